@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+ENV ?= CartPole-v1
+SEED ?= 0
+RUNS ?= runs
+
+.DEFAULT_GOAL := help
+.PHONY: help train train-seeds test test-slow lint format clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
+	$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress \
+		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10
+	$(PY) -m benchmarks.summary $(RUNS)
+
+train-seeds: $(VENV)/installed-train  ## train on several seeds and report how many learn
+	$(PY) -m benchmarks.seeds
+
+test: lint  ## all that must pass before a change is merged
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+
+test-slow: $(VENV)/installed-dev  ## the tests that take minutes
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
+
+lint: $(VENV)/installed-dev  ## style and types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy --strict sb3_dqn_ext envs tests
+	$(PY) -m mypy --strict --python-version 3.10 sb3_dqn_ext envs tests
+
+format: $(VENV)/installed-dev  ## rewrite the files in the style
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+clean:  ## remove the environment, builds and caches, but no runs
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment is kept until something changes that decides what is in it. The start-up files are copied into it, not linked.
+INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/_start_hook.py sb3_dqn_ext/_start_hook.pth
+
+$(VENV)/installed-train: EXTRAS := zoo,plots,box2d
+$(VENV)/installed-dev: EXTRAS := dev
+$(VENV)/installed-%: $(INSTALLED_FROM)
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@

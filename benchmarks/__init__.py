@@ -1,0 +1,1 @@
+"""What measures learning and speed."""

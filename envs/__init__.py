@@ -1,0 +1,6 @@
+"""Environment wrappers, imported as ``sb3_dqn_ext.envs``."""
+
+from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
+from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPenalty
+
+__all__ = ["RandomFirstStep", "TerminalPenalty", "VectorTerminalPenalty"]

@@ -1,0 +1,33 @@
+"""Random starts, for environments that always begin in nearly the same state."""
+
+from typing import Any
+
+import gymnasium as gym
+
+from sb3_dqn_ext.choices import ArgumentError
+
+
+class RandomFirstStep(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """
+    Take one random action after each reset, drawn from the environment's own generator: the same seed gives the same start.
+
+    It is the smallest case of the random no-op starts of Mnih et al. 2015, "Human-level control through deep reinforcement
+    learning". If that action already ends the episode, the environment is reset once more and starts there. The step counts
+    for a TimeLimit further in, and so does its reward for a Monitor further in.
+
+    :param env: the environment; its action space is Discrete
+    :raises ArgumentError: if the action space is another one
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        if not isinstance(env.action_space, gym.spaces.Discrete):
+            raise ArgumentError(f"RandomFirstStep needs a Discrete action space, not {env.action_space}.")
+        self._actions = env.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.env.reset(seed=seed, options=options)
+        action = self._actions.start + self.np_random.integers(self._actions.n)
+        observation, _, terminated, truncated, info = self.env.step(action)
+        return self.env.reset(options=options) if terminated or truncated else (observation, info)

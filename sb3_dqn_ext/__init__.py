@@ -1,0 +1,15 @@
+"""DQN for Stable-Baselines3 with exploration, replay, targets, heads and return models chosen by name."""
+
+import os
+
+__version__ = "0.1.0"
+
+# In a checkout envs/ and zoo_configs/ lie beside this package and not in it, as they do in a wheel.
+_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if os.path.isfile(os.path.join(_root, "pyproject.toml")):
+    __path__.append(_root)
+
+import sb3_dqn_ext.envs as envs  # noqa: E402  registers the environment ids
+from sb3_dqn_ext.dqn_ext import DQNExt  # noqa: E402
+
+__all__ = ["DQNExt", "__version__", "envs"]

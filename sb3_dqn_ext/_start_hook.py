@@ -1,0 +1,89 @@
+"""
+Make ``dqn_ext`` known to the RL Zoo, at the moment the zoo is imported and not before.
+
+The zoo has no plugin mechanism. An installation moves this module to the top level, as ``_sb3_dqn_ext_hook``, and puts a
+``.pth`` file beside it that imports it at every start of the interpreter. It therefore imports nothing but ``os`` and ``sys``,
+only waits for three modules of the zoo, and stays away when ``SB3_DQN_EXT_NO_HOOK=1``.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+WAITED_FOR = ("rl_zoo3.utils", "rl_zoo3.exp_manager", "rl_zoo3.hyperparams_opt")
+
+
+class ZooLoader:
+    """
+    The loader of a module of the zoo, which tells us once the module has run.
+
+    :param loader: the loader that the import system found; it does all the work
+    """
+
+    def __init__(self, loader: "Any") -> None:
+        self.loader = loader
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self.loader, name)
+
+    def exec_module(self, module: "ModuleType") -> None:
+        """
+        :param module: the module to run, and then to tell of us
+        """
+        # from here on the module looks as if we had never been here
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        _register(module)
+
+
+class ZooFinder:
+    """Finds nothing itself: for the modules it waits for it asks the finders behind it, and wraps the loader they name."""
+
+    def find_spec(
+        self, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        """
+        :param fullname: the module that is being imported
+        :param path: where its parent package lies
+        :param target: the module that is being reloaded, if any
+        :return: its spec, or None if it is none of ours
+        """
+        if fullname not in WAITED_FOR:
+            return None
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if hasattr(spec.loader, "exec_module"):
+                    spec.loader = ZooLoader(spec.loader)  # type: ignore[assignment]
+                return spec
+        return None
+
+
+def install() -> None:
+    """Put one finder in front of the others, unless it is there already."""
+    if not any(isinstance(finder, ZooFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, ZooFinder())
+
+
+def _register(module: "ModuleType") -> None:
+    try:
+        from sb3_dqn_ext.zoo import register
+
+        register(module)
+    except Exception as error:
+        # This runs inside the import of another package, whose other algorithms must go on working without us.
+        import warnings
+
+        warnings.warn(f"dqn_ext could not be added to {module.__name__}: {error!r}", stacklevel=2)
+
+
+if __name__ == "_sb3_dqn_ext_hook" and os.environ.get("SB3_DQN_EXT_NO_HOOK") != "1":
+    install()

@@ -1,0 +1,77 @@
+"""Move the target network a little at a time."""
+
+import sys
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from torch import nn
+
+from sb3_dqn_ext.choices import ArgumentError, check_number
+
+PAIRS = (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target"))
+NEVER = sys.maxsize  # environment steps
+
+
+def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
+    """
+    :param model: a DQN of SB3, sb3-contrib or this package
+    :return: its online and its target network
+    :raises ArgumentError: if it has none, or they are one and the same
+    """
+    name = type(model).__name__
+    pairs = [(getattr(model, online, None), getattr(model, target, None)) for online, target in PAIRS]
+    found = [(online, target) for online, target in pairs if online is not None and target is not None]
+    if not found:
+        raise ArgumentError(f"{name} has no target network that could be updated.")
+    online, target = found[0]
+    if online is target:
+        raise ArgumentError(f"The target network of {name} is its online network: there is nothing to update.")
+    return online, target
+
+
+class SoftTargetUpdateCallback(BaseCallback):
+    """
+    Move the target network towards the online one by a Polyak average, ``target = (1 - tau) * target + tau * online``, as
+    in Lillicrap et al. 2016, "Continuous control with deep reinforcement learning". Running statistics of batch normalisation
+    are copied, as SB3 does.
+
+    For the run it *replaces* the model's own target updates: ``model.target_update_interval`` is set to a value that never
+    comes, and set back at the end of the run. A model saved in the middle of the run holds that value too; when its training
+    goes on with this callback, its own interval is back at the end of that run, but without the callback its target network
+    would stand still until ``target_update_interval`` is set.
+
+    :param tau: weight of the online network in each update, in [0, 1]; 1 copies it
+    :param every: environment steps between two updates, counted over all environments: with several, there is one update
+        every ``max(every // n_envs, 1)`` calls of ``env.step``, as with SB3's ``target_update_interval``
+    :raises ArgumentError: if an argument is out of its range; at the start of the run, if the model has no target network
+    """
+
+    def __init__(self, tau: float, every: int = 1) -> None:
+        super().__init__()
+        check_number("tau", tau, 0, 1)
+        check_number("every", every, low=1, integer=True)
+        self.tau = tau
+        self.every = every
+
+    def _on_training_start(self) -> None:
+        model: Any = self.model
+        online, target = online_and_target(model)
+        self._parameters = list(online.parameters()), list(target.parameters())
+        self._running_stats = get_parameters_by_name(online, ["running_"]), get_parameters_by_name(target, ["running_"])
+        # Kept in the model, and not here, to be saved with it; a run that broke off has left it there.
+        if not hasattr(model, "own_target_update_interval"):
+            model.own_target_update_interval = model.target_update_interval
+        model.target_update_interval = NEVER
+
+    def _on_step(self) -> bool:
+        if self.n_calls % max(self.every // self.training_env.num_envs, 1) == 0:
+            polyak_update(*self._parameters, self.tau)
+            polyak_update(*self._running_stats, 1.0)
+        return True
+
+    def _on_training_end(self) -> None:
+        model: Any = self.model
+        if hasattr(model, "own_target_update_interval"):  # the zoo ends the training of its first callback twice
+            model.target_update_interval = model.own_target_update_interval
+            del model.own_target_update_interval

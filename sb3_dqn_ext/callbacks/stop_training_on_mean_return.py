@@ -1,0 +1,68 @@
+"""Stop when the task is solved."""
+
+import warnings
+from collections import deque
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_dqn_ext.choices import check_number
+
+
+class StopTrainingOnMeanReturn(BaseCallback):
+    """
+    Stop the training once the mean return of the last episodes is high enough.
+
+    These are the episodes of training, with its exploration, as SB3's Monitor records them, in all environments together. The
+    mean is logged as ``rollout/stopped_at_mean_return``. The window belongs to this callback, so that it depends neither on
+    ``stats_window_size`` nor on earlier runs.
+
+    :param threshold: mean return at which to stop, in the reward's unit
+    :param window: number of episodes in the mean; there is no stop before so many have ended
+    :raises ArgumentError: if ``threshold`` is not finite, or ``window`` is not a whole number of at least 1
+    """
+
+    def __init__(self, threshold: float, window: int) -> None:
+        super().__init__()
+        check_number("threshold", threshold)
+        check_number("window", window, low=1, integer=True)
+        self.threshold = threshold
+        self._returns: deque[float] = deque(maxlen=window)
+        self._warned = False
+
+    def _on_training_start(self) -> None:
+        self._returns.clear()
+
+    def _on_step(self) -> bool:
+        for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
+            if "episode" in info:
+                self._returns.append(float(info["episode"]["r"]))
+                if self._reached():
+                    self._report()
+                    return False
+            elif done:
+                self._warn_of_missing_record()
+        return True
+
+    def _mean(self) -> float:
+        return sum(self._returns) / len(self._returns)
+
+    def _reached(self) -> bool:
+        return len(self._returns) == self._returns.maxlen and self._mean() >= self.threshold
+
+    def _report(self) -> None:
+        self.logger.info(
+            f"Stopped after {self.num_timesteps} steps: the mean return of the last {len(self._returns)} episodes is "
+            f"{self._mean():.2f}, the threshold {self.threshold:.2f}."
+        )
+        self.logger.record("rollout/stopped_at_mean_return", self._mean())
+        self.logger.dump(self.num_timesteps)
+
+    def _warn_of_missing_record(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "An episode ended without a record by SB3's Monitor, and StopTrainingOnMeanReturn cannot count it. Wrap the "
+                "environment in Monitor, or the vector environment in VecMonitor. It is no fault if a wrapper around Monitor "
+                "ends episodes early, e.g. at the loss of a life.",
+                stacklevel=2,
+            )

@@ -1,0 +1,121 @@
+"""Look a name up among the choices that exist, or say what would have been right."""
+
+import difflib
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ArgumentError(ValueError):
+    """An argument has a value that cannot work; the message names it, what it was, and what is allowed."""
+
+
+def unknown(what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None) -> ArgumentError:
+    """
+    The error for a name that does not exist.
+
+    :param what: what kind of thing was named, e.g. ``"target_policy"``
+    :param name: the name as the user wrote it
+    :param allowed: the names that exist
+    :param synonyms: other words of the field for them, in lower case, e.g. ``{"ddqn": "double"}``
+    :return: the error, which names the closest match where one is close
+    """
+    synonyms = synonyms or {}
+    word = str(name).lower()
+    close = difflib.get_close_matches(word, [*allowed, *synonyms], n=1, cutoff=0.6)
+    meant = synonyms.get(word) or (synonyms.get(close[0], close[0]) if close else None)
+    hint = f" Did you mean {meant!r}?" if meant else ""
+    return ArgumentError(f"{what}={name!r} is not known; it can be one of: {', '.join(sorted(allowed))}.{hint}")
+
+
+def choose(argument: str, name: str, options: Mapping[str, T], synonyms: Mapping[str, str] | None = None) -> T:
+    """
+    :param argument: the argument's name, for the message
+    :param name: the value the user gave
+    :param options: what can be chosen, by name
+    :param synonyms: see :func:`unknown`
+    :return: ``options[name]``
+    :raises ArgumentError: if there is no such name
+    """
+    try:
+        return options[name]
+    except (KeyError, TypeError):
+        raise unknown(argument, name, options, synonyms) from None
+
+
+def check_keys(argument: str, given: Collection[str], allowed: Collection[str]) -> None:
+    """
+    :param argument: the name of the argument that holds the keys, for the message
+    :param given: the keys the user gave
+    :param allowed: the keys that exist
+    :raises ArgumentError: if a key does not exist
+    """
+    for key in given:
+        if key not in allowed:
+            raise unknown(f"a key of {argument}", key, allowed)
+
+
+def check_number(argument: str, value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> None:
+    """
+    :param argument: the argument's name, for the message
+    :param value: what the user gave
+    :param low: smallest allowed value
+    :param high: largest allowed value
+    :param integer: whether it must be a whole number
+    :raises ArgumentError: if ``value`` is not a finite number (a whole one) in ``[low, high]``
+    """
+    kinds = (int,) if integer else (int, float)
+    good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+    if not good:
+        kind = "a whole number" if integer else "a finite number"
+        bounds = "" if low == -math.inf and high == math.inf else f" in [{low:g}, {high:g}]"
+        raise ArgumentError(f"{argument}={value!r} must be {kind}{bounds}.")
+
+
+def build(
+    argument: str,
+    name: str,
+    options: Mapping[str, Callable[..., T]],
+    kwargs: Mapping[str, Any],
+    synonyms: Mapping[str, str] | None = None,
+) -> T:
+    """
+    Build the choice of a name from its arguments.
+
+    :param argument: the argument that holds the name; its arguments are called ``{argument}_kwargs``
+    :param name: the value the user gave
+    :param options: a factory for each name
+    :param kwargs: what to build it with
+    :param synonyms: see :func:`unknown`
+    :raises ArgumentError: if there is no such name, or the choice has no such argument
+    """
+    factory = choose(argument, name, options, synonyms)
+    check_keys(f"{argument}_kwargs", kwargs, inspect.signature(factory).parameters)
+    return factory(**kwargs)
+
+
+def named_class(argument: str, value: type[T] | str, options: Mapping[str, type[T]]) -> type[T]:
+    """
+    The class that a string names, so that YAML can hold plain data.
+
+    :param argument: the argument's name, for the message
+    :param value: a class, a name among ``options``, or the dotted name of a class
+    :param options: the classes that have a short name
+    :raises ArgumentError: if there is no such class
+    """
+    if isinstance(value, type):
+        return value
+    module, _, name = str(value).rpartition(".")
+    if not module:
+        return choose(argument, value, options)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ArgumentError(f"{argument}={value!r} cannot be imported: {error}") from error
+    if not isinstance(found, type):
+        raise ArgumentError(f"{argument}={value!r} is not a class.")
+    return found

@@ -1,0 +1,170 @@
+"""Policies of DQNExt: SB3's, with a choice of head, return model and loss."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import nn
+
+from sb3_dqn_ext.choices import ArgumentError, named_class
+from sb3_dqn_ext.networks import QNetwork
+from sb3_dqn_ext.returns import make_returns
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+}
+OPTIMIZERS: dict[str, type[th.optim.Optimizer]] = {
+    "adam": th.optim.Adam,
+    "adamw": th.optim.AdamW,
+    "rmsprop": th.optim.RMSprop,
+    "sgd": th.optim.SGD,
+}
+EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
+    "flatten": FlattenExtractor,
+    "nature_cnn": NatureCNN,
+    "combined": CombinedExtractor,
+}
+
+
+class MlpPolicy(DQNPolicy):
+    """
+    Policy with a Q-network and its target network, for vectors of observations.
+
+    Classes can be given by name, so that YAML needs plain data only: ``activation_fn="tanh"``, ``optimizer_class="sgd"``,
+    ``features_extractor_class="my_package.MyExtractor"``.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param lr_schedule: Learning rate schedule (could be constant)
+    :param net_arch: sizes of the hidden layers that all actions share; [64, 64] by default, [] behind a NatureCNN
+    :param activation_fn: Activation function, a class or a name of ``ACTIVATIONS``
+    :param features_extractor_class: Features extractor to use
+    :param features_extractor_kwargs: Keyword arguments to pass to the features extractor
+    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
+    :param optimizer_class: The optimizer to use, a class or a name of ``OPTIMIZERS``
+    :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
+    :param head: ``"shared"``: one network answers for all actions; ``"multi_head"``: each action has layers of its own
+    :param head_arch: sizes of the hidden layers that each action has for itself
+    :param returns: what the network says about the return of an action: ``"expected"``
+    :param returns_kwargs: arguments of that return model
+    :param loss: ``"huber"`` or ``"mse"``
+    :raises ArgumentError: if an argument cannot work
+    """
+
+    q_net: QNetwork
+    q_net_target: QNetwork
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] | str = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] | str = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] | str = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        head: str = "shared",
+        head_arch: list[int] | None = None,
+        returns: str = "expected",
+        returns_kwargs: Mapping[str, Any] | None = None,
+        loss: str = "huber",
+    ) -> None:
+        extractor = named_class("features_extractor_class", features_extractor_class, EXTRACTORS)
+        if isinstance(observation_space, spaces.Dict) and extractor is FlattenExtractor:
+            raise ArgumentError("this policy reads one array; for Dict observations use policy='MultiInputPolicy'.")
+        # SB3's constructor builds the networks: what they are made from must be there before
+        self.head = head
+        self.head_arch = list(head_arch or [])
+        self.returns = returns
+        self.returns_kwargs = dict(returns_kwargs or {})
+        self.loss = loss
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            named_class("activation_fn", activation_fn, ACTIVATIONS),
+            extractor,
+            features_extractor_kwargs,
+            normalize_images,
+            named_class("optimizer_class", optimizer_class, OPTIMIZERS),
+            optimizer_kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.return_model = make_returns(self.returns, self.returns_kwargs, self.loss)
+        super()._build(lr_schedule)
+
+    def make_q_net(self) -> QNetwork:
+        """:return: a network with a features extractor of its own"""
+        net_args = self._update_features_extractor(self.net_args, features_extractor=None)
+        net = QNetwork(**net_args, head=self.head, head_arch=self.head_arch, return_model=self.return_model)
+        return net.to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.update(
+            head=self.head, head_arch=self.head_arch, returns=self.returns, returns_kwargs=self.returns_kwargs, loss=self.loss
+        )
+        return data
+
+
+class CnnPolicy(MlpPolicy):
+    """
+    Policy for images; its arguments are those of :class:`MlpPolicy`, with ``NatureCNN`` before the trunk.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_space, action_space, lr_schedule, **({"features_extractor_class": NatureCNN} | kwargs))
+
+
+class MultiInputPolicy(MlpPolicy):
+    """
+    Policy for Dict observations; its arguments are those of :class:`MlpPolicy`, with ``CombinedExtractor`` before the trunk.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, **({"features_extractor_class": CombinedExtractor} | kwargs)
+        )
+
+
+class MultiHeadPolicy(MlpPolicy):
+    """
+    :class:`MlpPolicy` with ``head="multi_head"``: a shared trunk, then for each action its own hidden layer and output.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_space, action_space, lr_schedule, **({"head": "multi_head", "head_arch": [64]} | kwargs))

@@ -1,0 +1,313 @@
+"""The replay memory of DQNExt, which stock SB3 algorithms can use as well."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_dqn_ext.batch import Batch
+from sb3_dqn_ext.choices import ArgumentError, build, check_number, choose
+from sb3_dqn_ext.replay.folds import Fold, Folded, NStep, OneStep
+from sb3_dqn_ext.replay.samplers import SAMPLERS, Cells, Sampler
+
+Array = npt.NDArray[Any]
+Obs = Array | dict[str, Array]
+T = TypeVar("T")
+S = TypeVar("S")
+
+TERMINAL_ON: dict[str, Callable[[Array, Array], Array]] = {
+    "terminated": lambda done, truncated: done & ~truncated,
+    "truncated": lambda done, truncated: done & truncated,
+    "done": lambda done, truncated: done,
+}
+
+
+def each(function: Callable[[T], S], obs: T | dict[str, T]) -> S | dict[str, S]:
+    """Apply a function to an array, or to each one of a dictionary of arrays."""
+    return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
+
+
+class DQNReplayBuffer(ReplayBuffer):
+    """
+    A replay memory whose rows are drawn by a *sampler* and read through a *fold*.
+
+    It stores what SB3's buffers store and, at its defaults, draws the same random numbers. Unlike them, it takes n-step
+    returns and ``optimize_memory_usage`` with Dict observations, with each other, and with time limits.
+    Memory is taken when the first transition is stored.
+
+    To use it in a stock SB3 algorithm: ``DQN("MlpPolicy", env, replay_buffer_class=DQNReplayBuffer,
+    replay_buffer_kwargs={"terminal_copies": 4})``; for n-step returns name ``n_steps`` and ``gamma`` there as well.
+
+    :param buffer_size: how many transitions are kept, over all environments
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param device: PyTorch device of the samples
+    :param n_envs: Number of parallel environments
+    :param optimize_memory_usage: keep each observation once, not also as the next one of the row before;
+        the last observation of an episode is kept beside
+    :param handle_timeout_termination: bootstrap at time limits (https://github.com/DLR-RM/stable-baselines3/issues/284)
+    :param n_steps: how many rewards are folded into one
+    :param gamma: the discount factor; may be left out when ``n_steps`` is 1 and a stock algorithm applies its own
+    :param sampler: which transitions are replayed: ``"uniform"``
+    :param sampler_kwargs: arguments of the sampler
+    :param terminal_copies: how many times a transition that ended its episode stands in the memory
+    :param terminal_on: which ends that means: ``"terminated"``, ``"truncated"`` or ``"done"`` (both)
+    :raises ArgumentError: if an argument cannot work
+    """
+
+    optimize_memory_usage: bool
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        n_steps: int = 1,
+        gamma: float | None = None,
+        sampler: str = "uniform",
+        sampler_kwargs: Mapping[str, Any] | None = None,
+        terminal_copies: int = 1,
+        terminal_on: str = "terminated",
+    ) -> None:
+        check_number("n_steps", n_steps, low=1, integer=True)
+        check_number("terminal_copies", terminal_copies, low=1, integer=True)
+        if gamma is not None:
+            check_number("gamma", gamma, low=0, high=1)
+        elif n_steps > 1:
+            raise ArgumentError(f"n_steps={n_steps} needs a gamma beside it, for example gamma=0.99.")
+        # not ReplayBuffer's: it would allocate, and it forbids what this class allows
+        super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        self.buffer_size = max(buffer_size // n_envs, 1)
+        if self.buffer_size < n_steps + optimize_memory_usage:
+            raise ArgumentError(
+                f"buffer_size={buffer_size} leaves {self.buffer_size} rows for each of {n_envs} environments, "
+                f"too few for n_steps={n_steps} and optimize_memory_usage={optimize_memory_usage}."
+            )
+        self.optimize_memory_usage = optimize_memory_usage
+        self.handle_timeout_termination = handle_timeout_termination
+        self.n_steps = n_steps
+        self.gamma = gamma
+        choose("terminal_on", terminal_on, TERMINAL_ON, {"termination": "terminated", "both": "done"})
+        self.terminal_on = terminal_on
+        self.terminal_copies = terminal_copies
+        self._fold: Fold = OneStep(1.0 if gamma is None else gamma) if n_steps == 1 else NStep(n_steps, cast(float, gamma))
+        self._sampler_choice = sampler, dict(sampler_kwargs or {})
+        self.sampler = self._make_sampler()
+        # with optimize_memory_usage: the last observation of each episode, by cell
+        self._last_observations: dict[int, Obs] = {}
+        self._warn_if_too_large()
+
+    # the arrays of SB3's buffers, made when they are first used
+
+    @cached_property
+    def observations(self) -> Obs:  # type: ignore[override]
+        """(rows, n_envs, \\*obs)"""
+        return self._zeros_like_observations()
+
+    @cached_property
+    def next_observations(self) -> Obs:  # type: ignore[override]
+        """(rows, n_envs, \\*obs), unless ``optimize_memory_usage``"""
+        return self._zeros_like_observations()
+
+    @cached_property
+    def actions(self) -> Array:  # type: ignore[override]
+        """(rows, n_envs, 1)"""
+        return np.zeros(
+            (self.buffer_size, self.n_envs, self.action_dim), dtype=self._maybe_cast_dtype(self.action_space.dtype)
+        )
+
+    @cached_property
+    def rewards(self) -> Array:  # type: ignore[override]
+        """(rows, n_envs)"""
+        return np.zeros((self.buffer_size, self.n_envs), dtype=np.float32)
+
+    @cached_property
+    def dones(self) -> Array:  # type: ignore[override]
+        """(rows, n_envs), 1 where an episode ended, for whatever reason"""
+        return np.zeros((self.buffer_size, self.n_envs), dtype=np.float32)
+
+    @cached_property
+    def timeouts(self) -> Array:  # type: ignore[override]
+        """(rows, n_envs), 1 where a time limit ended it"""
+        return np.zeros((self.buffer_size, self.n_envs), dtype=np.float32)
+
+    def add(
+        self,
+        obs: Obs,
+        next_obs: Obs,
+        action: Array,
+        reward: Array,
+        done: Array,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store one transition of every environment.
+
+        :param obs: (n_envs, \\*obs)
+        :param next_obs: (n_envs, \\*obs), the true last observation where an episode ended
+        :param action: (n_envs,)
+        :param reward: (n_envs,)
+        :param done: (n_envs,)
+        :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
+        """
+        row, done = self.pos, np.asarray(done, dtype=bool)
+        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
+        self._write(self.observations, row, obs)
+        if self.optimize_memory_usage:
+            self._write(self.observations, (row + 1) % self.buffer_size, next_obs)
+        else:
+            self._write(self.next_observations, row, next_obs)
+        self.actions[row] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[row] = reward
+        self.dones[row] = done
+        if self.handle_timeout_termination:
+            self.timeouts[row] = truncated
+        self.pos = (row + 1) % self.buffer_size
+        self.full = self.full or self.pos == 0
+
+        self.sampler.added(self._cells_of(row), TERMINAL_ON[self.terminal_on](done, truncated))
+        if self.optimize_memory_usage:
+            self._keep_last_observations(row, next_obs, done)
+            # the oldest row's own observation has just become the newest row's next one
+            self.sampler.removed(self._cells_of(self.pos))
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self.sampler = self._make_sampler()
+        self._last_observations.clear()
+
+    def sample_batch(self, batch_size: int, env: VecNormalize | None = None) -> Batch:
+        """
+        Draw transitions and fold them.
+
+        :param batch_size: B
+        :param env: what normalizes observations and rewards, if anything does
+        """
+        cells, weights = self.sampler.draw(*self._valid_rows(), batch_size)
+        rows, envs = np.divmod(cells, self.n_envs)
+        folded = self._fold(self, rows, envs, lambda rewards: self._normalize_reward(rewards, env))
+        obs = each(lambda stored: stored[rows, envs], self.observations)
+        return Batch(
+            observations=self._obs_to_torch(obs, env),
+            actions=self._to_torch(self.actions[rows, envs, 0]).long(),
+            rewards=self._to_torch(folded.rewards),
+            discounts=self._to_torch(folded.discounts),
+            next_observations=self._obs_to_torch(self._next_observations_of(folded, envs), env),
+            weights=self._to_torch(weights),
+            cells=cells,
+        )
+
+    def sample(  # type: ignore[override]
+        self, batch_size: int, env: VecNormalize | None = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+        """
+        Draw transitions in the form that SB3's algorithms read.
+
+        :param batch_size: B
+        :param env: what normalizes observations and rewards, if anything does
+        :return: (B, 1) actions, rewards, dones and discounts; no discounts if the buffer was given no ``gamma``
+        """
+        batch = self.sample_batch(batch_size, env)
+        samples = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
+        discounts = batch.discounts.unsqueeze(1)
+        return samples(
+            observations=batch.observations,  # type: ignore[arg-type]
+            actions=batch.actions.unsqueeze(1),
+            next_observations=batch.next_observations,  # type: ignore[arg-type]
+            dones=(discounts == 0).to(discounts.dtype),
+            rewards=batch.rewards.unsqueeze(1),
+            discounts=None if self.gamma is None else discounts,
+        )
+
+    def _make_sampler(self) -> Sampler:
+        name, kwargs = self._sampler_choice
+        of_this_size = (self.buffer_size, self.n_envs, self.terminal_copies)
+        return build("sampler", name, {name: partial(factory, *of_this_size) for name, factory in SAMPLERS.items()}, kwargs)
+
+    def _valid_rows(self) -> tuple[int, int]:
+        """The first row that can be replayed, and how many can."""
+        if self.full and self.optimize_memory_usage:
+            return self.pos + 1, self.buffer_size - 1  # the row at ``pos`` has lost its own observation
+        return 0, self.size()
+
+    def _cells_of(self, row: int) -> Cells:
+        """(n_envs,)"""
+        return np.arange(row * self.n_envs, (row + 1) * self.n_envs)
+
+    def _zeros_like_observations(self) -> Obs:
+        shape = (self.buffer_size, self.n_envs)
+        if isinstance(self.observation_space, spaces.Dict):
+            shapes = cast(dict[str, tuple[int, ...]], self.obs_shape)
+            return {
+                key: np.zeros((*shape, *shapes[key]), dtype=space.dtype)
+                for key, space in self.observation_space.spaces.items()
+            }
+        return np.zeros((*shape, *self.obs_shape), dtype=self.observation_space.dtype)
+
+    @staticmethod
+    def _write(stored: Obs, row: int, obs: Obs) -> None:
+        if isinstance(stored, dict):
+            for key, array in stored.items():
+                array[row] = np.reshape(cast(dict[str, Array], obs)[key], array[row].shape)
+        else:
+            stored[row] = np.reshape(cast(Array, obs), stored[row].shape)
+
+    def _keep_last_observations(self, row: int, next_obs: Obs, done: Array) -> None:
+        for env, cell in enumerate(self._cells_of(row).tolist()):
+            self._last_observations.pop(cell, None)
+            if done[env]:
+                self._last_observations[cell] = each(lambda obs, env=env: np.array(obs[env]), next_obs)  # type: ignore[misc]
+
+    def _next_observations_of(self, folded: Folded, envs: Array) -> Obs:
+        """(B, \\*obs) the observations after the last folded steps."""
+        if not self.optimize_memory_usage:
+            return each(lambda stored: stored[folded.last_rows, envs], self.next_observations)
+        following = (folded.last_rows + 1) % self.buffer_size
+        next_obs = each(lambda stored: stored[following, envs], self.observations)
+        for i, cell in enumerate((folded.last_rows * self.n_envs + envs).tolist()):
+            last = self._last_observations.get(cell)
+            if last is not None:
+                self._write(next_obs, i, last)
+        return next_obs
+
+    def _to_torch(self, array: Array) -> th.Tensor:
+        return self.to_torch(array, copy=False)  # all that is passed here was gathered into a new array
+
+    def _obs_to_torch(self, obs: Obs, env: VecNormalize | None) -> PyTorchObs:
+        return cast(PyTorchObs, each(self._to_torch, self._normalize_obs(obs, env)))
+
+    def _warn_if_too_large(self) -> None:
+        try:
+            import psutil
+        except ImportError:
+            return
+        needed = self._bytes_needed()
+        available = psutil.virtual_memory().available
+        if needed > available:
+            warnings.warn(
+                "This system does not have apparently enough memory to store the complete "
+                f"replay buffer {needed / 1e9:.2f}GB > {available / 1e9:.2f}GB",
+                stacklevel=3,
+            )
+
+    def _bytes_needed(self) -> int:
+        dict_space = isinstance(self.observation_space, spaces.Dict)
+        parts = self.observation_space.spaces.values() if dict_space else [self.observation_space]  # type: ignore[attr-defined]
+        shapes = self.obs_shape.values() if isinstance(self.obs_shape, dict) else [self.obs_shape]
+        obs = sum(math.prod(shape) * np.dtype(part.dtype).itemsize for shape, part in zip(shapes, parts, strict=True))
+        per_cell = obs * (1 if self.optimize_memory_usage else 2) + self.action_dim * 8 + 3 * 4
+        return self.buffer_size * self.n_envs * int(per_cell)

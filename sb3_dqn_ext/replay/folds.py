@@ -1,0 +1,101 @@
+"""
+Folds: what a stored row says, seen over the steps that follow it.
+
+Shapes: B batch, n steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Folded(NamedTuple):
+    """B transitions, each folded into one."""
+
+    rewards: Array
+    """(B,) float32, the discounted sum of the folded rewards"""
+    discounts: Array
+    """(B,) float32, what the value after the last folded step is worth; 0 after a termination"""
+    last_rows: Array
+    """(B,) the row of the last folded step"""
+
+
+class Ring(Protocol):
+    """What a fold reads of the memory: (rows, n_envs) arrays that are written in a circle."""
+
+    buffer_size: int
+    pos: int
+
+    @property
+    def rewards(self) -> Array: ...
+
+    @property
+    def dones(self) -> Array: ...
+
+    @property
+    def timeouts(self) -> Array: ...
+
+
+class Fold(Protocol):
+    """Folds rows of a ring."""
+
+    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
+        """
+        :param ring: the memory
+        :param rows: (B,) the rows to start from
+        :param envs: (B,) the environment of each
+        :param normalize: what turns stored rewards into those that are learned from; shapes are kept
+        """
+        ...
+
+
+def terminated(ring: Ring, rows: Array, envs: Array) -> Array:
+    """(B,) float32, 1 where the step at (row, env) ended its episode for good, 0 elsewhere and at a time limit."""
+    ended: Array = ring.dones[rows, envs] * (1 - ring.timeouts[rows, envs])
+    return ended
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """
+    One reward and the state after it.
+
+    :param gamma: the discount factor
+    """
+
+    gamma: float
+
+    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
+        discounts = self.gamma * (1 - terminated(ring, rows, envs))
+        return Folded(normalize(ring.rewards[rows, envs]), discounts, rows)
+
+
+@dataclass(frozen=True)
+class NStep:
+    """
+    Up to n rewards and the state after them: never across the end of an episode, nor across the ring's write position
+    (http://incompleteideas.net/book/the-book-2nd.html, section 7.1).
+
+    :param n_steps: n
+    :param gamma: the discount factor
+    """
+
+    n_steps: int
+    gamma: float
+
+    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
+        steps = np.arange(self.n_steps, dtype=np.float32)
+        window = (rows[:, None] + np.arange(self.n_steps)) % ring.buffer_size  # (B, n)
+        cells = window, envs[:, None]
+        newest = (ring.pos - 1) % ring.buffer_size
+        last = np.logical_or(ring.dones[cells], ring.timeouts[cells]) | (window == newest)  # (B, n)
+        n_folded = np.where(last.any(axis=1), last.argmax(axis=1) + 1, self.n_steps)  # (B,)
+        rewards = normalize(ring.rewards[cells]) * self.gamma**steps * (steps < n_folded[:, None])  # (B, n)
+        last_rows = (rows + n_folded - 1) % ring.buffer_size  # (B,)
+        discounts = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, last_rows, envs))  # (B,)
+        return Folded(rewards.sum(axis=1), discounts, last_rows)

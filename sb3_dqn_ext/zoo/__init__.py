@@ -1,0 +1,91 @@
+"""
+The RL Zoo with ``--algo dqn_ext``.
+
+Where ``sb3_dqn_ext`` is installed, the zoo's own commands know the algorithm. Where its start-up hook is turned off (by
+``SB3_DQN_EXT_NO_HOOK=1``) or absent, importing this package does the same, before or after the import of ``rl_zoo3``, and
+``python -m sb3_dqn_ext.zoo train ...`` runs a command of the zoo with it.
+"""
+
+import functools
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import sb3_dqn_ext
+
+if importlib.util.find_spec("_sb3_dqn_ext_hook"):  # where an installation puts it
+    import _sb3_dqn_ext_hook as start_hook
+else:
+    from sb3_dqn_ext import _start_hook as start_hook
+
+__all__ = ["ALGO", "default_config", "register"]
+
+ALGO = "dqn_ext"
+
+
+def default_config() -> str:
+    """
+    :return: the path of the YAML that the zoo reads for ``--algo dqn_ext`` when no ``-conf`` is given
+    """
+    places = [os.path.join(folder, "zoo_configs", "dqn_ext.yml") for folder in sb3_dqn_ext.__path__]
+    return next(filter(os.path.isfile, places), places[0])
+
+
+def register(module: ModuleType) -> None:
+    """
+    Make ``dqn_ext`` known to one module of the zoo: once, and only where the zoo still has the place for it.
+
+    :param module: ``rl_zoo3.utils``, ``rl_zoo3.exp_manager`` or ``rl_zoo3.hyperparams_opt``; any other stays as it is
+    """
+    if module.__name__ in _REGISTRARS:
+        _REGISTRARS[module.__name__](module)
+
+
+def _register_algorithm(utils: ModuleType) -> None:
+    if hasattr(utils, "ALGOS"):
+        utils.ALGOS.setdefault(ALGO, sb3_dqn_ext.DQNExt)
+
+
+def _register_search_space(hyperparams_opt: ModuleType) -> None:
+    for name in ("HYPERPARAMS_SAMPLER", "HYPERPARAMS_CONVERTER"):
+        by_algo = getattr(hyperparams_opt, name, {})
+        if "dqn" in by_algo:
+            by_algo.setdefault(ALGO, by_algo["dqn"])
+
+
+def _register_default_config(exp_manager: ModuleType) -> None:
+    manager = getattr(exp_manager, "ExperimentManager", None)
+    if manager is not None and not hasattr(manager.__init__, "knows_dqn_ext"):
+        manager.__init__ = _with_default_config(manager.__init__)
+
+
+def _with_default_config(init: Callable[..., None]) -> Callable[..., None]:
+    signature = inspect.signature(init)
+    if not {"algo", "config"} <= signature.parameters.keys():
+        return init
+
+    @functools.wraps(init)
+    def with_default_config(*args: Any, **kwargs: Any) -> None:
+        given = signature.bind(*args, **kwargs)
+        if given.arguments["algo"] == ALGO and not given.arguments.get("config"):
+            given.arguments["config"] = default_config()
+        init(*given.args, **given.kwargs)
+
+    with_default_config.knows_dqn_ext = True  # type: ignore[attr-defined]
+    return with_default_config
+
+
+_REGISTRARS: dict[str, Callable[[ModuleType], None]] = {
+    "rl_zoo3.utils": _register_algorithm,
+    "rl_zoo3.exp_manager": _register_default_config,
+    "rl_zoo3.hyperparams_opt": _register_search_space,
+}
+
+start_hook.install()
+for _name in _REGISTRARS:
+    if _name in sys.modules:
+        register(sys.modules[_name])

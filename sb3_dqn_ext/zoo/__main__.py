@@ -1,0 +1,38 @@
+"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo, with ``--algo dqn_ext``."""
+
+import runpy
+import sys
+
+from sb3_dqn_ext.choices import ArgumentError, choose
+
+# Importing the package sb3_dqn_ext.zoo, which Python does before it runs this module, has registered the algorithm.
+
+COMMANDS = {
+    "train": "rl_zoo3.train",
+    "enjoy": "rl_zoo3.enjoy",
+    "record_video": "rl_zoo3.record_video",
+    "record_training": "rl_zoo3.record_training",
+    "benchmark": "rl_zoo3.benchmark",
+    "load_from_hub": "rl_zoo3.load_from_hub",
+    "push_to_hub": "rl_zoo3.push_to_hub",
+    "all_plots": "rl_zoo3.plots.all_plots",
+    "plot_from_file": "rl_zoo3.plots.plot_from_file",
+    "plot_train": "rl_zoo3.plots.plot_train",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """
+    :param arguments: the command, and what the zoo's own ``python -m rl_zoo3.COMMAND`` would get
+    """
+    command, *rest = arguments or [""]
+    try:
+        module = choose("command", command, COMMANDS)
+    except ArgumentError as error:
+        sys.exit(f"python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS: {error}")
+    sys.argv[1:] = rest
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

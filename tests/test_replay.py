@@ -1,0 +1,303 @@
+"""The replay memory against lists and loops, and inside stock algorithms."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from sb3_contrib import QRDQN
+from scipy.stats import chisquare
+from stable_baselines3 import DQN
+
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.samplers import CellSet
+from tests.parity import assert_same, assert_same_memory, dict_cartpole, learn, short_cartpole
+
+BOX = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+DICT = spaces.Dict(name=BOX, twice=BOX)
+ACTIONS = spaces.Discrete(5)
+ROWS = 24
+
+
+class Step(NamedTuple):
+    """One transition; ``name`` is its observation, ``after`` the one that follows."""
+
+    name: float
+    after: float
+    action: int
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+def scripted(n_steps: int, n_envs: int, seed: int = 0) -> list[list[Step]]:
+    """Episodes of random lengths that end by termination or at a time limit; no two observations are equal."""
+    rng = np.random.default_rng(seed)
+    fresh = iter(np.arange(1.0, 10.0 * n_steps * n_envs))
+    now = [next(fresh) for _ in range(n_envs)]
+    script = []
+    for _ in range(n_steps):
+        row = []
+        for env in range(n_envs):
+            end = rng.random()
+            step = Step(now[env], next(fresh), int(rng.integers(5)), float(rng.normal()), end < 0.15, 0.15 <= end < 0.3)
+            now[env] = next(fresh) if step.terminated or step.truncated else step.after
+            row.append(step)
+        script.append(row)
+    return script
+
+
+def observation(names: list[float], space: spaces.Space[Any]) -> Any:
+    array = np.array(names)[:, None]
+    return {"name": array, "twice": 2 * array} if isinstance(space, spaces.Dict) else array
+
+
+def name_of(obs: Any) -> Any:
+    if isinstance(obs, dict):
+        np.testing.assert_array_equal(obs["twice"], 2 * obs["name"])
+        obs = obs["name"]
+    return obs[:, 0].numpy()
+
+
+def filled(script: list[list[Step]], space: spaces.Space[Any] = BOX, **kwargs: Any) -> DQNReplayBuffer:
+    n_envs = len(script[0])
+    buffer = DQNReplayBuffer(ROWS * n_envs, space, ACTIONS, device="cpu", n_envs=n_envs, **kwargs)
+    names = [step.name for step in script[0]]
+    for i, row in enumerate(script):
+        following = [step.name for step in script[i + 1]] if i + 1 < len(script) else [step.after for step in row]
+        buffer.add(
+            observation(names, space),
+            observation([step.after for step in row], space),
+            np.array([step.action for step in row]),
+            np.array([step.reward for step in row]),
+            np.array([step.terminated or step.truncated for step in row]),
+            [{"TimeLimit.truncated": step.truncated} for step in row],
+        )
+        names = following
+    return buffer
+
+
+ENDS: dict[str, Callable[[Step], bool]] = {
+    "terminated": lambda step: step.terminated,
+    "truncated": lambda step: step.truncated,
+    "done": lambda step: step.terminated or step.truncated,
+}
+
+
+@pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"terminal_on": "truncated"},
+        {"terminal_on": "done"},
+        {"terminal_on": "truncated", "handle_timeout_termination": False},
+        {"n_steps": 3, "gamma": 0.9},
+        {"space": DICT},
+        {"optimize_memory_usage": True},
+        {"optimize_memory_usage": True, "n_steps": 3, "gamma": 0.9, "space": DICT, "terminal_on": "done"},
+    ],
+    ids=str,
+)
+def test_terminal_copies_are_drawn_as_from_a_list_that_holds_them(kwargs: dict[str, Any], n_envs: int, length: int) -> None:
+    copies, draws = 4, 40_000
+    script = scripted(length, n_envs)
+    buffer = filled(script, terminal_copies=copies, **kwargs)
+    # with optimize_memory_usage a full ring cannot replay its oldest row
+    kept = script[-(ROWS - 1 if kwargs.get("optimize_memory_usage") and length > ROWS else ROWS) :]
+    ended = ENDS[kwargs.get("terminal_on", "terminated")]
+    stored = [step.name for row in kept for step in row for _ in range(copies if ended(step) else 1)]
+    assert any(ended(step) for row in kept for step in row)
+
+    np.random.seed(0)
+    drawn = name_of(buffer.sample_batch(draws).observations)
+    names, expected = np.unique(stored, return_counts=True)
+    counts = np.array([np.sum(drawn == name) for name in names])
+    assert counts.sum() == draws, "something was drawn that is not stored"
+    assert chisquare(counts, expected / expected.sum() * draws).pvalue > 1e-3
+
+
+def brute_force(
+    kept: list[list[Step]], i: int, env: int, n_steps: int, gamma: float, timeouts: bool
+) -> tuple[float, float, float]:
+    """n-step return by its definition: (reward, discount, name of the next observation)."""
+    reward, discount = 0.0, 1.0
+    for row in kept[i : i + n_steps]:
+        step = row[env]
+        reward += discount * step.reward
+        discount *= gamma
+        if step.terminated or (step.truncated and not timeouts):
+            return reward, 0.0, step.after
+        if step.truncated:
+            break
+    return reward, discount, step.after
+
+
+@pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+@pytest.mark.parametrize("space", [BOX, DICT], ids=["Box", "Dict"])
+@pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
+@pytest.mark.parametrize("timeouts", [False, True], ids=["", "handle_timeout_termination"])
+def test_folded_transitions_equal_a_loop_over_the_episodes(
+    length: int, n_envs: int, n_steps: int, space: spaces.Space[Any], compact: bool, timeouts: bool
+) -> None:
+    gamma = 0.9
+    script = scripted(length, n_envs)
+    buffer = filled(
+        script, space, n_steps=n_steps, gamma=gamma, optimize_memory_usage=compact, handle_timeout_termination=timeouts
+    )
+    kept = script[-(ROWS - 1 if compact and length > ROWS else ROWS) :]
+    expected = {
+        step.name: (step.action, *brute_force(kept, i, env, n_steps, gamma, timeouts))
+        for i, row in enumerate(kept)
+        for env, step in enumerate(row)
+    }
+    np.random.seed(0)
+    batch = buffer.sample_batch(2000)
+    names = name_of(batch.observations)
+    assert set(names) == set(expected)
+    found = zip(batch.actions, batch.rewards, batch.discounts, name_of(batch.next_observations), strict=True)
+    for name, (action, reward, discount, after) in zip(names, found, strict=True):
+        assert action == expected[name][0]
+        np.testing.assert_allclose([reward, discount], expected[name][1:3], rtol=1e-5, atol=1e-6)
+        assert after == expected[name][3]
+    np.testing.assert_array_equal(batch.weights, 1.0)
+
+
+def test_a_truncated_episode_still_bootstraps_from_its_true_last_observation_when_memory_is_optimized() -> None:
+    script = scripted(20, 1, seed=0)
+    cut = {row[0].name: row[0].after for row in script if row[0].truncated}
+    assert cut
+    buffer = filled(script, optimize_memory_usage=True, gamma=0.9)
+    batch = buffer.sample_batch(500)
+    after = dict(zip(name_of(batch.observations), name_of(batch.next_observations), strict=True))
+    assert {name: after[name] for name in cut} == cut
+
+
+def test_a_set_of_cells_keeps_what_a_python_set_keeps() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = CellSet(), set()
+    for _ in range(2000):
+        cell = int(rng.integers(60))
+        if rng.random() < 0.5:
+            ours.add(cell)
+            theirs.add(cell)
+        else:
+            ours.discard(cell)
+            theirs.discard(cell)
+        assert sorted(ours.array.tolist()) == sorted(theirs)
+
+
+def test_a_reset_forgets_the_terminal_copies_too() -> None:
+    buffer = filled(scripted(ROWS, 1), terminal_copies=50)
+    buffer.reset()
+    script = scripted(3, 1, seed=5)
+    for step in (row[0] for row in script):
+        buffer.add(
+            np.array([[step.name]]),
+            np.array([[step.after]]),
+            np.array([0]),
+            np.array([0.0]),
+            np.array([False]),
+            [{}],
+        )
+    assert set(name_of(buffer.sample_batch(300).observations)) == {row[0].name for row in script}
+
+
+SMALL: dict[str, Any] = {
+    "buffer_size": 128,
+    "learning_starts": 20,
+    "batch_size": 16,
+    "train_freq": 4,
+    "policy_kwargs": {"net_arch": [16]},
+    "seed": 1,
+    "device": "cpu",
+}
+
+
+@pytest.mark.parametrize("algorithm", [DQN, QRDQN])
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_inside_a_stock_algorithm_it_gives_the_bits_of_the_stock_buffer(algorithm: type[Any], n_steps: int) -> None:
+    with_ours: dict[str, Any] = {"replay_buffer_class": DQNReplayBuffer}
+    if n_steps > 1:
+        with_ours["replay_buffer_kwargs"] = {"n_steps": n_steps, "gamma": 0.99}
+    models = []
+    network = {"net_arch": [16]} | ({"n_quantiles": 5} if algorithm is QRDQN else {})
+    for kwargs in (with_ours, {"n_steps": n_steps}):
+        model = algorithm("MlpPolicy", short_cartpole(), **(SMALL | {"policy_kwargs": network}), **kwargs)
+        learn(model, 300)
+        models.append(model)
+    assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
+    assert models[0].replay_buffer is not None
+    assert models[1].replay_buffer is not None
+    assert_same_memory(models[0].replay_buffer, models[1].replay_buffer)
+
+
+def test_terminal_copies_work_inside_a_stock_algorithm() -> None:
+    model = DQN(
+        "MultiInputPolicy",
+        dict_cartpole(),
+        replay_buffer_class=DQNReplayBuffer,
+        replay_buffer_kwargs={"terminal_copies": 8, "terminal_on": "done"},
+        **SMALL,
+    )
+    learn(model, 200)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, DQNReplayBuffer)
+    ended = buffer.dones.sum()
+    expected = 8 * ended / (buffer.size() + 7 * ended)
+    rows, envs = np.divmod(buffer.sample_batch(20_000).cells, 1)
+    assert buffer.dones[rows, envs].mean() == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("make_env", [short_cartpole, dict_cartpole])
+def test_a_saved_memory_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path) -> None:
+    policy = "MultiInputPolicy" if make_env is dict_cartpole else "MlpPolicy"
+    kwargs: dict[str, Any] = {"replay_buffer_kwargs": {"terminal_copies": 5}, "optimize_memory_usage": True, "n_steps": 2}
+    model = DQNExt(policy, make_env(), **SMALL, **kwargs)
+    learn(model, 200)
+    model.save_replay_buffer(tmp_path / "memory.pkl")
+    other = DQNExt(policy, make_env(), **SMALL, **kwargs)
+    other.load_replay_buffer(tmp_path / "memory.pkl")
+    batches = []
+    for buffer in (model.replay_buffer, other.replay_buffer):
+        assert isinstance(buffer, DQNReplayBuffer)
+        np.random.seed(0)
+        batches.append(buffer.sample_batch(100))
+    assert_same(tuple(batches[0]), tuple(batches[1]), "batch")
+
+
+def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) -> None:
+    model = DQNExt("MlpPolicy", short_cartpole(), **(SMALL | {"buffer_size": 1_000_000}))
+    assert "observations" not in vars(model.replay_buffer)
+    model.save(tmp_path / "model")
+    loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
+    assert "observations" not in vars(loaded.replay_buffer)
+    learn(loaded, 30)
+    assert vars(loaded.replay_buffer)["observations"].shape == (1_000_000, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"terminal_copies": 0}, r"terminal_copies=0 must be a whole number"),
+        ({"terminal_copies": 1.5}, r"terminal_copies=1.5 must be a whole number"),
+        ({"terminal_on": "terminal"}, r"terminal_on='terminal'.*done, terminated, truncated.*'terminated'"),
+        ({"sampler": "unifrom"}, r"sampler='unifrom'.*uniform"),
+        ({"sampler_kwargs": {"alpha": 0.6}}, r"a key of sampler_kwargs='alpha'"),
+        ({"n_steps": 3}, r"n_steps=3 needs a gamma"),
+        ({"n_steps": 0, "gamma": 0.9}, r"n_steps=0 must be a whole number"),
+        ({"gamma": 1.5}, r"gamma=1.5 must be a finite number in \[0, 1\]"),
+        ({"buffer_size": 4, "n_envs": 2, "n_steps": 3, "gamma": 0.9}, r"buffer_size=4 leaves 2 rows"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_is_allowed(kwargs: dict[str, Any], message: str) -> None:
+    required: dict[str, Any] = {"buffer_size": 100, "observation_space": BOX, "action_space": ACTIONS}
+    with pytest.raises(ArgumentError, match=message):
+        DQNReplayBuffer(**(required | kwargs))
