@@ -15,16 +15,16 @@ help:  ## show this list
 train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
 	$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress \
 		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10
-	$(PY) -m benchmarks.summary $(RUNS)
+	$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED)
 
 train-seeds: $(VENV)/installed-train  ## train on several seeds and report how many learn
 	$(PY) -m benchmarks.seeds
 
 test: lint  ## all that must pass before a change is merged
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
 
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup -m slow
 
 lint: $(VENV)/installed-dev  ## style and types
 	$(PY) -m ruff check

@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 
+__all__ = ["Batch", "from_sb3"]
+
 
 class Batch(NamedTuple):
     """

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
+__all__ = ["ArgumentError", "build", "check_keys", "check_number", "choose", "named_class", "unknown"]
+
 T = TypeVar("T")
 
 

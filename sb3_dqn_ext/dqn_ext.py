@@ -26,6 +26,8 @@ from sb3_dqn_ext.returns import ExpectedReturns, ReturnModel, taken
 from sb3_dqn_ext.schedules import ProgressSchedule, make_schedule
 from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
 
+__all__ = ["DQNExt", "DQNKwargs"]
+
 SelfDQNExt = TypeVar("SelfDQNExt", bound="DQNExt")
 Observation = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
 
@@ -113,6 +115,9 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, _parameters_of(type(self)))
+        for key in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
+            if key in kwargs and "schedule" in (exploration_kwargs or {}):
+                raise ArgumentError(f"{key} has no effect beside exploration_kwargs['schedule']; give one of the two.")
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = dict(target_policy_kwargs or {})

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from sb3_dqn_ext.choices import build, choose
 
+__all__ = ["COINS", "EXPLORATIONS", "EpsilonGreedy", "Exploration", "NoExploration", "make_exploration"]
+
 Actions = npt.NDArray[Any]
 
 

@@ -14,6 +14,8 @@ from torch import nn
 from sb3_dqn_ext.choices import ArgumentError, choose
 from sb3_dqn_ext.returns import Params, ReturnModel
 
+__all__ = ["HEADS", "MultiHead", "QNetwork", "params_of"]
+
 
 class MultiHead(nn.Module):
     """

@@ -15,6 +15,17 @@ from matplotlib.figure import Figure
 from scipy import stats
 from stable_baselines3.common.monitor import load_results
 
+__all__ = [
+    "Curve",
+    "bootstrap_interval",
+    "evaluations",
+    "interquartile_mean",
+    "plot_run",
+    "plot_seeds",
+    "rolling_mean",
+    "training_episodes",
+]
+
 Array = npt.NDArray[Any]
 
 # readable in black and white, and for colour-blind readers (Okabe and Ito)

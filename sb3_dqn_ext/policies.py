@@ -14,6 +14,8 @@ from sb3_dqn_ext.choices import ArgumentError, named_class
 from sb3_dqn_ext.networks import QNetwork
 from sb3_dqn_ext.returns import make_returns
 
+__all__ = ["ACTIVATIONS", "EXTRACTORS", "OPTIMIZERS", "CnnPolicy", "MlpPolicy", "MultiHeadPolicy", "MultiInputPolicy"]
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,

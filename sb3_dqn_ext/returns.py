@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from sb3_dqn_ext.choices import build, choose
 
+__all__ = ["LOSSES", "RETURN_MODELS", "ExpectedReturns", "Params", "ReturnModel", "make_returns", "taken"]
+
 
 class Params(NamedTuple):
     """What a head says about the return of each action."""

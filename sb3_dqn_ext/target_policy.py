@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from sb3_dqn_ext.batch import Batch
 
+__all__ = ["TARGET_POLICIES", "Double", "Greedy", "TargetPolicy"]
+
 QFunction = Callable[[PyTorchObs], th.Tensor]
 """(B, \\*obs) observations -> (B, A) Q-values"""
 

@@ -97,20 +97,18 @@ def test_a_schedule_of_our_own_sets_the_rate_in_environment_steps(n_envs: int) -
 
 
 def test_a_schedule_object_gives_the_bits_of_sb3s_exploration_arguments() -> None:
-    records = []
     # SB3's rate is 0 before its first step, whatever the schedule says: the random warm-up hides that
-    for make_model in (
-        lambda: make(exploration_kwargs={"schedule": LinearSchedule(0.9, 0.1, 0.5)}),
-        lambda: DQN(
-            "MlpPolicy",
-            short_cartpole(),
-            exploration_initial_eps=0.9,
-            exploration_final_eps=0.1,
-            exploration_fraction=0.5,
-            **SMALL,
-        ),
-    ):
-        records.append(learn(make_model(), 300).rows)
+    ours = make(exploration_kwargs={"schedule": LinearSchedule(0.9, 0.1, 0.5)})
+    records = [learn(ours, 300).rows]
+    theirs = DQN(
+        "MlpPolicy",
+        short_cartpole(),
+        exploration_initial_eps=0.9,
+        exploration_final_eps=0.1,
+        exploration_fraction=0.5,
+        **SMALL,
+    )
+    records.append(learn(theirs, 300).rows)
     assert_same(records[0], records[1], "logged")
 
 
@@ -294,6 +292,10 @@ def test_arguments_can_be_changed_at_load_by_their_names(tmp_path: Path) -> None
         ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'coin'"),
         ({"exploration_kwargs": {"coin": "per-env"}}, r"coin='per-env'.*'per_env'"),
         ({"exploration_kwargs": {"schedule": {"name": "exponental"}}}, r"'exponental'.*'exponential'"),
+        (
+            {"exploration_kwargs": {"schedule": 0.1}, "exploration_fraction": 0.5},
+            r"exploration_fraction has no effect beside exploration_kwargs\['schedule'\]",
+        ),
         ({"target_update_unit": "gradient_step"}, r"target_update_unit='gradient_step'.*'gradient_steps'"),
         ({"tau": 1.5}, r"tau=1.5 must be a finite number in \[0, 1\]"),
         ({"gamma": -0.1}, r"gamma=-0.1 must be a finite number in \[0, 1\]"),

@@ -1,5 +1,6 @@
 """Heads and policies."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def test_every_action_owns_the_layers_of_its_head(name: str) -> None:
     q_net = model.policy.q_net
     trunk_dim = (policy_kwargs.get("net_arch") or [q_net.features_dim])[-1] if name != "CnnPolicy" else q_net.features_dim
     sizes = [trunk_dim, *policy_kwargs["head_arch"], 1]
-    expected = {}
+    expected: dict[str, tuple[int, ...]] = {}
     for action in range(int(q_net.action_space.n)):
-        for layer, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
             expected[f"q_net.heads.{action}.{2 * layer}.weight"] = (n_out, n_in)
             expected[f"q_net.heads.{action}.{2 * layer}.bias"] = (n_out,)
     found = {key: tuple(value.shape) for key, value in q_net.named_parameters() if ".heads." in key}

@@ -10,6 +10,9 @@ from tests.processes import output, python, write_package
 
 ROOT = Path(__file__).parent.parent
 
+# The new environment takes the better part of a minute: all its tests share it, in one process of pytest-xdist.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

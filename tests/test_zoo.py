@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def write_config(project: Path, **hyperparameters: Any) -> str:
     config = {"CartPole-v1": {"policy": "MlpPolicy", "n_timesteps": 300, "learning_starts": 50, **hyperparameters}}
     (project / "mine.yml").write_text(yaml.safe_dump(config))
     return "mine.yml"
+
+
+def test_a_users_folder_called_envs_is_theirs_even_without_an_init(tmp_path: Path) -> None:
+    assert "No module named 'envs'" in python("-c", "import envs", cwd=tmp_path).stderr
+    write_package(tmp_path / "envs", maze="SIZE = 7")
+    assert output(python("-c", "import envs.maze; print(envs.maze.SIZE)", cwd=tmp_path)) == "7\n"
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "MountainCar-v0", "Acrobot-v1", "LunarLander-v3", "Taxi-v4"])
@@ -104,10 +111,18 @@ def test_every_command_exists_in_the_zoo() -> None:
     assert sorted(COMMANDS.values()) == sorted(".".join(path.with_suffix("").parts) for path in scripts)
 
 
-def test_the_defaults_are_plain_data_and_name_a_budget() -> None:
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a tree of maps and lists, except the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for child in value.values() if isinstance(value, dict) else value:
+            yield from strings(child)
+
+
+def test_the_defaults_name_a_budget_and_hold_no_python_code() -> None:
     hyperparameters = yaml.safe_load(Path(default_config()).read_text())
+    assert hyperparameters.keys() >= {"default", "atari", "CartPole-v1", "MountainCar-v0", "Acrobot-v1", "LunarLander-v3"}
     for env, entry in hyperparameters.items():
-        assert isinstance(entry["n_timesteps"], int), env
-        assert isinstance(entry.get("policy_kwargs", {}), dict), env
-        strings = [value for value in entry.values() if isinstance(value, str)]
-        assert strings == [entry["policy"]], env
+        assert entry["n_timesteps"] > 0, env
+        assert not [text for text in strings(entry) if "(" in text], env
