@@ -5,9 +5,20 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
-__all__ = ["ArgumentError", "build", "check_keys", "check_number", "choose", "named_class", "unknown"]
+__all__ = [
+    "ArgumentError",
+    "build",
+    "check_keys",
+    "check_number",
+    "check_type",
+    "choose",
+    "named_class",
+    "parameters_of",
+    "unknown",
+]
 
 T = TypeVar("T")
 
@@ -26,10 +37,10 @@ def unknown(what: str, name: object, allowed: Collection[str], synonyms: Mapping
     :param synonyms: other words of the field for them, in lower case, e.g. ``{"ddqn": "double"}``
     :return: the error, which names the closest match where one is close
     """
-    synonyms = synonyms or {}
+    words = {other.lower(): other for other in allowed} | dict(synonyms or {})
     word = str(name).lower()
-    close = difflib.get_close_matches(word, [*allowed, *synonyms], n=1, cutoff=0.6)
-    meant = synonyms.get(word) or (synonyms.get(close[0], close[0]) if close else None)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    meant = words[close[0]] if close else None
     hint = f" Did you mean {meant!r}?" if meant else ""
     return ArgumentError(f"{what}={name!r} is not known; it can be one of: {', '.join(sorted(allowed))}.{hint}")
 
@@ -70,12 +81,44 @@ def check_number(argument: str, value: Any, low: float = -math.inf, high: float 
     :param integer: whether it must be a whole number
     :raises ArgumentError: if ``value`` is not a finite number (a whole one) in ``[low, high]``
     """
-    kinds = (int,) if integer else (int, float)
-    good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+    is_number = isinstance(value, Integral if integer else Real) and not isinstance(value, bool)  # numpy's are among them
+    good = is_number and math.isfinite(value) and low <= value <= high
     if not good:
         kind = "a whole number" if integer else "a finite number"
         bounds = "" if low == -math.inf and high == math.inf else f" in [{low:g}, {high:g}]"
         raise ArgumentError(f"{argument}={value!r} must be {kind}{bounds}.")
+
+
+def check_type(argument: str, value: Any, kind: Any, called: str) -> None:
+    """
+    :param argument: the argument's name, for the message
+    :param value: what the user gave
+    :param kind: the type it must have, or a union of types
+    :param called: that type in words, e.g. ``"a mapping of arguments"``
+    :raises ArgumentError: if it has another
+    """
+    if not isinstance(value, kind):
+        raise ArgumentError(f"{argument}={value!r} must be {called}.")
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """
+    :param function: a function or a class; a class whose ``__init__`` takes ``**kwargs`` hands them to its parent's
+    :return: its parameters by name, without ``self``
+    """
+    if not isinstance(function, type):
+        return dict(inspect.signature(function).parameters)
+    found: dict[str, inspect.Parameter] = {}
+    for parent in function.__mro__:
+        if "__init__" in vars(parent):
+            parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
+            found = {parameter.name: parameter for parameter in parameters} | found
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+                break
+    return {name: parameter for name, parameter in found.items() if parameter.kind not in _VARIADIC}
+
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def build(
@@ -96,7 +139,7 @@ def build(
     :raises ArgumentError: if there is no such name, or the choice has no such argument
     """
     factory = choose(argument, name, options, synonyms)
-    check_keys(f"{argument}_kwargs", kwargs, inspect.signature(factory).parameters)
+    check_keys(f"{argument}_kwargs", kwargs, parameters_of(factory))
     return factory(**kwargs)
 
 

@@ -1,6 +1,7 @@
 """DQN for Stable-Baselines3, with every choice by name."""
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, TypeVar
@@ -17,7 +18,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from typing_extensions import Unpack
 
 from sb3_dqn_ext.batch import Batch, from_sb3
-from sb3_dqn_ext.choices import ArgumentError, build, check_keys, check_number, choose
+from sb3_dqn_ext.choices import ArgumentError, build, check_keys, check_number, check_type, choose, parameters_of
 from sb3_dqn_ext.exploration import Actions, make_exploration
 from sb3_dqn_ext.networks import params_of
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
@@ -61,11 +62,24 @@ class DQNKwargs(TypedDict, total=False):
     _init_setup_model: bool
 
 
-def _parameters_of(function: Any) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(function).parameters)
+OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
 
-
-OWN_BUFFER_KEYS = set(_parameters_of(DQNReplayBuffer)) - set(_parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
+# lowest and highest value, and whether it must be a whole number
+NUMBERS: dict[str, tuple[float, float, bool]] = {
+    "buffer_size": (1, math.inf, True),
+    "learning_starts": (0, math.inf, False),
+    "batch_size": (1, math.inf, True),
+    "tau": (0, 1, False),
+    "gamma": (0, 1, False),
+    "gradient_steps": (-1, math.inf, True),
+    "n_steps": (1, math.inf, True),
+    "target_update_interval": (1, math.inf, False),
+    "exploration_fraction": (0, 1, False),
+    "exploration_initial_eps": (0, 1, False),
+    "exploration_final_eps": (0, 1, False),
+}
+EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
+TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
 
 
 class DQNExt(DQN):
@@ -114,24 +128,64 @@ class DQNExt(DQN):
         target_update_unit: str = "env_steps",
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
-        check_keys("DQNExt()", kwargs, _parameters_of(type(self)))
-        for key in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-            if key in kwargs and "schedule" in (exploration_kwargs or {}):
-                raise ArgumentError(f"{key} has no effect beside exploration_kwargs['schedule']; give one of the two.")
+        check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
-        self.target_policy_kwargs = dict(target_policy_kwargs or {})
+        self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
         self.exploration = exploration
-        self.exploration_kwargs = dict(exploration_kwargs or {})
+        self.exploration_kwargs = {} if exploration_kwargs is None else exploration_kwargs
         self.target_network = target_network
         self.target_update_unit = target_update_unit
         self._generator: np.random.Generator | None = None
-        super().__init__(policy, env, *args, **kwargs)
+        try:
+            super().__init__(policy, env, *args, **kwargs)
+        except AssertionError as error:
+            # how SB3 refuses spaces and networks that do not fit
+            raise ArgumentError(str(error)) from error
+        if kwargs.get("_init_setup_model", True):
+            given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
+            self._check_effects(given if target_update_unit == "env_steps" else given | {"target_update_unit"})
+            self._check_batch_size()
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        return choose("policy", policy_name, self.policy_aliases)
+
+    def _check_arguments(self) -> None:
+        for name, (low, high, integer) in NUMBERS.items():
+            check_number(name, getattr(self, name), low, high, integer)
+        for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
+            check_type(name, getattr(self, name), Mapping, "a mapping of arguments")
+        for name in ("target_network", "optimize_memory_usage"):
+            check_type(name, getattr(self, name), bool, "True or False")
+        choose("target_update_unit", self.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
+        network = set(parameters_of(self.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
+        check_keys(f"policy_kwargs of {self.policy_class.__name__}", self.policy_kwargs, network)
+
+    def _check_effects(self, given: set[str]) -> None:
+        """
+        :param given: the arguments that the user named, whatever their values
+        :raises ArgumentError: if one of them contradicts another
+        """
+        own_schedule = "schedule" in self.exploration_kwargs
+        if self.exploration == "none" and own_schedule:
+            raise ArgumentError("exploration_kwargs['schedule'] has no effect beside exploration='none'; leave one out.")
+        for name in given.intersection(EXPLORATION_ARGUMENTS) if self.exploration == "none" or own_schedule else ():
+            other = "exploration_kwargs['schedule']" if own_schedule else "exploration='none'"
+            raise ArgumentError(f"{name} has no effect beside {other}; leave one out.")
+        for name in given.intersection(TARGET_ARGUMENTS) if not self.target_network else ():
+            warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
+        if "terminal_on" in self.replay_buffer_kwargs and self.replay_buffer_kwargs.get("terminal_copies", 1) == 1:
+            warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
+
+    def _check_batch_size(self) -> None:
+        """Not when a model is loaded: to predict, it may well be loaded with a memory of one transition."""
+        if self.batch_size > self.buffer_size:
+            raise ArgumentError(
+                f"batch_size={self.batch_size} can never be stored; it can be up to buffer_size={self.buffer_size}."
+            )
 
     def _setup_model(self) -> None:
-        choose("target_update_unit", self.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
-        check_number("tau", self.tau, low=0, high=1)
-        check_number("gamma", self.gamma, low=0, high=1)
+        self._check_arguments()
         self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
         self._exploration_schedule = (
@@ -154,15 +208,14 @@ class DQNExt(DQN):
         buffer_class = self.replay_buffer_class or DQNReplayBuffer
         if not issubclass(buffer_class, DQNReplayBuffer):
             # SB3 builds it; it is read through from_sb3()
-            for key in OWN_BUFFER_KEYS & set(self.replay_buffer_kwargs) - set(_parameters_of(buffer_class)):
+            for key in OWN_BUFFER_KEYS & set(self.replay_buffer_kwargs) - set(parameters_of(buffer_class)):
                 raise ArgumentError(
                     f"replay_buffer_kwargs[{key!r}]={self.replay_buffer_kwargs[key]!r} is an argument of DQNReplayBuffer "
                     f"and has no effect on replay_buffer_class={buffer_class.__name__}."
                 )
             return
-        allowed = set(_parameters_of(buffer_class)) & (OWN_BUFFER_KEYS | {"handle_timeout_termination"})
-        if buffer_class is DQNReplayBuffer:
-            check_keys("replay_buffer_kwargs", self.replay_buffer_kwargs, allowed)
+        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
+        check_keys("replay_buffer_kwargs", self.replay_buffer_kwargs, set(parameters_of(buffer_class)) - given_by_us)
         self.replay_buffer_class = buffer_class
         if self.replay_buffer is None:
             self.replay_buffer = buffer_class(
@@ -200,6 +253,7 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        self._check_batch_size()
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if self._exploration_schedule is not None:
             self.exploration_schedule = ProgressSchedule(self._exploration_schedule, horizon)
@@ -319,9 +373,9 @@ class DQNExt(DQN):
 
 def _signature() -> inspect.Signature:
     """The arguments of SB3's DQN, then ours."""
-    parents = [parameter for name, parameter in _parameters_of(DQN.__init__).items()]
-    ours = [parameter for parameter in _parameters_of(DQNExt.__init__).values() if parameter.kind is parameter.KEYWORD_ONLY]
-    return inspect.Signature([*parents, *ours])
+    theirs = inspect.signature(DQN.__init__).parameters.values()
+    ours = inspect.signature(DQNExt.__init__).parameters.values()
+    return inspect.Signature([*theirs, *(parameter for parameter in ours if parameter.kind is parameter.KEYWORD_ONLY)])
 
 
 DQNExt.__init__.__signature__ = _signature()  # type: ignore[attr-defined]

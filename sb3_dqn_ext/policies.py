@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_dqn_ext.choices import ArgumentError, named_class
+from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, named_class, parameters_of
 from sb3_dqn_ext.networks import QNetwork
 from sb3_dqn_ext.returns import make_returns
 
@@ -37,6 +37,17 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "nature_cnn": NatureCNN,
     "combined": CombinedExtractor,
 }
+
+
+def _parameters_but(cls: type, *names: str) -> set[str]:
+    return set(parameters_of(cls)) - set(names)
+
+
+def _check_arch(argument: str, sizes: Any) -> None:
+    if sizes is not None:
+        check_type(argument, sizes, list | tuple, "a list of layer sizes, for example [64, 64]")
+        for size in sizes:
+            check_number(f"a layer of {argument}", size, low=1, integer=True)
 
 
 class MlpPolicy(DQNPolicy):
@@ -86,6 +97,15 @@ class MlpPolicy(DQNPolicy):
         loss: str = "huber",
     ) -> None:
         extractor = named_class("features_extractor_class", features_extractor_class, EXTRACTORS)
+        optimizer = named_class("optimizer_class", optimizer_class, OPTIMIZERS)
+        check_keys(
+            "features_extractor_kwargs", features_extractor_kwargs or {}, _parameters_but(extractor, "observation_space")
+        )
+        check_keys("optimizer_kwargs", optimizer_kwargs or {}, _parameters_but(optimizer, "params", "lr"))
+        check_type("returns_kwargs", returns_kwargs or {}, Mapping, "a mapping of arguments")
+        check_type("normalize_images", normalize_images, bool, "True or False")
+        _check_arch("net_arch", net_arch)
+        _check_arch("head_arch", head_arch)
         if isinstance(observation_space, spaces.Dict) and extractor is FlattenExtractor:
             raise ArgumentError("this policy reads one array; for Dict observations use policy='MultiInputPolicy'.")
         # SB3's constructor builds the networks: what they are made from must be there before
@@ -103,13 +123,21 @@ class MlpPolicy(DQNPolicy):
             extractor,
             features_extractor_kwargs,
             normalize_images,
-            named_class("optimizer_class", optimizer_class, OPTIMIZERS),
+            optimizer,
             optimizer_kwargs,
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.return_model = make_returns(self.returns, self.returns_kwargs, self.loss)
-        super()._build(lr_schedule)
+        try:
+            super()._build(lr_schedule)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(
+                f"no network can be built with features_extractor_kwargs={self.features_extractor_kwargs!r} "
+                f"and optimizer_kwargs={self.optimizer_kwargs!r}: {error}"
+            ) from error
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

@@ -111,10 +111,12 @@ import argparse, importlib, inspect, json, sys
 import rl_zoo3.exp_manager, rl_zoo3.hyperparams_opt, rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
 from sb3_dqn_ext._start_hook import WAITED_FOR
+from sb3_dqn_ext.zoo import register
 
 def config(algo, **kwargs):
     return ExperimentManager(argparse.Namespace(), algo, "CartPole-v1", "logs", **kwargs).config
 
+register(rl_zoo3.exp_manager)
 importlib.reload(rl_zoo3.utils)
 importlib.reload(rl_zoo3.hyperparams_opt)
 print(json.dumps({

@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext.batch import Batch
-from sb3_dqn_ext.choices import ArgumentError, build, check_number, choose
+from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
 from sb3_dqn_ext.replay.folds import Fold, Folded, NStep, OneStep
 from sb3_dqn_ext.replay.samplers import SAMPLERS, Cells, Sampler
 
@@ -84,6 +84,8 @@ class DQNReplayBuffer(ReplayBuffer):
     ) -> None:
         check_number("n_steps", n_steps, low=1, integer=True)
         check_number("terminal_copies", terminal_copies, low=1, integer=True)
+        check_type("handle_timeout_termination", handle_timeout_termination, bool, "True or False")
+        check_type("sampler_kwargs", sampler_kwargs or {}, Mapping, "a mapping of arguments")
         if gamma is not None:
             check_number("gamma", gamma, low=0, high=1)
         elif n_steps > 1:
