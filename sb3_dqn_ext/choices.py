@@ -42,7 +42,8 @@ def unknown(what: str, name: object, allowed: Collection[str], synonyms: Mapping
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     meant = words[close[0]] if close else None
     hint = f" Did you mean {meant!r}?" if meant else ""
-    return ArgumentError(f"{what}={name!r} is not known; it can be one of: {', '.join(sorted(allowed))}.{hint}")
+    public = ", ".join(sorted(other for other in allowed if not other.startswith("_")))
+    return ArgumentError(f"{what}={name!r} is not known; it can be one of: {public}.{hint}")
 
 
 def choose(argument: str, name: str, options: Mapping[str, T], synonyms: Mapping[str, str] | None = None) -> T:

@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import sb3_dqn_ext
+from sb3_dqn_ext.zoo.config import check_config
+from sb3_dqn_ext.zoo.search_space import converter, sampler
 
 if importlib.util.find_spec("_sb3_dqn_ext_hook"):  # where an installation puts it
     import _sb3_dqn_ext_hook as start_hook
@@ -51,16 +53,18 @@ def _register_algorithm(utils: ModuleType) -> None:
 
 
 def _register_search_space(hyperparams_opt: ModuleType) -> None:
-    for name in ("HYPERPARAMS_SAMPLER", "HYPERPARAMS_CONVERTER"):
+    for name, of_ours in (("HYPERPARAMS_SAMPLER", sampler), ("HYPERPARAMS_CONVERTER", converter)):
         by_algo = getattr(hyperparams_opt, name, {})
         if "dqn" in by_algo:
-            by_algo.setdefault(ALGO, by_algo["dqn"])
+            by_algo.setdefault(ALGO, of_ours(by_algo["dqn"]))
 
 
-def _register_default_config(exp_manager: ModuleType) -> None:
+def _register_config(exp_manager: ModuleType) -> None:
     manager = getattr(exp_manager, "ExperimentManager", None)
-    if manager is not None and not hasattr(manager.__init__, "knows_dqn_ext"):
+    if manager is not None and hasattr(manager, "read_hyperparameters") and not hasattr(manager, "knows_dqn_ext"):
         manager.__init__ = _with_default_config(manager.__init__)
+        manager.read_hyperparameters = _with_checked_config(manager.read_hyperparameters)
+        manager.knows_dqn_ext = True
 
 
 def _with_default_config(init: Callable[..., None]) -> Callable[..., None]:
@@ -75,13 +79,22 @@ def _with_default_config(init: Callable[..., None]) -> Callable[..., None]:
             given.arguments["config"] = default_config()
         init(*given.args, **given.kwargs)
 
-    with_default_config.knows_dqn_ext = True  # type: ignore[attr-defined]
     return with_default_config
+
+
+def _with_checked_config(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(read)
+    def with_checked_config(manager: Any) -> Any:
+        if manager.algo == ALGO and manager.config.endswith((".yml", ".yaml")):
+            check_config(manager.config)
+        return read(manager)
+
+    return with_checked_config
 
 
 _REGISTRARS: dict[str, Callable[[ModuleType], None]] = {
     "rl_zoo3.utils": _register_algorithm,
-    "rl_zoo3.exp_manager": _register_default_config,
+    "rl_zoo3.exp_manager": _register_config,
     "rl_zoo3.hyperparams_opt": _register_search_space,
 }
 

@@ -1,0 +1,75 @@
+"""What ``-optimize`` searches: the zoo's space for DQN, and the choices of this package."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sb3_dqn_ext.networks import HEADS
+from sb3_dqn_ext.replay.samplers import SAMPLERS
+from sb3_dqn_ext.returns import LOSSES, RETURN_MODELS
+from sb3_dqn_ext.target_policy import TARGET_POLICIES
+
+__all__ = ["converter", "sampler"]
+
+Params = dict[str, Any]
+Converter = Callable[[Params], Params]
+Sampler = Callable[[Any, int, int, Params], Params]
+
+OURS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
+
+
+def sampler(dqn_sampler: Sampler) -> Sampler:
+    """
+    :param dqn_sampler: the zoo's for ``dqn``
+    :return: a function of (Optuna's trial, number of actions, number of environments, the zoo's further arguments) that gives
+        arguments of ``DQNExt``
+    """
+
+    def sample(trial: Any, n_actions: int, n_envs: int, additional_args: Params) -> Params:
+        converted = dqn_sampler(trial, n_actions, n_envs, additional_args)
+        params = {
+            "target_policy": trial.suggest_categorical("target_policy", sorted(TARGET_POLICIES)),
+            "head": trial.suggest_categorical("head", sorted(HEADS)),
+            "returns": trial.suggest_categorical("returns", sorted(RETURN_MODELS)),
+            "loss": trial.suggest_categorical("loss", sorted(LOSSES)),
+            "soft_targets": trial.suggest_categorical("soft_targets", [False, True]),
+        }
+        if params["soft_targets"]:
+            params["tau"] = trial.suggest_float("tau", 1e-3, 0.1, log=True)
+        if not additional_args.get("using_her_replay_buffer"):  # which has its own idea of what is replayed
+            params["n_steps"] = trial.suggest_int("n_steps", 1, 5)
+            params["sampler"] = trial.suggest_categorical("sampler", sorted(SAMPLERS))
+            params["terminal_copies"] = trial.suggest_int("terminal_copies", 1, 4)
+        return _with_ours(converted, params)
+
+    return sample
+
+
+def converter(dqn_converter: Converter) -> Converter:
+    """
+    :param dqn_converter: the zoo's for ``dqn``
+    :return: a function of the parameters that a study stored, which gives arguments of ``DQNExt``
+    """
+
+    def convert(params: Params) -> Params:
+        theirs = {key: value for key, value in params.items() if key not in OURS}
+        return _with_ours(dqn_converter(theirs), params)
+
+    return convert
+
+
+def _with_ours(converted: Params, params: Params) -> Params:
+    """The arguments that the zoo made of its parameters, and those that ours mean."""
+    head_arch = [64] if params["head"] == "multi_head" else []
+    network = {key: params[key] for key in ("head", "returns", "loss")} | {"head_arch": head_arch}
+    arguments = {
+        **converted,
+        "target_policy": params["target_policy"],
+        "policy_kwargs": {**converted.get("policy_kwargs", {}), **network},
+    }
+    if "sampler" in params:
+        arguments["n_steps"] = params["n_steps"]
+        memory = {key: params[key] for key in ("sampler", "terminal_copies")}
+        arguments["replay_buffer_kwargs"] = {**converted.get("replay_buffer_kwargs", {}), **memory}
+    if params["soft_targets"]:
+        arguments |= {"tau": params["tau"], "target_update_interval": 1, "target_update_unit": "gradient_steps"}
+    return arguments
