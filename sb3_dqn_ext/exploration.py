@@ -36,17 +36,17 @@ class Exploration(Protocol):
         ...
 
 
-def per_env_coins(n_envs: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+def per_env_coins(n_envs: int, generator: np.random.Generator) -> list[float]:
     """
     (n_envs,) uniform numbers. The first is drawn as SB3 draws its only one, so that one environment explores as it does there;
     the others are drawn from the algorithm's own generator, so that numpy's stays in step with SB3's.
     """
-    return np.append(np.random.rand(), generator.random(n_envs - 1))
+    return [np.random.rand(), *generator.random(n_envs - 1)]
 
 
-def shared_coin(n_envs: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+def shared_coin(n_envs: int, generator: np.random.Generator) -> list[float]:
     """(n_envs,) times the same uniform number, as SB3 does: all environments explore, or none."""
-    return np.full(n_envs, np.random.rand())
+    return [np.random.rand()] * n_envs
 
 
 COINS = {"per_env": per_env_coins, "shared": shared_coin}
@@ -73,11 +73,11 @@ class EpsilonGreedy:
         random: Callable[[], Any],
         generator: np.random.Generator,
     ) -> Actions:
-        explores = COINS[self.coin](n_envs, generator) < rate  # (n_envs,)
-        if explores.all():
-            return np.array([random() for _ in range(n_envs)])
+        explorers = [env for env, coin in enumerate(COINS[self.coin](n_envs, generator)) if coin < rate]
+        if len(explorers) == n_envs:
+            return np.array([random() for _ in explorers])
         actions = greedy()
-        for env in np.flatnonzero(explores):
+        for env in explorers:
             actions[env] = random()
         return actions
 

@@ -6,7 +6,6 @@ from typing import Protocol
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
-from torch.nn import functional as F
 
 from sb3_dqn_ext.batch import Batch
 
@@ -32,7 +31,7 @@ class TargetPolicy(Protocol):
 
 def one_hot_argmax(q: th.Tensor) -> th.Tensor:
     """(B, A) Q-values -> (B, A) the policy that takes the best action, the first of equals."""
-    return F.one_hot(q.argmax(dim=1), q.shape[1]).to(q.dtype)
+    return th.zeros_like(q).scatter_(1, q.argmax(dim=1, keepdim=True), 1.0)
 
 
 @dataclass(frozen=True)
