@@ -3,7 +3,8 @@ Make ``dqn_ext`` known to the RL Zoo, at the moment the zoo is imported and not 
 
 The zoo has no plugin mechanism. An installation moves this module to the top level, as ``_sb3_dqn_ext_hook``, and puts a
 ``.pth`` file beside it that imports it at every start of the interpreter. It therefore imports nothing but ``os`` and ``sys``,
-only waits for three modules of the zoo, and stays away when ``SB3_DQN_EXT_NO_HOOK=1``.
+only waits for three modules of the zoo, and stays away when ``SB3_DQN_EXT_NO_HOOK=1``: then it says how to go on where the
+zoo is about to refuse ``--algo dqn_ext``.
 """
 
 import os
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 WAITED_FOR = ("rl_zoo3.utils", "rl_zoo3.exp_manager", "rl_zoo3.hyperparams_opt")
+TAKE_ALGO = ("train", "enjoy", "record_video", "record_training", "push_to_hub", "load_from_hub")  # commands of the zoo
 
 
 class ZooLoader:
@@ -85,5 +87,26 @@ def _register(module: "ModuleType") -> None:
         warnings.warn(f"dqn_ext could not be added to {module.__name__}: {error!r}", stacklevel=2)
 
 
-if __name__ == "_sb3_dqn_ext_hook" and os.environ.get("SB3_DQN_EXT_NO_HOOK") != "1":
-    install()
+def refused(program: str, arguments: "list[str]") -> str:
+    """
+    :param program: the module after ``-m``, or the path of a script
+    :param arguments: what follows it on the command line
+    :return: the command of the zoo that will say it knows no ``dqn_ext``, or "" if this is none
+    """
+    package, _, command = os.path.basename(program).partition(".")
+    if command in ("", "cli"):
+        command = "".join(arguments[:1])
+    asked_for_us = " --algo dqn_ext " in f" {' '.join(arguments)} ".replace("=", " ")
+    return command if package == "rl_zoo3" and command in TAKE_ALGO and asked_for_us else ""
+
+
+if __name__ == "_sb3_dqn_ext_hook":
+    if os.environ.get("SB3_DQN_EXT_NO_HOOK") != "1":
+        install()
+    # after -m, sys.argv does not name the module yet, but it holds as many arguments as follow it
+    elif _command := refused("".join(sys.orig_argv[-len(sys.argv) :][:1]), sys.argv[1:]):
+        print(
+            "SB3_DQN_EXT_NO_HOOK=1 keeps dqn_ext from the commands of the RL Zoo. "
+            f"Unset it, or run: python -m sb3_dqn_ext.zoo {_command} ...",
+            file=sys.stderr,
+        )

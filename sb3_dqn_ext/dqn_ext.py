@@ -254,6 +254,8 @@ class DQNExt(DQN):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         self._check_batch_size()
+        if isinstance(self.replay_buffer, DQNReplayBuffer) and (reset_num_timesteps or self._last_obs is None):
+            self.replay_buffer.break_off()
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if self._exploration_schedule is not None:
             self.exploration_schedule = ProgressSchedule(self._exploration_schedule, horizon)

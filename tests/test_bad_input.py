@@ -90,6 +90,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"tau": float("nan")}, r"tau=nan must be a finite number in \[0, 1\]"),
     ({"exploration_fraction": 2}, r"exploration_fraction=2 must be a finite number in \[0, 1\]"),
     ({"exploration_final_eps": -0.1}, r"exploration_final_eps=-0.1 must be"),
+    ({"replay_buffer_kwargs": {"monte_carlo": -0.5}}, r"monte_carlo=-0.5 must be a finite number in \[0, 1\]"),
     ({"replay_buffer_kwargs": {"terminal_copies": 0}}, r"terminal_copies=0 must be a whole number in \[1, inf\]"),
     ({"replay_buffer_kwargs": {"terminal_copies": 2.0}}, r"terminal_copies=2.0 must be a whole number"),
     ({"policy_kwargs": {"net_arch": [64, 0]}}, r"a layer of net_arch=0 must be a whole number in \[1, inf\]"),
@@ -219,6 +220,8 @@ MEMORY = kwargs_of(
     terminal_copies=st.integers(0, 5),
     terminal_on=st.sampled_from(["terminated", "truncated", "done"]),
     handle_timeout_termination=st.booleans(),
+    monte_carlo=st.floats(0, 1.2),
+    keep_episodes=st.integers(0, 3),
 )
 
 
@@ -237,5 +240,7 @@ def test_any_mapping_builds_a_model_that_trains_or_is_answered_with_our_error(**
             model = make(train_freq=1, **kwargs)
         except ArgumentError:
             return
-        model.learn(20)
+        # with monte_carlo, an episode must have ended before there is anything to learn from
+        model.learning_starts = 20
+        model.learn(40)
     assert model._n_updates > 0

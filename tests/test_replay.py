@@ -182,16 +182,136 @@ def test_a_truncated_episode_still_bootstraps_from_its_true_last_observation_whe
 
 def test_a_set_of_cells_keeps_what_a_python_set_keeps() -> None:
     rng = np.random.default_rng(0)
-    ours, theirs = CellSet(), set()
-    for _ in range(2000):
-        cell = int(rng.integers(60))
+    ours: CellSet = CellSet()
+    theirs: set[int] = set()
+    for _ in range(1000):
+        cells = rng.integers(60, size=3)
         if rng.random() < 0.5:
-            ours.add(cell)
-            theirs.add(cell)
+            ours.add(cells)
+            theirs |= set(cells.tolist())
         else:
-            ours.discard(cell)
-            theirs.discard(cell)
+            ours.discard(cells)
+            theirs -= set(cells.tolist())
         assert sorted(ours.array.tolist()) == sorted(theirs)
+
+
+def test_realised_returns_equal_the_hand_computed_ones() -> None:
+    rewards = [1.0, 1.0, 1.0, 0.0]
+    buffer = DQNReplayBuffer(10, BOX, ACTIONS, device="cpu", gamma=0.9, monte_carlo=1.0)
+    for i, reward in enumerate(rewards):
+        with pytest.raises(ArgumentError, match="no episode has ended"):
+            buffer.sample_batch(1)
+        arrays = (np.array([[float(i)]]), np.array([[i + 1.0]]), np.array([0]), np.array([reward]), np.array([i == 3]))
+        buffer.add(*arrays, [{}])
+    batch = buffer.sample_batch(100)
+    found = dict(zip(name_of(batch.observations).tolist(), batch.rewards.tolist(), strict=True))
+    assert found == pytest.approx({0.0: 2.71, 1.0: 1.9, 2.0: 1.0, 3.0: 0.0})
+    assert not batch.discounts.any()
+
+
+def ended_rows(script: list[list[Step]], env: int) -> list[tuple[int, int]]:
+    """The first and last row of each episode that has ended."""
+    ends = [i for i, row in enumerate(script) if row[env].terminated or row[env].truncated]
+    return list(zip([0, *(end + 1 for end in ends)], ends, strict=False))
+
+
+@pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("share", [0.25, 1.0])
+@pytest.mark.parametrize("timeouts", [False, True], ids=["", "handle_timeout_termination"])
+@pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
+def test_realised_returns_of_ended_episodes_are_mixed_with_n_step_returns(
+    length: int, n_envs: int, share: float, timeouts: bool, compact: bool
+) -> None:
+    gamma, n_steps = 0.9, 2
+    script = scripted(length, n_envs)
+    buffer = filled(
+        script,
+        DICT,
+        n_steps=n_steps,
+        gamma=gamma,
+        monte_carlo=share,
+        handle_timeout_termination=timeouts,
+        optimize_memory_usage=compact,
+    )
+    oldest = max(0, length - (ROWS - compact))
+    expected: dict[float, list[tuple[float, float, float]]] = {}
+    for env in range(n_envs):
+        for first, last in ended_rows(script, env):
+            for i in range(max(first, oldest), last + 1):
+                near = brute_force(script, i, env, n_steps, gamma, timeouts)
+                far = brute_force(script, i, env, last - i + 1, gamma, timeouts)
+                if far[1] > 0:  # cut off: one or the other
+                    expected[script[i][env].name] = [far] if share == 1 else [near, far]
+                else:
+                    reward, discount = ((1 - share) * a + share * b for a, b in zip(near[:2], far[:2], strict=True))
+                    expected[script[i][env].name] = [(reward, discount, near[2])]
+    np.random.seed(0)
+    batch = buffer.sample_batch(4000)
+    names = name_of(batch.observations)
+    assert set(names) == set(expected), "exactly the rows of ended episodes are replayed"
+    seen: dict[float, set[int]] = {name: set() for name in expected}
+    found = zip(batch.rewards.tolist(), batch.discounts.tolist(), name_of(batch.next_observations), strict=True)
+    for name, transition in zip(names, found, strict=True):
+        close = [np.allclose(transition[:2], candidate[:2], atol=1e-5) for candidate in expected[name]]
+        assert any(close), (name, transition, expected[name])
+        if transition[1] > 0:
+            assert any(transition[2] == candidate[2] for candidate in expected[name])
+        seen[name] |= {i for i, is_close in enumerate(close) if is_close}
+    assert all(len(seen[name]) == len(expected[name]) for name in expected), "a cut episode is read in both ways"
+
+
+def test_a_cut_episode_is_read_as_its_realised_return_as_often_as_the_share_says() -> None:
+    buffer = DQNReplayBuffer(10, BOX, ACTIONS, device="cpu", gamma=0.5, monte_carlo=0.25)
+    for i in range(3):
+        arrays = (np.array([[float(i)]]), np.array([[i + 1.0]]), np.array([0]), np.array([1.0]), np.array([i == 2]))
+        buffer.add(*arrays, [{"TimeLimit.truncated": i == 2}])
+    np.random.seed(0)
+    batch = buffer.sample_batch(20_000)
+    first = batch.discounts.numpy()[name_of(batch.observations) == 0.0]
+    assert set(first.tolist()) == {0.5, 0.125}
+    assert np.mean(first == 0.125) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("monte_carlo", [0.0, 0.5])
+@pytest.mark.parametrize("length", [ROWS - 2, 3 * ROWS + 5], ids=["not yet full", "overwritten"])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_only_the_latest_episodes_are_kept(monte_carlo: float, length: int, n_envs: int) -> None:
+    keep = 3
+    script = scripted(length, n_envs, seed=2)
+    buffer = filled(script, gamma=0.9, monte_carlo=monte_carlo, keep_episodes=keep, terminal_copies=3)
+    episodes = sorted(
+        ((last, env, first) for env in range(n_envs) for first, last in ended_rows(script, env)), key=lambda e: e[:2]
+    )
+    rows = {(i, env) for last, env, first in episodes[-keep:] for i in range(first, last + 1)}
+    if monte_carlo == 0:  # what is open can be replayed too
+        opened = {env: max((last + 1 for last, e, _ in episodes if e == env), default=0) for env in range(n_envs)}
+        rows |= {(i, env) for env in range(n_envs) for i in range(opened[env], length)}
+    expected = {script[i][env].name for i, env in rows if i >= length - ROWS}
+    assert len(episodes) > keep
+    assert set(name_of(buffer.sample_batch(4000).observations)) == expected
+
+
+def test_an_episode_that_is_broken_off_by_a_reset_is_not_replayed() -> None:
+    model = DQNExt(
+        "MlpPolicy",
+        short_cartpole(),
+        replay_buffer_kwargs={"monte_carlo": 1.0},
+        **(SMALL | {"learning_starts": 60, "train_freq": 1}),
+    )
+    learn(model, 33)
+    learn(model, 87)  # resets the environment
+    buffer = model.replay_buffer
+    assert isinstance(buffer, DQNReplayBuffer)
+    np.testing.assert_array_less(0, buffer.rewards[:120])
+    members = {int(cell) for cell in buffer.sample_batch(3000).cells}
+    ends = np.flatnonzero(buffer.dones[:120, 0])
+    broken = set(range(int(ends[ends < 33].max()) + 1, 33))
+    assert broken
+    assert members == set(range(int(ends.max()) + 1)) - broken
+    for cell in members:  # CartPole pays 1 for each step: the return tells how long the episode went on
+        steps = int(ends[ends >= cell].min()) - cell + 1
+        assert buffer.returns[cell, 0] == pytest.approx((1 - 0.99**steps) / (1 - 0.99), rel=1e-4)
 
 
 def test_a_reset_forgets_the_terminal_copies_too() -> None:
@@ -291,8 +411,11 @@ def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) 
         ({"terminal_on": "terminal"}, r"terminal_on='terminal'.*done, terminated, truncated.*'terminated'"),
         ({"sampler": "unifrom"}, r"sampler='unifrom'.*uniform"),
         ({"sampler_kwargs": {"alpha": 0.6}}, r"a key of sampler_kwargs='alpha'"),
-        ({"n_steps": 3}, r"n_steps=3 needs a gamma"),
+        ({"n_steps": 3}, r"n_steps=3.*need a gamma"),
         ({"n_steps": 0, "gamma": 0.9}, r"n_steps=0 must be a whole number"),
+        ({"monte_carlo": 1.5, "gamma": 0.9}, r"monte_carlo=1.5 must be a finite number in \[0, 1\]"),
+        ({"monte_carlo": 0.5}, r"monte_carlo=0.5 need a gamma"),
+        ({"keep_episodes": 0}, r"keep_episodes=0 must be a whole number in \[1, inf\]"),
         ({"gamma": 1.5}, r"gamma=1.5 must be a finite number in \[0, 1\]"),
         ({"buffer_size": 4, "n_envs": 2, "n_steps": 3, "gamma": 0.9}, r"buffer_size=4 leaves 2 rows"),
     ],

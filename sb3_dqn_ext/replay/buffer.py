@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, TypeVar, cast
@@ -16,8 +17,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
-from sb3_dqn_ext.replay.folds import Fold, Folded, NStep, OneStep
-from sb3_dqn_ext.replay.samplers import SAMPLERS, Cells, Sampler
+from sb3_dqn_ext.replay.folds import Fold, Folded, MonteCarlo, NStep, OneStep
+from sb3_dqn_ext.replay.samplers import MEMBER_SAMPLERS, SAMPLERS, Cells, Sampler
 
 Array = npt.NDArray[Any]
 Obs = Array | dict[str, Array]
@@ -34,6 +35,11 @@ TERMINAL_ON: dict[str, Callable[[Array, Array], Array]] = {
 def each(function: Callable[[T], S], obs: T | dict[str, T]) -> S | dict[str, S]:
     """Apply a function to an array, or to each one of a dictionary of arrays."""
     return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
+
+
+def _make_fold(n_steps: int, gamma: float, monte_carlo: float) -> Fold:
+    bootstrapped = OneStep(gamma) if n_steps == 1 else NStep(n_steps, gamma)
+    return bootstrapped if monte_carlo == 0 else MonteCarlo(monte_carlo, gamma, bootstrapped)
 
 
 class DQNReplayBuffer(ReplayBuffer):
@@ -61,6 +67,9 @@ class DQNReplayBuffer(ReplayBuffer):
     :param sampler_kwargs: arguments of the sampler
     :param terminal_copies: how many times a transition that ended its episode stands in the memory
     :param terminal_on: which ends that means: ``"terminated"``, ``"truncated"`` or ``"done"`` (both)
+    :param monte_carlo: the share of the realised discounted return in what is learned, the rest is the n-step return; while it
+        is not 0, only episodes that have ended are replayed
+    :param keep_episodes: how many of the latest ended episodes can be replayed, over all environments; all if None
     :raises ArgumentError: if an argument cannot work
     """
 
@@ -81,15 +90,20 @@ class DQNReplayBuffer(ReplayBuffer):
         sampler_kwargs: Mapping[str, Any] | None = None,
         terminal_copies: int = 1,
         terminal_on: str = "terminated",
+        monte_carlo: float = 0.0,
+        keep_episodes: int | None = None,
     ) -> None:
         check_number("n_steps", n_steps, low=1, integer=True)
         check_number("terminal_copies", terminal_copies, low=1, integer=True)
         check_type("handle_timeout_termination", handle_timeout_termination, bool, "True or False")
         check_type("sampler_kwargs", sampler_kwargs or {}, Mapping, "a mapping of arguments")
+        check_number("monte_carlo", monte_carlo, low=0, high=1)
+        if keep_episodes is not None:
+            check_number("keep_episodes", keep_episodes, low=1, integer=True)
         if gamma is not None:
             check_number("gamma", gamma, low=0, high=1)
-        elif n_steps > 1:
-            raise ArgumentError(f"n_steps={n_steps} needs a gamma beside it, for example gamma=0.99.")
+        elif n_steps > 1 or monte_carlo > 0:
+            raise ArgumentError(f"n_steps={n_steps}, monte_carlo={monte_carlo} need a gamma beside, for example gamma=0.99.")
         # not ReplayBuffer's: it would allocate, and it forbids what this class allows
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
@@ -105,11 +119,18 @@ class DQNReplayBuffer(ReplayBuffer):
         choose("terminal_on", terminal_on, TERMINAL_ON, {"termination": "terminated", "both": "done"})
         self.terminal_on = terminal_on
         self.terminal_copies = terminal_copies
-        self._fold: Fold = OneStep(1.0 if gamma is None else gamma) if n_steps == 1 else NStep(n_steps, cast(float, gamma))
+        self.monte_carlo = monte_carlo
+        self.keep_episodes = keep_episodes
+        self._fold = _make_fold(n_steps, 1.0 if gamma is None else gamma, monte_carlo)
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
         self.sampler = self._make_sampler()
         # with optimize_memory_usage: the last observation of each episode, by cell
         self._last_observations: dict[int, Obs] = {}
+        # rows stored so far, and steps in the open episode of each environment; with keep_episodes: the latest ended ones,
+        # each as the first of these rows, the one behind its last, and the environment
+        self._n_added = 0
+        self._open_steps = np.zeros(n_envs, dtype=np.int64)
+        self._ended: deque[tuple[int, int, int]] = deque()
         self._warn_if_too_large()
 
     # the arrays of SB3's buffers, made when they are first used
@@ -146,6 +167,16 @@ class DQNReplayBuffer(ReplayBuffer):
         """(rows, n_envs), 1 where a time limit ended it"""
         return np.zeros((self.buffer_size, self.n_envs), dtype=np.float32)
 
+    @cached_property
+    def returns(self) -> Array:
+        """(rows, n_envs) with ``monte_carlo``: discounted sum of the rewards up to the end of an episode that has ended"""
+        return np.zeros((self.buffer_size, self.n_envs), dtype=np.float32)
+
+    @cached_property
+    def ends(self) -> Array:
+        """(rows, n_envs) with ``monte_carlo``: the row in which the episode ended, once it has"""
+        return np.zeros((self.buffer_size, self.n_envs), dtype=np.int64)
+
     def add(
         self,
         obs: Obs,
@@ -180,7 +211,16 @@ class DQNReplayBuffer(ReplayBuffer):
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
 
-        self.sampler.added(self._cells_of(row), TERMINAL_ON[self.terminal_on](done, truncated))
+        terminal = TERMINAL_ON[self.terminal_on](done, truncated)
+        if self.monte_carlo > 0:
+            self.sampler.removed(self._cells_of(row))  # what stood here; it comes back when its episode has ended
+        else:
+            self.sampler.added(self._cells_of(row), terminal)
+        if self._by_episodes:
+            self._n_added += 1
+            self._open_steps += 1
+            for env in np.flatnonzero(done).tolist():
+                self._end_episode(row, env, bool(terminal[env]))
         if self.optimize_memory_usage:
             self._keep_last_observations(row, next_obs, done)
             # the oldest row's own observation has just become the newest row's next one
@@ -191,6 +231,9 @@ class DQNReplayBuffer(ReplayBuffer):
         super().reset()
         self.sampler = self._make_sampler()
         self._last_observations.clear()
+        self._n_added = 0
+        self._open_steps[:] = 0
+        self._ended.clear()
 
     def sample_batch(self, batch_size: int, env: VecNormalize | None = None) -> Batch:
         """
@@ -199,6 +242,10 @@ class DQNReplayBuffer(ReplayBuffer):
         :param batch_size: B
         :param env: what normalizes observations and rewards, if anything does
         """
+        if self.monte_carlo > 0 and env is not None and env.norm_reward:
+            raise ArgumentError(
+                "monte_carlo stores realised returns, which VecNormalize cannot rescale: use norm_reward=False."
+            )
         cells, weights = self.sampler.draw(*self._valid_rows(), batch_size)
         rows, envs = np.divmod(cells, self.n_envs)
         folded = self._fold(self, rows, envs, lambda rewards: self._normalize_reward(rewards, env))
@@ -235,10 +282,43 @@ class DQNReplayBuffer(ReplayBuffer):
             discounts=None if self.gamma is None else discounts,
         )
 
+    @property
+    def _by_episodes(self) -> bool:
+        """Whether it matters which episode a row belongs to."""
+        return self.monte_carlo > 0 or self.keep_episodes is not None
+
     def _make_sampler(self) -> Sampler:
         name, kwargs = self._sampler_choice
         of_this_size = (self.buffer_size, self.n_envs, self.terminal_copies)
-        return build("sampler", name, {name: partial(factory, *of_this_size) for name, factory in SAMPLERS.items()}, kwargs)
+        samplers = MEMBER_SAMPLERS if self._by_episodes else SAMPLERS
+        return build("sampler", name, {name: partial(factory, *of_this_size) for name, factory in samplers.items()}, kwargs)
+
+    def _end_episode(self, row: int, env: int, terminal: bool) -> None:
+        """
+        :param row: the row of the last step
+        :param env: the environment
+        :param terminal: whether that step counts as terminal
+        """
+        length = min(int(self._open_steps[env]), self.buffer_size - self.optimize_memory_usage)
+        self._open_steps[env] = 0
+        if self.monte_carlo > 0:
+            rows = (row - np.arange(length)) % self.buffer_size  # (T,) from the last step to the first
+            total = 0.0
+            for i in rows:
+                total = self.rewards[i, env] + cast(float, self.gamma) * total
+                self.returns[i, env] = total
+            self.ends[rows, env] = row
+            self.sampler.added(rows * self.n_envs + env, terminal & (np.arange(length) == 0))
+        if self.keep_episodes is not None:
+            self._ended.append((self._n_added - length, self._n_added, env))
+            if len(self._ended) > self.keep_episodes:
+                first, end, env = self._ended.popleft()
+                still_stored = np.arange(max(first, self._n_added - self.buffer_size), end)
+                self.sampler.removed(still_stored % self.buffer_size * self.n_envs + env)
+
+    def break_off(self) -> None:
+        """Say that the environments are reset in mid-episode; with ``monte_carlo``, what is broken off is not replayed."""
+        self._open_steps[:] = 0
 
     def _valid_rows(self) -> tuple[int, int]:
         """The first row that can be replayed, and how many can."""

@@ -6,7 +6,7 @@ Shapes: B batch, n steps.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,18 @@ class Ring(Protocol):
 
     @property
     def timeouts(self) -> Array: ...
+
+
+class EpisodeRing(Ring, Protocol):
+    """A ring that knows how its episodes went on."""
+
+    @property
+    def returns(self) -> Array:
+        """(rows, n_envs) discounted sum of the rewards from this step to the last of its episode."""
+
+    @property
+    def ends(self) -> Array:
+        """(rows, n_envs) the row of that last step."""
 
 
 class Fold(Protocol):
@@ -99,3 +111,39 @@ class NStep:
         last_rows = (rows + n_folded - 1) % ring.buffer_size  # (B,)
         discounts = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, last_rows, envs))  # (B,)
         return Folded(rewards.sum(axis=1), discounts, last_rows)
+
+
+@dataclass(frozen=True)
+class MonteCarlo:
+    """
+    A share of the realised return of the episode, the rest of another fold; 1 is every-visit Monte-Carlo control
+    (http://incompleteideas.net/book/the-book-2nd.html, section 5.4).
+
+    A terminated episode needs no bootstrap. One that was cut off bootstraps at its cut. As a batch holds one next state for
+    each transition, such a transition is read as the realised return with probability ``share``, and else through the other
+    fold: this is the mixture in expectation.
+
+    :param share: of the realised return, in (0, 1]
+    :param gamma: the discount factor
+    :param other: the fold of the rest
+    """
+
+    share: float
+    gamma: float
+    other: Fold
+
+    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
+        episodes = cast(EpisodeRing, ring)
+        near = self.other(ring, rows, envs, normalize)
+        ends = episodes.ends[rows, envs]  # (B,)
+        n_folded = (ends - rows) % ring.buffer_size + 1  # (B,)
+        bootstrap = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, ends, envs))  # (B,)
+        realised = episodes.returns[rows, envs]  # (B,)
+        cut = bootstrap > 0
+        whole = cut & (np.random.rand(len(rows)) < self.share) if cut.any() else cut
+        mixture = np.where(cut, 0, np.float32(self.share))
+        return Folded(
+            np.where(whole, realised, (1 - mixture) * near.rewards + mixture * realised),
+            np.where(whole, bootstrap, (1 - mixture) * near.discounts),
+            np.where(whole, ends, near.last_rows),
+        )

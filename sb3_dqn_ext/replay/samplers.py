@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sb3_dqn_ext.choices import ArgumentError
+
 Cells = npt.NDArray[np.int64]
 
 
@@ -54,23 +56,24 @@ class CellSet:
         """(len,) the members, in no order."""
         return self._cells[: len(self)]
 
-    def add(self, cell: int) -> None:
-        """:param cell: the new member"""
-        if cell in self._place:
-            return
-        if len(self) == len(self._cells):
-            self._cells = np.concatenate([self._cells, np.empty_like(self._cells)])
-        self._cells[len(self)] = cell
-        self._place[cell] = len(self)
+    def add(self, cells: Cells) -> None:
+        """:param cells: the new members; those that are members already stay"""
+        for cell in cells.tolist():
+            if cell in self._place:
+                continue
+            if len(self) == len(self._cells):
+                self._cells = np.concatenate([self._cells, np.empty_like(self._cells)])
+            self._cells[len(self)] = cell
+            self._place[cell] = len(self)
 
-    def discard(self, cell: int) -> None:
-        """:param cell: what is no longer a member, if it was one; the last member takes its place"""
-        place = self._place.pop(cell, None)
-        if place is None or place == len(self):
-            return
-        last = int(self._cells[len(self)])
-        self._cells[place] = last
-        self._place[last] = place
+    def discard(self, cells: Cells) -> None:
+        """:param cells: what are no longer members, if they were; the last member takes the place of each"""
+        for cell in cells.tolist():
+            place = self._place.pop(cell, None)
+            if place is not None and place != len(self):
+                last = int(self._cells[len(self)])
+                self._cells[place] = last
+                self._place[last] = place
 
 
 class Uniform:
@@ -89,15 +92,12 @@ class Uniform:
         self._terminal = CellSet()
 
     def added(self, cells: Cells, terminal: npt.NDArray[np.bool_]) -> None:
-        if self.terminal_copies == 1:
-            return
-        self.removed(cells)
-        for cell in cells[terminal].tolist():
-            self._terminal.add(cell)
+        if self.terminal_copies > 1:
+            self._terminal.discard(cells)
+            self._terminal.add(cells[terminal])
 
     def removed(self, cells: Cells) -> None:
-        for cell in cells.tolist():
-            self._terminal.discard(cell)
+        self._terminal.discard(cells)
 
     def draw(self, first_row: int, n_rows: int, batch_size: int) -> tuple[Cells, npt.NDArray[np.float32]]:
         weights = np.ones(batch_size, dtype=np.float32)
@@ -113,4 +113,40 @@ class Uniform:
         return np.where(index < n_cells, cells, copies), weights
 
 
+class UniformOfMembers(Uniform):
+    """
+    :class:`Uniform` where not every stored row can be replayed: only the cells that were added and not removed.
+
+    :param buffer_size: see :class:`Uniform`
+    :param n_envs: see :class:`Uniform`
+    :param terminal_copies: see :class:`Uniform`
+    """
+
+    def __init__(self, buffer_size: int, n_envs: int, terminal_copies: int = 1) -> None:
+        super().__init__(buffer_size, n_envs, terminal_copies)
+        self._members = CellSet()
+
+    def added(self, cells: Cells, terminal: npt.NDArray[np.bool_]) -> None:
+        super().added(cells, terminal)
+        self._members.add(cells)
+
+    def removed(self, cells: Cells) -> None:
+        super().removed(cells)
+        self._members.discard(cells)
+
+    def draw(self, first_row: int, n_rows: int, batch_size: int) -> tuple[Cells, npt.NDArray[np.float32]]:
+        members, terminal = self._members.array, self._terminal.array
+        if len(members) == 0:
+            raise ArgumentError(
+                "no episode has ended that could be replayed; with monte_carlo, learning_starts must outlast an episode."
+            )
+        index = np.random.randint(0, len(members) + (self.terminal_copies - 1) * len(terminal), size=batch_size)  # (B,)
+        cells = members[index % len(members)]  # (B,)
+        if len(terminal):
+            cells = np.where(index < len(members), cells, terminal[(index - len(members)) % len(terminal)])
+        return cells, np.ones(batch_size, dtype=np.float32)
+
+
 SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": Uniform}
+MEMBER_SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": UniformOfMembers}
+"""the same, for memories in which not every stored row can be replayed"""

@@ -14,6 +14,12 @@ Params = dict[str, Any]
 Converter = Callable[[Params], Params]
 Sampler = Callable[[Any, int, int, Params], Params]
 
+# The zoo's space is of epsilon-greedy exploration, and of hard target updates counted in environment steps. What a
+# configuration says otherwise has to be taken back: a schedule would contradict the sampled arguments, a tau would stay.
+EPSILON_GREEDY = {"exploration": "epsilon_greedy", "exploration_kwargs": {}}
+HARD_TARGETS = {"tau": 1.0, "target_update_unit": "env_steps"}
+SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_steps"}
+
 OURS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
 
 
@@ -59,17 +65,18 @@ def converter(dqn_converter: Converter) -> Converter:
 
 def _with_ours(converted: Params, params: Params) -> Params:
     """The arguments that the zoo made of its parameters, and those that ours mean."""
-    head_arch = [64] if params["head"] == "multi_head" else []
-    network = {key: params[key] for key in ("head", "returns", "loss")} | {"head_arch": head_arch}
-    arguments = {
-        **converted,
-        "target_policy": params["target_policy"],
-        "policy_kwargs": {**converted.get("policy_kwargs", {}), **network},
-    }
-    if "sampler" in params:
-        arguments["n_steps"] = params["n_steps"]
-        memory = {key: params[key] for key in ("sampler", "terminal_copies")}
+    network = _those(params, "head", "returns", "loss")
+    if "head" in network:
+        network["head_arch"] = [64] if network["head"] == "multi_head" else []
+    memory = _those(params, "sampler", "terminal_copies")
+    targets = SOFT_TARGETS | _those(params, "tau") if params.get("soft_targets") else HARD_TARGETS
+    arguments = {**converted, **EPSILON_GREEDY, **targets, **_those(params, "target_policy", "n_steps")}
+    arguments["policy_kwargs"] = {**converted.get("policy_kwargs", {}), **network}
+    if memory:
         arguments["replay_buffer_kwargs"] = {**converted.get("replay_buffer_kwargs", {}), **memory}
-    if params["soft_targets"]:
-        arguments |= {"tau": params["tau"], "target_update_interval": 1, "target_update_unit": "gradient_steps"}
     return arguments
+
+
+def _those(params: Params, *names: str) -> Params:
+    """Those of the parameters that are there: an older study, or one of plain ``dqn``, lacks some of ours."""
+    return {name: params[name] for name in names if name in params}
