@@ -1,6 +1,9 @@
-"""Environment wrappers, imported as ``sb3_dqn_ext.envs``."""
+"""Environment wrappers and ids, imported as ``sb3_dqn_ext.envs``; the import registers the ids."""
 
 from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
+from sb3_dqn_ext.envs.registry import register
 from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPenalty
 
 __all__ = ["RandomFirstStep", "TerminalPenalty", "VectorTerminalPenalty"]
+
+register()
