@@ -21,10 +21,10 @@ train-seeds: $(VENV)/installed-train  ## train on several seeds and report how m
 	$(PY) -m benchmarks.seeds
 
 test: lint  ## all that must pass before a change is merged
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup -m slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
 lint: $(VENV)/installed-dev  ## style and types
 	$(PY) -m ruff check

@@ -65,17 +65,19 @@ def append(path: Path, row: Row) -> None:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table, one line for each algorithm."""
     lines = [
-        "| 50 fresh episodes each | seeds | best model at least 475 | best, median | last model, median | last, worst |",
-        "|---|---|---|---|---|---|",
+        "| 50 fresh episodes each | best model at least 475 | best model, median | last model, median (worst) "
+        "| first evaluation at 475, median |",
+        "|---|---|---|---|---|",
     ]
-    for algo, label in LABELS.items():
-        of_algo = [row for row in rows if row["algo"] == algo]
+    for label, curve in curves(rows).items():
+        of_algo = [row for row in rows if LABELS[row["algo"]] == label]
         best, last = (np.array([float(row[key]) for row in of_algo]) for key in ("best_model", "last_model"))
-        if len(of_algo):
-            lines.append(
-                f"| {label} | {len(of_algo)} | {np.sum(best >= 475)} of {len(best)} | {np.median(best):.1f} "
-                f"| {np.median(last):.1f} | {last.min():.1f} |"
-            )
+        # (S,) the step of the first evaluation that is good enough, infinity where there is none
+        first = [min(curve.steps[means >= 475], default=np.inf) for means in curve.returns]
+        lines.append(
+            f"| {label} | {np.sum(best >= 475)} of {len(best)} seeds | {np.median(best):.1f} "
+            f"| {np.median(last):.1f} ({last.min():.1f}) | {np.median(first):,.0f} steps |"
+        )
     return "\n".join(lines) + "\n"
 
 

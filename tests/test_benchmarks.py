@@ -18,7 +18,7 @@ def test_seeds_are_trained_once_written_as_rows_and_drawn(tmp_path: Path) -> Non
         assert all(8 <= float(row[key]) <= 500 for key in ("best_model", "last_model", "eval@200", "eval@400"))
     table = (tmp_path / "cartpole_seeds.md").read_text()
     assert table in printed
-    assert "| sb3_dqn_ext | 1 |" in table
+    assert "| sb3_dqn_ext | 0 of 1 seeds |" in table
     assert (tmp_path / "cartpole_seeds.png").read_bytes().startswith(b"\x89PNG")
 
     before = (tmp_path / "cartpole_seeds.csv").read_text()

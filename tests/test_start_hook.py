@@ -124,8 +124,10 @@ print(json.dumps({
     "default": config("dqn_ext"),
     "given": config("dqn_ext", config="mine.yml"),
     "stock": config("dqn"),
-    "sampler": rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER["dqn_ext"].__name__,
-    "converter": rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER["dqn_ext"].__name__,
+    "search_space": [
+        places["dqn_ext"].__module__
+        for places in (rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER, rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER)
+    ],
     "signature": str(inspect.signature(ExperimentManager)),
     "wrapped_once": not hasattr(ExperimentManager.__init__.__wrapped__, "__wrapped__"),
     "loaders": [type(module.__spec__.loader).__name__ for name, module in sys.modules.items() if name in WAITED_FOR],
@@ -154,8 +156,7 @@ def test_the_zoo_knows_the_algorithm(first: str, hook: str, tmp_path: Path) -> N
     assert Path(said["default"]).is_file()
     assert said["given"] == "mine.yml"
     assert Path(said["stock"]).parts[-2:] == ("hyperparams", "dqn.yml")
-    assert said["sampler"] == "sample_dqn_params"
-    assert said["converter"] == "convert_offpolicy_params"
+    assert said["search_space"] == ["sb3_dqn_ext.zoo.search_space"] * 2
     assert said["signature"].startswith("(args: argparse.Namespace, algo: str, env_id: str")
     assert said["wrapped_once"]
     assert said["loaders"] == ["SourceFileLoader"] * 3

@@ -10,8 +10,17 @@ from tests.processes import output, python, write_package
 
 ROOT = Path(__file__).parent.parent
 
-# The new environment takes the better part of a minute: all its tests share it, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("wheel")
+PUBLIC_NAMES = """
+import importlib, pkgutil
+import envs, sb3_dqn_ext
+assert envs.MINE
+names = ["sb3_dqn_ext", *(module.name for module in pkgutil.walk_packages(sb3_dqn_ext.__path__, "sb3_dqn_ext."))]
+for name in names:
+    module = importlib.import_module(name)
+    assert "site-packages" in module.__file__, module.__file__
+    for public in getattr(module, "__all__", ()):
+        print(name, public, type(getattr(module, public)).__name__)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +71,12 @@ def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing
     )
 
 
-def test_every_public_name_can_be_imported_from_the_wheel(installed: str, project: Path) -> None:
-    code = """
-import importlib, pkgutil
-import envs, sb3_dqn_ext
-assert envs.MINE
-names = ["sb3_dqn_ext", *(module.name for module in pkgutil.walk_packages(sb3_dqn_ext.__path__, "sb3_dqn_ext."))]
-for name in names:
-    module = importlib.import_module(name)
-    assert "site-packages" in module.__file__, module.__file__
-    for public in getattr(module, "__all__", ()):
-        print(name, public, type(getattr(module, public)).__name__)
-"""
-    found = output(python("-c", code, cwd=project, executable=installed)).splitlines()
+# One test, because the environment takes the better part of a minute, and pytest-xdist would make it once for each process.
+def test_the_wheel_gives_every_public_name_and_trains_in_the_zoo(installed: str, project: Path) -> None:
+    found = output(python("-c", PUBLIC_NAMES, cwd=project, executable=installed)).splitlines()
     assert "sb3_dqn_ext DQNExt ABCMeta" in found
     assert "sb3_dqn_ext.envs TerminalPenalty type" in found
 
-
-def test_the_zoo_trains_with_the_wheel(installed: str, project: Path) -> None:
     train = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--env", "CartPole-v1", "-n", "2000", "--eval-freq", "-1")
     trained = output(python(*train, "-f", "logs", cwd=project, executable=installed))
     assert "site-packages/sb3_dqn_ext/zoo_configs/dqn_ext.yml" in trained

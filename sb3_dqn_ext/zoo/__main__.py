@@ -1,5 +1,6 @@
 """``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo, with ``--algo dqn_ext``."""
 
+import os
 import runpy
 import sys
 
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
         module = choose("command", command, COMMANDS)
     except ArgumentError as error:
         sys.exit(f"python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS: {error}")
+    os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training runs record_video, in processes of their own
     sys.argv[1:] = rest
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -1,0 +1,85 @@
+"""
+``python -m tests.trials``: draw many trials of the zoo's search, check each, and print every value that occurred, as JSON.
+
+A process of its own, because the zoo patches gymnasium for whoever imports it.
+"""
+
+import collections
+import json
+from typing import Any
+
+import gymnasium as gym
+import optuna
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+from sb3_dqn_ext import DQNExt
+
+N_TRIALS = 150
+ADDITIONAL: dict[str, Any] = {"using_her_replay_buffer": False, "her_kwargs": {}}
+
+# What a configuration may say against a trial: trials that say otherwise win.
+CONFIGURED: dict[str, Any] = {
+    "tau": 0.01,
+    "target_update_interval": 1,
+    "target_update_unit": "gradient_steps",
+    "exploration_kwargs": {"schedule": {"name": "exponential", "start": 1.0, "end": 0.1, "rate": 0.01}},
+    "policy_kwargs": {"net_arch": [16]},
+}
+
+
+def built(sampled: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param sampled: arguments of DQNExt
+    :return: the parameters of the study that can be read off the model that they build
+    """
+    with gym.make("CartPole-v1") as env:
+        model = DQNExt("MlpPolicy", env, device="cpu", **(CONFIGURED | sampled))
+    policy: Any = model.policy
+    buffer: Any = model.replay_buffer
+    return {
+        "target_policy": model.target_policy,
+        "head": policy.head,
+        "returns": policy.returns,
+        "loss": policy.loss,
+        "n_steps": buffer.n_steps,
+        "sampler": model.replay_buffer_kwargs["sampler"],
+        "terminal_copies": buffer.terminal_copies,
+        "soft_targets": model.target_update_unit == "gradient_steps",
+        "tau": model.tau,
+        "batch_size_pow": model.batch_size.bit_length() - 1,
+        "exploration_final_eps": model.exploration_schedule(0.0),
+    }
+
+
+def main() -> None:
+    """Draw the trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    sample, convert = HYPERPARAMS_SAMPLER["dqn_ext"], HYPERPARAMS_CONVERTER["dqn_ext"]
+    occurred = collections.defaultdict(set)
+    for _ in range(N_TRIALS):
+        trial = study.ask()
+        sampled = sample(trial, 2, 1, ADDITIONAL)
+        stored = study.trials[trial.number].params
+        assert convert(stored) == sampled, stored
+        model = built(sampled)
+        assert model == {"tau": 1.0} | {name: stored[name] for name in model if name in stored}, stored
+        for name, value in stored.items():
+            occurred[name].add(value)
+
+    # with HER, which has its own idea of what is replayed
+    with_her = sample(study.ask(), 2, 1, ADDITIONAL | {"using_her_replay_buffer": True})
+    assert with_her["replay_buffer_kwargs"].keys() == {"n_sampled_goal", "goal_selection_strategy"}
+    assert "n_steps" not in with_her
+
+    # a study that was made with --algo dqn
+    trial = study.ask()
+    HYPERPARAMS_SAMPLER["dqn"](trial, 2, 1, ADDITIONAL)
+    with gym.make("CartPole-v1") as env:
+        assert DQNExt("MlpPolicy", env, device="cpu", **convert(trial.params)).learning_rate == trial.params["learning_rate"]
+
+    print(json.dumps({name: sorted(values) for name, values in occurred.items()}))
+
+
+if __name__ == "__main__":
+    main()
