@@ -10,21 +10,30 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import ConstantSchedule, polyak_update
+from stable_baselines3.common.type_aliases import (
+    GymEnv,
+    MaybeCallback,
+    RolloutReturn,
+    Schedule,
+    TrainFreq,
+    TrainFrequencyUnit,
+)
+from stable_baselines3.common.utils import polyak_update
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 from typing_extensions import Unpack
 
 from sb3_dqn_ext.batch import Batch, from_sb3
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, check_number, check_type, choose, parameters_of
-from sb3_dqn_ext.exploration import Actions, make_exploration
-from sb3_dqn_ext.networks import params_of
+from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
+from sb3_dqn_ext.networks import params_of, sampled, values_of
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.returns import ExpectedReturns, ReturnModel, taken
-from sb3_dqn_ext.schedules import ProgressSchedule, make_schedule
+from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
+from sb3_dqn_ext.schedules import ProgressSchedule
 from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
 
 __all__ = ["DQNExt", "DQNKwargs"]
@@ -94,17 +103,22 @@ class DQNExt(DQN):
         What the network says about each action is chosen in ``policy_kwargs``, see :class:`~sb3_dqn_ext.policies.MlpPolicy`
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param args: arguments of SB3's DQN by position
-    :param target_policy: which policy is followed at the next state: ``"greedy"`` or
-        ``"double"`` (https://arxiv.org/abs/1509.06461)
+    :param target_policy: which policy is followed at the next state: ``"greedy"``, ``"double"``
+        (https://arxiv.org/abs/1509.06461) or ``"munchausen"`` (https://arxiv.org/abs/2007.14430)
     :param target_policy_kwargs: arguments of the target policy
-    :param exploration: ``"epsilon_greedy"``, or ``"none"``
-    :param exploration_kwargs: arguments of the exploration: ``coin`` (``"per_env"``, or ``"shared"`` as in SB3) and
-        ``schedule`` in place of the ``exploration_*`` arguments: ``{"name": "exponential", ...}`` or one of
-        ``sb3_dqn_ext.schedules``
+    :param exploration: ``"epsilon_greedy"``; ``"ez_greedy"``, which keeps a random action for a while
+        (https://arxiv.org/abs/2006.01782); ``"epsilon_ladder"``, an epsilon for each environment
+        (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; or ``"none"``. Before any of them
+        there is a warm-up of ``learning_starts`` random actions
+    :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.exploration`, and how it changes:
+        ``schedule`` in place of the ``exploration_*`` arguments, for ``boltzmann`` ``temperature``: a number, a mapping
+        ``{"name": "exponential", ...}`` or one of ``sb3_dqn_ext.schedules``; ``unit``: whether its steps are
+        ``"env_steps"``, as SB3 counts them, or ``"actions"`` that each environment has chosen after the warm-up
     :param target_network: whether targets come from a slowly changing copy of the network, or from the network itself
     :param target_update_unit: what ``target_update_interval`` counts: ``"env_steps"`` as SB3 does, or ``"gradient_steps"``
-    :param kwargs: arguments of SB3's DQN by keyword; ``replay_buffer_kwargs`` takes those of
-        :class:`~sb3_dqn_ext.replay.DQNReplayBuffer`
+    :param kwargs: arguments of SB3's DQN by keyword. ``train_freq`` may be a list, and ``(k, "episode")`` counts the episodes
+        of all environments; with ``gradient_steps=-1`` there are then as many as steps collected. ``replay_buffer_kwargs``
+        takes those of :class:`~sb3_dqn_ext.replay.DQNReplayBuffer`
     :raises ArgumentError: if an argument cannot work
     """
 
@@ -137,6 +151,7 @@ class DQNExt(DQN):
         self.target_network = target_network
         self.target_update_unit = target_update_unit
         self._generator: np.random.Generator | None = None
+        self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         try:
             super().__init__(policy, env, *args, **kwargs)
         except AssertionError as error:
@@ -158,8 +173,22 @@ class DQNExt(DQN):
         for name in ("target_network", "optimize_memory_usage"):
             check_type(name, getattr(self, name), bool, "True or False")
         choose("target_update_unit", self.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
+        self._convert_train_freq()
         network = set(parameters_of(self.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
         check_keys(f"policy_kwargs of {self.policy_class.__name__}", self.policy_kwargs, network)
+
+    def _convert_train_freq(self) -> None:
+        """A number, or a pair of a number and a unit, as SB3's ``TrainFreq``; YAML has lists in place of tuples."""
+        given: Any = self.train_freq
+        if isinstance(given, TrainFreq):
+            return
+        pair = given if isinstance(given, list | tuple) else (given, "step")
+        if len(pair) != 2:
+            raise ArgumentError(f"train_freq={given!r} must be a number of steps, or (number, 'step') or (number, 'episode').")
+        check_number("train_freq", pair[0], low=1, integer=True)
+        units = {unit.value: unit for unit in TrainFrequencyUnit}
+        unit = choose("the unit of train_freq", pair[1], units, {"steps": "step", "env_steps": "step", "episodes": "episode"})
+        self.train_freq = TrainFreq(int(pair[0]), unit)  # type: ignore[assignment]
 
     def _check_effects(self, given: set[str]) -> None:
         """
@@ -167,10 +196,11 @@ class DQNExt(DQN):
         :raises ArgumentError: if one of them contradicts another
         """
         own_schedule = "schedule" in self.exploration_kwargs
+        ignored = EXPLORATION_ARGUMENTS if self.exploration in ("none", "boltzmann") or own_schedule else ()
         if self.exploration == "none" and own_schedule:
             raise ArgumentError("exploration_kwargs['schedule'] has no effect beside exploration='none'; leave one out.")
-        for name in given.intersection(EXPLORATION_ARGUMENTS) if self.exploration == "none" or own_schedule else ():
-            other = "exploration_kwargs['schedule']" if own_schedule else "exploration='none'"
+        for name in given.intersection(ignored):
+            other = "exploration_kwargs['schedule']" if own_schedule else f"exploration={self.exploration!r}"
             raise ArgumentError(f"{name} has no effect beside {other}; leave one out.")
         for name in given.intersection(TARGET_ARGUMENTS) if not self.target_network else ():
             warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
@@ -183,13 +213,17 @@ class DQNExt(DQN):
             raise ArgumentError(
                 f"batch_size={self.batch_size} can never be stored; it can be up to buffer_size={self.buffer_size}."
             )
+        if self.batch_size == 1 and getattr(self.policy, "batch_norm", False):
+            raise ArgumentError("batch_size=1 leaves batch_norm=True nothing to normalise by; it can be from 2 on.")
+        if isinstance(self.replay_buffer, DQNReplayBuffer):
+            self.replay_buffer.sampler.check(self.batch_size)
 
     def _setup_model(self) -> None:
         self._check_arguments()
         self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
-        self._exploration_schedule = (
-            make_schedule(self.exploration_kwargs["schedule"]) if "schedule" in self.exploration_kwargs else None
+        self._exploration_schedule = exploration_schedule(
+            self._exploration, self.exploration_kwargs, self.learning_starts, self.n_envs
         )
         self._setup_replay_buffer()
         saved_generator = self._generator
@@ -197,12 +231,16 @@ class DQNExt(DQN):
             if isinstance(self.replay_buffer, DQNReplayBuffer):
                 # SB3 believes that a buffer it did not choose knows nothing of n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
+            if self.target_update_unit == "gradient_steps":
+                # it compares environments with environment steps
+                warnings.filterwarnings("ignore", message="The number of environments used is greater than the target network")
             super()._setup_model()
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if self.exploration == "none":
-            self.exploration_schedule = ConstantSchedule(0.0)
+        if self._exploration_schedule is not None:
+            self._follow_schedule(max(self._total_timesteps, 1))
         self._returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
+        self._fit: Fit = getattr(self.policy, "fit", fit_taken)
 
     def _setup_replay_buffer(self) -> None:
         buffer_class = self.replay_buffer_class or DQNReplayBuffer
@@ -254,13 +292,76 @@ class DQNExt(DQN):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         self._check_batch_size()
-        if isinstance(self.replay_buffer, DQNReplayBuffer) and (reset_num_timesteps or self._last_obs is None):
-            self.replay_buffer.break_off()
+        if reset_num_timesteps or self._last_obs is None:
+            # the environments are about to be reset
+            self._exploration_memory = {}
+            if isinstance(self.replay_buffer, DQNReplayBuffer):
+                self.replay_buffer.break_off()
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if self._exploration_schedule is not None:
-            self.exploration_schedule = ProgressSchedule(self._exploration_schedule, horizon)
-            self.exploration_rate = self._exploration_schedule.value(self.num_timesteps, horizon)
+            self._follow_schedule(horizon)
         return horizon, callback
+
+    def _follow_schedule(self, total_steps: int) -> None:
+        """:param total_steps: environment steps of the whole run"""
+        assert self._exploration_schedule is not None
+        self.exploration_schedule = ProgressSchedule(self._exploration_schedule, total_steps)
+        self.exploration_rate = self._exploration_schedule.value(self.num_timesteps, total_steps)
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """
+        Collect transitions and store them, as SB3 does, which counts the episodes of one environment only; this counts those
+        of all.
+
+        :param env: the training environments
+        :param callback: called at every step, and at the beginning and the end
+        :param train_freq: how many steps, or how many episodes: several may end at the same step, and are all counted
+        :param replay_buffer: where to store them
+        :param action_noise: not used; there for continuous actions
+        :param learning_starts: environment steps of the warm-up
+        :param log_interval: number of episodes between two logs
+        :return: the number of environment steps and of episodes, and whether to go on
+        """
+
+        def collect(callback: BaseCallback, train_freq: TrainFreq) -> RolloutReturn:
+            return super(DQNExt, self).collect_rollouts(
+                env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval
+            )
+
+        if env.num_envs == 1 or train_freq.unit == TrainFrequencyUnit.STEP:
+            return collect(callback, train_freq)
+        n_steps = n_episodes = 0
+        callback.on_rollout_start()
+        while n_episodes < train_freq.frequency:
+            step = collect(_WithinRollout(callback), TrainFreq(1, TrainFrequencyUnit.STEP))
+            n_steps += step.episode_timesteps
+            n_episodes += step.n_episodes
+            if not step.continue_training:
+                return RolloutReturn(n_steps, n_episodes, continue_training=False)
+        callback.on_rollout_end()
+        return RolloutReturn(n_steps, n_episodes, continue_training=True)
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray[Any, Any],
+        new_obs: Observation,
+        reward: np.ndarray[Any, Any],
+        dones: np.ndarray[Any, Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        for numbers in self._exploration_memory.values():
+            numbers[dones] = 0
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def _on_step(self) -> None:
         """Update the target network if it is due, and the exploration rate."""
@@ -269,7 +370,7 @@ class DQNExt(DQN):
         if self.target_update_unit == "env_steps" and self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
             self._update_target_network()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+        self.logger.record(*self._exploration.logged(self.exploration_rate, self.n_envs))
 
     def _update_target_network(self) -> None:
         if self.target_network:
@@ -288,11 +389,14 @@ class DQNExt(DQN):
         losses = []
         for _ in range(gradient_steps):
             batch = self._sample_batch(batch_size)
-            loss = (batch.weights * self._errors(batch)).mean()
+            errors = self._errors(batch)
+            loss = (batch.weights * errors).mean()
             self.policy.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
+            if isinstance(self.replay_buffer, DQNReplayBuffer) and self.replay_buffer.sampler.wants_errors:
+                self.replay_buffer.sampler.update(batch.cells, errors.detach().cpu().double().numpy())
             losses.append(loss.detach())
             self._n_updates += 1
             if self.target_update_unit == "gradient_steps" and self._n_updates % self.target_update_interval == 0:
@@ -304,18 +408,21 @@ class DQNExt(DQN):
     def _sample_batch(self, batch_size: int) -> Batch:
         assert self.replay_buffer is not None
         if isinstance(self.replay_buffer, DQNReplayBuffer):
-            return self.replay_buffer.sample_batch(batch_size, env=self._vec_normalize_env)
+            progress = 1 - self._current_progress_remaining
+            return self.replay_buffer.sample_batch(batch_size, self._vec_normalize_env, progress)
         return from_sb3(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env), self.gamma)
 
     def _errors(self, batch: Batch) -> th.Tensor:
         """(B,) losses of B transitions: the whole algorithm."""
-        returns = self._returns
-        with th.no_grad():
-            params_t = params_of(self.q_net_target, batch.next_observations)
-            pi_t, rewards = self._target_policy(batch, self.q_net, self.q_net_target, returns.mean(params_t))
-            target = returns.target(params_t, pi_t, rewards, batch.discounts)
-        params_tm1 = params_of(self.q_net, batch.observations)
-        return returns.loss(taken(params_tm1, batch.actions), target)
+        online, old, returns = self.q_net, self.q_net_target, self._returns
+        with sampled(online, old):
+            with th.no_grad():
+                params_t = params_of(old, batch.next_observations, "target")
+                q_t = values_of(old, batch.next_observations, params_t, returns)
+                pi_t, rewards = self._target_policy(batch, online, old, q_t)
+                target = returns.target(params_t, pi_t, rewards, batch.discounts)
+            params_tm1 = params_of(online, batch.observations, "online")
+            return self._fit(returns, params_tm1, batch.actions, target, lambda: params_of(old, batch.observations))
 
     def predict(
         self,
@@ -325,7 +432,8 @@ class DQNExt(DQN):
         deterministic: bool = False,
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """
-        The policy's action, or what exploration makes of it.
+        The policy's action, or what exploration makes of it. Explorations that keep an action for a while do so in training
+        only: here, every call is the first step of an episode.
 
         :param observation: one observation, or one for each environment
         :param state: returned as it is; there for policies with a memory
@@ -342,8 +450,24 @@ class DQNExt(DQN):
         def greedy() -> Actions:
             return np.atleast_1d(self.policy.predict(observation, state, episode_start, deterministic)[0])
 
+        def values() -> Values:
+            self.policy.set_training_mode(False)
+            with th.no_grad(), sampled(self.q_net):
+                q_values: Values = self.q_net(self.policy.obs_to_tensor(observation)[0]).cpu().numpy()
+            return q_values
+
+        # training acts on this very object
+        memory = self._exploration_memory if observation is self._last_obs else {}
         actions = self._exploration(
-            len(first) if batched else 1, self.exploration_rate, greedy, self.action_space.sample, self._generator
+            Moment(
+                len(first) if batched else 1,
+                self.exploration_rate,
+                greedy,
+                values,
+                self.action_space.sample,
+                self._generator,
+                memory,
+            )
         )
         return (actions if batched else np.array(actions[0])), state
 
@@ -370,7 +494,29 @@ class DQNExt(DQN):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_target_policy", "_exploration", "_exploration_schedule", "_returns"]
+        ours = ["_target_policy", "_exploration", "_exploration_schedule", "_returns", "_fit"]
+        return [*super()._excluded_save_params(), *ours]
+
+
+class _WithinRollout(BaseCallback):
+    """
+    Hands every step on to a callback, and none of the beginnings and ends that lie within its rollout.
+
+    :param callback: the callback
+    """
+
+    def __init__(self, callback: BaseCallback) -> None:
+        super().__init__()
+        self.callback = callback
+
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        self.callback.update_locals(locals_)
+
+    def on_step(self) -> bool:
+        return self.callback.on_step()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 def _signature() -> inspect.Signature:

@@ -1,72 +1,218 @@
-"""Q-networks: a trunk and a head, which says K numbers about each action."""
+"""Q-networks: a trunk and a head, which says K numbers about each action. Shapes: B batch, A actions, F features, H hidden."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, cast
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, choose
-from sb3_dqn_ext.returns import Params, ReturnModel
+from sb3_dqn_ext.noisy import make_noisy, noisy_layers
+from sb3_dqn_ext.returns import Params, Purpose, ReturnModel
 
-__all__ = ["HEADS", "MultiHead", "QNetwork", "params_of"]
+__all__ = [
+    "HEADS",
+    "INITS",
+    "ActionInput",
+    "Dueling",
+    "Head",
+    "MultiHead",
+    "QNetwork",
+    "Shared",
+    "params_of",
+    "sampled",
+    "values_of",
+]
 
 
-class MultiHead(nn.Module):
-    """
-    A shared trunk, then for each action a small network of its own.
+class Head(nn.Module):
+    """A trunk, which describes the state, and what says K numbers about each action from there."""
 
-    :param trunk: (B, \\*) features -> (B, T)
-    :param heads: one network for each action, (B, T) -> (B, K)
-    """
+    trunk: Callable[[th.Tensor], th.Tensor]
+    """(B, F) features -> (B, H)"""
 
-    def __init__(self, trunk: nn.Module, heads: list[nn.Module]) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.heads = nn.ModuleList(heads)
+    def answers(self, hidden: th.Tensor) -> th.Tensor:
+        """(B, H) -> (B, A, K)"""
+        raise NotImplementedError
 
     def forward(self, features: th.Tensor) -> th.Tensor:
-        """(B, F) features -> (B, A * K)"""
-        hidden = self.trunk(features)
-        return th.cat([head(hidden) for head in self.heads], dim=1)
+        """(B, F) features -> (B, A, K)"""
+        return self.answers(self.trunk(features))
 
 
-def shared(
-    features_dim: int, n_actions: int, n_params: int, net_arch: list[int], head_arch: list[int], activation_fn: type[nn.Module]
-) -> nn.Module:
-    """One network for all actions, as SB3's: its last layer answers for each of them."""
-    if head_arch:
-        raise ArgumentError(f"head_arch={head_arch!r} has no effect with head='shared'; write the layers into net_arch.")
-    return nn.Sequential(*create_mlp(features_dim, n_actions * n_params, net_arch, activation_fn))
+@dataclass(frozen=True)
+class Sizes:
+    """What a head is built from."""
+
+    features_dim: int
+    """F"""
+    n_actions: int
+    """A"""
+    n_params: int
+    """K"""
+    net_arch: list[int]
+    """the trunk's layers"""
+    head_arch: list[int]
+    """the layers behind the trunk"""
+    activation_fn: type[nn.Module]
+    batch_norm: bool = False
+    """whether the trunk normalises what its layers say"""
+
+    @property
+    def hidden_dim(self) -> int:
+        """H"""
+        return self.net_arch[-1] if self.net_arch else self.features_dim
+
+    def trunk(self) -> list[nn.Module]:
+        """(B, F) -> (B, H)"""
+        after: list[type[nn.Module]] = [nn.BatchNorm1d] if self.batch_norm else []
+        return create_mlp(self.features_dim, -1, self.net_arch, self.activation_fn, post_linear_modules=after)
+
+    def stream(self, n_in: int, n_out: int) -> nn.Module:
+        """(B, n_in) -> (B, n_out) through layers of ``head_arch``"""
+        return nn.Sequential(*create_mlp(n_in, n_out, self.head_arch, self.activation_fn))
 
 
-def multi_head(
-    features_dim: int, n_actions: int, n_params: int, net_arch: list[int], head_arch: list[int], activation_fn: type[nn.Module]
-) -> nn.Module:
-    """A shared trunk of ``net_arch``, then for each action its own layers of ``head_arch``."""
+class Shared(nn.Sequential, Head):
+    """
+    One network for all actions, as SB3's: its last layer answers for each of them.
+
+    Its layers have the names and the order of those of SB3's DQN, and of sb3-contrib's QR-DQN.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        trunk = sizes.trunk()
+        last = create_mlp(sizes.hidden_dim, sizes.n_actions * sizes.n_params, sizes.head_arch, sizes.activation_fn)
+        nn.Sequential.__init__(self, *trunk, *last)
+        self.n_trunk, self.n_actions, self.n_params = len(trunk), sizes.n_actions, sizes.n_params
+
+    def trunk(self, features: th.Tensor) -> th.Tensor:
+        for layer in islice(self, self.n_trunk):
+            features = layer(features)
+        return features
+
+    def answers(self, hidden: th.Tensor) -> th.Tensor:
+        for layer in islice(self, self.n_trunk, None):
+            hidden = layer(hidden)
+        return hidden.view(-1, self.n_params, self.n_actions).transpose(1, 2)
+
+    def forward(self, features: th.Tensor) -> th.Tensor:
+        return Head.forward(self, features)
+
+
+class MultiHead(Head):
+    """A shared trunk, then a network of its own for each action."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        _needs_layers("multi_head", "a hidden layer for each action", sizes.head_arch)
+        self.trunk = nn.Sequential(*sizes.trunk())
+        self.heads = nn.ModuleList(sizes.stream(sizes.hidden_dim, sizes.n_params) for _ in range(sizes.n_actions))
+
+    def answers(self, hidden: th.Tensor) -> th.Tensor:
+        return th.stack([head(hidden) for head in self.heads], dim=1)
+
+
+class Dueling(Head):
+    """The value of the state, and what each action adds to the mean of all (https://arxiv.org/abs/1511.06581, equation 9)."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(*sizes.trunk())
+        self.value = sizes.stream(sizes.hidden_dim, sizes.n_params)
+        self.advantage = sizes.stream(sizes.hidden_dim, sizes.n_actions * sizes.n_params)
+        self.n_actions, self.n_params = sizes.n_actions, sizes.n_params
+
+    def answers(self, hidden: th.Tensor) -> th.Tensor:
+        advantages: th.Tensor = self.advantage(hidden).view(-1, self.n_actions, self.n_params)
+        value: th.Tensor = self.value(hidden).unsqueeze(1)  # (B, 1, K)
+        return value + advantages - advantages.mean(dim=1, keepdim=True)
+
+
+class ActionInput(Head):
+    """One network that is told the state and the action; it is asked about all actions in one batch of B * A."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        _needs_layers("action_input", "a hidden layer where state and action meet", sizes.head_arch)
+        self.trunk = nn.Sequential(*sizes.trunk())
+        self.joint = sizes.stream(sizes.hidden_dim + sizes.n_actions, sizes.n_params)
+        self.n_actions, self.n_params = sizes.n_actions, sizes.n_params
+
+    def answers(self, hidden: th.Tensor) -> th.Tensor:
+        n_batch, n_actions = len(hidden), self.n_actions
+        states = hidden.unsqueeze(1).expand(-1, n_actions, -1)  # (B, A, H)
+        actions = th.eye(n_actions, dtype=hidden.dtype, device=hidden.device).expand(n_batch, -1, -1)  # (B, A, A)
+        answers: th.Tensor = self.joint(th.cat([states, actions], dim=2).flatten(0, 1))  # (B * A, K)
+        return answers.view(n_batch, n_actions, self.n_params)
+
+
+def _needs_layers(head: str, what: str, head_arch: list[int]) -> None:
     if not head_arch:
-        raise ArgumentError("head='multi_head' needs a hidden layer for each action: give head_arch, for example [64].")
-    trunk = nn.Sequential(*create_mlp(features_dim, -1, net_arch, activation_fn))
-    trunk_dim = net_arch[-1] if net_arch else features_dim
-    heads = [nn.Sequential(*create_mlp(trunk_dim, n_params, head_arch, activation_fn)) for _ in range(n_actions)]
-    return MultiHead(trunk, list(heads))
+        raise ArgumentError(f"head={head!r} needs {what}: give head_arch, for example [64].")
 
 
-HEADS: dict[str, Callable[[int, int, int, list[int], list[int], type[nn.Module]], nn.Module]] = {
-    "shared": shared,
-    "multi_head": multi_head,
+HEADS: dict[str, Callable[[Sizes], Head]] = {
+    "shared": Shared,
+    "multi_head": MultiHead,
+    "dueling": Dueling,
+    "action_input": ActionInput,
 }
-HEAD_SYNONYMS = {"multihead": "multi_head", "per_action": "multi_head", "default": "shared", "mlp": "shared"}
+HEAD_SYNONYMS = {
+    "multihead": "multi_head",
+    "per_action": "multi_head",
+    "default": "shared",
+    "mlp": "shared",
+    "duel": "dueling",
+    "d3qn": "dueling",
+    "dueling_dqn": "dueling",
+    "state_action": "action_input",
+    "one_hot": "action_input",
+}
+
+
+def keras_init(module: nn.Module) -> None:
+    """Glorot uniform weights (https://proceedings.mlr.press/v9/glorot10a.html) and zero biases, as Keras starts a layer."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def torch_init(module: nn.Module) -> None:
+    """As the layers of torch start by themselves."""
+
+
+INITS: dict[str, Callable[[nn.Module], None]] = {"torch": torch_init, "keras": keras_init}
+INIT_SYNONYMS = {"default": "torch", "pytorch": "torch", "glorot": "keras", "glorot_uniform": "keras", "xavier": "keras"}
+
+
+def preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: bool, dtype: th.dtype) -> PyTorchObs:
+    """SB3's ``preprocess_obs``: images between 0 and 1, choices as one-hot vectors; in the precision that is asked for."""
+    if isinstance(space, spaces.Dict):
+        assert isinstance(obs, dict)
+        parts = {key: preprocess(part, space[key], normalize_images, dtype) for key, part in obs.items()}
+        return cast(PyTorchObs, parts)
+    assert isinstance(obs, th.Tensor)
+    if isinstance(space, spaces.Box):
+        return obs.to(dtype) / 255.0 if normalize_images and is_image_space(space) else obs.to(dtype)
+    return cast(th.Tensor, preprocess_obs(obs, space)).to(dtype)
 
 
 class QNetwork(SB3QNetwork):
     """
     Q-network whose head says K numbers about each action, and whose return model reads the Q-values out of them.
+
+    Called by itself it is deterministic; noise is drawn, and quantile fractions too, within :func:`sampled`.
 
     :param observation_space: Observation space
     :param action_space: Action space
@@ -75,9 +221,13 @@ class QNetwork(SB3QNetwork):
     :param net_arch: sizes of the hidden layers that all actions share
     :param activation_fn: Activation function
     :param normalize_images: whether to divide images by 255
-    :param head: ``"shared"`` or ``"multi_head"``
-    :param head_arch: sizes of the hidden layers that every action has for itself
+    :param head: a name of ``HEADS``
+    :param head_arch: sizes of the hidden layers behind the trunk
     :param return_model: what the K numbers mean
+    :param batch_norm: whether the trunk has batch normalisation
+    :param sigma0: how noisy the linear layers of trunk and head start, if they are noisy
+    :param init: a name of ``INITS``
+    :param dtype: in which precision it computes
     """
 
     def __init__(
@@ -92,6 +242,10 @@ class QNetwork(SB3QNetwork):
         head: str,
         head_arch: list[int],
         return_model: ReturnModel,
+        batch_norm: bool = False,
+        sigma0: float | None = None,
+        init: str = "torch",
+        dtype: th.dtype = th.float32,
     ) -> None:
         # not SB3QNetwork's, which would build its own layers and so draw from torch's generator
         BasePolicy.__init__(
@@ -107,28 +261,107 @@ class QNetwork(SB3QNetwork):
         self.head = head
         self.head_arch = head_arch
         self.return_model = return_model
+        self.batch_norm = batch_norm
         self.n_actions = int(action_space.n)
         make_head = choose("head", head, HEADS, HEAD_SYNONYMS)
-        self.q_net = make_head(  # type: ignore[assignment]
-            features_dim, self.n_actions, return_model.n_params, net_arch, head_arch, activation_fn
-        )
+        sizes = Sizes(features_dim, self.n_actions, return_model.n_params, net_arch, head_arch, activation_fn, batch_norm)
+        self.embedding = return_model.embedding(sizes.hidden_dim)
+        if head == "shared" and head_arch and self.embedding is None:
+            raise ArgumentError(f"head_arch={head_arch!r} has no effect with head='shared'; write the layers into net_arch.")
+        if batch_norm and not net_arch:
+            raise ArgumentError("batch_norm=True has no effect on a trunk without layers; give net_arch, for example [64].")
+        self.q_net = make_head(sizes)  # type: ignore[assignment]
+        if sigma0 is not None:
+            make_noisy(self.q_net, sigma0)
+        self.sigma0 = sigma0
+        self.init = init
+        self.apply(choose("init", init, INITS, INIT_SYNONYMS))
+        self.dtype = dtype
+        self.to(dtype)
+        self.noisy_layers = noisy_layers(self.q_net)
+        self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
+        self.sampling = False
 
-    def params(self, obs: PyTorchObs) -> Params:
-        """(B, \\*obs) observations -> (B, A, K) numbers."""
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
+        """(B, \\*obs) observations -> (B, F) features."""
+        features: th.Tensor = features_extractor(preprocess(obs, self.observation_space, self.normalize_images, self.dtype))
+        return features
+
+    def params(self, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
+        """
+        :param obs: (B, \\*obs) observations
+        :param purpose: what the answer is for, where that decides how many quantile fractions are asked
+        :return: (B, A, K) numbers
+        """
         assert self.features_extractor is not None
-        answers = self.q_net(self.extract_features(obs, self.features_extractor))
-        return Params(answers.view(-1, self.n_actions, self.return_model.n_params))
+        head = cast(Head, self.q_net)
+        hidden = head.trunk(self.extract_features(obs, self.features_extractor))
+        if self.embedding is None:
+            return Params(head.answers(hidden))
+        fractions = self.return_model.fractions(hidden, purpose, self.sampling)  # (B, N)
+        at_fractions = hidden.unsqueeze(1) * self.embedding(fractions)  # (B, N, H)
+        answers = head.answers(at_fractions.flatten(0, 1))  # (B * N, A, 1)
+        return Params(answers.view(*fractions.shape, self.n_actions).transpose(1, 2), fractions)
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """(B, \\*obs) observations -> (B, A) Q-values."""
         return self.return_model.mean(self.params(obs))
 
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        if deterministic:
+            return super()._predict(observation)
+        with sampled(self):
+            return super()._predict(observation)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        data.update(head=self.head, head_arch=self.head_arch, return_model=self.return_model)
+        data.update(
+            head=self.head,
+            head_arch=self.head_arch,
+            return_model=self.return_model,
+            batch_norm=self.batch_norm,
+            sigma0=self.sigma0,
+            init=self.init,
+            dtype=self.dtype,
+        )
         return data
 
 
-def params_of(net: SB3QNetwork, obs: PyTorchObs) -> Params:
+@contextmanager
+def _sampled(net: QNetwork) -> Iterator[None]:
+    for layer in net.noisy_layers:
+        layer.draw()
+    net.sampling = True
+    try:
+        yield
+    finally:
+        net.sampling = False
+        for layer in net.noisy_layers:
+            layer.silence()
+
+
+@contextmanager
+def sampled(*nets: nn.Module) -> Iterator[None]:
+    """
+    Draw noise for each of the networks, and let quantile fractions be drawn too; outside of it every answer is deterministic.
+
+    :param nets: networks; those that know no chance are left alone
+    """
+    with ExitStack() as stack:
+        for net in dict.fromkeys(nets):
+            if isinstance(net, QNetwork) and net.knows_chance:
+                stack.enter_context(_sampled(net))
+        yield
+
+
+def params_of(net: SB3QNetwork, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
     """(B, A, K) what a network says; SB3's own, or a user's, says one number per action: the Q-value."""
-    return net.params(obs) if isinstance(net, QNetwork) else Params(net(obs).unsqueeze(-1))
+    return net.params(obs, purpose) if isinstance(net, QNetwork) else Params(net(obs).unsqueeze(-1))
+
+
+def values_of(net: SB3QNetwork, obs: PyTorchObs, params: Params, returns: ReturnModel) -> th.Tensor:
+    """
+    (B, A) Q-values: read out of the parameters, or, where these are samples, out of others, so that no action is chosen by
+    the same luck by which it is valued (https://arxiv.org/abs/1806.06923, section 3.1).
+    """
+    return returns.mean(params) if params.fractions is None else net(obs)

@@ -1,4 +1,4 @@
-"""Policies of DQNExt: SB3's, with a choice of head, return model and loss."""
+"""Policies of DQNExt: SB3's, with a choice of head, return model, loss and layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, named_class, parameters_of
+from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
 from sb3_dqn_ext.networks import QNetwork
-from sb3_dqn_ext.returns import make_returns
+from sb3_dqn_ext.returns import FITS, Fit, make_returns
 
 __all__ = ["ACTIVATIONS", "EXTRACTORS", "OPTIMIZERS", "CnnPolicy", "MlpPolicy", "MultiHeadPolicy", "MultiInputPolicy"]
 
@@ -37,6 +37,27 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "nature_cnn": NatureCNN,
     "combined": CombinedExtractor,
 }
+
+
+DTYPES: dict[str, th.dtype] = {"float32": th.float32, "float64": th.float64}
+DTYPE_SYNONYMS = {"float": "float32", "single": "float32", "double": "float64"}
+
+
+def _fit(fitted_actions: str, returns: str) -> Fit:
+    fit = choose("fitted_actions", fitted_actions, FITS)
+    if fitted_actions != "taken" and returns != "expected":
+        raise ArgumentError(f"fitted_actions={fitted_actions!r} needs returns='expected', not {returns!r}.")
+    return fit
+
+
+def _sigma0(noisy: bool, noisy_kwargs: Mapping[str, Any]) -> float | None:
+    """How noisy the layers start, None where they are not."""
+    if not noisy and noisy_kwargs:
+        raise ArgumentError(f"noisy_kwargs={dict(noisy_kwargs)!r} has no effect beside noisy=False; leave one out.")
+    check_keys("noisy_kwargs", noisy_kwargs, {"sigma0"})
+    sigma0 = noisy_kwargs.get("sigma0", 0.5)
+    check_number("sigma0", sigma0, low=0)
+    return float(sigma0) if noisy else None
 
 
 def _parameters_but(cls: type, *names: str) -> set[str]:
@@ -67,11 +88,27 @@ class MlpPolicy(DQNPolicy):
     :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
     :param optimizer_class: The optimizer to use, a class or a name of ``OPTIMIZERS``
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
-    :param head: ``"shared"``: one network answers for all actions; ``"multi_head"``: each action has layers of its own
-    :param head_arch: sizes of the hidden layers that each action has for itself
-    :param returns: what the network says about the return of an action: ``"expected"``
-    :param returns_kwargs: arguments of that return model
-    :param loss: ``"huber"`` or ``"mse"``
+    :param head: ``"shared"``: one network answers for all actions; ``"multi_head"``: each action has layers of its own;
+        ``"dueling"``: the value of the state, and the advantages of the actions (https://arxiv.org/abs/1511.06581);
+        ``"action_input"``: one network that is told the state and the action
+    :param head_arch: sizes of the hidden layers behind the trunk: of each action (``multi_head``), of each of the two streams
+        (``dueling``), of the network that is told the action (``action_input``), or of all actions behind the embedded
+        quantile fraction (``shared`` with ``implicit_quantile``)
+    :param returns: what the network says about the return of an action: ``"expected"`` value; ``"categorical"``, C51
+        (https://arxiv.org/abs/1707.06887); ``"quantile"``, QR-DQN (https://arxiv.org/abs/1710.10044);
+        ``"implicit_quantile"``, IQN (https://arxiv.org/abs/1806.06923)
+    :param returns_kwargs: arguments of that return model, see :class:`~sb3_dqn_ext.returns.CategoricalReturns`,
+        :class:`~sb3_dqn_ext.returns.QuantileReturns` and :class:`~sb3_dqn_ext.returns.ImplicitQuantileReturns`
+    :param loss: of expected returns: ``"huber"`` (by default) or ``"mse"``; the other return models have a loss of their own
+    :param noisy: whether the linear layers of trunk and head are noisy (https://arxiv.org/abs/1706.10295). The noise is drawn
+        anew for each batch and each step; deterministic predictions are without
+    :param noisy_kwargs: arguments of the noisy layers: ``{"sigma0": 0.5}``
+    :param fitted_actions: ``"taken"``; or ``"all"``: the other actions are fitted to what the target network says of them, and
+        the loss is averaged over all (expected returns only)
+    :param dtype: in which precision the network computes: ``"float32"`` or ``"float64"``; the replay memory stays as it is
+    :param init: how weights start: ``"torch"``, as its layers do by themselves, or ``"keras"``: Glorot uniform weights and
+        zero biases
+    :param batch_norm: whether the layers of the trunk have batch normalisation (https://arxiv.org/abs/1502.03167)
     :raises ArgumentError: if an argument cannot work
     """
 
@@ -94,16 +131,26 @@ class MlpPolicy(DQNPolicy):
         head_arch: list[int] | None = None,
         returns: str = "expected",
         returns_kwargs: Mapping[str, Any] | None = None,
-        loss: str = "huber",
+        loss: str | None = None,
+        noisy: bool = False,
+        noisy_kwargs: Mapping[str, Any] | None = None,
+        fitted_actions: str = "taken",
+        dtype: str = "float32",
+        init: str = "torch",
+        batch_norm: bool = False,
     ) -> None:
         extractor = named_class("features_extractor_class", features_extractor_class, EXTRACTORS)
         optimizer = named_class("optimizer_class", optimizer_class, OPTIMIZERS)
+        check_type("features_extractor_kwargs", features_extractor_kwargs or {}, Mapping, "a mapping of arguments")
+        check_type("optimizer_kwargs", optimizer_kwargs or {}, Mapping, "a mapping of arguments")
         check_keys(
             "features_extractor_kwargs", features_extractor_kwargs or {}, _parameters_but(extractor, "observation_space")
         )
         check_keys("optimizer_kwargs", optimizer_kwargs or {}, _parameters_but(optimizer, "params", "lr"))
-        check_type("returns_kwargs", returns_kwargs or {}, Mapping, "a mapping of arguments")
-        check_type("normalize_images", normalize_images, bool, "True or False")
+        for name, mapping in {"returns_kwargs": returns_kwargs, "noisy_kwargs": noisy_kwargs}.items():
+            check_type(name, {} if mapping is None else mapping, Mapping, "a mapping of arguments")
+        for name, flag in {"normalize_images": normalize_images, "noisy": noisy, "batch_norm": batch_norm}.items():
+            check_type(name, flag, bool, "True or False")
         _check_arch("net_arch", net_arch)
         _check_arch("head_arch", head_arch)
         if isinstance(observation_space, spaces.Dict) and extractor is FlattenExtractor:
@@ -114,6 +161,19 @@ class MlpPolicy(DQNPolicy):
         self.returns = returns
         self.returns_kwargs = dict(returns_kwargs or {})
         self.loss = loss
+        self.noisy = noisy
+        self.noisy_kwargs = dict(noisy_kwargs or {})
+        self.fitted_actions = fitted_actions
+        self.fit = _fit(fitted_actions, returns)
+        self.dtype = dtype
+        self.init = init
+        self.batch_norm = batch_norm
+        self._network_kwargs: dict[str, Any] = {
+            "sigma0": _sigma0(noisy, self.noisy_kwargs),
+            "dtype": choose("dtype", dtype, DTYPES, DTYPE_SYNONYMS),
+            "init": init,
+            "batch_norm": batch_norm,
+        }
         super().__init__(
             observation_space,
             action_space,
@@ -142,13 +202,25 @@ class MlpPolicy(DQNPolicy):
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
-        net = QNetwork(**net_args, head=self.head, head_arch=self.head_arch, return_model=self.return_model)
+        net = QNetwork(
+            **net_args, head=self.head, head_arch=self.head_arch, return_model=self.return_model, **self._network_kwargs
+        )
         return net.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         data.update(
-            head=self.head, head_arch=self.head_arch, returns=self.returns, returns_kwargs=self.returns_kwargs, loss=self.loss
+            head=self.head,
+            head_arch=self.head_arch,
+            returns=self.returns,
+            returns_kwargs=self.returns_kwargs,
+            loss=self.loss,
+            noisy=self.noisy,
+            noisy_kwargs=self.noisy_kwargs,
+            fitted_actions=self.fitted_actions,
+            dtype=self.dtype,
+            init=self.init,
+            batch_norm=self.batch_norm,
         )
         return data
 

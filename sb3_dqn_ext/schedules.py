@@ -23,6 +23,7 @@ __all__ = [
     "ExponentialSchedule",
     "LinearSchedule",
     "MultiplicativeSchedule",
+    "PerAction",
     "PiecewiseSchedule",
     "ProgressSchedule",
     "Schedule",
@@ -181,6 +182,30 @@ def _pairs(points: Any) -> tuple[tuple[float, float], ...]:
     if any(step >= after for (step, _), (after, _) in itertools.pairwise(pairs)):
         raise ArgumentError(f"points={points!r} must be in the order of their steps, each step once.")
     return pairs
+
+
+@dataclass(frozen=True)
+class PerAction:
+    """
+    A schedule whose steps are the actions that each environment has chosen, in place of environment steps over all of them.
+
+    An action counts whether it was greedy or not. The random actions of the warm-up were not chosen; they do not count.
+    So the schedule is the same for every number of environments, and for every length of the warm-up.
+
+    :param schedule: the schedule
+    :param learning_starts: environment steps of the warm-up, over all environments
+    :param n_envs: number of environments
+    """
+
+    schedule: Schedule
+    learning_starts: float
+    n_envs: int
+
+    def value(self, step: int, total_steps: int) -> float:
+        return self.schedule.value(self._actions(step), self._actions(total_steps))
+
+    def _actions(self, step: int) -> int:
+        return max(0, int(step) // self.n_envs - math.ceil(self.learning_starts / self.n_envs))
 
 
 @dataclass(frozen=True)

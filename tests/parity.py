@@ -50,8 +50,8 @@ def dict_cartpole() -> gym.Env[Any, Any]:
     return InParts(short_cartpole())
 
 
-def several_cartpoles(n_envs: int = 4) -> VecEnv:
-    return DummyVecEnv([short_cartpole] * n_envs)
+def several_cartpoles(n_envs: int = 4, wrapper: Callable[[Any], gym.Env[Any, Any]] = lambda env: env) -> VecEnv:
+    return DummyVecEnv([lambda: wrapper(short_cartpole())] * n_envs)
 
 
 def learn(model: DQN, steps: int, **kwargs: Any) -> Records:

@@ -36,6 +36,10 @@ class TupleObservations(gym.Env[Any, Any]):
 CASES: list[tuple[dict[str, Any], str]] = [
     ({"target_policy": "ddqn"}, r"target_policy='ddqn' is not known.*double, greedy.*'double'"),
     ({"target_policy_kwargs": {"alpha": 1}}, r"a key of target_policy_kwargs='alpha'"),
+    (
+        {"target_policy": "munchausen", "target_policy_kwargs": {"tau": 0.1}},
+        r"a key of target_policy_kwargs='tau'.*temperature",
+    ),
     ({"exploration": "eps_greedy"}, r"exploration='eps_greedy'.*'epsilon_greedy'"),
     ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'coin'"),
     ({"exploration_kwargs": {"coin": "per-env"}}, r"coin='per-env'.*'per_env'"),
@@ -58,6 +62,51 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": {"head_arch": [8]}}, r"head_arch=\[8\] has no effect with head='shared'"),
     ({"policy_kwargs": {"loss": "hubert"}}, r"loss='hubert'.*'huber'"),
     ({"policy_kwargs": {"returns": "expectd"}}, r"returns='expectd'.*'expected'"),
+    ({"policy_kwargs": {"returns": "C51"}}, r"returns='C51' is not known.*'categorical'"),
+    ({"policy_kwargs": {"returns": "distributional"}}, r"'categorical'\?"),
+    ({"policy_kwargs": {"returns": "qrdqn"}}, r"Did you mean 'quantile'"),
+    ({"policy_kwargs": {"returns": "iqn"}}, r"'implicit_quantile'\?"),
+    ({"policy_kwargs": {"head": "d3qn"}}, r"head='d3qn' is not known.*'dueling'\?"),
+    ({"policy_kwargs": {"head": "action_input"}}, r"head='action_input' needs .* head_arch, for example \[64\]"),
+    ({"policy_kwargs": {"returns": "quantile", "head_arch": [8]}}, r"head_arch=\[8\] has no effect with head='shared'"),
+    ({"policy_kwargs": {"returns": "categorical"}}, r"returns='categorical' needs .*v_min and v_max"),
+    (
+        {"policy_kwargs": {"returns": "categorical", "returns_kwargs": {"v_min": 1, "v_max": 1}}},
+        r"v_min=1 must be below v_max=1",
+    ),
+    (
+        {"policy_kwargs": {"returns": "categorical", "returns_kwargs": {"v_min": 0, "v_max": 1, "n_atoms": 1}}},
+        r"n_atoms=1 must be a whole number in \[2, inf\]",
+    ),
+    ({"policy_kwargs": {"returns": "quantile", "returns_kwargs": {"n_quantiles": 0}}}, r"n_quantiles=0 must be a whole"),
+    ({"policy_kwargs": {"returns": "quantile", "returns_kwargs": {"kappa": -1}}}, r"kappa=-1 must be a finite number"),
+    (
+        {"policy_kwargs": {"returns": "implicit_quantile", "returns_kwargs": {"n_policy_quantiles": 1.5}}},
+        r"n_policy_quantiles=1.5 must be a whole number",
+    ),
+    (
+        {"policy_kwargs": {"returns": "implicit_quantile", "returns_kwargs": {"embeding_dim": 8}}},
+        r"a key of returns_kwargs='embeding_dim'.*'embedding_dim'",
+    ),
+    (
+        {"policy_kwargs": {"returns": "quantile", "loss": "mse"}},
+        r"loss='mse' has no effect with returns='quantile', which has a loss of its own",
+    ),
+    (
+        {"policy_kwargs": {"returns": "quantile", "fitted_actions": "all"}},
+        r"fitted_actions='all' needs returns='expected', not 'quantile'",
+    ),
+    ({"policy_kwargs": {"fitted_actions": "every"}}, r"fitted_actions='every' is not known; it can be one of: all, taken"),
+    ({"policy_kwargs": {"noisy": "yes"}}, r"noisy='yes' must be True or False"),
+    ({"policy_kwargs": {"noisy_kwargs": {"sigma0": 0.1}}}, r"noisy_kwargs=.* has no effect beside noisy=False"),
+    ({"policy_kwargs": {"noisy": True, "noisy_kwargs": {"sigma": 1}}}, r"a key of noisy_kwargs='sigma'.*'sigma0'"),
+    ({"policy_kwargs": {"noisy": True, "noisy_kwargs": {"sigma0": -1}}}, r"sigma0=-1 must be a finite number"),
+    ({"policy_kwargs": {"noisy_kwargs": 0.5}}, r"noisy_kwargs=0.5 must be a mapping of arguments"),
+    ({"policy_kwargs": {"dtype": "double"}}, r"dtype='double' is not known.*'float64'\?"),
+    ({"policy_kwargs": {"init": "glorot"}}, r"init='glorot' is not known.*'keras'\?"),
+    ({"policy_kwargs": {"batch_norm": 1}}, r"batch_norm=1 must be True or False"),
+    ({"policy_kwargs": {"batch_norm": True, "net_arch": []}}, r"batch_norm=True has no effect on a trunk without layers"),
+    ({"policy_kwargs": {"batch_norm": True}, "batch_size": 1}, r"batch_size=1 leaves batch_norm=True nothing"),
     ({"policy_kwargs": {"activation_fn": "rellu"}}, r"activation_fn='rellu'.*'relu'"),
     (
         {"policy_kwargs": {"optimizer_class": "torch.optim.Adamm"}},
@@ -101,6 +150,11 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"optimize_memory_usage": 1}, r"optimize_memory_usage=1 must be True or False"),
     ({"exploration_kwargs": "linear"}, r"exploration_kwargs='linear' must be a mapping of arguments"),
     ({"replay_buffer_kwargs": [1]}, r"replay_buffer_kwargs=\[1\] must be a mapping of arguments"),
+    ({"replay_buffer_kwargs": {"sampler": "per"}}, r"sampler='per' is not known.*'prioritized'"),
+    (
+        {"replay_buffer_kwargs": {"sampler": "prioritized", "sampler_kwargs": {"alfa": 0.6}}},
+        r"a key of sampler_kwargs='alfa'.*'alpha'",
+    ),
     ({"replay_buffer_kwargs": {"sampler_kwargs": 3}}, r"sampler_kwargs=3 must be a mapping of arguments"),
     ({"policy_kwargs": {"net_arch": 64}}, r"net_arch=64 must be a list of layer sizes, for example \[64, 64\]"),
     ({"policy_kwargs": {"normalize_images": "yes"}}, r"normalize_images='yes' must be True or False"),
@@ -203,20 +257,52 @@ SCHEDULE = st.one_of(
         points=st.lists(st.tuples(st.integers(0, 50), st.floats(0, 1)), max_size=3),
     ),
 )
-NETWORK = kwargs_of(
-    head=st.sampled_from(["shared", "multi_head"]),
-    head_arch=st.lists(st.integers(1, 8), max_size=2),
-    net_arch=st.lists(st.integers(1, 8), max_size=2),
-    loss=st.sampled_from(["huber", "mse"]),
-    returns=st.just("expected"),
-    returns_kwargs=st.just({}),
-    activation_fn=st.sampled_from(["relu", "tanh", "torch.nn.ELU", "torch.nn.Nothing"]),
-    optimizer_class=st.sampled_from(["adam", "sgd", "rmsprop"]),
-    optimizer_kwargs=kwargs_of(eps=st.floats(1e-8, 1e-3), weight_decay=st.floats(0, 0.1), momentum=st.floats(0, 0.9)),
-)
+UNIT = st.sampled_from(["env_steps", "actions"])
+ARCH = st.lists(st.integers(1, 8), max_size=2)
+QUANTILES = {"n_quantiles": st.integers(1, 5), "kappa": st.floats(0, 2)}
+FRACTIONS = {"n_policy_quantiles": st.integers(1, 4), "embedding_dim": st.integers(1, 3)}
+
+
+def named(choice: str, name: str, kwargs: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A choice, and the arguments that go with it."""
+    return st.fixed_dictionaries({choice: st.just(name), kwargs: values})
+
+
+NETWORK_PARTS: list[st.SearchStrategy[dict[str, Any]]] = [
+    st.one_of(
+        kwargs_of(head=st.sampled_from(["shared", "multi_head", "dueling", "action_input"]), head_arch=ARCH),
+        *(named("head", name, "head_arch", ARCH) for name in ("multi_head", "dueling", "action_input")),
+    ),
+    st.one_of(
+        kwargs_of(loss=st.sampled_from(["huber", "mse"]), fitted_actions=st.sampled_from(["taken", "all"])),
+        kwargs_of(returns=st.sampled_from(["expected", "categorical", "quantile"]), returns_kwargs=kwargs_of(**QUANTILES)),
+        named("returns", "categorical", "returns_kwargs", kwargs_of(n_atoms=st.integers(2, 5), v_min=st.floats(-9, 9))),
+        named("returns", "categorical", "returns_kwargs", st.fixed_dictionaries({"v_min": st.just(0), "v_max": st.just(9)})),
+        named("returns", "quantile", "returns_kwargs", kwargs_of(**QUANTILES)),
+        named("returns", "implicit_quantile", "returns_kwargs", kwargs_of(**QUANTILES, **FRACTIONS)),
+    ),
+    st.one_of(
+        kwargs_of(noisy=st.booleans(), noisy_kwargs=kwargs_of(sigma0=st.floats(0, 1))),
+        st.fixed_dictionaries({"noisy": st.just(True)}, optional={"noisy_kwargs": kwargs_of(sigma0=st.floats(0, 1))}),
+    ),
+    kwargs_of(
+        net_arch=ARCH,
+        dtype=st.sampled_from(["float32", "float64"]),
+        init=st.sampled_from(["torch", "keras"]),
+        batch_norm=st.booleans(),
+        activation_fn=st.sampled_from(["relu", "tanh", "torch.nn.ELU", "torch.nn.Nothing"]),
+    ),
+    kwargs_of(
+        optimizer_class=st.sampled_from(["adam", "sgd", "rmsprop"]),
+        optimizer_kwargs=kwargs_of(eps=st.floats(1e-8, 1e-3), weight_decay=st.floats(0, 0.1), momentum=st.floats(0, 0.9)),
+    ),
+]
+NETWORK = st.tuples(*NETWORK_PARTS).map(lambda parts: {key: value for part in parts for key, value in part.items()})
 MEMORY = kwargs_of(
-    sampler=st.just("uniform"),
-    sampler_kwargs=st.just({}),
+    sampler=st.sampled_from(["uniform", "prioritized", "rows"]),
+    sampler_kwargs=kwargs_of(
+        replace=st.booleans(), alpha=st.floats(0, 1), beta=st.floats(0, 1), beta_end=st.floats(0, 1), eps=st.floats(0, 1)
+    ),
     terminal_copies=st.integers(0, 5),
     terminal_on=st.sampled_from(["terminated", "truncated", "done"]),
     handle_timeout_termination=st.booleans(),
@@ -229,9 +315,15 @@ MEMORY = kwargs_of(
 @given(
     policy_kwargs=NETWORK,
     replay_buffer_kwargs=MEMORY,
-    exploration_kwargs=kwargs_of(coin=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE),
-    target_policy=st.sampled_from(["greedy", "double"]),
-    target_policy_kwargs=kwargs_of(),
+    exploration=st.sampled_from(["epsilon_greedy", "ez_greedy", "epsilon_ladder", "boltzmann", "none"]),
+    exploration_kwargs=st.one_of(
+        kwargs_of(coin=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE, unit=UNIT),
+        kwargs_of(mu=st.floats(1, 3), max_duration=st.integers(1, 100), schedule=SCHEDULE),
+        kwargs_of(alpha=st.floats(0, 9), schedule=SCHEDULE),
+        kwargs_of(temperature=SCHEDULE, unit=UNIT),
+    ),
+    target_policy=st.sampled_from(["greedy", "double", "munchausen"]),
+    target_policy_kwargs=kwargs_of(alpha=st.floats(0, 1), temperature=st.floats(1e-6, 2), clip=st.floats(-2, 0)),
 )
 def test_any_mapping_builds_a_model_that_trains_or_is_answered_with_our_error(**kwargs: Any) -> None:
     with warnings.catch_warnings():
@@ -243,4 +335,15 @@ def test_any_mapping_builds_a_model_that_trains_or_is_answered_with_our_error(**
         # with monte_carlo, an episode must have ended before there is anything to learn from
         model.learning_starts = 20
         model.learn(40)
+    assert model._n_updates > 0
+
+
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(policy_kwargs=NETWORK)
+def test_any_network_trains_or_is_answered_with_our_error(policy_kwargs: dict[str, Any]) -> None:
+    try:
+        model = make(train_freq=4, policy_kwargs=policy_kwargs)
+    except ArgumentError:
+        return
+    model.learn(16)
     assert model._n_updates > 0

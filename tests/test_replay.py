@@ -14,7 +14,7 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.samplers import CellSet
+from sb3_dqn_ext.replay.cells import CellSet
 from tests.parity import assert_same, assert_same_memory, dict_cartpole, learn, short_cartpole
 
 BOX = spaces.Box(-np.inf, np.inf, (1,), np.float64)

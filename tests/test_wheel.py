@@ -72,12 +72,17 @@ def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing
 
 
 # One test, because the environment takes the better part of a minute, and pytest-xdist would make it once for each process.
-def test_the_wheel_gives_every_public_name_and_trains_in_the_zoo(installed: str, project: Path) -> None:
+def test_the_wheel_gives_every_public_name_and_trains_and_records_in_the_zoo(installed: str, project: Path) -> None:
     found = output(python("-c", PUBLIC_NAMES, cwd=project, executable=installed)).splitlines()
     assert "sb3_dqn_ext DQNExt ABCMeta" in found
     assert "sb3_dqn_ext.envs TerminalPenalty type" in found
 
-    train = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--env", "CartPole-v1", "-n", "2000", "--eval-freq", "-1")
-    trained = output(python(*train, "-f", "logs", cwd=project, executable=installed))
+    cartpole = ("--algo", "dqn_ext", "--env", "CartPole-v1", "-f", "logs")
+    train = ("-m", "rl_zoo3.train", *cartpole, "-n", "2000", "--eval-freq", "-1")
+    trained = output(python(*train, cwd=project, executable=installed))
     assert "site-packages/sb3_dqn_ext/zoo_configs/dqn_ext.yml" in trained
     assert (project / "logs/dqn_ext/CartPole-v1_1/CartPole-v1.zip").is_file()
+
+    record = ("-m", "rl_zoo3.record_video", *cartpole, "-n", "20", "-o", "videos")
+    output(python(*record, cwd=project, executable=installed))
+    assert (project / "videos/final-model-dqn_ext-CartPole-v1-step-0-to-step-20.mp4").is_file()

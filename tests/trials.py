@@ -40,7 +40,7 @@ def built(sampled: dict[str, Any]) -> dict[str, Any]:
         "target_policy": model.target_policy,
         "head": policy.head,
         "returns": policy.returns,
-        "loss": policy.loss,
+        **({"loss": policy.loss} if policy.returns == "expected" else {}),
         "n_steps": buffer.n_steps,
         "sampler": model.replay_buffer_kwargs["sampler"],
         "terminal_copies": buffer.terminal_copies,

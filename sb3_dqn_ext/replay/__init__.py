@@ -2,6 +2,6 @@
 
 from sb3_dqn_ext.replay.buffer import DQNReplayBuffer
 from sb3_dqn_ext.replay.folds import Fold, Folded, MonteCarlo, NStep, OneStep
-from sb3_dqn_ext.replay.samplers import Sampler, Uniform
+from sb3_dqn_ext.replay.samplers import Prioritized, Rows, Sampler, Uniform
 
-__all__ = ["DQNReplayBuffer", "Fold", "Folded", "MonteCarlo", "NStep", "OneStep", "Sampler", "Uniform"]
+__all__ = ["DQNReplayBuffer", "Fold", "Folded", "MonteCarlo", "NStep", "OneStep", "Prioritized", "Rows", "Sampler", "Uniform"]

@@ -17,8 +17,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
+from sb3_dqn_ext.replay.cells import Cells
 from sb3_dqn_ext.replay.folds import Fold, Folded, MonteCarlo, NStep, OneStep
-from sb3_dqn_ext.replay.samplers import MEMBER_SAMPLERS, SAMPLERS, Cells, Sampler
+from sb3_dqn_ext.replay.samplers import SAMPLERS, SYNONYMS, Sampler
 
 Array = npt.NDArray[Any]
 Obs = Array | dict[str, Array]
@@ -63,8 +64,12 @@ class DQNReplayBuffer(ReplayBuffer):
     :param handle_timeout_termination: bootstrap at time limits (https://github.com/DLR-RM/stable-baselines3/issues/284)
     :param n_steps: how many rewards are folded into one
     :param gamma: the discount factor; may be left out when ``n_steps`` is 1 and a stock algorithm applies its own
-    :param sampler: which transitions are replayed: ``"uniform"``
-    :param sampler_kwargs: arguments of the sampler
+    :param sampler: which transitions are replayed: ``"uniform"``; ``"prioritized"``, by their errors
+        (https://arxiv.org/abs/1511.05952); or ``"rows"``, one stored moment with all its environments. What weights its
+        transitions or learns from errors works in :class:`~sb3_dqn_ext.DQNExt` and not in a stock algorithm: ``prioritized``,
+        and ``rows`` with ``terminal_copies``
+    :param sampler_kwargs: arguments of the sampler: ``replace`` (``uniform``, ``rows``); ``alpha``, ``beta``, ``beta_end`` and
+        ``eps`` (``prioritized``, see :class:`~sb3_dqn_ext.replay.Prioritized`)
     :param terminal_copies: how many times a transition that ended its episode stands in the memory
     :param terminal_on: which ends that means: ``"terminated"``, ``"truncated"`` or ``"done"`` (both)
     :param monte_carlo: the share of the realised discounted return in what is learned, the rest is the n-step return; while it
@@ -235,18 +240,19 @@ class DQNReplayBuffer(ReplayBuffer):
         self._open_steps[:] = 0
         self._ended.clear()
 
-    def sample_batch(self, batch_size: int, env: VecNormalize | None = None) -> Batch:
+    def sample_batch(self, batch_size: int, env: VecNormalize | None = None, progress: float = 0.0) -> Batch:
         """
         Draw transitions and fold them.
 
         :param batch_size: B
         :param env: what normalizes observations and rewards, if anything does
+        :param progress: how much of the run is over, from 0 to 1, for samplers that change with it
         """
         if self.monte_carlo > 0 and env is not None and env.norm_reward:
             raise ArgumentError(
                 "monte_carlo stores realised returns, which VecNormalize cannot rescale: use norm_reward=False."
             )
-        cells, weights = self.sampler.draw(*self._valid_rows(), batch_size)
+        cells, weights = self.sampler.draw(*self._valid_rows(), batch_size, progress)
         rows, envs = np.divmod(cells, self.n_envs)
         folded = self._fold(self, rows, envs, lambda rewards: self._normalize_reward(rewards, env))
         obs = each(lambda stored: stored[rows, envs], self.observations)
@@ -269,7 +275,14 @@ class DQNReplayBuffer(ReplayBuffer):
         :param batch_size: B
         :param env: what normalizes observations and rewards, if anything does
         :return: (B, 1) actions, rewards, dones and discounts; no discounts if the buffer was given no ``gamma``
+        :raises ArgumentError: if the sampler weights what it draws, which these samples cannot tell
         """
+        if self.sampler.weighted or self.sampler.wants_errors:
+            copies = f" with terminal_copies={self.terminal_copies}" if self._sampler_choice[0] == "rows" else ""
+            raise ArgumentError(
+                f"sampler={self._sampler_choice[0]!r}{copies} weights its transitions, which only DQNExt reads: a stock "
+                "algorithm would learn something else. Use DQNExt, or sampler='uniform'."
+            )
         batch = self.sample_batch(batch_size, env)
         samples = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
         discounts = batch.discounts.unsqueeze(1)
@@ -289,9 +302,9 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _make_sampler(self) -> Sampler:
         name, kwargs = self._sampler_choice
-        of_this_size = (self.buffer_size, self.n_envs, self.terminal_copies)
-        samplers = MEMBER_SAMPLERS if self._by_episodes else SAMPLERS
-        return build("sampler", name, {name: partial(factory, *of_this_size) for name, factory in samplers.items()}, kwargs)
+        of_this_memory = (self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes)
+        samplers = {name: partial(factory, *of_this_memory) for name, factory in SAMPLERS.items()}
+        return build("sampler", name, samplers, kwargs, SYNONYMS)
 
     def _end_episode(self, row: int, env: int, terminal: bool) -> None:
         """

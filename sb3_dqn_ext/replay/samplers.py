@@ -5,23 +5,41 @@ A *cell* is one stored transition: ``row * n_envs + env``.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.choices import ArgumentError, check_type
+from sb3_dqn_ext.replay.cells import Cells, CellSet, nothing_to_replay
+from sb3_dqn_ext.replay.prioritized import Prioritized
 
-Cells = npt.NDArray[np.int64]
+__all__ = ["SAMPLERS", "SYNONYMS", "Prioritized", "Rows", "Sampler", "Uniform"]
+
+Bools = npt.NDArray[np.bool_]
+Weights = npt.NDArray[np.float32]
 
 
 class Sampler(Protocol):
-    """Knows which cells there are by being told, and draws some of them."""
+    """
+    Knows which cells there are by being told, and draws some of them.
 
-    def added(self, cells: Cells, terminal: npt.NDArray[np.bool_]) -> None:
+    It is built from the number of rows, the number of environments, ``terminal_copies``, and whether there are *gaps*: stored
+    rows that cannot be replayed, as they were not added yet, or were removed.
+    """
+
+    @property
+    def wants_errors(self) -> bool:
+        """Whether :meth:`update` has to be called."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the weights matter; a learner that ignores them would learn something else."""
+
+    def added(self, cells: Cells, terminal: Bools) -> None:
         """
-        :param cells: (n_envs,) the cells just written, over older ones perhaps
-        :param terminal: (n_envs,) which of them ended an episode by their own step
+        :param cells: (n,) the cells just written, over older ones perhaps
+        :param terminal: (n,) which of them ended an episode by their own step
         """
         ...
 
@@ -31,49 +49,41 @@ class Sampler(Protocol):
         """
         ...
 
-    def draw(self, first_row: int, n_rows: int, batch_size: int) -> tuple[Cells, npt.NDArray[np.float32]]:
+    def check(self, batch_size: int) -> None:
+        """
+        :param batch_size: B
+        :raises ArgumentError: if no batch of this size can be drawn
+        """
+        ...
+
+    def draw(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Cells, Weights]:
         """
         :param first_row: the first row of the ring that can be replayed
         :param n_rows: how many rows from there on can be
         :param batch_size: B
+        :param progress: how much of the run is over, from 0 to 1
         :return: (B,) cells, (B,) importance weights
         """
         ...
 
+    def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
+        """
+        :param cells: (B,) the cells of a batch
+        :param errors: (B,) the loss of each, before it was weighted
+        """
+        ...
 
-class CellSet:
-    """A set of cells that lies in an array, so that members can be drawn at random."""
 
-    def __init__(self) -> None:
-        self._cells: Cells = np.empty(16, dtype=np.int64)
-        self._place: dict[int, int] = {}  # cell -> its index in the array
-
-    def __len__(self) -> int:
-        return len(self._place)
-
-    @property
-    def array(self) -> Cells:
-        """(len,) the members, in no order."""
-        return self._cells[: len(self)]
-
-    def add(self, cells: Cells) -> None:
-        """:param cells: the new members; those that are members already stay"""
-        for cell in cells.tolist():
-            if cell in self._place:
-                continue
-            if len(self) == len(self._cells):
-                self._cells = np.concatenate([self._cells, np.empty_like(self._cells)])
-            self._cells[len(self)] = cell
-            self._place[cell] = len(self)
-
-    def discard(self, cells: Cells) -> None:
-        """:param cells: what are no longer members, if they were; the last member takes the place of each"""
-        for cell in cells.tolist():
-            place = self._place.pop(cell, None)
-            if place is not None and place != len(self):
-                last = int(self._cells[len(self)])
-                self._cells[place] = last
-                self._place[last] = place
+def distinct(n: int, size: int) -> npt.NDArray[np.int64]:
+    """
+    (size,) different whole numbers below n, each such set with the same probability.
+    """
+    if size > n // 2:
+        return np.random.permutation(n)[:size]
+    found = np.unique(np.random.randint(0, n, size=size))
+    while len(found) < size:
+        found = np.union1d(found, np.random.randint(0, n, size=size - len(found)))
+    return found
 
 
 class Uniform:
@@ -83,70 +93,144 @@ class Uniform:
     :param buffer_size: number of rows
     :param n_envs: number of cells in a row
     :param terminal_copies: how often a cell that ended an episode stands in the memory
+    :param gaps: whether only those stored cells can be replayed that were added and not removed
+    :param replace: whether a batch can hold the same cell twice; if not, no copy of one is in it more than once
     """
 
-    def __init__(self, buffer_size: int, n_envs: int, terminal_copies: int = 1) -> None:
+    wants_errors = False
+    weighted = False
+
+    def __init__(self, buffer_size: int, n_envs: int, terminal_copies: int, gaps: bool, replace: bool = True) -> None:
+        check_type("replace", replace, bool, "True or False")
         self.buffer_size = buffer_size
         self.n_envs = n_envs
         self.terminal_copies = terminal_copies
+        self.replace = replace
+        self._members = CellSet() if gaps else None
         self._terminal = CellSet()
 
-    def added(self, cells: Cells, terminal: npt.NDArray[np.bool_]) -> None:
+    def added(self, cells: Cells, terminal: Bools) -> None:
+        if self._members is not None:
+            self._members.add(cells)
         if self.terminal_copies > 1:
             self._terminal.discard(cells)
             self._terminal.add(cells[terminal])
 
     def removed(self, cells: Cells) -> None:
+        if self._members is not None:
+            self._members.discard(cells)
         self._terminal.discard(cells)
 
-    def draw(self, first_row: int, n_rows: int, batch_size: int) -> tuple[Cells, npt.NDArray[np.float32]]:
+    def check(self, batch_size: int) -> None:
+        pass
+
+    def draw(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Cells, Weights]:
         weights = np.ones(batch_size, dtype=np.float32)
-        if len(self._terminal) == 0:
+        if self._members is None and self.replace and len(self._terminal) == 0:
             # SB3 draws rows, then environments: the same calls keep its random stream
             rows = (first_row + np.random.randint(0, n_rows, size=batch_size)) % self.buffer_size
             return rows * self.n_envs + np.random.randint(0, self.n_envs, size=batch_size), weights
         # a list of all cells, followed by the further copies of the terminal ones
-        n_cells, terminal = n_rows * self.n_envs, self._terminal.array
-        index = np.random.randint(0, n_cells + (self.terminal_copies - 1) * len(terminal), size=batch_size)  # (B,)
-        cells = (first_row * self.n_envs + index) % (self.buffer_size * self.n_envs)  # (B,)
-        copies = terminal[(index - n_cells) % len(terminal)]  # (B,)
-        return np.where(index < n_cells, cells, copies), weights
+        n_cells = n_rows * self.n_envs if self._members is None else len(self._members)
+        terminal = self._terminal.array
+        index = self._places(n_cells + (self.terminal_copies - 1) * len(terminal), batch_size)  # (B,)
+        if self._members is None:
+            cells = (first_row * self.n_envs + index) % (self.buffer_size * self.n_envs)  # (B,)
+        else:
+            cells = self._members.array[index % n_cells]  # (B,)
+        if len(terminal):
+            cells = np.where(index < n_cells, cells, terminal[(index - n_cells) % len(terminal)])  # (B,)
+        return cells, weights
+
+    def _places(self, n: int, batch_size: int) -> npt.NDArray[np.int64]:
+        """(B,) places in a list of n"""
+        if n == 0:
+            raise nothing_to_replay()
+        if self.replace:
+            return np.random.randint(0, n, size=batch_size)
+        if batch_size > n:
+            raise ArgumentError(
+                f"{batch_size} of {n} cannot be drawn with sampler_kwargs['replace']=False: learning_starts is too small."
+            )
+        return distinct(n, batch_size)
+
+    def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
+        pass
 
 
-class UniformOfMembers(Uniform):
+class Rows:
     """
-    :class:`Uniform` where not every stored row can be replayed: only the cells that were added and not removed.
+    One stored moment with all its environments, for each ``n_envs`` transitions of the batch, every moment with the same
+    probability. Copies of a cell would be copies of its neighbours, too: a terminal cell is weighted instead.
 
-    :param buffer_size: see :class:`Uniform`
-    :param n_envs: see :class:`Uniform`
-    :param terminal_copies: see :class:`Uniform`
+    :param buffer_size: number of rows
+    :param n_envs: number of cells in a row
+    :param terminal_copies: how much more a cell weighs that ended an episode; the weights have a mean of 1
+    :param gaps: whether only those rows can be replayed that were added and not removed in all environments
+    :param replace: whether a batch can hold the same row twice
     """
 
-    def __init__(self, buffer_size: int, n_envs: int, terminal_copies: int = 1) -> None:
-        super().__init__(buffer_size, n_envs, terminal_copies)
-        self._members = CellSet()
+    wants_errors = False
 
-    def added(self, cells: Cells, terminal: npt.NDArray[np.bool_]) -> None:
-        super().added(cells, terminal)
-        self._members.add(cells)
+    def __init__(self, buffer_size: int, n_envs: int, terminal_copies: int, gaps: bool, replace: bool = True) -> None:
+        self.n_envs = n_envs
+        self.terminal_copies = terminal_copies
+        self.weighted = terminal_copies > 1
+        self._rows = Uniform(buffer_size, 1, 1, gaps, replace)
+        self._told = gaps or self.weighted  # whether it has to know what there is
+        shape = (buffer_size, n_envs) if self._told else (0, n_envs)
+        self._present = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
+        self._terminal = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
+        self._n_whole = 0  # rows that are present in all environments ...
+        self._n_terminal = 0  # ... and the terminal cells in them
+
+    def added(self, cells: Cells, terminal: Bools) -> None:
+        self._write(cells, True, terminal)
 
     def removed(self, cells: Cells) -> None:
-        super().removed(cells)
-        self._members.discard(cells)
+        self._write(cells, False, np.zeros(len(cells), dtype=np.bool_))
 
-    def draw(self, first_row: int, n_rows: int, batch_size: int) -> tuple[Cells, npt.NDArray[np.float32]]:
-        members, terminal = self._members.array, self._terminal.array
-        if len(members) == 0:
+    def check(self, batch_size: int) -> None:
+        if batch_size % self.n_envs:
             raise ArgumentError(
-                "no episode has ended that could be replayed; with monte_carlo, learning_starts must outlast an episode."
+                f"batch_size={batch_size} must be a multiple of n_envs={self.n_envs} with sampler='rows', "
+                "which draws whole rows of environments."
             )
-        index = np.random.randint(0, len(members) + (self.terminal_copies - 1) * len(terminal), size=batch_size)  # (B,)
-        cells = members[index % len(members)]  # (B,)
-        if len(terminal):
-            cells = np.where(index < len(members), cells, terminal[(index - len(members)) % len(terminal)])
-        return cells, np.ones(batch_size, dtype=np.float32)
+
+    def draw(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Cells, Weights]:
+        self.check(batch_size)
+        rows, weights = self._rows.draw(first_row, n_rows, batch_size // self.n_envs)  # (B / n_envs,)
+        cells = (rows[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)  # (B,)
+        if not self.weighted:
+            return cells, weights.repeat(self.n_envs)
+        mean = 1 + (self.terminal_copies - 1) * self._n_terminal / (self._n_whole * self.n_envs)
+        copies = np.where(self._terminal.reshape(-1)[cells], self.terminal_copies, 1)  # (B,)
+        return cells, (copies / mean).astype(np.float32)
+
+    def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
+        pass
+
+    def _write(self, cells: Cells, present: bool, terminal: Bools) -> None:
+        if not self._told:
+            return
+        rows = np.unique(cells // self.n_envs)
+        before = self._present[rows].all(axis=1)  # (rows,)
+        self._n_terminal -= int(self._terminal[rows[before]].sum())
+        self._present.reshape(-1)[cells] = present
+        self._terminal.reshape(-1)[cells] = terminal
+        after = self._present[rows].all(axis=1)  # (rows,)
+        self._n_terminal += int(self._terminal[rows[after]].sum())
+        self._n_whole += int(after.sum()) - int(before.sum())
+        self._rows.removed(rows[before & ~after])
+        whole = rows[after & ~before]
+        self._rows.added(whole, np.zeros(len(whole), dtype=np.bool_))
 
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": Uniform}
-MEMBER_SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": UniformOfMembers}
-"""the same, for memories in which not every stored row can be replayed"""
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": Uniform, "prioritized": Prioritized, "rows": Rows}
+SYNONYMS = {
+    "per": "prioritized",
+    "prioritised": "prioritized",
+    "priority": "prioritized",
+    "proportional": "prioritized",
+    "random": "uniform",
+}

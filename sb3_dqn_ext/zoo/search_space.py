@@ -20,6 +20,9 @@ EPSILON_GREEDY = {"exploration": "epsilon_greedy", "exploration_kwargs": {}}
 HARD_TARGETS = {"tau": 1.0, "target_update_unit": "env_steps"}
 SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_steps"}
 
+# The support of categorical returns depends on the environment's rewards, which a search does not know.
+RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
+
 OURS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
 
 
@@ -35,15 +38,18 @@ def sampler(dqn_sampler: Sampler) -> Sampler:
         params = {
             "target_policy": trial.suggest_categorical("target_policy", sorted(TARGET_POLICIES)),
             "head": trial.suggest_categorical("head", sorted(HEADS)),
-            "returns": trial.suggest_categorical("returns", sorted(RETURN_MODELS)),
-            "loss": trial.suggest_categorical("loss", sorted(LOSSES)),
+            "returns": trial.suggest_categorical("returns", RETURNS),
             "soft_targets": trial.suggest_categorical("soft_targets", [False, True]),
         }
+        if params["returns"] == "expected":  # the others have a loss of their own
+            params["loss"] = trial.suggest_categorical("loss", sorted(LOSSES))
         if params["soft_targets"]:
             params["tau"] = trial.suggest_float("tau", 1e-3, 0.1, log=True)
         if not additional_args.get("using_her_replay_buffer"):  # which has its own idea of what is replayed
             params["n_steps"] = trial.suggest_int("n_steps", 1, 5)
-            params["sampler"] = trial.suggest_categorical("sampler", sorted(SAMPLERS))
+            # a batch of rows is a multiple of the environments, and the zoo's smallest batch holds 4
+            samplers = sorted(name for name in SAMPLERS if name != "rows" or 4 % n_envs == 0)
+            params["sampler"] = trial.suggest_categorical("sampler", samplers)
             params["terminal_copies"] = trial.suggest_int("terminal_copies", 1, 4)
         return _with_ours(converted, params)
 
@@ -67,7 +73,7 @@ def _with_ours(converted: Params, params: Params) -> Params:
     """The arguments that the zoo made of its parameters, and those that ours mean."""
     network = _those(params, "head", "returns", "loss")
     if "head" in network:
-        network["head_arch"] = [64] if network["head"] == "multi_head" else []
+        network["head_arch"] = [] if network["head"] == "shared" else [64]
     memory = _those(params, "sampler", "terminal_copies")
     targets = SOFT_TARGETS | _those(params, "tau") if params.get("soft_targets") else HARD_TARGETS
     arguments = {**converted, **EPSILON_GREEDY, **targets, **_those(params, "target_policy", "n_steps")}

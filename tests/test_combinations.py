@@ -1,0 +1,152 @@
+"""Every legal pair of choices is built, trained, saved, loaded and trained on."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from allpairspy import AllPairs
+
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.exploration import EXPLORATIONS
+from sb3_dqn_ext.networks import HEADS
+from sb3_dqn_ext.replay.samplers import SAMPLERS
+from sb3_dqn_ext.returns import RETURN_MODELS
+from sb3_dqn_ext.target_policy import TARGET_POLICIES
+from tests.parity import InParts, assert_same, learn, several_cartpoles
+
+RETURNS_KWARGS: dict[str, dict[str, Any]] = {
+    "expected": {},
+    "categorical": {"n_atoms": 7, "v_min": 0, "v_max": 20},
+    "quantile": {"n_quantiles": 5},
+    "implicit_quantile": {"n_quantiles": 3, "n_target_quantiles": 4, "n_policy_quantiles": 5, "embedding_dim": 6},
+}
+HEAD_ARCH = {"shared": [], "multi_head": [5], "dueling": [5], "action_input": [5]}
+FOLDS: dict[str, tuple[int, float]] = {"1 step": (1, 0.0), "3 steps": (3, 0.0), "Monte-Carlo": (1, 1.0), "mixed": (3, 0.5)}
+
+CHOICES: dict[str, list[Any]] = {
+    "exploration": sorted(EXPLORATIONS),
+    "sampler": sorted(SAMPLERS),
+    "fold": list(FOLDS),
+    "target_policy": sorted(TARGET_POLICIES),
+    "returns": sorted(RETURN_MODELS),
+    "head": sorted(HEADS),
+    "noisy": [False, True],
+}
+SETTINGS: dict[str, list[Any]] = {
+    "terminal_copies": [1, 3],
+    "keep_episodes": [None, 2],
+    "compact": [False, True],
+    "observations": ["Box", "Dict"],
+    "n_envs": [1, 4],
+    "target_network": [True, False],
+    "dtype": ["float32", "float64"],
+    "train_freq": [4, (1, "episode")],
+}
+AXES = CHOICES | SETTINGS
+
+Combination = dict[str, Any]
+
+
+def pairwise() -> Iterator[Combination]:
+    """Combinations in which every pair of values occurs."""
+    for values in AllPairs(list(AXES.values())):
+        yield dict(zip(AXES, values, strict=True))
+
+
+def all_choices() -> Iterator[Combination]:
+    """The full product of the five choices; the settings go round."""
+    settings = [list(values) for values in SETTINGS.values()]
+    for i, values in enumerate(product(*CHOICES.values())):
+        around = {
+            key: options[(i >> j) % len(options)] for j, (key, options) in enumerate(zip(SETTINGS, settings, strict=True))
+        }
+        yield dict(zip(CHOICES, values, strict=True)) | around
+
+
+def make_env(combination: Combination) -> Any:
+    env = several_cartpoles(combination["n_envs"], **({"wrapper": InParts} if combination["observations"] == "Dict" else {}))
+    env.seed(0)
+    return env
+
+
+def make(combination: Combination) -> DQNExt:
+    n_steps, monte_carlo = FOLDS[combination["fold"]]
+    return DQNExt(
+        "MultiInputPolicy" if combination["observations"] == "Dict" else "MlpPolicy",
+        make_env(combination),
+        exploration=combination["exploration"],
+        target_policy=combination["target_policy"],
+        target_network=combination["target_network"],
+        n_steps=n_steps,
+        optimize_memory_usage=combination["compact"],
+        train_freq=combination["train_freq"],
+        replay_buffer_kwargs={
+            "sampler": combination["sampler"],
+            "monte_carlo": monte_carlo,
+            "keep_episodes": combination["keep_episodes"],
+            "terminal_copies": combination["terminal_copies"],
+        },
+        policy_kwargs={
+            "net_arch": [8],
+            "head": combination["head"],
+            "head_arch": HEAD_ARCH[combination["head"]],
+            "returns": combination["returns"],
+            "returns_kwargs": RETURNS_KWARGS[combination["returns"]],
+            "noisy": combination["noisy"],
+            "dtype": combination["dtype"],
+        },
+        buffer_size=160,
+        learning_starts=100,
+        batch_size=8,
+        seed=0,
+        device="cpu",
+    )
+
+
+def check(combination: Combination, folder: Path) -> None:
+    model = make(combination)
+    learn(model, 130)
+    assert model._n_updates > 0
+    model.save(folder / "model")
+    loaded = [DQNExt.load(folder / "model", env=make_env(combination)) for _ in range(2)]
+    assert model.env is not None
+    obs: Any = model.env.reset()
+    actions, _ = model.predict(obs, deterministic=True)
+    for other in loaded:
+        assert_same(other.get_parameters(), model.get_parameters(), "parameters")
+        assert_same(other.predict(obs, deterministic=True)[0], actions, "actions")
+        other.set_random_seed(1)
+        other.learning_starts = 230
+        learn(other, 130, reset_num_timesteps=False)
+    assert_same(loaded[0].get_parameters(), loaded[1].get_parameters(), "parameters after more training")
+    assert loaded[0]._n_updates > model._n_updates
+    for parameter in loaded[0].q_net.parameters():
+        assert np.isfinite(parameter.detach().numpy()).all()
+
+
+def identifier(combination: Combination) -> str:
+    return " ".join(str(value) for value in combination.values())
+
+
+@pytest.mark.parametrize("combination", list(pairwise()), ids=identifier)
+def test_every_pair_of_choices_trains_saves_loads_and_trains_on(combination: Combination, tmp_path: Path) -> None:
+    check(combination, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("combination", list(all_choices()), ids=identifier)
+def test_every_combination_of_the_five_choices_trains_saves_loads_and_trains_on(
+    combination: Combination, tmp_path: Path
+) -> None:
+    check(combination, tmp_path)
+
+
+def test_the_pairs_are_all_there() -> None:
+    combinations = list(pairwise())
+    for (first, firsts), (second, seconds) in product(AXES.items(), AXES.items()):
+        if first < second:
+            found = {(str(one[first]), str(one[second])) for one in combinations}
+            assert found == {(str(a), str(b)) for a, b in product(firsts, seconds)}, (first, second)

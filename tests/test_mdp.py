@@ -1,0 +1,177 @@
+"""
+Every target policy, return model and head finds the solution of a small decision process that is known exactly.
+
+The process is random in its transitions, terminates here, is cut by a time limit there, and goes on elsewhere. The solutions
+come from value iteration: for the soft policies from soft value iteration, whose temperature is (1 - alpha) times theirs
+(https://arxiv.org/abs/2007.14430, theorem 1). The memory holds every outcome once, and every update sees all of them: what
+is learned is the solution, but for what a return model cannot say exactly.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
+
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.networks import HEADS
+from sb3_dqn_ext.returns import RETURN_MODELS
+from sb3_dqn_ext.schedules import LinearSchedule
+from sb3_dqn_ext.target_policy import TARGET_POLICIES
+
+Array = np.ndarray[Any, Any]
+
+N_STATES, N_ACTIONS, N_OUTCOMES, GAMMA = 5, 3, 4, 0.6
+ALPHA, TEMPERATURE = 0.5, 0.8
+
+POLICY_KWARGS: dict[str, dict[str, Any]] = {"munchausen": {"alpha": ALPHA, "temperature": TEMPERATURE, "clip": -1000}}
+RETURNS_KWARGS: dict[str, dict[str, Any]] = {
+    "categorical": {"n_atoms": 41, "v_min": -4, "v_max": 10},
+    "quantile": {"n_quantiles": 32, "kappa": 0},  # with kappa > 0 the fixed point is not the mean
+    "implicit_quantile": {"n_quantiles": 16, "n_target_quantiles": 32, "embedding_dim": 16, "kappa": 0},
+}
+# of Q-values between -1 and 6. The mean of quantiles is that of the returns only as their number grows.
+TOLERANCES = {"expected": 0.03, "categorical": 0.05, "quantile": 0.1}
+WIDEST = 0.25
+LINEAR = {"expected", "categorical", "quantile"}
+"""What a table can hold; what is asked at fractions, or is not known here, has a hidden layer."""
+
+
+class Process(gym.Env[Any, Any]):
+    """Says how many states and actions there are; it is not stepped."""
+
+    observation_space = spaces.Discrete(N_STATES)
+    action_space = spaces.Discrete(N_ACTIONS)
+
+
+# (S, A, outcomes), each outcome as likely as the others
+_random = np.random.default_rng(4)
+REWARDS = _random.uniform(-1, 3, (N_STATES, N_ACTIONS, N_OUTCOMES))
+NEXT_STATES = _random.integers(N_STATES, size=(N_STATES, N_ACTIONS, N_OUTCOMES))
+TERMINATED = _random.random((N_STATES, N_ACTIONS, N_OUTCOMES)) < 0.1
+TRUNCATED = ~TERMINATED & (_random.random((N_STATES, N_ACTIONS, N_OUTCOMES)) < 0.4)
+
+
+def solution(temperature: float = 0.0, ended: Array = TERMINATED) -> Array:
+    """(S, A) optimal values; with a temperature, those that the entropy of the policy is part of."""
+    q = np.zeros((N_STATES, N_ACTIONS))
+    for _ in range(200):
+        if temperature:
+            best = q.max(axis=1)
+            values = best + temperature * np.log(np.exp((q - best[:, None]) / temperature).sum(axis=1))
+        else:
+            values = q.max(axis=1)
+        q = (REWARDS + GAMMA * ~ended * values[NEXT_STATES]).mean(axis=2)
+    return q
+
+
+def munchausen_solution() -> Array:
+    """(S, A) the soft solution, and the log-policy that is added to the rewards."""
+    soft = solution((1 - ALPHA) * TEMPERATURE)
+    weights = np.exp(soft / ((1 - ALPHA) * TEMPERATURE))
+    log_pi: Array = np.log(weights / weights.sum(axis=1, keepdims=True))
+    return soft + ALPHA * TEMPERATURE * log_pi
+
+
+SOLUTIONS = {"munchausen": munchausen_solution()}
+
+
+def fill(model: DQNExt) -> None:
+    """Store every outcome of every action in every state once, and let every batch be all of them."""
+    memory: Any = model.replay_buffer
+    cells = list(itertools.product(range(N_STATES), range(N_ACTIONS), range(N_OUTCOMES)))
+    for cell in cells:
+        memory.add(
+            np.array([cell[0]]),
+            np.array([NEXT_STATES[cell]]),
+            np.array([cell[1]]),
+            np.array([REWARDS[cell]]),
+            np.array([TERMINATED[cell] or TRUNCATED[cell]]),
+            [{"TimeLimit.truncated": bool(TRUNCATED[cell])}],
+        )
+    memory.sampler.draw = lambda *_: (np.arange(len(cells)), np.ones(len(cells), dtype=np.float32))
+
+
+def train(target_policy: str, returns: str, head: str, seed: int = 0, n_updates: int = 500) -> Array:
+    """(S, A) what is learned"""
+    linear = returns in LINEAR
+    policy_kwargs: dict[str, Any] = {"net_arch": [] if linear else [64]}
+    policy_kwargs |= {"head": head, "head_arch": [] if head == "shared" else [32] if linear else [64]}
+    policy_kwargs |= {"returns": returns, "returns_kwargs": RETURNS_KWARGS.get(returns, {})}
+    model = DQNExt(
+        "MlpPolicy",
+        Process(),
+        learning_rate=LinearSchedule(0.05, 0.0005) if linear else LinearSchedule(0.01, 0.0001),
+        buffer_size=N_STATES * N_ACTIONS * N_OUTCOMES,
+        gamma=GAMMA,
+        target_policy=target_policy,
+        target_policy_kwargs=POLICY_KWARGS.get(target_policy, {}),
+        target_update_unit="gradient_steps",
+        target_update_interval=25,
+        policy_kwargs=policy_kwargs | ({"loss": "mse"} if returns == "expected" else {}),
+        seed=seed,
+        device="cpu",
+    )
+    fill(model)
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    for update in range(0, n_updates, 25):
+        model._current_progress_remaining = 1 - update / n_updates
+        model.train(gradient_steps=25, batch_size=1)
+    with th.no_grad():
+        q: Array = model.q_net(th.arange(N_STATES)).numpy()
+    return q
+
+
+def assert_solved(target_policy: str, returns: str, head: str) -> None:
+    learned, expected = train(target_policy, returns, head), SOLUTIONS.get(target_policy, solution())
+    assert np.abs(learned - expected).max() < TOLERANCES.get(returns, WIDEST)
+
+
+Combination = tuple[str, str, str]
+ALL: list[Combination] = list(itertools.product(TARGET_POLICIES, RETURN_MODELS, HEADS))
+
+
+def pairs(combination: Combination) -> set[tuple[str, str]]:
+    return set(itertools.combinations(combination, 2))
+
+
+def pairwise(combinations: list[Combination]) -> Iterator[Combination]:
+    """Few of the combinations, among which every pair of choices is; the next one is always that with most new pairs."""
+    missing = set().union(*map(pairs, combinations))
+    while missing:
+        best = max(combinations, key=lambda combination: len(pairs(combination) & missing))
+        missing -= pairs(best)
+        yield best
+
+
+FEW = list(pairwise(ALL))
+
+
+@pytest.mark.parametrize("combination", FEW, ids="-".join)
+def test_every_pair_of_choices_finds_the_solution(combination: Combination) -> None:
+    assert_solved(*combination)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("combination", [each for each in ALL if each not in FEW], ids="-".join)
+def test_every_other_combination_finds_the_solution(combination: Combination) -> None:
+    assert_solved(*combination)
+
+
+def test_the_tolerance_tells_the_solutions_apart() -> None:
+    solutions = {
+        "greedy": solution(),
+        "munchausen": munchausen_solution(),
+        "without the log-policy": solution((1 - ALPHA) * TEMPERATURE),
+        "soft": solution(TEMPERATURE),
+        "no bootstrap at time limits": solution(ended=TERMINATED | TRUNCATED),
+        "bootstrap after terminations": solution(ended=np.zeros_like(TERMINATED)),
+    }
+    for one, other in itertools.combinations(solutions, 2):
+        assert np.abs(solutions[one] - solutions[other]).max() > WIDEST, (one, other)
+    assert all(q.min() > -1 and q.max() < 6 for q in solutions.values())
