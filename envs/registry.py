@@ -3,7 +3,7 @@ The environments that ``gym.make`` knows once ``sb3_dqn_ext`` is imported.
 
 - ``dqn_ext/CartPoleTerminalPenalty-v1``: CartPole-v1; reward -50 where the pole falls or the cart leaves the track
 - ``dqn_ext/MountainCarTerminalPenalty-v0``: MountainCar-v0; reward -20 where time runs out; ``on="done"``: also at the goal
-- ``dqn_ext/CartPoleRandomStart-v0``: CartPole with 200 steps, the first of which is a random action
+- ``dqn_ext/CartPoleRandomStart-v0``: CartPole with 200 steps, after a random one
 - ``dqn_ext/CartPoleNoVel-v1``: CartPole-v1 with zeros in place of its velocities
 
 The changed reward is the id's own: Monitor, which lies around the id, reports it. ``gym.make`` takes the arguments of the
@@ -31,6 +31,7 @@ from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPen
 # By name, so that they are imported when they are made.
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
 CART_POLES = "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv"
+RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.random_start_cart_poles:RandomStartCartPoles"
 MOUNTAIN_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
 
 
@@ -79,6 +80,14 @@ class EntryPoint:
 
     def _env(self) -> Any:
         return load_env_creator(self.env)
+
+
+def as_it_is(env: Any) -> Any:
+    """
+    :param env: an environment around which nothing has to be put
+    :return: the environment
+    """
+    return env
 
 
 def penalty_on_termination(
@@ -135,6 +144,8 @@ cart_pole_penalty = EntryPoint(CART_POLE, partial(penalty_on_termination, Termin
 cart_poles_penalty = EntryPoint(CART_POLES, partial(penalty_on_termination, VectorTerminalPenalty))
 cart_pole_no_vel = EntryPoint(CART_POLE, HiddenVelocities)
 cart_poles_no_vel = EntryPoint(CART_POLES, vector_hidden_velocities)
+cart_pole_random_start = EntryPoint(CART_POLE, RandomFirstStep)
+cart_poles_random_start = EntryPoint(RANDOM_START_CART_POLES, as_it_is)
 mountain_car = EntryPoint(MOUNTAIN_CAR, penalty_to_come)
 
 
@@ -162,12 +173,11 @@ REGISTRATIONS: tuple[dict[str, Any], ...] = (
         "kwargs": {"reward": -20.0, "on": "truncated"},
     },
     {
-        # The random action is one of the 200, as in RandomFirstStep(gym.make("CartPole-v0")). No vector form: where an episode
-        # begins, that one CartPole would have to take a step and the others not, and gymnasium's steps all of them. make_vec
-        # falls back to SyncVectorEnv.
+        # The random action lies inside the time limit, and is none of the 200: gymnasium takes no wrapper around the limit
+        # together with a vector form. Around it, as in RandomFirstStep(gym.make("CartPole-v0")), 199 steps are left.
         "id": "dqn_ext/CartPoleRandomStart-v0",
-        "entry_point": CART_POLE,  # not through CartPole-v0, of whose age gymnasium warns
-        "additional_wrappers": _around_the_time_limit(RandomFirstStep),
+        "entry_point": f"{__name__}:cart_pole_random_start",  # not through CartPole-v0, of whose age gymnasium warns
+        "vector_entry_point": f"{__name__}:cart_poles_random_start",
         "max_episode_steps": 200,
         "reward_threshold": 195.0,  # CartPole-v0's
     },

@@ -154,7 +154,7 @@ class DQNExt(DQN):
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         try:
             super().__init__(policy, env, *args, **kwargs)
-        except AssertionError as error:
+        except (AssertionError, NotImplementedError) as error:
             # how SB3 refuses spaces and networks that do not fit
             raise ArgumentError(str(error)) from error
         if kwargs.get("_init_setup_model", True):
@@ -204,6 +204,8 @@ class DQNExt(DQN):
             raise ArgumentError(f"{name} has no effect beside {other}; leave one out.")
         for name in given.intersection(TARGET_ARGUMENTS) if not self.target_network else ():
             warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
+        if self.replay_buffer_kwargs.get("monte_carlo", 0) == 1 and self.n_steps > 1:
+            warnings.warn(f"n_steps={self.n_steps} has no effect beside monte_carlo=1.", stacklevel=3)
         if "terminal_on" in self.replay_buffer_kwargs and self.replay_buffer_kwargs.get("terminal_copies", 1) == 1:
             warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
 

@@ -33,7 +33,7 @@ NO_VEL = "dqn_ext/CartPoleNoVel-v1"
 BASES = {PENALTY: "CartPole-v1", MOUNTAIN_CAR: "MountainCar-v0", RANDOM_START: "CartPole-v0", NO_VEL: "CartPole-v1"}
 
 every_id = pytest.mark.parametrize("env_id", BASES)
-vector_ids = pytest.mark.parametrize("env_id", [PENALTY, NO_VEL])
+vector_ids = pytest.mark.parametrize("env_id", [PENALTY, NO_VEL, RANDOM_START])
 
 
 def balance(state: Any) -> int:
@@ -147,14 +147,48 @@ def test_a_mountain_car_pays_where_time_runs_out_or_where_it_is_told_to(
         assert episode(env, stay) == ([-1.0] * (limit - 1) + [out_of_time], "truncated")
 
 
-def test_the_random_action_is_the_first_of_the_200_steps() -> None:
-    assert episode(gym.make(RANDOM_START), balance) == ([1.0] * 199, "truncated")
-    assert episode(gym.make(RANDOM_START, max_episode_steps=400), balance) == ([1.0] * 399, "truncated")
+def test_a_random_action_comes_before_the_200_steps() -> None:
+    assert episode(gym.make(RANDOM_START), balance) == ([1.0] * 200, "truncated")
+    assert episode(gym.make(RANDOM_START, max_episode_steps=400), balance) == ([1.0] * 400, "truncated")
     plain: Any = gym.make("CartPole-v1")
     for seed in range(10):
         plain.reset(seed=seed)
         expected = plain.step(plain.unwrapped.np_random.integers(2))[0]
         np.testing.assert_array_equal(gym.make(RANDOM_START).reset(seed=seed)[0], expected)
+
+
+def test_random_actions_come_first_in_the_vector_form_too() -> None:
+    n_envs, limit = 5, 12
+    vector = gym.make_vec(RANDOM_START, num_envs=n_envs, max_episode_steps=limit)
+    native: Any = vector.unwrapped
+    plain = CartPoleVectorEnv(num_envs=n_envs, max_episode_steps=limit)
+    for seed in range(5):
+        plain.reset(seed=seed)
+        pushes = plain.np_random.integers(2, size=n_envs)
+        np.testing.assert_array_equal(vector.reset(seed=seed)[0], plain.step(pushes)[0])
+    moved = 0
+    for _ in range(60):
+        over, states = native.prev_done.copy(), native.state.copy()
+        observations = vector.step(np.zeros(n_envs, dtype=np.int64))[0]
+        # a push of 10 N on 1.1 kg for 0.02 s: about 0.18 m/s, more than the 0.05 that a reset gives
+        begun = observations[over]
+        assert (np.abs(begun[:, 1]) > 0.1).all()
+        moved += len(begun)
+        # all others took the step that they were told
+        plain.state, plain.steps[:], plain.prev_done[:] = states, 0, False
+        np.testing.assert_array_equal(observations[~over], plain.step(np.zeros(n_envs, dtype=np.int64))[0][~over])
+    assert moved > 10
+
+
+def test_a_pole_that_falls_at_its_random_action_begins_once_more() -> None:
+    vector = gym.make_vec(RANDOM_START, num_envs=200)
+    observations = vector.reset(seed=0, options={"low": 0.2, "high": 0.209})[0]
+    # At 0.2095 a pole has fallen. With 0.2 to 0.209 a second, for 0.02 s, some get there; none of them is left there.
+    assert (np.abs(observations[:, 2]) < 0.2095).all()
+    velocities = observations[:, 1]  # a push adds or takes 0.2 of those that did not begin once more
+    again = (velocities >= 0.2) & (velocities <= 0.209)
+    assert 0 < again.sum() < 200
+    assert (np.abs(velocities[~again] - 0.2045) > 0.1).all()
 
 
 def test_the_velocities_are_hidden_and_nothing_else() -> None:
@@ -186,7 +220,7 @@ def test_monitor_reports_the_reward_of_the_id() -> None:
         (PENALTY, {"on": "dome"}, ArgumentError, "Did you mean 'done'"),
         (MOUNTAIN_CAR, {"goal_velocty": 0.1}, ArgumentError, "Did you mean 'goal_velocity'"),
         (MOUNTAIN_CAR, {"mode": "replaced"}, ArgumentError, "Did you mean 'replace'"),
-        (RANDOM_START, {"reward": -1}, TypeError, "unexpected keyword argument 'reward'"),
+        (RANDOM_START, {"reward": -1}, ArgumentError, "reward.*can be one of: .*sutton_barto_reward"),
         (NO_VEL, {"reward": -1}, ArgumentError, "reward.*can be one of: .*sutton_barto_reward"),
     ],
     ids=str,
@@ -243,7 +277,7 @@ def test_the_vector_form_is_the_single_form_many_times(env_id: str) -> None:
     n_envs, limit = 4, 25
     for arguments in [{}, {"sutton_barto_reward": True}] + [{"reward": -7.0, "mode": "add"}] * (env_id == PENALTY):
         vector = gym.make_vec(env_id, num_envs=n_envs, max_episode_steps=limit, **arguments)
-        assert type(vector.unwrapped) is CartPoleVectorEnv
+        assert isinstance(vector.unwrapped, CartPoleVectorEnv)
         native: Any = vector.unwrapped
         singles = [gym.make(env_id, max_episode_steps=limit, **arguments) for _ in range(n_envs)]
         assert vector.single_observation_space == singles[0].observation_space
@@ -282,7 +316,9 @@ def test_the_vector_form_has_the_time_limit_of_the_single_form(env_id: str) -> N
     vector = gym.make_vec(env_id, num_envs=2)
     native: Any = vector.unwrapped
     vector.reset(seed=0)
-    for _ in range(499):
+    limit = gym.spec(env_id).max_episode_steps
+    assert limit is not None
+    for _ in range(limit - 1):
         _, rewards, terminated, truncated, _ = vector.step(np.array([balance(state) for state in native.state.T]))
         assert (rewards == 1).all()
         assert not (terminated | truncated).any()
@@ -314,7 +350,7 @@ def test_many_environments_one_after_another_are_the_single_ones(env_id: str) ->
 @every_id
 def test_a_vector_is_made_of_the_vector_form_where_there_is_one(env_id: str) -> None:
     vector = gym.make_vec(env_id, num_envs=2)
-    assert type(vector.unwrapped) is (CartPoleVectorEnv if env_id in (PENALTY, NO_VEL) else SyncVectorEnv)
+    assert isinstance(vector.unwrapped, SyncVectorEnv if env_id == MOUNTAIN_CAR else CartPoleVectorEnv)
     assert vector.spec is not None
     again = gym.make_vec(vector.spec)
     assert str(again) == str(vector)
@@ -330,7 +366,7 @@ def test_sb3_makes_its_own_vectors_of_an_id(env_id: str) -> None:
     venv = make_vec_env(env_id, n_envs=2, seed=0, env_kwargs={"max_episode_steps": 5})
     venv.reset()
     ends = [venv.step(np.array([0, 1]))[2].tolist() for _ in range(5)]
-    assert ends[4 - (env_id == RANDOM_START)] == [True, True]
+    assert ends[4] == [True, True]
 
 
 @every_id

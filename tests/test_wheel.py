@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing
 
 
 # One test, because the environment takes the better part of a minute, and pytest-xdist would make it once for each process.
-def test_the_wheel_gives_every_public_name_and_trains_and_records_in_the_zoo(installed: str, project: Path) -> None:
+def test_the_wheel_gives_every_public_name_and_the_commands_of_the_zoo(installed: str, project: Path) -> None:
     found = output(python("-c", PUBLIC_NAMES, cwd=project, executable=installed)).splitlines()
     assert "sb3_dqn_ext DQNExt ABCMeta" in found
     assert "sb3_dqn_ext.envs TerminalPenalty type" in found
@@ -86,3 +86,15 @@ def test_the_wheel_gives_every_public_name_and_trains_and_records_in_the_zoo(ins
     record = ("-m", "rl_zoo3.record_video", *cartpole, "-n", "20", "-o", "videos")
     output(python(*record, cwd=project, executable=installed))
     assert (project / "videos/final-model-dqn_ext-CartPole-v1-step-0-to-step-20.mp4").is_file()
+
+    preset = ("--env", "dqn_ext/CartPoleNoVel-v1", "-conf", "sb3_dqn_ext.presets.munchausen_quantile", "-n", "200")
+    output(python("-m", "rl_zoo3.train", "--algo", "dqn_ext", "-f", "logs", *preset, cwd=project, executable=installed))
+    assert (project / "logs/dqn_ext/dqn_ext-CartPoleNoVel-v1_1/dqn_ext-CartPoleNoVel-v1.zip").is_file()
+
+    search = ("-optimize", "--n-trials", "1", "--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots")
+    output(python("-m", "rl_zoo3.train", *cartpole, "-n", "150", *search, cwd=project, executable=installed))
+    (report,) = (project / "logs/dqn_ext").glob("report_CartPole-v1_1-trials-*.csv")
+    assert "params_target_policy" in report.read_text()
+
+    plot = ("-m", "rl_zoo3.plots.plot_train", "-a", "dqn_ext", "-e", "CartPole-v1", "-f", "logs", "-w", "5")
+    output(python(*plot, cwd=project, executable=installed, MPLBACKEND="Agg"))
