@@ -72,7 +72,8 @@ def per_env_coins(n_envs: int, generator: np.random.Generator) -> list[float]:
     (N,) uniform numbers. The first is drawn as SB3 draws its only one, so that one environment explores as it does there;
     the others are drawn from the algorithm's own generator, so that numpy's stays in step with SB3's.
     """
-    return [np.random.rand(), *generator.random(n_envs - 1)]
+    first = np.random.rand()
+    return [first, *generator.random(n_envs - 1)] if n_envs > 1 else [first]
 
 
 def shared_coin(n_envs: int, generator: np.random.Generator) -> list[float]:

@@ -103,6 +103,8 @@ class Shared(nn.Sequential, Head):
     def answers(self, hidden: th.Tensor) -> th.Tensor:
         for layer in islice(self, self.n_trunk, None):
             hidden = layer(hidden)
+        if self.n_params == 1:
+            return hidden.unsqueeze(-1)
         return hidden.view(-1, self.n_params, self.n_actions).transpose(1, 2)
 
     def forward(self, features: th.Tensor) -> th.Tensor:
@@ -308,7 +310,7 @@ class QNetwork(SB3QNetwork):
         return self.return_model.mean(self.params(obs))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        if deterministic:
+        if deterministic or not self.knows_chance:
             return super()._predict(observation)
         with sampled(self):
             return super()._predict(observation)

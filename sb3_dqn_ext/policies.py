@@ -199,6 +199,16 @@ class MlpPolicy(DQNPolicy):
                 f"and optimizer_kwargs={self.optimizer_kwargs!r}: {error}"
             ) from error
 
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Put the online network in training or evaluation mode, which matters to batch normalisation and dropout.
+
+        :param mode: True for training
+        """
+        # SB3 asks for it at every step, and torch walks through all layers each time
+        if not self.training == self.q_net.training == mode:
+            super().set_training_mode(mode)
+
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
