@@ -1,10 +1,9 @@
 """DQN for Stable-Baselines3, with every choice by name."""
 
 import inspect
-import math
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
@@ -16,7 +15,6 @@ from stable_baselines3.common.type_aliases import (
     GymEnv,
     MaybeCallback,
     RolloutReturn,
-    Schedule,
     TrainFreq,
     TrainFrequencyUnit,
 )
@@ -26,8 +24,16 @@ from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 from typing_extensions import Unpack
 
+from sb3_dqn_ext.arguments import (
+    DQNKwargs,
+    check_arguments,
+    check_batch_size,
+    check_buffer_kwargs,
+    check_effects,
+    train_freq_of,
+)
 from sb3_dqn_ext.batch import Batch, from_sb3
-from sb3_dqn_ext.choices import ArgumentError, build, check_keys, check_number, check_type, choose, parameters_of
+from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.networks import params_of, sampled, values_of
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
@@ -36,59 +42,10 @@ from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
 from sb3_dqn_ext.schedules import ProgressSchedule
 from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
 
-__all__ = ["DQNExt", "DQNKwargs"]
+__all__ = ["DQNExt"]
 
 SelfDQNExt = TypeVar("SelfDQNExt", bound="DQNExt")
 Observation = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
-
-
-class DQNKwargs(TypedDict, total=False):
-    """The arguments of SB3's DQN behind ``policy`` and ``env``."""
-
-    learning_rate: float | Schedule
-    buffer_size: int
-    learning_starts: int
-    batch_size: int
-    tau: float
-    gamma: float
-    train_freq: int | tuple[int, str]
-    gradient_steps: int
-    replay_buffer_class: type[ReplayBuffer] | None
-    replay_buffer_kwargs: dict[str, Any] | None
-    optimize_memory_usage: bool
-    n_steps: int
-    target_update_interval: int
-    exploration_fraction: float
-    exploration_initial_eps: float
-    exploration_final_eps: float
-    max_grad_norm: float
-    stats_window_size: int
-    tensorboard_log: str | None
-    policy_kwargs: dict[str, Any] | None
-    verbose: int
-    seed: int | None
-    device: th.device | str
-    _init_setup_model: bool
-
-
-OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
-
-# lowest and highest value, and whether it must be a whole number
-NUMBERS: dict[str, tuple[float, float, bool]] = {
-    "buffer_size": (1, math.inf, True),
-    "learning_starts": (0, math.inf, False),
-    "batch_size": (1, math.inf, True),
-    "tau": (0, 1, False),
-    "gamma": (0, 1, False),
-    "gradient_steps": (-1, math.inf, True),
-    "n_steps": (1, math.inf, True),
-    "target_update_interval": (1, math.inf, False),
-    "exploration_fraction": (0, 1, False),
-    "exploration_initial_eps": (0, 1, False),
-    "exploration_final_eps": (0, 1, False),
-}
-EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
-TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
 
 
 class DQNExt(DQN):
@@ -159,69 +116,18 @@ class DQNExt(DQN):
             raise ArgumentError(str(error)) from error
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
-            self._check_effects(given if target_update_unit == "env_steps" else given | {"target_update_unit"})
-            self._check_batch_size()
+            check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
+            check_batch_size(self)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         return choose("policy", policy_name, self.policy_aliases)
 
-    def _check_arguments(self) -> None:
-        for name, (low, high, integer) in NUMBERS.items():
-            check_number(name, getattr(self, name), low, high, integer)
-        for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
-            check_type(name, getattr(self, name), Mapping, "a mapping of arguments")
-        for name in ("target_network", "optimize_memory_usage"):
-            check_type(name, getattr(self, name), bool, "True or False")
-        choose("target_update_unit", self.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
-        self._convert_train_freq()
-        network = set(parameters_of(self.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
-        check_keys(f"policy_kwargs of {self.policy_class.__name__}", self.policy_kwargs, network)
-
     def _convert_train_freq(self) -> None:
-        """A number, or a pair of a number and a unit, as SB3's ``TrainFreq``; YAML has lists in place of tuples."""
-        given: Any = self.train_freq
-        if isinstance(given, TrainFreq):
-            return
-        pair = given if isinstance(given, list | tuple) else (given, "step")
-        if len(pair) != 2:
-            raise ArgumentError(f"train_freq={given!r} must be a number of steps, or (number, 'step') or (number, 'episode').")
-        check_number("train_freq", pair[0], low=1, integer=True)
-        units = {unit.value: unit for unit in TrainFrequencyUnit}
-        unit = choose("the unit of train_freq", pair[1], units, {"steps": "step", "env_steps": "step", "episodes": "episode"})
-        self.train_freq = TrainFreq(int(pair[0]), unit)  # type: ignore[assignment]
-
-    def _check_effects(self, given: set[str]) -> None:
-        """
-        :param given: the arguments that the user named, whatever their values
-        :raises ArgumentError: if one of them contradicts another
-        """
-        own_schedule = "schedule" in self.exploration_kwargs
-        ignored = EXPLORATION_ARGUMENTS if self.exploration in ("none", "boltzmann") or own_schedule else ()
-        if self.exploration == "none" and own_schedule:
-            raise ArgumentError("exploration_kwargs['schedule'] has no effect beside exploration='none'; leave one out.")
-        for name in given.intersection(ignored):
-            other = "exploration_kwargs['schedule']" if own_schedule else f"exploration={self.exploration!r}"
-            raise ArgumentError(f"{name} has no effect beside {other}; leave one out.")
-        for name in given.intersection(TARGET_ARGUMENTS) if not self.target_network else ():
-            warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
-        if self.replay_buffer_kwargs.get("monte_carlo", 0) == 1 and self.n_steps > 1:
-            warnings.warn(f"n_steps={self.n_steps} has no effect beside monte_carlo=1.", stacklevel=3)
-        if "terminal_on" in self.replay_buffer_kwargs and self.replay_buffer_kwargs.get("terminal_copies", 1) == 1:
-            warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
-
-    def _check_batch_size(self) -> None:
-        """Not when a model is loaded: to predict, it may well be loaded with a memory of one transition."""
-        if self.batch_size > self.buffer_size:
-            raise ArgumentError(
-                f"batch_size={self.batch_size} can never be stored; it can be up to buffer_size={self.buffer_size}."
-            )
-        if self.batch_size == 1 and getattr(self.policy, "batch_norm", False):
-            raise ArgumentError("batch_size=1 leaves batch_norm=True nothing to normalise by; it can be from 2 on.")
-        if isinstance(self.replay_buffer, DQNReplayBuffer):
-            self.replay_buffer.sampler.check(self.batch_size)
+        self.train_freq = train_freq_of(self.train_freq)  # type: ignore[assignment]
 
     def _setup_model(self) -> None:
-        self._check_arguments()
+        check_arguments(self)
+        self._convert_train_freq()
         self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
         self._exploration_schedule = exploration_schedule(
@@ -246,16 +152,9 @@ class DQNExt(DQN):
 
     def _setup_replay_buffer(self) -> None:
         buffer_class = self.replay_buffer_class or DQNReplayBuffer
+        check_buffer_kwargs(buffer_class, self.replay_buffer_kwargs)
         if not issubclass(buffer_class, DQNReplayBuffer):
-            # SB3 builds it; it is read through from_sb3()
-            for key in OWN_BUFFER_KEYS & set(self.replay_buffer_kwargs) - set(parameters_of(buffer_class)):
-                raise ArgumentError(
-                    f"replay_buffer_kwargs[{key!r}]={self.replay_buffer_kwargs[key]!r} is an argument of DQNReplayBuffer "
-                    f"and has no effect on replay_buffer_class={buffer_class.__name__}."
-                )
-            return
-        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
-        check_keys("replay_buffer_kwargs", self.replay_buffer_kwargs, set(parameters_of(buffer_class)) - given_by_us)
+            return  # SB3 builds it; it is read through from_sb3()
         self.replay_buffer_class = buffer_class
         if self.replay_buffer is None:
             self.replay_buffer = buffer_class(
@@ -293,7 +192,7 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        self._check_batch_size()
+        check_batch_size(self)
         if reset_num_timesteps or self._last_obs is None:
             # the environments are about to be reset
             self._exploration_memory = {}

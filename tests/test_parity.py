@@ -15,8 +15,8 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.arguments import DQNKwargs
 from sb3_dqn_ext.choices import ArgumentError
-from sb3_dqn_ext.dqn_ext import DQNKwargs
 from tests.parity import (
     Env,
     assert_same,

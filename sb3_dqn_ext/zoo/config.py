@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
+from sb3_dqn_ext.arguments import NUMBERS
 from sb3_dqn_ext.choices import ArgumentError, check_number, check_type, parameters_of, unknown
-from sb3_dqn_ext.dqn_ext import NUMBERS, DQNExt
+from sb3_dqn_ext.dqn_ext import DQNExt
 
 __all__ = ["check_config"]
 

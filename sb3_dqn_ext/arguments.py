@@ -1,0 +1,162 @@
+"""What the arguments of DQNExt can be, and the errors and warnings for what they cannot."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
+
+from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, parameters_of
+from sb3_dqn_ext.replay import DQNReplayBuffer
+
+__all__ = [
+    "NUMBERS",
+    "DQNKwargs",
+    "check_arguments",
+    "check_batch_size",
+    "check_buffer_kwargs",
+    "check_effects",
+    "train_freq_of",
+]
+
+
+class DQNKwargs(TypedDict, total=False):
+    """The arguments of SB3's DQN behind ``policy`` and ``env``."""
+
+    learning_rate: float | Schedule
+    buffer_size: int
+    learning_starts: int
+    batch_size: int
+    tau: float
+    gamma: float
+    train_freq: int | tuple[int, str]
+    gradient_steps: int
+    replay_buffer_class: type[ReplayBuffer] | None
+    replay_buffer_kwargs: dict[str, Any] | None
+    optimize_memory_usage: bool
+    n_steps: int
+    target_update_interval: int
+    exploration_fraction: float
+    exploration_initial_eps: float
+    exploration_final_eps: float
+    max_grad_norm: float
+    stats_window_size: int
+    tensorboard_log: str | None
+    policy_kwargs: dict[str, Any] | None
+    verbose: int
+    seed: int | None
+    device: th.device | str
+    _init_setup_model: bool
+
+
+# lowest and highest value, and whether it must be a whole number
+NUMBERS: dict[str, tuple[float, float, bool]] = {
+    "buffer_size": (1, math.inf, True),
+    "learning_starts": (0, math.inf, False),
+    "batch_size": (1, math.inf, True),
+    "tau": (0, 1, False),
+    "gamma": (0, 1, False),
+    "gradient_steps": (-1, math.inf, True),
+    "n_steps": (1, math.inf, True),
+    "target_update_interval": (1, math.inf, False),
+    "exploration_fraction": (0, 1, False),
+    "exploration_initial_eps": (0, 1, False),
+    "exploration_final_eps": (0, 1, False),
+}
+EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
+TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
+OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
+
+
+def check_arguments(model: Any) -> None:
+    """
+    :param model: a DQNExt, whose attributes carry the names of its arguments
+    :raises ArgumentError: if one of them cannot be, whatever the others are
+    """
+    for name, (low, high, integer) in NUMBERS.items():
+        check_number(name, getattr(model, name), low, high, integer)
+    for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
+        check_type(name, getattr(model, name), Mapping, "a mapping of arguments")
+    for name in ("target_network", "optimize_memory_usage"):
+        check_type(name, getattr(model, name), bool, "True or False")
+    choose("target_update_unit", model.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
+    network = set(parameters_of(model.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
+    check_keys(f"policy_kwargs of {model.policy_class.__name__}", model.policy_kwargs, network)
+
+
+def train_freq_of(given: Any) -> TrainFreq:
+    """
+    :param given: a number of steps, or a pair of a number and a unit; YAML has lists in place of tuples
+    :return: the same as SB3's ``TrainFreq``
+    :raises ArgumentError: if it is none of these
+    """
+    if isinstance(given, TrainFreq):
+        return given
+    pair = given if isinstance(given, list | tuple) else (given, "step")
+    if len(pair) != 2:
+        raise ArgumentError(f"train_freq={given!r} must be a number of steps, or (number, 'step') or (number, 'episode').")
+    check_number("train_freq", pair[0], low=1, integer=True)
+    units = {unit.value: unit for unit in TrainFrequencyUnit}
+    unit = choose("the unit of train_freq", pair[1], units, {"steps": "step", "env_steps": "step", "episodes": "episode"})
+    return TrainFreq(int(pair[0]), unit)
+
+
+def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, Any]) -> None:
+    """
+    :param buffer_class: the class of the replay memory
+    :param kwargs: its arguments, as the user gave them
+    :raises ArgumentError: if one is unknown, or is ours and the class is not
+    """
+    known = set(parameters_of(buffer_class))
+    if issubclass(buffer_class, DQNReplayBuffer):
+        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
+        check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
+        return
+    for key in OWN_BUFFER_KEYS & set(kwargs) - known:
+        raise ArgumentError(
+            f"replay_buffer_kwargs[{key!r}]={kwargs[key]!r} is an argument of DQNReplayBuffer "
+            f"and has no effect on replay_buffer_class={buffer_class.__name__}."
+        )
+
+
+def check_effects(model: Any, given: set[str]) -> None:
+    """
+    Warn of arguments that have no effect beside others.
+
+    :param model: a DQNExt
+    :param given: the arguments that the user named, whatever their values
+    :raises ArgumentError: if one of them contradicts another
+    """
+    own_schedule, memory = "schedule" in model.exploration_kwargs, model.replay_buffer_kwargs
+    ignored = EXPLORATION_ARGUMENTS if model.exploration in ("none", "boltzmann") or own_schedule else ()
+    if model.exploration == "none" and own_schedule:
+        raise ArgumentError("exploration_kwargs['schedule'] has no effect beside exploration='none'; leave one out.")
+    for name in given.intersection(ignored):
+        other = "exploration_kwargs['schedule']" if own_schedule else f"exploration={model.exploration!r}"
+        raise ArgumentError(f"{name} has no effect beside {other}; leave one out.")
+    for name in given.intersection(TARGET_ARGUMENTS) if not model.target_network else ():
+        warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
+    if memory.get("monte_carlo", 0) == 1 and model.n_steps > 1:
+        warnings.warn(f"n_steps={model.n_steps} has no effect beside monte_carlo=1.", stacklevel=3)
+    if "terminal_on" in memory and memory.get("terminal_copies", 1) == 1:
+        warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
+
+
+def check_batch_size(model: Any) -> None:
+    """
+    Not for a model that is loaded: to predict, it may well be loaded with a memory of one transition.
+
+    :param model: a DQNExt
+    :raises ArgumentError: if no batch of its size can be drawn, or learned from
+    """
+    if model.batch_size > model.buffer_size:
+        raise ArgumentError(
+            f"batch_size={model.batch_size} can never be stored; it can be up to buffer_size={model.buffer_size}."
+        )
+    if model.batch_size == 1 and getattr(model.policy, "batch_norm", False):
+        raise ArgumentError("batch_size=1 leaves batch_norm=True nothing to normalise by; it can be from 2 on.")
+    if isinstance(model.replay_buffer, DQNReplayBuffer):
+        model.replay_buffer.sampler.check(model.batch_size)
