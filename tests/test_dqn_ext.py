@@ -200,6 +200,7 @@ def test_one_call_with_many_gradient_steps_equals_many_calls_with_one() -> None:
         for n in steps:
             model.train(gradient_steps=n, batch_size=16)
     assert models[0]._n_updates == models[1]._n_updates
+    assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
 
 
 def test_without_a_target_network_targets_come_from_the_network_itself(tmp_path: Path) -> None:
