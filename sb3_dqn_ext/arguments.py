@@ -10,7 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, parameters_of
-from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay import DQNReplayBuffer, Uniform
 
 __all__ = [
     "NUMBERS",
@@ -82,6 +82,8 @@ def check_arguments(model: Any) -> None:
         check_type(name, getattr(model, name), Mapping, "a mapping of arguments")
     for name in ("target_network", "optimize_memory_usage"):
         check_type(name, getattr(model, name), bool, "True or False")
+    if model.n_epochs is not None:
+        check_number("n_epochs", model.n_epochs, low=1, integer=True)
     choose("target_update_unit", model.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
     network = set(parameters_of(model.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
     check_keys(f"policy_kwargs of {model.policy_class.__name__}", model.policy_kwargs, network)
@@ -137,12 +139,30 @@ def check_effects(model: Any, given: set[str]) -> None:
     for name in given.intersection(ignored):
         other = "exploration_kwargs['schedule']" if own_schedule else f"exploration={model.exploration!r}"
         raise ArgumentError(f"{name} has no effect beside {other}; leave one out.")
+    if model.n_epochs is not None:
+        _check_epochs(model, given)
     for name in given.intersection(TARGET_ARGUMENTS) if not model.target_network else ():
         warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
     if memory.get("monte_carlo", 0) == 1 and model.n_steps > 1:
         warnings.warn(f"n_steps={model.n_steps} has no effect beside monte_carlo=1.", stacklevel=3)
     if "terminal_on" in memory and memory.get("terminal_copies", 1) == 1:
         warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
+
+
+def _check_epochs(model: Any, given: set[str]) -> None:
+    """
+    :raises ArgumentError: if there is an argument beside which a training cannot go through all that is stored
+    """
+    sampler = getattr(model.replay_buffer, "sampler", None)
+    if not isinstance(sampler, Uniform):
+        what = f"replay_buffer_class={type(model.replay_buffer).__name__}" if sampler is None else "another sampler"
+        raise ArgumentError(f"n_epochs={model.n_epochs} needs sampler='uniform' of DQNReplayBuffer, not {what}.")
+    if "gradient_steps" in given:
+        raise ArgumentError("gradient_steps has no effect beside n_epochs; leave one out.")
+    if not sampler.replace:
+        raise ArgumentError("sampler_kwargs['replace'] has no effect beside n_epochs; leave one out.")
+    if getattr(model.policy, "batch_norm", False):
+        raise ArgumentError(f"n_epochs={model.n_epochs} needs batch_norm=False: the last batch may be a single transition.")
 
 
 def check_batch_size(model: Any) -> None:

@@ -1,13 +1,22 @@
 """What the learner sees of the replay memory."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 
-__all__ = ["Batch", "from_sb3"]
+__all__ = ["Batch", "each", "from_sb3"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+def each(function: Callable[[T], S], obs: T | dict[str, T]) -> S | dict[str, S]:
+    """Apply a function to an array, or to each one of a dictionary of arrays."""
+    return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
 
 
 class Batch(NamedTuple):
@@ -29,6 +38,22 @@ class Batch(NamedTuple):
     """(B,) importance weights, 1 when drawn uniformly"""
     cells: npt.NDArray[np.int64]
     """(B,) row * n_envs + env; where the transitions lie, for the sampler"""
+
+    def where(self, chosen: th.Tensor) -> "Batch":
+        """(B,) bool, which transitions -> a batch of those"""
+
+        def part(numbers: th.Tensor) -> th.Tensor:
+            return numbers[chosen]
+
+        return Batch(
+            observations=each(part, self.observations),
+            actions=part(self.actions),
+            rewards=part(self.rewards),
+            discounts=part(self.discounts),
+            next_observations=each(part, self.next_observations),
+            weights=part(self.weights),
+            cells=self.cells[chosen.cpu().numpy()] if len(self.cells) else self.cells,
+        )
 
 
 def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> Batch:

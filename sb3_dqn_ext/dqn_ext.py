@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -36,6 +36,7 @@ from sb3_dqn_ext.batch import Batch, from_sb3
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.networks import params_of, sampled, values_of
+from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
@@ -73,6 +74,10 @@ class DQNExt(DQN):
         ``"env_steps"``, as SB3 counts them, or ``"actions"`` that each environment has chosen after the warm-up
     :param target_network: whether targets come from a slowly changing copy of the network, or from the network itself
     :param target_update_unit: what ``target_update_interval`` counts: ``"env_steps"`` as SB3 does, or ``"gradient_steps"``
+    :param n_epochs: with a number, a training is no longer ``gradient_steps`` batches drawn at random: it goes that many times
+        through all that can be replayed, each time in another order, in batches of ``batch_size``. How much that is say
+        ``buffer_size`` and ``keep_episodes``: with ``train_freq=(10, "episode")`` and ``keep_episodes=10`` it is what was
+        collected since the last training
     :param kwargs: arguments of SB3's DQN by keyword. ``train_freq`` may be a list, and ``(k, "episode")`` counts the episodes
         of all environments; with ``gradient_steps=-1`` there are then as many as steps collected. ``replay_buffer_kwargs``
         takes those of :class:`~sb3_dqn_ext.replay.DQNReplayBuffer`
@@ -97,6 +102,7 @@ class DQNExt(DQN):
         exploration_kwargs: Mapping[str, Any] | None = None,
         target_network: bool = True,
         target_update_unit: str = "env_steps",
+        n_epochs: int | None = None,
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
@@ -107,6 +113,7 @@ class DQNExt(DQN):
         self.exploration_kwargs = {} if exploration_kwargs is None else exploration_kwargs
         self.target_network = target_network
         self.target_update_unit = target_update_unit
+        self.n_epochs = n_epochs
         self._generator: np.random.Generator | None = None
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         try:
@@ -288,23 +295,48 @@ class DQNExt(DQN):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         losses = []
-        for _ in range(gradient_steps):
-            batch = self._sample_batch(batch_size)
-            errors = self._errors(batch)
-            loss = (batch.weights * errors).mean()
-            self.policy.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-            self.policy.optimizer.step()
-            if isinstance(self.replay_buffer, DQNReplayBuffer) and self.replay_buffer.sampler.wants_errors:
-                self.replay_buffer.sampler.update(batch.cells, errors.detach().cpu().double().numpy())
-            losses.append(loss.detach())
+        for batch in self._batches(gradient_steps, batch_size):
+            losses += [self._descend(optimizer, part) for optimizer, part in self._parts(batch)]
             self._n_updates += 1
             if self.target_update_unit == "gradient_steps" and self._n_updates % self.target_update_interval == 0:
                 self._update_target_network()
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(th.stack(losses).cpu().double().numpy()))
+
+    def _batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
+        """The batches of one training."""
+        if self.n_epochs is None:
+            for _ in range(gradient_steps):
+                yield self._sample_batch(batch_size)
+            return
+        assert isinstance(self.replay_buffer, DQNReplayBuffer)
+        groups = [self.replay_buffer.every_cell()]
+        if isinstance(self.policy.optimizer, OptimizerPerHead):
+            # one head after another
+            actions = self.replay_buffer.actions_at(groups[0])
+            groups = [groups[0][actions == action] for action in range(self.q_net.action_space.n)]
+        for cells in groups:
+            for _ in range(self.n_epochs):
+                yield from self.replay_buffer.epoch(cells, batch_size, self._vec_normalize_env)
+
+    def _parts(self, batch: Batch) -> Iterable[tuple[th.optim.Optimizer, Batch]]:
+        """The batch in parts, each with the optimizer that it is for."""
+        optimizer = self.policy.optimizer
+        return optimizer.parts(batch) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batch)]
+
+    def _descend(self, optimizer: th.optim.Optimizer, batch: Batch) -> th.Tensor:
+        """One gradient step; the loss before it."""
+        errors = self._errors(batch)
+        loss = (batch.weights * errors).mean()
+        self.policy.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        optimizer.step()
+        if isinstance(self.replay_buffer, DQNReplayBuffer) and self.replay_buffer.sampler.wants_errors:
+            absolute = self._returns.absolute_errors(errors.detach()).cpu().double().numpy()
+            self.replay_buffer.sampler.update(batch.cells, absolute)
+        return loss.detach()
 
     def _sample_batch(self, batch_size: int) -> Batch:
         assert self.replay_buffer is not None

@@ -1,7 +1,7 @@
 """Policies of DQNExt: SB3's, with a choice of head, return model, loss and layers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch as th
 from gymnasium import spaces
@@ -11,7 +11,8 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
-from sb3_dqn_ext.networks import QNetwork
+from sb3_dqn_ext.networks import MultiHead, QNetwork
+from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.returns import FITS, Fit, make_returns
 
 __all__ = ["ACTIVATIONS", "EXTRACTORS", "OPTIMIZERS", "CnnPolicy", "MlpPolicy", "MultiHeadPolicy", "MultiInputPolicy"]
@@ -58,6 +59,20 @@ def _sigma0(noisy: bool, noisy_kwargs: Mapping[str, Any]) -> float | None:
     sigma0 = noisy_kwargs.get("sigma0", 0.5)
     check_number("sigma0", sigma0, low=0)
     return float(sigma0) if noisy else None
+
+
+def _check_optimizer_per_head(head: str, fitted_actions: str, batch_norm: bool) -> None:
+    """
+    :raises ArgumentError: if there is a choice beside which each head cannot have an optimizer of its own
+    """
+    if head != "multi_head":
+        raise ArgumentError(f"optimizer_per_head=True needs head='multi_head', not {head!r}.")
+    if fitted_actions != "taken":
+        raise ArgumentError(f"optimizer_per_head=True needs fitted_actions='taken', not {fitted_actions!r}.")
+    if batch_norm:
+        raise ArgumentError(
+            "optimizer_per_head=True needs batch_norm=False: a batch may hold a single transition of an action."
+        )
 
 
 def _parameters_but(cls: type, *names: str) -> set[str]:
@@ -109,6 +124,8 @@ class MlpPolicy(DQNPolicy):
     :param init: how weights start: ``"torch"``, as its layers do by themselves, or ``"keras"``: Glorot uniform weights and
         zero biases
     :param batch_norm: whether the layers of the trunk have batch normalisation (https://arxiv.org/abs/1502.03167)
+    :param optimizer_per_head: whether each head of ``multi_head`` has an optimizer of its own, over the trunk and that head.
+        The transitions of a batch are then fitted action by action, one step of an optimizer for each action among them
     :raises ArgumentError: if an argument cannot work
     """
 
@@ -138,6 +155,7 @@ class MlpPolicy(DQNPolicy):
         dtype: str = "float32",
         init: str = "torch",
         batch_norm: bool = False,
+        optimizer_per_head: bool = False,
     ) -> None:
         extractor = named_class("features_extractor_class", features_extractor_class, EXTRACTORS)
         optimizer = named_class("optimizer_class", optimizer_class, OPTIMIZERS)
@@ -168,6 +186,9 @@ class MlpPolicy(DQNPolicy):
         self.dtype = dtype
         self.init = init
         self.batch_norm = batch_norm
+        self.optimizer_per_head = optimizer_per_head
+        if optimizer_per_head:
+            _check_optimizer_per_head(head, fitted_actions, batch_norm)
         self._network_kwargs: dict[str, Any] = {
             "sigma0": _sigma0(noisy, self.noisy_kwargs),
             "dtype": choose("dtype", dtype, DTYPES, DTYPE_SYNONYMS),
@@ -191,6 +212,8 @@ class MlpPolicy(DQNPolicy):
         self.return_model = make_returns(self.returns, self.returns_kwargs, self.loss)
         try:
             super()._build(lr_schedule)
+            if self.optimizer_per_head:
+                self.optimizer = self._make_optimizer_per_head(lr_schedule)
         except (TypeError, ValueError) as error:
             if isinstance(error, ArgumentError):
                 raise
@@ -198,6 +221,13 @@ class MlpPolicy(DQNPolicy):
                 f"no network can be built with features_extractor_kwargs={self.features_extractor_kwargs!r} "
                 f"and optimizer_kwargs={self.optimizer_kwargs!r}: {error}"
             ) from error
+
+    def _make_optimizer_per_head(self, lr_schedule: Schedule) -> OptimizerPerHead:
+        heads = [list(head.parameters()) for head in cast(MultiHead, self.q_net.q_net).heads]
+        of_a_head = {id(parameter) for head in heads for parameter in head}
+        shared = [parameter for parameter in self.q_net.parameters() if id(parameter) not in of_a_head]
+        make: Any = self.optimizer_class
+        return OptimizerPerHead([make([*shared, *head], lr=lr_schedule(1), **self.optimizer_kwargs) for head in heads])
 
     def set_training_mode(self, mode: bool) -> None:
         """
@@ -231,6 +261,7 @@ class MlpPolicy(DQNPolicy):
             dtype=self.dtype,
             init=self.init,
             batch_norm=self.batch_norm,
+            optimizer_per_head=self.optimizer_per_head,
         )
         return data
 

@@ -74,6 +74,13 @@ class ReturnModel(nn.Module):
         """(B, K) predicted and (B, K) target parameters -> (B,) losses."""
         raise NotImplementedError
 
+    def absolute_errors(self, losses: th.Tensor) -> th.Tensor:
+        """
+        (B,) losses -> (B,) how wrong the predictions were, which is what they are prioritized by: the absolute TD errors
+        where values are learned, the losses where distributions are (as in https://arxiv.org/abs/1710.02298).
+        """
+        return losses
+
     def embedding(self, hidden_dim: int) -> nn.Module | None:
         """
         :param hidden_dim: H, how wide the trunk's output is
@@ -105,6 +112,11 @@ def mse(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
 
 
 LOSSES: dict[str, Callable[[th.Tensor, th.Tensor], th.Tensor]] = {"huber": huber, "mse": mse}
+INVERSES: dict[str, Callable[[th.Tensor], th.Tensor]] = {
+    "huber": lambda losses: th.where(losses < 0.5, (2 * losses).sqrt(), losses + 0.5),
+    "mse": th.sqrt,
+}
+"""losses -> the absolute errors that have them"""
 
 
 class ExpectedReturns(ReturnModel):
@@ -119,6 +131,7 @@ class ExpectedReturns(ReturnModel):
     def __init__(self, loss: str = "huber") -> None:
         super().__init__()
         self._loss = choose("loss", loss, LOSSES, {"smooth_l1": "huber", "l1": "huber", "l2": "mse", "squared": "mse"})
+        self._inverse = INVERSES[loss]
 
     def mean(self, params: Params) -> th.Tensor:
         return params.values.squeeze(-1)
@@ -129,6 +142,9 @@ class ExpectedReturns(ReturnModel):
 
     def loss(self, params: Params, target: Params) -> th.Tensor:
         return self._loss(params.values, target.values).squeeze(-1)
+
+    def absolute_errors(self, losses: th.Tensor) -> th.Tensor:
+        return self._inverse(losses)
 
 
 # Categorical returns

@@ -149,6 +149,18 @@ def test_quantile_regression_finds_the_quantiles_of_its_target() -> None:
     np.testing.assert_allclose(quantiles.detach().numpy()[0], [1, 3, 5, 7, 9], atol=0.1)
 
 
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+def test_the_absolute_error_is_read_off_the_loss_of_a_value(loss: str) -> None:
+    model, errors = ExpectedReturns(loss), th.linspace(-20, 20, 401, dtype=th.float64)
+    losses = model.loss(Params(errors.unsqueeze(1)), Params(th.zeros(401, 1, dtype=th.float64)))
+    np.testing.assert_allclose(model.absolute_errors(losses), errors.abs(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_distribution_is_prioritized_by_its_loss() -> None:
+    losses = numbers(B).abs()
+    assert th.equal(CategoricalReturns(5, 0, 1).absolute_errors(losses), losses)
+
+
 def test_the_embedding_of_fractions_equals_a_loop_over_cosines() -> None:
     n, hidden_dim = 4, 3
     embedding = CosineEmbedding(n, hidden_dim)

@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
-from torch.nn import functional as F
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized, Rows, Uniform
-from sb3_dqn_ext.replay.prioritized import PriorityTree, absolute_errors
+from sb3_dqn_ext.replay.prioritized import PriorityTree
 from sb3_dqn_ext.replay.samplers import distinct
 from tests.parity import assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.test_replay import ACTIONS, BOX, ROWS, filled, scripted
@@ -101,12 +100,6 @@ def test_the_sums_do_not_drift_over_a_hundred_thousand_updates() -> None:
 # prioritized
 
 
-def test_the_absolute_error_is_read_off_the_huber_loss() -> None:
-    errors = th.linspace(-20, 20, 401, dtype=th.float64)
-    losses = F.smooth_l1_loss(errors, th.zeros_like(errors), reduction="none")
-    np.testing.assert_allclose(absolute_errors(losses.numpy()), errors.abs(), rtol=1e-12, atol=1e-12)
-
-
 def prioritized_memory(**kwargs: Any) -> tuple[DQNReplayBuffer, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """
     A memory that has overwritten itself and has seen errors, the priority of each of its cells, and its copies.
@@ -115,9 +108,8 @@ def prioritized_memory(**kwargs: Any) -> tuple[DQNReplayBuffer, np.ndarray[Any, 
     sampler_kwargs = {"alpha": ALPHA, "eps": EPS} | kwargs.pop("sampler_kwargs", {})
     buffer = filled(script, sampler="prioritized", sampler_kwargs=sampler_kwargs, **({"terminal_copies": COPIES} | kwargs))
     errors = np.random.default_rng(1).exponential(size=2 * ROWS)
-    losses = np.where(errors < 1, errors**2 / 2, errors - 0.5)
     for cells in np.array_split(np.arange(2 * ROWS), 5):
-        buffer.sampler.update(cells, losses[cells])
+        buffer.sampler.update(cells, errors[cells])
     terminal = (buffer.dones * (1 - buffer.timeouts)).astype(bool).reshape(-1)
     assert 0 < terminal.sum() < 2 * ROWS
     return buffer, (errors + EPS) ** ALPHA, np.where(terminal, buffer.terminal_copies, 1)
@@ -186,7 +178,7 @@ def test_a_new_transition_has_the_highest_priority_so_far() -> None:
     sampler.added(np.array([0]), no)
     sampler.added(np.array([1]), no)
     assert some_cells(sampler, 2) == pytest.approx([0.5, 0.5], abs=1e-3)
-    sampler.update(np.array([0, 1]), np.array([2.0, 0.0]))  # priorities 3, 0.5
+    sampler.update(np.array([0, 1]), np.array([2.5, 0.0]))  # priorities 3, 0.5
     sampler.added(np.array([2]), no)
     assert some_cells(sampler, 3) == pytest.approx([3 / 6.5, 0.5 / 6.5, 3 / 6.5], abs=1e-3)
     sampler.update(np.array([0, 2]), np.array([0.0, 0.0]))
@@ -197,7 +189,7 @@ def test_a_new_transition_has_the_highest_priority_so_far() -> None:
 def test_of_a_cell_that_is_twice_in_a_batch_the_last_error_counts() -> None:
     sampler = Prioritized(10, 1, COPIES, False, alpha=1.0, eps=0.5)
     sampler.added(np.arange(2), np.array([True, False]))
-    sampler.update(np.array([1, 0, 0, 1]), np.array([9.0, 9.0, 0.125, 0.0]))  # the last ones: priorities 1, 0.5
+    sampler.update(np.array([1, 0, 0, 1]), np.array([9.0, 9.0, 0.5, 0.0]))  # the last ones: priorities 1, 0.5
     assert some_cells(sampler, 2) == pytest.approx([4 / 4.5, 0.5 / 4.5], abs=1e-3)
 
 

@@ -3,9 +3,9 @@
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,27 +15,20 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dqn_ext.batch import Batch
+from sb3_dqn_ext.batch import Batch, each
 from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
-from sb3_dqn_ext.replay.cells import Cells
+from sb3_dqn_ext.replay.cells import Cells, nothing_to_replay
 from sb3_dqn_ext.replay.folds import Fold, Folded, MonteCarlo, NStep, OneStep
-from sb3_dqn_ext.replay.samplers import SAMPLERS, SYNONYMS, Sampler
+from sb3_dqn_ext.replay.samplers import SAMPLERS, SYNONYMS, Sampler, Uniform
 
 Array = npt.NDArray[Any]
 Obs = Array | dict[str, Array]
-T = TypeVar("T")
-S = TypeVar("S")
 
 TERMINAL_ON: dict[str, Callable[[Array, Array], Array]] = {
     "terminated": lambda done, truncated: done & ~truncated,
     "truncated": lambda done, truncated: done & truncated,
     "done": lambda done, truncated: done,
 }
-
-
-def each(function: Callable[[T], S], obs: T | dict[str, T]) -> S | dict[str, S]:
-    """Apply a function to an array, or to each one of a dictionary of arrays."""
-    return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
 
 
 def _make_fold(n_steps: int, gamma: float, monte_carlo: float) -> Fold:
@@ -248,11 +241,40 @@ class DQNReplayBuffer(ReplayBuffer):
         :param env: what normalizes observations and rewards, if anything does
         :param progress: how much of the run is over, from 0 to 1, for samplers that change with it
         """
+        return self._read(*self.sampler.draw(*self._valid_rows(), batch_size, progress), env)
+
+    def epoch(self, cells: Cells, batch_size: int, env: VecNormalize | None = None) -> Iterator[Batch]:
+        """
+        Go once through transitions, in random order.
+
+        :param cells: where they lie
+        :param batch_size: B; the last batch is what is left
+        :param env: what normalizes observations and rewards, if anything does
+        """
+        shuffled = np.random.permutation(cells)
+        for start in range(0, len(cells), batch_size):
+            batch = shuffled[start : start + batch_size]
+            yield self._read(batch, np.ones(len(batch), dtype=np.float32), env)
+
+    def every_cell(self) -> Cells:
+        """All that can be replayed, as often as it stands in the memory; in no order."""
+        assert isinstance(self.sampler, Uniform)
+        cells = self.sampler.every(*self._valid_rows())
+        if len(cells) == 0:
+            raise nothing_to_replay()
+        return cells
+
+    def actions_at(self, cells: Cells) -> Array:
+        """(B,) cells -> (B,) the actions that were taken there"""
+        taken: Array = self.actions.reshape(-1)[cells]
+        return taken
+
+    def _read(self, cells: Cells, weights: Array, env: VecNormalize | None) -> Batch:
+        """(B,) cells and weights -> B folded transitions"""
         if self.monte_carlo > 0 and env is not None and env.norm_reward:
             raise ArgumentError(
                 "monte_carlo stores realised returns, which VecNormalize cannot rescale: use norm_reward=False."
             )
-        cells, weights = self.sampler.draw(*self._valid_rows(), batch_size, progress)
         rows, envs = np.divmod(cells, self.n_envs)
         folded = self._fold(self, rows, envs, lambda rewards: self._normalize_reward(rewards, env))
         obs = each(lambda stored: stored[rows, envs], self.observations)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sb3_dqn_ext.choices import check_number
 from sb3_dqn_ext.replay.cells import Cells, nothing_to_replay
 
-__all__ = ["Prioritized", "PriorityTree", "absolute_errors"]
+__all__ = ["Prioritized", "PriorityTree"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -129,18 +129,6 @@ def _first_end_behind(points: Floats, ends: Floats) -> npt.NDArray[np.int64]:
     return found
 
 
-def absolute_errors(losses: npt.NDArray[Any]) -> Floats:
-    """
-    (B,) losses -> (B,) the absolute TD errors of which these are the Huber losses.
-
-    Of another loss it is an increasing function, which is what a priority has to be: the root of twice the loss below 1/2,
-    and the loss plus 1/2 beyond. Of a small squared error that is 1.4 times the absolute error. Where a distribution is
-    learned it follows the loss (as in https://arxiv.org/abs/1710.02298), large ones in proportion.
-    """
-    losses = np.maximum(losses.astype(np.float64), 0)
-    return np.where(losses < 0.5, np.sqrt(2 * losses), losses + 0.5)
-
-
 class Prioritized:
     """
     Proportional prioritization (https://arxiv.org/abs/1511.05952, section 3.3).
@@ -219,7 +207,7 @@ class Prioritized:
         return cells, ((self._tree.lowest / self._tree[cells]) ** beta).astype(np.float32)
 
     def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
-        priorities = (absolute_errors(errors) + self.eps) ** self.alpha  # (B,)
+        priorities = (errors + self.eps) ** self.alpha  # (B,)
         highest = float(priorities.max())
         if not math.isfinite(highest):
             raise FloatingPointError("an error of the batch is not a finite number: learning has diverged.")

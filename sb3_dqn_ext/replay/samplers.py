@@ -69,7 +69,7 @@ class Sampler(Protocol):
     def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
         """
         :param cells: (B,) the cells of a batch
-        :param errors: (B,) the loss of each, before it was weighted
+        :param errors: (B,) how wrong the prediction of each was, see :meth:`~sb3_dqn_ext.returns.ReturnModel.absolute_errors`
         """
         ...
 
@@ -130,17 +130,33 @@ class Uniform:
             # SB3 draws rows, then environments: the same calls keep its random stream
             rows = (first_row + np.random.randint(0, n_rows, size=batch_size)) % self.buffer_size
             return rows * self.n_envs + np.random.randint(0, self.n_envs, size=batch_size), weights
-        # a list of all cells, followed by the further copies of the terminal ones
+        index = self._places(self._length(n_rows), batch_size)  # (B,)
+        return self._listed(index, first_row, n_rows), weights
+
+    def every(self, first_row: int, n_rows: int) -> Cells:
+        """
+        :param first_row: the first row of the ring that can be replayed
+        :param n_rows: how many rows from there on can be
+        :return: all cells, and as often as there are copies of each
+        """
+        return self._listed(np.arange(self._length(n_rows)), first_row, n_rows)
+
+    def _length(self, n_rows: int) -> int:
+        """How long a list of all cells is that is followed by the further copies of the terminal ones."""
         n_cells = n_rows * self.n_envs if self._members is None else len(self._members)
+        return n_cells + (self.terminal_copies - 1) * len(self._terminal)
+
+    def _listed(self, index: npt.NDArray[np.int64], first_row: int, n_rows: int) -> Cells:
+        """(B,) places in that list -> (B,) cells"""
         terminal = self._terminal.array
-        index = self._places(n_cells + (self.terminal_copies - 1) * len(terminal), batch_size)  # (B,)
+        n_cells = self._length(n_rows) - (self.terminal_copies - 1) * len(terminal)
         if self._members is None:
             cells = (first_row * self.n_envs + index) % (self.buffer_size * self.n_envs)  # (B,)
         else:
             cells = self._members.array[index % n_cells]  # (B,)
         if len(terminal):
             cells = np.where(index < n_cells, cells, terminal[(index - n_cells) % len(terminal)])  # (B,)
-        return cells, weights
+        return cells
 
     def _places(self, n: int, batch_size: int) -> npt.NDArray[np.int64]:
         """(B,) places in a list of n"""
