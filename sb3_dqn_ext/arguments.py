@@ -10,7 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, parameters_of
-from sb3_dqn_ext.replay import DQNReplayBuffer, Uniform
+from sb3_dqn_ext.replay import DQNReplayBuffer, Rows, Uniform
 
 __all__ = [
     "NUMBERS",
@@ -19,6 +19,7 @@ __all__ = [
     "check_batch_size",
     "check_buffer_kwargs",
     "check_effects",
+    "check_reset_steps",
     "train_freq_of",
 ]
 
@@ -68,7 +69,7 @@ NUMBERS: dict[str, tuple[float, float, bool]] = {
 }
 EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
-OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
+OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma", "reset_steps"}
 
 
 def check_arguments(model: Any) -> None:
@@ -114,7 +115,7 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
     """
     known = set(parameters_of(buffer_class))
     if issubclass(buffer_class, DQNReplayBuffer):
-        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
+        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma", "reset_steps"}
         check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
         return
     for key in OWN_BUFFER_KEYS & set(kwargs) - known:
@@ -122,6 +123,24 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
             f"replay_buffer_kwargs[{key!r}]={kwargs[key]!r} is an argument of DQNReplayBuffer "
             f"and has no effect on replay_buffer_class={buffer_class.__name__}."
         )
+
+
+def check_reset_steps(model: Any) -> None:
+    """
+    :param model: a DQNExt with its environments
+    :raises ArgumentError: if they mark steps that are resets, and its memory would take these for steps
+    """
+    env, memory = model.env, model.replay_buffer
+    if env is None or not getattr(env.unwrapped, "marks_reset_steps", False):
+        return
+    instead = "use make_fast_vec_env(..., vectorization_mode='sync'), which resets in the same step"
+    if not getattr(memory, "reset_steps", False):
+        raise ArgumentError(
+            f"the environments reset in a step of their own, which {type(memory).__name__} would store: build the model with "
+            f"these environments and DQNReplayBuffer, or {instead}."
+        )
+    if isinstance(memory.sampler, Rows):
+        raise ArgumentError(f"sampler='rows' needs whole rows, but the environments reset in a step of their own: {instead}.")
 
 
 def check_effects(model: Any, given: set[str]) -> None:

@@ -1,14 +1,14 @@
 """What the learner sees of the replay memory."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 
-__all__ = ["Batch", "each", "from_sb3"]
+__all__ = ["Batch", "each", "from_sb3", "joined"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -39,21 +39,41 @@ class Batch(NamedTuple):
     cells: npt.NDArray[np.int64]
     """(B,) row * n_envs + env; where the transitions lie, for the sampler"""
 
-    def where(self, chosen: th.Tensor) -> "Batch":
-        """(B,) bool, which transitions -> a batch of those"""
+    def part(self, chosen: th.Tensor | slice) -> "Batch":
+        """(B,) bool, or a slice: which transitions -> a batch of those"""
 
-        def part(numbers: th.Tensor) -> th.Tensor:
+        def of(numbers: th.Tensor) -> th.Tensor:
             return numbers[chosen]
 
+        places = chosen.cpu().numpy() if isinstance(chosen, th.Tensor) else chosen
         return Batch(
-            observations=each(part, self.observations),
-            actions=part(self.actions),
-            rewards=part(self.rewards),
-            discounts=part(self.discounts),
-            next_observations=each(part, self.next_observations),
-            weights=part(self.weights),
-            cells=self.cells[chosen.cpu().numpy()] if len(self.cells) else self.cells,
+            observations=each(of, self.observations),
+            actions=of(self.actions),
+            rewards=of(self.rewards),
+            discounts=of(self.discounts),
+            next_observations=each(of, self.next_observations),
+            weights=of(self.weights),
+            cells=self.cells[places] if len(self.cells) else self.cells,
         )
+
+    def split(self, n: int) -> list["Batch"]:
+        """n batches of the same size, one after the other, that were put into this one"""
+        size = len(self.actions) // n
+        return [self.part(slice(i * size, (i + 1) * size)) for i in range(n)]
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches, one after the other, as one."""
+    if len(batches) == 1:
+        return batches[0]
+
+    def together(*parts: PyTorchObs) -> Any:
+        if isinstance(parts[0], dict):
+            return {key: th.cat([part[key] for part in parts]) for key in parts[0]}  # type: ignore[index]
+        return th.cat(cast(tuple[th.Tensor, ...], parts))
+
+    *tensors, cells = zip(*batches, strict=True)
+    return Batch._make([*(together(*parts) for parts in tensors), np.concatenate(cells)])
 
 
 def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> Batch:

@@ -35,7 +35,7 @@ class OptimizerPerHead(th.optim.Optimizer):
         for action, optimizer in enumerate(self.optimizers):
             chosen = batch.actions == action  # (B,)
             if chosen.any():
-                yield optimizer, batch.where(chosen)
+                yield optimizer, batch.part(chosen)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """

@@ -124,8 +124,8 @@ def test_a_batch_is_fitted_action_by_action_when_each_head_has_an_optimizer() ->
     port, batches = Port(model), []
     draw = model._sample_batch
 
-    def draw_and_remember(batch_size: int) -> Batch:
-        batches.append(draw(batch_size))
+    def draw_and_remember(batch_size: int, n_batches: int = 1) -> Batch:
+        batches.append(draw(batch_size, n_batches))
         return batches[-1]
 
     model._sample_batch = draw_and_remember  # type: ignore[method-assign]

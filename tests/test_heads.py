@@ -250,7 +250,7 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
     learn(model, 20)
     drawn: list[th.Tensor] = []
     online, old = noisy_layers(model.q_net)[0], noisy_layers(model.q_net_target)[0]
-    inner = model._target_policy
+    inner = model._learner.target_policy
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         assert online.noise is not None
@@ -258,7 +258,7 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
         drawn.extend([online.noise[0], old.noise[0]])
         return inner(*args, **kwargs)
 
-    model._target_policy = spy
+    model._learner.target_policy = spy
     batch = model._sample_batch(8)
     losses = [model._errors(batch) for _ in range(2)]
     assert online.noise is None
@@ -330,7 +330,7 @@ def test_acting_draws_implicit_fractions_and_a_deterministic_prediction_does_not
 def test_every_number_is_made_on_the_device_of_the_network(returns: str) -> None:
     """Tensors of the device "meta" refuse to meet those of another."""
     model = make(returns=returns, returns_kwargs=RETURNS[returns], noisy=True, head="action_input", head_arch=[4])
-    net, returns_model = network(model).to("meta"), model._returns
+    net, returns_model = network(model).to("meta"), model._learner.returns
     obs = th.zeros(8, 4, device="meta")
     numbers = th.zeros(8, device="meta")
     for scope in (sampled(net), sampled()):

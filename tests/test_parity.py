@@ -194,6 +194,8 @@ def test_the_signature_is_that_of_sb3_followed_by_our_arguments() -> None:
         "exploration_kwargs",
         "target_network",
         "target_update_unit",
+        "n_epochs",
+        "compile",
     ]
 
 

@@ -182,10 +182,10 @@ def test_a_truncated_episode_still_bootstraps_from_its_true_last_observation_whe
 
 def test_a_set_of_cells_keeps_what_a_python_set_keeps() -> None:
     rng = np.random.default_rng(0)
-    ours: CellSet = CellSet()
+    ours: CellSet = CellSet(60)
     theirs: set[int] = set()
     for _ in range(1000):
-        cells = rng.integers(60, size=3)
+        cells = rng.permutation(60)[:3]
         if rng.random() < 0.5:
             ours.add(cells)
             theirs |= set(cells.tolist())

@@ -31,6 +31,19 @@ TERMINAL_ON: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
+def write(stored: Obs, row: int, obs: Obs) -> None:
+    """
+    :param stored: (rows, \\*shape) an array, or a dictionary of arrays
+    :param row: which row of it
+    :param obs: what to write there, \\*shape or as many numbers
+    """
+    if isinstance(stored, dict):
+        for key, array in stored.items():
+            write(array, row, cast(dict[str, Array], obs)[key])
+    else:
+        stored[row] = np.reshape(cast(Array, obs), stored.shape[1:])
+
+
 def _make_fold(n_steps: int, gamma: float, monte_carlo: float) -> Fold:
     bootstrapped = OneStep(gamma) if n_steps == 1 else NStep(n_steps, gamma)
     return bootstrapped if monte_carlo == 0 else MonteCarlo(monte_carlo, gamma, bootstrapped)
@@ -68,6 +81,8 @@ class DQNReplayBuffer(ReplayBuffer):
     :param monte_carlo: the share of the realised discounted return in what is learned, the rest is the n-step return; while it
         is not 0, only episodes that have ended are replayed
     :param keep_episodes: how many of the latest ended episodes can be replayed, over all environments; all if None
+    :param reset_steps: whether there are environments that reset in a step of their own, which is not to be replayed:
+        where ``infos[i]["reset_step"]`` is there, the transition of environment i is left out
     :raises ArgumentError: if an argument cannot work
     """
 
@@ -90,6 +105,7 @@ class DQNReplayBuffer(ReplayBuffer):
         terminal_on: str = "terminated",
         monte_carlo: float = 0.0,
         keep_episodes: int | None = None,
+        reset_steps: bool = False,
     ) -> None:
         check_number("n_steps", n_steps, low=1, integer=True)
         check_number("terminal_copies", terminal_copies, low=1, integer=True)
@@ -119,6 +135,7 @@ class DQNReplayBuffer(ReplayBuffer):
         self.terminal_copies = terminal_copies
         self.monte_carlo = monte_carlo
         self.keep_episodes = keep_episodes
+        self.reset_steps = reset_steps
         self._fold = _make_fold(n_steps, 1.0 if gamma is None else gamma, monte_carlo)
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
         self.sampler = self._make_sampler()
@@ -196,11 +213,11 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         row, done = self.pos, np.asarray(done, dtype=bool)
         truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        self._write(self.observations, row, obs)
+        write(self.observations, row, obs)
         if self.optimize_memory_usage:
-            self._write(self.observations, (row + 1) % self.buffer_size, next_obs)
+            write(self.observations, (row + 1) % self.buffer_size, next_obs)
         else:
-            self._write(self.next_observations, row, next_obs)
+            write(self.next_observations, row, next_obs)
         self.actions[row] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[row] = reward
         self.dones[row] = done
@@ -209,14 +226,17 @@ class DQNReplayBuffer(ReplayBuffer):
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
 
-        terminal = TERMINAL_ON[self.terminal_on](done, truncated)
+        cells, terminal = self._cells_of(row), TERMINAL_ON[self.terminal_on](done, truncated)
+        happened = np.array(["reset_step" not in info for info in infos]) if self.reset_steps else np.ones_like(done)
         if self.monte_carlo > 0:
-            self.sampler.removed(self._cells_of(row))  # what stood here; it comes back when its episode has ended
+            self.sampler.removed(cells)  # what stood here; it comes back when its episode has ended
         else:
-            self.sampler.added(self._cells_of(row), terminal)
+            self.sampler.added(cells[happened], terminal[happened])
+        if self.reset_steps:
+            self.sampler.removed(cells[~happened])
         if self._by_episodes:
             self._n_added += 1
-            self._open_steps += 1
+            self._open_steps[happened] += 1
             for env in np.flatnonzero(done).tolist():
                 self._end_episode(row, env, bool(terminal[env]))
         if self.optimize_memory_usage:
@@ -233,15 +253,21 @@ class DQNReplayBuffer(ReplayBuffer):
         self._open_steps[:] = 0
         self._ended.clear()
 
-    def sample_batch(self, batch_size: int, env: VecNormalize | None = None, progress: float = 0.0) -> Batch:
+    def sample_batch(
+        self, batch_size: int, env: VecNormalize | None = None, progress: float = 0.0, n_batches: int = 1
+    ) -> Batch:
         """
         Draw transitions and fold them.
 
         :param batch_size: B
         :param env: what normalizes observations and rewards, if anything does
         :param progress: how much of the run is over, from 0 to 1, for samplers that change with it
+        :param n_batches: n, how many batches to draw, each as if it were the only one
+        :return: n * B transitions, one batch after the other
         """
-        return self._read(*self.sampler.draw(*self._valid_rows(), batch_size, progress), env)
+        draws = [self.sampler.draw(*self._valid_rows(), batch_size, progress) for _ in range(n_batches)]
+        cells, weights = draws[0] if n_batches == 1 else (np.concatenate(parts) for parts in zip(*draws, strict=True))
+        return self._read(cells, weights, env)
 
     def epoch(self, cells: Cells, batch_size: int, env: VecNormalize | None = None) -> Iterator[Batch]:
         """
@@ -324,7 +350,7 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _make_sampler(self) -> Sampler:
         name, kwargs = self._sampler_choice
-        of_this_memory = (self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes)
+        of_this_memory = (self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes or self.reset_steps)
         samplers = {name: partial(factory, *of_this_memory) for name, factory in SAMPLERS.items()}
         return build("sampler", name, samplers, kwargs, SYNONYMS)
 
@@ -375,14 +401,6 @@ class DQNReplayBuffer(ReplayBuffer):
             }
         return np.zeros((*shape, *self.obs_shape), dtype=self.observation_space.dtype)
 
-    @staticmethod
-    def _write(stored: Obs, row: int, obs: Obs) -> None:
-        if isinstance(stored, dict):
-            for key, array in stored.items():
-                array[row] = np.reshape(cast(dict[str, Array], obs)[key], array[row].shape)
-        else:
-            stored[row] = np.reshape(cast(Array, obs), stored[row].shape)
-
     def _keep_last_observations(self, row: int, next_obs: Obs, done: Array) -> None:
         for env, cell in enumerate(self._cells_of(row).tolist()):
             self._last_observations.pop(cell, None)
@@ -398,7 +416,7 @@ class DQNReplayBuffer(ReplayBuffer):
         for i, cell in enumerate((folded.last_rows * self.n_envs + envs).tolist()):
             last = self._last_observations.get(cell)
             if last is not None:
-                self._write(next_obs, i, last)
+                write(next_obs, i, last)
         return next_obs
 
     def _to_torch(self, array: Array) -> th.Tensor:

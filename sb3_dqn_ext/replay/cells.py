@@ -2,6 +2,8 @@
 Cells: the places of stored transitions, ``row * n_envs + env``.
 """
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,38 +15,50 @@ Cells = npt.NDArray[np.int64]
 
 
 class CellSet:
-    """A set of cells that lies in an array, so that members can be drawn at random."""
+    """
+    A set of cells that lies in an array, so that members can be drawn at random.
 
-    def __init__(self) -> None:
+    :param size: cells are below this number
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._cells: Cells = np.empty(16, dtype=np.int64)
-        self._place: dict[int, int] = {}  # cell -> its index in the array
+        self._n = 0
+
+    @cached_property
+    def _places(self) -> Cells:
+        """(size,) where in the array each cell is, -1 for those that are no members; made when there is one"""
+        return np.full(self._size, -1)
 
     def __len__(self) -> int:
-        return len(self._place)
+        return self._n
 
     @property
     def array(self) -> Cells:
         """(len,) the members, in no order."""
-        return self._cells[: len(self)]
+        return self._cells[: self._n]
 
     def add(self, cells: Cells) -> None:
-        """:param cells: the new members; those that are members already stay"""
-        for cell in cells.tolist():
-            if cell in self._place:
-                continue
-            if len(self) == len(self._cells):
-                self._cells = np.concatenate([self._cells, np.empty_like(self._cells)])
-            self._cells[len(self)] = cell
-            self._place[cell] = len(self)
+        """:param cells: different ones, the new members; those that are members already stay"""
+        new = cells[self._places[cells] < 0]
+        end = self._n + len(new)
+        if end > len(self._cells):
+            self._cells = np.concatenate([self._cells, np.empty(max(end, len(self._cells)), dtype=np.int64)])
+        self._cells[self._n : end] = new
+        self._places[new] = np.arange(self._n, end)
+        self._n = end
 
     def discard(self, cells: Cells) -> None:
         """:param cells: what are no longer members, if they were; the last member takes the place of each"""
-        for cell in cells.tolist():
-            place = self._place.pop(cell, None)
-            if place is not None and place != len(self):
-                last = int(self._cells[len(self)])
-                self._cells[place] = last
-                self._place[last] = place
+        if self._n == 0:
+            return
+        for cell in cells[self._places[cells] >= 0].tolist():
+            self._n -= 1
+            place, last = self._places[cell], self._cells[self._n]
+            self._cells[place] = last
+            self._places[last] = place
+            self._places[cell] = -1
 
 
 def nothing_to_replay() -> ArgumentError:

@@ -106,8 +106,8 @@ class Uniform:
         self.n_envs = n_envs
         self.terminal_copies = terminal_copies
         self.replace = replace
-        self._members = CellSet() if gaps else None
-        self._terminal = CellSet()
+        self._members = CellSet(buffer_size * n_envs) if gaps else None
+        self._terminal = CellSet(buffer_size * n_envs)
 
     def added(self, cells: Cells, terminal: Bools) -> None:
         if self._members is not None:
