@@ -7,7 +7,7 @@ SEED ?= 0
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds test test-slow lint format clean
+.PHONY: help train train-seeds bench test test-slow lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train 
 
 train-seeds: $(VENV)/installed-train  ## train on several seeds and report how many learn
 	$(PY) -m benchmarks.seeds
+
+bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-contrib, on a machine with nothing else to do
+	$(PY) -m benchmarks.speed
 
 test: lint  ## all that must pass before a change is merged
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
@@ -44,6 +47,7 @@ clean:  ## remove the environment, builds and caches, but no runs
 INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/_start_hook.py sb3_dqn_ext/_start_hook.pth
 
 $(VENV)/installed-train: EXTRAS := zoo,plots,box2d
+$(VENV)/installed-bench: EXTRAS := bench
 $(VENV)/installed-dev: EXTRAS := dev
 $(VENV)/installed-%: $(INSTALLED_FROM)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -37,11 +37,12 @@ from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
+from sb3_dqn_ext.flat import FlatAdam, why_not_flat
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.networks import sampled
 from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
-from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
 from sb3_dqn_ext.replay.buffer import write
 from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
 from sb3_dqn_ext.schedules import ProgressSchedule
@@ -170,6 +171,9 @@ class DQNExt(DQN):
             self._follow_schedule(max(self._total_timesteps, 1))
         returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
         fit: Fit = getattr(self.policy, "fit", fit_taken)
+        self._learned = list(self.q_net.parameters())
+        self._adam = FlatAdam(self._learned, self.policy.optimizer)
+        self._is_adam = why_not_flat(self._learned, self.policy.optimizer) is None
         self._learner = Learner(self.q_net, self.q_net_target, returns, self._target_policy, fit)
         unroll = unroll_of(self.compile)
         self._compiled = self._make_compiled(unroll) if unroll else None
@@ -180,7 +184,7 @@ class DQNExt(DQN):
         tau = self.tau if each_update and self.target_network else None
         reason = "its batches differ in size (n_epochs)" if self.n_epochs else why_not(self._learner, self.policy.optimizer)
         if reason is None:
-            return CompiledUpdates(self._learner, self.policy.optimizer, self.max_grad_norm, tau, unroll)
+            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll)
         warnings.warn(f"compile={self.compile!r} has no effect, training is eager: {reason}.", stacklevel=4)
         return None
 
@@ -311,7 +315,7 @@ class DQNExt(DQN):
             return
         # as SB3 does, but for copies of observations that the memory copies anyway
         next_obs = new_obs
-        if dones.any():
+        if np.count_nonzero(dones):
             next_obs = each(np.array, new_obs)
             for env in np.flatnonzero(dones).tolist():
                 last = infos[env].get("terminal_observation")
@@ -347,6 +351,8 @@ class DQNExt(DQN):
         losses: list[th.Tensor] = []
         while self._compiled is not None and len(losses) < gradient_steps:
             losses += self._update_compiled(self._compiled, gradient_steps - len(losses), batch_size)
+        if self._is_adam:
+            self._adam.adopt()
         for batch in self._batches(gradient_steps - len(losses), batch_size):
             losses += self._update(batch)
 
@@ -411,19 +417,25 @@ class DQNExt(DQN):
     def _descend(self, optimizer: th.optim.Optimizer, batch: Batch) -> th.Tensor:
         """One gradient step; the loss before it."""
         errors = self._errors(batch)
-        loss = (batch.weights * errors).mean()
-        self.policy.optimizer.zero_grad()
+        loss = (batch.weights * errors).mean() if self._sampler is not None and self._sampler.weighted else errors.mean()
+        for parameter in self._learned:
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        optimizer.step()
+        if not (self._is_adam and self._adam.step(self.max_grad_norm)):
+            th.nn.utils.clip_grad_norm_(self._learned, self.max_grad_norm)
+            optimizer.step()
         self._tell_errors(batch, errors.detach())
         return loss.detach()
 
     def _tell_errors(self, batch: Batch, errors: th.Tensor) -> None:
         """:param errors: (B,) losses"""
-        if isinstance(self.replay_buffer, DQNReplayBuffer) and self.replay_buffer.sampler.wants_errors:
+        if self._sampler is not None and self._sampler.wants_errors:
             absolute = self._learner.returns.absolute_errors(errors).cpu().double().numpy()
-            self.replay_buffer.sampler.update(batch.cells, absolute)
+            self._sampler.update(batch.cells, absolute)
+
+    @property
+    def _sampler(self) -> Sampler | None:
+        return self.replay_buffer.sampler if isinstance(self.replay_buffer, DQNReplayBuffer) else None
 
     def _sample_batch(self, batch_size: int, n_batches: int = 1) -> Batch:
         """Some batches, one after the other."""
@@ -459,11 +471,17 @@ class DQNExt(DQN):
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         assert self._generator is not None
-        batched = self.policy.is_vectorized_observation(observation)
+        # training acts on this very object
+        training = observation is self._last_obs
+        batched = training or self.policy.is_vectorized_observation(observation)
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
 
         def greedy() -> Actions:
-            return np.atleast_1d(self.policy.predict(observation, state, episode_start, deterministic)[0])
+            if training and self._compiled is not None and self._compiled.values is not None:
+                best: Actions = self._compiled.values(first).argmax(axis=1)
+                return best
+            actions = self.policy.predict(observation, state, episode_start, deterministic)[0]
+            return actions if batched else np.atleast_1d(actions)
 
         def values() -> Values:
             self.policy.set_training_mode(False)
@@ -471,8 +489,6 @@ class DQNExt(DQN):
                 q_values: Values = self.q_net(self.policy.obs_to_tensor(observation)[0]).cpu().numpy()
             return q_values
 
-        # training acts on this very object
-        memory = self._exploration_memory if observation is self._last_obs else {}
         actions = self._exploration(
             Moment(
                 len(first) if batched else 1,
@@ -481,7 +497,7 @@ class DQNExt(DQN):
                 values,
                 self.action_space.sample,
                 self._generator,
-                memory,
+                self._exploration_memory if training else {},
             )
         )
         return (actions if batched else np.array(actions[0])), state
@@ -509,7 +525,7 @@ class DQNExt(DQN):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["_target_policy", "_exploration", "_exploration_schedule", "_learner", "_compiled"]
+        ours = ["_target_policy", "_exploration", "_exploration_schedule", "_learner", "_learned", "_adam", "_compiled"]
         return [*super()._excluded_save_params(), *ours]
 
 

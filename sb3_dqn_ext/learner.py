@@ -1,5 +1,7 @@
 """What is descended: the losses of a batch, as the five choices say."""
 
+from contextlib import nullcontext
+
 import torch as th
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
@@ -30,11 +32,12 @@ class Learner(nn.Module):
         self.returns = returns
         self.target_policy = target_policy
         self.fit = fit
+        self._by_chance = [net for net in dict.fromkeys([online, old]) if getattr(net, "knows_chance", False)]
 
     def forward(self, batch: Batch) -> th.Tensor:
         """B transitions -> (B,) losses."""
         online, old, returns = self.online, self.old, self.returns
-        with sampled(online, old):
+        with sampled(*self._by_chance) if self._by_chance else nullcontext():
             with th.no_grad():
                 params_t = params_of(old, batch.next_observations, "target")
                 q_t = values_of(old, batch.next_observations, params_t, returns)

@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
@@ -198,16 +198,20 @@ INITS: dict[str, Callable[[nn.Module], None]] = {"torch": torch_init, "keras": k
 INIT_SYNONYMS = {"default": "torch", "pytorch": "torch", "glorot": "keras", "glorot_uniform": "keras", "xavier": "keras"}
 
 
-def preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: bool, dtype: th.dtype) -> PyTorchObs:
+Preprocess = Callable[[PyTorchObs], PyTorchObs]
+"""(B, \\*obs) observations -> what the features extractor reads"""
+
+
+def make_preprocess(space: spaces.Space[Any], normalize_images: bool, dtype: th.dtype) -> Preprocess:
     """SB3's ``preprocess_obs``: images between 0 and 1, choices as one-hot vectors; in the precision that is asked for."""
     if isinstance(space, spaces.Dict):
-        assert isinstance(obs, dict)
-        parts = {key: preprocess(part, space[key], normalize_images, dtype) for key, part in obs.items()}
-        return cast(PyTorchObs, parts)
-    assert isinstance(obs, th.Tensor)
-    if isinstance(space, spaces.Box):
-        return obs.to(dtype) / 255.0 if normalize_images and is_image_space(space) else obs.to(dtype)
-    return cast(th.Tensor, preprocess_obs(obs, space)).to(dtype)
+        parts = {key: make_preprocess(part, normalize_images, dtype) for key, part in space.items()}
+        return lambda obs: cast(PyTorchObs, {key: parts[key](part) for key, part in cast(dict[str, th.Tensor], obs).items()})
+    if not isinstance(space, spaces.Box):
+        return lambda obs: cast(th.Tensor, preprocess_obs(cast(th.Tensor, obs), space)).to(dtype)
+    if normalize_images and is_image_space(space):
+        return lambda obs: cast(th.Tensor, obs).to(dtype) / 255.0
+    return lambda obs: cast(th.Tensor, obs).to(dtype)
 
 
 class QNetwork(SB3QNetwork):
@@ -280,13 +284,17 @@ class QNetwork(SB3QNetwork):
         self.apply(choose("init", init, INITS, INIT_SYNONYMS))
         self.dtype = dtype
         self.to(dtype)
+        is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
+        self._features_are_the_observation = is_vector and type(features_extractor) is FlattenExtractor
+        self.preprocess = make_preprocess(observation_space, normalize_images, dtype)
         self.noisy_layers = noisy_layers(self.q_net)
         self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
         self.sampling = False
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
-        features: th.Tensor = features_extractor(preprocess(obs, self.observation_space, self.normalize_images, self.dtype))
+        inputs = self.preprocess(obs)
+        features: th.Tensor = inputs if self._features_are_the_observation else features_extractor(inputs)  # type: ignore[assignment]
         return features
 
     def params(self, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
@@ -311,9 +319,9 @@ class QNetwork(SB3QNetwork):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         if deterministic or not self.knows_chance:
-            return super()._predict(observation)
+            return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
         with sampled(self):
-            return super()._predict(observation)
+            return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

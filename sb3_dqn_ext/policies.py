@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
@@ -16,6 +18,8 @@ from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.returns import FITS, Fit, make_returns
 
 __all__ = ["ACTIVATIONS", "EXTRACTORS", "OPTIMIZERS", "CnnPolicy", "MlpPolicy", "MultiHeadPolicy", "MultiInputPolicy"]
+
+Array = npt.NDArray[Any]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -209,9 +213,13 @@ class MlpPolicy(DQNPolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
+        space = self.observation_space
+        self._is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
+        self._shape = space.shape
         self.return_model = make_returns(self.returns, self.returns_kwargs, self.loss)
         try:
             super()._build(lr_schedule)
+            self._some_parameter = [next(self.q_net.parameters())]  # in a list, or it would be another of this module's own
             if self.optimizer_per_head:
                 self.optimizer = self._make_optimizer_per_head(lr_schedule)
         except (TypeError, ValueError) as error:
@@ -238,6 +246,30 @@ class MlpPolicy(DQNPolicy):
         # SB3 asks for it at every step, and torch walks through all layers each time
         if not self.training == self.q_net.training == mode:
             super().set_training_mode(mode)
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """
+        The actions of greatest Q-value.
+
+        :param observation: one observation, or one for each environment
+        :param state: returned as it is; there for policies with a memory
+        :param episode_start: not used; there for policies with a memory
+        :param deterministic: whether noisy layers are silent
+        :return: one action, or one for each environment, and the state
+        """
+        if not (self._is_vector and type(observation) is np.ndarray and observation.shape[1:] == self._shape):
+            return super().predict(observation, state, episode_start, deterministic)
+        # what SB3 does to observations that are as they should be
+        self.set_training_mode(False)
+        with th.no_grad():
+            actions = self._predict(th.as_tensor(observation, device=self._some_parameter[0].device), deterministic)
+        return actions.cpu().numpy(), state
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

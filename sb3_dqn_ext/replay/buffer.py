@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_dqn_ext.batch import Batch, each
 from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
 from sb3_dqn_ext.replay.cells import Cells, nothing_to_replay
-from sb3_dqn_ext.replay.folds import Fold, Folded, MonteCarlo, NStep, OneStep
+from sb3_dqn_ext.replay.folds import Fold, MonteCarlo, NStep, OneStep
 from sb3_dqn_ext.replay.samplers import SAMPLERS, SYNONYMS, Sampler, Uniform
 
 Array = npt.NDArray[Any]
@@ -41,7 +41,13 @@ def write(stored: Obs, row: int, obs: Obs) -> None:
         for key, array in stored.items():
             write(array, row, cast(dict[str, Array], obs)[key])
     else:
-        stored[row] = np.reshape(cast(Array, obs), stored.shape[1:])
+        shape = stored.shape[1:]
+        stored[row] = obs if isinstance(obs, np.ndarray) and obs.shape == shape else np.reshape(cast(Array, obs), shape)
+
+
+def _at(cells: Cells, stored: Array) -> Array:
+    """(B,) cells and (rows, n_envs, \\*shape) -> (B, \\*shape)"""
+    return stored.reshape(-1, *stored.shape[2:]).take(cells, axis=0)
 
 
 def _make_fold(n_steps: int, gamma: float, monte_carlo: float) -> Fold:
@@ -226,6 +232,15 @@ class DQNReplayBuffer(ReplayBuffer):
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
 
+        if self.sampler.told:
+            self._tell(row, done, truncated, infos)
+        if self.optimize_memory_usage:
+            self._keep_last_observations(row, next_obs, done)
+            # the oldest row's own observation has just become the newest row's next one
+            self.sampler.removed(self._cells_of(self.pos))
+
+    def _tell(self, row: int, done: Array, truncated: Array, infos: list[dict[str, Any]]) -> None:
+        """Tell the sampler what was written into a row, as soon as it can be replayed."""
         cells, terminal = self._cells_of(row), TERMINAL_ON[self.terminal_on](done, truncated)
         happened = np.array(["reset_step" not in info for info in infos]) if self.reset_steps else np.ones_like(done)
         if self.monte_carlo > 0:
@@ -239,10 +254,6 @@ class DQNReplayBuffer(ReplayBuffer):
             self._open_steps[happened] += 1
             for env in np.flatnonzero(done).tolist():
                 self._end_episode(row, env, bool(terminal[env]))
-        if self.optimize_memory_usage:
-            self._keep_last_observations(row, next_obs, done)
-            # the oldest row's own observation has just become the newest row's next one
-            self.sampler.removed(self._cells_of(self.pos))
 
     def reset(self) -> None:
         """Forget everything."""
@@ -292,8 +303,7 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def actions_at(self, cells: Cells) -> Array:
         """(B,) cells -> (B,) the actions that were taken there"""
-        taken: Array = self.actions.reshape(-1)[cells]
-        return taken
+        return self.actions.take(cells)
 
     def _read(self, cells: Cells, weights: Array, env: VecNormalize | None) -> Batch:
         """(B,) cells and weights -> B folded transitions"""
@@ -301,15 +311,13 @@ class DQNReplayBuffer(ReplayBuffer):
             raise ArgumentError(
                 "monte_carlo stores realised returns, which VecNormalize cannot rescale: use norm_reward=False."
             )
-        rows, envs = np.divmod(cells, self.n_envs)
-        folded = self._fold(self, rows, envs, lambda rewards: self._normalize_reward(rewards, env))
-        obs = each(lambda stored: stored[rows, envs], self.observations)
+        folded = self._fold(self, cells, lambda rewards: self._normalize_reward(rewards, env))
         return Batch(
-            observations=self._obs_to_torch(obs, env),
-            actions=self._to_torch(self.actions[rows, envs, 0]).long(),
+            observations=self._obs_to_torch(each(partial(_at, cells), self.observations), env),
+            actions=self._to_torch(self.actions.take(cells)).long(),
             rewards=self._to_torch(folded.rewards),
             discounts=self._to_torch(folded.discounts),
-            next_observations=self._obs_to_torch(self._next_observations_of(folded, envs), env),
+            next_observations=self._obs_to_torch(self._next_observations_of(folded.last), env),
             weights=self._to_torch(weights),
             cells=cells,
         )
@@ -407,13 +415,13 @@ class DQNReplayBuffer(ReplayBuffer):
             if done[env]:
                 self._last_observations[cell] = each(lambda obs, env=env: np.array(obs[env]), next_obs)  # type: ignore[misc]
 
-    def _next_observations_of(self, folded: Folded, envs: Array) -> Obs:
-        """(B, \\*obs) the observations after the last folded steps."""
+    def _next_observations_of(self, cells: Array) -> Obs:
+        """(B,) cells -> (B, \\*obs) the observations after their steps."""
         if not self.optimize_memory_usage:
-            return each(lambda stored: stored[folded.last_rows, envs], self.next_observations)
-        following = (folded.last_rows + 1) % self.buffer_size
-        next_obs = each(lambda stored: stored[following, envs], self.observations)
-        for i, cell in enumerate((folded.last_rows * self.n_envs + envs).tolist()):
+            return each(partial(_at, cells), self.next_observations)
+        following = (cells + self.n_envs) % (self.buffer_size * self.n_envs)
+        next_obs = each(partial(_at, following), self.observations)
+        for i, cell in enumerate(cells.tolist()):
             last = self._last_observations.get(cell)
             if last is not None:
                 write(next_obs, i, last)

@@ -21,14 +21,15 @@ class Folded(NamedTuple):
     """(B,) float32, the discounted sum of the folded rewards"""
     discounts: Array
     """(B,) float32, what the value after the last folded step is worth; 0 after a termination"""
-    last_rows: Array
-    """(B,) the row of the last folded step"""
+    last: Array
+    """(B,) the cell of the last folded step"""
 
 
 class Ring(Protocol):
-    """What a fold reads of the memory: (rows, n_envs) arrays that are written in a circle."""
+    """What a fold reads of the memory: (rows, n_envs) arrays that are written in a circle, row * n_envs + env being a cell."""
 
     buffer_size: int
+    n_envs: int
     pos: int
 
     @property
@@ -54,21 +55,20 @@ class EpisodeRing(Ring, Protocol):
 
 
 class Fold(Protocol):
-    """Folds rows of a ring."""
+    """Folds cells of a ring."""
 
-    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
+    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
         """
         :param ring: the memory
-        :param rows: (B,) the rows to start from
-        :param envs: (B,) the environment of each
+        :param cells: (B,) the steps to start from
         :param normalize: what turns stored rewards into those that are learned from; shapes are kept
         """
         ...
 
 
-def terminated(ring: Ring, rows: Array, envs: Array) -> Array:
-    """(B,) float32, 1 where the step at (row, env) ended its episode for good, 0 elsewhere and at a time limit."""
-    ended: Array = ring.dones[rows, envs] * (1 - ring.timeouts[rows, envs])
+def terminated(ring: Ring, cells: Array) -> Array:
+    """(B,) float32, 1 where the step ended its episode for good, 0 elsewhere and at a time limit."""
+    ended: Array = ring.dones.take(cells) * (1 - ring.timeouts.take(cells))
     return ended
 
 
@@ -82,9 +82,8 @@ class OneStep:
 
     gamma: float
 
-    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
-        discounts = self.gamma * (1 - terminated(ring, rows, envs))
-        return Folded(normalize(ring.rewards[rows, envs]), discounts, rows)
+    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
+        return Folded(normalize(ring.rewards.take(cells)), self.gamma * (1 - terminated(ring, cells)), cells)
 
 
 @dataclass(frozen=True)
@@ -100,17 +99,18 @@ class NStep:
     n_steps: int
     gamma: float
 
-    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
-        steps = np.arange(self.n_steps, dtype=np.float32)
-        window = (rows[:, None] + np.arange(self.n_steps)) % ring.buffer_size  # (B, n)
-        cells = window, envs[:, None]
+    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
+        n_cells, steps = ring.buffer_size * ring.n_envs, np.arange(self.n_steps)
+        window = (cells[:, None] + steps * ring.n_envs) % n_cells  # (B, n)
         newest = (ring.pos - 1) % ring.buffer_size
-        last = np.logical_or(ring.dones[cells], ring.timeouts[cells]) | (window == newest)  # (B, n)
+        ended = np.logical_or(ring.dones.take(window), ring.timeouts.take(window))  # (B, n)
+        last = ended | (window // ring.n_envs == newest)  # (B, n)
         n_folded = np.where(last.any(axis=1), last.argmax(axis=1) + 1, self.n_steps)  # (B,)
-        rewards = normalize(ring.rewards[cells]) * self.gamma**steps * (steps < n_folded[:, None])  # (B, n)
-        last_rows = (rows + n_folded - 1) % ring.buffer_size  # (B,)
-        discounts = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, last_rows, envs))  # (B,)
-        return Folded(rewards.sum(axis=1), discounts, last_rows)
+        discounting = self.gamma ** steps.astype(np.float32) * (steps < n_folded[:, None])  # (B, n)
+        rewards = normalize(ring.rewards.take(window)) * discounting  # (B, n)
+        last_cells = (cells + (n_folded - 1) * ring.n_envs) % n_cells  # (B,)
+        discounts = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, last_cells))  # (B,)
+        return Folded(rewards.sum(axis=1), discounts, last_cells)
 
 
 @dataclass(frozen=True)
@@ -132,18 +132,20 @@ class MonteCarlo:
     gamma: float
     other: Fold
 
-    def __call__(self, ring: Ring, rows: Array, envs: Array, normalize: Callable[[Array], Array]) -> Folded:
+    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
         episodes = cast(EpisodeRing, ring)
-        near = self.other(ring, rows, envs, normalize)
-        ends = episodes.ends[rows, envs]  # (B,)
+        near = self.other(ring, cells, normalize)
+        rows, envs = np.divmod(cells, ring.n_envs)  # (B,), (B,)
+        ends = episodes.ends.take(cells)  # (B,) rows
         n_folded = (ends - rows) % ring.buffer_size + 1  # (B,)
-        bootstrap = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, ends, envs))  # (B,)
-        realised = episodes.returns[rows, envs]  # (B,)
+        last = ends * ring.n_envs + envs  # (B,)
+        bootstrap = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, last))  # (B,)
+        realised = episodes.returns.take(cells)  # (B,)
         cut = bootstrap > 0
-        whole = cut & (np.random.rand(len(rows)) < self.share) if cut.any() else cut
+        whole = cut & (np.random.rand(len(cells)) < self.share) if cut.any() else cut
         mixture = np.where(cut, 0, np.float32(self.share))
         return Folded(
             np.where(whole, realised, (1 - mixture) * near.rewards + mixture * realised),
             np.where(whole, bootstrap, (1 - mixture) * near.discounts),
-            np.where(whole, ends, near.last_rows),
+            np.where(whole, last, near.last),
         )

@@ -155,6 +155,7 @@ class Prioritized:
 
     wants_errors = True
     weighted = True
+    told = True
 
     def __init__(
         self,

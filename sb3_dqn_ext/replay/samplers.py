@@ -33,6 +33,10 @@ class Sampler(Protocol):
         """Whether :meth:`update` has to be called."""
 
     @property
+    def told(self) -> bool:
+        """Whether :meth:`added` and :meth:`removed` have to be called."""
+
+    @property
     def weighted(self) -> bool:
         """Whether the weights matter; a learner that ignores them would learn something else."""
 
@@ -108,6 +112,7 @@ class Uniform:
         self.replace = replace
         self._members = CellSet(buffer_size * n_envs) if gaps else None
         self._terminal = CellSet(buffer_size * n_envs)
+        self.told = gaps or terminal_copies > 1
 
     def added(self, cells: Cells, terminal: Bools) -> None:
         if self._members is not None:
@@ -129,6 +134,8 @@ class Uniform:
         if self._members is None and self.replace and len(self._terminal) == 0:
             # SB3 draws rows, then environments: the same calls keep its random stream
             rows = (first_row + np.random.randint(0, n_rows, size=batch_size)) % self.buffer_size
+            if self.n_envs == 1:  # a number below 1 takes nothing from the stream
+                return rows, weights
             return rows * self.n_envs + np.random.randint(0, self.n_envs, size=batch_size), weights
         index = self._places(self._length(n_rows), batch_size)  # (B,)
         return self._listed(index, first_row, n_rows), weights
@@ -193,8 +200,8 @@ class Rows:
         self.terminal_copies = terminal_copies
         self.weighted = terminal_copies > 1
         self._rows = Uniform(buffer_size, 1, 1, gaps, replace)
-        self._told = gaps or self.weighted  # whether it has to know what there is
-        shape = (buffer_size, n_envs) if self._told else (0, n_envs)
+        self.told = gaps or self.weighted
+        shape = (buffer_size, n_envs) if self.told else (0, n_envs)
         self._present = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
         self._terminal = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
         self._n_whole = 0  # rows that are present in all environments ...
@@ -227,7 +234,7 @@ class Rows:
         pass
 
     def _write(self, cells: Cells, present: bool, terminal: Bools) -> None:
-        if not self._told:
+        if not self.told:
             return
         rows = np.unique(cells // self.n_envs)
         before = self._present[rows].all(axis=1)  # (rows,)

@@ -1,0 +1,162 @@
+"""Parameters that lie side by side in one tensor, so that one call is for all of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch as th
+from torch import nn
+
+__all__ = ["FlatAdam", "adam", "side_by_side", "views", "why_not_flat"]
+
+
+def views(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
+    """(P,) numbers -> parts of them in the shapes of tensors that have P numbers together"""
+    ends = accumulate((tensor.numel() for tensor in like), initial=0)
+    return [flat[start:end].view(tensor.shape) for (start, end), tensor in zip(pairwise(ends), like, strict=True)]
+
+
+def side_by_side(parameters: Sequence[nn.Parameter]) -> th.Tensor:
+    """
+    Move parameters into one tensor, of which each is a view from then on.
+
+    :param parameters: of one precision, on one device
+    :return: (P,)
+    """
+    flat = th.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    for parameter, view in zip(parameters, views(flat, parameters), strict=True):
+        parameter.data = view
+    return flat
+
+
+def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
+    """
+    :param parameters: what is learned
+    :param optimizer: what follows their gradients
+    :return: what :class:`FlatAdam` cannot do as the optimizer does it; None if there is nothing
+    """
+    if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
+        return f"{type(optimizer).__name__} is not Adam, nor AdamW"
+    if len(optimizer.param_groups) > 1:
+        return "the optimizer has several groups of parameters"
+    for name in ("amsgrad", "maximize", "differentiable", "fused", "capturable"):
+        if optimizer.param_groups[0][name]:
+            return f"the optimizer has {name}={optimizer.param_groups[0][name]}"
+    if not all(parameter.requires_grad for parameter in parameters):
+        return "some parameters are not learned"
+    if len({(parameter.dtype, parameter.device) for parameter in parameters}) > 1:
+        return "its parameters differ in precision or device"
+    return None
+
+
+class FlatAdam:
+    """
+    Steps for torch's Adam or AdamW, with all parameters side by side, and its averages, too: in place of some calls for each
+    parameter there are some for all. The numbers are the same, to the last bit, and all stays where the optimizer saves it.
+
+    :param parameters: what is learned
+    :param optimizer: whose state and settings it has; :func:`why_not_flat` says None of it
+    """
+
+    flat: th.Tensor
+    """(P,) the parameters"""
+    first: th.Tensor
+    """(P,) the average of the gradient"""
+    second: th.Tensor
+    """(P,) the average of its square"""
+    steps: th.Tensor
+    """(parameters,) how many steps each has seen, all of them the same"""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> None:
+        self.parameters = list(parameters)
+        self.optimizer = optimizer
+        self._places = 0, 0
+
+    @property
+    def group(self) -> dict[str, Any]:
+        """The settings."""
+        group: dict[str, Any] = self.optimizer.param_groups[0]
+        return group
+
+    def adopt(self) -> bool:
+        """
+        Put parameters and averages in their places, if they are not there: a state that was loaded brings tensors of its own.
+
+        :return: whether they were not
+        """
+        parameters, states = self.parameters, self.optimizer.state
+        state = states.get(parameters[0])
+        if state and (parameters[0].data_ptr(), state["exp_avg"].data_ptr()) == self._places:
+            return False
+        for parameter in parameters:
+            # as torch begins
+            states[parameter].setdefault("step", th.zeros((), dtype=th.float32))
+            for name in ("exp_avg", "exp_avg_sq"):
+                states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
+        self.flat = side_by_side(parameters)
+        self.first, self.second = (
+            th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in ("exp_avg", "exp_avg_sq")
+        )
+        self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
+        parts = zip(parameters, views(self.first, parameters), views(self.second, parameters), self.steps, strict=True)
+        for parameter, first, second, step in parts:
+            states[parameter].update(step=step, exp_avg=first, exp_avg_sq=second)
+        self._places = parameters[0].data_ptr(), states[parameters[0]]["exp_avg"].data_ptr()
+        return True
+
+    def step(self, max_grad_norm: float) -> bool:
+        """
+        Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
+
+        :param max_grad_norm: to which norm
+        :return: False if there is a parameter without a gradient, and nothing was done
+        """
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if len(gradients) < len(self.parameters):
+            return False
+        with th.no_grad():
+            norms = th._foreach_norm(gradients)
+            clip = (max_grad_norm / (th.stack(norms).norm() + 1e-6)).clamp(max=1.0)
+            gradient = th.cat([gradient.reshape(-1) for gradient in gradients]).mul_(clip)
+            self.steps += 1
+            step, group = self.steps[0].item(), self.group
+            (beta1, beta2), rate = group["betas"], group["lr"]
+            if group["weight_decay"] and group["decoupled_weight_decay"]:
+                self.flat.mul_(1 - rate * group["weight_decay"])
+            elif group["weight_decay"]:
+                gradient = gradient.add(self.flat, alpha=group["weight_decay"])
+            self.first.lerp_(gradient, 1 - beta1)
+            self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            size, correction = rate / (1 - beta1**step), math.sqrt(1 - beta2**step)
+            self.flat.addcdiv_(self.first, (self.second.sqrt() / correction).add_(group["eps"]), value=-size)
+        return True
+
+
+def adam(
+    parameters: th.Tensor,
+    gradient: th.Tensor,
+    averages: tuple[th.Tensor, th.Tensor],
+    step: th.Tensor,
+    learning_rate: th.Tensor,
+    group: Mapping[str, Any],
+) -> None:
+    """
+    (P,) parameters, their gradient and its averages: one step of Adam (https://arxiv.org/abs/1412.6980, algorithm 1), or of
+    AdamW (https://arxiv.org/abs/1711.05101, algorithm 2), in place, where numbers that change are tensors.
+
+    :param step: () how many steps there were, this one included
+    :param learning_rate: ()
+    :param group: ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam
+    """
+    first, second = averages
+    beta1, beta2 = group["betas"]
+    if group["decoupled_weight_decay"]:
+        parameters.mul_(1 - learning_rate * group["weight_decay"])
+    else:
+        gradient = gradient + group["weight_decay"] * parameters
+    first.lerp_(gradient, 1 - beta1)
+    second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    corrections = 1 - beta1 ** step.double(), 1 - beta2 ** step.double()
+    size = learning_rate / corrections[0]
+    parameters.sub_(size * first / ((second / corrections[1]).sqrt() + group["eps"]))

@@ -1,0 +1,317 @@
+"""gymnasium's vector environments behind the interface of SB3's VecEnv."""
+
+import difflib
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose
+from sb3_dqn_ext.vec_env.callers import check_callers
+from sb3_dqn_ext.vec_env.in_processes import InProcesses
+from sb3_dqn_ext.vec_env.in_turn import InTurn
+from sb3_dqn_ext.vec_env.native import Native
+from sb3_dqn_ext.vec_env.recipe import Recipe, Record, recipes_of
+from sb3_dqn_ext.vec_env.vector import Vector
+
+__all__ = ["FastVecEnv", "make_fast_vec_env"]
+
+OWN_METHODS = ("reset", "step", "close")  # on a single environment they would leave the episode that is counted
+
+
+# -- which of the three ----------------------------------------------------------------------------------------------------
+
+
+def without_time_limit(recipe: Recipe) -> bool:
+    """
+    :param recipe: an environment
+    :return: whether it was made without the time limit of its id, which a vector entry point would put back
+    """
+    registered = gym.registry.get(recipe.spec.id)
+    limit = recipe.kwargs.get("max_episode_steps", recipe.spec.max_episode_steps)
+    return limit == -1 or (limit is None and registered is not None and registered.max_episode_steps is not None)
+
+
+def hindrance(recipes: Sequence[Recipe]) -> str | None:
+    """
+    :param recipes: (n_envs,) what is to be stepped at once
+    :return: why a vector entry point cannot do it, or None
+    """
+    first = recipes[0]
+    spec = first.spec
+    wrappers = [wrapper.name for wrapper in (*spec.additional_wrappers, *first.wrappers)]
+    render_mode = {**spec.kwargs, **first.kwargs}.get("render_mode")
+    if spec.vector_entry_point is None:
+        return f"{spec.id} has no vector entry point"
+    if wrappers:
+        return f"{', '.join(wrappers)} would be dropped, for it has no vector form there"
+    if any((recipe.spec, recipe.kwargs, recipe.wrappers) != (spec, first.kwargs, first.wrappers) for recipe in recipes):
+        return "the environments are not all the same"
+    if render_mode not in (None, "rgb_array"):
+        return f"render_mode={render_mode!r} is for single environments"
+    if without_time_limit(first):
+        return f"{spec.id} without its time limit is for single environments"
+    return None
+
+
+def native(recipes: Sequence[Recipe]) -> Vector:
+    """
+    :param recipes: (n_envs,) what is to be stepped at once
+    """
+    first = recipes[0]
+    kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # there is none
+    env = gym.make_vec(first.spec, num_envs=len(recipes), vectorization_mode="vector_entry_point", **kwargs)
+    env.single_action_space.seed(first.seed)
+    return Native(env, recipes)
+
+
+MODES: dict[str, Callable[[Sequence[Recipe]], Vector]] = {
+    "vector_entry_point": native,
+    "sync": InTurn,
+    "async": InProcesses,
+}
+MODE_SYNONYMS = {
+    "vector": "vector_entry_point",
+    "native": "vector_entry_point",
+    "dummy": "sync",
+    "serial": "sync",
+    "subproc": "async",
+    "process": "async",
+    "processes": "async",
+    "multiprocessing": "async",
+}
+
+
+def mode_of(recipes: Sequence[Recipe], wanted: str, otherwise: str) -> str:
+    """
+    :param recipes: (n_envs,) what is to be made
+    :param wanted: the mode, or ``"auto"``
+    :param otherwise: what ``"auto"`` means where no vector entry point is used
+    :return: the mode
+    :raises ArgumentError: if there is no such mode, or the environments cannot have it
+    """
+    if wanted == "auto":  # of a single environment, the vector form is slower than the environment itself
+        return "vector_entry_point" if len(recipes) > 1 and hindrance(recipes) is None else otherwise
+    choose("vectorization_mode", wanted, {"auto": None, **MODES}, MODE_SYNONYMS)
+    if wanted == "vector_entry_point" and (why_not := hindrance(recipes)) is not None:
+        raise ArgumentError(f"vectorization_mode={wanted!r} is not possible: {why_not}. Use 'sync' or 'async'.")
+    return wanted
+
+
+# -- the environment -------------------------------------------------------------------------------------------------------
+
+
+class FastVecEnv(VecEnv):
+    """
+    Many environments through gymnasium's vector environments, for SB3's algorithms.
+
+    In the zoo's YAML it takes the place of the environments that the zoo has made, with their arguments, their seeds and
+    their ``monitor.csv``::
+
+        vec_env_wrapper: sb3_dqn_ext.vec_env.FastVecEnv
+
+    Infos, episode statistics, terminal observations and seeds are those of DummyVecEnv with environments in a Monitor, but the
+    infos are no deep copies. With ``"sync"`` and ``"async"`` the trajectories are too.
+
+    gymnasium's own vectorised CartPole resets an environment in the step after its episode's end, and ignores the action.
+    Where ``marks_reset_steps`` is True, such a step has ``infos[i]["reset_step"]`` True, reward 0 and no place in any episode;
+    DQNExt leaves it out, ``evaluate_policy`` takes no notice of it, and SB3's own algorithms, VecFrameStack, VecMonitor and a
+    VecNormalize of rewards, which would take it for a step, get an error when they reset the environment. The state of a
+    recurrent policy sees the ignored observation in evaluation. There one seed is for all environments together.
+
+    :param venv: the environments to replace: a DummyVecEnv or a SubprocVecEnv of environments that ``gymnasium.make`` made, in
+        SB3's Monitor or not. It is closed. Or recipes to make them from.
+    :param vectorization_mode: ``"vector_entry_point"``: gymnasium's, one object for all; ``"sync"``: one environment after the
+        other; ``"async"``: each in a process; ``"auto"``: the first where there are several environments that have it and
+        no wrappers that would be dropped, else ``"sync"``, or ``"async"`` in place of a SubprocVecEnv
+    :raises ArgumentError: if an environment cannot be made anew, such as one with a wrapper that does not record its arguments
+    """
+
+    def __init__(self, venv: VecEnv | list[Recipe], vectorization_mode: str = "auto") -> None:
+        check_type("venv", venv, VecEnv | list, "a DummyVecEnv or a SubprocVecEnv; make_fast_vec_env takes an id")
+        replaced = venv if isinstance(venv, VecEnv) else None
+        recipes = recipes_of(venv) if isinstance(venv, VecEnv) else venv
+        otherwise = "async" if isinstance(replaced, SubprocVecEnv) else "sync"
+        self.vectorization_mode = mode_of(recipes, vectorization_mode, otherwise)
+        if replaced is not None:
+            replaced.close()
+        self._vector = MODES[self.vectorization_mode](recipes)
+        self.marks_reset_steps = self._vector.marks_reset_steps
+        env = self._vector.env
+        super().__init__(len(recipes), env.single_observation_space, env.single_action_space)
+        self.metadata = env.metadata
+        self.spec = recipes[0].spec
+        self.reset_infos = self._vector.reset_infos
+        if replaced is not None:
+            self._seeds, self._options = replaced._seeds, replaced._options
+
+    def reset(self) -> VecEnvObs:
+        """
+        Reset all environments.
+
+        :return: (n_envs, ...)
+        :raises ArgumentError: if it is for one who would take a step that is a reset for a step
+        """
+        if self.marks_reset_steps:
+            check_callers(self)
+        observations = self._vector.reset(self._seeds, self._options)
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """
+        :param actions: (n_envs, ...)
+        """
+        self._vector.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        :return: observations (n_envs, ...), rewards (n_envs,) float32, dones (n_envs,) bool, infos (n_envs,)
+        """
+        return self._vector.step_wait()
+
+    def close(self) -> None:
+        """Close the environments and their files."""
+        self._vector.close()
+
+    def has_attr(self, attr_name: str) -> bool:
+        """
+        :param attr_name: the name of an attribute
+        :return: whether every environment has it
+        """
+        return self._vector.has_attr(attr_name)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """
+        :param attr_name: the name of an attribute
+        :param indices: of which environments; by default all
+        :return: its value in each; from a vector entry point the one value that it has for all
+        """
+        return self._vector.get_attr(attr_name, self._chosen(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """
+        Set an attribute where it is, in a wrapper or inside it; one that nobody has is set on the outermost.
+
+        :param attr_name: the name of the attribute
+        :param value: its value
+        :param indices: in which environments; by default in all
+        :raises ArgumentError: if it is for some only, of a vector entry point
+        """
+        self._vector.set_attr(attr_name, value, self._chosen(indices))
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """
+        :param method_name: a method of the environments
+        :param method_args: its arguments
+        :param indices: of which environments; by default all
+        :param method_kwargs: its arguments
+        :return: what each returned
+        :raises ArgumentError: if there are no single environments, or the method would end an episode behind our back
+        """
+        if method_name in OWN_METHODS:
+            raise ArgumentError(
+                f"method_name={method_name!r}: call {method_name}() of the FastVecEnv, which counts the episodes."
+            )
+        return self._vector.call(method_name, self._chosen(indices), method_args, method_kwargs)
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """
+        :param wrapper_class: a wrapper; SB3's Monitor is always there, or its work is done
+        :param indices: which environments; by default all
+        :return: for each of them, whether it is wrapped
+        """
+        return self._vector.wrapped(wrapper_class, self._chosen(indices))
+
+    def get_images(self) -> Sequence[npt.NDArray[Any] | None]:
+        """
+        :return: (n_envs,) pictures, or Nones with a warning if ``render_mode`` is another than ``"rgb_array"``
+        """
+        if self.render_mode != "rgb_array":
+            warnings.warn(f"The render mode is {self.render_mode}, and pictures need 'rgb_array'.", stacklevel=2)
+            return [None] * self.num_envs
+        pictures: Any = self._vector.env.render()
+        return list(pictures)
+
+    def _chosen(self, indices: VecEnvIndices) -> list[int]:
+        return [int(i) for i in np.arange(self.num_envs)[list(self._get_indices(indices))]]
+
+
+# -- from an id ------------------------------------------------------------------------------------------------------------
+
+
+def spec_of(id: str | EnvSpec) -> EnvSpec:
+    """
+    :param id: an id, maybe with a module to import first, as in ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``; or a spec
+    :return: its spec
+    :raises ArgumentError: if gymnasium does not know the id
+    """
+    if isinstance(id, EnvSpec):
+        return id
+    check_type("id", id, str, "the id of an environment or an EnvSpec")
+    module, _, name = id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ArgumentError(f"id={id!r}: {error}.") from error
+    if name not in gym.registry:
+        close = difflib.get_close_matches(name, gym.registry, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ArgumentError(f"id={id!r} is not known to gymnasium.{hint}")
+    return gym.registry[name]
+
+
+def make_fast_vec_env(
+    id: str | EnvSpec,
+    n_envs: int = 1,
+    seed: int | None = None,
+    vectorization_mode: str = "auto",
+    env_kwargs: Mapping[str, Any] | None = None,
+    monitor_dir: str | Path | None = None,
+    monitor_kwargs: Mapping[str, Any] | None = None,
+) -> FastVecEnv:
+    """
+    SB3's ``make_vec_env`` for gymnasium's vector environments.
+
+    :param id: the environment's id or its spec
+    :param n_envs: how many of them
+    :param seed: the first environment's; the i-th has ``seed + i``. A vector entry point has this one only.
+    :param vectorization_mode: see :class:`FastVecEnv`
+    :param env_kwargs: arguments of ``gymnasium.make``, such as ``render_mode``
+    :param monitor_dir: the folder for ``0.monitor.csv``, ``1.monitor.csv`` ... with the episodes of each; None: no files
+    :param monitor_kwargs: ``info_keywords`` and ``override_existing`` of SB3's Monitor
+    :raises ArgumentError: if an argument cannot work
+    """
+    spec = spec_of(id)
+    check_number("n_envs", n_envs, 1, integer=True)
+    if seed is not None:
+        check_number("seed", seed, 0, integer=True)
+    env_kwargs, monitor_kwargs = env_kwargs or {}, monitor_kwargs or {}
+    check_type("env_kwargs", env_kwargs, Mapping, "a mapping of arguments")
+    check_type("monitor_kwargs", monitor_kwargs, Mapping, "a mapping of arguments")
+    check_keys("monitor_kwargs", monitor_kwargs, ("info_keywords", "override_existing"))
+    check_type("monitor_dir", monitor_dir, str | os.PathLike | None, "a folder")
+    files = [None if monitor_dir is None else os.path.join(os.path.abspath(monitor_dir), str(i)) for i in range(n_envs)]
+    keywords, override = tuple(monitor_kwargs.get("info_keywords", ())), monitor_kwargs.get("override_existing", True)
+    recipes = [
+        Recipe(spec, dict(env_kwargs), Record(file, keywords, override), seed=None if seed is None else int(seed) + i)
+        for i, file in enumerate(files)
+    ]
+    venv = FastVecEnv(recipes, vectorization_mode)
+    venv.seed(None if seed is None else int(seed))
+    return venv

@@ -1,0 +1,150 @@
+"""The command behind `make bench`: what it measures, on runs that are short, and what it makes of the rows."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+
+from benchmarks.speed import __main__ as bench
+from benchmarks.speed.__main__ import Measurement, Row, measure_all, parse, plan, run
+from benchmarks.speed.measure import Parts, measure, measure_parts
+from benchmarks.speed.report import break_even, verdict
+from benchmarks.speed.tutorial_loop import Copies, Learner, Step
+from benchmarks.speed.workloads import BY_NAME, LABELS, PARTED, Target, Workload
+
+SHORT = replace(BY_NAME["cartpole-32"], warm_up=1120, steps=320)
+
+
+@pytest.mark.parametrize("contestant", ["sb3", "tutorial", "ours_eager"])
+def test_all_make_the_same_updates_in_the_steps_that_are_timed(contestant: str) -> None:
+    numbers = measure(SHORT, contestant, seed=0)
+    assert (numbers["steps"], numbers["updates"]) == (320, 10)
+    assert numbers["wall_s"] > 0
+
+
+@pytest.mark.parametrize("name", ["cartpole-1", "quantile", "scaling-memory-10000"])
+def test_each_kind_of_workload_trains(name: str) -> None:
+    workload = BY_NAME[name]
+    short = replace(workload, steps=256, warm_up=1280, width=8)
+    frequency, updates = workload.arguments["train_freq"] * workload.n_envs, workload.arguments["gradient_steps"]
+    numbers = measure(short, "qrdqn" if workload.n_quantiles else "sb3", seed=0)
+    assert numbers["updates"] == 256 // frequency * updates
+
+
+def test_the_parts_are_those_of_the_whole() -> None:
+    parts = measure_parts(SHORT, "ours_eager", seed=0)
+    assert list(parts) == list(Parts.NAMES)
+    assert all(microseconds > 0 for microseconds in parts.values())
+
+
+def test_a_measurement_is_a_process_and_a_row(tmp_path: Path) -> None:
+    row = run(Measurement("cartpole-32", "tutorial", 3), steps=320, caches=tmp_path)
+    assert (row["workload"], row["contestant"], row["repeat"], row["cold"]) == ("cartpole-32", "tutorial", "3", "1")
+    assert float(row["steps"]) == 320
+    assert float(row["wall_s"]) > 0
+
+
+def test_peers_and_ours_take_turns() -> None:
+    turns = [m.contestant for m in plan(["cartpole-32"], list(LABELS), repeats=2, scaling_repeats=1) if not m.parts]
+    assert turns == ["sb3", "sbx", "tutorial", "ours"] * 2
+
+
+def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def made_up(measurement: Measurement, steps: int | None, caches: Path) -> Row:
+        calls.append(measurement)
+        key = {"workload": measurement.workload, "contestant": measurement.contestant, "repeat": str(measurement.repeat)}
+        key["cold"] = str(int(measurement.repeat == 0))
+        if measurement.parts:
+            return {**key, **dict.fromkeys(Parts.NAMES, "2.5")}
+        # ours: 2 µs per step; SB3: 8, 10 and 6; both busy half of the time
+        wall = 2.0 if measurement.contestant == "ours" else [8.0, 10.0, 6.0][measurement.repeat]
+        start_up = 20 - 12 * min(measurement.repeat, 1) if measurement.contestant == "ours" else 8
+        numbers = {"start_up_s": start_up, "wall_s": wall, "cpu_s": wall / 2, "steps": 1_000_000, "updates": 1000}
+        return {**key, **{name: str(number) for name, number in numbers.items()}}
+
+    monkeypatch.setattr(bench, "run", made_up)
+    command = (
+        f"--workloads cartpole-32 scaling-envs-8 --contestants sb3 ours --repeats 3 --scaling-repeats 2 --results {tmp_path}"
+    )
+    measure_all(parse(command.split()))
+    assert len(calls) == 3 * 2 + 2 * 2 + 2
+    with (tmp_path / "speed.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 10
+    table = (tmp_path / "speed.md").read_text()
+    assert (
+        "| ours, compiled | SB3 DQN | 2.0 (2.0-2.0) | 8.0 (6.0-10.0) | 4.00 (3.00-5.00) | 4.00 | 3.5 / 5.0 | reached |"
+        in table
+    )
+    assert "| SB3 DQN | 8.0 | 20.0 | 8.0 | 6.0 | 2,000,000 |" in table  # 12 s more, 6 µs less
+    assert "| SB3 DQN | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 15.0 |" in table
+    assert "| environments | 8 | 9.0 | 2.0 | 4.50 (4.00-5.00) |" in table
+    for name in ("speed.png", "speed_scaling.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+    measure_all(parse(command.split()))
+    assert len(calls) == 12, "what has a row was measured again"
+    measure_all(parse([*command.split(), "--scaling-repeats", "3"]))
+    assert len(calls) == 14
+
+
+def test_what_was_reached_is_said_in_a_word() -> None:
+    target = Target("ours", "sb3", 2.0, 3.0)
+    assert [verdict(target, ratio) for ratio in (1.9, 2.0, 2.9, 3.0)] == ["missed", "reached", "reached", "goal"]
+    assert verdict(Target("ours", "sb3", 2.0), 9.0) == "reached"
+
+
+def test_the_break_even_is_where_what_was_saved_is_what_was_spent() -> None:
+    assert break_even(seconds=3.0, saved=200.0) == "15,000"
+    assert break_even(seconds=-1.0, saved=200.0) == "0"
+    assert break_even(seconds=3.0, saved=-1.0) == "never"
+    assert break_even(seconds=float("nan"), saved=1.0) == "-"
+
+
+def test_every_workload_takes_part_in_something() -> None:
+    assert set(PARTED) <= set(BY_NAME)
+    for workload in BY_NAME.values():
+        ours = [name for name in workload.contestants if name.startswith("ours")]
+        assert ours
+        assert len(workload.contestants) > len(ours)
+        assert _divides(workload), "the timed part would not hold whole trainings"
+
+
+def _divides(workload: Workload) -> bool:
+    frequency = workload.arguments["train_freq"] * workload.n_envs
+    return workload.steps % frequency == 0 and workload.steps % workload.n_envs == 0
+
+
+def test_the_loop_resets_each_copy_by_itself() -> None:
+    envs = Copies(gym.make("CartPole-v1"), 2)
+    first = envs.reset(seed=0)
+    assert not np.array_equal(first[0], first[1])
+    fallen = np.zeros(2, dtype=int)
+    for _ in range(40):
+        observations, rewards, dones = envs.step(np.array([0, 0]))
+        fallen += dones
+        assert np.all(np.abs(observations[dones]) <= 0.05), "not the first observation of an episode"
+        assert rewards.tolist() == [1.0, 1.0]
+    assert all(fallen >= 3)  # pushed to the left, the pole falls in about 10 steps
+
+
+def test_the_loop_fits_what_an_episode_was_worth() -> None:
+    th.manual_seed(0)
+    learner = Learner(n_inputs=1, n_actions=2, width=24, learning_rate=2e-2, gamma=0.5)
+    observations = np.array([[0.0], [1.0]])
+    rewards = np.array([3.0, 1.0])
+    # the second step ends an episode; from the first, the second state follows, whose best action is worth 1
+    step = Step(observations, np.array([0, 1]), rewards, np.array([[1.0], [0.0]]), np.array([False, True]))
+    other = Step(observations, np.array([1, 0]), np.zeros(2), observations, np.array([True, True]))
+    for i in range(900):
+        if i % 10 == 0:
+            learner.synchronize()
+        learner.update(step if i % 2 else other)
+    values = learner.q_net(th.as_tensor(observations)).detach().numpy()
+    np.testing.assert_allclose(values, [[3.5, 0.0], [0.0, 1.0]], atol=0.05)
+    assert learner.act(observations, epsilon=0.0).tolist() == [0, 1]
