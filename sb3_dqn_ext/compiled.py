@@ -121,6 +121,7 @@ class CompiledUpdates:
         self.unroll = unroll
         self._functions: dict[tuple[Any, ...], Callable[..., tuple[th.Tensor, th.Tensor]]] = {}
         self._online, self._targets = dict(learner.online.named_parameters()), dict(learner.old.named_parameters())
+        self._old_parameters = list(learner.old.parameters())
         self._old: th.Tensor | None = None
         self._learning_rate = th.zeros((), dtype=th.float64)
         self.values: QValues | None = None
@@ -136,7 +137,9 @@ class CompiledUpdates:
         self.adopt()
         adam, group = self.adam, self.adam.group
         self._learning_rate.fill_(group["lr"])
-        leaves, structure = tree_flatten(batches[:-1])
+        *fields, _ = batches
+        # a flat list needs no look at its structure
+        leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
         arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, self._learning_rate, *leaves]
         # what is written into a function as a number
         constants = group["betas"], group["eps"], group["weight_decay"], self.max_grad_norm, self.tau
@@ -162,8 +165,8 @@ class CompiledUpdates:
         moved = self.adam.adopt()
         if self.learner.old is self.learner.online:
             self._old = self.adam.flat
-        elif self._old is None or next(self.learner.old.parameters()).data_ptr() != self._old.data_ptr():
-            self._old = side_by_side(list(self.learner.old.parameters()))
+        elif self._old is None or self._old_parameters[0].data_ptr() != self._old.data_ptr():
+            self._old = side_by_side(self._old_parameters)
         if moved:
             self.values = numpy_values(self.learner.online)
 
@@ -188,7 +191,9 @@ class CompiledUpdates:
             *leaves: th.Tensor,
         ) -> tuple[th.Tensor, th.Tensor]:
             losses, errors = [], []
-            batches = Batch._make([*tree_unflatten(leaves, structure), np.empty(0, dtype=np.int64)])
+            batches = Batch._make(
+                [*(leaves if structure is None else tree_unflatten(leaves, structure)), np.empty(0, dtype=np.int64)]
+            )
             for batch in batches.split(n_updates):
                 online, targets = parts(flat, "online", self._online), parts(old, "old", self._targets)
                 if old is flat:

@@ -171,7 +171,7 @@ class DQNExt(DQN):
             self._follow_schedule(max(self._total_timesteps, 1))
         returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
         fit: Fit = getattr(self.policy, "fit", fit_taken)
-        self._learned = list(self.q_net.parameters())
+        self._learned, self._old = list(self.q_net.parameters()), list(self.q_net_target.parameters())
         self._adam = FlatAdam(self._learned, self.policy.optimizer)
         self._is_adam = why_not_flat(self._learned, self.policy.optimizer) is None
         self._learner = Learner(self.q_net, self.q_net_target, returns, self._target_policy, fit)
@@ -336,7 +336,7 @@ class DQNExt(DQN):
 
     def _update_target_network(self) -> None:
         if self.target_network:
-            polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
+            polyak_update(self._learned, self._old, self.tau)
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
@@ -349,26 +349,28 @@ class DQNExt(DQN):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         losses: list[th.Tensor] = []
-        while self._compiled is not None and len(losses) < gradient_steps:
-            losses += self._update_compiled(self._compiled, gradient_steps - len(losses), batch_size)
+        n_left = gradient_steps
+        while self._compiled is not None and n_left > 0:
+            losses.append(self._update_compiled(self._compiled, n_left, batch_size))
+            n_left -= len(losses[-1])
         if self._is_adam:
             self._adam.adopt()
-        for batch in self._batches(gradient_steps - len(losses), batch_size):
-            losses += self._update(batch)
+        for batch in self._batches(n_left, batch_size):
+            losses.append(self._update(batch))
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/loss", np.mean(th.stack(losses).cpu().double().numpy()))
+        self.logger.record("train/loss", th.cat(losses).cpu().double().numpy().mean())
 
-    def _update(self, batch: Batch) -> list[th.Tensor]:
-        """One update; the losses before it."""
+    def _update(self, batch: Batch) -> th.Tensor:
+        """One update; the (parts,) losses before it."""
         optimizer = self.policy.optimizer
         parts = optimizer.parts(batch) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batch)]
         losses = [self._descend(its_optimizer, part) for its_optimizer, part in parts]
         self._count_updates(1)
-        return losses
+        return th.stack(losses)
 
-    def _update_compiled(self, compiled: CompiledUpdates, n_left: int, batch_size: int) -> list[th.Tensor]:
-        """As many updates as one call can make, of those that are left; the losses before each."""
+    def _update_compiled(self, compiled: CompiledUpdates, n_left: int, batch_size: int) -> th.Tensor:
+        """As many updates as one call can make, of those that are left; the (updates,) losses before each."""
         n_updates = compiled.unroll if min(n_left, self._until_target_update()) >= compiled.unroll else 1
         batches = self._sample_batch(batch_size, n_updates)
         try:
@@ -376,10 +378,10 @@ class DQNExt(DQN):
         except CannotCompile as error:
             warnings.warn(str(error), stacklevel=2)
             self._compiled = None
-            return [loss for batch in batches.split(n_updates) for loss in self._update(batch)]
+            return th.cat([self._update(batch) for batch in batches.split(n_updates)])
         self._tell_errors(batches, errors)
         self._count_updates(n_updates)
-        return list(losses)
+        return losses
 
     def _until_target_update(self) -> float:
         """The number of updates until the target network is updated between two of them."""
@@ -525,7 +527,16 @@ class DQNExt(DQN):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["_target_policy", "_exploration", "_exploration_schedule", "_learner", "_learned", "_adam", "_compiled"]
+        ours = [
+            "_target_policy",
+            "_exploration",
+            "_exploration_schedule",
+            "_learner",
+            "_learned",
+            "_old",
+            "_adam",
+            "_compiled",
+        ]
         return [*super()._excluded_save_params(), *ours]
 
 

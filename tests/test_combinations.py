@@ -74,6 +74,9 @@ def make_env(combination: Combination) -> Any:
 
 def make(combination: Combination) -> DQNExt:
     n_steps, monte_carlo = FOLDS[combination["fold"]]
+    keep_episodes = combination["keep_episodes"]
+    if keep_episodes and combination["sampler"] == "rows":
+        keep_episodes *= combination["n_envs"]  # with fewer no row is whole, which is an error
     return DQNExt(
         "MultiInputPolicy" if combination["observations"] == "Dict" else "MlpPolicy",
         make_env(combination),
@@ -86,7 +89,7 @@ def make(combination: Combination) -> DQNExt:
         replay_buffer_kwargs={
             "sampler": combination["sampler"],
             "monte_carlo": monte_carlo,
-            "keep_episodes": combination["keep_episodes"],
+            "keep_episodes": keep_episodes,
             "terminal_copies": combination["terminal_copies"],
         },
         policy_kwargs={

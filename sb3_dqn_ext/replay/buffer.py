@@ -120,6 +120,11 @@ class DQNReplayBuffer(ReplayBuffer):
         check_number("monte_carlo", monte_carlo, low=0, high=1)
         if keep_episodes is not None:
             check_number("keep_episodes", keep_episodes, low=1, integer=True)
+            if sampler == "rows" and keep_episodes < n_envs:
+                raise ArgumentError(
+                    f"keep_episodes={keep_episodes} leaves sampler='rows' no row that is whole: it must be at least "
+                    f"n_envs={n_envs}."
+                )
         if gamma is not None:
             check_number("gamma", gamma, low=0, high=1)
         elif n_steps > 1 or monte_carlo > 0:
