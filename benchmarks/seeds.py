@@ -5,7 +5,6 @@ Each finished run is a row of docs/results/cartpole_seeds.csv; runs that have a 
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.rows import Row, append, read
 from benchmarks.runs import mean_return, newest_run
 from sb3_dqn_ext.plot import Curve, evaluations, plot_seeds
 
@@ -22,19 +22,21 @@ ENV = "CartPole-v1"
 EVAL_EPISODES = 10
 LABELS = {"dqn_ext": "sb3_dqn_ext", "dqn": "stock SB3 DQN"}
 
-Row = dict[str, str]
 
-
-def run(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
-    """Train one model through the zoo's own command, judge it, and give its row."""
-    folder = folder / f"{algo}_{seed}"
+def train(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int, *arguments: str) -> Path:
+    """Train one model through the zoo's own command; its run folder."""
     command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", ENV, "--seed", str(seed), "-f", str(folder)]
     command += ["-n", str(n_steps), "--eval-freq", str(eval_freq), "--eval-episodes", str(EVAL_EPISODES)]
-    command += ["--num-threads", "1", "--verbose", "0"]
+    command += ["--num-threads", "1", "--verbose", "0", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
-    run_folder = newest_run(folder, algo, ENV)
+    return newest_run(folder, algo, ENV)
+
+
+def run(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
+    """Train one model, judge it, and give its row."""
+    run_folder = train(algo, seed, folder / f"{algo}_{seed}", n_steps, eval_freq)
     returns = {
         name: f"{mean_return(run_folder, algo, ENV, model, seed=seed):.2f}"
         for name, model in (("best_model", "best_model.zip"), ("last_model", f"{ENV}.zip"))
@@ -42,24 +44,6 @@ def run(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row
     curve = evaluations(run_folder)
     means = zip(curve.steps, curve.returns.mean(axis=1), strict=True)
     return {"algo": algo, "seed": str(seed), **returns, **{f"eval@{step}": f"{mean:.1f}" for step, mean in means}}
-
-
-def read(path: Path) -> list[Row]:
-    """The rows there are."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: Row) -> None:
-    """Write one row, below a header if it is the first."""
-    new = not path.is_file()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def table(rows: list[Row]) -> str:

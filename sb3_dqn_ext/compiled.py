@@ -8,7 +8,9 @@ import numpy as np
 import torch as th
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sb3_dqn_ext.acting import QValues, numpy_values
@@ -70,6 +72,20 @@ def _message(reason: str) -> str:
     return f"compile has no effect, training is eager: {reason}."
 
 
+class _OneHotUnseen(TorchFunctionMode):
+    """torch's ``one_hot`` without its look at the numbers, which are not there while a function is traced."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        def one_hot(tensor: th.Tensor, num_classes: int = -1) -> Any:
+            if num_classes == -1:
+                return func(tensor)
+            return (tensor.unsqueeze(-1) == th.arange(num_classes, device=tensor.device)).long()
+
+        return (one_hot if func is F.one_hot else func)(*args, **(kwargs or {}))
+
+
 def _compile(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callable[..., Any]:
     """
     :param function: of tensors; may change them in place
@@ -88,7 +104,8 @@ def _compile(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callab
 
             # nothing is computed, so that what depends on a tensor's values is an error
             trace = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-            graph = trace(*(argument.clone() for argument in arguments))
+            with _OneHotUnseen():
+                graph = trace(*(argument.clone() for argument in arguments))
             # without shapes to speak of, torch would not look for the graph in its cache
             with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
                 # its random numbers are those of the eager path
@@ -123,7 +140,6 @@ class CompiledUpdates:
         self._online, self._targets = dict(learner.online.named_parameters()), dict(learner.old.named_parameters())
         self._old_parameters = list(learner.old.parameters())
         self._old: th.Tensor | None = None
-        self._learning_rate = th.zeros((), dtype=th.float64)
         self.values: QValues | None = None
         """the online network's Q-values in numpy, once there was an update, if it is simple enough"""
 
@@ -136,11 +152,10 @@ class CompiledUpdates:
         """
         self.adopt()
         adam, group = self.adam, self.adam.group
-        self._learning_rate.fill_(group["lr"])
         *fields, _ = batches
         # a flat list needs no look at its structure
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
-        arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, self._learning_rate, *leaves]
+        arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, adam.numbers(n_updates), *leaves]
         # what is written into a function as a number
         constants = group["betas"], group["eps"], group["weight_decay"], self.max_grad_norm, self.tau
         key = n_updates, len(batches.actions), *constants
@@ -163,6 +178,9 @@ class CompiledUpdates:
     def adopt(self) -> None:
         """Put all parameters in their places, if they are not there."""
         moved = self.adam.adopt()
+        reason = why_not(self.learner, self.adam.optimizer) if moved else None
+        if reason is not None:  # a state was loaded that has settings of its own
+            raise CannotCompile(_message(reason))
         if self.learner.old is self.learner.online:
             self._old = self.adam.flat
         elif self._old is None or self._old_parameters[0].data_ptr() != self._old.data_ptr():
@@ -187,26 +205,26 @@ class CompiledUpdates:
             second: th.Tensor,
             steps: th.Tensor,
             old: th.Tensor,
-            learning_rate: th.Tensor,
+            numbers: th.Tensor,
             *leaves: th.Tensor,
         ) -> tuple[th.Tensor, th.Tensor]:
             losses, errors = [], []
             batches = Batch._make(
                 [*(leaves if structure is None else tree_unflatten(leaves, structure)), np.empty(0, dtype=np.int64)]
             )
-            for batch in batches.split(n_updates):
-                online, targets = parts(flat, "online", self._online), parts(old, "old", self._targets)
-                if old is flat:
-                    targets = {}  # both are the same network
+            for batch, of_step in zip(batches.split(n_updates), numbers, strict=True):
+                online = parts(flat, "online", self._online)
+                targets = {} if learner.old is learner.online else parts(old, "old", self._targets)
                 gradients, (loss, error) = th.func.grad_and_value(loss_of, has_aux=True)(online, targets, batch)
                 gradient = th.cat([gradients[name].reshape(-1) for name in online])
-                gradient = gradient * (max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
-                steps.add_(1)
-                adam(flat, gradient, (first, second), steps[0], learning_rate, group)
+                # the smaller one by a reduction: its result is kept, and not computed anew for each parameter
+                clip = th.stack([max_grad_norm / (gradient.norm() + 1e-6), th.ones_like(gradient[0])]).amin()
+                adam(flat, gradient * clip, (first, second), of_step, group)
                 if tau is not None:
                     old.mul_(1 - tau).add_(flat, alpha=tau)
                 losses.append(loss)
                 errors.append(error)
+            steps.add_(n_updates)
             return th.stack(losses), th.cat(errors)
 
         return updates

@@ -105,6 +105,17 @@ class FlatAdam:
         self._places = parameters[0].data_ptr(), states[parameters[0]]["exp_avg"].data_ptr()
         return True
 
+    def numbers(self, n: int) -> th.Tensor:
+        """
+        :param n: how many steps are to come
+        :return: (n, 3) for each of them the learning rate, that divided by the first average's correction, and the root of
+            the second's, by which to multiply
+        """
+        group, before = self.group, int(self.steps[0].item())
+        (beta1, beta2), rate = group["betas"], group["lr"]
+        rows = [(rate, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5) for step in range(before + 1, before + 1 + n)]
+        return th.tensor(rows, dtype=self.flat.dtype, device=self.flat.device)
+
     def step(self, max_grad_norm: float) -> bool:
         """
         Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
@@ -137,26 +148,23 @@ def adam(
     parameters: th.Tensor,
     gradient: th.Tensor,
     averages: tuple[th.Tensor, th.Tensor],
-    step: th.Tensor,
-    learning_rate: th.Tensor,
+    numbers: th.Tensor,
     group: Mapping[str, Any],
 ) -> None:
     """
     (P,) parameters, their gradient and its averages: one step of Adam (https://arxiv.org/abs/1412.6980, algorithm 1), or of
-    AdamW (https://arxiv.org/abs/1711.05101, algorithm 2), in place, where numbers that change are tensors.
+    AdamW (https://arxiv.org/abs/1711.05101, algorithm 2), in place.
 
-    :param step: () how many steps there were, this one included
-    :param learning_rate: ()
+    :param numbers: (3,) what changes from step to step, see :meth:`FlatAdam.numbers`
     :param group: ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam
     """
     first, second = averages
+    rate, size, scale = numbers
     beta1, beta2 = group["betas"]
     if group["decoupled_weight_decay"]:
-        parameters.mul_(1 - learning_rate * group["weight_decay"])
+        parameters.mul_(1 - rate * group["weight_decay"])
     else:
         gradient = gradient + group["weight_decay"] * parameters
     first.lerp_(gradient, 1 - beta1)
     second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    corrections = 1 - beta1 ** step.double(), 1 - beta2 ** step.double()
-    size = learning_rate / corrections[0]
-    parameters.sub_(size * first / ((second / corrections[1]).sqrt() + group["eps"]))
+    parameters.sub_(size * first / (second.sqrt() * scale + group["eps"]))

@@ -59,12 +59,15 @@ def test_the_numbers_are_those_of_torch_to_the_last_bit(
 def test_the_equation_that_is_compiled_is_adam(kind: type[th.optim.Optimizer], kwargs: dict[str, Any]) -> None:
     generator = th.Generator().manual_seed(0)
     theirs = nn.Parameter(th.randn(20, generator=generator, dtype=th.float64))
-    ours, averages = theirs.detach().clone(), (th.zeros(20).double(), th.zeros(20).double())
     make: Any = kind
     optimizer = make([theirs], lr=0.01, **kwargs)
-    for step in range(1, 8):
+    ours, averages = theirs.detach().clone(), (th.zeros(20).double(), th.zeros(20).double())
+    flat = FlatAdam([theirs], optimizer)
+    flat.adopt()
+    numbers = flat.numbers(7)
+    for of_step in numbers:
         theirs.grad = th.randn(20, generator=generator, dtype=th.float64)
-        adam(ours, theirs.grad, averages, th.tensor(float(step)), th.tensor(0.01, dtype=th.float64), optimizer.param_groups[0])
+        adam(ours, theirs.grad, averages, of_step, optimizer.param_groups[0])
         optimizer.step()
     np.testing.assert_allclose(ours, theirs.detach(), rtol=0, atol=1e-9)
 

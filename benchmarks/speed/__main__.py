@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from benchmarks.rows import Row, append, read
 from benchmarks.speed.measure import measure, measure_parts
 from benchmarks.speed.workloads import BY_NAME, LABELS, PARTED, SCALING, WORKLOADS, Workload
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "docs" / "results"
-Row = dict[str, str]
 
 
 class Measurement(NamedTuple):
@@ -69,8 +69,6 @@ def measured(results: Path) -> set[Measurement]:
     :param results: the folder of the results
     :return: what has a row
     """
-    from benchmarks.seeds import read
-
     return {
         Measurement(row["workload"], row["contestant"], int(row["repeat"]), parts)
         for parts in (False, True)
@@ -132,7 +130,6 @@ def measure_here(args: argparse.Namespace) -> None:
 def measure_all(args: argparse.Namespace) -> None:
     """:param args: of the command line; what is missing is measured, then tables and charts are written"""
     # These import all of torch, which a process that measures must not have done before.
-    from benchmarks.seeds import append
     from benchmarks.speed.report import write
 
     args.results.mkdir(parents=True, exist_ok=True)

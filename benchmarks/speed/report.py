@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from benchmarks.seeds import Row, read
+from benchmarks.rows import Row, read
 from benchmarks.speed.measure import Parts
 from benchmarks.speed.workloads import AXES, BY_NAME, LABELS, WORKLOADS, Target, Workload
 from sb3_dqn_ext.plot import COLORS, LINES

@@ -1,0 +1,84 @@
+"""
+Trains DQNExt on CartPole-v1 with the RL Zoo's own block of stock DQN, eagerly and compiled, with seeds 0 to 9: whether what is
+quicker learns as soon. Each finished run is a row of docs/results/compiled_seeds.csv; runs that have a row are not run again.
+"""
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rl_zoo3
+from scipy.stats import bootstrap
+from tqdm import tqdm
+
+from benchmarks.rows import Row, append, read
+from benchmarks.seeds import RESULTS, train
+from sb3_dqn_ext.plot import evaluations
+
+Steps = npt.NDArray[np.float64]
+
+SOLVED = 475
+BLOCK = Path(rl_zoo3.__file__).parent / "hyperparams" / "dqn.yml"
+
+
+def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
+    """Train one model, and give the step of its first evaluation that is good enough."""
+    arguments = ("-conf", str(BLOCK), "--hyperparams", f"compile:{compiled}")
+    curve = evaluations(train("dqn_ext", seed, folder / f"{compiled}_{seed}", n_steps, eval_freq, *arguments))
+    good = curve.steps[curve.returns.mean(axis=1) >= SOLVED]
+    return {"compiled": str(compiled), "seed": str(seed), f"steps_to_{SOLVED}": str(good[0]) if len(good) else "inf"}
+
+
+def table(rows: list[Row]) -> str:
+    """Medians, and the interval of their difference, in Markdown."""
+    steps = {
+        name: np.array([float(row[f"steps_to_{SOLVED}"]) for row in rows if row["compiled"] == which])
+        for name, which in (("eager", "False"), ("compiled", "True"))
+    }
+    lines = [f"| steps to {SOLVED} | median | range | seeds |", "|---|---|---|---|"]
+    for name, of_name in steps.items():
+        lines.append(f"| {name} | {np.median(of_name):,.0f} | {of_name.min():,.0f} to {of_name.max():,.0f} | {len(of_name)} |")
+    if min(map(len, steps.values())) > 1:
+        interval = bootstrap(
+            (steps["compiled"], steps["eager"]), difference, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
+        between = f"{interval.low:,.0f} to {interval.high:,.0f}"
+        lines.append(
+            f"| difference | {difference(steps['compiled'], steps['eager']):,.0f} | 95 % bootstrap interval {between} | |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def difference(compiled: Steps, eager: Steps, axis: int = 0) -> Any:
+    """The median of the first minus that of the second."""
+    return np.median(compiled, axis=axis) - np.median(eager, axis=axis)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--steps", type=int, default=50_000, help="environment steps of each run")
+    parser.add_argument("--eval-freq", type=int, default=1_000, help="environment steps between evaluations")
+    parser.add_argument("--runs", type=Path, default=Path("runs/compiled"), help="where the zoo writes its run folders")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    args = parser.parse_args()
+
+    args.results.mkdir(parents=True, exist_ok=True)
+    path = args.results / "compiled_seeds.csv"
+    done = {(row["compiled"], int(row["seed"])) for row in read(path)}
+    todo = [(which, seed) for seed in args.seeds for which in (False, True) if (str(which), seed) not in done]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        futures = [pool.submit(run, which, seed, args.runs, args.steps, args.eval_freq) for which, seed in todo]
+        for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
+            append(path, future.result())
+    text = table(read(path))
+    (args.results / "compiled_seeds.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
