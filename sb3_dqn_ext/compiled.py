@@ -108,8 +108,9 @@ def _compile(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callab
                 graph = trace(*(argument.clone() for argument in arguments))
             # without shapes to speak of, torch would not look for the graph in its cache
             with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-                # its random numbers are those of the eager path
-                compiled = torch._inductor.compile(graph, [*arguments], options={"fallback_random": True})
+                # random numbers are those of the eager path; calls from C++ take half the time of those from Python
+                options = {"fallback_random": True, "cpp_wrapper": True}
+                compiled = torch._inductor.compile(graph, [*arguments], options=options)
     except Exception as error:  # what torch raises here differs from version to version
         raise CannotCompile(_explained(error)) from error
     return cast(Callable[..., Any], compiled)
@@ -150,6 +151,8 @@ class CompiledUpdates:
         :return: (k,) losses before each update, (k * B,) losses of the transitions, before they were weighted
         :raises CannotCompile: if torch cannot compile this learner
         """
+        if not self._functions:
+            self._check(batches)
         self.adopt()
         adam, group = self.adam, self.adam.group
         *fields, _ = batches
@@ -161,7 +164,6 @@ class CompiledUpdates:
         key = n_updates, len(batches.actions), *constants
         with th.no_grad():
             if key not in self._functions:
-                self._check(batches)
                 self._functions[key] = _compile(self._make(n_updates, structure), arguments)
             losses, errors = self._functions[key](*arguments)
         return losses, errors
@@ -170,7 +172,7 @@ class CompiledUpdates:
         """:raises CannotCompile: if there is a parameter without a gradient, which Adam leaves as it is"""
         numbers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}  # some layers change theirs
         with th.enable_grad(), th.random.fork_rng():
-            loss = functional_call(self.learner, numbers, (batch,)).sum()
+            loss = functional_call(self.learner, numbers, (batch,), tie_weights=False).sum()
             gradients = th.autograd.grad(loss, list(self.learner.online.parameters()), allow_unused=True)
         if any(gradient is None for gradient in gradients):
             raise CannotCompile(_message("some parameters take no part in the loss"))
@@ -179,6 +181,8 @@ class CompiledUpdates:
         """Put all parameters in their places, if they are not there."""
         moved = self.adam.adopt()
         reason = why_not(self.learner, self.adam.optimizer) if moved else None
+        if not self.adam.even:
+            reason = "some parameters have seen fewer updates than others"
         if reason is not None:  # a state was loaded that has settings of its own
             raise CannotCompile(_message(reason))
         if self.learner.old is self.learner.online:
@@ -196,7 +200,8 @@ class CompiledUpdates:
             return {f"{network}.{name}": view for name, view in zip(like, views(flat, list(like.values())), strict=True)}
 
         def loss_of(online: dict[str, th.Tensor], old: dict[str, th.Tensor], batch: Batch) -> tuple[th.Tensor, th.Tensor]:
-            errors = functional_call(learner, old | online, (batch,))
+            # where both are one network, torch would put what is traced in the place of its parameters, and leave it there
+            errors = functional_call(learner, old | online, (batch,), tie_weights=bool(old))
             return (batch.weights * errors).mean(), errors
 
         def updates(

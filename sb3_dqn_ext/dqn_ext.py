@@ -180,11 +180,9 @@ class DQNExt(DQN):
 
     def _make_compiled(self, unroll: int) -> CompiledUpdates | None:
         """:param unroll: how many updates one call makes at most"""
-        each_update = self.target_update_unit == "gradient_steps" and self.target_update_interval == 1
-        tau = self.tau if each_update and self.target_network else None
         reason = "its batches differ in size (n_epochs)" if self.n_epochs else why_not(self._learner, self.policy.optimizer)
         if reason is None:
-            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll)
+            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, self._tau_of_each_update, unroll)
         warnings.warn(f"compile={self.compile!r} has no effect, training is eager: {reason}.", stacklevel=4)
         return None
 
@@ -350,11 +348,12 @@ class DQNExt(DQN):
         self._update_learning_rate(self.policy.optimizer)
         losses: list[th.Tensor] = []
         n_left = gradient_steps
+        if self._compiled is not None:
+            # what callbacks may change
+            self._compiled.max_grad_norm, self._compiled.tau = self.max_grad_norm, self._tau_of_each_update
         while self._compiled is not None and n_left > 0:
             losses.append(self._update_compiled(self._compiled, n_left, batch_size))
             n_left -= len(losses[-1])
-        if self._is_adam:
-            self._adam.adopt()
         for batch in self._batches(n_left, batch_size):
             losses.append(self._update(batch))
 
@@ -385,7 +384,7 @@ class DQNExt(DQN):
 
     def _until_target_update(self) -> float:
         """The number of updates until the target network is updated between two of them."""
-        if self.target_update_unit == "env_steps" or self._updates_target:
+        if self.target_update_unit == "env_steps" or (self._compiled is not None and self._compiled.tau is not None):
             return math.inf
         return self.target_update_interval - self._n_updates % self.target_update_interval
 
@@ -396,9 +395,10 @@ class DQNExt(DQN):
             self._update_target_network()
 
     @property
-    def _updates_target(self) -> bool:
-        """Whether the target network is updated within compiled updates."""
-        return self._compiled is not None and self._compiled.tau is not None
+    def _tau_of_each_update(self) -> float | None:
+        """How far the target network follows after each update; None if it is not updated after each."""
+        each_update = self.target_update_unit == "gradient_steps" and self.target_update_interval == 1
+        return self.tau if each_update and self.target_network else None
 
     def _batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
         """The batches of one training."""

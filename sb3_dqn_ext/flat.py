@@ -10,6 +10,9 @@ from torch import nn
 
 __all__ = ["FlatAdam", "adam", "side_by_side", "views", "why_not_flat"]
 
+NOT_OURS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
+"""settings of torch's Adam that are left to it"""
+
 
 def views(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
     """(P,) numbers -> parts of them in the shapes of tensors that have P numbers together"""
@@ -40,7 +43,7 @@ def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimiz
         return f"{type(optimizer).__name__} is not Adam, nor AdamW"
     if len(optimizer.param_groups) > 1:
         return "the optimizer has several groups of parameters"
-    for name in ("amsgrad", "maximize", "differentiable", "fused", "capturable"):
+    for name in NOT_OURS:
         if optimizer.param_groups[0][name]:
             return f"the optimizer has {name}={optimizer.param_groups[0][name]}"
     if not all(parameter.requires_grad for parameter in parameters):
@@ -66,7 +69,9 @@ class FlatAdam:
     second: th.Tensor
     """(P,) the average of its square"""
     steps: th.Tensor
-    """(parameters,) how many steps each has seen, all of them the same"""
+    """(parameters,) how many steps each has seen"""
+    even: bool
+    """whether that is the same number for all"""
 
     def __init__(self, parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> None:
         self.parameters = list(parameters)
@@ -99,6 +104,7 @@ class FlatAdam:
             th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in ("exp_avg", "exp_avg_sq")
         )
         self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
+        self.even = bool((self.steps == self.steps[0]).all())
         parts = zip(parameters, views(self.first, parameters), views(self.second, parameters), self.steps, strict=True)
         for parameter, first, second, step in parts:
             states[parameter].update(step=step, exp_avg=first, exp_avg_sq=second)
@@ -121,10 +127,13 @@ class FlatAdam:
         Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
 
         :param max_grad_norm: to which norm
-        :return: False if there is a parameter without a gradient, and nothing was done
+        :return: False if that is left to torch, as there is a parameter without a gradient, or a setting that was loaded
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        if len(gradients) < len(self.parameters):
+        if len(gradients) < len(self.parameters) or any(self.group[name] for name in NOT_OURS):
+            return False
+        self.adopt()
+        if not self.even:
             return False
         with th.no_grad():
             norms = th._foreach_norm(gradients)

@@ -47,7 +47,6 @@ def test_the_numbers_are_those_of_torch_to_the_last_bit(
         for net, optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.param_groups[0]["lr"] = 0.01 / (step + 1)
             descend(net, step)
-        flat.adopt()
         assert flat.step(max_grad_norm)
         nn.utils.clip_grad_norm_(theirs.parameters(), max_grad_norm)
         optimizers[1].step()
@@ -82,6 +81,37 @@ def test_a_parameter_without_a_gradient_is_left_to_torch() -> None:
     before = [parameter.clone() for parameter in net.parameters()]
     assert not flat.step(1.0)
     assert_same([parameter.detach() for parameter in net.parameters()], [one.detach() for one in before], "parameters")
+
+
+@pytest.mark.parametrize("unused", ["at first", "always"])
+def test_a_network_with_a_layer_that_is_not_always_used_is_as_torch_has_it(unused: str) -> None:
+    ours, theirs = network(), network()
+    optimizers = [th.optim.Adam(net.parameters(), lr=0.01) for net in (ours, theirs)]
+    flat = FlatAdam(list(ours.parameters()), optimizers[0])
+    for step in range(4):
+        for net in (ours, theirs):
+            descend(net, step)
+            if unused == "always" or step < 2:
+                next(net.parameters()).grad = None
+        if not flat.step(1e9):
+            optimizers[0].step()
+        optimizers[1].step()
+    assert_same(dict(ours.state_dict()), dict(theirs.state_dict()), "parameters")
+    assert_same(optimizers[0].state_dict(), optimizers[1].state_dict(), "optimizer")
+
+
+def test_a_setting_that_is_loaded_later_is_followed() -> None:
+    ours, theirs = network(), network()
+    optimizers = [th.optim.Adam(net.parameters(), lr=0.01) for net in (ours, theirs)]
+    flat = FlatAdam(list(ours.parameters()), optimizers[0])
+    for step in range(4):
+        for net, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.param_groups[0]["maximize"] = step > 1
+            descend(net, step)
+        if not flat.step(1e9):
+            optimizers[0].step()
+        optimizers[1].step()
+    assert_same(dict(ours.state_dict()), dict(theirs.state_dict()), "parameters")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch as th
 
+from benchmarks.rows import Row
 from benchmarks.speed import __main__ as bench
-from benchmarks.speed.__main__ import Measurement, Row, measure_all, parse, plan, run
+from benchmarks.speed.__main__ import Measurement, measure_all, parse, plan, run
 from benchmarks.speed.measure import Parts, measure, measure_parts
 from benchmarks.speed.report import break_even, verdict
 from benchmarks.speed.tutorial_loop import Copies, Learner, Step
