@@ -358,7 +358,9 @@ class DQNExt(DQN):
             losses.append(self._update(batch))
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/loss", th.cat(losses).cpu().double().numpy().mean())
+        loss = losses[0] if len(losses) == 1 else th.cat(losses)
+        mean = np.float64(loss.item()) if loss.numel() == 1 else loss.cpu().double().numpy().mean()
+        self.logger.record("train/loss", mean)
 
     def _update(self, batch: Batch) -> th.Tensor:
         """One update; the (parts,) losses before it."""

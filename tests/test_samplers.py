@@ -428,7 +428,7 @@ def test_a_saved_memory_draws_what_the_memory_would_have_drawn(sampler: str, mon
 
 
 def test_a_sampler_takes_no_memory_before_the_first_transition() -> None:
-    buffer = DQNReplayBuffer(10**9, BOX, ACTIONS, device="cpu", sampler="prioritized", terminal_copies=2)
+    buffer = DQNReplayBuffer(10**8, BOX, ACTIONS, device="cpu", sampler="prioritized", terminal_copies=2)
     assert len(pickle.dumps(buffer.sampler)) < 1000
 
 

@@ -131,6 +131,7 @@ class DQNReplayBuffer(ReplayBuffer):
             raise ArgumentError(f"n_steps={n_steps}, monte_carlo={monte_carlo} need a gamma beside, for example gamma=0.99.")
         # not ReplayBuffer's: it would allocate, and it forbids what this class allows
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        self._on_cpu = self.device.type == "cpu"
         self.buffer_size = max(buffer_size // n_envs, 1)
         if self.buffer_size < n_steps + optimize_memory_usage:
             raise ArgumentError(
@@ -433,10 +434,11 @@ class DQNReplayBuffer(ReplayBuffer):
         return next_obs
 
     def _to_torch(self, array: Array) -> th.Tensor:
-        return self.to_torch(array, copy=False)  # all that is passed here was gathered into a new array
+        """What is passed here was gathered into a new array, which the tensor then holds."""
+        return th.from_numpy(array) if self._on_cpu else self.to_torch(array, copy=False)
 
     def _obs_to_torch(self, obs: Obs, env: VecNormalize | None) -> PyTorchObs:
-        return cast(PyTorchObs, each(self._to_torch, self._normalize_obs(obs, env)))
+        return cast(PyTorchObs, each(self._to_torch, obs if env is None else self._normalize_obs(obs, env)))
 
     def _warn_if_too_large(self) -> None:
         try:
