@@ -13,9 +13,10 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
-from sb3_dqn_ext.networks import MultiHead, QNetwork
+from sb3_dqn_ext.networks import HEADS, MultiHead, QNetwork
+from sb3_dqn_ext.noisy import NoisyLinear
 from sb3_dqn_ext.optimizers import OptimizerPerHead
-from sb3_dqn_ext.returns import FITS, Fit, make_returns
+from sb3_dqn_ext.returns import FITS, RETURN_MODELS, CosineEmbedding, Fit, make_returns
 
 __all__ = ["ACTIVATIONS", "EXTRACTORS", "OPTIMIZERS", "CnnPolicy", "MlpPolicy", "MultiHeadPolicy", "MultiInputPolicy"]
 
@@ -42,7 +43,16 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "nature_cnn": NatureCNN,
     "combined": CombinedExtractor,
 }
-
+# layers that do the same in training and in evaluation; of another's it is not known
+SAME_IN_EVERY_MODE: set[Any] = {
+    *(nn.Linear, NoisyLinear, nn.Conv2d, nn.Flatten, nn.Identity, nn.LayerNorm),
+    *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
+    *ACTIVATIONS.values(),
+    *EXTRACTORS.values(),
+    *HEADS.values(),
+    *RETURN_MODELS.values(),
+    *(QNetwork, CosineEmbedding),
+}
 
 DTYPES: dict[str, th.dtype] = {"float32": th.float32, "float64": th.float64}
 DTYPE_SYNONYMS = {"float": "float32", "single": "float32", "double": "float64"}
@@ -135,6 +145,7 @@ class MlpPolicy(DQNPolicy):
 
     q_net: QNetwork
     q_net_target: QNetwork
+    _knows_modes = True  # until the networks are there
 
     def __init__(
         self,
@@ -219,6 +230,7 @@ class MlpPolicy(DQNPolicy):
         self.return_model = make_returns(self.returns, self.returns_kwargs, self.loss)
         try:
             super()._build(lr_schedule)
+            self._knows_modes = any(type(layer) not in SAME_IN_EVERY_MODE for layer in self.q_net.modules())
             self._some_parameter = [next(self.q_net.parameters())]  # in a list, or it would be another of this module's own
             if self.optimizer_per_head:
                 self.optimizer = self._make_optimizer_per_head(lr_schedule)
@@ -243,8 +255,8 @@ class MlpPolicy(DQNPolicy):
 
         :param mode: True for training
         """
-        # SB3 asks for it at every step, and torch walks through all layers each time
-        if not self.training == self.q_net.training == mode:
+        # SB3 asks for it again and again, and torch walks through all layers each time
+        if self._knows_modes and not self.training == self.q_net.training == mode:
             super().set_training_mode(mode)
 
     def predict(

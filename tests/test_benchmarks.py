@@ -1,8 +1,12 @@
 """The commands behind `make train` and `make train-seeds`, on runs that are short."""
 
 import csv
+import re
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.compiled import table
 from tests.processes import output, python
 
 ROOT = Path(__file__).parent.parent
@@ -32,3 +36,30 @@ def test_seeds_are_trained_once_written_as_rows_and_drawn(tmp_path: Path) -> Non
     for place in (run / "best_model.zip", run / "CartPole-v1.zip", run / "learning_curve.png"):
         assert place.is_file()
         assert str(place) in summary
+
+
+def test_eager_and_compiled_runs_are_trained_once_and_written_as_rows(tmp_path: Path) -> None:
+    # 300 steps: the zoo's block learns after 1000, so that nothing has to be compiled
+    command = f"-m benchmarks.compiled --seeds 0 --steps 300 --eval-freq 100 --runs {tmp_path}/runs --results {tmp_path}"
+    printed = output(python(*command.split(), cwd=ROOT))
+    rows = (tmp_path / "compiled_seeds.csv").read_text()
+    assert sorted(rows.splitlines()) == ["False,0,inf", "True,0,inf", "compiled,seed,steps_to_475"]
+    assert (tmp_path / "compiled_seeds.md").read_text() in printed
+    output(python(*command.split(), cwd=ROOT))
+    assert (tmp_path / "compiled_seeds.csv").read_text() == rows, "a finished seed was trained again"
+
+
+def test_the_interval_of_the_difference_is_that_of_a_percentile_bootstrap() -> None:
+    eager, compiled = [10_000, 12_000, 14_000, 20_000], [11_000, 13_000, 15_000, 16_000]
+    rows = [
+        {"compiled": which, "seed": str(seed), "steps_to_475": str(steps)}
+        for which, of_which in (("False", eager), ("True", compiled))
+        for seed, steps in enumerate(of_which)
+    ]
+    rng = np.random.default_rng(1)
+    medians = [np.median(rng.choice(numbers, (20_000, 4)), axis=1) for numbers in (compiled, eager)]
+    low, high = np.quantile(medians[0] - medians[1], [0.025, 0.975])
+    last = table(rows).splitlines()[-1]
+    assert last.startswith("| difference | 1,000 |")
+    shown = [float(number.replace(",", "")) for number in re.findall(r"-?[\d,]+(?= to| \|)", last)[1:]]
+    np.testing.assert_allclose(shown, [low, high], atol=600)

@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("example", blocks("python"), ids=["DQNExt", "callbacks", "wrapper and memory"])
+@pytest.mark.parametrize("example", blocks("python"), ids=["DQNExt", "callbacks", "wrapper and memory", "fast"])
 def test_every_example_runs_from_a_directory_of_the_users(example: str, tmp_path: Path) -> None:
     write_package(tmp_path / "envs", __init__="raise ImportError('the envs/ of the user')")
     (tmp_path / "example.py").write_text(example)

@@ -23,7 +23,7 @@ NOTES = """\
 One thread on one core, nothing else running; each measurement in a process of its own, peers and ours in turns. Costs and
 ratios are medians of the repeats, with the least and the greatest; a ratio is that of the same repeat. All have the same
 environment, network, batch size, number of updates, exploration and defaults of logging. Compiled, ours steps CartPole as one
-array; eager, and in LunarLander, it has the same environments as SB3. SBX does not clip gradients; the loop keeps neither
+array, in which some steps are resets and count for nothing: costs are for the same number of updates. Eager, and in LunarLander, it has the same environments as SB3. SBX does not clip gradients; the loop keeps neither
 statistics of episodes nor clips, and fits one stored vector step instead of 32 transitions.
 """
 START_UP_NOTES = """\
@@ -83,10 +83,12 @@ class Results:
         :param workload: what was trained
         :param contestant: who trained
         :param clock: ``"wall_s"`` or ``"cpu_s"``
-        :return: microseconds per environment step of each repeat
+        :return: microseconds of each repeat, per environment step of those who have as many updates as the workload says
         """
         rows = self.rows.get((workload.name, contestant), {})
-        return {repeat: 1e6 * float(row[clock]) / float(row["steps"]) for repeat, row in rows.items()}
+        return {
+            repeat: 1e6 * float(row[clock]) / float(row["updates"]) * workload.updates_per_step for repeat, row in rows.items()
+        }
 
     def ratio(self, workload: Workload, target: Target, clock: str = "wall_s") -> Spread | None:
         """

@@ -59,6 +59,12 @@ class Workload:
     seconds: float = 8.0
 
     @property
+    def updates_per_step(self) -> float:
+        """Updates for each environment step."""
+        steps = self.arguments["train_freq"] * self.n_envs
+        return steps / steps if self.arguments["gradient_steps"] < 0 else self.arguments["gradient_steps"] / steps
+
+    @property
     def contestants(self) -> list[str]:
         """Peers first."""
         taking_part = {name for target in self.targets for name in (target.ours, target.peer)}
