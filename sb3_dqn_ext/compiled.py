@@ -17,7 +17,8 @@ from sb3_dqn_ext.acting import QValues, numpy_values
 from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number
 from sb3_dqn_ext.flat import FlatAdam, adam, side_by_side, views, why_not_flat
-from sb3_dqn_ext.learner import Learner
+from sb3_dqn_ext.learner import Learner, Targets
+from sb3_dqn_ext.returns import Params
 
 __all__ = ["CannotCompile", "CompiledUpdates", "unroll_of", "why_not"]
 
@@ -199,9 +200,11 @@ class CompiledUpdates:
         def parts(flat: th.Tensor, network: str, like: dict[str, nn.Parameter]) -> dict[str, th.Tensor]:
             return {f"{network}.{name}": view for name, view in zip(like, views(flat, list(like.values())), strict=True)}
 
-        def loss_of(online: dict[str, th.Tensor], old: dict[str, th.Tensor], batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+        def loss_of(
+            online: dict[str, th.Tensor], old: dict[str, th.Tensor], batch: Batch, target: Params | None
+        ) -> tuple[th.Tensor, th.Tensor]:
             # where both are one network, torch would put what is traced in the place of its parameters, and leave it there
-            errors = functional_call(learner, old | online, (batch,), tie_weights=bool(old))
+            errors = functional_call(learner, old | online, (batch, target), tie_weights=bool(old))
             return (batch.weights * errors).mean(), errors
 
         def updates(
@@ -217,10 +220,15 @@ class CompiledUpdates:
             batches = Batch._make(
                 [*(leaves if structure is None else tree_unflatten(leaves, structure)), np.empty(0, dtype=np.int64)]
             )
-            for batch, of_step in zip(batches.split(n_updates), numbers, strict=True):
+            targets: list[Params | None] = [None] * n_updates
+            if learner.targets_stay and tau is None:
+                # one computation for the batches of all updates
+                of_all = functional_call(Targets(learner), parts(old, "learner.old", self._targets), (batches,))
+                targets = [Params(values) for values in of_all.values.chunk(n_updates)]
+            for batch, target, of_step in zip(batches.split(n_updates), targets, numbers, strict=True):
                 online = parts(flat, "online", self._online)
-                targets = {} if learner.old is learner.online else parts(old, "old", self._targets)
-                gradients, (loss, error) = th.func.grad_and_value(loss_of, has_aux=True)(online, targets, batch)
+                of_old = {} if learner.old is learner.online else parts(old, "old", self._targets)
+                gradients, (loss, error) = th.func.grad_and_value(loss_of, has_aux=True)(online, of_old, batch, target)
                 gradient = th.cat([gradients[name].reshape(-1) for name in online])
                 # the smaller one by a reduction: its result is kept, and not computed anew for each parameter
                 clip = th.stack([max_grad_norm / (gradient.norm() + 1e-6), th.ones_like(gradient[0])]).amin()

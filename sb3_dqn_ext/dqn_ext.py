@@ -169,6 +169,10 @@ class DQNExt(DQN):
         self._generator = saved_generator or np.random.default_rng(self.seed)
         if self._exploration_schedule is not None:
             self._follow_schedule(max(self._total_timesteps, 1))
+        self._setup_learner()
+
+    def _setup_learner(self) -> None:
+        """Build what learns around the policy's networks and its optimizer."""
         returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
         fit: Fit = getattr(self.policy, "fit", fit_taken)
         self._learned, self._old = list(self.q_net.parameters()), list(self.q_net_target.parameters())
@@ -344,6 +348,8 @@ class DQNExt(DQN):
         :param gradient_steps: number of updates
         :param batch_size: B
         """
+        if self.policy.optimizer is not self._adam.optimizer:
+            self._setup_learner()  # the user has given it another one
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         losses: list[th.Tensor] = []

@@ -8,10 +8,10 @@ from torch import nn
 
 from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.networks import params_of, sampled, values_of
-from sb3_dqn_ext.returns import Fit, ReturnModel
+from sb3_dqn_ext.returns import Fit, Params, ReturnModel
 from sb3_dqn_ext.target_policy import TargetPolicy
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "Targets"]
 
 
 class Learner(nn.Module):
@@ -34,14 +34,41 @@ class Learner(nn.Module):
         self.fit = fit
         self._by_chance = [net for net in dict.fromkeys([online, old]) if getattr(net, "knows_chance", False)]
 
-    def forward(self, batch: Batch) -> th.Tensor:
-        """B transitions -> (B,) losses."""
-        online, old, returns = self.online, self.old, self.returns
+    @property
+    def targets_stay(self) -> bool:
+        """Whether no update of the online network changes the targets: those of several updates are then one computation."""
+        return self.old is not self.online and not self._by_chance and not self.target_policy.looks_online
+
+    def forward(self, batch: Batch, target: Params | None = None) -> th.Tensor:
+        """B transitions, and their targets if these are there already -> (B,) losses."""
+        online, old = self.online, self.old
         with sampled(*self._by_chance) if self._by_chance else nullcontext():
-            with th.no_grad():
-                params_t = params_of(old, batch.next_observations, "target")
-                q_t = values_of(old, batch.next_observations, params_t, returns)
-                pi_t, rewards = self.target_policy(batch, online, old, q_t)
-                target = returns.target(params_t, pi_t, rewards, batch.discounts)
+            if target is None:
+                target = self.target(batch)
             params_tm1 = params_of(online, batch.observations, "online")
-            return self.fit(returns, params_tm1, batch.actions, target, lambda: params_of(old, batch.observations))
+            return self.fit(self.returns, params_tm1, batch.actions, target, lambda: params_of(old, batch.observations))
+
+    def target(self, batch: Batch) -> Params:
+        """B transitions -> (B, K) what is learned of each."""
+        online, old, returns = self.online, self.old, self.returns
+        with th.no_grad():
+            params_t = params_of(old, batch.next_observations, "target")
+            q_t = values_of(old, batch.next_observations, params_t, returns)
+            pi_t, rewards = self.target_policy(batch, online, old, q_t)
+            return returns.target(params_t, pi_t, rewards, batch.discounts)
+
+
+class Targets(nn.Module):
+    """
+    What a learner learns of each transition, as a module of its own.
+
+    :param learner: the learner
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, batch: Batch) -> Params:
+        """B transitions -> (B, K) parameters."""
+        return self.learner.target(batch)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
@@ -18,6 +18,10 @@ QFunction = Callable[[PyTorchObs], th.Tensor]
 
 class TargetPolicy(Protocol):
     """A value that says which policy the target follows, and what reward it sees on the way."""
+
+    @property
+    def looks_online(self) -> bool:
+        """Whether it asks the online network."""
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
@@ -40,6 +44,8 @@ def one_hot_argmax(q: th.Tensor) -> th.Tensor:
 class Greedy:
     """The action that the target network itself values most (Mnih et al., 2015)."""
 
+    looks_online: ClassVar[bool] = False
+
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return one_hot_argmax(q_t), batch.rewards
 
@@ -47,6 +53,8 @@ class Greedy:
 @dataclass(frozen=True)
 class Double:
     """The action that the online network values most, valued by the target network (https://arxiv.org/abs/1509.06461)."""
+
+    looks_online: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return one_hot_argmax(online(batch.next_observations)), batch.rewards
@@ -78,6 +86,8 @@ class Munchausen:
     :param clip: lowest value of ``temperature * log pi(a|s)``, the paper's l0, not positive
     :raises ArgumentError: if an argument is out of its range
     """
+
+    looks_online: ClassVar[bool] = False
 
     alpha: float = 0.9
     temperature: float = 0.03

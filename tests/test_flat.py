@@ -178,3 +178,18 @@ def test_numpy_gives_the_values_of_the_network_while_it_learns(policy_kwargs: di
 def test_what_is_more_than_linear_layers_is_left_to_torch(policy_kwargs: dict[str, Any]) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=policy_kwargs, device="cpu")
     assert numpy_values(model.q_net) is None
+
+
+def test_an_optimizer_that_the_user_puts_in_its_place_is_followed() -> None:
+    model = DQNExt("MlpPolicy", short_cartpole(), learning_starts=10, seed=0, device="cpu")
+    learn(model, 30)
+    before = [parameter.detach().clone() for parameter in model.q_net.parameters()]
+    model.policy.optimizer = th.optim.SGD(model.q_net.parameters(), lr=0.5)
+    model.learning_rate, model.lr_schedule = 0.5, lambda _: 0.5
+    model.train(1, 8)
+    steps = [
+        (parameter.detach() - old, parameter.grad) for parameter, old in zip(model.q_net.parameters(), before, strict=True)
+    ]
+    for step, gradient in steps:
+        assert gradient is not None
+        th.testing.assert_close(step, -0.5 * gradient, rtol=1e-4, atol=1e-6)

@@ -258,7 +258,7 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
         drawn.extend([online.noise[0], old.noise[0]])
         return inner(*args, **kwargs)
 
-    model._learner.target_policy = spy
+    model._learner.target_policy = spy  # type: ignore[assignment]
     batch = model._sample_batch(8)
     losses = [model._errors(batch) for _ in range(2)]
     assert online.noise is None

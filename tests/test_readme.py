@@ -17,6 +17,18 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+def whole_examples(page: str) -> list[str]:
+    """The examples of a page that are more than a line to look at: they begin with their imports."""
+    found = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
+    return [example for example in found if example.startswith(("from ", "import "))]
+
+
+@pytest.mark.parametrize("example", whole_examples("speed.md"))
+def test_every_example_of_the_pages_runs(example: str, tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(example)
+    output(python("-W", "error", "example.py", cwd=tmp_path))
+
+
 @pytest.mark.parametrize("example", blocks("python"), ids=["DQNExt", "callbacks", "wrapper and memory", "fast"])
 def test_every_example_runs_from_a_directory_of_the_users(example: str, tmp_path: Path) -> None:
     write_package(tmp_path / "envs", __init__="raise ImportError('the envs/ of the user')")
