@@ -62,7 +62,8 @@ class Workload:
     def updates_per_step(self) -> float:
         """Updates for each environment step."""
         steps = self.arguments["train_freq"] * self.n_envs
-        return steps / steps if self.arguments["gradient_steps"] < 0 else self.arguments["gradient_steps"] / steps
+        updates = self.arguments["gradient_steps"]
+        return 1.0 if updates < 0 else float(updates / steps)
 
     @property
     def contestants(self) -> list[str]:
