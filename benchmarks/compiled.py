@@ -21,34 +21,36 @@ from sb3_dqn_ext.plot import evaluations
 Steps = npt.NDArray[np.float64]
 
 SOLVED = 475
+STEPS, RETURN = f"steps_to_{SOLVED}", "mean_return"
 BLOCK = Path(rl_zoo3.__file__).parent / "hyperparams" / "dqn.yml"
 
 
 def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
-    """Train one model, and give the step of its first evaluation that is good enough."""
+    """Train one model; the step of its first evaluation that is good enough, and the mean return of all evaluations."""
     arguments = ("-conf", str(BLOCK), "--hyperparams", f"compile:{compiled}")
     curve = evaluations(train("dqn_ext", seed, folder / f"{compiled}_{seed}", n_steps, eval_freq, *arguments))
-    good = curve.steps[curve.returns.mean(axis=1) >= SOLVED]
-    return {"compiled": str(compiled), "seed": str(seed), f"steps_to_{SOLVED}": str(good[0]) if len(good) else "inf"}
+    means = curve.returns.mean(axis=1)  # (E,)
+    good = curve.steps[means >= SOLVED]
+    first = str(good[0]) if len(good) else "inf"
+    return {"compiled": str(compiled), "seed": str(seed), STEPS: first, RETURN: f"{means.mean():.2f}"}
 
 
 def table(rows: list[Row]) -> str:
-    """Medians, and the interval of their difference, in Markdown."""
-    steps = {
-        name: np.array([float(row[f"steps_to_{SOLVED}"]) for row in rows if row["compiled"] == which])
-        for name, which in (("eager", "False"), ("compiled", "True"))
-    }
-    lines = [f"| steps to {SOLVED} | median | range | seeds |", "|---|---|---|---|"]
-    for name, of_name in steps.items():
-        lines.append(f"| {name} | {np.median(of_name):,.0f} | {of_name.min():,.0f} to {of_name.max():,.0f} | {len(of_name)} |")
-    if min(map(len, steps.values())) > 1:
-        interval = bootstrap(
-            (steps["compiled"], steps["eager"]), difference, method="percentile", rng=np.random.default_rng(0)
-        ).confidence_interval
-        between = f"{interval.low:,.0f} to {interval.high:,.0f}"
-        lines.append(
-            f"| difference | {difference(steps['compiled'], steps['eager']):,.0f} | 95 % bootstrap interval {between} | |"
+    """Medians, and the intervals of their differences, in Markdown."""
+    lines = [
+        "| median (range) | eager | compiled | difference | 95 % bootstrap interval | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, label in ((STEPS, f"steps to {SOLVED}"), (RETURN, "mean return of all evaluations")):
+        eager, compiled = (
+            np.array([float(row[name]) for row in rows if row["compiled"] == which]) for which in ("False", "True")
         )
+        between = "needs two seeds"
+        if min(len(eager), len(compiled)) > 1:
+            found = bootstrap((compiled, eager), difference, method="percentile", rng=np.random.default_rng(0))
+            between = f"{found.confidence_interval.low:,.0f} to {found.confidence_interval.high:,.0f}"
+        shown = (f"{np.median(of):,.0f} ({of.min():,.0f} to {of.max():,.0f})" for of in (eager, compiled))
+        lines.append(f"| {label} | {' | '.join(shown)} | {difference(compiled, eager):,.0f} | {between} | {len(eager)} |")
     return "\n".join(lines) + "\n"
 
 
