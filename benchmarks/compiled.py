@@ -10,24 +10,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rl_zoo3
 from scipy.stats import bootstrap
 from tqdm import tqdm
 
-from benchmarks.rows import Row, append, read
-from benchmarks.seeds import RESULTS, train
+from benchmarks.rows import RESULTS, Row, append, read
 from sb3_dqn_ext.plot import evaluations
 
 Steps = npt.NDArray[np.float64]
 
 SOLVED = 475
 STEPS, RETURN = f"steps_to_{SOLVED}", "mean_return"
-BLOCK = Path(rl_zoo3.__file__).parent / "hyperparams" / "dqn.yml"
 
 
 def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
     """Train one model; the step of its first evaluation that is good enough, and the mean return of all evaluations."""
-    arguments = ("-conf", str(BLOCK), "--hyperparams", f"compile:{compiled}")
+    # not before it is needed: the zoo changes gymnasium where it is imported
+    import rl_zoo3
+
+    from benchmarks.seeds import train
+
+    block = Path(rl_zoo3.__file__).parent / "hyperparams" / "dqn.yml"
+    arguments = ("-conf", str(block), "--hyperparams", f"compile:{compiled}")
     curve = evaluations(train("dqn_ext", seed, folder / f"{compiled}_{seed}", n_steps, eval_freq, *arguments))
     means = curve.returns.mean(axis=1)  # (E,)
     good = curve.steps[means >= SOLVED]

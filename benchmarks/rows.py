@@ -5,6 +5,8 @@ from pathlib import Path
 
 Row = dict[str, str]
 
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+
 
 def read(path: Path) -> list[Row]:
     """The rows there are."""

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.rows import Row, append, read
+from benchmarks.rows import RESULTS, Row, append, read
 from benchmarks.runs import mean_return, newest_run
 from sb3_dqn_ext.plot import Curve, evaluations, plot_seeds
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
 ENV = "CartPole-v1"
 EVAL_EPISODES = 10
 LABELS = {"dqn_ext": "sb3_dqn_ext", "dqn": "stock SB3 DQN"}

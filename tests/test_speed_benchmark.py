@@ -66,7 +66,8 @@ def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, mon
         # ours: 2 µs per step; SB3: 8, 10 and 6; both busy half of the time
         wall = 2.0 if measurement.contestant == "ours" else [8.0, 10.0, 6.0][measurement.repeat]
         start_up = 20 - 12 * min(measurement.repeat, 1) if measurement.contestant == "ours" else 8
-        numbers = {"start_up_s": start_up, "wall_s": wall, "cpu_s": wall / 2, "steps": 1_000_000, "updates": 1000}
+        updates = 1_000_000 * BY_NAME[measurement.workload].updates_per_step
+        numbers = {"start_up_s": start_up, "wall_s": wall, "cpu_s": wall / 2, "steps": 1_000_000, "updates": updates}
         return {**key, **{name: str(number) for name, number in numbers.items()}}
 
     monkeypatch.setattr(bench, "run", made_up)
