@@ -109,7 +109,7 @@ def _compile(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callab
                 graph = trace(*(argument.clone() for argument in arguments))
             # without shapes to speak of, torch would not look for the graph in its cache
             with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-                # random numbers are those of the eager path; calls from C++ take half the time of those from Python
+                # random numbers are those of the eager path; what calls the kernels is C++, too, and not Python
                 options = {"fallback_random": True, "cpp_wrapper": True}
                 compiled = torch._inductor.compile(graph, [*arguments], options=options)
     except Exception as error:  # what torch raises here differs from version to version
@@ -119,7 +119,7 @@ def _compile(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callab
 
 class CompiledUpdates:
     """
-    Makes updates of a learner's online network, each as the eager path does, in functions that ``torch.compile`` made.
+    Makes updates of a learner's online network, each as the eager path does, in functions that torch's compiler made.
 
     They work on the one tensor of :class:`~sb3_dqn_ext.flat.FlatAdam`, and on one of the target's: a function has few
     arguments, and one loop over all parameters is enough. The first call with another number of updates or another batch size

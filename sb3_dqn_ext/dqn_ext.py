@@ -83,7 +83,7 @@ class DQNExt(DQN):
         through all that can be replayed, each time in another order, in batches of ``batch_size``. How much that is say
         ``buffer_size`` and ``keep_episodes``: with ``train_freq=(10, "episode")`` and ``keep_episodes=10`` it is what was
         collected since the last training
-    :param compile: whether whole updates are compiled by ``torch.compile``, which needs a C++ compiler and some seconds at the
+    :param compile: whether whole updates are compiled, which needs a C++ compiler and some seconds at the
         first training of a model, and makes each training much quicker. Results then equal those of the eager path up to
         rounding. ``{"unroll": k}``: how many updates one call makes where ``gradient_steps`` are so many, 4 by default;
         prioritized replay then learns of their errors k updates at a time. What cannot be compiled says so once and is eager
@@ -274,7 +274,6 @@ class DQNExt(DQN):
         :param log_interval: number of episodes between two logs
         :return: the number of environment steps and of episodes, and whether to go on
         """
-
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0

@@ -30,6 +30,7 @@ from sb3_dqn_ext.returns import FITS, RETURN_MODELS
 from sb3_dqn_ext.target_policy import TARGET_POLICIES
 from tests.parity import Records, assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.processes import output, python
+from tests.test_combinations import HEAD_ARCH, RETURNS_KWARGS
 
 SMALL: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -42,13 +43,6 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
 }
 AT_RANDOM: dict[str, Any] = {"exploration_initial_eps": 1.0, "exploration_final_eps": 1.0}  # actions do not ask the network
-RETURNS_KWARGS: dict[str, dict[str, Any]] = {
-    "expected": {},
-    "categorical": {"n_atoms": 7, "v_min": 0, "v_max": 20},
-    "quantile": {"n_quantiles": 5},
-    "implicit_quantile": {"n_quantiles": 3, "n_target_quantiles": 4, "n_policy_quantiles": 5, "embedding_dim": 6},
-}
-HEAD_ARCH = {"shared": [], "multi_head": [5], "dueling": [5], "action_input": [5]}
 Compile = bool | dict[str, Any]
 
 

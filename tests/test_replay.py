@@ -424,3 +424,9 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(kwargs: dict[str, Any], 
     required: dict[str, Any] = {"buffer_size": 100, "observation_space": BOX, "action_space": ACTIONS}
     with pytest.raises(ArgumentError, match=message):
         DQNReplayBuffer(**(required | kwargs))
+
+
+def test_rows_that_can_never_be_whole_are_an_error_when_the_memory_is_built() -> None:
+    with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='rows' no row that is whole.*n_envs=4"):
+        DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="rows", keep_episodes=2)
+    DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="rows", keep_episodes=4)
