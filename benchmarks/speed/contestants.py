@@ -100,7 +100,8 @@ def make_env(workload: Workload, contestant: str, seed: int) -> VecEnv:
 
         fast: VecEnv = make_fast_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed)
         return fast
-    return make_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed)
+    # As the zoo makes them: SB3 would ask for pictures, for which LunarLander simulates sparks, 15 times as slow.
+    return make_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed, env_kwargs={"render_mode": None})
 
 
 def fill(model: OffPolicyAlgorithm) -> None:

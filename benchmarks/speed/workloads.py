@@ -187,7 +187,7 @@ WORKLOADS = [
 ]
 
 # Where the time goes is told for these.
-PARTED = ["cartpole-32", "cartpole-1", "zoo-cartpole"]
+PARTED = ["cartpole-32", "cartpole-1", "zoo-cartpole", "zoo-lunarlander"]
 
 
 class Axis(NamedTuple):
