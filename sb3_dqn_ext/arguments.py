@@ -83,8 +83,9 @@ def check_arguments(model: Any) -> None:
         check_type(name, getattr(model, name), Mapping, "a mapping of arguments")
     for name in ("target_network", "optimize_memory_usage"):
         check_type(name, getattr(model, name), bool, "True or False")
-    if model.n_epochs is not None:
-        check_number("n_epochs", model.n_epochs, low=1, integer=True)
+    for name in ("n_epochs", "minibatch_size"):
+        if getattr(model, name) is not None:
+            check_number(name, getattr(model, name), low=1, integer=True)
     choose("target_update_unit", model.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
     network = set(parameters_of(model.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
     check_keys(f"policy_kwargs of {model.policy_class.__name__}", model.policy_kwargs, network)
@@ -178,6 +179,8 @@ def _check_epochs(model: Any, given: set[str]) -> None:
         raise ArgumentError(f"n_epochs={model.n_epochs} needs sampler='uniform' of DQNReplayBuffer, not {what}.")
     if "gradient_steps" in given:
         raise ArgumentError("gradient_steps has no effect beside n_epochs; leave one out.")
+    if model.minibatch_size is not None:
+        raise ArgumentError("minibatch_size has no effect beside n_epochs, whose batches have batch_size; leave one out.")
     if not sampler.replace:
         raise ArgumentError("sampler_kwargs['replace'] has no effect beside n_epochs; leave one out.")
     if getattr(model.policy, "batch_norm", False):
@@ -195,7 +198,14 @@ def check_batch_size(model: Any) -> None:
         raise ArgumentError(
             f"batch_size={model.batch_size} can never be stored; it can be up to buffer_size={model.buffer_size}."
         )
-    if model.batch_size == 1 and getattr(model.policy, "batch_norm", False):
-        raise ArgumentError("batch_size=1 leaves batch_norm=True nothing to normalise by; it can be from 2 on.")
+    size, name = model.batch_size, "batch_size"
+    if model.minibatch_size is not None:
+        if model.batch_size % model.minibatch_size:
+            raise ArgumentError(
+                f"minibatch_size={model.minibatch_size} must divide batch_size={model.batch_size} without a rest."
+            )
+        size, name = model.minibatch_size, "minibatch_size"
+    if size == 1 and getattr(model.policy, "batch_norm", False):
+        raise ArgumentError(f"{name}=1 leaves batch_norm=True nothing to normalise by; it can be from 2 on.")
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.sampler.check(model.batch_size)

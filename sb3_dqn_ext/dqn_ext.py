@@ -72,7 +72,7 @@ class DQNExt(DQN):
     :param exploration: ``"epsilon_greedy"``; ``"ez_greedy"``, which keeps a random action for a while
         (https://arxiv.org/abs/2006.01782); ``"epsilon_ladder"``, an epsilon for each environment
         (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; or ``"none"``. Before any of them
-        there is a warm-up of ``learning_starts`` random actions
+        there is a warm-up of ``learning_starts`` random actions, unless ``exploration_kwargs["warm_up"]`` is False
     :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.exploration`, and how it changes:
         ``schedule`` in place of the ``exploration_*`` arguments, for ``boltzmann`` ``temperature``: a number, a mapping
         ``{"name": "exponential", ...}`` or one of ``sb3_dqn_ext.schedules``; ``unit``: whether its steps are
@@ -83,6 +83,8 @@ class DQNExt(DQN):
         through all that can be replayed, each time in another order, in batches of ``batch_size``. How much that is say
         ``buffer_size`` and ``keep_episodes``: with ``train_freq=(10, "episode")`` and ``keep_episodes=10`` it is what was
         collected since the last training
+    :param minibatch_size: with a number, each batch that is drawn is fitted in parts of that many transitions, one update
+        after the other: ``batch_size=32, minibatch_size=1`` makes 32 updates for each of ``gradient_steps``
     :param compile: whether whole updates are compiled, which needs a C++ compiler and some seconds at the
         first training of a model, and makes each training much quicker. Results then equal those of the eager path up to
         rounding. ``{"unroll": k}``: how many updates one call makes where ``gradient_steps`` are so many, 4 by default;
@@ -115,6 +117,7 @@ class DQNExt(DQN):
         target_network: bool = True,
         target_update_unit: str = "env_steps",
         n_epochs: int | None = None,
+        minibatch_size: int | None = None,
         compile: bool | Mapping[str, Any] = False,
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
@@ -127,6 +130,7 @@ class DQNExt(DQN):
         self.target_network = target_network
         self.target_update_unit = target_update_unit
         self.n_epochs = n_epochs
+        self.minibatch_size = minibatch_size
         self.compile = compile
         self._generator: np.random.Generator | None = None
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
@@ -153,7 +157,7 @@ class DQNExt(DQN):
         self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
         self._exploration_schedule = exploration_schedule(
-            self._exploration, self.exploration_kwargs, self.learning_starts, self.n_envs
+            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
         )
         self._setup_replay_buffer()
         saved_generator = self._generator
@@ -277,9 +281,10 @@ class DQNExt(DQN):
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
+        n_random = min(learning_starts, self._warm_up_steps)
         callback.on_rollout_start()
         while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
-            actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
+            actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
             new_obs, rewards, dones, infos = env.step(actions)
             n_steps = env.num_envs - sum("reset_step" in info for info in infos)
             self.num_timesteps += n_steps
@@ -351,43 +356,43 @@ class DQNExt(DQN):
             self._setup_learner()  # the user has given it another one
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        losses: list[th.Tensor] = []
-        n_left = gradient_steps
         if self._compiled is not None:
             # what callbacks may change
             self._compiled.max_grad_norm, self._compiled.tau = self.max_grad_norm, self._tau_of_each_update
-        while self._compiled is not None and n_left > 0:
-            losses.append(self._update_compiled(self._compiled, n_left, batch_size))
-            n_left -= len(losses[-1])
-        for batch in self._batches(n_left, batch_size):
-            losses.append(self._update(batch))
+        batches = self._drawn(gradient_steps, batch_size) if self.n_epochs is None else self._epochs(self.n_epochs, batch_size)
+        losses = [self._update(batch, n_updates) for batch, n_updates in batches]
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         loss = losses[0] if len(losses) == 1 else th.cat(losses)
         mean = np.float64(loss.item()) if loss.numel() == 1 else loss.cpu().double().numpy().mean()
         self.logger.record("train/loss", mean)
 
-    def _update(self, batch: Batch) -> th.Tensor:
-        """One update; the (parts,) losses before it."""
+    def _update(self, batches: Batch, n_updates: int) -> th.Tensor:
+        """Updates with as many batches; the (updates,) losses before each, or those of the parts of an eager one."""
+        if self._compiled is not None:
+            try:
+                losses, errors = self._compiled(batches, n_updates)
+            except CannotCompile as error:
+                warnings.warn(str(error), stacklevel=2)
+                self._compiled = None
+            else:
+                self._tell_errors(batches, errors)
+                self._count_updates(n_updates)
+                return losses
+        if n_updates > 1:  # which were to be compiled
+            return th.cat([self._update(batch, 1) for batch in batches.split(n_updates)])
         optimizer = self.policy.optimizer
-        parts = optimizer.parts(batch) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batch)]
-        losses = [self._descend(its_optimizer, part) for its_optimizer, part in parts]
+        parts = optimizer.parts(batches) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batches)]
+        of_parts = [self._descend(its_optimizer, part) for its_optimizer, part in parts]
         self._count_updates(1)
-        return th.stack(losses)
+        return th.stack(of_parts)
 
-    def _update_compiled(self, compiled: CompiledUpdates, n_left: int, batch_size: int) -> th.Tensor:
-        """As many updates as one call can make, of those that are left; the (updates,) losses before each."""
-        n_updates = compiled.unroll if min(n_left, self._until_target_update()) >= compiled.unroll else 1
-        batches = self._sample_batch(batch_size, n_updates)
-        try:
-            losses, errors = compiled(batches, n_updates)
-        except CannotCompile as error:
-            warnings.warn(str(error), stacklevel=2)
-            self._compiled = None
-            return th.cat([self._update(batch) for batch in batches.split(n_updates)])
-        self._tell_errors(batches, errors)
-        self._count_updates(n_updates)
-        return losses
+    def _at_once(self, n_left: int) -> int:
+        """How many updates one call can make, of those that are left."""
+        compiled = self._compiled
+        if compiled is None or min(n_left, self._until_target_update()) < compiled.unroll:
+            return 1
+        return compiled.unroll
 
     def _until_target_update(self) -> float:
         """The number of updates until the target network is updated between two of them."""
@@ -407,12 +412,25 @@ class DQNExt(DQN):
         each_update = self.target_update_unit == "gradient_steps" and self.target_update_interval == 1
         return self.tau if each_update and self.target_network else None
 
-    def _batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
-        """The batches of one training."""
-        if self.n_epochs is None:
-            for _ in range(gradient_steps):
-                yield self._sample_batch(batch_size)
+    def _drawn(self, gradient_steps: int, batch_size: int) -> Iterator[tuple[Batch, int]]:
+        """Batches drawn at random, some at once, and how many they are."""
+        if self.minibatch_size is None:
+            n_left = gradient_steps
+            while n_left > 0:
+                n_updates = self._at_once(n_left)
+                yield self._sample_batch(batch_size, n_updates), n_updates
+                n_left -= n_updates
             return
+        for _ in range(gradient_steps):
+            batch, start = self._sample_batch(batch_size), 0
+            while start < batch_size:
+                n_updates = self._at_once((batch_size - start) // self.minibatch_size)
+                end = start + n_updates * self.minibatch_size
+                yield batch.part(slice(start, end)), n_updates
+                start = end
+
+    def _epochs(self, n_epochs: int, batch_size: int) -> Iterator[tuple[Batch, int]]:
+        """The batches of some rounds through all that can be replayed."""
         assert isinstance(self.replay_buffer, DQNReplayBuffer)
         groups = [self.replay_buffer.every_cell()]
         if isinstance(self.policy.optimizer, OptimizerPerHead):
@@ -420,8 +438,9 @@ class DQNExt(DQN):
             actions = self.replay_buffer.actions_at(groups[0])
             groups = [groups[0][actions == action] for action in range(self.q_net.action_space.n)]
         for cells in groups:
-            for _ in range(self.n_epochs):
-                yield from self.replay_buffer.epoch(cells, batch_size, self._vec_normalize_env)
+            for _ in range(n_epochs):
+                for batch in self.replay_buffer.epoch(cells, batch_size, self._vec_normalize_env):
+                    yield batch, 1
 
     def _descend(self, optimizer: th.optim.Optimizer, batch: Batch) -> th.Tensor:
         """One gradient step; the loss before it."""
@@ -441,6 +460,11 @@ class DQNExt(DQN):
         if self._sampler is not None and self._sampler.wants_errors:
             absolute = self._learner.returns.absolute_errors(errors).cpu().double().numpy()
             self._sampler.update(batch.cells, absolute)
+
+    @property
+    def _warm_up_steps(self) -> int:
+        """Environment steps with random actions before those that exploration chooses."""
+        return self.learning_starts if self.exploration_kwargs.get("warm_up", True) else 0
 
     @property
     def _sampler(self) -> Sampler | None:

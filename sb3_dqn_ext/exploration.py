@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, choose, parameters_of
+from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, parameters_of
 from sb3_dqn_ext.schedules import SCHEDULES, PerAction, Schedule, make_schedule
 
 __all__ = [
@@ -249,12 +249,14 @@ UNITS = {"env_steps": "environment steps", "actions": "actions"}
 def make_exploration(exploration: str, exploration_kwargs: Mapping[str, Any]) -> Exploration:
     """
     :param exploration: a name of ``EXPLORATIONS``
-    :param exploration_kwargs: the arguments of that exploration, and those of :func:`exploration_schedule`
+    :param exploration_kwargs: the arguments of that exploration, those of :func:`exploration_schedule`, and ``warm_up``:
+        whether actions are random until ``learning_starts``, as with SB3; if not, exploration chooses from the first one on
     :raises ArgumentError: if there is no such name or argument, or its value cannot be
     """
     kind: Any = choose("exploration", exploration, EXPLORATIONS, SYNONYMS)
     own = parameters_of(kind)
-    check_keys("exploration_kwargs", exploration_kwargs, {*own, kind.scheduled, "unit"})
+    check_keys("exploration_kwargs", exploration_kwargs, {*own, kind.scheduled, "unit", "warm_up"})
+    check_type("exploration_kwargs['warm_up']", exploration_kwargs.get("warm_up", True), bool, "True or False")
     made: Exploration = kind(**{key: value for key, value in exploration_kwargs.items() if key in own})
     return made
 
@@ -269,7 +271,7 @@ def exploration_schedule(
     :param exploration_kwargs: ``schedule`` (or ``temperature``): what :func:`~sb3_dqn_ext.schedules.make_schedule` takes;
         ``unit``: what its steps are. ``"env_steps"``: environment steps, over all environments, as SB3 counts them;
         ``"actions"``: actions that each environment has chosen, greedy ones included, after the random ones of the warm-up
-    :param learning_starts: environment steps of the warm-up, in which every action is random
+    :param learning_starts: environment steps of the warm-up, in which every action is random; 0 without one
     :param n_envs: number of environments
     :raises ArgumentError: if there is no such schedule, or its values cannot be
     """

@@ -22,7 +22,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.callbacks import EpsilonScheduleCallback, SoftTargetUpdateCallback, StopTrainingOnMeanReturn
+from sb3_dqn_ext.callbacks import (
+    EpsilonScheduleCallback,
+    SoftTargetUpdateCallback,
+    StopTrainingOnEpisode,
+    StopTrainingOnMeanReturn,
+)
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.schedules import LinearSchedule
 
@@ -362,6 +367,52 @@ def test_a_stop_that_cannot_be_is_refused(arguments: dict[str, Any], message: st
         StopTrainingOnMeanReturn(**arguments)
 
 
+# StopTrainingOnEpisode
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_enough"),
+    [
+        ({"min_return": 40}, lambda length: length >= 40),
+        ({"min_length": 45}, lambda length: length >= 45),
+        ({"max_length": 9}, lambda length: length <= 9),
+        ({"min_length": 12, "max_length": 13}, lambda length: 12 <= length <= 13),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_training_stops_at_the_first_episode_that_is_as_asked(
+    algorithm: Algorithm, asked: dict[str, Any], is_enough: Callable[[int], bool], n_envs: int, tmp_path: Path
+) -> None:
+    model = build(algorithm, cartpoles(n_envs, monitor_dir=str(tmp_path)), learning_starts=10**6)  # random actions
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(6000, StopTrainingOnEpisode(**asked), log_interval=10**6)
+    model.env.close()
+    model.logger.close()
+    episodes = recorded_episodes(tmp_path, n_envs)
+    calls, _, length = next(episode for episode in episodes if is_enough(int(episode[2])))  # a reward of 1 at every step
+    assert model.num_timesteps == calls * n_envs < 6000
+    assert episodes[-1][0] == calls > 10
+    with open(tmp_path / "progress.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["rollout/stopped_at_length"]) == float(row["rollout/stopped_at_return"]) == length
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "needs one of min_return, min_length and max_length"),
+        ({"min_return": math.nan}, "min_return=nan"),
+        ({"min_length": 0}, "min_length=0"),
+        ({"max_length": 1.5}, "max_length=1.5"),
+        ({"min_length": 10, "max_length": 9}, "min_length=10 must not be more than max_length=9"),
+    ],
+)
+def test_an_episode_that_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        StopTrainingOnEpisode(**arguments)
+
+
 ZOO = """
 import yaml
 from rl_zoo3.utils import get_callback_list
@@ -369,6 +420,7 @@ from rl_zoo3.utils import get_callback_list
 callbacks = get_callback_list(yaml.safe_load('''
 callback:
   - sb3_dqn_ext.callbacks.StopTrainingOnMeanReturn: {threshold: 475, window: 100}
+  - sb3_dqn_ext.callbacks.StopTrainingOnEpisode: {max_length: 199}
   - sb3_dqn_ext.callbacks.SoftTargetUpdateCallback: {tau: 0.005}
   - sb3_dqn_ext.callbacks.EpsilonScheduleCallback:
       schedule: {name: piecewise, points: [[0, 1.0], [1000, 0.05]]}
@@ -380,4 +432,9 @@ print(*(type(callback).__name__ for callback in callbacks))
 def test_the_zoo_builds_the_callbacks_from_its_yaml() -> None:
     # In a process of its own, as importing the zoo replaces gymnasium's TimeLimit.
     output = subprocess.run([sys.executable, "-c", ZOO], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert output.split() == ["StopTrainingOnMeanReturn", "SoftTargetUpdateCallback", "EpsilonScheduleCallback"]
+    assert output.split() == [
+        "StopTrainingOnMeanReturn",
+        "StopTrainingOnEpisode",
+        "SoftTargetUpdateCallback",
+        "EpsilonScheduleCallback",
+    ]

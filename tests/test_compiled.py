@@ -505,7 +505,7 @@ def test_two_at_a_time_both_batches_are_drawn_before_their_errors_are_known() ->
     np.random.seed(7)
     batches = eager._sample_batch(eager.batch_size, 2)
     for batch in batches.split(2):
-        eager._update(batch)
+        eager._update(batch, 1)
     assert_near(compiled, eager, 1e-6)
     np.testing.assert_allclose(weights_of_a_draw(compiled), weights_of_a_draw(eager), rtol=1e-5)
 

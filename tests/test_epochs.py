@@ -202,6 +202,69 @@ def test_an_epoch_goes_once_through_all_that_can_be_replayed(copies: int, n_envs
     assert model._n_updates == len(seen)
 
 
+# minibatches
+
+
+@pytest.mark.parametrize("compile", [False, {"unroll": 3}], ids=str)
+@pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
+def test_a_minibatch_is_a_batch_of_its_own(compile: Any, sampler: str) -> None:
+    def make(minibatch_size: int | None) -> DQNExt:
+        arguments: dict[str, Any] = {"learning_starts": 20, "batch_size": 8, "seed": 0, "device": "cpu", "gradient_steps": 2}
+        memory_kwargs = {"sampler": sampler, "handle_timeout_termination": False}
+        return DQNExt(
+            *("MlpPolicy", short_cartpole()),
+            minibatch_size=minibatch_size,
+            compile=compile,
+            target_update_unit="gradient_steps",
+            target_update_interval=3,
+            replay_buffer_kwargs=memory_kwargs,
+            **arguments,
+        )
+
+    model, batch_by_batch = make(2), make(None)
+    learn(model, 20)
+    parameters: dict[str, Any] = model.get_parameters()
+    batch_by_batch.set_parameters(parameters)
+    batches = []
+    draw = model._sample_batch
+
+    def draw_and_remember(batch_size: int, n_batches: int = 1) -> Batch:
+        batches.append(draw(batch_size, n_batches))
+        return batches[-1]
+
+    model._sample_batch = draw_and_remember  # type: ignore[method-assign]
+    for _ in range(3):
+        model.train(gradient_steps=2, batch_size=8)
+    assert [len(batch.actions) for batch in batches] == [8] * 6
+    assert model._n_updates == 24
+    batch_by_batch._compiled = None
+    for batch in batches:
+        for part in batch.split(4):
+            batch_by_batch._update(part, 1)
+    for net in ("q_net", "q_net_target"):
+        pairs = zip(getattr(model, net).parameters(), getattr(batch_by_batch, net).parameters(), strict=True)
+        for ours, theirs in pairs:
+            np.testing.assert_allclose(ours.detach(), theirs.detach(), rtol=0, atol=1e-6 if compile else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"minibatch_size": 0}, "minibatch_size=0"),
+        ({"minibatch_size": 3, "batch_size": 8}, "minibatch_size=3 must divide batch_size=8"),
+        (
+            {"minibatch_size": 1, "batch_size": 8, "policy_kwargs": {"net_arch": [8], "batch_norm": True}},
+            "minibatch_size=1 leaves batch_norm=True nothing",
+        ),
+        ({"minibatch_size": 4, "n_epochs": 1}, "minibatch_size has no effect beside n_epochs"),
+    ],
+    ids=str,
+)
+def test_a_minibatch_that_cannot_be_is_an_error(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        DQNExt("MlpPolicy", short_cartpole(), **arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

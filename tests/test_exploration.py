@@ -439,6 +439,26 @@ def test_a_line_over_actions_ends_with_the_run() -> None:
     np.testing.assert_allclose(rates.rates[50:], 1 - np.arange(100) / 100, atol=1e-12)
 
 
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_without_a_warm_up_the_exploration_chooses_from_the_first_action_on(n_envs: int) -> None:
+    schedule = {"name": "multiplicative", "start": 0.9, "end": 0.01, "factor": 0.9}
+    kwargs = {"schedule": schedule, "unit": "actions", "warm_up": False}
+    model = make(env=several_cartpoles(n_envs), learning_starts=10 * n_envs, exploration_kwargs=kwargs)
+    rates = Rates()
+    model.learn(20 * n_envs, callback=rates)
+    np.testing.assert_allclose(rates.rates, [0.9 * 0.9**k for k in range(20)])
+    assert model._n_updates > 0
+
+
+def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy() -> None:
+    model = make(learning_starts=40, exploration="none", exploration_kwargs={"warm_up": False})
+    model.learn(28)
+    assert model._n_updates == 0
+    buffer: Any = model.replay_buffer
+    greedy = model.policy.predict(buffer.observations[:28, 0], deterministic=True)[0]
+    np.testing.assert_array_equal(buffer.actions[:28, 0, 0], greedy)
+
+
 # arguments
 
 
@@ -468,6 +488,7 @@ def test_a_line_over_actions_ends_with_the_run() -> None:
             r"\['unit'\]='actions' has no effect without exploration_kwargs\['schedule'\]",
         ),
         ("none", {"coin": "shared"}, r"a key of exploration_kwargs='coin'"),
+        ("none", {"warm_up": 0}, r"exploration_kwargs\['warm_up'\]=0 must be True or False"),
     ],
 )
 def test_an_argument_that_cannot_work_is_refused(exploration: str, kwargs: dict[str, Any], message: str) -> None:

@@ -195,6 +195,7 @@ def test_the_signature_is_that_of_sb3_followed_by_our_arguments() -> None:
         "target_network",
         "target_update_unit",
         "n_epochs",
+        "minibatch_size",
         "compile",
     ]
 

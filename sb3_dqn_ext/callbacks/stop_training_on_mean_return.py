@@ -1,10 +1,10 @@
 """Stop when the task is solved."""
 
-import warnings
 from collections import deque
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_dqn_ext.callbacks.episodes import EndedEpisodes
 from sb3_dqn_ext.choices import check_number
 
 
@@ -27,20 +27,17 @@ class StopTrainingOnMeanReturn(BaseCallback):
         check_number("window", window, low=1, integer=True)
         self.threshold = threshold
         self._returns: deque[float] = deque(maxlen=window)
-        self._warned = False
+        self._ended = EndedEpisodes(type(self).__name__)
 
     def _on_training_start(self) -> None:
         self._returns.clear()
 
     def _on_step(self) -> bool:
-        for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
-            if "episode" in info:
-                self._returns.append(float(info["episode"]["r"]))
-                if self._reached():
-                    self._report()
-                    return False
-            elif done:
-                self._warn_of_missing_record()
+        for episode in self._ended(self.locals):
+            self._returns.append(episode.total)
+            if self._reached():
+                self._report()
+                return False
         return True
 
     def _mean(self) -> float:
@@ -56,13 +53,3 @@ class StopTrainingOnMeanReturn(BaseCallback):
         )
         self.logger.record("rollout/stopped_at_mean_return", self._mean())
         self.logger.dump(self.num_timesteps)
-
-    def _warn_of_missing_record(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "An episode ended without a record by SB3's Monitor, and StopTrainingOnMeanReturn cannot count it. Wrap the "
-                "environment in Monitor, or the vector environment in VecMonitor. It is no fault if a wrapper around Monitor "
-                "ends episodes early, e.g. at the loss of a life.",
-                stacklevel=2,
-            )

@@ -1,0 +1,49 @@
+"""Episodes of training as they end."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Episode(NamedTuple):
+    """What SB3's Monitor records of an episode."""
+
+    total: float
+    """its return, in the reward's unit"""
+    length: int
+    """steps of its environment"""
+
+
+class EndedEpisodes:
+    """
+    Finds the episodes that end at a step.
+
+    :param owner: the name of the callback that asks, for the warning about an episode without a record
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._warned = False
+
+    def __call__(self, locals_: Mapping[str, Any]) -> list[Episode]:
+        """
+        :param locals_: of SB3's ``collect_rollouts``, as callbacks see them
+        :return: the episodes that ended in any environment at this step
+        """
+        episodes = []
+        for done, info in zip(locals_["dones"], locals_["infos"], strict=True):
+            if "episode" in info:
+                episodes.append(Episode(float(info["episode"]["r"]), int(info["episode"]["l"])))
+            elif done:
+                self._warn_of_missing_record()
+        return episodes
+
+    def _warn_of_missing_record(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"An episode ended without a record by SB3's Monitor, and {self._owner} cannot count it. Wrap the "
+                "environment in Monitor, or the vector environment in VecMonitor. It is no fault if a wrapper around Monitor "
+                "ends episodes early, e.g. at the loss of a life.",
+                stacklevel=2,
+            )

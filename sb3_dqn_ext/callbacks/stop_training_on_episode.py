@@ -1,0 +1,59 @@
+"""Stop at the first episode that is good enough."""
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_dqn_ext.callbacks.episodes import EndedEpisodes, Episode
+from sb3_dqn_ext.choices import ArgumentError, check_number
+
+
+class StopTrainingOnEpisode(BaseCallback):
+    """
+    Stop the training at the first episode that is as good, as long or as short as was asked; in all respects, if in several.
+
+    It is an episode of training, with its exploration, as SB3's Monitor records it, in any environment. Its return and its
+    length are logged as ``rollout/stopped_at_return`` and ``rollout/stopped_at_length``. For a mean of several episodes see
+    :class:`~sb3_dqn_ext.callbacks.StopTrainingOnMeanReturn`; SB3's ``StopTrainingOnMaxEpisodes`` stops at a number of them.
+
+    :param min_return: its return is at least this, in the reward's unit
+    :param min_length: it has at least so many steps: a pole that is up for long
+    :param max_length: it has at most so many steps: a goal that is reached soon
+    :raises ArgumentError: if nothing is asked, or a number cannot be
+    """
+
+    def __init__(self, min_return: float | None = None, min_length: int | None = None, max_length: int | None = None) -> None:
+        super().__init__()
+        if min_return is None and min_length is None and max_length is None:
+            raise ArgumentError("StopTrainingOnEpisode needs one of min_return, min_length and max_length.")
+        if min_return is not None:
+            check_number("min_return", min_return)
+        for name, length in {"min_length": min_length, "max_length": max_length}.items():
+            if length is not None:
+                check_number(name, length, low=1, integer=True)
+        if min_length is not None and max_length is not None and min_length > max_length:
+            raise ArgumentError(f"min_length={min_length} must not be more than max_length={max_length}.")
+        self.min_return = min_return
+        self.min_length = min_length
+        self.max_length = max_length
+        self._ended = EndedEpisodes(type(self).__name__)
+
+    def _on_step(self) -> bool:
+        for episode in self._ended(self.locals):
+            if self._is_enough(episode):
+                self._report(episode)
+                return False
+        return True
+
+    def _is_enough(self, episode: Episode) -> bool:
+        return (
+            (self.min_return is None or episode.total >= self.min_return)
+            and (self.min_length is None or episode.length >= self.min_length)
+            and (self.max_length is None or episode.length <= self.max_length)
+        )
+
+    def _report(self, episode: Episode) -> None:
+        self.logger.info(
+            f"Stopped after {self.num_timesteps} steps: an episode of {episode.length} steps has a return of {episode.total}."
+        )
+        self.logger.record("rollout/stopped_at_return", episode.total)
+        self.logger.record("rollout/stopped_at_length", episode.length)
+        self.logger.dump(self.num_timesteps)
