@@ -31,11 +31,17 @@ def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
     return lambda x: x @ weight + bias
 
 
-def numpy_values(net: nn.Module) -> QValues | None:
+# Products of matrices with more multiplications than this are split among threads by the BLAS that numpy comes with. Its
+# threads and those of torch keep each other waiting: a step then takes milliseconds.
+MOST_MULTIPLICATIONS = 2**18
+
+
+def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
     """
     :param net: a network on the CPU
+    :param n_envs: N
     :return: the same in numpy, up to rounding, as long as its parameters stay where they are; None if it is more than linear
-        layers and activations that answer for all actions of a vector of observations
+        layers and activations that answer for all actions of a vector of observations, or too large to be quicker
     """
     if not (isinstance(net, QNetwork) and isinstance(net.q_net, Shared) and type(net.features_extractor) is FlattenExtractor):
         return None
@@ -44,6 +50,8 @@ def numpy_values(net: nn.Module) -> QValues | None:
     if not plain or not isinstance(space, spaces.Box) or len(space.shape) != 1:
         return None
     if not isinstance(returns, ExpectedReturns | QuantileReturns) or next(net.parameters()).device.type != "cpu":
+        return None
+    if any(n_envs * layer.weight.numel() > MOST_MULTIPLICATIONS for layer in layers if isinstance(layer, nn.Linear)):
         return None
     steps = [_linear(layer) if isinstance(layer, nn.Linear) else ACTIVATIONS[type(layer)] for layer in layers]
     dtype = np.float64 if net.dtype == th.float64 else np.float32

@@ -130,20 +130,24 @@ class CompiledUpdates:
     :param max_grad_norm: to which norm gradients are clipped
     :param tau: how far the target network follows after each update; None if it is updated elsewhere
     :param unroll: how many updates are worth a function of their own
+    :param n_envs: for how many environments actions are chosen at a time
     """
 
-    def __init__(self, learner: Learner, adam: FlatAdam, max_grad_norm: float, tau: float | None, unroll: int) -> None:
+    def __init__(
+        self, learner: Learner, adam: FlatAdam, max_grad_norm: float, tau: float | None, unroll: int, n_envs: int = 1
+    ) -> None:
         self.learner = learner
         self.adam = adam
         self.max_grad_norm = max_grad_norm
         self.tau = tau
         self.unroll = unroll
+        self.n_envs = n_envs
         self._functions: dict[tuple[Any, ...], Callable[..., tuple[th.Tensor, th.Tensor]]] = {}
         self._online, self._targets = dict(learner.online.named_parameters()), dict(learner.old.named_parameters())
         self._old_parameters = list(learner.old.parameters())
         self._old: th.Tensor | None = None
         self.values: QValues | None = None
-        """the online network's Q-values in numpy, once there was an update, if it is simple enough"""
+        """the online network's Q-values in numpy, once there was an update, if it is simple and small enough"""
 
     def __call__(self, batches: Batch, n_updates: int) -> tuple[th.Tensor, th.Tensor]:
         """
@@ -191,7 +195,7 @@ class CompiledUpdates:
         elif self._old is None or self._old_parameters[0].data_ptr() != self._old.data_ptr():
             self._old = side_by_side(self._old_parameters)
         if moved:
-            self.values = numpy_values(self.learner.online)
+            self.values = numpy_values(self.learner.online, self.n_envs)
 
     def _make(self, n_updates: int, structure: Any) -> Callable[..., tuple[th.Tensor, th.Tensor]]:
         """The function of k updates with batches of B, which come as the leaves of a structure."""

@@ -190,7 +190,8 @@ class DQNExt(DQN):
         """:param unroll: how many updates one call makes at most"""
         reason = "its batches differ in size (n_epochs)" if self.n_epochs else why_not(self._learner, self.policy.optimizer)
         if reason is None:
-            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, self._tau_of_each_update, unroll)
+            tau = self._tau_of_each_update
+            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs)
         warnings.warn(f"compile={self.compile!r} has no effect, training is eager: {reason}.", stacklevel=4)
         return None
 

@@ -151,7 +151,7 @@ def test_parameters_of_two_precisions_are_left_to_torch() -> None:
 def test_numpy_gives_the_values_of_the_network_while_it_learns(policy_kwargs: dict[str, Any]) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=policy_kwargs, learning_starts=10, seed=0, device="cpu")
     learn(model, 20)  # its parameters are where they stay from now on
-    values = numpy_values(model.q_net)
+    values = numpy_values(model.q_net, n_envs=5)
     assert values is not None
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     for _ in range(2):
@@ -177,7 +177,14 @@ def test_numpy_gives_the_values_of_the_network_while_it_learns(policy_kwargs: di
 )
 def test_what_is_more_than_linear_layers_is_left_to_torch(policy_kwargs: dict[str, Any]) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=policy_kwargs, device="cpu")
-    assert numpy_values(model.q_net) is None
+    assert numpy_values(model.q_net, n_envs=1) is None
+
+
+def test_a_layer_so_large_that_numpy_would_start_threads_is_left_to_torch() -> None:
+    model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs={"net_arch": [64, 256]}, device="cpu")
+    largest = 64 * 256
+    assert numpy_values(model.q_net, n_envs=2**18 // largest) is not None
+    assert numpy_values(model.q_net, n_envs=2**18 // largest + 1) is None
 
 
 def test_an_optimizer_that_the_user_puts_in_its_place_is_followed() -> None:
