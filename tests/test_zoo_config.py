@@ -34,6 +34,10 @@ WRONG = {
     "a list for a mapping": ("A:\n  exploration_kwargs: [1]\n", r"line 2: exploration_kwargs=\[1\] must be a mapping"),
     "text for a truth": ("A:\n  target_network: maybe\n", r"line 2: target_network='maybe' must be true or false"),
     "a value behind an anchor": ("A: &a\n  n_steps: x\nB:\n  <<: *a\n", r"line 2: n_steps='x'"),
+    "a name that means true": (
+        "A:\n  tau: 1\n  env_wrapper:\n    - a.Wrapper: {reward: -50, on: done}\n",
+        r"line 3: a name in \{'reward': -50, True: 'done'\} is True: to YAML, on and yes are true, .* Write \"on\"\.",
+    ),
     "no hyperparameters": ("A: 3\n", r"line 1: 'A' must be followed by hyperparameters, indented"),
     "no environments": ("- A\n", r"must map environment ids to hyperparameters"),
     "nothing at all": ("", r"must map environment ids to hyperparameters"),

@@ -95,6 +95,7 @@ def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
     if key.value not in ALLOWED:
         raise _at(path, key.start_mark, str(unknown("hyperparameter", key.value, ALLOWED)))
     try:
+        _no_bool_as_key(value)
         if key.value in CHECKS:
             CHECKS[key.value](key.value, value)
     except ArgumentError as error:
@@ -102,6 +103,18 @@ def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
             " To YAML 1e5 is text: write 100_000 or 1.0e+5." if isinstance(value, str) and _is_number_in_words(value) else ""
         )
         raise _at(path, key.start_mark, f"{error}{hint}") from None
+
+
+def _no_bool_as_key(value: Any) -> None:
+    """:raises ArgumentError: if a name is one of those that mean true or false to YAML, such as ``on``"""
+    if isinstance(value, dict):
+        for key in value:
+            if isinstance(key, bool):
+                raise ArgumentError(
+                    f'a name in {value} is {key}: to YAML, on and yes are true, off and no are false. Write "on".'
+                )
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _no_bool_as_key(inner)
 
 
 def _is_number_in_words(text: str) -> bool:
