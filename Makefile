@@ -7,7 +7,7 @@ SEED ?= 0
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds bench bench-learning test test-slow lint format clean
+.PHONY: help train train-seeds bench bench-learning tutorials test test-slow lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-con
 
 bench-learning: $(VENV)/installed-train  ## train eagerly and compiled on several seeds: does the quicker learn as soon?
 	$(PY) -m benchmarks.compiled
+
+tutorials: $(VENV)/installed-train  ## run the five tutorials, faithful and improved, on ten seeds each: an hour or two
+	$(PY) -m benchmarks.tutorials
 
 test: lint  ## all that must pass before a change is merged
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2

@@ -4,20 +4,21 @@ quicker learns as soon. Each finished run is a row of docs/results/compiled_seed
 """
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
-from tqdm import tqdm
 
-from benchmarks.rows import RESULTS, Row, append, read
+from benchmarks.rows import RESULTS, Row, complete, read
+from benchmarks.runs import train
 from sb3_dqn_ext.plot import evaluations
 
-Steps = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float64]
 
+ENV = "CartPole-v1"
+EVAL_EPISODES = 10
 SOLVED = 475
 STEPS, RETURN = f"steps_to_{SOLVED}", "mean_return"
 
@@ -27,11 +28,10 @@ def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -
     # not before it is needed: the zoo changes gymnasium where it is imported
     import rl_zoo3
 
-    from benchmarks.seeds import train
-
     block = Path(rl_zoo3.__file__).parent / "hyperparams" / "dqn.yml"
-    arguments = ("-conf", str(block), "--hyperparams", f"compile:{compiled}")
-    curve = evaluations(train("dqn_ext", seed, folder / f"{compiled}_{seed}", n_steps, eval_freq, *arguments))
+    arguments = ("-conf", str(block), "--hyperparams", f"compile:{compiled}", "-n", str(n_steps))
+    evaluate = ("--eval-freq", str(eval_freq), "--eval-episodes", str(EVAL_EPISODES))
+    curve = evaluations(train("dqn_ext", ENV, seed, folder / f"{compiled}_{seed}", *arguments, *evaluate))
     means = curve.returns.mean(axis=1)  # (E,)
     good = curve.steps[means >= SOLVED]
     first = str(good[0]) if len(good) else "inf"
@@ -50,16 +50,21 @@ def table(rows: list[Row]) -> str:
         )
         between = "needs two seeds"
         if min(len(eager), len(compiled)) > 1:
-            found = bootstrap((compiled, eager), difference, method="percentile", rng=np.random.default_rng(0))
-            between = f"{found.confidence_interval.low:,.0f} to {found.confidence_interval.high:,.0f}"
+            between = "{:,.0f} to {:,.0f}".format(*interval(compiled, eager))
         shown = (f"{np.median(of):,.0f} ({of.min():,.0f} to {of.max():,.0f})" for of in (eager, compiled))
         lines.append(f"| {label} | {' | '.join(shown)} | {difference(compiled, eager):,.0f} | {between} | {len(eager)} |")
     return "\n".join(lines) + "\n"
 
 
-def difference(compiled: Steps, eager: Steps, axis: int = 0) -> Any:
+def interval(first: Numbers, second: Numbers) -> tuple[float, float]:
+    """The 95 % interval of the difference of their medians, by the percentile bootstrap."""
+    found = bootstrap((first, second), difference, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def difference(first: Numbers, second: Numbers, axis: int = 0) -> Any:
     """The median of the first minus that of the second."""
-    return np.median(compiled, axis=axis) - np.median(eager, axis=axis)
+    return np.median(first, axis=axis) - np.median(second, axis=axis)
 
 
 def main() -> None:
@@ -72,15 +77,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     args = parser.parse_args()
 
-    args.results.mkdir(parents=True, exist_ok=True)
     path = args.results / "compiled_seeds.csv"
     done = {(row["compiled"], int(row["seed"])) for row in read(path)}
     todo = [(which, seed) for seed in args.seeds for which in (False, True) if (str(which), seed) not in done]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(run, which, seed, args.runs, args.steps, args.eval_freq) for which, seed in todo]
-        for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
-            append(path, future.result())
-    text = table(read(path))
+    rows = complete(path, todo, lambda key: run(*key, args.runs, args.steps, args.eval_freq), args.jobs)
+    text = table(rows)
     (args.results / "compiled_seeds.md").write_text(text)
     print(text)
 

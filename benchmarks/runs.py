@@ -1,13 +1,51 @@
-"""Reads and judges the run folders that the RL Zoo leaves."""
+"""
+Makes, reads and judges run folders of the RL Zoo.
 
+The zoo itself is imported where a model is judged and not before: its import changes gymnasium.
+"""
+
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import rl_zoo3.import_envs  # noqa: F401  the zoo's own environments
-from rl_zoo3.utils import ALGOS, create_test_env, get_saved_hyperparams
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
 
 FRESH = 10_000  # added to the seeds of training: nothing is judged on the episodes that chose the best model
+
+
+def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **environment: str) -> Path:
+    """
+    Train one model through the zoo's own command, in a process of its own.
+
+    :param algo: the ``--algo``
+    :param env_id: the ``--env``
+    :param seed: the ``--seed``
+    :param folder: the ``-f``
+    :param arguments: further ones of the command
+    :param environment: variables to set
+    :return: the run folder
+    """
+    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", env_id, "--seed", str(seed), "-f", str(folder)]
+    printed([*command, "--num-threads", "1", "--verbose", "0", *arguments], **environment)
+    return newest_run(folder, algo, env_id)
+
+
+def printed(command: list[str], **environment: str) -> str:
+    """
+    :param command: a program and its arguments
+    :param environment: variables to set
+    :return: what it printed
+    :raises RuntimeError: with what it had to say, if it fails
+    """
+    result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
+    return result.stdout
 
 
 def newest_run(folder: Path, algo: str, env_id: str) -> Path:
@@ -18,7 +56,50 @@ def newest_run(folder: Path, algo: str, env_id: str) -> Path:
     :return: the run folder with the highest number
     """
     runs = (folder / algo).glob(f"{env_id.replace('/', '-')}_*")
-    return max(runs, key=lambda run: int(run.name.rpartition("_")[2]))
+    return max(runs, key=run_number)
+
+
+def run_number(run: Path) -> int:
+    """
+    :param run: a run folder
+    :return: the number the zoo gave it
+    """
+    return int(run.name.rpartition("_")[2])
+
+
+def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: Any) -> VecEnv:
+    """
+    :param run: a run folder
+    :param env_id: the ``--env`` it was trained with
+    :param seed: the seed it was trained with
+    :param env_kwargs: further arguments of ``gym.make``
+    :return: an environment as the zoo makes it for its test, seeded for episodes that training has not seen
+    """
+    import rl_zoo3.import_envs  # noqa: F401  the zoo's own environments
+    from rl_zoo3.utils import create_test_env, get_saved_hyperparams
+
+    hyperparams, stats_path = get_saved_hyperparams(str(run / env_id.replace("/", "-")), test_mode=True)
+    return create_test_env(
+        env_id,
+        stats_path=stats_path,
+        seed=FRESH + seed,
+        should_render=False,
+        hyperparams=hyperparams,
+        env_kwargs=env_kwargs,
+    )
+
+
+def load(run: Path, algo: str, model: str) -> BaseAlgorithm:
+    """
+    :param run: a run folder
+    :param algo: the ``--algo`` it was trained with
+    :param model: the file, e.g. ``"best_model.zip"``
+    :return: the model
+    """
+    import rl_zoo3.import_envs  # noqa: F401
+    from rl_zoo3.utils import ALGOS
+
+    return ALGOS[algo].load(run / model, device="cpu")
 
 
 def mean_return(run: Path, algo: str, env_id: str, model: str, n_episodes: int = 50, seed: int = 0) -> float:
@@ -31,12 +112,7 @@ def mean_return(run: Path, algo: str, env_id: str, model: str, n_episodes: int =
     :param seed: the seed it was trained with
     :return: the mean of their returns
     """
-    hyperparams, stats_path = get_saved_hyperparams(str(run / env_id.replace("/", "-")), test_mode=True)
-    env = create_test_env(
-        env_id, stats_path=stats_path, seed=FRESH + seed, should_render=False, hyperparams=hyperparams, env_kwargs={}
-    )
-    returns, _ = evaluate_policy(
-        ALGOS[algo].load(run / model, device="cpu"), env, n_eval_episodes=n_episodes, return_episode_rewards=True
-    )
+    env = fresh_env(run, env_id, seed)
+    returns, _ = evaluate_policy(load(run, algo, model), env, n_eval_episodes=n_episodes, return_episode_rewards=True)
     env.close()
     return float(np.mean(returns))

@@ -5,16 +5,12 @@ Each finished run is a row of docs/results/cartpole_seeds.csv; runs that have a 
 """
 
 import argparse
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from benchmarks.rows import RESULTS, Row, append, read
-from benchmarks.runs import mean_return, newest_run
+from benchmarks.rows import RESULTS, Row, complete, read
+from benchmarks.runs import mean_return, train
 from sb3_dqn_ext.plot import Curve, evaluations, plot_seeds
 
 ENV = "CartPole-v1"
@@ -22,20 +18,10 @@ EVAL_EPISODES = 10
 LABELS = {"dqn_ext": "sb3_dqn_ext", "dqn": "stock SB3 DQN"}
 
 
-def train(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int, *arguments: str) -> Path:
-    """Train one model through the zoo's own command; its run folder."""
-    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", ENV, "--seed", str(seed), "-f", str(folder)]
-    command += ["-n", str(n_steps), "--eval-freq", str(eval_freq), "--eval-episodes", str(EVAL_EPISODES)]
-    command += ["--num-threads", "1", "--verbose", "0", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
-    return newest_run(folder, algo, ENV)
-
-
 def run(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
     """Train one model, judge it, and give its row."""
-    run_folder = train(algo, seed, folder / f"{algo}_{seed}", n_steps, eval_freq)
+    arguments = ("-n", str(n_steps), "--eval-freq", str(eval_freq), "--eval-episodes", str(EVAL_EPISODES))
+    run_folder = train(algo, ENV, seed, folder / f"{algo}_{seed}", *arguments)
     returns = {
         name: f"{mean_return(run_folder, algo, ENV, model, seed=seed):.2f}"
         for name, model in (("best_model", "best_model.zip"), ("last_model", f"{ENV}.zip"))
@@ -85,16 +71,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     args = parser.parse_args()
 
-    args.results.mkdir(parents=True, exist_ok=True)
     path = args.results / "cartpole_seeds.csv"
     done = {(row["algo"], int(row["seed"])) for row in read(path)}
     todo = [(algo, seed) for seed in args.seeds for algo in LABELS if (algo, seed) not in done]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(run, algo, seed, args.runs, args.steps, args.eval_freq) for algo, seed in todo]
-        for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
-            append(path, future.result())
-
-    rows = read(path)
+    rows = complete(path, todo, lambda key: run(*key, args.runs, args.steps, args.eval_freq), args.jobs)
     (args.results / "cartpole_seeds.md").write_text(table(rows))
     figure = plot_seeds(curves(rows), f"{ENV}, evaluated every {args.eval_freq:,} steps")
     figure.savefig(args.results / "cartpole_seeds.png", dpi=120)

@@ -20,6 +20,7 @@ __all__ = [
     "bootstrap_interval",
     "evaluations",
     "interquartile_mean",
+    "plot_rolling",
     "plot_run",
     "plot_seeds",
     "rolling_mean",
@@ -88,10 +89,10 @@ def bootstrap_interval(returns: Array, confidence: float = 0.95) -> tuple[Array,
     return low, high
 
 
-def _axes(title: str, y_label: str = "return of an episode") -> tuple[Figure, Axes]:
+def _axes(title: str, y_label: str = "return of an episode", x_label: str = "environment steps") -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.set(title=title, xlabel="environment steps", ylabel=y_label)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -122,14 +123,46 @@ def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
     return figure
 
 
-def plot_seeds(curves: Mapping[str, Curve], title: str) -> Figure:
+def plot_rolling(runs: Mapping[str, Curve], title: str, window: int = 10) -> Figure:
+    """
+    Returns of the training episodes of all environments of a run: their rolling mean, and their standard deviation around it.
+
+    :param runs: for each label (E,) steps and (E, 1) returns, see :func:`training_episodes`
+    :param title: stands above the figure
+    :param window: number of episodes in a mean
+    """
+    figure, axes = _axes(title)
+    for i, (label, run) in enumerate(runs.items()):
+        color, line = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
+        returns = run.returns[:, 0]
+        means = rolling_mean(returns, window)
+        deviations = np.sqrt(np.maximum(rolling_mean(returns**2, window) - means**2, 0))
+        axes.fill_between(run.steps, means - deviations, means + deviations, color=color, alpha=0.2, linewidth=0)
+        axes.plot(run.steps, means, linestyle=line, color=color, linewidth=1, label=label)
+    axes.legend(frameon=False, title=f"mean of {window} episodes, standard deviation")
+    return figure
+
+
+def plot_seeds(
+    curves: Mapping[str, Curve],
+    title: str,
+    x_label: str = "environment steps",
+    y_label: str = "evaluation return",
+    goal: float | None = None,
+) -> Figure:
     """
     Several runs of several algorithms: interquartile means with their 95 % bootstrap intervals.
 
     :param curves: for each label (E,) steps and (S, E) mean returns
     :param title: stands above the figure
+    :param x_label: what is counted in ``Curve.steps``
+    :param y_label: what is in ``Curve.returns``
+    :param goal: gets a line, if there is one
     """
-    figure, axes = _axes(title, "evaluation return")
+    figure, axes = _axes(title, y_label, x_label)
+    if goal is not None:
+        axes.axhline(goal, color="0.5", linewidth=0.8, linestyle=":")
+        axes.annotate(f"{goal:g}", (1, goal), xycoords=("axes fraction", "data"), va="bottom", ha="right", color="0.4")
     for i, (label, curve) in enumerate(curves.items()):
         color, line = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
         low, high = bootstrap_interval(curve.returns)

@@ -1,0 +1,105 @@
+"""
+Runs the five tutorials with ten seeds: faithful, as they are told, and improved, with the same environment and network.
+
+Each finished run is a row of docs/results/tutorials.csv; what has a row is not run again. Delete the rows of what has changed.
+Then tables and pictures are written. What is timed is run with no other run beside it; the machine should have nothing else to
+do then.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.rows import RESULTS, complete, read, where
+from benchmarks.tutorials.asked import VARIANTS, Rows
+from benchmarks.tutorials.measure import Key, Places, measured
+from benchmarks.tutorials.pictures import best_keys, draw
+from benchmarks.tutorials.play import LENGTH, random_return, video
+from benchmarks.tutorials.report import of, write
+from benchmarks.tutorials.specs import BY_NAME
+
+CONFIGS = RESULTS.parent.parent / "zoo_configs" / "tutorials"
+
+
+def plan(tutorials: Sequence[str], variants: Sequence[str], seeds: Sequence[int]) -> list[Key]:
+    """
+    :param tutorials: their names
+    :param variants: faithful, improved or both
+    :param seeds: of the runs
+    :return: all runs, every tutorial with the first seed before any with the second
+    """
+    return [Key(name, variant, seed) for seed in seeds for name in tutorials for variant in variants]
+
+
+def missing(keys: Iterable[Key], rows: Rows, configs: Path) -> list[Key]:
+    """
+    :param keys: runs
+    :param rows: there are
+    :param configs: where configurations are
+    :return: those that have no row but a configuration; others are named
+    """
+    done = {(row["tutorial"], row["variant"], int(row["seed"])) for row in rows}
+    todo = [key for key in keys if key not in done]
+    for name in sorted({key.config for key in todo if not (configs / key.config).is_file()}):
+        print(f"There is no {configs / name}: left out.")
+    return [key for key in todo if (configs / key.config).is_file()]
+
+
+def films(rows: Rows, places: Places, length: int) -> None:
+    """
+    Film what is to be filmed, and say what random actions reach.
+
+    :param rows: of all tutorials
+    :param places: where runs are; others are not filmed
+    :param length: steps of a video
+    """
+    for tutorial in BY_NAME.values():
+        keys = best_keys(of(rows, tutorial), places) if tutorial.filmed else {}
+        for variant, key in keys.items():
+            (row,) = where(rows, tutorial=key.tutorial, variant=variant, seed=str(key.seed))
+            trained = row["greedy_best"] or row["greedy_last"]
+            print(
+                f"{tutorial.title}, {variant}, seed {key.seed}: {trained} (random actions: {random_return(tutorial.env_id)})"
+            )
+            print(f"  {video(places.runs / key.folder, tutorial.env_id, length)}")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    :param arguments: of the command line, those of this process if None
+    :return: their values
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tutorials", description=__doc__)
+    parser.add_argument(
+        "--tutorials", nargs="+", choices=BY_NAME, default=list(BY_NAME), metavar="NAME", help=", ".join(BY_NAME)
+    )
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once, of those that are not timed")
+    parser.add_argument("--steps", type=int, help="environment steps of each run, for a trial")
+    parser.add_argument("--configs", type=Path, default=CONFIGS, help="where NAME.yml and NAME_improved.yml are")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tutorials"), help="where the zoo writes its run folders")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="pages are in the folder tutorials beside it")
+    parser.add_argument("--report-only", action="store_true", help="run nothing: tables and pictures of the rows there are")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """:param arguments: of the command line, those of this process if None"""
+    args = parse(arguments)
+    path, places = args.results / "tutorials.csv", Places(args.configs, args.runs)
+    if not args.report_only:
+        todo = missing(plan(args.tutorials, args.variants, args.seeds), read(path), args.configs)
+        run = partial(measured, places=places, steps=args.steps)
+        complete(path, (key for key in todo if not BY_NAME[key.tutorial].timed), run, args.jobs)
+        complete(path, (key for key in todo if BY_NAME[key.tutorial].timed), run, jobs=1)
+    rows = read(path)
+    draw(rows, places, args.results)
+    print(write(rows, args.results, pages=args.results.parent / "tutorials"))
+    if not args.report_only:
+        films(rows, places, min(args.steps or LENGTH, LENGTH))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What a model says of an action, beside what came of it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.vec_env import VecEnv
+
+from benchmarks.runs import FRESH, fresh_env, load
+
+ALGO = "dqn_ext"
+N_GAMES = 50
+N_RANDOM = 30  # at most so many actions at the beginning of a game are random
+LIMIT = 200  # steps of a game that are looked at
+UNSEEN = 0.01  # how much a reward still counts of which the games hold no more
+
+Array = npt.NDArray[Any]
+
+
+class Calibration(NamedTuple):
+    """Predicted and realised values of actions."""
+
+    predicted: Array
+    """(N,) Q-values"""
+    realised: Array
+    """(N,) discounted returns"""
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's, 0 where one of both is the same everywhere."""
+        if min(self.predicted.std(), self.realised.std()) == 0:
+            return 0.0
+        return float(np.corrcoef(self.predicted, self.realised)[0, 1])
+
+    @property
+    def bias(self) -> float:
+        """How much more is predicted than realised."""
+        return float(np.mean(self.predicted - self.realised))
+
+
+def discounted_returns(rewards: Array, gamma: float) -> Array:
+    """
+    :param rewards: (T,) of one game
+    :param gamma: the discount factor
+    :return: (T,) what each step and those after it were worth
+    """
+    returns = np.zeros(len(rewards))
+    value = 0.0
+    for t in reversed(range(len(rewards))):
+        value = rewards[t] + gamma * value
+        returns[t] = value
+    return returns
+
+
+def calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibration:
+    """
+    Games that begin with random actions, so that bad states are seen too, and go on as the model does in training, with its
+    exploration. From the last random action on, its values are compared with what came of them. The games have a later time
+    limit than in training, for no state tells how much time is left; what follows the usual one counts for the returns only.
+
+    :param run: a run folder
+    :param env_id: the environment
+    :param model_file: the model in the run folder
+    :param seed: the seed it was trained with
+    :return: predicted and realised values
+    """
+    model: Any = load(run, ALGO, model_file)
+    model.set_random_seed(FRESH + seed)
+    rng = np.random.default_rng(FRESH + seed)
+    horizon = LIMIT + int(np.ceil(np.log(UNSEEN) / np.log(model.gamma)))
+    env = fresh_env(run, env_id, seed, max_episode_steps=horizon)
+    games = [game(model, env, rng) for _ in range(N_GAMES)]
+    env.close()
+    return Calibration(*(np.concatenate(values) for values in zip(*games, strict=True)))
+
+
+def game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
+    """
+    :param model: plays as it does in training
+    :param env: one environment
+    :param rng: of the random actions at the beginning
+    :return: predicted and realised values from the last of these on
+    """
+    n_random = int(rng.integers(1, N_RANDOM + 1))
+    observation: Any = env.reset()
+    done = False
+    predicted: list[float] = []
+    rewards: list[float] = []
+    while not done:
+        if len(rewards) < n_random:
+            action = np.array([env.action_space.sample()])
+        else:
+            action, _ = model.predict(observation, deterministic=False)
+        with th.no_grad():
+            predicted.append(float(model.q_net(th.as_tensor(observation))[0, action[0]]))
+        observation, reward, dones, _ = env.step(action)
+        rewards.append(float(reward[0]))
+        done = bool(dones[0])
+    counted = slice(min(n_random, len(rewards)) - 1, LIMIT)
+    return Calibration(np.array(predicted)[counted], discounted_returns(np.array(rewards), model.gamma)[counted])
