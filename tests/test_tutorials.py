@@ -810,9 +810,10 @@ def train(tutorial: type[Port], folder: Path, *arguments: str) -> str:
 
 @each_tutorial
 def test_the_preset_trains_from_the_zoo(tutorial: type[Port], tmp_path: Path) -> None:
-    train(tutorial, tmp_path, *(["-params", "compile:False"] if tutorial is MountainCarSoftTarget else []))
+    train(tutorial, tmp_path, "-params", "compile:False")
 
 
 @pytest.mark.slow
-def test_the_mountain_car_is_compiled_where_nothing_else_is_said(tmp_path: Path) -> None:
-    assert "eager" not in train(MountainCarSoftTarget, tmp_path)
+@pytest.mark.parametrize("tutorial", [TerminalPenalty, MountainCarSoftTarget, ExponentialDecay], ids=lambda t: t.name)
+def test_the_preset_is_compiled_where_nothing_else_is_said(tutorial: type[Port], tmp_path: Path) -> None:
+    assert "eager" not in train(tutorial, tmp_path)
