@@ -43,7 +43,7 @@ def row(tutorial: str, variant: str, seed: int, **values: float) -> Row:
 
 def rows_of(tutorial: str, **improved: list[float]) -> list[Row]:
     """Ten rows of each variant; those of the improved one have these values."""
-    faithful = [row(tutorial, "faithful", seed, greedy_last=100 + seed) for seed in range(10)]
+    faithful = [row(tutorial, "faithful", seed, greedy_last=100 + seed, greedy_best=100 + seed) for seed in range(10)]
     return faithful + [
         row(tutorial, "improved", seed, **{name: values[seed] for name, values in improved.items()}) for seed in range(10)
     ]
@@ -226,14 +226,11 @@ ASKED = {
     "7 of 10": ("monte_carlo_multi_head", {"greedy_last": [200.0] * 7 + [150.0] * 3}, ["reached", "missed"]),
     "more": (
         "terminal_penalty",
-        {"greedy_last": [110.0 + 9 * i for i in range(10)], "greedy_best": [475.0] * 10},
-        ["reached"] * 2,
+        {"greedy_best": [110.0 + 9 * i for i in range(10)]},
+        ["reached", "missed"],
     ),
-    "as much": (
-        "terminal_penalty",
-        {"greedy_last": [100.0 + i for i in range(10)], "greedy_best": [474.0] * 10},
-        ["missed"] * 2,
-    ),
+    "as much": ("terminal_penalty", {"greedy_best": [100.0 + i for i in range(10)]}, ["missed"] * 2),
+    "as much as can be": ("terminal_penalty", {"greedy_best": [475.0] * 10}, ["reached"] * 2),
     "goal by either": (
         "mountain_car_soft_target",
         {"greedy_last": [-140.0] * 6 + [-200.0] * 4, "greedy_best": [-200.0] * 7 + [-199.0] * 2 + [-200.0]},
@@ -252,12 +249,12 @@ ASKED = {
     ),
     "250 episodes": (
         "exponential_decay",
-        {"first_at_goal": [250.0] * 6 + [np.inf] * 4, "greedy_best": [195.0] * 10},
+        {"first_at_goal": [250.0] * 6 + [np.inf] * 4, "greedy_last": [195.0] * 10},
         ["reached", "reached"],
     ),
     "never": (
         "exponential_decay",
-        {"first_at_goal": [250.0] * 4 + [np.inf] * 6, "greedy_best": [200.0] * 9 + [194.9]},
+        {"first_at_goal": [250.0] * 4 + [np.inf] * 6, "greedy_last": [200.0] * 9 + [194.9]},
         ["missed", "missed"],
     ),
 }

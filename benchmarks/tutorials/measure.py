@@ -70,7 +70,7 @@ def measured(key: Key, places: Places, steps: int | None) -> Row:
     """
     tutorial = BY_NAME[key.tutorial]
     folder, times = places.runs / key.folder, dict.fromkeys(("train_s", "train_again_s", "loop_s"), "")
-    arguments = ["-conf", str(places.configs / key.config), *_arguments(tutorial, key.variant, folder, steps)]
+    arguments = ["-conf", str(places.configs / key.config), *_arguments(tutorial, folder, steps)]
     with tempfile.TemporaryDirectory() as cache:  # what is compiled is compiled anew where time is taken
         environment = {**ONE_THREAD, **({"TORCHINDUCTOR_CACHE_DIR": cache} if tutorial.timed else {})}
         run = train(ALGO, tutorial.env_id, key.seed, folder, *arguments, **environment)
@@ -82,9 +82,9 @@ def measured(key: Key, places: Places, steps: int | None) -> Row:
     return {**key._asdict(), "seed": str(key.seed), **times, **judged(tutorial, run, key.seed)}
 
 
-def _arguments(tutorial: Tutorial, variant: str, folder: Path, steps: int | None) -> list[str]:
+def _arguments(tutorial: Tutorial, folder: Path, steps: int | None) -> list[str]:
     """Of the zoo's command, beside the configuration."""
-    eval_freq = tutorial.eval_freq if variant == IMPROVED else None
+    eval_freq = tutorial.eval_freq
     if steps is not None and eval_freq is not None:
         eval_freq = min(eval_freq, steps // 2)
     arguments = ["--eval-freq", str(eval_freq or -1), "--eval-episodes", str(EVAL_EPISODES)]
