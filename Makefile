@@ -7,10 +7,10 @@ SEED ?= 0
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds bench bench-learning tutorials test test-slow lint format clean
+.PHONY: help train train-seeds bench bench-learning tutorials tutorials-questions test test-slow lint format clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
 	$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress \
@@ -28,6 +28,9 @@ bench-learning: $(VENV)/installed-train  ## train eagerly and compiled on severa
 
 tutorials: $(VENV)/installed-train  ## run the five tutorials, faithful and improved, on ten seeds each: an hour or two
 	$(PY) -m benchmarks.tutorials
+
+tutorials-questions: $(VENV)/installed-train  ## measure what the tutorial on Monte-Carlo returns asks at its end: half an hour
+	$(PY) -m benchmarks.tutorials.questions
 
 test: lint  ## all that must pass before a change is merged
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2

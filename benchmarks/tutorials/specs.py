@@ -108,7 +108,7 @@ TUTORIALS = [
         port="greedy 191 (116 to 363), random 22",
         asked=(
             Asked(
-                "median greedy return of the best checkpoint above that of the faithful's: 95 % interval of the difference above 0",
+                "median greedy return of the best checkpoint above the faithful: 95 % interval of the difference above 0",
                 more_than_faithful("greedy_best"),
             ),
             Asked("goal: median greedy return of the best checkpoint at least 475", median("greedy_best", at_least=475)),
