@@ -114,7 +114,7 @@ TUTORIALS = [
             Asked("goal: median greedy return of the best checkpoint at least 475", median("greedy_best", at_least=475)),
         ),
         goal=475.0,
-        eval_freq=500,
+        eval_freq=1_000,
         filmed=True,
     ),
     Tutorial(
