@@ -155,7 +155,7 @@ class DQNReplayBuffer(ReplayBuffer):
         self._last_observations: dict[int, Obs] = {}
         # rows stored so far, and steps in the open episode of each environment; with keep_episodes: the latest ended ones,
         # each as the first of these rows, the one behind its last, and the environment
-        self._n_added = 0
+        self.n_added = 0
         self._open_steps = np.zeros(n_envs, dtype=np.int64)
         self._ended: deque[tuple[int, int, int]] = deque()
         self._warn_if_too_large()
@@ -237,6 +237,7 @@ class DQNReplayBuffer(ReplayBuffer):
             self.timeouts[row] = truncated
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
+        self.n_added += 1
 
         if self.sampler.told:
             self._tell(row, done, truncated, infos)
@@ -256,7 +257,6 @@ class DQNReplayBuffer(ReplayBuffer):
         if self.reset_steps:
             self.sampler.removed(cells[~happened])
         if self._by_episodes:
-            self._n_added += 1
             self._open_steps[happened] += 1
             for env in np.flatnonzero(done).tolist():
                 self._end_episode(row, env, bool(terminal[env]))
@@ -266,7 +266,7 @@ class DQNReplayBuffer(ReplayBuffer):
         super().reset()
         self.sampler = self._make_sampler()
         self._last_observations.clear()
-        self._n_added = 0
+        self.n_added = 0
         self._open_steps[:] = 0
         self._ended.clear()
 
@@ -385,10 +385,10 @@ class DQNReplayBuffer(ReplayBuffer):
             self.ends[rows, env] = row
             self.sampler.added(rows * self.n_envs + env, terminal & (np.arange(length) == 0))
         if self.keep_episodes is not None:
-            self._ended.append((self._n_added - length, self._n_added, env))
+            self._ended.append((self.n_added - length, self.n_added, env))
             if len(self._ended) > self.keep_episodes:
                 first, end, env = self._ended.popleft()
-                still_stored = np.arange(max(first, self._n_added - self.buffer_size), end)
+                still_stored = np.arange(max(first, self.n_added - self.buffer_size), end)
                 self.sampler.removed(still_stored % self.buffer_size * self.n_envs + env)
 
     def break_off(self) -> None:
