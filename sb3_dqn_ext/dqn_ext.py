@@ -2,8 +2,10 @@
 
 import inspect
 import math
+import os
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -34,6 +36,7 @@ from sb3_dqn_ext.arguments import (
     train_freq_of,
 )
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
@@ -133,6 +136,10 @@ class DQNExt(DQN):
         self.minibatch_size = minibatch_size
         self.compile = compile
         self._generator: np.random.Generator | None = None
+        # of the run, of its checkpoints by their folder, and what is still to be restored of a run that goes on
+        self._callback: BaseCallback | None = None
+        self._saved: dict[str, Any] = {}
+        self._resumed: dict[str, Any] | None = None
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         try:
             super().__init__(policy, env, *args, **kwargs)
@@ -240,12 +247,22 @@ class DQNExt(DQN):
     ) -> tuple[int, BaseCallback]:
         check_batch_size(self)
         check_reset_steps(self)
+        callbacks = list(all_callbacks(callback))
+        if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):
+            from sb3_dqn_ext.checkpoint.environments import make_resumable
+
+            for env in (self.env, *(one.eval_env for one in callbacks if hasattr(one, "eval_env"))):
+                make_resumable(env)
+        if self._resumed is not None:
+            # the run that goes on has a horizon of its own
+            reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
         if reset_num_timesteps or self._last_obs is None:
             # the environments are about to be reset
             self._exploration_memory = {}
             if isinstance(self.replay_buffer, DQNReplayBuffer):
                 self.replay_buffer.break_off()
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        self._callback = callback
         if self._exploration_schedule is not None:
             self._follow_schedule(horizon)
         return horizon, callback
@@ -279,6 +296,11 @@ class DQNExt(DQN):
         :param log_interval: number of episodes between two logs
         :return: the number of environment steps and of episodes, and whether to go on
         """
+        if self._resumed is not None:
+            from sb3_dqn_ext.checkpoint.training import restore_run
+
+            restore_run(self, callback, self._resumed)
+            self._resumed = None
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
@@ -558,6 +580,37 @@ class DQNExt(DQN):
         """
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
+        """
+        Write a checkpoint of all that training depends on, from which :meth:`resume` goes on with the same bits. Before the
+        run, after it, or by :class:`~sb3_dqn_ext.callbacks.ExactCheckpointCallback` in its course.
+
+        :param folder: of the checkpoints of this run; it is made if need be
+        :param keep: how many of the newest stay
+        :return: the file that makes the checkpoint exist
+        :raises CheckpointError: if the folder holds checkpoints of another run, or cannot be written to
+        :raises ArgumentError: if the environments cannot be asked for their states, see
+            :func:`~sb3_dqn_ext.checkpoint.environments.make_resumable`
+        """
+        from sb3_dqn_ext.checkpoint.run import save  # only those wait for its imports who save
+
+        return save(self, folder, keep, self._callback)
+
+    def resume(self: SelfDQNExt, path: str | os.PathLike[str]) -> SelfDQNExt:
+        """
+        Take over the state of a run that was interrupted. This model and its environments must have been made as those were;
+        ``learn(total_timesteps)`` with the same callbacks then goes on to the same number of steps in all.
+
+        :param path: the folder of the checkpoints, to take the newest that is good, or the file of one
+        :return: this model
+        :raises CheckpointError: if there is no good checkpoint, or it is of a model that was made otherwise
+        """
+        from sb3_dqn_ext.checkpoint.run import resume
+
+        for problem in resume(self, path):
+            warnings.warn(f"{problem} It begins a new episode.", stacklevel=2)
+        return self
+
     def _excluded_save_params(self) -> list[str]:
         ours = [
             "_target_policy",
@@ -568,6 +621,9 @@ class DQNExt(DQN):
             "_old",
             "_adam",
             "_compiled",
+            "_callback",
+            "_saved",
+            "_resumed",
         ]
         return [*super()._excluded_save_params(), *ours]
 

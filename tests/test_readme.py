@@ -29,7 +29,7 @@ def test_every_example_of_the_pages_runs(example: str, tmp_path: Path) -> None:
     output(python("-W", "error", "example.py", cwd=tmp_path))
 
 
-@pytest.mark.parametrize("example", blocks("python"), ids=["DQNExt", "callbacks", "wrapper and memory", "fast"])
+@pytest.mark.parametrize("example", blocks("python"), ids=["DQNExt", "callbacks", "wrapper and memory", "fast", "checkpoints"])
 def test_every_example_runs_from_a_directory_of_the_users(example: str, tmp_path: Path) -> None:
     write_package(tmp_path / "envs", __init__="raise ImportError('the envs/ of the user')")
     (tmp_path / "example.py").write_text(example)

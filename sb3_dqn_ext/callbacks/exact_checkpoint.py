@@ -1,0 +1,68 @@
+"""Checkpoints from which a run goes on as if it had never stopped."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from sb3_dqn_ext.choices import ArgumentError, check_number
+
+# what a callback gets from its run
+OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
+
+
+def all_callbacks(callback: MaybeCallback) -> Iterator[BaseCallback]:
+    """
+    :param callback: what ``learn`` takes
+    :return: the callbacks, and those that they hold
+    """
+    if isinstance(callback, list):
+        for one in callback:
+            yield from all_callbacks(one)
+    elif isinstance(callback, BaseCallback):
+        yield callback
+        for name, value in vars(callback).items():
+            if name not in OF_THE_RUN and (isinstance(value, BaseCallback) or (isinstance(value, list) and value)):
+                yield from all_callbacks(value)
+
+
+class ExactCheckpointCallback(BaseCallback):
+    """
+    Write a checkpoint of all that the run depends on, every so often: networks, optimizer, replay memory, generators of random
+    numbers, environments in mid-episode, callbacks. A model of the same arguments that takes it over by ``model.resume(path)``
+    ends with the same bits as one that was never interrupted.
+
+    It is written between two rollouts, when all that was stepped is stored and learned from: with a ``train_freq`` of 256
+    steps, ``every`` is rounded up to those. Of the replay memory, only what was added since the last checkpoint is written.
+
+    :param every: environment steps between two checkpoints, at least
+    :param path: the folder of the checkpoints; it is made if need be
+    :param keep: how many of the newest stay
+    :raises ArgumentError: if a number cannot be; at the start of the run, if the model is no DQNExt
+    """
+
+    def __init__(self, every: int, path: str | os.PathLike[str], keep: int = 2) -> None:
+        super().__init__()
+        check_number("every", every, low=1, integer=True)
+        check_number("keep", keep, low=1, integer=True)
+        self.every = every
+        self.path = os.fspath(path)
+        self.keep = keep
+        self.saved_at = 0
+
+    def _on_training_start(self) -> None:
+        model: Any = self.model
+        if not hasattr(model, "save_checkpoint"):
+            raise ArgumentError(f"ExactCheckpointCallback needs a DQNExt, not {type(model).__name__}.")
+        self.saved_at = model.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        model: Any = self.model
+        if model.num_timesteps >= self.saved_at + self.every:
+            self.saved_at = model.num_timesteps  # before it is saved with the rest
+            model.save_checkpoint(self.path, self.keep)
+
+    def _on_step(self) -> bool:
+        return True

@@ -1,0 +1,139 @@
+"""
+All that a training run depends on beside its environments, as nested plain data, arrays and tensors.
+
+It is taken between two rollouts: what was stepped is stored, and what was to be learned from it is learned.
+"""
+
+import random
+import warnings
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_dqn_ext.callbacks.exact_checkpoint import OF_THE_RUN, all_callbacks
+from sb3_dqn_ext.checkpoint.codec import is_plain
+from sb3_dqn_ext.checkpoint.environments import environments_state, restore_environments
+from sb3_dqn_ext.checkpoint.memory import memory_state, restore_memory
+from sb3_dqn_ext.choices import parameters_of
+
+__all__ = ["restore_run", "restore_training", "training_state"]
+
+State = dict[str, Any]
+
+# what SB3's algorithms and DQNExt count and remember in the course of a run
+ATTRIBUTES = (
+    "num_timesteps",
+    "_total_timesteps",
+    "_num_timesteps_at_start",
+    "_current_progress_remaining",
+    "_episode_num",
+    "_n_updates",
+    "_n_calls",
+    "exploration_rate",
+    "ep_info_buffer",
+    "ep_success_buffer",
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+    "_exploration_memory",
+)
+LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
+
+
+def training_state(model: Any, callback: BaseCallback | None) -> State:
+    """
+    :param model: a DQNExt between two rollouts
+    :param callback: of its run, if it is running
+    :return: its state
+    """
+    logger = getattr(model, "_logger", None)  # there is none before the first run
+    return {
+        "attributes": {name: getattr(model, name) for name in ATTRIBUTES},
+        "parameters": model.get_parameters(),
+        "memory": memory_state(model.replay_buffer),
+        "generators": _generators(model),
+        "logged": {name: dict(getattr(logger, name)) for name in LOGGED} if logger else {},
+        "callbacks": [] if callback is None else [_own_state(one) for one in all_callbacks(callback)],
+    }
+
+
+def restore_training(model: Any, state: State) -> None:
+    """
+    Give a model, made by the same arguments, the state of another, but for that of its run.
+
+    :param model: a DQNExt
+    :param state: what :func:`training_state` gave
+    """
+    for name, value in state["attributes"].items():
+        setattr(model, name, value)
+    model.set_parameters(state["parameters"])
+    restore_memory(model.replay_buffer, state["memory"])
+
+
+def restore_run(model: Any, callback: BaseCallback, state: State) -> None:
+    """
+    Give a run that is about to begin its first rollout the state of another: what it draws, logs and remembers.
+
+    :param model: a DQNExt that has taken over the rest
+    :param callback: of the run, made as the other one was
+    :param state: what :func:`training_state` gave
+    """
+    for name, values in state["logged"].items():
+        getattr(model.logger, name).clear()
+        getattr(model.logger, name).update(values)
+    for one, own in zip(all_callbacks(callback), state["callbacks"], strict=False):
+        vars(one).update(own["attributes"])
+        if "environments" in own:
+            for problem in restore_environments(one.eval_env, own["environments"]):  # type: ignore[attr-defined]
+                warnings.warn(f"{type(one).__name__}: {problem} It begins a new episode.", stacklevel=2)
+    if model._total_timesteps == state["attributes"]["_total_timesteps"]:
+        model.exploration_rate = state["attributes"]["exploration_rate"]
+    _restore_generators(model, state["generators"])
+
+
+def _generators(model: Any) -> State:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": th.get_rng_state(),
+        "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
+        "algorithm": model._generator.bit_generator.state,
+        "spaces": [_state_of(space) for space in _spaces(model)],
+    }
+
+
+def _restore_generators(model: Any, state: State) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    th.set_rng_state(state["torch"])
+    if state["cuda"]:
+        th.cuda.set_rng_state_all(state["cuda"])
+    model._generator.bit_generator.state = state["algorithm"]
+    for space, of_space in zip(_spaces(model), state["spaces"], strict=True):
+        if of_space is not None:
+            space.np_random.bit_generator.state = of_space
+
+
+def _spaces(model: Any) -> list[spaces.Space[Any]]:
+    return [model.action_space, model.observation_space]
+
+
+def _state_of(space: spaces.Space[Any]) -> Any:
+    """Of its generator, None if it has drawn nothing yet."""
+    return None if space._np_random is None else space._np_random.bit_generator.state
+
+
+def _own_state(callback: BaseCallback) -> State:
+    """
+    What it remembers: neither what it was told when it was made, which it is told again, nor what is no plain data, such as
+    environments and other callbacks.
+    """
+    told = OF_THE_RUN | set(parameters_of(type(callback)))
+    own = {name: value for name, value in vars(callback).items() if name not in told and is_plain(value)}
+    state: State = {"class": f"{type(callback).__module__}.{type(callback).__qualname__}", "attributes": own}
+    if hasattr(callback, "eval_env"):
+        state["environments"] = environments_state(callback.eval_env)
+    return state

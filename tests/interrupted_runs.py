@@ -1,0 +1,208 @@
+"""
+Runs that are interrupted and gone on with: ``python -m tests.interrupted_runs FOLDER NAME...`` resumes each of the named
+ones from its checkpoints in a folder, in this process, and leaves what it ended with there.
+"""
+
+import importlib
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
+
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
+from sb3_dqn_ext.checkpoint.environments import Resumable
+from sb3_dqn_ext.vec_env import make_fast_vec_env
+from tests.parity import dict_cartpole, learn, short_cartpole
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its import ends the process where the warnings it gives are errors
+    importlib.import_module("Box2D")
+
+HALF = 160  # environment steps at which a run is interrupted; some episodes are open then
+WHOLE = 2 * HALF
+
+
+def of(env_id: str, n_envs: int = 1) -> VecEnv:
+    return make_vec_env(env_id, n_envs=n_envs, seed=3, env_kwargs={"render_mode": None})
+
+
+def _monitored() -> gym.Env[Any, Any]:
+    return Resumable(Monitor(short_cartpole()))
+
+
+def subprocesses() -> VecEnv:
+    env = SubprocVecEnv([_monitored, _monitored], start_method="fork")
+    env.seed(3)
+    return env
+
+
+def images() -> VecEnv:
+    env = FakeImageEnv(action_dim=3, screen_height=36, screen_width=36, n_channels=1, discrete=True)
+    env.observation_space.seed(0)  # its images are samples of the space
+    return DummyVecEnv([lambda: Monitor(env)])
+
+
+def cartpole() -> VecEnv:
+    return of("CartPole-v1")
+
+
+EVERYTHING: dict[str, Any] = {
+    "n_steps": 3,
+    "replay_buffer_kwargs": {"sampler": "prioritized", "terminal_copies": 2},
+    "policy_kwargs": {"net_arch": [16], "noisy": True, "returns": "quantile", "returns_kwargs": {"n_quantiles": 5}},
+}
+EXPONENTIAL = {"name": "exponential", "start": 1.0, "end": 0.05, "rate": 0.01}
+
+# the environments, and the arguments of the model that are not those of `make`
+CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
+    "CartPole": (cartpole, {}),
+    "MountainCar": (lambda: of("MountainCar-v0"), {}),
+    "Acrobot": (lambda: of("Acrobot-v1"), {}),
+    "LunarLander": (lambda: of("LunarLander-v3"), {}),
+    "four at once": (lambda: of("CartPole-v1", 4), {}),
+    "a dictionary": (lambda: DummyVecEnv([lambda: Monitor(dict_cartpole())]), {"policy": "MultiInputPolicy"}),
+    "images": (images, {"policy": "CnnPolicy", "buffer_size": 60}),
+    "processes": (subprocesses, {}),
+    "one array of poles": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3), {}),
+    "in turn": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3, vectorization_mode="sync"), {}),
+    "normalised": (lambda: VecNormalize(of("CartPole-v1", 2)), {}),
+    "stacked": (lambda: VecFrameStack(of("CartPole-v1", 2), 3), {}),
+    "everything": (cartpole, EVERYTHING),
+    "compiled": (cartpole, EVERYTHING | {"compile": {"unroll": 2}, "gradient_steps": 2}),
+    "realised returns": (
+        cartpole,
+        {"replay_buffer_kwargs": {"monte_carlo": 0.5, "keep_episodes": 6, "terminal_copies": 3}, "learning_starts": 80},
+    ),
+    "rows": (lambda: of("CartPole-v1", 4), {"replay_buffer_kwargs": {"sampler": "rows", "terminal_copies": 2}}),
+    "half the memory": (
+        cartpole,
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+    ),
+    "by episodes": (cartpole, {"train_freq": (2, "episode"), "learning_starts": 0}),
+    "ez_greedy": (lambda: of("CartPole-v1", 2), {"exploration": "ez_greedy"}),
+    "epsilon_ladder": (
+        lambda: of("CartPole-v1", 2),
+        {"exploration": "epsilon_ladder", "exploration_kwargs": {"schedule": EXPONENTIAL, "unit": "actions"}},
+    ),
+    "boltzmann": (
+        cartpole,
+        {
+            "exploration": "boltzmann",
+            "exploration_kwargs": {"temperature": {"name": "multiplicative", "start": 2.0, "end": 0.1, "factor": 0.99}},
+        },
+    ),
+    "none": (cartpole, {"exploration": "none", "learning_rate": lambda progress: 0.01 * progress}),
+    "piecewise": (cartpole, {"exploration_kwargs": {"schedule": {"name": "piecewise", "points": [[0, 1.0], [300, 0.1]]}}}),
+}
+
+
+EVALUATED = ("CartPole", "MountainCar", "everything")
+
+
+def make(name: str) -> DQNExt:
+    env, arguments = CASES[name]
+    defaults: dict[str, Any] = {
+        "buffer_size": 130,  # the oldest rows are overwritten before the run is interrupted
+        "learning_starts": 40,
+        "learning_rate": 1e-2,
+        "batch_size": 8,
+        "train_freq": 4,
+        "target_update_interval": 30,
+        "policy_kwargs": {"net_arch": [16]},
+        "seed": 0,
+        "device": "cpu",
+    }
+    return DQNExt(env=env(), **{"policy": "MlpPolicy"} | defaults | arguments)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupt(BaseCallback):
+    """
+    Ends a run some steps after its first checkpoint.
+
+    :param checkpoints: what takes them
+    """
+
+    def __init__(self, checkpoints: ExactCheckpointCallback) -> None:
+        super().__init__()
+        self.checkpoints = [checkpoints]  # it is called elsewhere
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps > self.checkpoints[0].saved_at + 13 > HALF:
+            raise Interrupted
+        return True
+
+
+def interrupt(name: str, folder: Path) -> None:
+    """
+    :param name: of a run
+    :param folder: of its checkpoints
+    """
+    with suppress(Interrupted):
+        *others, checkpoints = callbacks(name, folder)
+        assert isinstance(checkpoints, ExactCheckpointCallback)
+        learn(make(name), WHOLE, callback=[*others, checkpoints, Interrupt(checkpoints)])
+        raise AssertionError(f"{name} was not interrupted")
+
+
+def callbacks(name: str, folder: Path) -> list[BaseCallback]:
+    """One that remembers, one whose environments go on from evaluation to evaluation, and the one that is tested."""
+    evaluation = [EvalCallback(CASES[name][0](), eval_freq=70, n_eval_episodes=2, verbose=0)] if name in EVALUATED else []
+    return [
+        StopTrainingOnMeanReturn(threshold=400, window=3),
+        *evaluation,
+        ExactCheckpointCallback(every=HALF, path=folder),
+    ]
+
+
+def ended(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All that a run ends with, by other means than a checkpoint."""
+    memory: Any = model.replay_buffer
+    names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    stored = [getattr(memory, name) for name in names]
+    result = {
+        "parameters": model.get_parameters(),
+        "memory": [list(array.values()) if isinstance(array, dict) else array for array in stored],
+        "counters": [model.num_timesteps, model._n_updates, model._n_calls, model._episode_num, memory.pos, memory.full],
+        "episodes": [[info["r"], info["l"]] for info in model.ep_info_buffer or []],
+        "rows": rows,
+        "generators": [
+            random.random(),
+            np.random.rand(),
+            th.rand(1),
+            model._generator.random() if model._generator else None,
+            int(model.action_space.sample()),
+        ],
+    }
+    np.random.seed(1)
+    result["drawn"] = memory.sampler.draw(*memory._valid_rows(), 8, 0.5)
+    return result
+
+
+def main() -> None:
+    folder, *names = sys.argv[1:]
+    for name in names:
+        place = Path(folder) / name
+        model = make(name).resume(place)
+        assert HALF <= model.num_timesteps < WHOLE
+        th.save(ended(model, learn(model, WHOLE, callback=callbacks(name, place)).rows), place / "ended.pt")
+
+
+if __name__ == "__main__":
+    main()
