@@ -378,7 +378,7 @@ def test_a_stop_that_cannot_be_is_refused(arguments: dict[str, Any], message: st
         ({"max_length": 9}, lambda length: length <= 9),
         ({"min_length": 12, "max_length": 13}, lambda length: 12 <= length <= 13),
     ],
-    ids=str,
+    ids=["return", "long", "short", "between"],
 )
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_training_stops_at_the_first_episode_that_is_as_asked(
