@@ -8,12 +8,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.callbacks import ExactCheckpointCallback
+from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
 from sb3_dqn_ext.checkpoint.files import CheckpointError, checkpoints
 from sb3_dqn_ext.choices import ArgumentError
-from tests.interrupted_runs import CASES, HALF, WHOLE, callbacks, ended, interrupt, make
+from tests.interrupted_runs import CASES, WHOLE, callbacks, ended, interrupt, make
 from tests.parity import assert_same, learn
 from tests.processes import output, python
 
@@ -67,7 +68,7 @@ def test_a_checkpoint_by_hand_after_a_run_is_gone_on_with(tmp_path: Path) -> Non
     model.save_checkpoint(tmp_path)
     learn(model, 320 - model.num_timesteps, reset_num_timesteps=False)
     again = make("four at once").resume(tmp_path)
-    learn(again, 320)
+    learn(again, 320, callback=ExactCheckpointCallback(10**6, tmp_path))
     assert_same(again.get_parameters(), model.get_parameters(), "parameters")
 
 
@@ -147,9 +148,44 @@ def test_an_environment_that_cannot_be_restored_is_named_and_begins_a_new_episod
     assert len(warned) == 1
     assert again._last_obs is not None
     assert abs(np.asarray(again._last_obs)[0, :4]).max() < 0.06, "as after a reset"
-    learn(again, 80)
+    learn(again, 80, callback=ExactCheckpointCallback(32, tmp_path))
     assert again.num_timesteps == 80
 
 
-def test_the_steps_at_which_a_run_is_interrupted_are_what_the_cases_are_made_for() -> None:
-    assert 130 < HALF < WHOLE, "rows are overwritten"
+class Counter(BaseCallback):
+    """
+    Remembers how often it was called.
+
+    :param first: what it counts from
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        super().__init__()
+        self.count = first
+
+    def _on_step(self) -> bool:
+        self.count += 1
+        return True
+
+
+def test_each_callback_finds_what_it_remembered_wherever_it_stands(tmp_path: Path) -> None:
+    learn(make("CartPole"), 44, callback=[Counter(), Counter(100), ExactCheckpointCallback(40, tmp_path)])
+    counters = [Counter(), Counter()]
+    again = make("CartPole").resume(tmp_path)
+    learn(again, 60, callback=[StopTrainingOnMeanReturn(400, 3), ExactCheckpointCallback(40, tmp_path), *counters])
+    assert [counter.count for counter in counters] == [60, 160]
+
+
+def test_a_callback_that_is_missing_is_named(tmp_path: Path) -> None:
+    learn(make("CartPole"), 44, callback=[Counter(), ExactCheckpointCallback(40, tmp_path)])
+    again = make("CartPole").resume(tmp_path)
+    with pytest.warns(UserWarning, match=r"A tests\.test_resume\.Counter was part of the run and is not now"):
+        learn(again, 60, callback=ExactCheckpointCallback(40, tmp_path))
+
+
+def test_a_model_without_environments_is_told_to_get_some(tmp_path: Path) -> None:
+    make("CartPole").save(tmp_path / "model")
+    model = DQNExt.load(tmp_path / "model")
+    for call in (model.resume, model.save_checkpoint):
+        with pytest.raises(ArgumentError, match=r"set_env\(env\)"):
+            call(tmp_path)

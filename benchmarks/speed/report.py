@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 PACKAGES = ("stable-baselines3", "sb3-contrib", "sbx-rl", "torch", "jax", "numpy", "gymnasium")
 
 NOTES = """\
-One thread on one core, nothing else running; each measurement in a process of its own, peers and ours in turns. Costs and
+One thread, and one core that it keeps to; each measurement in a process of its own, peers and ours in turns. Costs and
 ratios are medians of the repeats, with the least and the greatest; a ratio is that of the same repeat. All have the same
 environment, network, batch size, number of updates, exploration and defaults of logging. Compiled, ours steps CartPole as one
 array, in which some steps are resets and count for nothing: costs are for the same number of updates. Eager, and in

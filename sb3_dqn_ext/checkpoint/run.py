@@ -28,6 +28,7 @@ from sb3_dqn_ext.checkpoint.files import (
 )
 from sb3_dqn_ext.checkpoint.memory import restore_rows, stored_rows, take_rows
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
+from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["Saved", "resume", "save"]
@@ -55,6 +56,7 @@ def save(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -
     :return: the manifest
     :raises CheckpointError: if the folder holds checkpoints of another run, or cannot be written to
     """
+    _check_env(model)
     place, step = os.path.abspath(folder), int(model.num_timesteps)
     with Lock(place):
         saved: Saved | None = model._saved.get(place)
@@ -83,6 +85,7 @@ def resume(model: Any, path: Folder) -> list[str]:
     :return: what could not be restored
     :raises CheckpointError: if there is no good checkpoint, or it is of a model that was made otherwise
     """
+    _check_env(model)
     checkpoint = _found(path)
     described = _described(model)
     for what, value in checkpoint.tree["model"].items():
@@ -101,6 +104,11 @@ def resume(model: Any, path: Folder) -> list[str]:
     model._saved = {os.path.abspath(checkpoint.path.parent): Saved(saved["run"], tuple(saved["bounds"]), checkpoint.step)}
     model._resumed = training
     return problems
+
+
+def _check_env(model: Any) -> None:
+    if model.env is None:
+        raise ArgumentError("a checkpoint is of a model with its environments: call set_env(env) before.")
 
 
 def _found(path: Folder) -> Checkpoint:

@@ -40,6 +40,8 @@ ATTRIBUTES = (
     "_last_episode_starts",
     "_exploration_memory",
 )
+# what all callbacks have; one that has no more, such as a list of others, remembers nothing
+OF_EVERY_CALLBACK = {"n_calls", "num_timesteps", "verbose"}
 LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
 
 
@@ -84,11 +86,13 @@ def restore_run(model: Any, callback: BaseCallback, state: State) -> None:
     for name, values in state["logged"].items():
         getattr(model.logger, name).clear()
         getattr(model.logger, name).update(values)
-    for one, own in zip(all_callbacks(callback), state["callbacks"], strict=False):
-        vars(one).update(own["attributes"])
-        if "environments" in own:
-            for problem in restore_environments(one.eval_env, own["environments"]):  # type: ignore[attr-defined]
-                warnings.warn(f"{type(one).__name__}: {problem} It begins a new episode.", stacklevel=2)
+    left = list(state["callbacks"])
+    for one in all_callbacks(callback):
+        place = next((i for i, own in enumerate(left) if own["class"] == _name_of(one)), None)
+        if place is not None:
+            _restore_own_state(one, left.pop(place))
+    for own in (own for own in left if own["attributes"].keys() - OF_EVERY_CALLBACK):
+        warnings.warn(f"A {own['class']} was part of the run and is not now: what it remembered is left out.", stacklevel=2)
     if model._total_timesteps == state["attributes"]["_total_timesteps"]:
         model.exploration_rate = state["attributes"]["exploration_rate"]
     _restore_generators(model, state["generators"])
@@ -133,7 +137,18 @@ def _own_state(callback: BaseCallback) -> State:
     """
     told = OF_THE_RUN | set(parameters_of(type(callback)))
     own = {name: value for name, value in vars(callback).items() if name not in told and is_plain(value)}
-    state: State = {"class": f"{type(callback).__module__}.{type(callback).__qualname__}", "attributes": own}
+    state: State = {"class": _name_of(callback), "attributes": own}
     if hasattr(callback, "eval_env"):
         state["environments"] = environments_state(callback.eval_env)
     return state
+
+
+def _restore_own_state(callback: Any, own: State) -> None:
+    vars(callback).update(own["attributes"])
+    if "environments" in own:
+        for problem in restore_environments(callback.eval_env, own["environments"]):
+            warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
+
+
+def _name_of(callback: BaseCallback) -> str:
+    return f"{type(callback).__module__}.{type(callback).__qualname__}"
