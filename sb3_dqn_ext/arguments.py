@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
 
@@ -77,11 +78,17 @@ def check_arguments(model: Any) -> None:
     :param model: a DQNExt, whose attributes carry the names of its arguments
     :raises ArgumentError: if one of them cannot be, whatever the others are
     """
+    actions = model.action_space
+    if isinstance(actions, spaces.Discrete) and actions.start != 0:
+        raise ArgumentError(
+            f"the action space {actions} must begin at 0, as the actions of a network do: "
+            f"wrap the environment in gymnasium.wrappers.TransformAction, which adds {actions.start}."
+        )
     for name, (low, high, integer) in NUMBERS.items():
         check_number(name, getattr(model, name), low, high, integer)
     for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
         check_type(name, getattr(model, name), Mapping, "a mapping of arguments")
-    for name in ("target_network", "optimize_memory_usage"):
+    for name in ("target_network", "optimize_memory_usage", "check_finite"):
         check_type(name, getattr(model, name), bool, "True or False")
     for name in ("n_epochs", "minibatch_size"):
         if getattr(model, name) is not None:

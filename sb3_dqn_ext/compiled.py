@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from sb3_dqn_ext.acting import QValues, numpy_values
 from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number
+from sb3_dqn_ext.faults import largest_norm
 from sb3_dqn_ext.flat import FlatAdam, adam, side_by_side, views, why_not_flat
 from sb3_dqn_ext.learner import Learner, Targets
 from sb3_dqn_ext.returns import Params
@@ -142,18 +143,21 @@ class CompiledUpdates:
         self.tau = tau
         self.unroll = unroll
         self.n_envs = n_envs
-        self._functions: dict[tuple[Any, ...], Callable[..., tuple[th.Tensor, th.Tensor]]] = {}
+        self.guarded = False
+        """whether the first update of a call that would not be finite is left out, and those after it"""
+        self._functions: dict[tuple[Any, ...], Callable[..., tuple[th.Tensor, ...]]] = {}
         self._online, self._targets = dict(learner.online.named_parameters()), dict(learner.old.named_parameters())
         self._old_parameters = list(learner.old.parameters())
         self._old: th.Tensor | None = None
         self.values: QValues | None = None
         """the online network's Q-values in numpy, once there was an update, if it is simple and small enough"""
 
-    def __call__(self, batches: Batch, n_updates: int) -> tuple[th.Tensor, th.Tensor]:
+    def __call__(self, batches: Batch, n_updates: int) -> tuple[th.Tensor, ...]:
         """
         :param batches: k batches of B transitions, one after the other in its (k * B, ...) tensors
         :param n_updates: k
-        :return: (k,) losses before each update, (k * B,) losses of the transitions, before they were weighted
+        :return: (k,) losses before each update, (k * B,) losses of the transitions, before they were weighted; and if it is
+            guarded, (k,) norms of the gradients
         :raises CannotCompile: if torch cannot compile this learner
         """
         if not self._functions:
@@ -165,13 +169,12 @@ class CompiledUpdates:
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
         arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, adam.numbers(n_updates), *leaves]
         # what is written into a function as a number
-        constants = group["betas"], group["eps"], group["weight_decay"], self.max_grad_norm, self.tau
+        constants = group["betas"], group["eps"], group["weight_decay"], self.max_grad_norm, self.tau, self.guarded
         key = n_updates, len(batches.actions), *constants
         with th.no_grad():
             if key not in self._functions:
                 self._functions[key] = _compile(self._make(n_updates, structure), arguments)
-            losses, errors = self._functions[key](*arguments)
-        return losses, errors
+            return self._functions[key](*arguments)
 
     def _check(self, batch: Batch) -> None:
         """:raises CannotCompile: if there is a parameter without a gradient, which Adam leaves as it is"""
@@ -197,9 +200,16 @@ class CompiledUpdates:
         if moved:
             self.values = numpy_values(self.learner.online, self.n_envs)
 
-    def _make(self, n_updates: int, structure: Any) -> Callable[..., tuple[th.Tensor, th.Tensor]]:
+    def take_back(self, n_updates: int) -> None:
+        """
+        :param n_updates: that the last call has left out, at its end
+        """
+        self.adam.steps -= n_updates
+
+    def _make(self, n_updates: int, structure: Any) -> Callable[..., tuple[th.Tensor, ...]]:
         """The function of k updates with batches of B, which come as the leaves of a structure."""
         learner, group, tau, max_grad_norm = self.learner, self.adam.group, self.tau, self.max_grad_norm
+        guarded, largest = self.guarded, largest_norm(max_grad_norm)
 
         def parts(flat: th.Tensor, network: str, like: dict[str, nn.Parameter]) -> dict[str, th.Tensor]:
             return {f"{network}.{name}": view for name, view in zip(like, views(flat, list(like.values())), strict=True)}
@@ -219,8 +229,9 @@ class CompiledUpdates:
             old: th.Tensor,
             numbers: th.Tensor,
             *leaves: th.Tensor,
-        ) -> tuple[th.Tensor, th.Tensor]:
-            losses, errors = [], []
+        ) -> tuple[th.Tensor, ...]:
+            losses, errors, norms = [], [], []
+            good = th.ones_like(flat[0])
             batches = Batch._make(
                 [*(leaves if structure is None else tree_unflatten(leaves, structure)), np.empty(0, dtype=np.int64)]
             )
@@ -234,14 +245,23 @@ class CompiledUpdates:
                 of_old = {} if learner.old is learner.online else parts(old, "old", self._targets)
                 gradients, (loss, error) = th.func.grad_and_value(loss_of, has_aux=True)(online, of_old, batch, target)
                 gradient = th.cat([gradients[name].reshape(-1) for name in online])
+                norm = gradient.norm()
+                state = (flat, first, second) if tau is None else (flat, first, second, old)
+                before = [numbers.clone() for numbers in state] if guarded else []
                 # the smaller one by a reduction: its result is kept, and not computed anew for each parameter
-                clip = th.stack([max_grad_norm / (gradient.norm() + 1e-6), th.ones_like(gradient[0])]).amin()
+                clip = th.stack([max_grad_norm / (norm + 1e-6), th.ones_like(gradient[0])]).amin()
                 adam(flat, gradient * clip, (first, second), of_step, group)
                 if tau is not None:
                     old.mul_(1 - tau).add_(flat, alpha=tau)
+                if guarded:
+                    is_good = loss.isfinite() & norm.isfinite() & (norm <= largest)
+                    good = th.stack([good, is_good.to(good.dtype)]).amin()  # 0 from the first bad one on
+                    for numbers, were in zip(state, before, strict=True):
+                        numbers.copy_(th.where(good > 0, numbers, were))
                 losses.append(loss)
                 errors.append(error)
+                norms.append(norm)
             steps.add_(n_updates)
-            return th.stack(losses), th.cat(errors)
+            return (th.stack(losses), th.cat(errors), *([th.stack(norms)] if guarded else []))
 
         return updates

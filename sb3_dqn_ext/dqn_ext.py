@@ -1,10 +1,13 @@
 """DQN for Stable-Baselines3, with every choice by name."""
 
+import contextlib
 import inspect
+import io
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -14,6 +17,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import (
     GymEnv,
     MaybeCallback,
@@ -36,10 +40,13 @@ from sb3_dqn_ext.arguments import (
     train_freq_of,
 )
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
-from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
+from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
+from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
+from sb3_dqn_ext.faults import fault_of_update, largest_norm
 from sb3_dqn_ext.flat import FlatAdam, why_not_flat
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.networks import sampled
@@ -92,6 +99,8 @@ class DQNExt(DQN):
         first training of a model, and makes each training much quicker. Results then equal those of the eager path up to
         rounding. ``{"unroll": k}``: how many updates one call makes where ``gradient_steps`` are so many, 4 by default;
         prioritized replay then learns of their errors k updates at a time. What cannot be compiled says so once and is eager
+    :param check_finite: whether a run ends with an error before a number that is nan or infinite enters the replay memory or
+        the networks, see :class:`~sb3_dqn_ext.callbacks.NonFiniteGuardCallback`
     :param kwargs: arguments of SB3's DQN by keyword. ``train_freq`` may be a list, and ``(k, "episode")`` counts the episodes
         of all environments; with ``gradient_steps=-1`` there are then as many as steps collected. ``replay_buffer_kwargs``
         takes those of :class:`~sb3_dqn_ext.replay.DQNReplayBuffer`
@@ -122,6 +131,7 @@ class DQNExt(DQN):
         n_epochs: int | None = None,
         minibatch_size: int | None = None,
         compile: bool | Mapping[str, Any] = False,
+        check_finite: bool = False,
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
@@ -135,11 +145,14 @@ class DQNExt(DQN):
         self.n_epochs = n_epochs
         self.minibatch_size = minibatch_size
         self.compile = compile
+        self.check_finite = check_finite
+        self._guard: Guard | None = None
         self._generator: np.random.Generator | None = None
         # of the run, of its checkpoints by their folder, and what is still to be restored of a run that goes on
         self._callback: BaseCallback | None = None
         self._saved: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
+        self.interruption = Interruption()
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         try:
             super().__init__(policy, env, *args, **kwargs)
@@ -247,15 +260,24 @@ class DQNExt(DQN):
     ) -> tuple[int, BaseCallback]:
         check_batch_size(self)
         check_reset_steps(self)
+        self._guard = None  # that of a run that broke off
+        if self.check_finite:
+            callback = guarded_too(callback)
         callbacks = list(all_callbacks(callback))
         if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):
-            from sb3_dqn_ext.checkpoint.environments import make_resumable
+            from sb3_dqn_ext.checkpoint.environments import make_resumable, outlive_interrupts
 
             for env in (self.env, *(one.eval_env for one in callbacks if hasattr(one, "eval_env"))):
-                make_resumable(env)
+                outlive_interrupts(make_resumable(env))
+        logger = None
         if self._resumed is not None:
+            from sb3_dqn_ext.checkpoint.training import logger_of
+
             # the run that goes on has a horizon of its own
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
+            logger = logger_of(self, self._resumed["training"])
+        if logger is not None:
+            self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
             # the environments are about to be reset
             self._exploration_memory = {}
@@ -263,6 +285,8 @@ class DQNExt(DQN):
                 self.replay_buffer.break_off()
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         self._callback = callback
+        if logger is not None:
+            self._custom_logger = False  # a later run has its own
         if self._exploration_schedule is not None:
             self._follow_schedule(horizon)
         return horizon, callback
@@ -382,6 +406,9 @@ class DQNExt(DQN):
         if self._compiled is not None:
             # what callbacks may change
             self._compiled.max_grad_norm, self._compiled.tau = self.max_grad_norm, self._tau_of_each_update
+            self._compiled.guarded = self._guard is not None
+        if self._guard is not None:
+            self._guard.check_rate()
         batches = self._drawn(gradient_steps, batch_size) if self.n_epochs is None else self._epochs(self.n_epochs, batch_size)
         losses = [self._update(batch, n_updates) for batch, n_updates in batches]
 
@@ -394,11 +421,13 @@ class DQNExt(DQN):
         """Updates with as many batches; the (updates,) losses before each, or those of the parts of an eager one."""
         if self._compiled is not None:
             try:
-                losses, errors = self._compiled(batches, n_updates)
+                losses, errors, *norms = self._compiled(batches, n_updates)
             except CannotCompile as error:
                 warnings.warn(str(error), stacklevel=2)
                 self._compiled = None
             else:
+                if norms:
+                    self._check_compiled(batches, losses.tolist(), norms[0].tolist())
                 self._tell_errors(batches, errors)
                 self._count_updates(n_updates)
                 return losses
@@ -467,16 +496,38 @@ class DQNExt(DQN):
 
     def _descend(self, optimizer: th.optim.Optimizer, batch: Batch) -> th.Tensor:
         """One gradient step; the loss before it."""
+        loss, errors = self._backward(batch)
+        check = None if self._guard is None else partial(self._check_update, loss.item())
+        if not (self._is_adam and self._adam.step(self.max_grad_norm, check)):
+            if check is not None:
+                check(th.nn.utils.get_total_norm([of.grad for of in self._learned if of.grad is not None]).item())
+            th.nn.utils.clip_grad_norm_(self._learned, self.max_grad_norm)
+            optimizer.step()
+        self._tell_errors(batch, errors)
+        return loss
+
+    def _backward(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+        """The loss and the (B,) losses of B transitions, once its gradient is that of the parameters."""
         errors = self._errors(batch)
         loss = (batch.weights * errors).mean() if self._sampler is not None and self._sampler.weighted else errors.mean()
         for parameter in self._learned:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        if not (self._is_adam and self._adam.step(self.max_grad_norm)):
-            th.nn.utils.clip_grad_norm_(self._learned, self.max_grad_norm)
-            optimizer.step()
-        self._tell_errors(batch, errors.detach())
-        return loss.detach()
+        return loss.detach(), errors.detach()
+
+    def _check_update(self, loss: float, norm: float) -> None:
+        assert self._guard is not None
+        self._guard.check_update(loss, norm, largest_norm(self.max_grad_norm), self._n_updates + 1)
+
+    def _check_compiled(self, batches: Batch, losses: list[float], norms: list[float]) -> None:
+        """:raises NonFiniteError: if an update of a call was left out; it is then as if the call had ended before"""
+        for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+            if fault_of_update(loss, norm, largest_norm(self.max_grad_norm)) is not None:
+                assert self._compiled is not None
+                self._compiled.take_back(len(losses) - i)
+                self._n_updates += i
+                self._backward(batches.split(len(losses))[i])  # of which parameters, the compiled function does not tell
+                self._check_update(loss, norm)
 
     def _tell_errors(self, batch: Batch, errors: th.Tensor) -> None:
         """:param errors: (B,) losses"""
@@ -577,8 +628,85 @@ class DQNExt(DQN):
         :param reset_num_timesteps: whether to count from 0, or to go on counting
         :param progress_bar: whether to show one
         :return: the trained model
+        :raises EnvironmentDiedError: if the process of an environment ends
+        :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        from sb3_dqn_ext.vec_env.workers import explained  # only those wait for its imports who train
+
+        with with_checkpoints(self, callback), explained(self, list(all_callbacks(callback))):
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def save(
+        self,
+        path: str | Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save all attributes of the model and its parameters in a zip file: the archive of SB3, with JSON in the place of
+        pickles, see docs/file_format.md. A file of that name is whole at every moment, before and after.
+
+        What has no name to be found again by, such as a lambda, is not stored; a warning says what to give when it is loaded.
+
+        :param path: where to; ``.zip`` is added to a name that has no suffix, and folders are made. Or a file to write to
+        :param exclude: attributes to leave out beside those that are always left out
+        :param include: attributes to store though they are among these
+        """
+        from sb3_dqn_ext import saved_model  # only those wait for its imports who save
+
+        parameters, variables = self._get_torch_save_params()
+        left_out = {*(exclude or ()), *self._excluded_save_params(), *saved_model.REBUILT} - {*(include or ())}
+        left_out |= {name.partition(".")[0] for name in [*parameters, *variables]}
+        attributes = {name: value for name, value in vars(self).items() if name not in left_out}
+        tensors = {name: recursive_getattr(self, name) for name in variables}
+        saved_model.save(path, attributes, self.get_parameters(), tensors)
+
+    @classmethod
+    def load(
+        cls: type[SelfDQNExt],
+        path: str | Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfDQNExt:
+        """
+        Load a model from a zip file that :meth:`save` or SB3's DQN wrote. Nothing in it is run, unless ``trust`` is True.
+
+        Spaces, schedules, and the classes of policies, replay memories, activations and optimizers of torch, SB3, the RL Zoo
+        and this library are known by name. Where a file names others, give them in ``custom_objects``, or as arguments.
+
+        :param path: of the file; ``.zip`` is added if there is none. Or a file to read
+        :param env: the environment to go on with; it may be left out for predictions
+        :param device: where the networks go
+        :param custom_objects: attributes in the place of those in the file
+        :param print_system_info: whether to print what the model was saved with, and what is here
+        :param force_reset: whether the environments are reset before the next training
+        :param trust: whether classes and functions that the file names are imported, and pickles in a file of SB3's are
+            unpickled, which runs whatever code is in them
+        :param kwargs: attributes to change once it is loaded
+        :return: the model
+        :raises ModelFileError: if the file cannot be read, or needs what is not given; it is a ``ValueError``
+        :raises ValueError: as SB3 does, if spaces, ``policy_kwargs`` or names of parameters are not those of the file
+        :raises FileNotFoundError: if there is no file
+        """
+        from sb3_dqn_ext import saved_model
+
+        as_dqn = cls._get_torch_save_params is DQN._get_torch_save_params
+        names = DQN._get_torch_save_params(cls.__new__(cls)) if as_dqn else None
+        opened = saved_model.opened(path, custom_objects, kwargs, trust, names)
+        try:
+            with contextlib.nullcontext() if trust else saved_model.Budget(opened.budget):
+                return super().load(opened.archive, env, device, opened.attributes, print_system_info, force_reset, **kwargs)
+        except (ValueError, Warning):
+            raise
+        # what it describes is no model, or its parameters are of another
+        except Exception as error:
+            name = saved_model.called(path)
+            raise saved_model.ModelFileError(f"{name} cannot be made a model again: {error!r}"[:2000]) from error
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
@@ -621,9 +749,11 @@ class DQNExt(DQN):
             "_old",
             "_adam",
             "_compiled",
+            "_guard",
             "_callback",
             "_saved",
             "_resumed",
+            "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]
 

@@ -1,7 +1,7 @@
 """Parameters that lie side by side in one tensor, so that one call is for all of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -122,11 +122,12 @@ class FlatAdam:
         rows = [(rate, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5) for step in range(before + 1, before + 1 + n)]
         return th.tensor(rows, dtype=self.flat.dtype, device=self.flat.device)
 
-    def step(self, max_grad_norm: float) -> bool:
+    def step(self, max_grad_norm: float, check: Callable[[float], None] | None = None) -> bool:
         """
         Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
 
         :param max_grad_norm: to which norm
+        :param check: is told the norm they have before, and may raise an error
         :return: False if that is left to torch, as there is a parameter without a gradient, or a setting that was loaded
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -136,8 +137,10 @@ class FlatAdam:
         if not self.even:
             return False
         with th.no_grad():
-            norms = th._foreach_norm(gradients)
-            clip = (max_grad_norm / (th.stack(norms).norm() + 1e-6)).clamp(max=1.0)
+            norm = th.stack(th._foreach_norm(gradients)).norm()
+            if check is not None:
+                check(norm.item())
+            clip = (max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
             gradient = th.cat([gradient.reshape(-1) for gradient in gradients]).mul_(clip)
             self.steps += 1
             step, group = self.steps[0].item(), self.group

@@ -19,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sb3_dqn_ext import DQNExt
@@ -65,6 +66,18 @@ EVERYTHING: dict[str, Any] = {
     "policy_kwargs": {"net_arch": [16], "noisy": True, "returns": "quantile", "returns_kwargs": {"n_quantiles": 5}},
 }
 EXPONENTIAL = {"name": "exponential", "start": 1.0, "end": 0.05, "rate": 0.01}
+MULTIPLICATIVE = {"name": "multiplicative", "start": 1.0, "end": 0.05, "factor": 0.99}
+
+
+class SimpleLinearSchedule:
+    """Falls to 0 with the progress, as what the zoo makes of ``lin_0.01``."""
+
+    def __init__(self, initial_value: float) -> None:
+        self.initial_value = initial_value
+
+    def __call__(self, progress_remaining: float) -> float:
+        return progress_remaining * self.initial_value
+
 
 # the environments, and the arguments of the model that are not those of `make`
 CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
@@ -106,6 +119,52 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     ),
     "none": (cartpole, {"exploration": "none", "learning_rate": lambda progress: 0.01 * progress}),
     "piecewise": (cartpole, {"exploration_kwargs": {"schedule": {"name": "piecewise", "points": [[0, 1.0], [300, 0.1]]}}}),
+    "linear, and SB3's linear learning rate, and double": (
+        cartpole,
+        {
+            "exploration_kwargs": {"schedule": {"name": "linear", "start": 1.0, "end": 0.1, "end_fraction": 0.8}},
+            "learning_rate": LinearSchedule(1e-2, 1e-3, 0.7),
+            "target_policy": "double",
+        },
+    ),
+    "constant, and the zoo's linear learning rate, and munchausen": (
+        cartpole,
+        {
+            "exploration_kwargs": {"schedule": {"name": "constant", "val": 0.3}},
+            "learning_rate": SimpleLinearSchedule(1e-2),
+            "target_policy": "munchausen",
+        },
+    ),
+    "exponential from the first action on, and multi_head with an optimizer for each head": (
+        cartpole,
+        {
+            "exploration_kwargs": {"schedule": EXPONENTIAL, "warm_up": False},
+            "policy_kwargs": {"net_arch": [16], "head": "multi_head", "head_arch": [8], "optimizer_per_head": True},
+        },
+    ),
+    "multiplicative, and implicit_quantile": (
+        lambda: of("CartPole-v1", 2),
+        {
+            "exploration_kwargs": {"schedule": MULTIPLICATIVE, "coin": "shared"},
+            "policy_kwargs": {"net_arch": [16], "returns": "implicit_quantile"},
+        },
+    ),
+    "categorical, and dueling": (
+        cartpole,
+        {"policy_kwargs": {"returns": "categorical", "returns_kwargs": {"v_min": 0, "v_max": 30}, "head": "dueling"}},
+    ),
+    "normalised and prioritized": (
+        lambda: VecNormalize(of("CartPole-v1", 2)),
+        {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "prioritized"}},
+    ),
+    "epochs of the latest episodes": (
+        cartpole,
+        {"n_epochs": 2, "train_freq": (2, "episode"), "replay_buffer_kwargs": {"keep_episodes": 4}},
+    ),
+    "minibatches, and a target network that counts them": (
+        cartpole,
+        {"minibatch_size": 2, "target_update_unit": "gradient_steps", "target_update_interval": 7, "tau": 0.5},
+    ),
 }
 
 

@@ -209,6 +209,12 @@ def test_observations_that_no_policy_reads_are_refused() -> None:
         make(env=TupleObservations())
 
 
+def test_actions_that_do_not_begin_at_0_are_refused() -> None:
+    env = gym.wrappers.TransformAction(gym.make("CartPole-v1"), lambda action: action - 5, gym.spaces.Discrete(2, start=5))
+    with pytest.raises(ArgumentError, match=r"Discrete\(2, start=5\) must begin at 0.*TransformAction, which adds 5"):
+        DQNExt("MlpPolicy", env)
+
+
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), "-50", None])
 def test_a_reward_that_is_no_finite_number_is_refused(reward: Any) -> None:
     with pytest.raises(ArgumentError, match=r"reward=.* must be a finite number"):

@@ -197,6 +197,7 @@ def test_the_signature_is_that_of_sb3_followed_by_our_arguments() -> None:
         "n_epochs",
         "minibatch_size",
         "compile",
+        "check_finite",
     ]
 
 

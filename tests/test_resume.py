@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.her import HerReplayBuffer
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
@@ -91,6 +94,10 @@ def test_the_first_checkpoint_holds_all_rows_and_the_next_only_what_is_new(tmp_p
         ({"policy_kwargs": {"net_arch": [17]}}, "is of a model with parameters"),
         ({"buffer_size": 131}, r"memory DQNReplayBuffer of 130 rows, and this one has DQNReplayBuffer of 131 rows"),
         ({"env": "Acrobot-v1"}, "is of a model with observation space"),
+        (
+            {"env": "dqn_ext/CartPoleTerminalPenalty-v1"},
+            r"the environments \['CartPole-v1'\], and this one has \['dqn_ext/CartPoleTerminalPenalty-v1'\]",
+        ),
     ],
     ids=str,
 )
@@ -152,6 +159,91 @@ def test_an_environment_that_cannot_be_restored_is_named_and_begins_a_new_episod
     assert again.num_timesteps == 80
 
 
+class Steps(gym.Env[Any, Any]):
+    """
+    Counts its steps, which are its rewards; no episode ends.
+
+    :param noisy: whether it also shows a number that nobody can foresee, so that it cannot be restored
+    """
+
+    action_space = gym.spaces.Discrete(2)
+    observation_space = gym.spaces.Box(0, 1000, (2,), np.float32)
+
+    def __init__(self, noisy: bool) -> None:
+        self.noisy = noisy
+
+    def _seen(self) -> Any:
+        return np.array([self.n, int.from_bytes(os.urandom(1), "big") if self.noisy else 0], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.n = 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        self.n += 1
+        return self._seen(), float(self.n), False, False, {}
+
+
+BEFORE = [5, 6, 7]  # the last rows before the checkpoint at step 16 of two environments, whose rewards are 6, 7 and 8
+AFTER = [8, 9]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"optimize_memory_usage": True}, {"replay_buffer_kwargs": {"handle_timeout_termination": False}}],
+    ids=str,
+)
+def test_no_return_reaches_from_an_episode_that_was_broken_off_into_the_next(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    def model() -> DQNExt:
+        envs = DummyVecEnv([lambda: Steps(noisy=False), lambda: Steps(noisy=True)])
+        kwargs: dict[str, Any] = {"learning_starts": 10**6, "exploration": "ez_greedy", "seed": 0, "device": "cpu"} | arguments
+        return DQNExt("MlpPolicy", envs, n_steps=3, gamma=0.5, train_freq=4, **kwargs)
+
+    def folded(of: DQNExt, rows: list[int], env: int) -> list[tuple[float, float, float]]:
+        """Rewards, discounts, and the steps counted at the next observation."""
+        memory: Any = of.replay_buffer
+        batch = memory._read(2 * np.array(rows) + env, np.ones(len(rows), np.float32), None)
+        return list(zip(batch.rewards.tolist(), batch.discounts.tolist(), batch.next_observations[:, 0].tolist(), strict=True))
+
+    def resumed() -> DQNExt:
+        again = model()
+        with pytest.warns(UserWarning, match=r"Environment 1: .* It begins a new episode\."):
+            return again.resume(tmp_path)
+
+    learn(model(), 24, callback=ExactCheckpointCallback(16, tmp_path))
+    again = resumed()
+    learn(again, 32, callback=ExactCheckpointCallback(10**6, tmp_path))
+    again.save_checkpoint(tmp_path)
+    for one in again, resumed():  # what was cut off stays so
+        assert folded(one, BEFORE, env=0) == [(11.5, 0.125, 8), (7 + 4 + 9 / 4, 0.125, 9), (8 + 4.5 + 10 / 4, 0.125, 10)]
+        assert folded(one, BEFORE, env=1) == [(6 + 3.5 + 2, 0.125, 8), (7 + 4, 0.25, 8), (8, 0.5, 8)]
+        assert folded(one, AFTER, env=0) == [(9 + 5 + 11 / 4, 0.125, 11), (10 + 5.5 + 3, 0.125, 12)]
+        assert folded(one, AFTER, env=1) == [(1 + 1 + 3 / 4, 0.125, 3), (2 + 1.5 + 1, 0.125, 4)]
+
+
+def test_a_realised_return_ends_where_its_episode_was_broken_off(tmp_path: Path) -> None:
+    def model() -> DQNExt:
+        returns = {"monte_carlo": 1.0, "keep_episodes": 2}
+        kwargs: dict[str, Any] = {"learning_starts": 10**6, "gamma": 0.5, "train_freq": 4, "seed": 0, "device": "cpu"}
+        return DQNExt("MlpPolicy", Steps(noisy=True), replay_buffer_kwargs=returns, **kwargs)
+
+    learn(model(), 8, callback=ExactCheckpointCallback(4, tmp_path))
+    again = model()
+    with pytest.warns(UserWarning, match="It begins a new episode"):
+        again.resume(tmp_path)
+    learn(again, 12, callback=ExactCheckpointCallback(10**6, tmp_path))
+    memory: Any = again.replay_buffer
+    cells = np.sort(memory.every_cell())
+    assert cells.tolist() == [0, 1, 2, 3], "the new episode has not ended"
+    batch = memory._read(cells, np.ones(4, np.float32), None)
+    assert batch.rewards.tolist() == [1 + 1 + 3 / 4 + 4 / 8, 2 + 3 / 2 + 4 / 4, 3 + 4 / 2, 4]
+    assert batch.discounts.tolist() == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    assert batch.next_observations[:, 0].tolist() == [4, 4, 4, 4]
+
+
 class Counter(BaseCallback):
     """
     Remembers how often it was called.
@@ -189,3 +281,21 @@ def test_a_model_without_environments_is_told_to_get_some(tmp_path: Path) -> Non
     for call in (model.resume, model.save_checkpoint):
         with pytest.raises(ArgumentError, match=r"set_env\(env\)"):
             call(tmp_path)
+
+
+def test_a_replay_memory_that_remembers_more_than_is_known_is_refused_at_the_start(tmp_path: Path) -> None:
+    env = BitFlippingEnv(3, continuous=False, max_steps=3)
+    model = DQNExt("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=10, device="cpu")
+    with pytest.raises(ArgumentError, match=r"replay_buffer_class=HerReplayBuffer cannot be part of a checkpoint"):
+        model.learn(20, callback=ExactCheckpointCallback(5, tmp_path))
+    assert model.num_timesteps == 0
+
+
+def test_damaged_checkpoints_are_not_lost_to_another_run_either(tmp_path: Path) -> None:
+    learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+    (manifest,) = checkpoints(tmp_path)
+    manifest.write_bytes(manifest.read_bytes()[:-100])
+    assert not checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match="holds checkpoints of another run"):
+        learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+    assert manifest.is_file()

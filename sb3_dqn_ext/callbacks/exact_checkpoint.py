@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -37,10 +38,15 @@ class ExactCheckpointCallback(BaseCallback):
     It is written between two rollouts, when all that was stepped is stored and learned from: with a ``train_freq`` of 256
     steps, ``every`` is rounded up to those. Of the replay memory, only what was added since the last checkpoint is written.
 
+    The folder is locked for the whole run. At SIGINT (Ctrl-C) and at SIGTERM one last checkpoint is written before they do
+    what they do without; a second one does it at once.
+
     :param every: environment steps between two checkpoints, at least
     :param path: the folder of the checkpoints; it is made if need be
     :param keep: how many of the newest stay
     :raises ArgumentError: if a number cannot be; at the start of the run, if the model is no DQNExt
+    :raises CheckpointError: at the start of the run, if another one writes to the folder, or has left its checkpoints there;
+        at a checkpoint, if it cannot be written
     """
 
     def __init__(self, every: int, path: str | os.PathLike[str], keep: int = 2) -> None:
@@ -51,6 +57,7 @@ class ExactCheckpointCallback(BaseCallback):
         self.path = os.fspath(path)
         self.keep = keep
         self.saved_at = 0
+        self.is_complete = True  # whether the last rollout came to its end
 
     def _on_training_start(self) -> None:
         model: Any = self.model
@@ -60,9 +67,44 @@ class ExactCheckpointCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         model: Any = self.model
-        if model.num_timesteps >= self.saved_at + self.every:
-            self.saved_at = model.num_timesteps  # before it is saved with the rest
-            model.save_checkpoint(self.path, self.keep)
+        self.is_complete = False
+        if model.num_timesteps >= self.saved_at + self.every or model.interruption.asked:
+            self._save()
+        model.interruption.obey()
 
     def _on_step(self) -> bool:
         return True
+
+    def _on_rollout_end(self) -> None:
+        self.is_complete = True
+
+    def _on_training_end(self) -> None:
+        model: Any = self.model
+        # A callback that ends a run does so before the last transition is stored.
+        if self.is_complete and model.interruption.asked:
+            self._save()
+
+    def _save(self) -> None:
+        model: Any = self.model
+        self.saved_at = model.num_timesteps  # before it is saved with the rest
+        model.save_checkpoint(self.path, self.keep)
+
+
+@contextmanager
+def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
+    """
+    The whole of a run: nobody else writes to the folders of its checkpoints, and no signal interrupts it in a rollout.
+
+    :param model: a DQNExt
+    :param callback: what ``learn`` takes
+    :raises CheckpointError: if another run writes to a folder, or has left its checkpoints there
+    """
+    paths = {one.path for one in all_callbacks(callback) if isinstance(one, ExactCheckpointCallback)}
+    with ExitStack() as stack:
+        if paths:
+            from sb3_dqn_ext.checkpoint.run import claimed  # only those wait for its imports who save
+
+            for path in paths:
+                stack.enter_context(claimed(model, path))
+            stack.enter_context(model.interruption)
+        yield

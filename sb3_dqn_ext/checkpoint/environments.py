@@ -10,7 +10,10 @@ the last reset, and the resets and actions since. Done once more, they lead to t
 """
 
 import inspect
+import json
+import os
 import random
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +27,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -44,6 +47,7 @@ from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.envs.random_start_cart_poles import RandomStartCartPoles
 from sb3_dqn_ext.envs.terminal_penalty import VectorTerminalPenalty
 from sb3_dqn_ext.vec_env import FastVecEnv
+from sb3_dqn_ext.vec_env.episodes import Episodes
 from sb3_dqn_ext.vec_env.in_processes import InProcesses
 from sb3_dqn_ext.vec_env.in_turn import InTurn
 from sb3_dqn_ext.vec_env.native import Native
@@ -53,8 +57,12 @@ __all__ = [
     "Resumable",
     "current_observations",
     "environments_state",
+    "go_on_recording",
     "make_resumable",
+    "outlive_interrupts",
     "restore_environments",
+    "restore_or_reset",
+    "resumable",
 ]
 
 Env: TypeAlias = gym.Env[Any, Any]
@@ -340,6 +348,44 @@ class Tape:
             self._script = None
 
 
+# -- the files of episodes -------------------------------------------------------------------------------------------------
+
+
+def record_state(writer: ResultsWriter | None, t_start: float) -> State | None:
+    """
+    :param writer: of a ``monitor.csv``, which it has flushed
+    :param t_start: the time that the file's header names
+    :return: what of the file there is by now
+    """
+    return None if writer is None else {"t_start": t_start, "size": os.fstat(writer.file_handler.fileno()).st_size}
+
+
+def cut_record(writer: ResultsWriter | None, state: State | None, t_start: float) -> float:
+    """
+    Leave in a file only what was there when its state was taken. If it is another file, it stays as it is.
+
+    :param writer: of a ``monitor.csv``
+    :param state: from :func:`record_state`
+    :param t_start: from which the times of coming episodes would be counted
+    :return: from which they are to be counted
+    """
+    if writer is None or state is None or _time_in_header(writer.file_handler.name) != state["t_start"]:
+        return t_start
+    file = writer.file_handler
+    if os.fstat(file.fileno()).st_size > state["size"]:
+        file.truncate(state["size"])
+    file.seek(0, os.SEEK_END)
+    return float(state["t_start"])
+
+
+def _time_in_header(path: str) -> float | None:
+    try:
+        with open(path) as file:
+            return float(json.loads(file.readline().removeprefix("#"))["t_start"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
 # -- one environment -------------------------------------------------------------------------------------------------------
 
 
@@ -432,6 +478,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         :return: the state as nested dicts, lists, numbers, strings and arrays; ``"why_not"`` says what is in the way, if so
         """
         state: State = {"env": self.env_id, "why_not": None, "generators": generator_states(self.env)}
+        state["records"] = [record_state(monitor.results_writer, monitor.t_start) for monitor in self._layers(Monitor)]
         if self._begin is None:
             return state | {"why_not": "it was not reset since it is watched"}
         try:
@@ -477,6 +524,19 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
             return self.set_state(state), None
         except CannotRestore as error:
             return self.reset()[0], str(error)
+
+    def go_on_recording(self, state: State) -> None:
+        """
+        Take the episodes off the files of Monitors that they recorded later, and are about to record again.
+
+        :param state: from :meth:`get_state` of an environment like this one
+        """
+        for monitor, record in zip(self._layers(Monitor), state["records"], strict=True):
+            monitor.t_start = cut_record(monitor.results_writer, record, monitor.t_start)
+
+    def ignore_interrupts(self) -> None:
+        """Leave it to another process what SIGINT means, which a terminal sends to this one, too."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _layers(self, kind: type[Any]) -> list[Any]:
         return [layer for layer in layers_of(self.env) if isinstance(layer, kind)]
@@ -548,6 +608,15 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
             set_generators(self.env, state["generators"])
 
 
+def resumable(env: Env, wrapper: Callable[[Env], Env] | None = None) -> Resumable:
+    """
+    :param env: an environment
+    :param wrapper: what is to be put around it first
+    :return: the environment in a Resumable, as ``make_vec_env`` and its like are given it
+    """
+    return Resumable(env if wrapper is None else wrapper(env))
+
+
 # -- many of them: where they are ------------------------------------------------------------------------------------------
 
 INSTEAD = {
@@ -584,6 +653,15 @@ def steps_at_once(venv: VecEnv) -> VectorEnv[Any, Any, Any] | None:
     """
     vector = venv._vector if isinstance(venv, FastVecEnv) else None
     return vector.env if isinstance(vector, Native) else None
+
+
+def episodes_of(venv: VecEnv) -> Episodes | None:
+    """
+    :param venv: a vectorised environment, without those inside it
+    :return: the record of the episodes of a vector entry point, if it is one
+    """
+    vector = venv._vector if isinstance(venv, FastVecEnv) else None
+    return vector._episodes if isinstance(vector, Native) else None
 
 
 def made_resumable(venv: VecEnv) -> bool:
@@ -739,10 +817,13 @@ def layer_state(layer: VecEnv) -> State:
     """
     slots = {name: plain(getattr(*slot)) for name, slot in slots_of(layer).items() if slot[1] in vars(slot[0])}
     vector = steps_at_once(layer)
+    episodes = episodes_of(layer)
+    records = [] if episodes is None else map(record_state, episodes._writers, episodes._t_starts)
     return {
         "layer": name_of(layer),
         "slots": slots,
         "generators": None if vector is None else generator_states(vector),
+        "records": list(records),
     }
 
 
@@ -774,6 +855,15 @@ def environments_state(env: VecEnv) -> list[State]:
 
 def restore_environments(env: VecEnv, states: Sequence[State]) -> list[str]:
     """
+    :param env: see :func:`restore_or_reset`
+    :param states: from :func:`environments_state`
+    :return: what to say of each environment that was reset
+    """
+    return [f"Environment {i}: {problem}" for i, problem in restore_or_reset(env, states).items()]
+
+
+def restore_or_reset(env: VecEnv, states: Sequence[State]) -> dict[int, str]:
+    """
     :param env: a vectorised environment like the one that the states are of, used or not; its environments can be in other
         processes than those were
     :param states: from :func:`environments_state`
@@ -801,7 +891,36 @@ def restore_environments(env: VecEnv, states: Sequence[State]) -> list[str]:
     problems = {i: problem for i, (_, problem) in enumerate(answers) if problem is not None}
     if problems:
         seen_through(layers, list(problems))
-    return [f"Environment {i}: {problem}" for i, problem in problems.items()]
+    return problems
+
+
+def go_on_recording(env: VecEnv, states: Sequence[State]) -> None:
+    """
+    Take the episodes off all ``monitor.csv`` that were recorded after the states were taken, and will be once more.
+
+    :param env: a vectorised environment that was restored, whose files are appended to
+    :param states: from :func:`environments_state`
+    """
+    inner = env.unwrapped
+    for i, state in enumerate(states):
+        if "layer" not in state:
+            inner.env_method("go_on_recording", state, indices=[i])
+    for layer, state in zip(layers_of(env), (state for state in states if "layer" in state), strict=True):
+        episodes = episodes_of(layer)
+        if episodes is not None:
+            episodes._t_starts[:] = map(cut_record, episodes._writers, state["records"], episodes._t_starts)
+
+
+def outlive_interrupts(env: VecEnv) -> None:
+    """
+    Let the processes of environments live on when someone presses Ctrl-C: they are asked for their states after that. They end
+    when this process closes them, or ends.
+
+    :param env: a vectorised environment whose environments are resumable
+    """
+    inner = env.unwrapped
+    if environments_here(inner) is None and steps_at_once(inner) is None:
+        inner.env_method("ignore_interrupts")
 
 
 # -- many of them: what is seen --------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import platform
 import re
 import stat
 import struct
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ __all__ = [
     "Segment",
     "Segments",
     "checkpoints",
+    "manifests",
     "newest",
     "newest_good",
     "read",
@@ -171,6 +173,16 @@ def checkpoints(folder: Path | str) -> list[Path]:
     return found
 
 
+def manifests(folder: Path | str) -> list[Path]:
+    """
+    :param folder: need not exist
+    :return: the manifests of all checkpoints, good or bad, by step
+    :raises CheckpointError: if the folder cannot be read
+    """
+    with _disk_errors(Path(folder), "cannot be read"):
+        return list(_manifest_paths(Path(folder)).values())
+
+
 def newest(folder: Path | str) -> Path | None:
     """
     :param folder: need not exist
@@ -286,12 +298,21 @@ class Lock:
     no ``fcntl`` (on Windows) nothing is locked, and a warning says so.
 
     :param folder: is created
-    :raises CheckpointError: on entering, if another process holds it; the message has that process's id
+    :raises CheckpointError: on entering, if somebody holds it already; the message has the id of that process
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self._descriptor: int | None = None
+
+    @staticmethod
+    def or_held(folder: Path | str) -> "contextlib.AbstractContextManager[Any]":
+        """
+        :param folder: is created
+        :return: its lock, or nothing to wait for where this thread holds it already
+        """
+        mine = (os.path.realpath(folder), threading.get_ident())
+        return contextlib.nullcontext() if any(lock._holder == mine for lock in _HELD) else Lock(folder)
 
     def __enter__(self) -> Self:
         if fcntl is None:
@@ -312,6 +333,7 @@ class Lock:
                 os.close(descriptor)
                 raise
         self._descriptor = descriptor
+        self._holder = (os.path.realpath(self.folder), threading.get_ident())
         _HELD.append(self)
         return self
 

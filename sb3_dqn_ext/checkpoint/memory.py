@@ -4,26 +4,41 @@ A replay memory as plain data: the rows, which never change once they are writte
 Shapes: R rows, N environments.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 
+from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.cells import CellSet
 from sb3_dqn_ext.replay.prioritized import Prioritized, PriorityTree
 from sb3_dqn_ext.replay.samplers import Rows, Sampler, Uniform
 
-__all__ = ["memory_state", "restore_memory", "restore_rows", "stored_rows", "take_rows"]
+__all__ = ["check_memory", "cut_off", "memory_state", "restore_memory", "restore_rows", "stored_rows", "take_rows"]
 
 Array = npt.NDArray[Any]
 State = dict[str, Any]
 
+OF_SB3 = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 # written when an episode ends, into rows that were stored before
 OF_EPISODES = ("returns", "ends")
 COUNTERS = ("pos", "full", "n_added", "_open_steps", "_ended", "_last_observations")
+
+
+def check_memory(memory: ReplayBuffer) -> None:
+    """
+    :param memory: a replay memory
+    :raises ArgumentError: if its class may remember more than those that are known here
+    """
+    if not isinstance(memory, DQNReplayBuffer) and type(memory) not in OF_SB3:
+        raise ArgumentError(
+            f"replay_buffer_class={type(memory).__name__} cannot be part of a checkpoint, which knows DQNReplayBuffer and "
+            f"{', '.join(known.__name__ for known in OF_SB3)}."
+        )
 
 
 def stored_rows(memory: ReplayBuffer) -> tuple[int, int]:
@@ -58,6 +73,30 @@ def restore_rows(memory: ReplayBuffer, first: int, rows: dict[str, Array]) -> No
     for name, of_rows in rows.items():
         kept = of_rows[max(kept_from - first, 0) :]
         arrays[name][_places(memory, first + len(of_rows) - len(kept), first + len(of_rows))] = kept
+
+
+def cut_off(memory: ReplayBuffer, envs: Iterable[int]) -> None:
+    """
+    End the open episodes of environments that begin new ones, as a time limit does: no return reaches from one into the other.
+    It changes the newest row, which may lie on the disk already.
+
+    :param memory: a replay memory
+    :param envs: the environments
+    """
+    if stored_rows(memory)[1] == 0:
+        return
+    row = (memory.pos - 1) % memory.buffer_size
+    for env in envs:
+        if memory.dones[row, env]:
+            continue
+        memory.dones[row, env] = memory.timeouts[row, env] = 1
+        if not isinstance(memory, DQNReplayBuffer):
+            continue
+        if memory.optimize_memory_usage:  # the next row is about to be that of the new episode
+            last = {key: array[memory.pos, env].copy() for key, array in _named(memory.observations).items()}
+            memory._last_observations[row * memory.n_envs + env] = last.get("", last)
+        if memory._by_episodes:
+            memory._end_episode(row, env, terminal=False)
 
 
 def memory_state(memory: ReplayBuffer) -> State:

@@ -3,6 +3,8 @@
 import os
 import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,25 +15,25 @@ from sb3_dqn_ext.checkpoint.environments import (
     current_observations,
     environments_state,
     make_resumable,
-    restore_environments,
+    restore_or_reset,
 )
 from sb3_dqn_ext.checkpoint.files import (
     Checkpoint,
     CheckpointError,
     Lock,
     Segments,
-    checkpoints,
+    manifests,
     newest_good,
     read,
     remove_after,
     write,
 )
-from sb3_dqn_ext.checkpoint.memory import restore_rows, stored_rows, take_rows
+from sb3_dqn_ext.checkpoint.memory import check_memory, cut_off, restore_rows, stored_rows, take_rows
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
-__all__ = ["Saved", "resume", "save"]
+__all__ = ["Saved", "claimed", "resume", "save"]
 
 Folder = str | os.PathLike[str]
 
@@ -58,10 +60,8 @@ def save(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -
     """
     _check_env(model)
     place, step = os.path.abspath(folder), int(model.num_timesteps)
-    with Lock(place):
+    with claimed(model, folder):
         saved: Saved | None = model._saved.get(place)
-        if saved is None and checkpoints(place):
-            raise CheckpointError(f"{folder} holds checkpoints of another run: resume from it, or name another folder.")
         if saved is not None and saved.step > step:
             raise CheckpointError(f"{folder} holds this model at the later step {saved.step}: name another folder.")
         if saved is not None:
@@ -78,6 +78,24 @@ def save(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -
     return path
 
 
+@contextmanager
+def claimed(model: Any, folder: Folder) -> Iterator[None]:
+    """
+    Inside of this context nobody else writes to the folder.
+
+    :param model: a DQNExt
+    :param folder: of its checkpoints
+    :raises CheckpointError: if somebody else does, or it holds checkpoints of another run
+    :raises ArgumentError: if the model has a replay memory that remembers more than is known
+    """
+    check_memory(model.replay_buffer)
+    place = os.path.abspath(folder)
+    with Lock.or_held(place):
+        if place not in model._saved and manifests(place):
+            raise CheckpointError(f"{folder} holds checkpoints of another run: resume from it, or name another folder.")
+        yield
+
+
 def resume(model: Any, path: Folder) -> list[str]:
     """
     :param model: a DQNExt with its environments, made as the other was
@@ -92,18 +110,36 @@ def resume(model: Any, path: Folder) -> list[str]:
         if value != described[what]:
             raise CheckpointError(f"{checkpoint.path} is of a model with {what} {value}, and this one has {described[what]}.")
     make_resumable(model.env)
+    were, are = (_names(states) for states in (checkpoint.tree["environments"], environments_state(model.env)))
+    if were != are:
+        raise CheckpointError(f"{checkpoint.path} is of a model with the environments {were}, and this one has {are}.")
     training, saved = checkpoint.tree["training"], checkpoint.tree["saved"]
     restore_training(model, training)
     for part, first in zip(checkpoint.segments.get("rows", ()), saved["bounds"], strict=False):
         restore_rows(model.replay_buffer, first, part.load())
-    problems = restore_environments(model.env, checkpoint.tree["environments"])
-    if problems:  # there are new episodes
-        model._last_obs = current_observations(model.env)
-        if model._vec_normalize_env is not None:
-            model._last_original_obs = model._vec_normalize_env.get_original_obs()
-    model._saved = {os.path.abspath(checkpoint.path.parent): Saved(saved["run"], tuple(saved["bounds"]), checkpoint.step)}
-    model._resumed = training
-    return problems
+    rows = Saved(saved["run"], tuple(saved["bounds"]), checkpoint.step)
+    begun = restore_or_reset(model.env, checkpoint.tree["environments"])
+    if begun:
+        _begin_episodes(model, list(begun))
+        rows = _anew(model.replay_buffer, checkpoint.step)  # those on the disk do not tell that episodes ended
+    model._saved = {os.path.abspath(checkpoint.path.parent): rows}
+    model._resumed = checkpoint.tree
+    return [f"Environment {i}: {problem}" for i, problem in begun.items()]
+
+
+def _names(states: list[dict[str, Any]]) -> list[str]:
+    """Of the environments that have a state of their own."""
+    return [state["env"] for state in states if "env" in state]
+
+
+def _begin_episodes(model: Any, envs: list[int]) -> None:
+    """Of environments that could not be restored."""
+    model._last_obs = current_observations(model.env)
+    if model._vec_normalize_env is not None:
+        model._last_original_obs = model._vec_normalize_env.get_original_obs()
+    for numbers in model._exploration_memory.values():
+        numbers[envs] = 0
+    cut_off(model.replay_buffer, envs)
 
 
 def _check_env(model: Any) -> None:
@@ -136,11 +172,16 @@ def _described(model: Any) -> dict[str, Any]:
     }
 
 
+def _anew(memory: Any, step: int) -> Saved:
+    """With nothing on the disk."""
+    return Saved(uuid.uuid4().hex[:12], (stored_rows(memory)[0],), step)
+
+
 def _grown(saved: Saved | None, memory: Any, step: int) -> Saved:
     """With the rows that were added since."""
     first, end = stored_rows(memory)
     if saved is None or end < saved.bounds[-1]:  # the memory was emptied, and counts anew
-        saved = Saved(uuid.uuid4().hex[:12], (first,), step)
+        saved = _anew(memory, step)
     bounds = [*saved.bounds, *([end] if end > saved.bounds[-1] else [])]
     while len(bounds) > 1 and bounds[1] <= first:
         del bounds[0]  # overwritten since

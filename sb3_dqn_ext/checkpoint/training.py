@@ -4,6 +4,7 @@ All that a training run depends on beside its environments, as nested plain data
 It is taken between two rollouts: what was stepped is stored, and what was to be learned from it is learned.
 """
 
+import os
 import random
 import warnings
 from typing import Any
@@ -12,14 +13,15 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 
 from sb3_dqn_ext.callbacks.exact_checkpoint import OF_THE_RUN, all_callbacks
 from sb3_dqn_ext.checkpoint.codec import is_plain
-from sb3_dqn_ext.checkpoint.environments import environments_state, restore_environments
+from sb3_dqn_ext.checkpoint.environments import environments_state, go_on_recording, restore_environments
 from sb3_dqn_ext.checkpoint.memory import memory_state, restore_memory
 from sb3_dqn_ext.choices import parameters_of
 
-__all__ = ["restore_run", "restore_training", "training_state"]
+__all__ = ["logger_of", "restore_run", "restore_training", "training_state"]
 
 State = dict[str, Any]
 
@@ -58,6 +60,7 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
         "memory": memory_state(model.replay_buffer),
         "generators": _generators(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGED} if logger else {},
+        "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboards(logger) else None,
         "callbacks": [] if callback is None else [_own_state(one) for one in all_callbacks(callback)],
     }
 
@@ -75,14 +78,33 @@ def restore_training(model: Any, state: State) -> None:
     restore_memory(model.replay_buffer, state["memory"])
 
 
-def restore_run(model: Any, callback: BaseCallback, state: State) -> None:
+def logger_of(model: Any, state: State) -> Logger | None:
     """
-    Give a run that is about to begin its first rollout the state of another: what it draws, logs and remembers.
+    :param model: a DQNExt that goes on with a run
+    :param state: what :func:`training_state` gave
+    :return: what logs to the run's own folder of TensorBoard: SB3 takes the newest, which may be another's by now. None where
+        there is no such folder, or the user logs elsewhere
+    """
+    name = state["tensorboard"]
+    if name is None or model.tensorboard_log is None or model._custom_logger:
+        return None
+    folder = os.path.join(model.tensorboard_log, os.path.basename(name))
+    formats = ["stdout", "tensorboard"] if model.verbose >= 1 else ["tensorboard"]
+    return configure(folder, formats) if os.path.isdir(folder) else None
+
+
+def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
+    """
+    Give a run that is about to begin its first rollout the state of another: what it draws, logs, records and remembers.
 
     :param model: a DQNExt that has taken over the rest
     :param callback: of the run, made as the other one was
-    :param state: what :func:`training_state` gave
+    :param tree: of its checkpoint
     """
+    state = tree["training"]
+    go_on_recording(model.env, tree["environments"])
+    for tensorboard in _tensorboards(model.logger):
+        _hide_points_after(tensorboard, model.num_timesteps)
     for name, values in state["logged"].items():
         getattr(model.logger, name).clear()
         getattr(model.logger, name).update(values)
@@ -96,6 +118,19 @@ def restore_run(model: Any, callback: BaseCallback, state: State) -> None:
     if model._total_timesteps == state["attributes"]["_total_timesteps"]:
         model.exploration_rate = state["attributes"]["exploration_rate"]
     _restore_generators(model, state["generators"])
+
+
+def _tensorboards(logger: Logger) -> list[TensorBoardOutputFormat]:
+    return [output for output in logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
+
+
+def _hide_points_after(tensorboard: TensorBoardOutputFormat, step: int) -> None:
+    """TensorBoard drops what was logged before a new session for its step and later. It takes the first for no new one."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # SB3 goes without it, too
+
+    writer: Any = tensorboard.writer
+    for _ in range(2):
+        writer.file_writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
 
 def _generators(model: Any) -> State:
@@ -148,6 +183,7 @@ def _restore_own_state(callback: Any, own: State) -> None:
     if "environments" in own:
         for problem in restore_environments(callback.eval_env, own["environments"]):
             warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
+        go_on_recording(callback.eval_env, own["environments"])
 
 
 def _name_of(callback: BaseCallback) -> str:

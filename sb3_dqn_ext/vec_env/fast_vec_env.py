@@ -48,7 +48,8 @@ def hindrance(recipes: Sequence[Recipe]) -> str | None:
     """
     first = recipes[0]
     spec = first.spec
-    wrappers = [wrapper.name for wrapper in (*spec.additional_wrappers, *first.wrappers)]
+    # The state of a vector entry point can be asked for without a Resumable.
+    wrappers = [wrapper.name for wrapper in (*spec.additional_wrappers, *first.wrappers) if wrapper.name != "Resumable"]
     render_mode = {**spec.kwargs, **first.kwargs}.get("render_mode")
     if spec.vector_entry_point is None:
         return f"{spec.id} has no vector entry point"

@@ -17,6 +17,7 @@ from typing import Any
 
 import sb3_dqn_ext
 from sb3_dqn_ext.zoo.config import check_config
+from sb3_dqn_ext.zoo.resume import ALGO, patch
 from sb3_dqn_ext.zoo.search_space import converter, sampler
 
 if importlib.util.find_spec("_sb3_dqn_ext_hook"):  # where an installation puts it
@@ -25,8 +26,6 @@ else:
     from sb3_dqn_ext import _start_hook as start_hook
 
 __all__ = ["ALGO", "default_config", "register"]
-
-ALGO = "dqn_ext"
 
 
 def default_config() -> str:
@@ -64,6 +63,7 @@ def _register_config(exp_manager: ModuleType) -> None:
     if manager is not None and hasattr(manager, "read_hyperparameters") and not hasattr(manager, "knows_dqn_ext"):
         manager.__init__ = _with_default_config(manager.__init__)
         manager.read_hyperparameters = _with_checked_config(manager.read_hyperparameters)
+        patch(exp_manager)
         manager.knows_dqn_ext = True
 
 

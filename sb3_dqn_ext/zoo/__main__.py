@@ -1,10 +1,11 @@
-"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo, with ``--algo dqn_ext``."""
+"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo, with ``--algo dqn_ext``, or ``resume``."""
 
 import os
 import runpy
 import sys
 
 from sb3_dqn_ext.choices import ArgumentError, choose
+from sb3_dqn_ext.zoo import resume
 
 # Importing the package sb3_dqn_ext.zoo, which Python does before it runs this module, has registered the algorithm.
 
@@ -24,16 +25,19 @@ COMMANDS = {
 
 def main(arguments: list[str]) -> None:
     """
-    :param arguments: the command, and what the zoo's own ``python -m rl_zoo3.COMMAND`` would get
+    :param arguments: the command, and what the zoo's own ``python -m rl_zoo3.COMMAND``, or ours, would get
     """
     command, *rest = arguments or [""]
     try:
-        module = choose("command", command, COMMANDS)
+        module = choose("command", command, {**COMMANDS, "resume": ""})
     except ArgumentError as error:
         sys.exit(f"python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS: {error}")
     os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training runs record_video, in processes of their own
+    if command == "resume":
+        return resume.main(rest)
     sys.argv[1:] = rest
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return None
 
 
 if __name__ == "__main__":

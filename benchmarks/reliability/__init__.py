@@ -1,0 +1,1 @@
+"""Faults that happen to a training and to its checkpoints, and what checkpoints cost."""

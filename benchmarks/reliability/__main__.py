@@ -1,0 +1,95 @@
+"""
+Lets faults happen to trainings that write checkpoints, and measures what checkpoints cost.
+
+Each finished trial is a row of docs/results/reliability.csv, each finished pair one of docs/results/overhead.csv; what has a
+row is not run again. Delete the rows of what has changed. Then the table is written. Pairs are timed, one process after the
+other: the machine should have nothing else to do then.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.reliability.faults import FAULTS, Runs
+from benchmarks.reliability.overhead import VARIANTS, Sizes, add_sizes, pair
+from benchmarks.reliability.report import write
+from benchmarks.reliability.train import STEPS
+from benchmarks.rows import RESULTS, Row, complete, read
+
+PARTS = ("faults", "overhead")
+
+
+class Key(NamedTuple):
+    """A trial of a fault, or a pair of a variant."""
+
+    name: str
+    number: int
+
+
+def plan(faults: Sequence[str], at_most: int | None) -> list[Key]:
+    """
+    :param faults: their names
+    :param at_most: how many trials of each, all if None
+    :return: the trials, the first of every fault before the second of any
+    """
+    trials = [Key(name, i) for name in faults for i in range(FAULTS[name].trials)[:at_most]]
+    return sorted(trials, key=lambda key: key.number)
+
+
+def missing(keys: Iterable[Key], rows: Iterable[Row], column: str) -> list[Key]:
+    """
+    :param keys: trials
+    :param rows: there are
+    :param column: that has the name
+    :return: those that have no row
+    """
+    done = {Key(row[column], int(row["number"])) for row in rows}
+    return [key for key in keys if key not in done]
+
+
+def trial(key: Key, runs: Runs) -> Row:
+    """
+    :param key: of a fault
+    :param runs: it happens to
+    :return: its row
+    """
+    return FAULTS[key.name].happen(runs, key.name, key.number).row(key.name, key.number)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    :param arguments: of the command line, those of this process if None
+    :return: their values
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME", help=", ".join(FAULTS))
+    parser.add_argument("--trials", type=int, help="of each fault at most, for a trial")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each run that a fault happens to")
+    parser.add_argument("--kills", type=int, default=10, help="of each run that is killed again and again")
+    parser.add_argument("--jobs", type=int, default=2, help="how many faults at once")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of what is timed")
+    parser.add_argument("--pairs", type=int, default=5, help="of each variant")
+    add_sizes(parser)
+    parser.add_argument("--runs", type=Path, default=Path("runs/reliability"), help="where checkpoints are; it is emptied")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """:param arguments: of the command line, those of this process if None"""
+    args = parse(arguments)
+    faults, pairs = args.results / "reliability.csv", args.results / "overhead.csv"
+    if "faults" in args.parts:
+        todo = missing(plan(args.faults, args.trials), read(faults), "fault")
+        complete(faults, todo, partial(trial, runs=Runs(args.runs, args.steps, args.kills)), args.jobs)
+    if "overhead" in args.parts:
+        todo = missing((Key(name, i) for i in range(args.pairs) for name in args.variants), read(pairs), "variant")
+        complete(pairs, todo, lambda key: pair(args.runs / "overhead", *key, sizes=Sizes(*args.sizes)), jobs=1)
+    print(write(read(faults), read(pairs), args.results / "reliability.md"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""
+What checkpoints cost: ``python -m benchmarks.reliability.overhead VARIANT SEED`` times a training, with checkpoints if it is
+given a folder for them.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.reliability.process import ROOT
+from benchmarks.rows import Row
+from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
+
+AT_MOST = 1.03
+
+
+class Sizes(NamedTuple):
+    """How much is timed."""
+
+    full: int = 100_000
+    """rows of the memory, which are there when the clock starts"""
+    every: int = 10_000
+    """steps between two checkpoints"""
+    timed: int = 50_000
+    """steps"""
+
+
+class Variant(NamedTuple):
+    """What is timed."""
+
+    title: str
+    arguments: Mapping[str, Any]
+
+
+VARIANTS = {
+    "eager": Variant("eager", {}),
+    "compiled": Variant("compiled", {"compile": True}),
+    "prioritized": Variant("compiled, prioritized", {"compile": True, "replay_buffer_kwargs": {"sampler": "prioritized"}}),
+}
+
+
+def pair(folder: Path, variant: str, number: int, sizes: Sizes) -> Row:
+    """
+    :param folder: for checkpoints
+    :param variant: what is timed
+    :param number: which pair, and the seed
+    :param sizes: how much of it
+    :return: its row
+    """
+    timings: dict[bool, dict[str, float]] = {}
+    for with_them in (False, True) if number % 2 == 0 else (True, False):
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "-m", "benchmarks.reliability.overhead", variant, str(number)]
+        command += ["--sizes", *map(str, sizes)]
+        done = subprocess.run(
+            [*command, *(["--folder", str(folder)] if with_them else [])],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        timings[with_them] = json.loads(done.stdout.splitlines()[-1])
+    shutil.rmtree(folder, ignore_errors=True)
+    seconds = {"without_s": timings[False].pop("train"), "with_s": timings[True].pop("train")}
+    parts = {f"{name}_ms": 1000 * value for name, value in timings[True].items()}
+    values = {name: f"{value:.4g}" for name, value in (seconds | parts).items()}
+    return {"variant": variant, "number": str(number), "checkpoints": str(sizes.timed // sizes.every), **values}
+
+
+def parts_of(row: Row) -> list[str]:
+    """
+    :param row: of a pair
+    :return: what the time of a checkpoint is told of
+    """
+    return [name.removesuffix("_ms") for name in row if name.endswith("_ms")]
+
+
+class Clocks:
+    """Seconds spent in functions, and how often they were called."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def watch(self, owner: Any, name: str, part: str) -> None:
+        """
+        :param owner: of the function: a module or an object
+        :param name: of the function
+        :param part: what its time counts as
+        """
+        function: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[part] += time.perf_counter() - start
+
+        setattr(owner, name, timed)
+
+
+def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[str, float]:
+    """
+    :param variant: what is timed
+    :param seed: of the run
+    :param sizes: how much of it
+    :param folder: of checkpoints, None to take none
+    :return: seconds of the timed steps, and those of each checkpoint, in all and in its parts
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Box2D's
+        importlib.import_module("Box2D")
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    from sb3_dqn_ext import DQNExt
+    from sb3_dqn_ext.callbacks import ExactCheckpointCallback
+    from sb3_dqn_ext.checkpoint import files, run
+
+    clocks, laps = Clocks(), list[float]()
+
+    class Stopwatch(BaseCallback):
+        """Looks at the clock when the memory is full."""
+
+        def _on_step(self) -> bool:
+            if self.num_timesteps == sizes.full:
+                clocks.seconds.clear()
+                laps.append(time.perf_counter())
+            return True
+
+    arguments: dict[str, Any] = {**ZOO_LUNAR_LANDER, "buffer_size": sizes.full, "learning_starts": sizes.full * 99 // 100}
+    model = DQNExt(
+        "MlpPolicy",
+        make_vec_env("LunarLander-v3", seed=seed, env_kwargs={"render_mode": None}),
+        policy_kwargs={"net_arch": [256, 256]},
+        seed=seed,
+        device="cpu",
+        **arguments,
+        **VARIANTS[variant].arguments,
+    )
+    clocks.watch(model, "save_checkpoint", "all")
+    clocks.watch(run, "environments_state", "environments")
+    clocks.watch(run, "training_state", "training")
+    clocks.watch(run, "take_rows", "rows")
+    clocks.watch(run, "write", "write")
+    clocks.watch(files, "_to_disk", "fsync")
+    callbacks: list[BaseCallback] = [Stopwatch()]
+    if folder is not None:
+        callbacks.append(ExactCheckpointCallback(sizes.every, folder))
+    model.learn(sizes.full + sizes.timed, callback=callbacks)
+    seconds = {"train": time.perf_counter() - laps[0]}
+    if folder is None:
+        return seconds
+    n = sizes.timed // sizes.every
+    return seconds | {name: value / n for name, value in sorted(clocks.seconds.items(), key=lambda part: -part[1])}
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """:param parser: to take sizes"""
+    what = "rows of the memory, steps between two checkpoints, steps that are timed"
+    parser.add_argument("--sizes", nargs=3, type=int, default=list(Sizes()), metavar=("FULL", "EVERY", "TIMED"), help=what)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """:param arguments: of the command line, those of this process if None"""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability.overhead", description=__doc__)
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("seed", type=int)
+    add_sizes(parser)
+    parser.add_argument("--folder", type=Path)
+    args = parser.parse_args(arguments)
+    print(json.dumps(train(args.variant, args.seed, Sizes(*args.sizes), args.folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The processes of environments that have one each: how it is noticed that one of them has ended, and what is done then."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.connection import wait
+from threading import Thread
+from typing import Any, NamedTuple
+
+from gymnasium.vector.async_vector_env import AsyncState
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+
+from sb3_dqn_ext.faults import EnvironmentDiedError, where_to_go_on
+from sb3_dqn_ext.vec_env.fast_vec_env import FastVecEnv
+from sb3_dqn_ext.vec_env.in_processes import InProcesses
+
+__all__ = ["explained"]
+
+SECONDS = 5.0  # how long a process may take to end
+
+
+class Workers(NamedTuple):
+    """The processes of a vectorised environment."""
+
+    processes: Sequence[Any]
+    pipes: Sequence[Any]
+    """to each of them; None where it is known that one has ended"""
+    forget: Callable[[], None]
+    """tell the vectorised environment that they have all ended, so that it can be closed"""
+
+
+def workers_of(env: VecEnv | None) -> Workers | None:
+    """
+    :param env: a vectorised environment, in wrappers or not
+    :return: its processes, if its environments have some
+    """
+    inner = None if env is None else env.unwrapped
+    if isinstance(inner, SubprocVecEnv):
+
+        def forget() -> None:
+            for pipe in inner.remotes:
+                pipe.close()
+            inner.waiting, inner.closed = False, True
+
+        return Workers(inner.processes, inner.remotes, forget)
+    if isinstance(inner, FastVecEnv) and isinstance(inner._vector, InProcesses):
+        vector = inner._vector._async
+
+        def forget_fast() -> None:
+            vector._state = AsyncState.DEFAULT  # whatever it was waiting for
+            vector.close(terminate=True)
+
+        return Workers(vector.processes, vector.parent_pipes, forget_fast)
+    return None
+
+
+@contextmanager
+def explained(model: Any, callbacks: Sequence[BaseCallback]) -> Iterator[None]:
+    """
+    Inside of this context, an error because the process of an environment has ended becomes one that says so. The processes of
+    the other environments are ended, and closing the environments does no more.
+
+    :param model: that is about to run
+    :param callbacks: of its run
+    :raises EnvironmentDiedError: in place of other errors
+    """
+    evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
+    envs = {"Environment": model.env, **evaluated}
+    found = {name: workers for name, env in envs.items() if (workers := workers_of(env)) is not None}
+    with ExitStack() as stack:
+        for workers in found.values():
+            stack.enter_context(told_of_ends(workers))
+        try:
+            yield
+        except EnvironmentDiedError:
+            raise
+        except Exception as error:
+            seconds = SECONDS if isinstance(error, EOFError | ConnectionError) else 0.0
+            dead = {name: ends for name, workers in found.items() if (ends := ended(workers, seconds))}
+            if not dead:
+                raise
+            for name in dead:
+                end(found[name])
+            said = [f"{name} {i} {how}" for name, ends in dead.items() for i, how in ends.items()]
+            raise EnvironmentDiedError(f"{'; '.join(said)}.{where_to_go_on(model, callbacks)}") from error
+
+
+# -- one that has ended ----------------------------------------------------------------------------------------------------
+
+
+def ended(workers: Workers, seconds: float) -> dict[int, str]:
+    """
+    :param workers: of which one may have ended
+    :param seconds: how long one may take to do so whose pipe is closed already
+    :return: how those that have ended did so, by their index
+    """
+    until = time.monotonic() + seconds
+    while not (dead := [i for i in range(len(workers.pipes)) if has_ended(workers, i)]) and time.monotonic() < until:
+        time.sleep(0.01)
+    return {i: how_it_ended(workers.processes[i], workers.pipes[i] is None) for i in dead}
+
+
+def has_ended(workers: Workers, i: int) -> bool:
+    """
+    :param workers: the processes
+    :param i: which of them
+    :return: whether it has
+    """
+    return workers.pipes[i] is None or not workers.processes[i].is_alive()
+
+
+def how_it_ended(process: Any, told_its_error: bool) -> str:
+    """
+    :param process: that has ended, or is about to
+    :param told_its_error: whether it sent the error that it ended with, which is then the cause of ours
+    :return: that, in words
+    """
+    process.join(SECONDS)
+    code, who = process.exitcode, f"(process {process.pid})"
+    if told_its_error:
+        return f"{who} has ended by an error inside it, from which this one comes"
+    if code is not None and code < 0:
+        return f"{who} was ended by the signal {-code}{name_of_signal(-code)}"
+    if code == 1:
+        return f"{who} has ended with exit code 1: most likely by an error inside it, which it has then printed above"
+    return f"{who} has ended with exit code {code}"
+
+
+def name_of_signal(number: int) -> str:
+    """
+    :param number: of a signal
+    :return: its name in brackets, if it has one
+    """
+    with suppress(ValueError):
+        return f" ({signal.Signals(number).name})"
+    return ""
+
+
+def end(workers: Workers) -> None:
+    """
+    End those that are left.
+
+    :param workers: of which one has ended
+    """
+    for process, pipe in zip(workers.processes, workers.pipes, strict=True):
+        if pipe is not None:
+            ask_to_end(process, pipe)
+        process.join(SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    workers.forget()
+
+
+def ask_to_end(process: Any, pipe: Any) -> None:
+    """
+    Let it close its environment. SB3's processes and gymnasium's are told so in the same way.
+
+    :param process: that waits for a command, or is about to answer one
+    :param pipe: to it
+    """
+    with suppress(EOFError, OSError):
+        pipe.send(("close", None))
+        while pipe in wait([pipe, process.sentinel], SECONDS):
+            pipe.recv_bytes()  # an answer that nobody waits for any more, at which it might stand still
+
+
+# -- one whose end nobody is told of ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def told_of_ends(workers: Workers) -> Iterator[None]:
+    """
+    A process that is forked has copies of the pipes of those after it. When one of them ends, its pipe stays open, and who
+    reads from it waits forever. Inside of this context, a thread closes it.
+
+    :param workers: the processes
+    """
+    forked = [i for i, process in enumerate(workers.processes) if getattr(process, "_start_method", None) == "fork"]
+    if not forked:
+        yield
+        return
+    here, there = multiprocessing.Pipe()
+    places = {workers.processes[i].sentinel: workers.pipes[i] for i in forked}
+
+    def watch() -> None:
+        while there not in (ready := wait([there, *places])):
+            for sentinel in ready:
+                cut(places.pop(sentinel))
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        here.send_bytes(b"")
+        thread.join()
+        here.close()
+        there.close()
+
+
+def cut(pipe: Any) -> None:
+    """
+    :param pipe: of which no more is to be read than what was sent already
+    """
+    with suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as end_of_it:
+        end_of_it.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,211 @@
+"""
+``run.json``: what a run of the zoo was started with, as plain data.
+
+It holds no code and no pickle. What the zoo would evaluate as Python is evaluated when the file is written, and classes are
+stored by their dotted names.
+"""
+
+import importlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch as th
+
+import sb3_dqn_ext
+from sb3_dqn_ext.checkpoint.files import CheckpointError
+from sb3_dqn_ext.choices import ArgumentError
+
+__all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "versions", "write"]
+
+Data = dict[str, Any]
+
+NAME = "run.json"
+FORMAT = "sb3_dqn_ext run"
+SCHEMA = 1
+MAX_SIZE = 2**24  # bytes; what is larger is not read
+TUPLE = "__tuple__"
+
+EVALUATED = ("normalize", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs")
+"""hyperparameters that the zoo evaluates as Python if they are strings"""
+NAMED_CLASSES = ("activation_fn", "optimizer_class", "features_extractor_class")
+"""arguments in policy_kwargs that can be classes, and strings that name them"""
+_OF_NAMES = ("policy", "env_wrapper", "vec_env_wrapper", "callback", "replay_buffer_class")
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """What a run was started with, and what became of it."""
+
+    env: str
+    """the environment's id"""
+    directory: str
+    """where the command was given"""
+    arguments: Data
+    """of the command, with the seed that was drawn, if it was; but for what the hyperparameters hold"""
+    hyperparameters: Data
+    """as the zoo had read them"""
+    checkpoints: str | None
+    """their folder, as seen from that of the run; None: there are none"""
+    obstacle: str | None
+    """why the run cannot be gone on with, if it cannot"""
+    finished: int | None
+    """the step at which it came to its end; None: it did not"""
+    versions: dict[str, str]
+    """of the libraries that it was started with"""
+
+
+def write(folder: str | Path, run: RunFile) -> None:
+    """
+    :param folder: of the run; whoever reads there sees the file as it was or as it is now
+    :param run: what goes into the file
+    :raises CheckpointError: if it cannot be written
+    """
+    path = Path(folder) / NAME
+    temporary = path.with_suffix(".tmp")
+    text = json.dumps({"format": FORMAT, "schema": SCHEMA, **asdict(run)}, indent=2)
+    try:
+        with open(temporary, "w") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error}") from error
+
+
+def finish(folder: str | Path, run: RunFile, step: int) -> None:
+    """
+    :param folder: of the run
+    :param run: what its file holds
+    :param step: at which it came to its end
+    :raises CheckpointError: if it cannot be written
+    """
+    write(folder, replace(run, finished=step))
+
+
+def read(folder: str | Path) -> RunFile:
+    """
+    :param folder: of a run
+    :return: what its file holds; none of it is executed
+    :raises ArgumentError: if this is no folder of a run
+    :raises CheckpointError: if the file is damaged
+    """
+    path = Path(folder) / NAME
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_SIZE + 1)
+    except FileNotFoundError:
+        raise ArgumentError(
+            f"RUN_FOLDER={str(folder)!r} must be the folder of a run of dqn_ext, such as logs/dqn_ext/CartPole-v1_1: "
+            f"there is no {path}."
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    try:
+        data = _checked(json.loads(content[:MAX_SIZE].decode("utf-8")))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    schema = data.pop("schema")
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path} has the schema version {schema}, and this version of sb3_dqn_ext reads {SCHEMA} only.")
+    try:
+        return RunFile(**data)
+    except TypeError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _checked(data: Any) -> Data:
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        raise ValueError("it does not say that it is of a run")
+    if data.get("schema") != SCHEMA:
+        return {"schema": data.get("schema")}
+    kinds: dict[str, Any] = {"env": str, "directory": str, "arguments": dict, "hyperparameters": dict, "versions": dict}
+    kinds |= {"checkpoints": str | None, "obstacle": str | None, "finished": int | None}
+    for key, kind in kinds.items():
+        if not isinstance(data.get(key), kind):
+            raise ValueError(f"its {key} is {str(data.get(key))[:100]!r}")
+    for key in ("arguments", "hyperparameters"):
+        data[key] = decoded(data[key])
+    return data
+
+
+def versions() -> dict[str, str]:
+    """
+    :return: of the libraries on which the numbers of a run depend
+    """
+    modules = {"sb3_dqn_ext": sb3_dqn_ext, "stable_baselines3": stable_baselines3, "gymnasium": gymnasium, "numpy": np}
+    found = {name: str(module.__version__) for name, module in modules.items()}
+    return found | {"torch": str(th.__version__), "python": platform.python_version()}
+
+
+def data_of(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Data:
+    """
+    :param hyperparameters: as the zoo reads them
+    :param names: what stands for what where the zoo evaluates them
+    :return: the same as plain data
+    :raises TypeError: if something in them is none
+    """
+    evaluated = {
+        key: eval(value, dict(names)) if key in EVALUATED and isinstance(value, str) else value
+        for key, value in hyperparameters.items()
+    }
+    data: Data = encoded(evaluated)
+    return data
+
+
+def encoded(value: Any, path: tuple[str, ...] = ()) -> Any:
+    """
+    :param value: numbers, strings, and lists, tuples and dictionaries of such; classes where their names are understood, too
+    :param path: where it stands
+    :return: what JSON can hold
+    :raises TypeError: if there is something else; it says what, and where
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, type) and path and _may_be_named(path):
+        return _name_of(value, path)
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        items = [encoded(item, (*path, str(i))) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {TUPLE: items}
+    if isinstance(value, Mapping):
+        keys = [_name_of(key, path) if isinstance(key, type) and path[:1] == ("env_wrapper",) else key for key in value]
+        if all(type(key) is str for key in keys) and keys != [TUPLE]:
+            return {key: encoded(item, (*path, key)) for key, item in zip(keys, value.values(), strict=True)}
+    raise TypeError(f"{'.'.join(path) or 'a hyperparameter'} is {value!r}, which is no plain data")
+
+
+def decoded(data: Any) -> Any:
+    """
+    :param data: what :func:`encoded` gave
+    :return: what it got, in new lists and dictionaries
+    """
+    if isinstance(data, list):
+        return [decoded(item) for item in data]
+    if isinstance(data, dict):
+        return tuple(decoded(data[TUPLE])) if data.keys() == {TUPLE} else {key: decoded(item) for key, item in data.items()}
+    return data
+
+
+def _may_be_named(path: tuple[str, ...]) -> bool:
+    return path[0] in _OF_NAMES or (path[0] == "policy_kwargs" and path[1:] in {(name,) for name in NAMED_CLASSES})
+
+
+def _name_of(kind: type, path: tuple[str, ...]) -> str:
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        found = getattr(importlib.import_module(kind.__module__), kind.__qualname__, None)
+    except ImportError:
+        found = None
+    if found is not kind:
+        raise TypeError(f"{'.'.join(path)} is the class {name}, which cannot be imported by its name")
+    return name

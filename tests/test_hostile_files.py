@@ -1,0 +1,660 @@
+"""Saved models and checkpoints that were made to do harm, or damaged: they are refused, and nothing else happens."""
+
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import stat
+import struct
+import tracemalloc
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch as th
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stable_baselines3 import DQN
+
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.checkpoint.codec import unpack
+from sb3_dqn_ext.checkpoint.files import CheckpointError, read, write
+from sb3_dqn_ext.saved_model import FORGOTTEN, REBUILT, ModelFileError
+from sb3_dqn_ext.saved_model.pickles import value_of
+from sb3_dqn_ext.saved_model.values import AskedFor
+from tests.parity import learn, short_cartpole
+from tests.processes import output, python
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+"""how many damaged files each test of them makes; as many as there is time for in `make fuzz`"""
+SMALL: dict[str, Any] = {
+    "buffer_size": 50,
+    "learning_starts": 10,
+    "batch_size": 4,
+    "seed": 1,
+    "device": "cpu",
+    "policy_kwargs": {"net_arch": [4]},
+}
+Parts = dict[str, bytes]
+
+
+def parts_of(archive: bytes) -> Parts:
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def archive_of(parts: Parts, compression: int = zipfile.ZIP_STORED) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", compression) as file:
+        for name, content in parts.items():
+            file.writestr(name, content)
+    return data.getvalue()
+
+
+def trained(kind: type[DQN]) -> bytes:
+    model = kind("MlpPolicy", short_cartpole(), **(SMALL | {"policy_kwargs": {"net_arch": [4]}}))
+    learn(model, 40)
+    data = io.BytesIO()
+    model.save(data)
+    return data.getvalue()
+
+
+OURS, THEIRS = parts_of(trained(DQNExt)), parts_of(trained(DQN))
+
+
+def with_data(parts: Parts, **changes: Any) -> bytes:
+    return archive_of(parts | {"data": json.dumps(json.loads(parts["data"]) | changes).encode()})
+
+
+def load(archive: bytes, **kwargs: Any) -> DQNExt:
+    return DQNExt.load(io.BytesIO(archive), **kwargs)
+
+
+def test_what_is_not_changed_is_good() -> None:
+    for parts in (OURS, THEIRS):
+        assert load(archive_of(parts)).num_timesteps == 40
+        assert load(archive_of(parts, zipfile.ZIP_DEFLATED)).num_timesteps == 40  # by a tool of the user's
+
+
+# pickles
+
+
+class Bomb:
+    """What unpickles to the making of a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = str(marker)
+
+    def __reduce__(self) -> Any:
+        return os.mknod, (self.marker,)
+
+
+def pickled(value: Any) -> dict[str, str]:
+    """As SB3 does it."""
+    return {":type:": "<class 'dict'>", ":serialized:": base64.b64encode(cloudpickle.dumps(value)).decode()}
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "exploded"
+    yield path
+    assert not path.exists()
+
+
+def test_the_bomb_is_real(tmp_path: Path) -> None:
+    marker = tmp_path / "exploded"
+    for load in (DQN.load, lambda file: DQNExt.load(file, trust=True)):
+        load(io.BytesIO(with_data(THEIRS, _my_own=pickled(Bomb(marker)))))
+        assert marker.exists()
+        marker.unlink()
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize("name", [*sorted({*json.loads(OURS["data"]), *json.loads(THEIRS["data"])} - {":schema:"}), "_my_own"])
+def test_no_attribute_is_unpickled(name: str, whose: str, marker: Path) -> None:
+    parts = OURS if whose == "ours" else THEIRS
+    bomb = Bomb(marker)
+    for hostile in (bomb, {"net_arch": [bomb]}, [[bomb]], (bomb,)):
+        archive = with_data(parts, **{name: pickled(hostile)})
+        if whose == "theirs" and name in {*REBUILT, *FORGOTTEN}:
+            assert load(archive).num_timesteps == 40  # not looked at, or done without
+        else:
+            with pytest.raises(ModelFileError, match=rf"cannot be loaded: (its )?{name} .*"):
+                load(archive)
+    for instead in ({"custom_objects": {name: None}}, {name: None}):
+        with contextlib.suppress(ValueError):  # what is given is not looked at; the model may do without, or not
+            load(with_data(parts, **{name: pickled(bomb)}), **instead)
+
+
+@pytest.mark.parametrize("place", ["policy_kwargs", "replay_buffer_kwargs", "exploration_kwargs"])
+def test_nothing_inside_of_an_attribute_is_unpickled(place: str, marker: Path) -> None:
+    for node in (pickled(Bomb(marker)), {"dict": {"net_arch": pickled(Bomb(marker))}}):
+        with pytest.raises(ValueError, match=r"cannot be loaded: its|is not known"):
+            load(with_data(OURS, **{place: node}))
+    with pytest.raises(ValueError, match=r"a key of .* is not known"):  # for SB3, this is plain JSON
+        load(with_data(THEIRS, policy_kwargs={"bomb": pickled(Bomb(marker))}))
+
+
+def pth(tree: Any, **records: bytes) -> bytes:
+    """What ``torch.save`` writes, with other records."""
+    data = io.BytesIO()
+    th.save(tree, data)
+    found = {name.partition("/")[2]: content for name, content in parts_of(data.getvalue()).items()}
+    found |= {name.replace("__", "/").replace("_pkl", ".pkl"): content for name, content in records.items()}
+    return archive_of({f"archive/{name}": content for name, content in found.items()})
+
+
+PTH = ["policy.pth", "policy.optimizer.pth", "pytorch_variables.pth"]
+
+
+@pytest.mark.parametrize("name", PTH)
+def test_no_parameters_are_unpickled(name: str, marker: Path) -> None:
+    bomb = Bomb(marker)
+    legacy = io.BytesIO()
+    th.save(bomb, legacy, _use_new_zipfile_serialization=False)
+    scripted = pth({}, constants_pkl=pickle.dumps(bomb, 2))
+    for hostile in (
+        *(pickle.dumps(bomb), pickle.dumps(bomb, 2), cloudpickle.dumps({"a": bomb}), legacy.getvalue(), scripted),
+        *(pth(bomb), pth({"q_net": bomb}), pth({}, data_pkl=pickle.dumps(bomb, 2)), pth({}, data_pkl=pickle.dumps(bomb, 5))),
+    ):
+        with pytest.raises(ModelFileError, match=rf"its part '{name}' holds no parameters"):
+            load(archive_of(OURS | {name: hostile}))
+
+
+def test_no_other_parameters_are_unpickled(marker: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"its part 'extra\.pth' holds no parameters"):
+        load(archive_of(OURS | {"extra.pth": pth(Bomb(marker))}))
+    for name in ("tensors.pth", "policy.q_net.pth", "other.pth"):  # SB3 reads these, too
+        with pytest.raises(ModelFileError, match=r"it has the parameters \["):
+            load(archive_of(OURS | {name: pth({"gamma": th.ones(1)})}))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"class": "os.system"},
+        {"function": "os.system"},
+        {"object": {"class": "subprocess.Popen", "attributes": {"args": "true"}}},
+        {"class": "tests.exploding.Anything"},
+        {"class": "sb3_dqn_ext.zoo.register"},
+        {"object": {"class": "torch.nn.Tanh", "attributes": {}}},
+        {"class": "sb3_dqn_ext.schedules.LinearSchedule.__init__.__globals__"},
+    ],
+    ids=repr,
+)
+def test_nothing_is_imported_and_nothing_is_called(node: Any) -> None:
+    for name in ("learning_rate", "_my_own"):
+        with pytest.raises(ModelFileError, match=f"{name} names .*, which is imported only from files that are trusted"):
+            load(with_data(OURS, **{name: node}))
+
+
+@pytest.mark.parametrize("argument", ["activation_fn", "features_extractor_class", "optimizer_class"])
+def test_no_policy_imports_what_a_text_names(argument: str, marker: Path) -> None:
+    """A dictionary is something to go through, and so are the arguments of a process."""
+    observations = {"Dict": {"spaces": [{"tuple": [word, box([1])]} for word in ("touch", str(marker))], "generator": None}}
+    for parts, kwargs in ((OURS, {"dict": {argument: "subprocess.Popen"}}), (THEIRS, {argument: "subprocess.Popen"})):
+        archive = with_data(parts, policy_kwargs=kwargs)
+        with pytest.raises(ModelFileError, match=r"policy_kwargs names subprocess\.Popen, which is imported only from files"):
+            load(archive)
+    of_several = {"observation_space": observations, "policy_class": {"class": "sb3_dqn_ext.policies.MultiInputPolicy"}}
+    with pytest.raises(ModelFileError, match=r"policy_kwargs names subprocess\.Popen"):
+        load(with_data(OURS, policy_kwargs={"dict": {argument: "subprocess.Popen"}}, **of_several))
+    named = {"activation_fn": "torch.nn.ELU", "features_extractor_class": "flatten", "optimizer_class": "torch.optim.Adam"}
+    assert load(with_data(OURS, policy_kwargs={"dict": {"net_arch": [4]} | named})).num_timesteps == 40
+
+
+def test_pickles_are_read_on_paper_only(marker: Path) -> None:
+    """All that SB3 could have pickled, and all that could have been put in its place."""
+    assert value_of(pickle.dumps({"a": [1, (2.5, None)], 3: np.arange(3)}, 5)).keys() == {"a", 3}
+    stranger = Bomb(marker)
+    for value in (stranger, [stranger], {"a": stranger}, os.system, lambda: 1, {1, 2}, print, type, Path("a"), 1j):
+        for protocol in (2, 5):
+            with pytest.raises(AskedFor):
+                value_of(cloudpickle.dumps(value, protocol))
+    for state in (b"", b".", b"\x80\x05", b"\x80\x05.", b"N", b"0.", b"\x80\x05K\x01\x85R.", pickle.dumps([1] * 9)[:-3]):
+        with pytest.raises((ValueError, LookupError, AskedFor)):
+            value_of(state)
+
+
+# archives
+
+
+def renamed(name: str) -> bytes:
+    return archive_of(OURS | {name: b"x"})
+
+
+def link() -> bytes:
+    data = io.BytesIO(archive_of(OURS))
+    info = zipfile.ZipInfo("policy.txt")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(data, "a") as file:
+        file.writestr(info, "/etc/passwd")
+    return data.getvalue()
+
+
+def twice() -> bytes:
+    data = io.BytesIO(archive_of(OURS | {"dat_": OURS["data"]}))
+    return data.getvalue().replace(b"dat_", b"data")
+
+
+def encrypted() -> bytes:
+    data = bytearray(archive_of(OURS))
+    (start,) = struct.unpack_from("<I", data, data.rindex(b"PK\x05\x06") + 16)
+    data[start + 8] |= 1
+    return bytes(data)
+
+
+def over_each_other() -> bytes:
+    """Many entries of one and the same part."""
+    data = archive_of({"a.txt": bytes(10**6)})
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    entries = b"".join(data[start:end].replace(b"a.txt", b"%05d" % i) for i in range(500))
+    return data[:start] + entries + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 500, 500, len(entries), start, 0)
+
+
+def packed_inside(compression: int) -> bytes:
+    """A .pth that is small and unpacks to a lot, which torch would do."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", compression) as file:
+        for name, content in parts_of(OURS["policy.pth"]).items():
+            file.writestr(name, bytes(3 * 10**8) if name.endswith("data/0") else content)
+    return archive_of(OURS | {"policy.pth": data.getvalue()})
+
+
+def larger_than_its_record() -> bytes:
+    records = parts_of(OURS["policy.pth"])
+    name = next(name for name in records if name.endswith("data.pkl"))
+    changed = records[name].replace(b"K\x10tq", b"J\x10\x00\x00\x10tq", 1)  # numbers of the first weight
+    assert changed != records[name]
+    return archive_of(OURS | {"policy.pth": archive_of(records | {name: changed})})
+
+
+def laughs(depth: int) -> Any:
+    tree: Any = [1.0]
+    for _ in range(depth):
+        tree = [tree] * 10
+    return tree
+
+
+def deep_pickle(depth: int) -> bytes:
+    return b"\x80\x02N" + b"\x85" * depth + b"."
+
+
+def calls(function: bytes, argument: bytes) -> bytes:
+    return b"\x80\x02c" + function + b"\n" + argument + b"\x85R."
+
+
+def wide() -> Any:
+    return th.zeros(1).expand(10**10)
+
+
+def numbers_of(shape: str) -> str:
+    return f'{{"array": ["<f8", {shape}, "AAAAAAAAAAA="]}}'
+
+
+def box(shape: Any, low: Any = 0.0) -> Any:
+    fields = {"low": low, "high": 1.0, "bounded_below": True, "bounded_above": True, "shape": shape, "dtype": "float32"}
+    return {"Box": fields | {"generator": None}}
+
+
+def raw(text: str) -> bytes:
+    return archive_of(OURS | {"data": text.encode()})
+
+
+def inserted(text: str) -> bytes:
+    return raw(OURS["data"].decode().rstrip()[:-1] + f', "_my_own": {text}}}')
+
+
+def net(**kwargs: Any) -> bytes:
+    return with_data(OURS, policy_kwargs={"dict": kwargs})
+
+
+GREAT = 10**9  # numbers: few enough for a reader to get the memory, were it to ask
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    **{f"a part {name!r}": partial(renamed, name) for name in ("../a", "/a", "a/../../b", "..\\a", "C:\\a", "C:a", "\\a")},
+    "a part with a line in its name": lambda: renamed("a\nb"),
+    "a part of parameters elsewhere": lambda: archive_of(OURS | {"../policy.pth": OURS["policy.pth"]}),
+    "parameters of what is private": lambda: archive_of(OURS | {"policy.__class__.pth": OURS["policy.pth"]}),
+    "a link": link,
+    "a part twice": twice,
+    "an encrypted part": encrypted,
+    "packed by bzip2": lambda: archive_of(OURS | {"data": b" " * 10**7}, zipfile.ZIP_BZIP2),
+    "packed by lzma": lambda: archive_of(OURS | {"data": b" " * 10**7}, zipfile.ZIP_LZMA),
+    "data of spaces": lambda: archive_of(OURS | {"data": b" " * 3 * 10**8}, zipfile.ZIP_DEFLATED),
+    "parameters of zeros": lambda: archive_of(OURS | {"policy.pth": bytes(3 * 10**8)}, zipfile.ZIP_DEFLATED),
+    "anything of zeros": lambda: archive_of(OURS | {"notes": bytes(3 * 10**8)}, zipfile.ZIP_DEFLATED),
+    "a text of zeros": lambda: archive_of(OURS | {"system_info.txt": bytes(10**6)}),
+    "parts over each other": over_each_other,
+    "no data": lambda: archive_of({name: content for name, content in OURS.items() if name != "data"}),
+    "no parts": lambda: archive_of({}),
+    "no archive": lambda: b"PK\x03\x04",
+    "a pickle": lambda: pickle.dumps({"a": 1}),
+    # parameters
+    "records of a .pth that unpack to a lot": lambda: packed_inside(zipfile.ZIP_DEFLATED),
+    "a .pth in a .pth": lambda: archive_of(OURS | {"policy.pth": archive_of({"archive/policy.pth": b""})}),
+    "a call of bytearray": lambda: archive_of(
+        OURS | {"policy.pth": pth({}, data_pkl=calls(b"builtins\nbytearray", b"\x8a\x05\x00\x00\x00\x40\x00"))}
+    ),
+    "a call of a storage": lambda: archive_of(
+        OURS | {"policy.pth": pth({}, data_pkl=calls(b"torch\nUntypedStorage", b"J\x00\x00\x00\x40"))}
+    ),
+    "a call of a tensor": lambda: archive_of(
+        OURS | {"policy.pth": pth({}, data_pkl=calls(b"torch\nTensor", b"J\x00\x00\x00\x40"))}
+    ),
+    "a tensor that is seen many times": lambda: archive_of(OURS | {"policy.optimizer.pth": pth({"state": {0: wide()}})}),
+    "a tensor of sparse numbers": lambda: archive_of(OURS | {"policy.pth": pth({"a": th.eye(3).to_sparse()})}),
+    "a tensor without numbers": lambda: archive_of(OURS | {"policy.pth": pth({"a": th.empty(GREAT, device="meta")})}),
+    "lists of lists of the same": lambda: archive_of(OURS | {"policy.optimizer.pth": pth({"state": laughs(12)})}),
+    "a deep .pth": lambda: archive_of(OURS | {"policy.pth": pth({}, data_pkl=deep_pickle(10**5))}),
+    "parameters of another network": lambda: archive_of(OURS | {"policy.pth": pth({"a": th.ones(3)})}),
+    "an optimizer of nothing": lambda: archive_of(OURS | {"policy.optimizer.pth": pth({"state": 3, "param_groups": None})}),
+    "parameters that are a number": lambda: archive_of(OURS | {"policy.pth": pth(3)}),
+    "no parameters": lambda: archive_of({name: content for name, content in OURS.items() if not name.endswith(".pth")}),
+    "variables of what is private": lambda: archive_of(OURS | {"pytorch_variables.pth": pth({"__class__.load": th.ones(1)})}),
+    "a tensor that is larger than its record": larger_than_its_record,
+    # JSON
+    "lists 10,000 deep": lambda: inserted("[" * 10_000 + "]" * 10_000),
+    "lists that never end": lambda: raw("[" * 10_000),
+    "objects 10,000 deep": lambda: inserted('{"dict":{"a":' * 10_000 + "1" + "}}" * 10_000),
+    "pairs 200 deep": lambda: inserted('{"tuple":[' * 200 + "]}" * 200),
+    "very many lists": lambda: inserted("[" + "[]," * (10**7 - 1) + "[]]"),
+    "very many numbers": lambda: inserted("[" + "1.5," * (7 * 10**6) + "1]"),
+    "a number of very many digits": lambda: inserted("1" * 10_000),
+    "data that are a list": lambda: raw("[]"),
+    "data that are no text": lambda: archive_of(OURS | {"data": b"\xff\xfe"}),
+    "an array larger than its text": lambda: inserted(numbers_of(f"[{GREAT}]")),
+    "an array of a negative shape": lambda: inserted(numbers_of("[-1]")),
+    "an array of objects": lambda: inserted('{"array": ["|O", [1], "AAAAAAAAAAA="]}'),
+    "an array of great items": lambda: inserted('{"array": ["|V1000000000", [1], ""]}'),
+    "a tensor of what it is not": lambda: inserted('{"tensor": [["<f8", [1], "AAAAAAAAAAA="], "float32"]}'),
+    "a marker that is not known": lambda: inserted('{"eval": "1"}'),
+    "no attributes": lambda: raw('{":schema:": 1}'),
+    "another version": lambda: with_data(OURS, **{":schema:": "2"}),
+    # what it describes
+    "a great observation": lambda: with_data(OURS, observation_space=box([GREAT])),
+    "a great discrete observation": lambda: with_data(
+        OURS, observation_space={"Discrete": {"n": GREAT, "start": 0, "dtype": "int64", "generator": None}}
+    ),
+    "many actions": lambda: with_data(
+        OURS, action_space={"Discrete": {"n": GREAT, "start": 0, "dtype": "int64", "generator": None}}
+    ),
+    "bits": lambda: with_data(OURS, observation_space={"MultiBinary": {"n": GREAT, "generator": None}}),
+    "bounds that are not there": lambda: with_data(OURS, observation_space={"Box": {}}),
+    "bounds of another shape": lambda: with_data(OURS, observation_space=box([4], {"array": ["<f4", [1], "AAAAAA=="]})),
+    "a great layer": lambda: net(net_arch=[GREAT]),
+    "two layers with a great product": lambda: net(net_arch=[30_000, 30_000]),
+    "very many layers": lambda: net(net_arch=[1] * 300_000),
+    "very many quantiles": lambda: net(net_arch=[4], returns="quantile", returns_kwargs={"dict": {"n_quantiles": GREAT}}),
+    "very many atoms": lambda: net(
+        net_arch=[4], returns="categorical", returns_kwargs={"dict": {"n_atoms": GREAT, "v_min": 0, "v_max": 1}}
+    ),
+    "a great extractor": lambda: net(net_arch=[4], features_extractor_class="nature_cnn"),
+    "very many environments": lambda: with_data(OURS, n_envs=GREAT),
+    "no policy": lambda: with_data(OURS, policy_class={"class": "torch.nn.Tanh"}),
+    "no policy by name": lambda: with_data(OURS, policy_class="MlpPolicy"),
+    "a method that is a number": lambda: with_data(OURS, _setup_model=3),
+    "a generator of no state": lambda: with_data(
+        OURS, _generator={"Generator": {"state": {"dict": {"bit_generator": "PCG64"}}}}
+    ),
+    "a generator of another state": lambda: with_data(
+        OURS, _generator={"Generator": {"state": {"dict": {"bit_generator": "MT19937"}}}}
+    ),
+    "negative steps": lambda: with_data(OURS, num_timesteps=-1),
+    "steps that are a word": lambda: with_data(OURS, num_timesteps="1"),
+}
+
+LOADS = """
+import json, re, sys
+from pathlib import Path
+from sb3_dqn_ext import DQNExt
+
+def most():
+    "The most memory that there has been since the last call, in MiB."
+    found = int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    Path("/proc/self/clear_refs").write_text("5")
+    return found
+
+folder = Path(sys.argv[1])
+DQNExt.load(folder / "good.zip")  # what is imported then
+most()
+usual, found = most(), {}
+for path in sorted(folder.glob("[0-9]*.zip")):
+    try:
+        DQNExt.load(path)
+    except Exception as error:
+        found[path.stem] = [[kind.__name__ for kind in type(error).__mro__], str(error)]
+    else:
+        found[path.stem] = [[], "loaded"]
+    found[path.stem].append(most() - usual)
+a_lot = bytearray(2**28)
+del a_lot
+found["a_lot"] = most() - usual
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], str, float]]:
+    """What becomes of each file in a process of its own: the kinds of its error, its words, and the MiB that it took."""
+    folder = tmp_path_factory.mktemp("hostile") / "files"
+    folder.mkdir()
+    (folder / "good.zip").write_bytes(archive_of(OURS))
+    for i, make in enumerate(HOSTILE.values()):
+        (folder / f"{i:03d}.zip").write_bytes(make())
+    said = json.loads(output(python("-W", "error", "-c", LOADS, str(folder), cwd=ROOT)).splitlines()[-1])
+    assert list(folder.parent.iterdir()) == [folder]  # nothing was written beside them
+    assert len(list(folder.iterdir())) == 1 + len(HOSTILE)
+    assert said["a_lot"] > 250  # it can be measured
+    return {name: said[f"{i:03d}"] for i, name in enumerate(HOSTILE)}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_refused(name: str, refusals: dict[str, tuple[list[str], str, float]]) -> None:
+    kinds, words, megabytes = refusals[name]
+    assert {"ModelFileError", "ArgumentError"} & set(kinds), words
+    assert len(words) < 3000
+    if kinds[0] == "ModelFileError":
+        assert re.match(r"\S+\d{3}\.zip cannot be (loaded|made a model again): ", words)
+    assert megabytes < 250, words
+
+
+# damage
+
+
+def examples(n: int) -> settings:
+    """:param n: of the usual tests, always the same"""
+    return settings(
+        max_examples=EXAMPLES or n,
+        deadline=None,
+        derandomize=not EXAMPLES,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+    )
+
+
+Change = tuple[float, int, bytes]
+CHANGES = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 8), st.binary(max_size=8)), min_size=1, max_size=5
+)
+"""where, how many bytes go, and what comes in their place"""
+
+
+def mutated(data: bytes, changes: list[Change]) -> bytes:
+    for place, n_bytes, other in changes:
+        at = int(place * len(data))
+        data = data[:at] + other + data[at + n_bytes :]
+    return data
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from([GREAT, -GREAT, 10**400]),
+    lambda nodes: (
+        st.lists(nodes, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["dict", "tuple", "array", "class", "object", "Box", "Discrete", "not stored", "a"]), nodes
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """All paths in a JSON tree."""
+    inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(place for key, item in inside for place in places(item, (*path, key)))]
+
+
+def put(node: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    key, *rest = path
+    copy = dict(node) if isinstance(node, dict) else list(node)
+    copy[key] = put(node[key], tuple(rest), value)
+    return copy
+
+
+DATA = {"ours": json.loads(OURS["data"]), "theirs": json.loads(THEIRS["data"])}
+PLACES = [(whose, place) for whose, data in DATA.items() for place in places(data)[1:]]
+
+
+def check_load(archive: bytes) -> None:
+    """Whatever it holds: a model, or the errors that are spoken of."""
+    with warnings.catch_warnings(), contextlib.suppress(ValueError):  # which ModelFileError and ArgumentError are
+        warnings.simplefilter("ignore")  # such as that of a memory which is too large for this machine
+        load(archive)
+
+
+@examples(60)
+@given(changes=CHANGES)
+def test_a_damaged_archive_is_refused_or_harmless(changes: list[Change]) -> None:
+    check_load(mutated(archive_of(OURS), changes))
+
+
+@examples(60)
+@given(name=st.sampled_from(["data", *PTH]), changes=CHANGES, whose=st.sampled_from([OURS, THEIRS]))
+def test_a_damaged_part_is_refused_or_harmless(name: str, changes: list[Change], whose: Parts) -> None:
+    check_load(archive_of(whose | {name: mutated(whose[name], changes)}))
+
+
+@examples(60)
+@given(record=st.sampled_from(["data.pkl", "data/0", "byteorder", "version"]), changes=CHANGES, name=st.sampled_from(PTH[:2]))
+def test_damaged_parameters_are_refused_or_harmless(record: str, changes: list[Change], name: str) -> None:
+    records = parts_of(OURS[name])
+    place = next(place for place in records if place.endswith(record))
+    check_load(archive_of(OURS | {name: archive_of(records | {place: mutated(records[place], changes)})}))
+
+
+@examples(100)
+@given(place=st.sampled_from(PLACES), value=JUNK)
+def test_data_that_say_something_else_are_refused_or_harmless(place: tuple[str, tuple[Any, ...]], value: Any) -> None:
+    whose, path = place
+    parts = OURS if whose == "ours" else THEIRS
+    check_load(archive_of(parts | {"data": json.dumps(put(DATA[whose], path, value)).encode()}))
+
+
+PICKLES = [base64.b64decode(node[":serialized:"]) for node in DATA["theirs"].values() if ":serialized:" in str(node)]
+
+
+@examples(100)
+@given(data=st.sampled_from(PICKLES), changes=CHANGES)
+def test_a_damaged_pickle_is_refused_or_harmless(data: bytes, changes: list[Change]) -> None:
+    serialized = base64.b64encode(mutated(data, changes)).decode()
+    check_load(with_data(THEIRS, _my_own={":type:": "dict", ":serialized:": serialized}))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = {"a": np.arange(20.0), "b": [1, (2, None), {3: th.ones(2)}], "c": float("inf")}
+    return write(tmp_path_factory.mktemp("checkpoint"), 7, tree, {"rows": [("k", {"x": np.arange(5)})]})
+
+
+@examples(60)
+@given(changes=CHANGES, which=st.sampled_from(["checkpoint_", "state_", "segment_"]))
+def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, checkpoint: Path) -> None:
+    (file,) = checkpoint.parent.glob(f"{which}*")
+    good = file.read_bytes()
+    try:
+        bad = mutated(good, changes)
+        file.write_bytes(bad)
+        if bad == good:
+            return
+        with pytest.raises(CheckpointError):
+            read(checkpoint)
+    finally:
+        file.write_bytes(good)
+
+
+def signed(manifest: bytes) -> bytes:
+    """With a checksum that is right."""
+    text = manifest.partition(b"\n")[2]
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 1, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    return head.encode() + text
+
+
+@examples(60)
+@given(changes=CHANGES)
+def test_a_checkpoint_that_is_damaged_and_signed_is_refused_or_harmless(changes: list[Change], checkpoint: Path) -> None:
+    good = checkpoint.read_bytes()
+    head, _, rest = good.partition(b"\n")
+    try:
+        checkpoint.write_bytes(signed(head + b"\n" + mutated(rest, changes)))
+        with contextlib.suppress(CheckpointError):
+            read(checkpoint)
+    finally:
+        checkpoint.write_bytes(good)
+
+
+@examples(60)
+@given(changes=CHANGES)
+def test_arrays_that_are_damaged_and_signed_are_refused_or_harmless(changes: list[Change], checkpoint: Path) -> None:
+    (file,) = checkpoint.parent.glob("state_*")
+    manifest, arrays = checkpoint.read_bytes(), file.read_bytes()
+    bad = mutated(arrays, changes)
+    try:
+        file.write_bytes(bad)
+        said = json.loads(manifest)["manifest"]
+        said["state"] |= {"size": len(bad), "sha256": hashlib.sha256(bad).hexdigest()}
+        checkpoint.write_bytes(signed(b"\n" + b'"manifest": ' + json.dumps(said).encode() + b"}\n"))
+        with contextlib.suppress(CheckpointError):
+            read(checkpoint)
+    finally:
+        file.write_bytes(arrays)
+        checkpoint.write_bytes(manifest)
+
+
+MARKERS = ["dict", "items", "tuple", "deque", "ordered", "array", "scalar", "tensor", "str", "int", "float", "numpy_str"]
+NODES = st.recursive(
+    JUNK | st.sampled_from(["0", "1", "float32", "ff"]),
+    lambda nodes: st.lists(nodes, max_size=3) | st.dictionaries(st.sampled_from(MARKERS), nodes, max_size=2),
+    max_leaves=10,
+)
+
+
+@examples(200)
+@given(node=NODES)
+def test_any_tree_is_refused_or_harmless(node: Any) -> None:
+    with contextlib.suppress(ValueError):
+        unpack(node, {"0": np.arange(2.0), "1": np.array(1, np.float32)})
+
+
+def test_what_is_refused_takes_no_memory_of_python(refusals: dict[str, tuple[list[str], str, float]]) -> None:
+    """The arrays that a text promises and does not hold are never made."""
+    for make in ("an array larger than its text", "a great observation", "records of a .pth that unpack to a lot"):
+        archive = HOSTILE[make]()
+        tracemalloc.start()
+        try:
+            check_load(archive)
+            assert tracemalloc.get_traced_memory()[1] < 30e6
+        finally:
+            tracemalloc.stop()
