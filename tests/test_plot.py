@@ -1,6 +1,7 @@
 """Pictures of real runs, and the numbers in them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sb3_dqn_ext.plot import (
     evaluations,
     interquartile_mean,
     plot_run,
+    plot_scores,
     plot_seeds,
     rolling_mean,
     training_episodes,
@@ -76,3 +78,39 @@ def test_the_bootstrap_interval_holds_the_truth_as_often_as_it_says() -> None:
         hits.append(low[0] <= 0 <= high[0])
     assert 0.88 <= np.mean(hits) <= 0.99
     assert interquartile_mean(np.array([1.0, 2.0, 3.0, 1000.0])) == 2.5
+
+
+def test_the_bootstrap_interval_is_that_of_a_loop_over_draws() -> None:
+    rng = np.random.default_rng(1)
+    returns = rng.normal(size=(9, 3)).cumsum(axis=0)
+    means = []
+    for _ in range(4000):
+        ordered = np.sort(returns[rng.integers(9, size=9)], axis=0)
+        means.append(ordered[2:-2].mean(axis=0))  # a quarter of nine, rounded down, from each end
+    expected = np.quantile(means, [0.025, 0.975], axis=0)
+    np.testing.assert_allclose(bootstrap_interval(returns), expected, atol=0.15)
+    np.testing.assert_allclose(bootstrap_interval(returns, 0.5), np.quantile(means, [0.25, 0.75], axis=0), atol=0.15)
+
+
+def test_a_single_run_is_drawn_without_an_interval() -> None:
+    curves = {"one": Curve(np.arange(3), np.ones((1, 3))), "many": Curve(np.arange(3), np.eye(4)[:, :3])}
+    (axes,) = plot_seeds(curves, "title").axes
+    assert len(axes.get_lines()) == 2
+    assert len(axes.collections) == 1
+    legend: Any = axes.get_legend()
+    assert legend.get_title().get_text() == "interquartile mean of 1 to 4 seeds, 95 % interval"
+
+
+def test_bars_of_scores_are_interquartile_means_with_each_run_beside(tmp_path: Path) -> None:
+    scores = {"ours": np.array([100.0, 0.0, 3.0, 1.0]), "theirs, of which there is one only": np.array([-7.0])}
+    figure = plot_scores(scores, "title")
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [2.0, -7.0]  # type: ignore[attr-defined]
+    assert len({bar.get_hatch() for bar in axes.patches}) == 2
+    points = [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines() if line.get_marker() == "o"]
+    assert points == [[100.0, 0.0, 3.0, 1.0], [-7.0]]
+    interval: Any = axes.containers[1]
+    ends = interval[2][0].get_segments()[0][:, 0]
+    np.testing.assert_allclose(ends, np.ravel(bootstrap_interval(scores["ours"][:, None])))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ours (4)", "theirs, of which there is one only (1)"]
+    assert is_picture(figure, tmp_path / "scores.png")

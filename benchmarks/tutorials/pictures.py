@@ -14,7 +14,16 @@ from benchmarks.tutorials.calibration import Calibration, calibration
 from benchmarks.tutorials.measure import N_PARTS, Key, Places
 from benchmarks.tutorials.report import of
 from benchmarks.tutorials.specs import TUTORIALS, Tutorial
-from sb3_dqn_ext.plot import COLORS, LINES, Curve, plot_rolling, plot_seeds, rolling_mean, training_episodes
+from sb3_dqn_ext.plot import (
+    Curve,
+    event_folder,
+    plot_panels,
+    plot_rolling,
+    plot_seeds,
+    read_run,
+    scalars,
+    training_episodes,
+)
 
 Array = npt.NDArray[Any]
 
@@ -47,45 +56,13 @@ def curve(tutorial: Tutorial, rows: Rows) -> Curve:
     return Curve(at, np.array([np.interp(at, middles * length, part) for length, part in zip(lengths, parts, strict=True)]))
 
 
-def losses(folder: Path) -> Curve:
-    """
-    :param folder: holds the log of TensorBoard, or several, of which the newest is read
-    :return: (E,) environment steps and (E, 1) the losses that were logged there
-    """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    newest = max(folder.rglob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime)
-    events = EventAccumulator(str(newest), size_guidance={"scalars": 0})
-    events.Reload()
-    scalars = events.Scalars("train/loss") if "train/loss" in events.Tags()["scalars"] else []
-    return Curve(np.array([scalar.step for scalar in scalars]), np.array([[scalar.value] for scalar in scalars]))
-
-
 def values_picture(runs: Mapping[str, tuple[Array, Array, Calibration]]) -> Figure:
     """
     The three plots of the tutorial on realised returns, one row of them for each run.
 
     :param runs: by label: (E,) loss of each training, (E,) return of each game, predicted and realised values
     """
-    figure = Figure(figsize=(12, 0.5 + 3.4 * len(runs)), layout="constrained")
-    panels: Any = figure.subplots(len(runs), 3, squeeze=False)
-    for row, (label, (loss, returns, found)) in zip(panels, runs.items(), strict=True):
-        row[0].plot(np.arange(1, len(loss) + 1), loss, LINES[0], color=COLORS[0])
-        row[0].set(xlabel="training batch", ylabel="loss", title=label, yscale="log")
-        games = np.arange(1, len(returns) + 1)
-        row[1].plot(games, returns, ".", color="0.75", markersize=3, label="game")
-        row[1].plot(games, rolling_mean(returns, WINDOW), LINES[1], color=COLORS[1], label=f"mean of {WINDOW}")
-        row[1].set(xlabel="game", ylabel="return")
-        row[1].legend(frameon=False)
-        ends = [min(found.predicted.min(), found.realised.min()), max(found.predicted.max(), found.realised.max())]
-        row[2].plot(found.realised, found.predicted, ".", color=COLORS[0], markersize=2, alpha=0.3, rasterized=True)
-        row[2].plot(ends, ends, LINES[1], color="black", linewidth=1)
-        row[2].set(xlabel="realised Q", ylabel="predicted Q")
-        row[2].set_title(f"correlation {found.correlation:.2f}, bias {found.bias:.2f}", fontsize="medium")
-        for axes in row:
-            axes.grid(alpha=0.3)
-            axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return plot_panels(runs, WINDOW)
 
 
 def best_keys(rows: Rows, places: Places) -> dict[str, Key]:
@@ -124,7 +101,8 @@ def runs_picture(tutorial: Tutorial, rows: Rows, places: Places) -> Figure | Non
     for key, run in folders.items():
         model = "best_model.zip" if (run / "best_model.zip").is_file() else f"{tutorial.env_id}.zip"
         found = calibration(run, tutorial.env_id, model, key.seed)
-        loss = losses(places.runs / key.folder / "tensorboard").returns.ravel()
+        log = event_folder(read_run(run, places.runs / key.folder / "tensorboard"))
+        loss = scalars(log)["train/loss"].values if log is not None else np.empty(0)
         shown[labels[key]] = (loss, training_episodes(run).returns[:, 0], found)
     return values_picture(shown)
 

@@ -1,101 +1,28 @@
 """
-Pictures of runs, as matplotlib figures, from what the RL Zoo, SB3's ``Monitor`` and its ``EvalCallback`` leave in a folder.
+Pictures of returns: of one run in the course of training, of many, and of what they came to.
 
 Shapes: S seeds, E evaluations, N episodes in each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
-from stable_baselines3.common.monitor import load_results
 
-__all__ = [
-    "Curve",
-    "bootstrap_interval",
-    "evaluations",
-    "interquartile_mean",
-    "plot_rolling",
-    "plot_run",
-    "plot_seeds",
-    "rolling_mean",
-    "training_episodes",
-]
+from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.plot.intervals import aligned, bootstrap_interval, interquartile_mean, rolling_mean
+from sb3_dqn_ext.plot.runs import N_LAST, Curve, Run, evaluations, final_score, training_episodes
+from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES, clean, new_axes, style_of
+
+__all__ = ["plot_evaluations", "plot_learning", "plot_rolling", "plot_run", "plot_scores", "plot_seeds", "scores"]
 
 Array = npt.NDArray[Any]
 
-# readable in black and white, and for colour-blind readers (Okabe and Ito)
-COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-LINES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))]
-
-
-class Curve(NamedTuple):
-    """Evaluations in the course of training."""
-
-    steps: Array
-    """(E,) environment steps"""
-    returns: Array
-    """(E, N) returns of the evaluation episodes, or (S, E) mean returns of several runs"""
-
-
-def evaluations(run_folder: Path | str) -> Curve:
-    """
-    :param run_folder: holds the ``evaluations.npz`` of SB3's ``EvalCallback``
-    :return: (E,) steps and (E, N) returns
-    """
-    with np.load(Path(run_folder) / "evaluations.npz") as file:
-        return Curve(file["timesteps"], file["results"])
-
-
-def training_episodes(run_folder: Path | str) -> Curve:
-    """
-    :param run_folder: holds the ``monitor.csv`` files of SB3's ``Monitor``, one for each environment
-    :return: (E,) environment steps at which the training episodes ended, and (E, 1) their returns
-    """
-    episodes = load_results(str(run_folder))
-    return Curve(np.cumsum(episodes["l"].to_numpy()), episodes["r"].to_numpy()[:, None])
-
-
-def rolling_mean(values: Array, window: int) -> Array:
-    """(E,) values -> (E,) the mean of each and the ``window - 1`` before it, of fewer at the start."""
-    sums = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    means: Array = (sums[ends] - sums[starts]) / (ends - starts)
-    return means
-
-
-def interquartile_mean(values: Array, axis: int = 0) -> Array:
-    """The mean of the middle half along an axis (https://arxiv.org/abs/2108.13264)."""
-    mean: Array = stats.trim_mean(values, proportiontocut=0.25, axis=axis)
-    return mean
-
-
-def bootstrap_interval(returns: Array, confidence: float = 0.95) -> tuple[Array, Array]:
-    """
-    :param returns: (S, E) mean returns of S runs
-    :param confidence: how much the interval holds
-    :return: (E,) lower and (E,) upper bounds of the interquartile mean, by the percentile bootstrap over seeds
-    """
-    drawn = np.random.default_rng(0).integers(len(returns), size=(2000, len(returns)))  # (draws, S)
-    means = interquartile_mean(returns[drawn], axis=1)  # (draws, E)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
-    return low, high
-
-
-def _axes(title: str, y_label: str = "return of an episode", x_label: str = "environment steps") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+N_POINTS = 200
+"""of a learning curve of several seeds"""
 
 
 def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
@@ -106,8 +33,8 @@ def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
     :param window: number of episodes in the rolling mean
     """
     run_folder = Path(run_folder)
-    figure, axes = _axes(run_folder.name)
-    training = training_episodes(run_folder)
+    figure, axes = new_axes(run_folder.name)
+    training = episodes_of(run_folder)
     returns = training.returns[:, 0]
     axes.plot(training.steps, returns, ".", color="0.75", markersize=3, label="training episode (explores)")
     axes.plot(
@@ -131,14 +58,14 @@ def plot_rolling(runs: Mapping[str, Curve], title: str, window: int = 10) -> Fig
     :param title: stands above the figure
     :param window: number of episodes in a mean
     """
-    figure, axes = _axes(title)
+    figure, axes = new_axes(title)
     for i, (label, run) in enumerate(runs.items()):
-        color, line = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
+        style = style_of(i)
         returns = run.returns[:, 0]
         means = rolling_mean(returns, window)
         deviations = np.sqrt(np.maximum(rolling_mean(returns**2, window) - means**2, 0))
-        axes.fill_between(run.steps, means - deviations, means + deviations, color=color, alpha=0.2, linewidth=0)
-        axes.plot(run.steps, means, linestyle=line, color=color, linewidth=1, label=label)
+        axes.fill_between(run.steps, means - deviations, means + deviations, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(run.steps, means, **style, linewidth=1, label=label)
     axes.legend(frameon=False, title=f"mean of {window} episodes, standard deviation")
     return figure
 
@@ -159,16 +86,122 @@ def plot_seeds(
     :param y_label: what is in ``Curve.returns``
     :param goal: gets a line, if there is one
     """
-    figure, axes = _axes(title, y_label, x_label)
+    figure, axes = new_axes(title, y_label, x_label)
     if goal is not None:
         axes.axhline(goal, color="0.5", linewidth=0.8, linestyle=":")
         axes.annotate(f"{goal:g}", (1, goal), xycoords=("axes fraction", "data"), va="bottom", ha="right", color="0.4")
     for i, (label, curve) in enumerate(curves.items()):
-        color, line = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
-        low, high = bootstrap_interval(curve.returns)
-        axes.fill_between(curve.steps, low, high, color=color, alpha=0.2, linewidth=0)
-        axes.plot(curve.steps, interquartile_mean(curve.returns), linestyle=line, color=color, linewidth=2, label=label)
-    axes.legend(
-        frameon=False, title=f"interquartile mean of {min(len(c.returns) for c in curves.values())} seeds, 95 % interval"
-    )
+        style = style_of(i)
+        if len(curve.returns) > 1:
+            low, high = bootstrap_interval(curve.returns)
+            axes.fill_between(curve.steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(curve.steps, interquartile_mean(curve.returns), **style, linewidth=2, label=label)
+    axes.legend(edgecolor="none", framealpha=0.7, title=_of_seeds([len(curve.returns) for curve in curves.values()]))
     return figure
+
+
+def _of_seeds(numbers: Sequence[int]) -> str | None:
+    """What a mean of so many runs is called; None where each is alone."""
+    low, high = min(numbers), max(numbers)
+    if high == 1:
+        return None
+    return f"interquartile mean of {high if low == high else f'{low} to {high}'} seeds, 95 % interval"
+
+
+def plot_learning(groups: Mapping[str, Sequence[Run]], title: str, window: int = 20) -> Figure:
+    """
+    Returns of training episodes: the rolling mean of each run, and their interquartile mean with its 95 % bootstrap interval.
+    A curve ends where the first of its runs did.
+
+    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.groups_of`
+    :param title: stands above the figure
+    :param window: number of episodes in the rolling mean
+    :raises ArgumentError: if a run has no training episode
+    """
+    curves = {}
+    for label, runs in groups.items():
+        episodes = [episodes_of(run.folder) for run in runs]
+        means = [(steps, rolling_mean(returns[:, 0], window)) for steps, returns in episodes]
+        curves[label] = aligned(means, N_POINTS)
+    return plot_seeds(curves, title, y_label=f"return of a training episode, mean of {window}")
+
+
+def plot_evaluations(groups: Mapping[str, Sequence[Run]], title: str) -> Figure:
+    """
+    Mean returns of evaluations of several runs: their interquartile mean with its 95 % bootstrap interval. A curve ends where
+    the first of its runs did.
+
+    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.groups_of`
+    :param title: stands above the figure
+    :raises ArgumentError: if a run has no evaluation
+    """
+    curves = {}
+    for label, runs in groups.items():
+        for run in runs:
+            if not has_evaluations(run):
+                raise ArgumentError(f"{run.folder} has no evaluations.npz.")
+        evaluated = [evaluations(run.folder) for run in runs]
+        curves[label] = aligned([(steps, returns.mean(axis=1)) for steps, returns in evaluated])
+    return plot_seeds(curves, title)
+
+
+def scores(groups: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Array], str]:
+    """
+    :param groups: for each label S runs
+    :return: for each label (S,) final scores, and what they are: returns of the last evaluation if all runs were evaluated,
+        else of the last 100 training episodes
+    :raises ArgumentError: if a run has neither
+    """
+    runs = [run for group in groups.values() for run in group]
+    evaluated = all(has_evaluations(run) for run in runs)
+    if not evaluated:
+        for run in runs:
+            episodes_of(run.folder)
+    found = {label: np.array([final_score(run.folder, evaluated) for run in group]) for label, group in groups.items()}
+    return found, "return of the last evaluation" if evaluated else f"return of the last {N_LAST} training episodes"
+
+
+def plot_scores(found: Mapping[str, Array], title: str, x_label: str = "return") -> Figure:
+    """
+    What runs came to: interquartile means with their 95 % bootstrap intervals, and each run as a point.
+
+    :param found: for each label (S,) scores, see :func:`scores`
+    :param title: stands above the figure
+    :param x_label: what they are
+    """
+    figure = Figure(figsize=(8, 1.5 + 0.7 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=x_label)
+    clean(axes)
+    axes.grid(visible=False, axis="y")
+    for i, of_label in enumerate(found.values()):
+        mean = float(interquartile_mean(of_label))
+        color, hatch = COLORS[i % len(COLORS)], HATCHES[i % len(HATCHES)]
+        axes.barh(i, mean, height=0.6, alpha=0.6, edgecolor="black", facecolor=color, hatch=hatch)
+        axes.plot(of_label, np.full(len(of_label), i - 0.15), "o", markersize=4, color="white", markeredgecolor="black")
+        if len(of_label) > 1:
+            low, high = (float(bound[0]) for bound in bootstrap_interval(of_label[:, None]))
+            axes.errorbar(mean, i + 0.1, xerr=[[mean - low], [high - mean]], color="black", linewidth=2, capsize=5)
+    axes.set_yticks(range(len(found)), [f"{label} ({len(of_label)})" for label, of_label in found.items()])
+    axes.invert_yaxis()  # the first is on top
+    if (what := _of_seeds([len(of_label) for of_label in found.values()])) is not None:
+        figure.supxlabel(f"{what}; each point is a run", fontsize="small", color="0.3")
+    return figure
+
+
+def has_evaluations(run: Run) -> bool:
+    """
+    :param run: a run
+    :return: whether it was evaluated
+    """
+    return (run.folder / "evaluations.npz").is_file()
+
+
+def episodes_of(folder: Path) -> Curve:
+    """:raises ArgumentError: if there are none"""
+    if not any(folder.glob("*monitor.csv")):
+        raise ArgumentError(f"{folder} has no *monitor.csv.")
+    found = training_episodes(folder)
+    if len(found.steps) == 0:
+        raise ArgumentError(f"{folder} has no training episode that came to its end.")
+    return found

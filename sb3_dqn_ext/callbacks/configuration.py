@@ -1,0 +1,111 @@
+"""What a model was made with, as plain data."""
+
+import json
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import ConstantSchedule
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from sb3_dqn_ext.choices import parameters_of
+from sb3_dqn_ext.replay import DQNReplayBuffer
+
+__all__ = ["arguments_of", "env_of", "flat", "plain"]
+
+Data = dict[str, Any]
+
+# what no result depends on, and what is told otherwise
+LEFT_OUT = {"policy", "env", "tensorboard_log", "verbose", "device", "_init_setup_model"}
+
+
+def arguments_of(model: BaseAlgorithm) -> Data:
+    """
+    :param model: of SB3
+    :return: the arguments it was made with, in the order of its constructor, as plain data
+    """
+    names = [name for name in parameters_of(type(model)) if name not in LEFT_OUT and hasattr(model, name)]
+    given = {name: plain(getattr(model, name)) for name in names}
+    if getattr(model, "replay_buffer_class", None) in _usual_memories(model):
+        given["replay_buffer_class"] = None
+    return {"policy": _policy_of(model), **given}
+
+
+def _usual_memories(model: BaseAlgorithm) -> set[type]:
+    """Those that an algorithm may take where none is named."""
+    from sb3_dqn_ext.dqn_ext import DQNExt  # which imports callbacks
+
+    return {DQNReplayBuffer} if isinstance(model, DQNExt) else {ReplayBuffer, DictReplayBuffer, NStepReplayBuffer}
+
+
+def _policy_of(model: BaseAlgorithm) -> str:
+    names = [name for name, policy in model.policy_aliases.items() if policy is model.policy_class]
+    return names[0] if names else str(plain(model.policy_class))
+
+
+def env_of(env: VecEnv | None) -> tuple[str, str]:
+    """
+    :param env: the training environments
+    :return: the id of the environment, or the name of its class, and the classes of all wrappers around it. Nothing is asked
+        of environments in processes of their own
+    """
+    layers = []
+    while isinstance(env, VecEnvWrapper):
+        layers.append(type(env).__name__)
+        env = env.venv
+    layers.append(type(env).__name__)
+    single = getattr(env, "envs", [None])[0]
+    spec = getattr(env, "spec", None) or getattr(single, "spec", None)
+    inner = "" if single is None else str(single)
+    name = spec.id if spec is not None else type(getattr(single, "unwrapped", env)).__name__
+    return name, " of ".join([*layers, inner] if inner else layers)
+
+
+def plain(value: Any) -> Any:
+    """
+    :param value: an argument
+    :return: the same as numbers, strings, lists and mappings; of a class or function its dotted name; of another object what
+        it says of itself
+    """
+    if isinstance(value, TrainFreq):
+        return value.frequency if value.unit is TrainFrequencyUnit.STEP else [value.frequency, value.unit.value]
+    if isinstance(value, ConstantSchedule):  # which the zoo makes of a learning rate
+        return plain(value.val)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return f"{value.__module__}.{value.__qualname__}"
+    text = repr(value)
+    # the default has an address, which says nothing
+    return text if " object at 0x" not in text else f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def flat(arguments: Mapping[str, Any]) -> dict[str, float | str]:
+    """
+    :param arguments: plain data
+    :return: what a table can hold. A mapping is one text, as every run has it, and its entries are values of their own, too,
+        as in ``exploration_kwargs.schedule.rate``
+    """
+    found: dict[str, float | str] = {}
+    for name, value in arguments.items():
+        found[name] = value if isinstance(value, str) or _is_finite_number(value) else json.dumps(value)
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{key}": item for key, item in flat(value).items()}
+    return found
+
+
+def _is_finite_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

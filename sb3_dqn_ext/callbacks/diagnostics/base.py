@@ -1,0 +1,174 @@
+"""What all diagnostics have in common: when they look, what they leave alone, and how they log."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import (
+    CSVOutputFormat,
+    HumanOutputFormat,
+    Image,
+    JSONOutputFormat,
+    KVWriter,
+    Logger,
+)
+
+from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
+from sb3_dqn_ext.choices import check_number
+
+__all__ = ["Diagnostic"]
+
+Array = npt.NDArray[Any]
+
+OF_TEXT = ("stdout", "log", "json", "csv")
+"""formats that show neither histograms nor pictures"""
+TEXTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
+
+
+class Pictures(KVWriter):
+    """
+    Draws what pictures are waiting when the log is written, and adds them to it. So none is drawn that another one replaces,
+    and in between there is plain data only, which a checkpoint can hold.
+
+    :param owner: what they are of
+    """
+
+    def __init__(self, owner: "Diagnostic") -> None:
+        self._owner = owner
+        self._logger: Logger | None = None
+
+    def join(self, logger: Logger) -> None:
+        """:param logger: to add them to, before its formats write"""
+        self.leave()
+        self._logger = logger
+        logger.output_formats.insert(0, self)
+
+    def leave(self) -> None:
+        """Let the logger be."""
+        if self._logger is not None and self in self._logger.output_formats:
+            self._logger.output_formats.remove(self)
+        self._logger = None
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        assert self._logger is not None
+        waiting, self._owner._waiting = self._owner._waiting, {}
+        if any(not isinstance(output, (*TEXTS, Pictures)) for output in self._logger.output_formats):
+            for name, data in waiting.items():
+                key = f"{self._owner.group}/{name}"
+                key_values[key], key_excluded[key] = Image(self._owner._drawn(name, data), "HWC"), OF_TEXT
+
+    def close(self) -> None:
+        pass
+
+
+class Diagnostic(BaseCallback):
+    """
+    Looks at the model every so often and logs what it sees. It draws no random number that training would have drawn, and
+    changes nothing that training depends on.
+
+    What is logged is what was seen last when SB3 writes its log, every ``log_interval`` episodes: it is never written more
+    often than that.
+
+    :param every: environment steps between two looks
+    :raises ArgumentError: if it cannot be; at the start of the run, if the model is no DQN
+    """
+
+    group = ""
+    """the part of all keys before the slash"""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        check_number("every", every, low=1, integer=True)
+        self.every = every
+        self._due = 0
+        self._waiting: dict[str, Any] = {}  # pictures to be drawn, by their names: what they show
+        self._pictures = Pictures(self)
+
+    @property
+    def due(self) -> int:
+        """The environment step from which on it wants to be called."""
+        return self._due
+
+    def rest(self) -> None:
+        """Do nothing for the rest of the run."""
+        self._due = sys.maxsize
+
+    def _on_training_start(self) -> None:
+        self._networks = networks(self.model, type(self).__name__)
+        self._waiting = {}
+        self._pictures.join(self.logger)
+        self._begin()
+        self._due = self._first_due()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._due:
+            self._attend()
+        return True
+
+    def _on_training_end(self) -> None:
+        self._pictures.leave()
+        self._end()
+
+    # what others do differently
+
+    def _begin(self) -> None:
+        """Forget what was seen in another run."""
+
+    def _end(self) -> None:
+        """Leave the model; the zoo calls it twice."""
+
+    def _first_due(self) -> int:
+        return self._next_look()
+
+    def _attend(self) -> None:
+        """Do what is due, and say when the next is."""
+        self._look_undisturbing()
+        self._due = self._next_look()
+
+    def _look(self) -> None:
+        """Log what is to be seen."""
+        raise NotImplementedError
+
+    def _drawn(self, name: str, data: Any) -> Array:
+        """
+        :param name: of a picture
+        :param data: what was given to :meth:`_show`
+        :return: (H, W, 3)
+        """
+        raise NotImplementedError
+
+    # what they do it with
+
+    def _look_undisturbing(self) -> None:
+        with undisturbed(self.model), th.no_grad():
+            self._look()
+
+    def _next_look(self) -> int:
+        """The next multiple of ``every``."""
+        return (self.num_timesteps // self.every + 1) * self.every
+
+    def _generator(self) -> np.random.Generator:
+        """One of its own, which has nothing to remember: it is another one at every step."""
+        return np.random.default_rng(self.num_timesteps)
+
+    def _record(self, numbers: Mapping[str, float | None], in_table: bool = True) -> None:
+        """
+        :param numbers: by their names; None is left out
+        :param in_table: whether they are shown in the terminal, too
+        """
+        for name, number in numbers.items():
+            if number is not None:
+                self.logger.record(f"{self.group}/{name}", number, exclude=None if in_table else ("stdout", "log"))
+
+    def _record_histogram(self, name: str, numbers: Array) -> None:
+        finite = numbers[np.isfinite(numbers)]
+        if len(finite):
+            self.logger.record(f"{self.group}/{name}", th.from_numpy(finite.astype(np.float32)), exclude=OF_TEXT)
+
+    def _show(self, name: str, data: Any) -> None:
+        """:param data: plain data, from which :meth:`_drawn` makes the picture"""
+        self._waiting[name] = data

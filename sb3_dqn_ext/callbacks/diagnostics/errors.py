@@ -1,0 +1,106 @@
+"""How wrong the network is, by its own targets."""
+
+from typing import Any
+
+import numpy as np
+
+from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
+from sb3_dqn_ext.callbacks.diagnostics.numbers import by_age, effective_sample_size, error_numbers, largest_weight
+from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_cells, stored_rows, td_errors, transitions
+from sb3_dqn_ext.choices import check_number
+from sb3_dqn_ext.replay.prioritized import Prioritized
+
+__all__ = ["TDErrorsCallback"]
+
+AGES = 4
+
+
+class TDErrorsCallback(Diagnostic):
+    """
+    Log the TD errors ``r + discount * max_a Q_target(s', a) - Q(s, a)`` of transitions of the replay memory, all of which are
+    drawn equally often, whatever training prefers. They are those that training would see: over n steps, of normalised
+    rewards, with the model's target policy; of distributions of returns, their expectations. In the unit of returns.
+
+    - ``errors/mean``, ``errors/std``; above 0, the targets are higher than the predictions
+    - ``errors/abs_mean``, ``errors/abs_p95``, ``errors/abs_max``: the mean size, its 95th percentile, and the largest
+    - ``errors/terminal``, ``errors/bootstrapped``: the mean size where the target is a reward only, and where it is not. If
+      there is no such transition among those that were drawn, further ones are looked for
+    - ``errors/age_1_of_4`` ... ``age_4_of_4``: the mean size among the newest quarter of the memory ... the oldest
+    - ``errors/histogram``
+
+    With prioritized replay (https://arxiv.org/abs/1511.05952), also how unequal its draws are:
+
+    - ``errors/effective_sample_size``: ``1 / sum_i P(i)^2``, from how many transitions, drawn equally often, the draws would
+      be as diverse; ``errors/effective_share``: that over the number there is
+    - ``errors/beta``; ``errors/largest_weight``: the largest ``(N P(i))^-beta``, by which all weights are divided
+
+    :param every: environment steps between two looks
+    :param batch_size: how many transitions
+    :raises ArgumentError: if an argument cannot be
+    """
+
+    group = "errors"
+
+    def __init__(self, every: int = 5_000, batch_size: int = 512) -> None:
+        super().__init__(every)
+        check_number("batch_size", batch_size, low=1, integer=True)
+        self.batch_size = batch_size
+
+    def _look(self) -> None:
+        model: Any = self.model
+        memory, generator = model.replay_buffer, self._generator()
+        cells = drawn_cells(memory, self.batch_size, generator)
+        if len(cells) == 0:
+            return
+        batch = transitions(model, cells)
+        errors = td_errors(model, batch).double().cpu().numpy()  # (B,)
+        ended = (batch.discounts == 0).cpu().numpy()  # (B,)
+        sizes = np.abs(errors)
+        self._record(error_numbers(errors))
+        self._record({"terminal": _mean(sizes[ended]) if ended.any() else self._of_terminal(generator)})
+        self._record({"bootstrapped": _mean(sizes[~ended])})
+        rows = cells // memory.n_envs
+        parts = by_age(sizes, ages_of(memory, rows), stored_rows(memory)[1] * memory.n_envs, AGES)
+        self._record({f"age_{i}_of_{AGES}": part for i, part in enumerate(parts, 1)}, in_table=False)
+        self._record_histogram("histogram", errors)
+        sampler = getattr(memory, "sampler", None)
+        if isinstance(sampler, Prioritized):
+            self._record(prioritization(sampler, 1 - model._current_progress_remaining))
+
+    def _of_terminal(self, generator: np.random.Generator) -> float | None:
+        """The mean size of the errors of stored transitions that ended an episode."""
+        model: Any = self.model
+        memory = model.replay_buffer
+        first, n_rows = stored_rows(memory)
+        ends = np.flatnonzero(memory.dones > memory.timeouts)  # cells
+        ends = ends[(ends // memory.n_envs - first) % memory.buffer_size < n_rows]
+        if len(ends) == 0:
+            return None
+        batch = transitions(model, generator.choice(ends, size=min(len(ends), self.batch_size), replace=False))
+        errors = td_errors(model, batch).double().cpu().numpy()
+        # of SB3's memories the row was named, and not the environment
+        return _mean(np.abs(errors[(batch.discounts == 0).cpu().numpy()]))
+
+
+def _mean(sizes: Any) -> float | None:
+    return float(sizes.mean()) if len(sizes) else None
+
+
+def prioritization(sampler: Prioritized, progress: float) -> dict[str, float]:
+    """
+    :param sampler: whose transitions are drawn with unequal probabilities
+    :param progress: how much of the run is over, from 0 to 1
+    :return: how unequal they are
+    """
+    tree = sampler._tree
+    there = np.flatnonzero(tree._priorities)
+    priorities = tree._priorities.reshape(-1)[there]  # (N,)
+    copies = np.ones_like(priorities) if tree._copies is None else tree._copies.reshape(-1)[there]  # (N,)
+    beta = sampler.beta + (sampler.beta_end - sampler.beta) * min(max(progress, 0.0), 1.0)
+    size = effective_sample_size(priorities * copies)
+    return {
+        "effective_sample_size": size,
+        "effective_share": size / len(there),
+        "beta": beta,
+        "largest_weight": largest_weight(priorities, copies, beta),
+    }

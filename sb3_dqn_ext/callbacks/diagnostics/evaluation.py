@@ -1,0 +1,253 @@
+"""Environments to play in that are no part of training, and what is seen there."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecExtractDictObs,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+    sync_envs_normalization,
+    unwrap_vec_normalize,
+)
+
+from sb3_dqn_ext.batch import each
+from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.callbacks.diagnostics.reading import networks, q_values
+from sb3_dqn_ext.choices import ArgumentError, parameters_of
+
+__all__ = ["CannotMake", "Played", "another_env", "check_env", "follow_statistics", "play", "vectorised"]
+
+Array = npt.NDArray[Any]
+Env = gym.Env[Any, Any]
+
+# what records, and changes nothing
+RECORDERS = ("Monitor", "Resumable", "AtariWrapper")  # AtariWrapper puts the others on when it is made, and does no more
+# SB3's wrappers do not record their arguments; under which names they keep them
+KEPT_AS = {
+    "NoopResetEnv": {"noop_max": "noop_max"},
+    "MaxAndSkipEnv": {"skip": "_skip"},
+    "StickyActionEnv": {"action_repeat_probability": "action_repeat_probability"},
+    "WarpFrame": {"width": "width", "height": "height"},
+}
+
+
+class CannotMake(ArgumentError):
+    """Another environment like those of training cannot be made."""
+
+
+def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
+    """
+    Environments like those of training, with the same wrappers, but without a record in files. They are not seeded.
+
+    :param venv: the training environments
+    :param n_envs: how many
+    :param owner: who asks, for the message
+    :param render_mode: of the environments
+    :raises CannotMake: if it is not known how they were made
+    """
+    try:
+        layers = []
+        while isinstance(venv, VecEnvWrapper):
+            layers.append(venv)
+            venv = venv.venv
+        fast: Any = venv
+        spec = fast.spec if getattr(venv, "marks_reset_steps", False) else venv.get_attr("spec")[0]
+        if spec is None:
+            raise CannotMake("they were not made by gymnasium.make")
+        wrappers = [(wrapper, _arguments(wrapper, venv)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
+        kwargs = {} if render_mode is None else {"render_mode": render_mode}
+        made: VecEnv = DummyVecEnv([lambda: _make(spec, wrappers, kwargs)] * n_envs)
+        for layer in reversed(layers):
+            made = _around(layer, made)
+    except CannotMake as error:
+        raise CannotMake(
+            f"{owner} cannot make environments like those of training: {error}. Give it an eval_env of your own."
+        ) from None
+    return made
+
+
+def _matters(wrapper: WrapperSpec) -> bool:
+    return wrapper.name not in RECORDERS
+
+
+def _arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
+    """What the wrapper was told, beside the environment."""
+    if wrapper.kwargs is not None:
+        return wrapper.kwargs
+    names = list(parameters_of(load_env_creator(wrapper.entry_point)))[1:]
+    kept = KEPT_AS.get(wrapper.name, {})
+    if not set(names) <= set(kept):
+        raise CannotMake(
+            f"the wrapper {wrapper.name} does not record its arguments (gymnasium.utils.RecordConstructorArgs), which are "
+            f"{', '.join(names)}"
+        )
+    return {name: venv.get_attr(kept[name])[0] for name in names}
+
+
+def _make(spec: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]], kwargs: dict[str, Any]) -> Env:
+    env: Env = gym.make(replace(spec, additional_wrappers=()), disable_env_checker=True, **kwargs)
+    assert env.spec is not None
+    n_of_its_own = len(env.spec.additional_wrappers)  # which its entry point puts around
+    for wrapper, arguments in wrappers[n_of_its_own:]:
+        around: Any = load_env_creator(wrapper.entry_point)
+        env = around(env, **arguments)
+    return env
+
+
+def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
+    """A wrapper like another one."""
+    if isinstance(layer, VecNormalize):
+        return VecNormalize(
+            venv,
+            training=False,
+            norm_obs=layer.norm_obs,
+            norm_reward=False,
+            clip_obs=layer.clip_obs,
+            epsilon=layer.epsilon,
+            norm_obs_keys=layer.norm_obs_keys,
+        )
+    if isinstance(layer, VecFrameStack):
+        stacked: Any = layer.stacked_obs
+        parts = getattr(stacked, "sub_stacked_observations", None)
+        first = {key: part.channels_first for key, part in parts.items()} if parts else stacked.channels_first
+        order = each(lambda is_first: "first" if is_first else "last", first)
+        return VecFrameStack(venv, stacked.n_stack, order)
+    if isinstance(layer, VecTransposeImage):
+        return VecTransposeImage(venv, layer.skip)
+    if isinstance(layer, VecExtractDictObs):
+        return VecExtractDictObs(venv, layer.key)
+    if isinstance(layer, (VecMonitor, VecCheckNan)):
+        return venv
+    raise CannotMake(f"it is not known how a {type(layer).__name__} is made")
+
+
+def vectorised(env: Env | VecEnv) -> VecEnv:
+    """
+    :param env: an environment, or several
+    :return: the same in a VecEnv
+    """
+    return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+
+
+def check_env(model: Any, env: VecEnv, owner: str) -> None:
+    """
+    :param model: which is to play
+    :param env: where
+    :param owner: who asks, for the message
+    :raises ArgumentError: if it cannot
+    """
+    try:
+        check_for_correct_spaces(env, model.observation_space, model.action_space)
+        follow_statistics(model, env)
+    except (ValueError, AssertionError) as error:
+        raise ArgumentError(
+            f"The eval_env of {owner} must have the spaces of the training environments, and the same wrappers around them, "
+            f"such as VecNormalize: {error}"
+        ) from error
+
+
+def follow_statistics(model: Any, env: VecEnv) -> None:
+    """
+    :param model: whose VecNormalize counts, if it has one
+    :param env: normalises by the same numbers from now on
+    """
+    if model.get_vec_normalize_env() is not None:
+        sync_envs_normalization(model.get_env(), env)
+
+
+class Played(NamedTuple):
+    """Episodes of N steps in all."""
+
+    predicted: Array
+    """(N,) Q-values of the actions"""
+    realised: Array
+    """(N,) discounted returns from there on, in the same unit"""
+    returns: Array
+    """(episodes,) sums of the rewards"""
+
+
+def _one_of(observations: Any, i: int) -> Any:
+    """(n_envs, \\*obs) -> \\*obs"""
+    return each(lambda of: of[i], observations)
+
+
+class Episode:
+    """What has been seen of one episode."""
+
+    def __init__(self) -> None:
+        self.predicted: list[float] = []
+        self.rewards: list[float] = []
+
+
+def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic: bool, seed: int) -> Played:
+    """
+    Within :func:`~sb3_dqn_ext.callbacks.diagnostics.reading.undisturbed`: play some episodes.
+
+    An episode that a time limit cuts off, or that is cut here, is worth ``gamma**k max_a Q(s, a)`` more, where s is its last
+    observation, k steps ahead. If the replay memory takes time limits for ends (``handle_timeout_termination=False``), so does
+    this.
+
+    :param model: plays
+    :param env: where
+    :param n_episodes: how many; in each environment as many, or one more
+    :param max_steps: after how many an episode is cut off
+    :param deterministic: whether the actions are greedy, or those of training, with its exploration
+    :param seed: of the episodes
+    """
+    online, _ = networks(model, "play")
+    normalize, own_normalize = model.get_vec_normalize_env(), unwrap_vec_normalize(env)
+    limits_end = not getattr(model.replay_buffer, "handle_timeout_termination", True)
+
+    def values(observations: Any) -> Array:
+        q: Array = q_values(online, model.policy.obs_to_tensor(observations)[0]).double().cpu().numpy()
+        return q
+
+    follow_statistics(model, env)
+    env.seed(seed)
+    observations: Any = env.reset()
+    left = (n_episodes + np.arange(env.num_envs)) // env.num_envs  # (n_envs,)
+    episodes = [Episode() for _ in left]
+    cut = np.zeros(len(left), dtype=bool)  # whether an episode goes on that is looked at no more
+    of_all: list[tuple[Array, Array, float]] = []
+    for _ in range(max_steps * int(left.max())):
+        q = values(observations)  # (n_envs, A)
+        actions = q.argmax(axis=1) if deterministic else model.predict(observations, deterministic=False)[0]  # (n_envs,)
+        observations, rewards, dones, infos = env.step(actions)
+        raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
+        for i in np.flatnonzero(left).tolist():
+            if "reset_step" in infos[i]:
+                continue
+            if not cut[i]:
+                episodes[i].predicted.append(float(q[i, actions[i]]))
+                episodes[i].rewards.append(float(raw[i]))
+                limited = not dones[i] or infos[i].get("TimeLimit.truncated", False)
+                if dones[i] or len(episodes[i].rewards) == max_steps:
+                    last = infos[i].get("terminal_observation") if dones[i] else _one_of(observations, i)
+                    bootstrap = limited and not (dones[i] and limits_end)
+                    value = float(values(last).max()) if bootstrap else 0.0
+                    own = np.array(episodes[i].rewards)
+                    scaled = own if normalize is None else normalize.normalize_reward(own).astype(np.float64)
+                    of_all.append(
+                        (np.array(episodes[i].predicted), discounted_returns(scaled, model.gamma, value), float(own.sum()))
+                    )
+                    episodes[i] = Episode()
+                    left[i] -= 1
+                    cut[i] = not dones[i]
+            elif dones[i]:
+                cut[i] = False
+        if not left.any():
+            break
+    predicted, realised, returns = zip(*of_all, strict=True)
+    return Played(np.concatenate(predicted), np.concatenate(realised), np.array(returns))

@@ -1,0 +1,170 @@
+"""What is tried, and what is seen by that."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
+from sb3_dqn_ext.callbacks.diagnostics.pictures import heat_map
+from sb3_dqn_ext.callbacks.diagnostics.reading import q_values
+from sb3_dqn_ext.choices import check_number
+from sb3_dqn_ext.exploration import EpsilonLadder
+
+__all__ = ["ExplorationCallback"]
+
+Array = npt.NDArray[Any]
+GLIMPSE = 64  # calls of ``env.step`` between two comparisons with the greedy action
+FEW = 18  # actions that have a line each in the log: as many as Atari has
+UNBOUNDED = 1e6  # what reaches further has no bounds to speak of
+
+
+def rates(model: Any) -> dict[str, float]:
+    """
+    :param model: the model
+    :return: what its exploration is scheduled to do: epsilon, that of each environment, or the temperature
+    """
+    exploration, rate = getattr(model, "_exploration", None), float(model.exploration_rate)
+    if isinstance(exploration, EpsilonLadder):
+        return {f"epsilon_{i}": float(one) for i, one in enumerate(exploration.epsilons(rate, model.n_envs))}
+    if exploration is None:  # SB3's
+        return {"epsilon": rate}
+    name, shown = exploration.logged(rate, model.n_envs)
+    return {"temperature" if name.endswith("temperature") else "epsilon": float(shown)}
+
+
+def counted(counts: Array, low: Array, high: Array, points: Array) -> tuple[Array, Array, Array]:
+    """
+    Count points in a grid, which grows to twice its size as often as need be, so that all lie in it: two cells become one.
+
+    :param counts: (G, G) of the points before, G even
+    :param low: (2,) where the grid begins
+    :param high: (2,) where it ends
+    :param points: (N, 2); those that are not finite are left out
+    :return: the same three, with the points
+    """
+    counts, low, high = counts.copy(), low.astype(np.float64), high.astype(np.float64)
+    points = points[np.isfinite(points).all(axis=1)].astype(np.float64)
+    n_cells = len(counts)
+    for axis in range(2) if len(points) else ():
+        first, last = points[:, axis].min(), points[:, axis].max()
+        while first < low[axis] or last > high[axis]:
+            downwards = first < low[axis]
+            pairs = np.moveaxis(counts, axis, 0).reshape(n_cells // 2, 2, n_cells).sum(axis=1)  # (G / 2, G)
+            empty = np.zeros_like(pairs)
+            counts = np.moveaxis(np.concatenate([empty, pairs] if downwards else [pairs, empty]), 0, axis)
+            size = high[axis] - low[axis]
+            low[axis], high[axis] = (low[axis] - size, high[axis]) if downwards else (low[axis], high[axis] + size)
+    places = np.minimum((points - low) / (high - low) * n_cells, n_cells - 1).astype(np.int64)  # (N, 2)
+    np.add.at(counts, (places[:, 0], places[:, 1]), 1)
+    return counts, low, high
+
+
+class ExplorationCallback(Diagnostic):
+    """
+    Log what is tried.
+
+    - ``exploration/epsilon``, or ``exploration/temperature``: what is scheduled; with ``epsilon_ladder``
+      ``exploration/epsilon_0`` ..., of each environment
+    - ``exploration/exploratory``: the share of actions that are not the greedy one. A random action is greedy by chance, too:
+      with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 64th
+    - ``exploration/action_0`` ...: the share of each action, if there are at most 18; ``exploration/actions``: their histogram
+    - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began
+
+    Actions and observations are those that were stored in the replay memory since the last look, as far as they still are
+    there.
+
+    :param every: environment steps between two looks
+    :param cells: how fine the picture is, in each direction; an even number
+    :raises ArgumentError: if an argument cannot be
+    """
+
+    group = "exploration"
+
+    def __init__(self, every: int = 5_000, cells: int = 60) -> None:
+        super().__init__(every)
+        check_number("cells", cells, low=2, integer=True)
+        self.cells = cells + cells % 2
+        self._log_at = 0
+        self._n_rows_seen = 0  # rows that were stored before the last look
+        self._n_compared = self._n_exploratory = 0
+        self._visited: Any = None  # counts, and where they begin and end
+
+    def _begin(self) -> None:
+        model: Any = self.model
+        self._n_rows_seen = model._n_calls
+        self._n_compared = self._n_exploratory = 0
+        self._visited = None
+
+    def _first_due(self) -> int:
+        self._log_at = self._next_look()
+        return self._next_glimpse()
+
+    def _next_glimpse(self) -> int:
+        return min(self.num_timesteps + GLIMPSE * self.training_env.num_envs, self._log_at)
+
+    def _attend(self) -> None:
+        self._look_undisturbing()
+        self._due = self._next_glimpse()
+
+    def _look(self) -> None:
+        self._compare()
+        if self.num_timesteps >= self._log_at:
+            self._log()
+            self._log_at = self._next_look()
+
+    def _compare(self) -> None:
+        """The actions of this step with those that are greedy where they were chosen."""
+        model: Any = self.model
+        q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0])  # (n_envs, A)
+        happened = np.array(["reset_step" not in info for info in self.locals["infos"]])
+        differ = q.argmax(dim=1).cpu().numpy() != self.locals["actions"]
+        self._n_compared += int(happened.sum())
+        self._n_exploratory += int((differ & happened).sum())
+
+    def _log(self) -> None:
+        model: Any = self.model
+        memory = model.replay_buffer
+        found = rates(model)
+        self._record(found, in_table=len(found) == 1)
+        if self._n_compared:
+            self._record({"exploratory": self._n_exploratory / self._n_compared})
+        self._n_compared = self._n_exploratory = 0
+        n_new = min(model._n_calls - self._n_rows_seen, memory.size())
+        self._n_rows_seen = model._n_calls
+        if n_new == 0:
+            return
+        rows = (memory.pos - 1 - np.arange(n_new)) % memory.buffer_size  # (n,)
+        happened = np.ones((n_new, memory.n_envs), dtype=bool)
+        if getattr(memory, "reset_steps", False):  # a step after an end is a reset
+            happened = memory.dones[rows - 1] == 0
+        self._record_actions(memory.actions[rows][..., 0][happened].astype(np.int64))
+        space = model.observation_space
+        if isinstance(space, spaces.Box) and space.shape == (2,):
+            self._count(space, memory.observations[rows][happened])
+
+    def _record_actions(self, actions: Array) -> None:
+        """:param actions: (N,)"""
+        model: Any = self.model
+        n_actions = int(model.action_space.n)
+        shares = np.bincount(actions, minlength=n_actions) / len(actions)
+        if n_actions <= FEW:
+            self._record({f"action_{i}": float(share) for i, share in enumerate(shares)}, in_table=False)
+        self._record_histogram("actions", actions)
+
+    def _count(self, space: spaces.Box, points: Array) -> None:
+        """:param points: (N, 2)"""
+        if self._visited is None:
+            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+            bounded = (np.abs(low) < UNBOUNDED) & (np.abs(high) < UNBOUNDED) & (high > low)
+            middle = np.median(points, axis=0)
+            low, high = np.where(bounded, low, middle - 1e-3), np.where(bounded, high, middle + 1e-3)
+            self._visited = np.zeros((self.cells, self.cells), dtype=np.int64), low, high
+        counts, low, high = self._visited
+        self._visited = counted(counts, low, high, points)
+        self._show("visited", {"visited": self._visited, "step": self.num_timesteps})
+
+    def _drawn(self, name: str, data: Any) -> Array:
+        counts, low, high = data["visited"]
+        return heat_map(counts, low, high, f"step {data['step']}: visited states")

@@ -1,0 +1,166 @@
+"""How healthy the network is: its gradients, weights, units and features."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
+from sb3_dqn_ext.callbacks.diagnostics.numbers import dormant, effective_rank, unit_scores
+from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, q_values, transitions
+from sb3_dqn_ext.choices import check_number
+from sb3_dqn_ext.networks import QNetwork
+from sb3_dqn_ext.policies import ACTIVATIONS
+
+__all__ = ["NetworkHealthCallback"]
+
+TAU = 0.025  # Sokar et al., section 3.2
+DELTA = 0.01  # Kumar et al., section 3
+
+
+@contextmanager
+def told(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[tuple[th.Tensor, th.Tensor]]]:
+    """
+    :param net: a network
+    :param kinds: of layers
+    :return: what each such layer is told and what it says, in the order in which they speak
+    """
+    found: list[tuple[th.Tensor, th.Tensor]] = []
+    layers = [layer for layer in net.modules() if isinstance(layer, kinds)]
+    hooks = [layer.register_forward_hook(lambda _, inputs, output: found.append((inputs[0], output))) for layer in layers]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def hidden_activations(net: nn.Module, observations: PyTorchObs) -> list[th.Tensor]:
+    """(B, \\*obs) -> (B, U, ...) of each layer behind an activation function"""
+    with told(net, tuple(ACTIVATIONS.values())) as found:
+        q_values(net, observations)
+    return [output for _, output in found]
+
+
+def features(net: nn.Module, observations: PyTorchObs) -> th.Tensor:
+    """(B, \\*obs) -> (B, F) what the trunk says; of networks that are not ours, what their last linear layer is told"""
+    if isinstance(net, QNetwork):
+        assert net.features_extractor is not None
+        hidden: th.Tensor = net.q_net.trunk(net.extract_features(observations, net.features_extractor))  # type: ignore[operator]
+        return hidden
+    with told(net, (nn.Linear,)) as found:
+        q_values(net, observations)
+    return found[-1][0]
+
+
+class NetworkHealthCallback(Diagnostic):
+    """
+    Log how healthy the online network is.
+
+    - ``network/gradient_norm``, ``network/gradient_norm_max``: the mean and the largest Euclidean norm of the gradient before
+      it is clipped, of the updates in the last tenth of the time between two looks; ``network/clipped``: the share of them
+      that ``max_grad_norm`` shortens. Compiled updates tell no norm: in its place is that of one batch of ``batch_size``, drawn as
+      the other numbers are, and there is no ``clipped``
+    - ``network/weight_norm``: the Euclidean norm of all parameters; ``network/norm_of_NAME``: that of each
+    - ``network/dormant``: the share of hidden units whose mean activity is at most 0.025 times the mean of their layer
+      (https://arxiv.org/abs/2302.12902); ``network/dormant_1`` ...: of each layer, the first one first. A channel of an image
+      is a unit. Layers behind activation functions by name (``relu``, ``tanh`` ...) are looked at
+    - ``network/feature_rank``: how many singular values of the features hold 99 % of their sum
+      (https://arxiv.org/abs/2010.14498); ``network/feature_rank_share``: that over how many there can be. Features are what
+      the trunk says, or what the last layer is told
+
+    Activities and features are those at ``batch_size`` states of the replay memory, drawn anew each time.
+
+    :param every: environment steps between two looks
+    :param batch_size: how many states
+    :raises ArgumentError: if an argument cannot be
+    """
+
+    group = "network"
+
+    def __init__(self, every: int = 5_000, batch_size: int = 512) -> None:
+        super().__init__(every)
+        check_number("batch_size", batch_size, low=2, integer=True)
+        self.batch_size = batch_size
+        self._log_at = 0
+        self._norms: list[th.Tensor] = []  # of gradients since the last look
+        self._parts: dict[int, th.Tensor] = {}  # of the last gradient, the norms of each parameter's
+        self._hooks: tuple[Any, ...] = ()
+
+    def _begin(self) -> None:
+        self._end()  # of a run that broke off
+        self._norms, self._parts = [], {}
+
+    def _end(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = ()
+
+    def _first_due(self) -> int:
+        self._log_at = self._next_look()
+        return self._log_at - max(self.every // 10, 1)
+
+    def _attend(self) -> None:
+        # from the first step of the window on, this is called at each
+        if not self._hooks:
+            learned: list[Any] = [of for of in self._networks[0].parameters() if of.requires_grad]
+            self._hooks = tuple(of.register_post_accumulate_grad_hook(partial(self._note, i)) for i, of in enumerate(learned))
+        self._close_gradient()
+        if self.num_timesteps >= self._log_at:
+            self._look_undisturbing()
+            if self._norms or self._is_compiled:  # else the first update is waited for
+                self._begin()
+            self._due = self._first_due()
+
+    def _note(self, i: int, parameter: th.Tensor) -> None:
+        """A gradient is there, and nobody has clipped it yet."""
+        if i in self._parts:  # it is that of another update
+            self._close_gradient()
+        assert parameter.grad is not None
+        self._parts[i] = th.linalg.vector_norm(parameter.grad)
+
+    def _close_gradient(self) -> None:
+        if self._parts:
+            self._norms.append(th.linalg.vector_norm(th.stack(list(self._parts.values()))))
+            self._parts = {}
+
+    @property
+    def _is_compiled(self) -> bool:
+        return getattr(self.model, "_compiled", None) is not None
+
+    def _look(self) -> None:
+        model: Any = self.model
+        online, _ = self._networks
+        norms = {name: float(th.linalg.vector_norm(of)) for name, of in online.named_parameters()}
+        self._record({"weight_norm": float(np.linalg.norm(list(norms.values())))})
+        self._record({f"norm_of_{name}": norm for name, norm in norms.items()}, in_table=False)
+        cells = drawn_cells(model.replay_buffer, self.batch_size, self._generator())
+        if len(cells) == 0:
+            return
+        batch = transitions(model, cells)
+        scores = [unit_scores(activations) for activations in hidden_activations(online, batch.observations)]
+        if scores:
+            self._record({"dormant": dormant(scores, TAU)})
+            parts = {f"dormant_{i}": dormant([of_layer], TAU) for i, of_layer in enumerate(scores, 1)}
+            self._record(parts, in_table=False)
+        found = features(online, batch.observations).flatten(1)
+        rank = effective_rank(found, DELTA)
+        self._record({"feature_rank": rank, "feature_rank_share": rank / min(found.shape)})
+        if self._is_compiled:
+            with th.enable_grad():
+                loss = model._learner(batch).mean()
+                gradients = th.autograd.grad(loss, [of for of in online.parameters() if of.requires_grad], allow_unused=True)
+            self._record_gradients([th.linalg.vector_norm(th.cat([of.ravel() for of in gradients if of is not None]))], None)
+        elif self._norms:
+            self._record_gradients(self._norms, model.max_grad_norm)
+
+    def _record_gradients(self, of_updates: Sequence[th.Tensor], limit: float | None) -> None:
+        norms = th.stack(list(of_updates)).double().cpu().numpy()
+        self._record({"gradient_norm": float(norms.mean()), "gradient_norm_max": float(norms.max())})
+        if limit is not None:
+            self._record({"clipped": float((norms > limit).mean())})

@@ -1,0 +1,226 @@
+"""
+What diagnostics read of a model, whichever it is: DQNExt, SB3's DQN or sb3-contrib's QRDQN, with any replay memory.
+
+Shapes: B batch, A actions.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+from sb3_dqn_ext.batch import Batch, each, from_sb3
+from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
+from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.learner import Learner
+from sb3_dqn_ext.networks import params_of, values_of
+from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.prioritized import Prioritized
+from sb3_dqn_ext.replay.samplers import Rows, Uniform
+
+__all__ = [
+    "ages_of",
+    "as_read",
+    "drawn_cells",
+    "drawn_rows",
+    "networks",
+    "q_values",
+    "reseed",
+    "stored_rows",
+    "td_errors",
+    "transitions",
+    "undisturbed",
+]
+
+Array = npt.NDArray[Any]
+Cells = npt.NDArray[np.int64]
+Obs = Array | dict[str, Array]
+
+
+# the model
+
+
+def networks(model: Any, owner: str) -> tuple[nn.Module, nn.Module]:
+    """
+    :param model: a DQN of SB3, sb3-contrib or this package
+    :param owner: who asks, for the message
+    :return: its online and its target network, which may be the same
+    :raises ArgumentError: if it has none
+    """
+    for online, target in PAIRS:
+        if isinstance(getattr(model, online, None), nn.Module):
+            return getattr(model, online), getattr(model, target)
+    raise ArgumentError(f"{owner} needs a DQN or QRDQN, not {type(model).__name__}.")
+
+
+def q_values(net: nn.Module, observations: PyTorchObs) -> th.Tensor:
+    """
+    :param net: an online or target network
+    :param observations: (B, \\*obs)
+    :return: (B, A) Q-values: of quantiles, the mean
+    """
+    answers: th.Tensor = net(observations)  # (B, A), or sb3-contrib's (B, quantiles, A)
+    return answers if answers.dim() == 2 else answers.mean(dim=1)
+
+
+def td_errors(model: Any, batch: Batch) -> th.Tensor:
+    """
+    (B,) target minus prediction, of expected returns: ``r + discount * sum_a pi(a) Q_target(s', a) - Q(s, a)``, where pi is
+    the model's target policy, or the greedy one for SB3's and sb3-contrib's algorithms.
+    """
+    online, old = networks(model, "td_errors")
+    predicted = q_values(online, batch.observations).gather(1, batch.actions.unsqueeze(1)).squeeze(1)  # (B,)
+    learner: Learner | None = getattr(model, "_learner", None)
+    if learner is None:
+        rewards, next_values = batch.rewards, q_values(old, batch.next_observations).max(dim=1).values
+    else:
+        params = params_of(learner.old, batch.next_observations, "target")
+        q = values_of(learner.old, batch.next_observations, params, learner.returns)  # (B, A)
+        pi, rewards = learner.target_policy(batch, learner.online, learner.old, q)
+        next_values = (pi * q).sum(dim=1)
+    return rewards + batch.discounts * next_values - predicted
+
+
+@contextmanager
+def undisturbed(model: Any) -> Iterator[None]:
+    """
+    Whatever is drawn inside, all random generators of the process and of the model are afterwards as they were, and all layers
+    in the mode they were in; inside, they are in evaluation mode.
+
+    :param model: the model
+    """
+    # the tuple that numpy gives by default takes three times as long
+    numpy, python, torch = np.random.get_state(legacy=False), random.getstate(), th.get_rng_state()
+    cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
+    space, own = model.action_space, getattr(model, "_generator", None)
+    of_space = None if space._np_random is None else space._np_random.bit_generator.state
+    of_model = None if own is None else own.bit_generator.state
+    in_training = [layer for layer in model.policy.modules() if layer.training]
+    for layer in in_training:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in in_training:
+            layer.training = True
+        np.random.set_state(numpy)
+        random.setstate(python)
+        th.set_rng_state(torch)
+        if cuda:
+            th.cuda.set_rng_state_all(cuda)
+        if of_space is None:
+            space._np_random = None
+        else:
+            space.np_random.bit_generator.state = of_space
+        if own is not None:
+            own.bit_generator.state = of_model
+
+
+def reseed(model: Any, seed: int) -> None:
+    """
+    Within :func:`undisturbed`: let what a model draws be other numbers than those that training is about to draw.
+
+    :param model: the model
+    :param seed: of all its generators
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    th.manual_seed(seed)
+    model.action_space.seed(seed)
+    own = getattr(model, "_generator", None)
+    if own is not None:
+        own.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+
+
+# the replay memory
+
+
+def stored_rows(memory: ReplayBuffer) -> tuple[int, int]:
+    """
+    :param memory: a replay memory
+    :return: the first row that is whole, and how many there are from there on, the newest last
+    """
+    n_rows = memory.size()
+    first = memory.pos if memory.full else 0
+    if memory.full and memory.optimize_memory_usage:
+        return (first + 1) % memory.buffer_size, n_rows - 1  # the oldest has lost its own observation
+    return first, n_rows
+
+
+def drawn_rows(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Cells:
+    """(n,) stored rows, each with the same probability; none if there are none."""
+    first, n_rows = stored_rows(memory)
+    if n_rows == 0:
+        return np.empty(0, dtype=np.int64)
+    return (first + generator.integers(n_rows, size=n)) % memory.buffer_size
+
+
+def drawn_cells(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Cells:
+    """
+    (n,) cells ``row * n_envs + env``, each that can be replayed with the same probability, whatever the memory's own sampler
+    prefers; none if there are none.
+    """
+    pool = _pool(memory.sampler) if isinstance(memory, DQNReplayBuffer) else None
+    if pool is None:
+        rows = drawn_rows(memory, n, generator)
+        return rows * memory.n_envs + generator.integers(memory.n_envs, size=len(rows))
+    return pool[generator.integers(len(pool), size=n)] if len(pool) else pool
+
+
+def _pool(sampler: Any) -> Cells | None:
+    """All cells that a sampler can draw; None where these are all that are stored."""
+    if isinstance(sampler, Prioritized):
+        return np.flatnonzero(sampler._tree._priorities)
+    if isinstance(sampler, Uniform):
+        return None if sampler._members is None else sampler._members.array
+    if isinstance(sampler, Rows):
+        rows = _pool(sampler._rows)
+        return None if rows is None else (rows[:, None] * sampler.n_envs + np.arange(sampler.n_envs)).reshape(-1)
+    return None
+
+
+def ages_of(memory: ReplayBuffer, rows: Array, pos: int | None = None) -> Cells:
+    """
+    :param memory: a replay memory
+    :param rows: (B,) of its rows
+    :param pos: its write position at the time that is meant; now, if None
+    :return: (B,) how many environment steps ago, over all environments, each was stored; 0 for the newest
+    """
+    newest = (memory.pos if pos is None else pos) - 1
+    ages: Cells = (newest - rows) % memory.buffer_size * memory.n_envs
+    return ages
+
+
+def transitions(model: Any, cells: Cells) -> Batch:
+    """
+    Within :func:`undisturbed`: transitions as training reads them: folded over n steps, normalised.
+
+    :param model: the model
+    :param cells: (B,) ``row * n_envs + env``; SB3's memories take the row from there, and any environment
+    :return: B transitions
+    """
+    memory, normalize = model.replay_buffer, model._vec_normalize_env
+    # of the class: whoever watches what training draws from this memory is not told
+    kind: Any = type(memory)
+    if isinstance(memory, DQNReplayBuffer):
+        batch: Batch = kind._read(memory, cells, np.ones(len(cells), dtype=np.float32), normalize)
+        return batch
+    return from_sb3(kind._get_samples(memory, cells // memory.n_envs, env=normalize), model.gamma)
+
+
+def as_read(model: Any, observations: Obs) -> PyTorchObs:
+    """
+    :param model: the model
+    :param observations: (B, \\*obs) as they are stored
+    :return: (B, \\*obs) as its networks read them
+    """
+    memory = model.replay_buffer
+    normalised = memory._normalize_obs(observations, model._vec_normalize_env)
+    return cast(PyTorchObs, each(memory.to_torch, normalised))

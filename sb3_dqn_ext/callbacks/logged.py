@@ -1,0 +1,152 @@
+"""What is written to SB3's log, as it is written, and the mean returns among it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+
+__all__ = ["EVALUATED", "TRAINED", "Listener", "Listening", "Numbers", "Score", "evaluated", "score_of", "trained"]
+
+EVALUATED, TRAINED = "eval/mean_reward", "rollout/ep_rew_mean"
+"""keys under which SB3 logs mean returns of evaluations, and of training episodes with their exploration"""
+
+Numbers = dict[str, float]
+
+
+class Score(NamedTuple):
+    """Mean returns in a run."""
+
+    last: float
+    best: float
+    best_at: int
+    """environment steps"""
+
+
+class Listener(KVWriter):
+    """
+    Hears the numbers that are logged.
+
+    :param tell: called with those that TensorBoard is told, too, and their step
+    """
+
+    def __init__(self, tell: Callable[[Numbers, int], None]) -> None:
+        self._tell = tell
+        self._logger: Logger | None = None
+
+    def join(self, logger: Logger) -> None:
+        """:param logger: to listen to from now on; to no other one"""
+        self.leave()
+        self._logger = logger
+        logger.output_formats.append(self)
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether it listens."""
+        return self._logger is not None
+
+    def leave(self) -> None:
+        """Listen no longer."""
+        if self._logger is not None and self in self._logger.output_formats:
+            self._logger.output_formats.remove(self)
+        self._logger = None
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        told = {key: value for key, value in key_values.items() if "tensorboard" not in (key_excluded.get(key) or ())}
+        self._tell({key: value for key, value in told.items() if _is_number(value)}, step)
+
+    def close(self) -> None:
+        pass
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, np.ScalarType) and not isinstance(value, (str, bytes))
+
+
+class Listening(BaseCallback):
+    """
+    Hears what is logged in a run, and keeps its mean returns. It has something to do where a run begins, where it ends and
+    where something is logged: nothing at a step.
+
+    :param verbose: as of every callback
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.evaluated: list[float] = []  # as a Score, once there is one: plain data, which a checkpoint holds
+        self.trained: list[float] = []
+        self._listener = Listener(self._heard)
+
+    def _on_training_start(self) -> None:
+        if self.model.num_timesteps == 0:
+            self.evaluated, self.trained = [], []
+        self._listener.join(self.logger)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._listener.has_joined:  # the zoo ends its first callback a second time
+            self._listener.leave()
+            self._finish()
+
+    def _heard(self, numbers: Numbers, step: int) -> None:
+        """
+        :param numbers: that are logged
+        :param step: at which
+        """
+        if EVALUATED in numbers:
+            self.evaluated = better(self.evaluated, float(numbers[EVALUATED]), step)
+        if TRAINED in numbers and is_full(self.model):  # the mean of a few episodes is high by chance
+            self.trained = better(self.trained, float(numbers[TRAINED]), step)
+
+    def _finish(self) -> None:
+        """Once, at the end of the run."""
+        raise NotImplementedError
+
+
+def better(score: list[float], value: float, step: int) -> list[float]:
+    """
+    :param score: last, best, and the step of the best; or empty
+    :param value: a newer one
+    :param step: at which
+    :return: the same with it
+    """
+    return [value, *score[1:]] if score and score[1] >= value else [value, value, step]
+
+
+def is_full(model: BaseAlgorithm) -> bool:
+    """Whether SB3 has as many returns of training episodes as it averages."""
+    episodes = model.ep_info_buffer
+    return episodes is not None and len(episodes) == episodes.maxlen
+
+
+def evaluated(callback: Listening) -> Score | None:
+    """
+    :param callback: that has heard of evaluations
+    :return: their mean returns, if there were any
+    """
+    return Score(callback.evaluated[0], callback.evaluated[1], int(callback.evaluated[2])) if callback.evaluated else None
+
+
+def trained(callback: Listening) -> Score | None:
+    """
+    :param callback: that has heard of training
+    :return: mean returns of training episodes, those of SB3's average, if there were any
+    """
+    model = callback.model
+    returns = [episode["r"] for episode in model.ep_info_buffer or ()]
+    if not returns:
+        return None
+    last, best, step = better(callback.trained, float(np.mean(returns)), model.num_timesteps)  # of later than what was logged
+    return Score(last, best, int(step))
+
+
+def score_of(callback: Listening) -> Score | None:
+    """
+    :param callback: that has heard of a run
+    :return: mean returns of evaluations, or, where there are none, of training episodes
+    """
+    return evaluated(callback) or trained(callback)

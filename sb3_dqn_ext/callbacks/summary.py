@@ -1,0 +1,120 @@
+"""What came of a run, in a few lines."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.env_util import unwrap_wrapper
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
+from sb3_dqn_ext.callbacks.logged import Listening, Score, evaluated, trained
+
+__all__ = ["SummaryCallback"]
+
+
+ORDER = ("run folder", "best model", "checkpoints", "resume from", "TensorBoard")
+
+
+class Clock:
+    """When training began in this process, and at which step; no checkpoint remembers it."""
+
+    def __init__(self, step: int) -> None:
+        self.began = time.perf_counter()
+        self.step = step
+
+
+class SummaryCallback(Listening):
+    """
+    Print at the end of a run what came of it: steps, episodes and steps per second, mean returns, and where things lie: the
+    run's folder, its best model, checkpoints, TensorBoard's log.
+
+    In the zoo, the first callback of the configuration is told of the end at Ctrl-C, too, when the model is saved.
+
+    :param verbose: 0 prints nothing
+    """
+
+    def __init__(self, verbose: int = 1) -> None:
+        super().__init__(verbose)
+        self._clock = Clock(0)
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._clock = Clock(self.model.num_timesteps)
+
+    def _finish(self) -> None:
+        if self.verbose >= 1:
+            print("\n".join(self._lines()), flush=True)
+
+    def _lines(self) -> Iterator[str]:
+        model: Any = self.model
+        steps, seconds = model.num_timesteps - self._clock.step, time.perf_counter() - self._clock.began
+        planned = model._total_timesteps
+        end = f"Ended before its time, at step {model.num_timesteps:,} of {planned:,}"
+        title = f"Ended after {model.num_timesteps:,} steps" if model.num_timesteps >= planned else end
+        yield f"{title}: {counted(model._episode_num, 'episode')}, {steps / max(seconds, 1e-9):,.0f} steps per second"
+        n_episodes = counted(len(model.ep_info_buffer or ()), "training episode")
+        for what, score in {"evaluations": evaluated(self), f"last {n_episodes}": trained(self)}.items():
+            if score is not None:
+                yield f"  mean return of {what:<26} {described(score)}"
+        callbacks = [one for one in all_callbacks(self.locals["callback"]) if one is not self]
+        for what, path in places(callbacks, model.get_env(), model.logger.output_formats).items():
+            yield f"  {what:<14} {shortened(path)}"
+
+
+def described(score: Score) -> str:
+    """
+    :param score: of a run
+    :return: in words
+    """
+    return f"{score.last:10.2f}   best {score.best:10.2f} at step {score.best_at:,}"
+
+
+def shortened(path: str) -> str:
+    """A path, from here if it lies below."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
+
+
+def counted(number: int, thing: str) -> str:
+    """``(2, "episode")`` -> ``"2 episodes"``"""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def places(callbacks: list[BaseCallback], env: VecEnv | None, outputs: list[Any]) -> dict[str, str]:
+    """
+    :param callbacks: of a run
+    :param env: its training environments
+    :param outputs: formats of its logger
+    :return: what the run has left where
+    """
+    found: dict[str, str] = {}
+    for folder in records(env):
+        found["run folder"] = folder
+    for one in callbacks:
+        if isinstance(one, EvalCallback) and one.best_model_save_path is not None:
+            found.setdefault("run folder", one.best_model_save_path)
+            found["best model"] = os.path.join(one.best_model_save_path, "best_model.zip")
+        if isinstance(one, CheckpointCallback):
+            found["checkpoints"] = os.path.join(one.save_path, f"{one.name_prefix}_*_steps.zip")
+        if isinstance(one, ExactCheckpointCallback):
+            found["resume from"] = one.path
+    for board in outputs:
+        if isinstance(board, TensorBoardOutputFormat):
+            found["TensorBoard"] = str(board.writer.log_dir)
+    return {what: found[what] for what in ORDER if what in found and ("*" in found[what] or os.path.exists(found[what]))}
+
+
+def records(env: VecEnv | None) -> Iterator[str]:
+    """
+    :param env: training environments
+    :return: the folders of their ``monitor.csv``; those of environments in other processes are not known
+    """
+    for single in getattr(getattr(env, "unwrapped", None), "envs", []):
+        monitor = unwrap_wrapper(single, Monitor)
+        if monitor is not None and monitor.results_writer is not None:
+            yield os.path.dirname(monitor.results_writer.file_handler.name)

@@ -1,0 +1,143 @@
+"""What makes TensorBoard a place to compare runs."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch as th
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+
+import sb3_dqn_ext
+from sb3_dqn_ext.callbacks.charts import Layout, layout
+from sb3_dqn_ext.callbacks.configuration import Data, arguments_of, env_of, flat
+from sb3_dqn_ext.callbacks.logged import EVALUATED, TRAINED, Listening, Numbers, score_of
+
+__all__ = ["TensorBoardCallback"]
+
+# TensorBoard orders scores by name and shows the first ones
+BEST, FINAL = "achieved/best_return", "achieved/final_return"
+
+
+class Begun:
+    """What is in a log of TensorBoard already, which no checkpoint remembers: a run may go on in another log."""
+
+    layout: Layout | None = None
+    end: Any = None
+    """of the session, to be written there"""
+
+
+class TensorBoardCallback(Listening):
+    """
+    Tell TensorBoard what the run is, and how to show it. Where nothing is logged to TensorBoard, it does nothing.
+
+    - Custom Scalars: charts in the groups learning, values, errors, exploration, memory, network and speed, as soon as there is
+      something to see in them
+    - HParams: a row for each run with the arguments of the model; those in which the runs differ come first. Its scores are
+      ``achieved/best_return`` and ``achieved/final_return``, mean returns of evaluations, or of training episodes where there
+      are none; every other number that is logged can be shown, too
+    - Text: the arguments of the model, its environment, the command that was given, and versions
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self._begun = Begun()
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        if self.model.num_timesteps == 0:
+            self.tags = []
+        self._begun = Begun()
+        self._write(texts(self.model), self.model.num_timesteps)
+        self._begin_session()
+
+    def _begin_session(self) -> None:
+        """
+        What HParams calls a run. SB3's HParam describes an experiment, too, and TensorBoard takes that of the first run for
+        that of all: arguments that the first run does not have would be in no column, and those that differ not in front.
+        """
+        from torch.utils.tensorboard.summary import hparams  # SB3 goes without it, too
+
+        for board in self._boards():
+            _, start, self._begun.end = hparams(flat(described(self.model)), {})
+            board.writer.file_writer.add_summary(start)
+
+    def _heard(self, numbers: Numbers, step: int) -> None:
+        super()._heard(numbers, step)
+        if EVALUATED in numbers or TRAINED in numbers:
+            self._write_score(step)
+        self.tags += [key for key in numbers if key not in self.tags]
+        charts = layout(self.tags)
+        if charts != self._begun.layout:
+            self._begun.layout = charts
+            lines = {name: {title: ["Multiline", tags] for title, tags in group.items()} for name, group in charts.items()}
+            for board in self._boards():
+                board.writer.add_custom_scalars(lines)
+
+    def _finish(self) -> None:
+        self._write_score(self.model.num_timesteps)
+        for board in self._boards():
+            board.writer.file_writer.add_summary(self._begun.end)
+            board.writer.flush()
+
+    def _write_score(self, step: int) -> None:
+        score = score_of(self)
+        if score is not None:
+            self._write({BEST: score.best, FINAL: score.last}, step)
+
+    def _write(self, values: Mapping[str, Any], step: int) -> None:
+        """Past the logger, whose other formats could not show it, and which holds what is not due yet."""
+        for board in self._boards():
+            board.write(dict(values), dict.fromkeys(values, ("",)), step)
+
+    def _boards(self) -> Iterator[Any]:
+        return (output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat))
+
+
+def described(model: Any) -> Data:
+    """
+    :param model: at the start of a run
+    :return: all that was chosen, by name
+    """
+    shown = {"algorithm": type(model).__name__, "env": env_of(model.env)[0], "n_envs": model.n_envs}
+    return {**shown, "total_timesteps": model._total_timesteps, **arguments_of(model)}
+
+
+def texts(model: Any) -> dict[str, str]:
+    """
+    :param model: at the start of a run
+    :return: Markdown, by tag
+    """
+    return {
+        "run/arguments": table("argument", {**described(model), "environment": env_of(model.env)[1]}),
+        "run/command": f"    {shlex.join(sys.orig_argv)}",
+        "run/versions": table("package", versions()),
+    }
+
+
+def table(of: str, rows: Mapping[str, Any]) -> str:
+    """
+    :param of: what the names are
+    :param rows: plain data by name
+    :return: Markdown
+    """
+    lines = [f"| {name} | `{_cell(value)}` |" for name, value in rows.items()]
+    return "\n".join([f"| {of} | value |", "| --- | --- |", *lines])
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")
+
+
+def versions() -> dict[str, str]:
+    """
+    :return: of the libraries on which the numbers of a run depend
+    """
+    modules = {"sb3_dqn_ext": sb3_dqn_ext, "stable_baselines3": stable_baselines3, "gymnasium": gymnasium, "numpy": np}
+    found = {name: str(module.__version__) for name, module in modules.items()}
+    return found | {"torch": str(th.__version__), "python": platform.python_version()}

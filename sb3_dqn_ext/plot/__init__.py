@@ -1,0 +1,60 @@
+"""
+Pictures of runs, as matplotlib figures, from what the RL Zoo, SB3's ``Monitor``, its ``EvalCallback`` and its logger leave in
+folders. ``python -m sb3_dqn_ext.plot RUN_FOLDERS`` draws all that can be drawn.
+"""
+
+from sb3_dqn_ext.plot.curves import plot_evaluations, plot_learning, plot_rolling, plot_run, plot_scores, plot_seeds, scores
+from sb3_dqn_ext.plot.intervals import aligned, bootstrap_interval, interquartile_mean, rolling_mean
+from sb3_dqn_ext.plot.models import Calibration, calibration, load_model, make_env, q_values
+from sb3_dqn_ext.plot.runs import (
+    Curve,
+    Run,
+    Series,
+    evaluations,
+    event_folder,
+    find_runs,
+    groups_of,
+    read_run,
+    scalars,
+    training_episodes,
+)
+from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES
+from sb3_dqn_ext.plot.values import ValueMap, plot_calibration, plot_log, plot_panels, plot_value_map, value_map
+
+__all__ = [
+    "COLORS",
+    "HATCHES",
+    "LINES",
+    "Calibration",
+    "Curve",
+    "Run",
+    "Series",
+    "ValueMap",
+    "aligned",
+    "bootstrap_interval",
+    "calibration",
+    "evaluations",
+    "event_folder",
+    "find_runs",
+    "groups_of",
+    "interquartile_mean",
+    "load_model",
+    "make_env",
+    "plot_calibration",
+    "plot_evaluations",
+    "plot_learning",
+    "plot_log",
+    "plot_panels",
+    "plot_rolling",
+    "plot_run",
+    "plot_scores",
+    "plot_seeds",
+    "plot_value_map",
+    "q_values",
+    "read_run",
+    "rolling_mean",
+    "scalars",
+    "scores",
+    "training_episodes",
+    "value_map",
+]

@@ -1,0 +1,230 @@
+"""
+Saved models: what they say of states, and what comes of what they do.
+
+Shapes: B batch, A actions, T steps of an episode, N steps of all of them.
+"""
+
+import importlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+
+from sb3_dqn_ext.callbacks.diagnostics import reading
+from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.callbacks.diagnostics.reading import networks
+from sb3_dqn_ext.choices import ArgumentError, named_class
+from sb3_dqn_ext.plot.runs import ALGOS, Run
+
+__all__ = ["Calibration", "calibration", "load_model", "make_env", "q_values"]
+
+Array = npt.NDArray[Any]
+
+N_EPISODES = 20
+N_RANDOM = 30
+LIMIT = 10_000
+FRESH = 10_000  # added to the seed: training has hardly seen these episodes
+
+
+class Calibration(NamedTuple):
+    """Predicted and realised values of actions."""
+
+    predicted: Array
+    """(N,) Q-values"""
+    realised: Array
+    """(N,) discounted returns"""
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's, 0 where one of both is the same everywhere."""
+        if min(self.predicted.std(), self.realised.std()) == 0:
+            return 0.0
+        return float(np.corrcoef(self.predicted, self.realised)[0, 1])
+
+    @property
+    def bias(self) -> float:
+        """How much more is predicted than realised."""
+        return float(np.mean(self.predicted - self.realised))
+
+
+def q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Array:
+    """
+    :param model: a DQNExt, a DQN, or a QRDQN of sb3-contrib
+    :param observations: (B, \\*obs)
+    :return: (B, A) Q-values
+    """
+    learner: Any = model
+    learner.policy.set_training_mode(False)
+    inputs, _ = learner.policy.obs_to_tensor(observations)
+    online, _ = networks(model, "q_values()")
+    with th.no_grad():
+        values: Array = reading.q_values(online, inputs).cpu().numpy()
+    return values
+
+
+def calibration(
+    model: BaseAlgorithm, env: VecEnv, n_episodes: int = N_EPISODES, n_random: int = N_RANDOM, seed: int = 0
+) -> Calibration:
+    """
+    Play, and put what the model says of each action beside what came of it. The actions are greedy but for some random ones at
+    the beginning of an episode, so that bad states are seen too; it is looked at from the last of these on. What was cut off
+    by a time limit is worth what the model says of its last state, unless it learned that time limits are ends
+    (``handle_timeout_termination=False``).
+
+    :param model: a DQNExt, a DQN, or a QRDQN of sb3-contrib. Values of ``"munchausen"`` hold more than returns
+    :param env: one environment, with the wrappers that the model was trained with
+    :param n_episodes: how many
+    :param n_random: at most so many actions are random; 0: none
+    :param seed: of the random actions
+    :return: predicted and realised values
+    """
+    rng = np.random.default_rng(seed)
+    episodes = [_episode(model, env, rng, int(rng.integers(n_random + 1))) for _ in range(n_episodes)]
+    return Calibration(*(np.concatenate(values) for values in zip(*episodes, strict=True)))
+
+
+def _episode(model: BaseAlgorithm, env: VecEnv, rng: np.random.Generator, n_random: int) -> Calibration:
+    learner: Any = model
+    observation: Any = env.reset()
+    predicted: list[float] = []
+    rewards: list[float] = []
+    limits_end = not (learner.replay_buffer_kwargs or {}).get("handle_timeout_termination", True)
+    last_value = 0.0
+    while True:
+        (values,) = q_values(model, observation)  # (A,)
+        action = rng.integers(len(values)) if len(rewards) < n_random else values.argmax()
+        observation, (reward,), (done,), (info,) = env.step(np.array([action]))
+        predicted.append(float(values[action]))
+        rewards.append(float(reward))
+        if done and info.get("TimeLimit.truncated") and not limits_end:
+            last_value = float(q_values(model, _batch_of_one(info["terminal_observation"])).max())
+        elif not done and len(rewards) == LIMIT:
+            last_value = float(q_values(model, observation).max())
+        if done or len(rewards) == LIMIT:
+            break
+    counted = slice(min(max(n_random, 1), len(rewards)) - 1, None)
+    return Calibration(np.array(predicted)[counted], discounted_returns(np.array(rewards), learner.gamma, last_value)[counted])
+
+
+def _batch_of_one(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {key: np.asarray(part)[None] for key, part in observation.items()}
+    return np.asarray(observation)[None]
+
+
+# -- from run folders ------------------------------------------------------------------------------------------------------
+
+
+def load_model(run: Run, name: str | None = None) -> BaseAlgorithm:
+    """
+    The model of a run. Files of DQNExt hold no code; those of ``dqn`` and ``qrdqn`` are read by their own ``load``, which runs
+    what is in them, so let them be of people you trust.
+
+    :param run: of ``dqn_ext``, ``dqn`` or ``qrdqn``; where that is not known, DQNExt reads the file, which may be of SB3's DQN
+    :param name: of the file; None: the best, or else the final, or else the newest one
+    :raises ArgumentError: if there is none, or it cannot be read
+    """
+    path = _model_file(run, name)
+    try:
+        if run.algo in ("dqn_ext", None):
+            from sb3_dqn_ext.dqn_ext import DQNExt
+
+            return DQNExt.load(path, device="cpu")
+        if run.algo == "dqn":
+            return DQN.load(path, device="cpu", buffer_size=1)
+        if run.algo == "qrdqn":
+            from sb3_contrib import QRDQN
+
+            return QRDQN.load(path, device="cpu", buffer_size=1)
+    except Exception as error:  # whatever the file of another algorithm, or of another version, makes of it
+        raise ArgumentError(str(error) if str(path) in str(error) else f"{path} cannot be loaded: {error}") from error
+    raise ArgumentError(f"{run.folder} is of {run.algo!r}, and Q-values are known of {', '.join(ALGOS)} only.")
+
+
+def _model_file(run: Run, name: str | None) -> Path:
+    if name is not None:
+        path = run.folder / (name if name.endswith(".zip") else f"{name}.zip")
+        if not path.is_file():
+            raise ArgumentError(f"{run.folder} has no model {path.name}.")
+        return path
+    final = f"{run.env_id}.zip".replace("/", "-")
+    path = next((run.folder / name for name in ("best_model.zip", final) if (run.folder / name).is_file()), run.folder)
+    others = sorted(run.folder.glob("*.zip"), key=_steps_in_name)
+    if path == run.folder and not others:
+        raise ArgumentError(f"{run.folder} has no model: neither best_model.zip, nor {final}, nor another *.zip.")
+    return others[-1] if path == run.folder else path
+
+
+def _steps_in_name(path: Path) -> tuple[int, float]:
+    """What the files of CheckpointCallback are sorted by, and others after them."""
+    found = re.fullmatch(r".*_(\d+)_steps", path.stem)
+    return (int(found[1]) if found else 2**63, path.stat().st_mtime)
+
+
+def make_env(run: Run, seed: int = FRESH) -> VecEnv:
+    """
+    One environment such as a run was trained in: its wrappers are there, too, but nothing that only makes it quick.
+
+    :param run: a run
+    :param seed: of the environment
+    :raises ArgumentError: if it cannot be made from what the run folder holds
+    """
+    import sb3_dqn_ext.envs  # noqa: F401  our ids
+
+    give_it = "Give calibration() the environment."
+    check_plain(run, give_it)
+    if run.env_id is None:
+        raise ArgumentError(f"{run.folder} does not tell its environment: there is no run.json, config.yml or *monitor.csv.")
+
+    def wrapped(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return _wrapped(env, "env_wrapper", run.hyperparameters.get("env_wrapper"), gym.Wrapper)  # type: ignore[no-any-return]
+
+    try:
+        env = make_vec_env(run.env_id, seed=seed, env_kwargs=dict(run.env_kwargs), wrapper_class=wrapped)
+        env = _wrapped(env, "vec_env_wrapper", run.hyperparameters.get("vec_env_wrapper"), VecEnv)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise ArgumentError(f"The environment {run.env_id!r} of {run.folder} cannot be made: {error} {give_it}") from error
+    n_stack = run.hyperparameters.get("frame_stack") or 0
+    return VecFrameStack(env, n_stack) if n_stack > 0 else env
+
+
+def check_plain(run: Run, instead: str) -> None:
+    """
+    :param run: a run
+    :param instead: what can be done
+    :raises ArgumentError: if what its network sees is not known without opening a pickle
+    """
+    if run.obstacle is not None:
+        raise ArgumentError(f"{run.obstacle}. {instead}")
+    if run.hyperparameters.get("normalize"):
+        raise ArgumentError(
+            f"{run.folder} was trained with normalize={run.hyperparameters['normalize']!r}, and the statistics of that are in "
+            f"a pickle, which is not opened. {instead}"
+        )
+
+
+def _wrapped(env: Any, argument: str, wrappers: Any, kind: type) -> Any:
+    """As the zoo does: a dotted name, or ``{name: arguments}``, or a list of them."""
+    for wrapper in wrappers if isinstance(wrappers, list) else [] if wrappers is None else [wrappers]:
+        ((name, kwargs),) = wrapper.items() if isinstance(wrapper, Mapping) else [(wrapper, {})]
+        found: Any = named_class(argument, name, {})
+        if not issubclass(found, kind):
+            raise ArgumentError(f"{argument}={name!r} is no {kind.__name__}.")
+        if found is not _fast():
+            env = found(env, **(kwargs or {}))
+    return env
+
+
+def _fast() -> type:
+    """It steps many environments at once, which are the same otherwise."""
+    fast: type = importlib.import_module("sb3_dqn_ext.vec_env").FastVecEnv
+    return fast
