@@ -5,9 +5,10 @@ PY := $(VENV)/bin/python
 ENV ?= CartPole-v1
 SEED ?= 0
 RUNS ?= runs
+EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds bench bench-learning tutorials tutorials-questions test test-slow lint format clean
+.PHONY: help train train-seeds bench bench-learning faults tutorials tutorials-questions test test-slow fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-con
 bench-learning: $(VENV)/installed-train  ## train eagerly and compiled on several seeds: does the quicker learn as soon?
 	$(PY) -m benchmarks.compiled
 
+faults: $(VENV)/installed-train  ## kill runs, damage their checkpoints, time them; a quiet hour, as it is timed at the end
+	$(PY) -m benchmarks.reliability
+
 tutorials: $(VENV)/installed-train  ## run the five tutorials, faithful and improved, on ten seeds each: an hour or two
 	$(PY) -m benchmarks.tutorials
 
@@ -38,6 +42,9 @@ test: lint  ## all that must pass before a change is merged
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
+fuzz: $(VENV)/installed-dev  ## load files that are damaged at random, EXAMPLES of each kind: some minutes
+	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/test_hostile_files.py -k "damaged or harmless"
+
 lint: $(VENV)/installed-dev  ## style and types
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -48,8 +55,14 @@ format: $(VENV)/installed-dev  ## rewrite the files in the style
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
+docs: $(VENV)/installed-docs  ## build the documentation: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+docs-links: $(VENV)/installed-docs  ## ask each link to the net whether it leads somewhere
+	$(PY) docs/site_tools/links.py README.md docs sb3_dqn_ext envs
+
 clean:  ## remove the environment, builds and caches, but no runs
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is kept until something changes that decides what is in it. The start-up files are copied into it, not linked.
@@ -58,6 +71,7 @@ INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/_sta
 $(VENV)/installed-train: EXTRAS := zoo,plots,box2d
 $(VENV)/installed-bench: EXTRAS := bench
 $(VENV)/installed-dev: EXTRAS := dev
+$(VENV)/installed-docs: EXTRAS := docs
 $(VENV)/installed-%: $(INSTALLED_FROM)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"

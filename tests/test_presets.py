@@ -1,19 +1,12 @@
 """The configurations that come with the package."""
 
 import importlib
-import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sb3_dqn_ext import presets
-from sb3_dqn_ext.exploration import EXPLORATIONS
-from sb3_dqn_ext.networks import HEADS
-from sb3_dqn_ext.replay.samplers import SAMPLERS
-from sb3_dqn_ext.returns import RETURN_MODELS
-from sb3_dqn_ext.schedules import SCHEDULES
-from sb3_dqn_ext.target_policy import TARGET_POLICIES
 from sb3_dqn_ext.zoo.config import check_config
 from tests.processes import output, python
 
@@ -43,10 +36,3 @@ def test_a_preset_trains_any_environment_from_the_zoo(name: str, tmp_path: Path)
     trained = output(python(*train.split(), cwd=tmp_path))
     assert f"Loading hyperparameters from: sb3_dqn_ext.presets.{name}" in trained
     assert (tmp_path / "logs/dqn_ext/Acrobot-v1_1/Acrobot-v1.zip").is_file()
-
-
-def test_the_page_of_the_choices_names_each_of_them() -> None:
-    page = (ROOT / "docs" / "choices.md").read_text()
-    named = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
-    for registry in (EXPLORATIONS, SCHEDULES, SAMPLERS, TARGET_POLICIES, RETURN_MODELS, HEADS):
-        assert set(registry) <= named

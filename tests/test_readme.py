@@ -7,26 +7,15 @@ import pytest
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.choices import ArgumentError
+from tests import pages
+from tests.pages import ROOT
 from tests.processes import output, python, write_package
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def whole_examples(page: str) -> list[str]:
-    """The examples of a page that are more than a line to look at: they begin with their imports."""
-    found = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
-    return [example for example in found if example.startswith(("from ", "import "))]
-
-
-@pytest.mark.parametrize("example", whole_examples("speed.md"))
-def test_every_example_of_the_pages_runs(example: str, tmp_path: Path) -> None:
-    (tmp_path / "example.py").write_text(example)
-    output(python("-W", "error", "example.py", cwd=tmp_path))
+    return [block.text for block in pages.blocks(ROOT / "README.md", language)]
 
 
 @pytest.mark.parametrize("example", blocks("python"), ids=["DQNExt", "callbacks", "wrapper and memory", "fast", "checkpoints"])

@@ -1,0 +1,76 @@
+"""The blocks of code in pages of Markdown, and how they are run: as a user does, in a folder of their own."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.processes import output, python
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?^```(?P<language>.*)\n(?P<text>(?:.*\n)*?)^```$", re.MULTILINE)
+
+# Each block in a new folder and with names of its own, as if it were a file.
+RUN = """
+import json, os, sys, tempfile
+with open("blocks.json") as file:
+    blocks = json.load(file)
+for where, text in blocks:
+    print(where, file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        exec(compile(text, where, "exec"), {"__name__": "__main__"})
+        os.chdir(os.path.dirname(folder))
+print("all")
+"""
+
+
+class Block(NamedTuple):
+    """A block of code."""
+
+    page: str
+    line: int
+    language: str
+    mark: str
+    """what a comment before it says: ``not run: REASON``, ``takes minutes``, or nothing"""
+    text: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def runs(self) -> bool:
+        return not self.mark.startswith(("not run", "takes minutes"))
+
+
+def blocks(path: Path, language: str | None = None) -> list[Block]:
+    """
+    :param path: a page
+    :param language: of the blocks; all if None
+    """
+    text = path.read_text()
+    name = path.relative_to(ROOT).as_posix()
+    found = [
+        Block(name, text.count("\n", 0, match.start("text")), match["language"], match["mark"] or "", match["text"])
+        for match in FENCE.finditer(text)
+    ]
+    return [block for block in found if language in (None, block.language)]
+
+
+def run_all(of_python: Iterable[Block], folder: Path) -> str:
+    """
+    Run blocks one after the other in one process, with warnings as errors.
+
+    :param of_python: the blocks
+    :param folder: an empty one, for the process
+    :return: what they printed
+    """
+    (folder / "blocks.json").write_text(json.dumps([(block.where, block.text) for block in of_python]))
+    printed = output(python("-W", "error", "-c", RUN, cwd=folder))
+    assert printed.endswith("all\n")
+    return printed
