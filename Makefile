@@ -5,21 +5,27 @@ PY := $(VENV)/bin/python
 ENV ?= CartPole-v1
 SEED ?= 0
 RUNS ?= runs
+# The first callback is told of Ctrl-C by the zoo.
+WATCHED := ['sb3_dqn_ext.callbacks.SummaryCallback','sb3_dqn_ext.callbacks.TensorBoardCallback','sb3_dqn_ext.callbacks.DiagnosticsCallback']
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds bench bench-learning faults tutorials tutorials-questions test test-slow fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-learning faults tutorials tutorials-questions test test-slow fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
 	$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress \
-		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10
+		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10 \
+		--hyperparams "callback:$(WATCHED)"
 	$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED)
 
 train-seeds: $(VENV)/installed-train  ## train on several seeds and report how many learn
 	$(PY) -m benchmarks.seeds
+
+screenshots: $(VENV)/installed-dev  ## train for the pictures of TensorBoard in the documentation, and take them in a browser
+	OMP_NUM_THREADS=1 $(PY) -m tests.tensorboard_pages docs/images
 
 bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-contrib, on a machine with nothing else to do
 	$(PY) -m benchmarks.speed

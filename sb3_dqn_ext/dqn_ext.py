@@ -46,7 +46,7 @@ from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
-from sb3_dqn_ext.faults import fault_of_update, largest_norm
+from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
 from sb3_dqn_ext.flat import FlatAdam, why_not_flat
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.networks import sampled
@@ -426,7 +426,7 @@ class DQNExt(DQN):
                 warnings.warn(str(error), stacklevel=2)
                 self._compiled = None
             else:
-                if norms:
+                if norms and not math.hypot(*losses.tolist(), *norms[0].tolist()) <= LARGEST:
                     self._check_compiled(batches, losses.tolist(), norms[0].tolist())
                 self._tell_errors(batches, errors)
                 self._count_updates(n_updates)
@@ -517,7 +517,7 @@ class DQNExt(DQN):
 
     def _check_update(self, loss: float, norm: float) -> None:
         assert self._guard is not None
-        self._guard.check_update(loss, norm, largest_norm(self.max_grad_norm), self._n_updates + 1)
+        self._guard.check_update(loss, norm, self.max_grad_norm)
 
     def _check_compiled(self, batches: Batch, losses: list[float], norms: list[float]) -> None:
         """:raises NonFiniteError: if an update of a call was left out; it is then as if the call had ended before"""

@@ -29,6 +29,12 @@ from tests.parity import assert_same, learn
 ROOT = Path(__file__).parents[1]
 FOREVER = 10**9
 
+
+def saved(folder: Path) -> str:
+    """What a run says of its last checkpoint."""
+    return f"Saved {newest(folder)}: model.resume({str(folder)!r}) goes on from there.\n"
+
+
 each_signal = pytest.mark.parametrize(
     ("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["SIGINT", "SIGTERM"]
 )
@@ -75,7 +81,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint_that_is_gone_on_with(
     with pytest.raises(end) as raised:
         learn(make("CartPole"), WHOLE, callback=[at, ExactCheckpointCallback(80, tmp_path)])
     assert raised.type is KeyboardInterrupt or raised.value.code == 143  # type: ignore[attr-defined]
-    assert capfd.readouterr().err == MESSAGE
+    assert capfd.readouterr().err == MESSAGE + saved(tmp_path)
     assert steps(tmp_path) == [80, 104]
 
     model = make("CartPole").resume(tmp_path)
@@ -282,7 +288,7 @@ def test_ctrl_c_in_a_terminal_reaches_environments_in_processes_and_they_still_g
         time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors, process.returncode) == ("interrupted\n", MESSAGE, 0)
+        assert (printed, errors, process.returncode) == ("interrupted\n", MESSAGE + saved(tmp_path), 0)
         wait_until(lambda: group_is_gone(process))
     assert steps(tmp_path)[-1] > before
     model = model_of("processes").resume(tmp_path)
@@ -295,7 +301,7 @@ def test_sigterm_ends_the_process_with_its_code(tmp_path: Path) -> None:
     with running("processes", tmp_path) as process:
         process.send_signal(signal.SIGTERM)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors, process.returncode) == ("", MESSAGE, 143)
+        assert (printed, errors, process.returncode) == ("", MESSAGE + saved(tmp_path), 143)
         wait_until(lambda: group_is_gone(process))
     assert len(steps(tmp_path)) >= 1
 
@@ -318,7 +324,7 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path: Path) -> 
         assert steps(tmp_path) == []
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors) == ("interrupted\n", MESSAGE)
+        assert (printed, errors) == ("interrupted\n", MESSAGE + saved(tmp_path))
     assert steps(tmp_path) == [200]
     assert not list(tmp_path.glob("*.tmp"))
     assert model_of("wide").resume(tmp_path).num_timesteps == 200

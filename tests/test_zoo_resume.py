@@ -31,6 +31,7 @@ from sb3_dqn_ext.checkpoint.files import Lock, checkpoints, read
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
+from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo import resume, run_file
 from sb3_dqn_ext.zoo.run_file import RunFile
 from tests.interrupted_runs import make
@@ -197,9 +198,7 @@ def test_ctrl_c_lets_the_zoo_save_its_model_after_a_last_checkpoint(tmp_path: Pa
 
 # -- run.json --------------------------------------------------------------------------------------------------------------
 
-RUN = RunFile(
-    "CartPole-v1", "/somewhere", {"seed": 1}, {"policy": "MlpPolicy"}, "checkpoints", None, None, run_file.versions()
-)
+RUN = RunFile("CartPole-v1", "/somewhere", {"seed": 1}, {"policy": "MlpPolicy"}, "checkpoints", None, None, versions())
 
 
 def refusal(folder: Path, *options: str) -> str:
@@ -261,7 +260,7 @@ def test_a_run_that_is_running_is_not_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_other_versions_are_named(tmp_path: Path) -> None:
-    run_file.write(tmp_path, replace(RUN, versions={**run_file.versions(), "torch": "1.0"}))
+    run_file.write(tmp_path, replace(RUN, versions={**versions(), "torch": "1.0"}))
     learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
     with Lock(tmp_path / "checkpoints"), pytest.warns(UserWarning, match=r"started with torch 1\.0 and goes on with"):
         refusal(tmp_path)

@@ -70,7 +70,9 @@ def layout(tags: Iterable[str]) -> Layout:
         group: {title: patterns for title, patterns in charts.items() if _any_matches(patterns, tags)}
         for group, charts in CHARTS.items()
     }
-    return {group: {title: _whole(patterns) for title, patterns in charts.items()} for group, charts in shown.items() if charts}
+    return {
+        group: {title: _whole(patterns) for title, patterns in charts.items()} for group, charts in shown.items() if charts
+    }
 
 
 def _any_matches(patterns: Iterable[str], tags: Iterable[str]) -> bool:

@@ -1,6 +1,7 @@
 """Checkpoints from which a run goes on as if it had never stopped."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -87,7 +88,9 @@ class ExactCheckpointCallback(BaseCallback):
     def _save(self) -> None:
         model: Any = self.model
         self.saved_at = model.num_timesteps  # before it is saved with the rest
-        model.save_checkpoint(self.path, self.keep)
+        path = model.save_checkpoint(self.path, self.keep)
+        if model.interruption.asked:
+            print(f"Saved {path}: model.resume({self.path!r}) goes on from there.", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -15,10 +15,12 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext.callbacks.exact_checkpoint import all_callbacks
 from sb3_dqn_ext.choices import ArgumentError
-from sb3_dqn_ext.faults import LARGEST, NonFiniteError, fault_of_update, where_to_go_on
+from sb3_dqn_ext.faults import LARGEST, NonFiniteError, fault_of_update, largest_norm, where_to_go_on
 
 Array = npt.NDArray[Any]
 SHOWN = 3  # entries and parameters that a message names
+FEW = 16  # so many numbers are looked at in Python sooner than in numpy
+SMALL = 6e4  # every type of floating-point numbers holds it
 FLOAT32 = np.dtype(np.float32)  # in which rewards are remembered
 
 
@@ -28,8 +30,12 @@ def is_finite(numbers: Array, limit: float) -> bool:
     :param limit: the largest number of the type in which they will be stored
     :return: False if one of them would be nan or infinite there, or could be, and has to be looked at
     """
-    # The square of the norm is one call, and no finite number is larger than it, but for those below 1.
-    return numbers.dtype.kind != "f" or bool(np.vdot(numbers, numbers) <= limit)
+    if numbers.dtype.kind != "f":
+        return True
+    if numbers.size <= FEW:
+        return math.hypot(*numbers.ravel().tolist()) <= limit
+    # The square of the norm is one call, and no number from 1 on is larger than it.
+    return bool(np.vdot(numbers, numbers) <= limit)
 
 
 def not_finite(numbers: Array, limit: float) -> Array:
@@ -115,6 +121,9 @@ class Guard:
         # batch normalisation counts a batch before its loss is known
         self._counted = [(numbers, numbers.clone()) for numbers in getattr(model, "batch_norm_stats", ())]
         self._hook: Any = None
+        space = model.observation_space
+        n_numbers = model.n_envs * math.prod(space.shape) if isinstance(space, spaces.Box) else math.inf
+        self._has_few = self._normalize is None and n_numbers <= FEW
 
     # -- steps --
 
@@ -132,6 +141,8 @@ class Guard:
         :param infos: (n_envs,)
         :raises NonFiniteError: if something of it is not finite
         """
+        if self._has_few and math.hypot(*new_obs.ravel().tolist(), *rewards.tolist()) <= SMALL and True not in dones.tolist():
+            return  # what most steps are, in a third of the time
         kind = ""
         if self._normalize is not None:
             self._check(self._normalize.old_obs, "observation", dones)
@@ -166,7 +177,7 @@ class Guard:
             self._refuse(numbers, self._types[key], what, dones, only or 0)
 
     def _check_rewards(self, rewards: Array, what: str) -> None:
-        if not math.hypot(*rewards.tolist()) <= self._reward_limit:  # of few numbers the quickest way
+        if not is_finite(rewards, self._reward_limit):
             self._refuse(rewards, FLOAT32, what)
 
     def _refuse(
@@ -202,19 +213,21 @@ class Guard:
 
     def check_rate(self) -> None:
         """:raises NonFiniteError: if the learning rate would bring the parameters out of the finite numbers"""
-        rate = max(float(group["lr"]) for group in self._model.policy.optimizer.param_groups)
-        if not rate <= LARGEST:
-            self._end(f"the learning rate is {rate:g}, and can be {LARGEST:g} at most. No update was made with it")
+        for group in self._model.policy.optimizer.param_groups:
+            if not group["lr"] <= LARGEST:
+                self._end(f"the learning rate is {group['lr']:g}, and can be {LARGEST:g} at most. No update was made with it")
 
-    def check_update(self, loss: float, norm: float, largest: float, n: int) -> None:
+    def check_update(self, loss: float, norm: float, max_grad_norm: float | None = None, n_before: int = 0) -> None:
         """
         :param loss: of the batch
         :param norm: of its gradient, which lies in the parameters' ``grad``
-        :param largest: see :func:`~sb3_dqn_ext.faults.largest_norm`
-        :param n: the how manieth update it is
+        :param max_grad_norm: to which norm it is about to be clipped, if it is
+        :param n_before: updates that the model has not counted yet
         :raises NonFiniteError: if its step would not be finite
         """
-        fault = fault_of_update(loss, norm, largest)
+        if not self._counted and math.hypot(loss, norm) <= LARGEST:
+            return
+        fault = fault_of_update(loss, norm, largest_norm(max_grad_norm))
         for now, kept in self._counted:
             kept.copy_(now) if fault is None else now.copy_(kept)
         if fault is not None:
@@ -224,7 +237,7 @@ class Guard:
                 if parameter.grad is not None and not bool(th.isfinite(parameter.grad).all())
             ]
             of = f"; the gradient is not finite in {shown(names)}" if names else ""
-            self._end(f"{fault} in update {n}{of}. The update was not made")
+            self._end(f"{fault} in update {self._model._n_updates + n_before + 1}{of}. The update was not made")
 
     def follow(self, optimizer: th.optim.Optimizer) -> None:
         """
@@ -235,12 +248,12 @@ class Guard:
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     def _before_step(self, optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        training = training_of(self._model)
         gradients = [of.grad for group in optimizer.param_groups for of in group["params"] if of.grad is not None]
         norms = th.stack(th._foreach_norm(gradients)).tolist() if gradients else []  # they are clipped already
+        training = training_of(self._model)
         loss = training["loss"].item() if "loss" in training else 0.0
         self.check_rate()
-        self.check_update(loss, math.hypot(*norms), LARGEST, self._model._n_updates + len(training.get("losses", ())))
+        self.check_update(loss, math.hypot(*norms), n_before=len(training.get("losses", ())[1:]))
 
     def leave(self) -> None:
         """Let the optimizer be."""
@@ -286,6 +299,12 @@ class NonFiniteGuardCallback(BaseCallback):
         else:
             self._guard.follow(optimizer)
         self._guard.check_start()
+
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        """
+        :param locals_: what there is to see, which is not copied: that would take as long as to look at it
+        """
+        self.locals = locals_
 
     def _on_step(self) -> bool:
         assert self._guard is not None

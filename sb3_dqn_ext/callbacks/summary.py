@@ -115,6 +115,6 @@ def records(env: VecEnv | None) -> Iterator[str]:
     :return: the folders of their ``monitor.csv``; those of environments in other processes are not known
     """
     for single in getattr(getattr(env, "unwrapped", None), "envs", []):
-        monitor = unwrap_wrapper(single, Monitor)
+        monitor: Any = unwrap_wrapper(single, Monitor)
         if monitor is not None and monitor.results_writer is not None:
             yield os.path.dirname(monitor.results_writer.file_handler.name)

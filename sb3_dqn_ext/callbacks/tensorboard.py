@@ -1,21 +1,16 @@
 """What makes TensorBoard a place to compare runs."""
 
-import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import gymnasium
-import numpy as np
-import stable_baselines3
-import torch as th
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 
-import sb3_dqn_ext
 from sb3_dqn_ext.callbacks.charts import Layout, layout
 from sb3_dqn_ext.callbacks.configuration import Data, arguments_of, env_of, flat
 from sb3_dqn_ext.callbacks.logged import EVALUATED, TRAINED, Listening, Numbers, score_of
+from sb3_dqn_ext.versions import versions
 
 __all__ = ["TensorBoardCallback"]
 
@@ -35,8 +30,8 @@ class TensorBoardCallback(Listening):
     """
     Tell TensorBoard what the run is, and how to show it. Where nothing is logged to TensorBoard, it does nothing.
 
-    - Custom Scalars: charts in the groups learning, values, errors, exploration, memory, network and speed, as soon as there is
-      something to see in them
+    - Custom Scalars: charts in the groups learning, values, errors, exploration, memory, network and speed, each as soon as
+      there is something to see in it
     - HParams: a row for each run with the arguments of the model; those in which the runs differ come first. Its scores are
       ``achieved/best_return`` and ``achieved/final_return``, mean returns of evaluations, or of training episodes where there
       are none; every other number that is logged can be shown, too
@@ -53,7 +48,9 @@ class TensorBoardCallback(Listening):
         if self.model.num_timesteps == 0:
             self.tags = []
         self._begun = Begun()
-        self._write(texts(self.model), self.model.num_timesteps)
+        told = texts(self.model)
+        for board in self._boards():  # the logger's other formats could not show it
+            board.write(dict(told), dict.fromkeys(told, ("",)), self.model.num_timesteps)
         self._begin_session()
 
     def _begin_session(self) -> None:
@@ -61,18 +58,23 @@ class TensorBoardCallback(Listening):
         What HParams calls a run. SB3's HParam describes an experiment, too, and TensorBoard takes that of the first run for
         that of all: arguments that the first run does not have would be in no column, and those that differ not in front.
         """
-        from torch.utils.tensorboard.summary import hparams  # SB3 goes without it, too
-
         for board in self._boards():
-            _, start, self._begun.end = hparams(flat(described(self.model)), {})
+            from torch.utils.tensorboard import summary  # SB3 goes without it, too
+
+            to_summaries: Any = summary.hparams
+            _, start, self._begun.end = to_summaries(flat(described(self.model)), {})
             board.writer.file_writer.add_summary(start)
 
     def _heard(self, numbers: Numbers, step: int) -> None:
         super()._heard(numbers, step)
         if EVALUATED in numbers or TRAINED in numbers:
             self._write_score(step)
-        self.tags += [key for key in numbers if key not in self.tags]
-        charts = layout(self.tags)
+        new = [key for key in numbers if key not in self.tags]
+        self.tags += new
+        if new or self._begun.layout is None:
+            self._write_layout(layout(self.tags))
+
+    def _write_layout(self, charts: Layout) -> None:
         if charts != self._begun.layout:
             self._begun.layout = charts
             lines = {name: {title: ["Multiline", tags] for title, tags in group.items()} for name, group in charts.items()}
@@ -88,12 +90,9 @@ class TensorBoardCallback(Listening):
     def _write_score(self, step: int) -> None:
         score = score_of(self)
         if score is not None:
-            self._write({BEST: score.best, FINAL: score.last}, step)
-
-    def _write(self, values: Mapping[str, Any], step: int) -> None:
-        """Past the logger, whose other formats could not show it, and which holds what is not due yet."""
-        for board in self._boards():
-            board.write(dict(values), dict.fromkeys(values, ("",)), step)
+            for board in self._boards():
+                board.writer.add_scalar(BEST, score.best, step)
+                board.writer.add_scalar(FINAL, score.last, step)
 
     def _boards(self) -> Iterator[Any]:
         return (output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat))
@@ -132,12 +131,3 @@ def table(of: str, rows: Mapping[str, Any]) -> str:
 
 def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")
-
-
-def versions() -> dict[str, str]:
-    """
-    :return: of the libraries on which the numbers of a run depend
-    """
-    modules = {"sb3_dqn_ext": sb3_dqn_ext, "stable_baselines3": stable_baselines3, "gymnasium": gymnasium, "numpy": np}
-    found = {name: str(module.__version__) for name, module in modules.items()}
-    return found | {"torch": str(th.__version__), "python": platform.python_version()}

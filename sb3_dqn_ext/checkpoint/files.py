@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
 import stat
 import struct
@@ -24,16 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
-import stable_baselines3
-import torch as th
 from typing_extensions import Self
 
-import sb3_dqn_ext
 from sb3_dqn_ext.checkpoint.codec import MAX_HEADER, pack, unpack
 from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.versions import versions
 
 try:
     import fcntl
@@ -396,7 +392,7 @@ def _write_pieces(folder: Path, step: int, tree: Any, segments: Segments, stored
             if key not in stored:
                 stored[key] = _write_piece(folder, "segment", key, part() if callable(part) else part)
             written[name].append(stored[key])
-    return _Manifest(step, _versions(), state, written)
+    return _Manifest(step, versions(), state, written)
 
 
 def _write_piece(folder: Path, kind: str, key: str, tree: Any) -> _Piece:
@@ -489,12 +485,6 @@ def _remove_temporary(folder: Path) -> None:
 def _check_name(what: str, name: object) -> None:
     if not isinstance(name, str) or not _KEY.fullmatch(name):
         raise ArgumentError(f"{what}={name!r} must be 1 to 100 of a-z, 0-9, _ and -, the first a letter or a digit.")
-
-
-def _versions() -> dict[str, str]:
-    modules = {"sb3_dqn_ext": sb3_dqn_ext, "stable_baselines3": stable_baselines3, "torch": th, "numpy": np}
-    versions = {name: str(module.__version__) for name, module in modules.items()}
-    return versions | {"gymnasium": gymnasium.__version__, "python": platform.python_version()}
 
 
 def _make(folder: Path) -> None:

@@ -30,6 +30,7 @@ from torch import nn, optim
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
 from sb3_dqn_ext.checkpoint.files import CheckpointError, Lock
 from sb3_dqn_ext.choices import ArgumentError, named_class
+from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo import run_file
 from sb3_dqn_ext.zoo.run_file import RunFile
 
@@ -91,7 +92,7 @@ def _go_on(folder: str, progress: bool, trust: bool) -> None:
         raise CheckpointError(
             f"{folder} has no checkpoint to go on from: train with --save-freq N, which writes one every N environment steps."
         )
-    for name, version in run_file.versions().items():
+    for name, version in versions().items():
         if run.versions.get(name) != version:
             text = f"The run was started with {name} {run.versions.get(name)} and goes on with {version}: its bits may differ."
             warnings.warn(text, stacklevel=2)
@@ -282,7 +283,7 @@ def _save_config(theirs: Theirs, manager: Any, saved_hyperparams: dict[str, Any]
         checkpoints=getattr(manager, "checkpoints", None),
         obstacle=manager.obstacle,
         finished=None,
-        versions=run_file.versions(),
+        versions=versions(),
     )
     run_file.write(manager.save_path, manager.run)
     if manager.run.checkpoints is not None and manager.obstacle is not None:

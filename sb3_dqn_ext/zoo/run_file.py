@@ -8,22 +8,17 @@ stored by their dotted names.
 import importlib
 import json
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
-import stable_baselines3
-import torch as th
 
-import sb3_dqn_ext
 from sb3_dqn_ext.checkpoint.files import CheckpointError
 from sb3_dqn_ext.choices import ArgumentError
 
-__all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "versions", "write"]
+__all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "write"]
 
 Data = dict[str, Any]
 
@@ -135,15 +130,6 @@ def _checked(data: Any) -> Data:
     for key in ("arguments", "hyperparameters"):
         data[key] = decoded(data[key])
     return data
-
-
-def versions() -> dict[str, str]:
-    """
-    :return: of the libraries on which the numbers of a run depend
-    """
-    modules = {"sb3_dqn_ext": sb3_dqn_ext, "stable_baselines3": stable_baselines3, "gymnasium": gymnasium, "numpy": np}
-    found = {name: str(module.__version__) for name, module in modules.items()}
-    return found | {"torch": str(th.__version__), "python": platform.python_version()}
 
 
 def data_of(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Data:

@@ -59,7 +59,7 @@ class ValueCalibrationCallback(Diagnostic):
     def __init__(
         self,
         every: int = 25_000,
-        n_episodes: int = 8,
+        n_episodes: int = 5,
         eval_env: GymEnv | None = None,
         deterministic: bool = True,
         max_steps: int = 1000,

@@ -1,21 +1,23 @@
 """What is tried, and what is seen by that."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from gymnasium import spaces
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.pictures import heat_map
-from sb3_dqn_ext.callbacks.diagnostics.reading import q_values
+from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, q_values, undisturbed
 from sb3_dqn_ext.choices import check_number
 from sb3_dqn_ext.exploration import EpsilonLadder
 
 __all__ = ["ExplorationCallback"]
 
 Array = npt.NDArray[Any]
-GLIMPSE = 64  # calls of ``env.step`` between two comparisons with the greedy action
+GLIMPSE = 128  # calls of ``env.step`` between two comparisons with the greedy action
 FEW = 18  # actions that have a line each in the log: as many as Atari has
 UNBOUNDED = 1e6  # what reaches further has no bounds to speak of
 
@@ -68,7 +70,7 @@ class ExplorationCallback(Diagnostic):
     - ``exploration/epsilon``, or ``exploration/temperature``: what is scheduled; with ``epsilon_ladder``
       ``exploration/epsilon_0`` ..., of each environment
     - ``exploration/exploratory``: the share of actions that are not the greedy one. A random action is greedy by chance, too:
-      with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 64th
+      with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 128th
     - ``exploration/action_0`` ...: the share of each action, if there are at most 18; ``exploration/actions``: their histogram
     - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began
 
@@ -93,6 +95,7 @@ class ExplorationCallback(Diagnostic):
 
     def _begin(self) -> None:
         model: Any = self.model
+        self._is_quiet = draws_nothing(self._networks[0])
         self._n_rows_seen = model._n_calls
         self._n_compared = self._n_exploratory = 0
         self._visited = None
@@ -105,14 +108,13 @@ class ExplorationCallback(Diagnostic):
         return min(self.num_timesteps + GLIMPSE * self.training_env.num_envs, self._log_at)
 
     def _attend(self) -> None:
-        self._look_undisturbing()
-        self._due = self._next_glimpse()
-
-    def _look(self) -> None:
-        self._compare()
+        # to keep the generators takes longer than to look
+        with nullcontext() if self._is_quiet else undisturbed(self.model), th.no_grad():
+            self._compare()
         if self.num_timesteps >= self._log_at:
-            self._log()
+            self._look()
             self._log_at = self._next_look()
+        self._due = self._next_glimpse()
 
     def _compare(self) -> None:
         """The actions of this step with those that are greedy where they were chosen."""
@@ -123,7 +125,7 @@ class ExplorationCallback(Diagnostic):
         self._n_compared += int(happened.sum())
         self._n_exploratory += int((differ & happened).sum())
 
-    def _log(self) -> None:
+    def _look(self) -> None:
         model: Any = self.model
         memory = model.replay_buffer
         found = rates(model)

@@ -63,9 +63,9 @@ class NetworkHealthCallback(Diagnostic):
     Log how healthy the online network is.
 
     - ``network/gradient_norm``, ``network/gradient_norm_max``: the mean and the largest Euclidean norm of the gradient before
-      it is clipped, of the updates in the last tenth of the time between two looks; ``network/clipped``: the share of them
-      that ``max_grad_norm`` shortens. Compiled updates tell no norm: in its place is that of one batch of ``batch_size``, drawn as
-      the other numbers are, and there is no ``clipped``
+      it is clipped, of the updates in the last fiftieth of the time between two looks, or where there were none, the next
+      ones; ``network/clipped``: the share of them that ``max_grad_norm`` shortens. Compiled updates tell no norm: in its
+      place is that of one batch of ``batch_size``, drawn as the other numbers are, and there is no ``clipped``
     - ``network/weight_norm``: the Euclidean norm of all parameters; ``network/norm_of_NAME``: that of each
     - ``network/dormant``: the share of hidden units whose mean activity is at most 0.025 times the mean of their layer
       (https://arxiv.org/abs/2302.12902); ``network/dormant_1`` ...: of each layer, the first one first. A channel of an image
@@ -103,19 +103,28 @@ class NetworkHealthCallback(Diagnostic):
 
     def _first_due(self) -> int:
         self._log_at = self._next_look()
-        return self._log_at - max(self.every // 10, 1)
+        return self._window
+
+    @property
+    def _window(self) -> int:
+        """The step from which on gradients are looked at."""
+        return self._log_at - max(self.every // 50, 1)
 
     def _attend(self) -> None:
-        # from the first step of the window on, this is called at each
+        # within the window this is called at each step, and after it, until there was an update
         if not self._hooks:
             learned: list[Any] = [of for of in self._networks[0].parameters() if of.requires_grad]
             self._hooks = tuple(of.register_post_accumulate_grad_hook(partial(self._note, i)) for i, of in enumerate(learned))
         self._close_gradient()
         if self.num_timesteps >= self._log_at:
             self._look_undisturbing()
-            if self._norms or self._is_compiled:  # else the first update is waited for
+            self._log_at = self._next_look()
+            if self._norms or self._is_compiled:
                 self._begin()
-            self._due = self._first_due()
+                self._due = self._window
+        elif self._norms and self.num_timesteps < self._window:
+            self._end()
+            self._due = self._window
 
     def _note(self, i: int, parameter: th.Tensor) -> None:
         """A gradient is there, and nobody has clipped it yet."""

@@ -59,7 +59,7 @@ def scatter(predicted: Array, realised: Array, title: str) -> Frame:
     image, draw = _plot(title, "realised discounted return", "predicted Q-value", (low, low), (high, high))
     for i in range(0, SIDE, 12):
         draw.line((MARGIN + i, MARGIN + SIDE - i, MARGIN + i + 6, MARGIN + SIDE - i - 6), GREY)
-    frame = _frame(image).copy()
+    frame: Frame = _frame(image).copy()
 
     def place(values: Array) -> npt.NDArray[np.int64]:
         return np.clip((values - low) / (high - low) * (SIDE - 3), 0, SIDE - 3).astype(np.int64)
@@ -84,7 +84,7 @@ def heat_map(counts: Array, low: Array, high: Array, title: str) -> Frame:
     :return: (H, W, 3) the brighter, the more often, on a logarithmic scale; white: never
     """
     image, _ = _plot(title, "first number of the observation", "second number", low.tolist(), high.tolist())
-    frame = _frame(image).copy()
+    frame: Frame = _frame(image).copy()
     logs = np.log1p(counts) / max(np.log1p(counts.max()), 1e-9) * (len(DARK_TO_LIGHT) - 1)  # (G, G)
     colors = np.stack([np.interp(logs, range(len(DARK_TO_LIGHT)), part) for part in DARK_TO_LIGHT.T], axis=2)
     colors = np.where(counts[:, :, None] > 0, colors, 255.0).transpose(1, 0, 2)[::-1]  # (G, G, 3), upwards is more

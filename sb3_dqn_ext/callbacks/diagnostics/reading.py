@@ -30,6 +30,7 @@ __all__ = [
     "as_read",
     "drawn_cells",
     "drawn_rows",
+    "draws_nothing",
     "networks",
     "q_values",
     "reseed",
@@ -42,6 +43,9 @@ __all__ = [
 Array = npt.NDArray[Any]
 Cells = npt.NDArray[np.int64]
 Obs = Array | dict[str, Array]
+
+
+LIBRARIES = {"torch", "stable_baselines3", "sb3_contrib", "sb3_dqn_ext"}
 
 
 # the model
@@ -121,6 +125,14 @@ def undisturbed(model: Any) -> Iterator[None]:
             space.np_random.bit_generator.state = of_space
         if own is not None:
             own.bit_generator.state = of_model
+
+
+def draws_nothing(net: nn.Module) -> bool:
+    """
+    :param net: a network in evaluation mode
+    :return: whether it is known to draw no random number: its layers are those of torch, SB3, sb3-contrib and this package
+    """
+    return {type(layer).__module__.partition(".")[0] for layer in net.modules()} <= LIBRARIES
 
 
 def reseed(model: Any, seed: int) -> None:

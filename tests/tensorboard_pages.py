@@ -1,0 +1,287 @@
+"""
+TensorBoard in a real browser: every page is opened, and is there once our charts are drawn. ``python -m
+tests.tensorboard_pages FOLDER`` trains, and saves a picture of each page.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from tests.processes import output, python
+from tests.tensorboard_runs import NAMES
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT = 60.0  # seconds, of a busy machine
+WIDTH, HEIGHT, HEIGHT_OF_IMAGES = 1600, 900, 1350
+STEPS = 20_000
+
+
+# -- the machinery ---------------------------------------------------------------------------------------------------------
+
+
+def browser() -> str | None:
+    """The path of an installed Chromium, if there is one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def await_that(condition: Callable[[], Any], what: str) -> None:
+    """
+    :param condition: asked again and again
+    :param what: it says, for the message
+    """
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, f"Not within {TIMEOUT:g} s: {what}"
+        time.sleep(0.1)
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[str]:
+    """
+    :param folder: of the logs of runs that have ended
+    :return: the address of a TensorBoard on this machine that has read all of them
+    """
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder.name, "--host", "127.0.0.1", "--port", "0"]
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(
+            command,
+            cwd=folder.parent,  # what is shown is the name of the folder
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+        def address() -> str | None:
+            assert process.poll() is None, said()
+            found = re.search(r"TensorBoard \S+ at (http://127\.0\.0\.1:\d+)/", said())
+            return found[1] if found else None
+
+        def said() -> str:
+            printed.seek(0)
+            return printed.read()
+
+        try:
+            await_that(address, "TensorBoard runs")
+            url = str(address())
+            await_that(lambda: has_read(url), "TensorBoard has read the logs")
+            yield url
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait(TIMEOUT)
+
+
+def has_read(url: str) -> bool:
+    """Whether TensorBoard has read what the runs have logged last."""
+    with urllib.request.urlopen(f"{url}/data/plugin/scalars/tags", timeout=TIMEOUT) as answer:
+        tags = json.load(answer)
+    with urllib.request.urlopen(f"{url}/data/plugin/images/tags", timeout=TIMEOUT) as answer:
+        images = json.load(answer)
+    return all("achieved/final_return" in tags.get(name, {}) and "video/episode" in images.get(name, {}) for name in NAMES)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Page]:
+    """
+    :param url: an address
+    :return: what a browser shows there
+    """
+    with sync_playwright() as playwright:
+        # as root, which continuous integration is, Chromium has no sandbox
+        chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        page.set_default_timeout(1000 * TIMEOUT)
+        expect.set_options(timeout=1000 * TIMEOUT)
+        page.goto(url)
+        yield page
+        chromium.close()
+
+
+# -- what is drawn ---------------------------------------------------------------------------------------------------------
+
+
+def colours(chart: Locator) -> int:
+    """How many pixels of an element are coloured, and not white, grey or black."""
+    from PIL import Image
+
+    return n_coloured(np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB")))
+
+
+def n_coloured(picture: npt.NDArray[np.uint8]) -> int:
+    """
+    :param picture: (H, W, 3)
+    """
+    return int(np.count_nonzero(np.ptp(picture.astype(int), axis=2) > 40))
+
+
+def lines(chart: Locator) -> list[int]:
+    """
+    :param chart: with an SVG picture
+    :return: the number of points on each line that is to be seen
+    """
+    drawn = chart.locator("svg path").evaluate_all(
+        """paths => paths.map(path => [path.getAttribute("d") || "", path.getBoundingClientRect().width])"""
+    )
+    shapes = [path for path, width in drawn if width > 20 and "NaN" not in path]  # symbols are smaller
+    return [len(re.findall(r"[ML]", path)) for path in shapes]
+
+
+def tab(page: Page, name: str) -> None:
+    """
+    :param page: of TensorBoard
+    :param name: which of its pages to open
+    """
+    page.get_by_role("tab", name=name).click()
+
+
+# -- the pages -------------------------------------------------------------------------------------------------------------
+
+
+def time_series(page: Page) -> None:
+    """Every number, as a line for each run."""
+    tab(page, "Time Series")
+    page.get_by_role("checkbox", name="Ignore outliers").uncheck()  # of so few points
+    page.locator("metrics-main-view").get_by_role("button", name="Settings").click()  # closes them
+    tags = ("calibration/bias", "errors/abs_mean", "eval/mean_reward", "network/dormant", "values/action_gap", "values/mean")
+    wanted = page.get_by_role("combobox", name="Filter tags (regex)")
+    wanted.fill("|".join(f"{tag}$" for tag in tags))
+    wanted.press("Escape")  # it offers to complete what is written
+    cards = page.locator("metrics-filtered-view scalar-card")
+    expect(cards).to_have_count(len(tags))
+    for tag in tags:
+        card = cards.filter(has=page.locator(f'[title="{tag}"]'))
+        card.scroll_into_view_if_needed()
+        await_that(lambda card=card: colours(card.locator("canvas")) > 100, f"{tag} is drawn")  # type: ignore[misc]
+
+
+def custom_scalars(page: Page) -> None:
+    """Our charts, in groups."""
+    tab(page, "Custom Scalars")
+    page.get_by_role("checkbox", name="Ignore outliers").click()
+    for title in ("Q-values", "size of TD errors", "mean return"):
+        await_that(lambda title=title: is_drawn(chart(page, title)), f"{title} is drawn")  # type: ignore[misc]
+
+
+def chart(page: Page, title: str) -> Locator:
+    """
+    :param page: of Custom Scalars
+    :param title: of a chart
+    """
+    return page.locator("tf-custom-scalar-multi-line-chart-card").filter(has=page.get_by_text(title, exact=True))
+
+
+def is_drawn(card: Locator) -> bool:
+    """
+    :param card: of a chart of Custom Scalars
+    :return: whether it shows a line for each run
+    """
+    card.scroll_into_view_if_needed()
+    return sum(n_points >= 3 for n_points in lines(card)) >= len(NAMES)
+
+
+def images(page: Page) -> None:
+    """Pictures."""
+    tab(page, "Images")
+    for tag in ("video/episode", "calibration/scatter"):  # the first one of the page at the end
+        pictures = page.locator("tf-image-loader").filter(has_text=tag).locator("img")
+        expect(pictures).to_have_count(len(NAMES))
+        for picture in pictures.all():
+            picture.scroll_into_view_if_needed()
+            await_that(lambda one=picture: one.evaluate("one => one.naturalWidth") > 100, f"{tag} is loaded")  # type: ignore[misc]
+            await_that(lambda one=picture: colours(one) > 100, f"{tag} is drawn")  # type: ignore[misc]
+
+
+def histograms(page: Page) -> None:
+    """Distributions in the course of training."""
+    tab(page, "Histograms")
+    page.get_by_role("textbox", name="Filter tags").fill("histogram|ages")
+    found = page.locator("tf-histogram-dashboard tf-category-paginated-view").first  # all others follow
+    for tag in ("errors/histogram", "replay/ages", "values/histogram"):
+        cards = found.locator("tf-histogram-loader").filter(has_text=tag)
+        expect(cards).to_have_count(len(NAMES))
+        for card in cards.all():
+            card.scroll_into_view_if_needed()
+            await_that(lambda card=card: sum(n >= 10 for n in lines(card)) >= 3, f"{tag} is drawn")  # type: ignore[misc]
+
+
+def hparams(page: Page) -> None:
+    """A row for each run: what it was made with, and its score."""
+    tab(page, "HParams")
+    page.get_by_role("checkbox", name="batch_size", exact=True).click()  # in which they do not differ
+    cells = page.locator("vaadin-grid-cell-content")
+    for name in ("algorithm", "n_steps", "tau", "achieved/best_return", "achieved/final_return", *NAMES):
+        expect(cells.get_by_text(name, exact=True).first).to_be_visible()
+
+
+def row(page: Page, name: str) -> dict[str, str]:
+    """
+    :param page: of HParams
+    :param name: of a run
+    :return: the row of the table, by the names of its columns
+    """
+    page.locator("vaadin-grid-cell-content").get_by_text(name, exact=True).first.wait_for()
+    cells = [one.strip() for one in page.locator("vaadin-grid-cell-content").all_inner_texts()]
+    columns = cells[: cells.index("")]  # the first row is that of the names, and is longer than what is in it
+    start = cells.index(name)
+    return dict(zip(columns, cells[start : start + len(columns)], strict=True))
+
+
+def text(page: Page) -> None:
+    """The configuration and the command."""
+    tab(page, "Text")
+    page.get_by_role("textbox", name="Filter tags").fill("")  # it is one for all pages
+    cell = page.locator("tf-text-loader").filter(has_text="run/arguments").filter(has_text="DQNExt_1")
+    expect(cell.get_by_role("cell", name="target_policy", exact=True)).to_be_visible()
+    expect(page.locator("tf-text-loader").filter(has_text="tests.tensorboard_runs").first).to_be_attached()
+
+
+PAGES: dict[str, Callable[[Page], None]] = {
+    page.__name__: page for page in (time_series, custom_scalars, images, histograms, hparams, text)
+}
+
+
+def save(page: Page, name: str, folder: Path) -> Path:
+    """
+    :param page: of TensorBoard
+    :param name: which of :data:`PAGES`
+    :param folder: to write to
+    :return: a picture of it, once its charts are drawn
+    """
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT_OF_IMAGES if name == "images" else HEIGHT})
+    PAGES[name](page)
+    page.mouse.move(WIDTH - 8, HEIGHT // 2)  # beside the charts, which say how to zoom
+    page.mouse.wheel(0, -10_000)  # to the top
+    path = folder / f"tensorboard_{name}.png"
+    page.screenshot(path=path, animations="disabled")
+    return path
+
+
+def main() -> None:
+    """Train for long enough that there is something to see, and save all pictures."""
+    folder = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as place:
+        output(python("-m", "tests.tensorboard_runs", place, str(STEPS), cwd=ROOT))
+        with tensorboard(Path(place) / "logs") as url, opened(url) as page:
+            for name in PAGES:
+                print(save(page, name, folder))
+
+
+if __name__ == "__main__":
+    main()
