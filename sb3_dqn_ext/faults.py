@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -50,12 +51,15 @@ def where_to_go_on(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     :return: a sentence on the newest checkpoint that it has written; empty if it was not to write any
     """
     from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback  # one of its neighbours imports this module
-    from sb3_dqn_ext.checkpoint.files import newest
+    from sb3_dqn_ext.checkpoint.files import CheckpointError, newest
 
     saved = getattr(model, "_saved", {})
     folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
-    places = [(folder, newest(folder)) for folder in folders if os.path.abspath(folder) in saved]
-    written = [(path, folder) for folder, path in places if path is not None]
+    written = []
+    for folder in (folder for folder in folders if os.path.abspath(folder) in saved):
+        with suppress(CheckpointError):  # the error that ended the run is the one to tell
+            if (path := newest(folder)) is not None:
+                written.append((path, folder))
     if written:
         path, folder = max(written, key=lambda place: place[0].name)
         return f" The newest checkpoint of the run is {path}: model.resume({folder!r}) goes on from there."

@@ -249,7 +249,7 @@ class Guard:
 
     def _before_step(self, optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
         gradients = [of.grad for group in optimizer.param_groups for of in group["params"] if of.grad is not None]
-        norms = th.stack(th._foreach_norm(gradients)).tolist() if gradients else []  # they are clipped already
+        norms = [norm.item() for norm in th._foreach_norm(gradients)] if gradients else []  # they are clipped already
         training = training_of(self._model)
         loss = training["loss"].item() if "loss" in training else 0.0
         self.check_rate()

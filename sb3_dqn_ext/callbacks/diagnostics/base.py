@@ -56,7 +56,7 @@ class Pictures(KVWriter):
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
         assert self._logger is not None
         waiting, self._owner._waiting = self._owner._waiting, {}
-        if any(not isinstance(output, (*TEXTS, Pictures)) for output in self._logger.output_formats):
+        if waiting and any(not isinstance(output, (*TEXTS, Pictures)) for output in self._logger.output_formats):
             for name, data in waiting.items():
                 key = f"{self._owner.group}/{name}"
                 key_values[key], key_excluded[key] = Image(self._owner._drawn(name, data), "HWC"), OF_TEXT

@@ -119,9 +119,13 @@ class ExplorationCallback(Diagnostic):
     def _compare(self) -> None:
         """The actions of this step with those that are greedy where they were chosen."""
         model: Any = self.model
-        q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0])  # (n_envs, A)
+        by_numpy = getattr(getattr(model, "_compiled", None), "values", None)  # as training chooses then
+        if by_numpy is None:
+            q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
+        else:
+            q = by_numpy(model._last_obs)  # (n_envs, A)
         happened = np.array(["reset_step" not in info for info in self.locals["infos"]])
-        differ = q.argmax(dim=1).cpu().numpy() != self.locals["actions"]
+        differ = q.argmax(axis=1) != self.locals["actions"]
         self._n_compared += int(happened.sum())
         self._n_exploratory += int((differ & happened).sum())
 
