@@ -138,7 +138,8 @@ def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> dict[str, floa
             return True
 
     diagnostics = DiagnosticsCallback()
-    diagnostics.on_step = timed(diagnostics.on_step)  # type: ignore[method-assign]
+    for part in diagnostics.callbacks:
+        part._attend = timed(part._attend)  # type: ignore[method-assign]
 
     variant = VARIANTS[name]
     with tempfile.TemporaryDirectory() as folder:

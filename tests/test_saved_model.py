@@ -623,6 +623,12 @@ def test_a_users_own_classes_are_named_and_imported_with_trust_only(tmp_path: Pa
     assert said[12].startswith("ModelFileError model cannot be loaded: policy_kwargs names my_nets.")
 
 
+def test_a_class_that_is_known_may_be_named_by_either_of_its_names(tmp_path: Path) -> None:
+    for name in ("torch.nn.Tanh", f"{th.nn.Tanh.__module__}.Tanh"):
+        DQNExt("MlpPolicy", "CartPole-v1", policy_kwargs={"activation_fn": name}, device="cpu").save(tmp_path / "model")
+        assert any(isinstance(layer, th.nn.Tanh) for layer in DQNExt.load(tmp_path / "model").q_net.modules())
+
+
 def test_a_name_that_is_not_there_is_said(tmp_path: Path) -> None:
     model = made("plain")
     model.learning_rate = half

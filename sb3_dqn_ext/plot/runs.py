@@ -319,6 +319,8 @@ def event_folder(run: Run) -> Path | None:
         return max(begun, key=lambda folder: begun[folder], default=None)
     start, end = _lifetime(run.folder, header)
     candidates = [folder for folder in begun if math.floor(start) <= begun[folder] <= end]
+    # the zoo's logs lie in folders of their environments
+    candidates = [folder for folder in candidates if folder.parent.name == run.env_id] or candidates
     if len(candidates) <= 1:
         return next(iter(candidates), None)
     episodes = training_episodes(run.folder)

@@ -56,6 +56,7 @@ _KINDS: dict[str, Any] = {
     "policy_kwargs": Mapping,
 }
 _MOST_ENVS = 2**16
+_KNOWN_NAMES = {*CLASSES, *(f"{kind.__module__}.{kind.__qualname__}" for kind in CLASSES.values())}
 
 
 def save(file: File, attributes: Given, parameters: Given, variables: Given) -> None:
@@ -207,7 +208,7 @@ def _check_dotted_names(policy_kwargs: Any) -> None:
     """Policies import the class that a text with a dot names."""
     for argument in ("activation_fn", "features_extractor_class", "optimizer_class"):
         given = policy_kwargs.get(argument) if isinstance(policy_kwargs, Mapping) else None
-        if isinstance(given, str) and "." in given and given not in CLASSES:
+        if isinstance(given, str) and "." in given and given not in _KNOWN_NAMES:
             raise AskedFor(f"names {given}, which is imported only from files that are trusted")
 
 

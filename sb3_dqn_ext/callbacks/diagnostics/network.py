@@ -83,7 +83,7 @@ class NetworkHealthCallback(Diagnostic):
 
     group = "network"
 
-    def __init__(self, every: int = 5_000, batch_size: int = 512) -> None:
+    def __init__(self, every: int = 10_000, batch_size: int = 512) -> None:
         super().__init__(every)
         check_number("batch_size", batch_size, low=2, integer=True)
         self.batch_size = batch_size

@@ -73,7 +73,7 @@ class ReplayHealthCallback(Diagnostic):
 
     group = "replay"
 
-    def __init__(self, every: int = 5_000) -> None:
+    def __init__(self, every: int = 10_000) -> None:
         super().__init__(every)
         # of each: what was read, the write position at that time, and whether it had ended if the places do not tell
         self._draws: deque[tuple[Any, ...]] = deque(maxlen=DRAWS)

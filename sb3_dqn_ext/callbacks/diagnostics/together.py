@@ -95,16 +95,18 @@ class DiagnosticsCallback(CallbackList):
                 warnings.warn(f"Values are not compared with returns. {error}", stacklevel=2)
         self._due = min((part.due for part in self.callbacks), default=sys.maxsize)
 
-    # To ask each of them at every step would cost more than what they do.
+    # To tell and ask each of them at every step would cost as much as what they do.
 
-    def update_child_locals(self, locals_: dict[str, Any]) -> None:
+    def update_locals(self, locals_: dict[str, Any]) -> None:
         """
-        :param locals_: the parts hold the very dictionary that this one holds
+        :param locals_: the local variables of the rollout
         """
+        self.locals = locals_
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._due:
             for part in self.callbacks:
+                part.locals = self.locals
                 part.on_step()
             self._due = min(part.due for part in self.callbacks)
         return True
