@@ -5,12 +5,11 @@ PY := $(VENV)/bin/python
 ENV ?= CartPole-v1
 SEED ?= 0
 RUNS ?= runs
-# The first callback is told of Ctrl-C by the zoo.
-WATCHED := ['sb3_dqn_ext.callbacks.SummaryCallback','sb3_dqn_ext.callbacks.TensorBoardCallback','sb3_dqn_ext.callbacks.DiagnosticsCallback']
+WATCHED := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':{'every':25000}}}]
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-learning faults tutorials tutorials-questions test test-slow fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics faults tutorials tutorials-questions test test-slow fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +31,9 @@ bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-con
 
 bench-learning: $(VENV)/installed-train  ## train eagerly and compiled on several seeds: does the quicker learn as soon?
 	$(PY) -m benchmarks.compiled
+
+bench-diagnostics: $(VENV)/installed-train  ## measure what diagnostics cost, on a machine with nothing else to do: an hour
+	$(PY) -m benchmarks.diagnostics_cost
 
 faults: $(VENV)/installed-train  ## kill runs, damage their checkpoints, time them; a quiet hour, as it is timed at the end
 	$(PY) -m benchmarks.reliability

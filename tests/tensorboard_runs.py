@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.callbacks import DiagnosticsCallback, SummaryCallback, TensorBoardCallback
+from sb3_dqn_ext.callbacks import DiagnosticsCallback
 
 NAMES = ("DQN_1", "DQNExt_1")
 OURS: dict[str, Any] = {
@@ -40,9 +40,9 @@ def train(algorithm: type[DQN], folder: Path, steps: int, **arguments: Any) -> N
         exploration=often,
         calibration={"every": steps // 8, "n_episodes": 3},
         video={"every": steps // 2, "folder": folder / "films" / algorithm.__name__, "max_steps": 100},
+        summary=True,
     )
     evaluation = EvalCallback(make_vec_env("CartPole-v1", seed=1), eval_freq=steps // 16, n_eval_episodes=5, verbose=0)
-    callbacks: list[BaseCallback] = [SummaryCallback(), TensorBoardCallback(), diagnostics, evaluation]
     model = algorithm(
         "MlpPolicy",
         make_vec_env("CartPole-v1", seed=0),
@@ -58,7 +58,7 @@ def train(algorithm: type[DQN], folder: Path, steps: int, **arguments: Any) -> N
         device="cpu",
         **arguments,
     )
-    model.learn(steps, callback=callbacks)
+    model.learn(steps, callback=[diagnostics, evaluation])
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch as th
 from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -28,6 +28,7 @@ from sb3_dqn_ext.callbacks import (
     StopTrainingOnEpisode,
     StopTrainingOnMeanReturn,
 )
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.schedules import LinearSchedule
 
@@ -438,3 +439,12 @@ def test_the_zoo_builds_the_callbacks_from_its_yaml() -> None:
         "SoftTargetUpdateCallback",
         "EpsilonScheduleCallback",
     ]
+
+
+def test_callbacks_that_others_hold_are_found_once_each() -> None:
+    inner, outer = EvalCallback(make_vec_env("CartPole-v1")), ExactCheckpointCallback(10, "folder")
+    every = EveryNTimesteps(5, outer)
+    inner.held = [outer, {"no": "callback"}]  # type: ignore[attr-defined]
+    found = list(all_callbacks([CallbackList([inner, every]), outer]))
+    assert [type(one) for one in found] == [CallbackList, EvalCallback, ExactCheckpointCallback, EveryNTimesteps]
+    assert list(all_callbacks(None)) == []

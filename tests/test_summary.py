@@ -94,6 +94,18 @@ def test_it_is_silent_where_that_was_asked_and_says_little_where_there_is_little
     assert re.fullmatch(rf"Ended after 52 steps: 0 episodes, {NUMBER} steps per second\n", printed(capfd))
 
 
+@pytest.mark.parametrize(
+    ("verbose", "choice", "n_summaries"), [(1, None, 1), (0, None, 0), (0, True, 1), (0, {"verbose": 1}, 1), (1, False, 0)]
+)
+def test_among_the_diagnostics_it_speaks_if_the_model_does(
+    verbose: int, choice: Any, n_summaries: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = model_of(DQNExt)
+    model.verbose = verbose
+    model.learn(50, callback=DiagnosticsCallback(calibration=False, summary=choice))
+    assert printed(capfd).count("Ended after ") == n_summaries
+
+
 def test_a_run_that_a_callback_stops_ended_before_its_time(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     checkpoints = ExactCheckpointCallback(100, tmp_path)
     model_of(DQNExt).learn(5000, callback=[Stop(130), checkpoints, SummaryCallback()])
@@ -190,7 +202,7 @@ def in_a_terminal(folder: Path, until: str, *arguments: str) -> tuple[str, int]:
 
 
 def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path: Path) -> None:
-    callbacks = [f"sb3_dqn_ext.callbacks.{name}" for name in ("SummaryCallback", "TensorBoardCallback")]
+    callbacks = ["sb3_dqn_ext.callbacks.DiagnosticsCallback"]
     train = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--env", "CartPole-v1", "-f", "logs", "--progress", "--seed", "0")
     limits = ("-n", "1000000", "--eval-freq", "500", "--eval-episodes", "1", "--tensorboard-log", "tb")
     small = ("-params", f"callback:{callbacks}", "policy_kwargs:dict(net_arch=[16])", "learning_starts:100")

@@ -213,7 +213,9 @@ def test_no_chart_waits_for_what_nobody_logs(tmp_path: Path) -> None:
     )
     evaluation = EvalCallback(DummyVecEnv([lambda: Monitor(short_cartpole())]), eval_freq=50, verbose=0)
     chosen = {"exploration": "epsilon_ladder", "replay_buffer_kwargs": {"sampler": "prioritized"}}
-    train(model_of(DQNExt, n_envs=2, **chosen), tmp_path / "run", 400, diagnostics, evaluation)
+    model = model_of(DQNExt, n_envs=2, **chosen)
+    with logged(model, tmp_path / "run"):
+        model.learn(400, callback=[diagnostics, evaluation], log_interval=1)
     board = read(tmp_path)
     tags = board.tags("run")
     patterns = {pattern for charts in CHARTS.values() for patterns in charts.values() for pattern in patterns}

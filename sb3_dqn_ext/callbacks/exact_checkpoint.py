@@ -18,16 +18,20 @@ OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
 def all_callbacks(callback: MaybeCallback) -> Iterator[BaseCallback]:
     """
     :param callback: what ``learn`` takes
-    :return: the callbacks, and those that they hold
+    :return: the callbacks, and those that they hold, each once
     """
+    return iter(dict.fromkeys(_with_held(callback)))
+
+
+def _with_held(callback: Any) -> Iterator[BaseCallback]:
     if isinstance(callback, list):
         for one in callback:
-            yield from all_callbacks(one)
+            yield from _with_held(one)
     elif isinstance(callback, BaseCallback):
         yield callback
         for name, value in vars(callback).items():
-            if name not in OF_THE_RUN and (isinstance(value, BaseCallback) or (isinstance(value, list) and value)):
-                yield from all_callbacks(value)
+            if name not in OF_THE_RUN:
+                yield from _with_held(value)
 
 
 class ExactCheckpointCallback(BaseCallback):

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
 from sb3_dqn_ext.callbacks.logged import Listening, Score, evaluated, trained
 
-__all__ = ["SummaryCallback"]
+__all__ = ["SummaryCallback", "run_folder"]
 
 
 ORDER = ("run folder", "best model", "checkpoints", "resume from", "TensorBoard")
@@ -93,11 +93,11 @@ def places(callbacks: list[BaseCallback], env: VecEnv | None, outputs: list[Any]
     :return: what the run has left where
     """
     found: dict[str, str] = {}
-    for folder in records(env):
+    folder = run_folder(callbacks, env)
+    if folder is not None:
         found["run folder"] = folder
     for one in callbacks:
         if isinstance(one, EvalCallback) and one.best_model_save_path is not None:
-            found.setdefault("run folder", one.best_model_save_path)
             found["best model"] = os.path.join(one.best_model_save_path, "best_model.zip")
         if isinstance(one, CheckpointCallback):
             found["checkpoints"] = os.path.join(one.save_path, f"{one.name_prefix}_*_steps.zip")
@@ -109,12 +109,16 @@ def places(callbacks: list[BaseCallback], env: VecEnv | None, outputs: list[Any]
     return {what: found[what] for what in ORDER if what in found and ("*" in found[what] or os.path.exists(found[what]))}
 
 
-def records(env: VecEnv | None) -> Iterator[str]:
+def run_folder(callbacks: list[BaseCallback], env: VecEnv | None) -> str | None:
     """
-    :param env: training environments
-    :return: the folders of their ``monitor.csv``; those of environments in other processes are not known
+    :param callbacks: of a run
+    :param env: its training environments
+    :return: the folder of their ``monitor.csv``, which is not known of environments in other processes, else that of the best
+        model
     """
     for single in getattr(getattr(env, "unwrapped", None), "envs", []):
         monitor: Any = unwrap_wrapper(single, Monitor)
         if monitor is not None and monitor.results_writer is not None:
-            yield os.path.dirname(monitor.results_writer.file_handler.name)
+            return str(os.path.dirname(monitor.results_writer.file_handler.name))
+    folders = [one.best_model_save_path for one in callbacks if isinstance(one, EvalCallback)]
+    return next((folder for folder in folders if folder is not None), None)

@@ -2,10 +2,10 @@
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.calibration import ValueCalibrationCallback
@@ -16,12 +16,14 @@ from sb3_dqn_ext.callbacks.diagnostics.network import NetworkHealthCallback
 from sb3_dqn_ext.callbacks.diagnostics.replay import ReplayHealthCallback
 from sb3_dqn_ext.callbacks.diagnostics.values import QValuesCallback
 from sb3_dqn_ext.callbacks.diagnostics.video import EpisodeVideoCallback
+from sb3_dqn_ext.callbacks.summary import SummaryCallback
+from sb3_dqn_ext.callbacks.tensorboard import TensorBoardCallback
 from sb3_dqn_ext.choices import check_keys, check_type, parameters_of
 
 __all__ = ["DiagnosticsCallback"]
 
 Choice = bool | Mapping[str, Any] | None
-PARTS: dict[str, type[Diagnostic]] = {
+PARTS: dict[str, type[BaseCallback]] = {
     "values": QValuesCallback,
     "errors": TDErrorsCallback,
     "replay": ReplayHealthCallback,
@@ -29,12 +31,16 @@ PARTS: dict[str, type[Diagnostic]] = {
     "exploration": ExplorationCallback,
     "calibration": ValueCalibrationCallback,
     "video": EpisodeVideoCallback,
+    "tensorboard": TensorBoardCallback,
+    "summary": SummaryCallback,
 }
+MAY_BE_NONE = ("calibration", "summary")
 
 
 class DiagnosticsCallback(CallbackList):
     """
-    All diagnostics together, at rates that cost little. Training ends with the same bits as without.
+    All diagnostics together, at rates that cost little, TensorBoard's charts of them, and a summary at the end. Training ends
+    with the same bits as without.
 
     Each argument is True, False, or the arguments of that part, e.g. ``calibration={"every": 10_000}``, ``video=True``.
 
@@ -46,10 +52,11 @@ class DiagnosticsCallback(CallbackList):
     :param calibration: :class:`~sb3_dqn_ext.callbacks.ValueCalibrationCallback`; by default (None) it is left out, with a
         warning, where no environments like those of training can be made
     :param video: :class:`~sb3_dqn_ext.callbacks.EpisodeVideoCallback`, which takes more time than all others
+    :param tensorboard: :class:`~sb3_dqn_ext.callbacks.TensorBoardCallback`
+    :param summary: :class:`~sb3_dqn_ext.callbacks.SummaryCallback`; by default (None) it speaks if the model does, with
+        ``verbose=1``
     :raises ArgumentError: if an argument cannot be; at the start of the run, if a part cannot do its work
     """
-
-    callbacks: list[Diagnostic]  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -60,6 +67,8 @@ class DiagnosticsCallback(CallbackList):
         exploration: Choice = True,
         calibration: Choice = None,
         video: Choice = False,
+        tensorboard: Choice = True,
+        summary: Choice = None,
     ) -> None:
         given = {
             "values": values,
@@ -69,31 +78,38 @@ class DiagnosticsCallback(CallbackList):
             "exploration": exploration,
             "calibration": calibration,
             "video": video,
+            "tensorboard": tensorboard,
+            "summary": summary,
         }
         parts = []
         for name, choice in given.items():
-            check_type(name, choice, bool | Mapping | None, "True, False or a mapping of arguments")
-            if choice is None and name != "calibration":
+            if choice is not None or name not in MAY_BE_NONE:
                 check_type(name, choice, bool | Mapping, "True, False or a mapping of arguments")
             if choice is not False:
                 kwargs = choice if isinstance(choice, Mapping) else {}
                 check_keys(name, kwargs, parameters_of(PARTS[name]))
                 parts.append(PARTS[name](**kwargs))
-        super().__init__(parts)  # type: ignore[arg-type]
-        self._may_be_left_out = calibration is None
+        super().__init__(parts)
+        self._undecided = tuple(PARTS[name] for name in MAY_BE_NONE if given[name] is None)
         self._due = 0
 
     def _on_training_start(self) -> None:
         for part in self.callbacks:
+            if isinstance(part, SummaryCallback) and isinstance(part, self._undecided):
+                part.verbose = self.model.verbose
             try:
                 part.on_training_start(self.locals, self.globals)
             except CannotMake as error:
-                if not (self._may_be_left_out and isinstance(part, ValueCalibrationCallback)):
+                if not (isinstance(part, ValueCalibrationCallback) and isinstance(part, self._undecided)):
                     raise
                 part.on_training_end()
                 part.rest()
                 warnings.warn(f"Values are not compared with returns. {error}", stacklevel=2)
-        self._due = min((part.due for part in self.callbacks), default=sys.maxsize)
+        self._due = min((part.due for part in self._looking()), default=sys.maxsize)
+
+    def _looking(self) -> Iterator[Diagnostic]:
+        """Those that have something to do in the middle of a run."""
+        return (part for part in self.callbacks if isinstance(part, Diagnostic))
 
     # To tell and ask each of them at every step would cost as much as what they do.
 
@@ -105,10 +121,10 @@ class DiagnosticsCallback(CallbackList):
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._due:
-            for part in self.callbacks:
+            for part in self._looking():
                 part.locals = self.locals
                 part.on_step()
-            self._due = min(part.due for part in self.callbacks)
+            self._due = min(part.due for part in self._looking())
         return True
 
     def _on_rollout_start(self) -> None:

@@ -14,6 +14,8 @@ from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, check_env, follow_statistics, vectorised
 from sb3_dqn_ext.callbacks.diagnostics.pictures import animation, film, with_bars
 from sb3_dqn_ext.callbacks.diagnostics.reading import q_values
+from sb3_dqn_ext.callbacks.exact_checkpoint import all_callbacks
+from sb3_dqn_ext.callbacks.summary import run_folder
 from sb3_dqn_ext.choices import ArgumentError, check_number
 
 __all__ = ["EpisodeVideoCallback"]
@@ -32,7 +34,8 @@ class EpisodeVideoCallback(Diagnostic):
     which the extra ``zoo`` brings.
 
     :param every: environment steps of training between two films
-    :param folder: where to write; by default that of the run's ``monitor.csv``, else that of SB3's logger
+    :param folder: where to write; by default that of the run's ``monitor.csv``, else that of its best model, else
+        that of SB3's logger
     :param eval_env: where to play, with ``render_mode="rgb_array"``; by default an environment like those of training, see
         :class:`~sb3_dqn_ext.callbacks.ValueCalibrationCallback`
     :param max_steps: after how many steps an episode is cut off
@@ -88,10 +91,9 @@ class EpisodeVideoCallback(Diagnostic):
     def _folder(self) -> str:
         if self.folder is not None:
             return self.folder
-        writers = self.training_env.get_attr("results_writer") if self.training_env.has_attr("results_writer") else []
-        for writer in writers:
-            if writer is not None:
-                return str(os.path.dirname(os.path.abspath(writer.file_handler.name)))
+        folder = run_folder(list(all_callbacks(self.locals["callback"])), self.training_env)
+        if folder is not None:
+            return folder
         if self.logger.dir is None:
             raise ArgumentError(f"{type(self).__name__} knows no folder of the run: give it a folder.")
         return str(self.logger.dir)
