@@ -23,7 +23,7 @@ train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train 
 train-seeds: $(VENV)/installed-train  ## train on several seeds and report how many learn
 	$(PY) -m benchmarks.seeds
 
-screenshots: $(VENV)/installed-dev  ## train for the pictures of TensorBoard in the documentation, and take them in a browser
+screenshots: $(VENV)/installed-dev  ## train for the pictures in the documentation, and take them in a browser
 	OMP_NUM_THREADS=1 $(PY) -m tests.tensorboard_pages docs/images
 
 bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-contrib, on a machine with nothing else to do

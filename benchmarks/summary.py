@@ -37,6 +37,7 @@ TensorBoard logs     {args.folder / "tensorboard"}
 
 Next:
   .venv/bin/tensorboard --logdir {args.folder / "tensorboard"}
+  .venv/bin/python -m sb3_dqn_ext.report {run}
   .venv/bin/python -m rl_zoo3.enjoy {zoo} --load-best
   .venv/bin/python -m rl_zoo3.train --algo {args.algo} --env LunarLander-v3 -f {args.folder} --progress
 """)

@@ -1,6 +1,6 @@
 """
-TensorBoard in a real browser: every page is opened, and is there once our charts are drawn. ``python -m
-tests.tensorboard_pages FOLDER`` trains, and saves a picture of each page.
+TensorBoard in a real browser: every page is opened, and is there once our charts are drawn. So is the report of a run.
+``python -m tests.tensorboard_pages FOLDER`` trains, and saves a picture of each page.
 """
 
 import io
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.processes import output, python
 from tests.tensorboard_runs import NAMES
@@ -98,20 +98,30 @@ def has_read(url: str) -> bool:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Page]:
-    """
-    :param url: an address
-    :return: what a browser shows there
-    """
+def started() -> Iterator[Browser]:
+    """A browser; Playwright can drive one at a time."""
     with sync_playwright() as playwright:
         # as root, which continuous integration is, Chromium has no sandbox
         chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-        page.set_default_timeout(1000 * TIMEOUT)
-        expect.set_options(timeout=1000 * TIMEOUT)
-        page.goto(url)
-        yield page
+        yield chromium
         chromium.close()
+
+
+@contextmanager
+def opened(chromium: Browser, url: str, prepare: Callable[[Page], object] = lambda page: None) -> Iterator[Page]:
+    """
+    :param chromium: a browser
+    :param url: an address
+    :param prepare: called before it is opened
+    :return: what the browser shows there
+    """
+    page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+    page.set_default_timeout(1000 * TIMEOUT)
+    expect.set_options(timeout=1000 * TIMEOUT)
+    prepare(page)
+    page.goto(url)
+    yield page
+    page.close()
 
 
 # -- what is drawn ---------------------------------------------------------------------------------------------------------
@@ -273,14 +283,64 @@ def save(page: Page, name: str, folder: Path) -> Path:
     return path
 
 
+# -- the report of a run ---------------------------------------------------------------------------------------------------
+
+CONFIG: dict[str, Any] = {
+    "policy": "MlpPolicy",
+    "learning_starts": 500,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "train_freq": 4,
+    "gradient_steps": 2,
+    "n_steps": 3,
+    "target_policy": "double",
+    "target_update_unit": "gradient_steps",
+    "target_update_interval": 1,
+    "tau": 0.01,
+    "exploration_fraction": 0.3,
+    "policy_kwargs": {"net_arch": [128, 128]},
+}
+
+
+def reported(place: Path, steps: int) -> Path:
+    """
+    :param place: where to train with the zoo
+    :param steps: how many
+    :return: the report of that run
+    """
+    often = {"every": steps // 16}
+    every = {**dict.fromkeys(("values", "errors", "replay", "network", "exploration"), often), "video": {"every": steps // 2}}
+    diagnostics = {"sb3_dqn_ext.callbacks.DiagnosticsCallback": {**every, "calibration": {"every": steps // 8}}}
+    config = {**CONFIG, "n_timesteps": steps, "callback": diagnostics}
+    (place / "watched.yml").write_text(json.dumps({"CartPole-v1": config}))  # JSON is YAML
+    train = "-m rl_zoo3.train --algo dqn_ext --env CartPole-v1 -conf watched.yml --seed 0 -tb logs/tensorboard --num-threads 1"
+    output(python(*train.split(), "--eval-freq", str(steps // 16), cwd=place, SDL_VIDEODRIVER="dummy"))
+    written = output(python("-m", "sb3_dqn_ext.report", "logs/dqn_ext/CartPole-v1_1", "--episodes", "10", cwd=place))
+    return place / written.strip()
+
+
+def save_report(page: Page, folder: Path) -> Path:
+    """
+    :param page: the report of a run
+    :param folder: to write to
+    :return: a picture of its beginning
+    """
+    page.set_viewport_size({"width": 1200, "height": 1900})
+    path = folder / "report.png"
+    page.screenshot(path=path, animations="disabled")
+    return path
+
+
 def main() -> None:
     """Train for long enough that there is something to see, and save all pictures."""
     folder = Path(sys.argv[1])
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, started() as chromium:
         output(python("-m", "tests.tensorboard_runs", place, str(STEPS), cwd=ROOT))
-        with tensorboard(Path(place) / "logs") as url, opened(url) as page:
+        with tensorboard(Path(place) / "logs") as url, opened(chromium, url) as page:
             for name in PAGES:
                 print(save(page, name, folder))
+        with opened(chromium, reported(Path(place), STEPS).as_uri()) as page:
+            print(save_report(page, folder))
 
 
 if __name__ == "__main__":

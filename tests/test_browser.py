@@ -1,16 +1,33 @@
-"""What our runs log is drawn by TensorBoard in a real browser."""
+"""What our runs log is drawn by TensorBoard in a real browser, and their reports are whole."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 from torch.utils.tensorboard import SummaryWriter
 
 from sb3_dqn_ext.plot.runs import scalars
 from tests.processes import output, python
-from tests.tensorboard_pages import PAGES, ROOT, browser, chart, is_drawn, n_coloured, opened, row, save, tab, tensorboard
+from tests.tensorboard_pages import (
+    PAGES,
+    ROOT,
+    await_that,
+    browser,
+    chart,
+    colours,
+    is_drawn,
+    n_coloured,
+    opened,
+    reported,
+    row,
+    save,
+    save_report,
+    started,
+    tab,
+    tensorboard,
+)
 from tests.tensorboard_runs import NAMES
 
 pytestmark = [
@@ -31,9 +48,15 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(logs: Path) -> Iterator[Page]:
+def chromium() -> Iterator[Browser]:
+    with started() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def page(logs: Path, chromium: Browser) -> Iterator[Page]:
     """TensorBoard, opened once and never reloaded."""
-    with tensorboard(logs) as url, opened(url) as page:
+    with tensorboard(logs) as url, opened(chromium, url) as page:
         yield page
 
 
@@ -63,3 +86,36 @@ def test_a_chart_without_numbers_is_not_taken_for_drawn(page: Page) -> None:
     assert n_coloured(grid) == 0
     grid[50, :, 0] = 90
     assert n_coloured(grid) == 100
+
+
+def test_a_report_is_whole_where_there_is_no_network(chromium: Browser, tmp_path: Path) -> None:
+    path = reported(tmp_path, 800)
+    asked: list[str] = []
+    said: list[str] = []
+
+    def prepare(page: Page) -> None:
+        page.context.set_offline(True)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+
+    with opened(chromium, path.as_uri(), prepare) as page:
+        pictures = page.locator("img").all()
+        assert len(pictures) > 20
+        for picture in pictures:
+            alt = picture.get_attribute("alt")
+            await_that(lambda one=picture: one.evaluate("one => one.naturalWidth") > 100, f"{alt} is loaded")  # type: ignore[misc]
+        for i in (0, len(pictures) // 2, len(pictures) - 1):
+            assert colours(pictures[i]) > 100, pictures[i].get_attribute("alt")
+        film = page.locator("video")
+        await_that(lambda: film.evaluate("film => film.readyState") >= 1, "the film is loaded")
+        assert film.evaluate("film => film.duration") > 0.1
+        assert film.evaluate("film => film.videoWidth") == 320
+        page.get_by_role("navigation").get_by_role("link", name="Versions").click()
+        assert page.evaluate("location.hash") == "#versions"
+        page.set_viewport_size({"width": 380, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 380, "nothing is cut off in a narrow window"
+        page.goto(path.as_uri())
+        assert save_report(page, tmp_path).stat().st_size > 10_000
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()] * 2
+    assert said == []

@@ -425,7 +425,7 @@ def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) ->
 
 
 DOCUMENTED = ["sb3_dqn_ext.callbacks", "sb3_dqn_ext.envs", "sb3_dqn_ext.plot", "sb3_dqn_ext.policies", "sb3_dqn_ext.replay"]
-DOCUMENTED += ["sb3_dqn_ext.schedules", "sb3_dqn_ext.vec_env"]
+DOCUMENTED += ["sb3_dqn_ext.report", "sb3_dqn_ext.schedules", "sb3_dqn_ext.vec_env"]
 
 
 @of_site

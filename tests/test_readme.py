@@ -26,11 +26,13 @@ def test_every_example_runs_from_a_directory_of_the_users(example: str, tmp_path
 
 
 def test_the_configuration_trains_from_the_zoo(tmp_path: Path) -> None:
-    (configuration,) = blocks("yaml")
+    configuration, of_callbacks = blocks("yaml")
+    configuration += of_callbacks.partition("\n")[2]
     (tmp_path / "my_config.yml").write_text(configuration)
     command = "-m rl_zoo3.train --algo dqn_ext --env CartPole-v1 -conf my_config.yml -n 300 --eval-freq -1"
     output(python(*command.split(), cwd=tmp_path))
     assert (tmp_path / "logs/dqn_ext/CartPole-v1_1/CartPole-v1.zip").is_file()
+    assert "Diagnostics" in (tmp_path / "logs/dqn_ext/CartPole-v1_1/CartPole-v1/config.yml").read_text()
 
 
 def test_the_table_of_results_is_the_one_that_was_measured() -> None:

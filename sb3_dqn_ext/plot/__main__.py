@@ -43,11 +43,7 @@ def logged(run: Run) -> dict[str, runs.Series]:
     :param run: a run
     :raises ArgumentError: if it has no TensorBoard log, or it is not known where
     """
-    folder = runs.event_folder(run)
-    if folder is None:
-        places = ", ".join(map(str, run.logs))
-        raise ArgumentError(f"{run.folder} has no TensorBoard log of its time in {places}: say --tensorboard FOLDER.")
-    return runs.scalars(folder)
+    return runs.scalars(runs.log_folder(run))
 
 
 def calibration_log(run: Run, args: Arguments) -> Figure:

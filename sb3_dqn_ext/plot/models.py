@@ -25,7 +25,7 @@ from sb3_dqn_ext.callbacks.diagnostics.reading import networks
 from sb3_dqn_ext.choices import ArgumentError, named_class
 from sb3_dqn_ext.plot.runs import ALGOS, Run
 
-__all__ = ["Calibration", "calibration", "load_model", "make_env", "q_values"]
+__all__ = ["Calibration", "calibration", "load_model", "make_env", "model_file", "q_values"]
 
 Array = npt.NDArray[Any]
 
@@ -133,7 +133,7 @@ def load_model(run: Run, name: str | None = None) -> BaseAlgorithm:
     :param name: of the file; None: the best, or else the final, or else the newest one
     :raises ArgumentError: if there is none, or it cannot be read
     """
-    path = _model_file(run, name)
+    path = model_file(run, name)
     try:
         if run.algo in ("dqn_ext", None):
             from sb3_dqn_ext.dqn_ext import DQNExt
@@ -150,7 +150,13 @@ def load_model(run: Run, name: str | None = None) -> BaseAlgorithm:
     raise ArgumentError(f"{run.folder} is of {run.algo!r}, and Q-values are known of {', '.join(ALGOS)} only.")
 
 
-def _model_file(run: Run, name: str | None) -> Path:
+def model_file(run: Run, name: str | None = None) -> Path:
+    """
+    :param run: a run
+    :param name: of the file; None: the best, or else the final, or else the newest one
+    :return: its path
+    :raises ArgumentError: if there is none
+    """
     if name is not None:
         path = run.folder / (name if name.endswith(".zip") else f"{name}.zip")
         if not path.is_file():

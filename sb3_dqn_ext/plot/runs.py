@@ -22,6 +22,7 @@ from sb3_dqn_ext.choices import ArgumentError
 
 __all__ = [
     "Curve",
+    "Log",
     "Run",
     "Series",
     "evaluations",
@@ -29,6 +30,10 @@ __all__ = [
     "final_score",
     "find_runs",
     "groups_of",
+    "lifetime",
+    "log_folder",
+    "plain_yaml",
+    "read_log",
     "read_run",
     "scalars",
     "training_episodes",
@@ -68,6 +73,17 @@ class Series(NamedTuple):
     """(E,) numbers"""
 
 
+class Log(NamedTuple):
+    """What TensorBoard was told of a run."""
+
+    scalars: dict[str, Series]
+    """by name"""
+    images: dict[str, bytes]
+    """by name, the last of each: a file of whatever format"""
+    texts: dict[str, str]
+    """by name, the first of each: a run that is gone on with tells them again"""
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run folder, and what is known of the run."""
@@ -87,6 +103,8 @@ class Run:
     """folders in or below which its TensorBoard log may be"""
     label: str = ""
     """what its curve is called, if that was said"""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """of the zoo's command, with the seed that was drawn; those of ``run.json`` are without hyperparameters"""
 
     @property
     def name(self) -> str:
@@ -131,6 +149,14 @@ def scalars(folder: Path | str) -> dict[str, Series]:
     :param folder: holds TensorBoard's event files of one run
     :return: the numbers that were logged, by name. Where a run went on from before its last entries, these are left out
     """
+    return read_log(folder).scalars
+
+
+def read_log(folder: Path | str) -> Log:
+    """
+    :param folder: holds TensorBoard's event files of one run
+    :return: what is in them, but for histograms
+    """
     from tensorboard.backend.event_processing.event_accumulator import (
         COMPRESSED_HISTOGRAMS,
         HISTOGRAMS,
@@ -140,8 +166,8 @@ def scalars(folder: Path | str) -> dict[str, Series]:
         EventAccumulator,
     )
 
-    # 0 is all of them
-    events = EventAccumulator(str(folder), {SCALARS: 0, IMAGES: 1, HISTOGRAMS: 1, COMPRESSED_HISTOGRAMS: 1, TENSORS: 1})
+    # 0 is all of them, 1 the last
+    events = EventAccumulator(str(folder), {SCALARS: 0, IMAGES: 1, HISTOGRAMS: 1, COMPRESSED_HISTOGRAMS: 1, TENSORS: 0})
     events.Reload()
     found = {}
     for name in sorted(events.Tags()["scalars"]):
@@ -150,7 +176,14 @@ def scalars(folder: Path | str) -> dict[str, Series]:
         latest = np.append(np.minimum.accumulate(steps[::-1])[::-1][1:], np.inf)  # (E,) the first step of all that follow
         stays = steps < latest
         found[name] = Series(steps[stays], np.array([entry.value for entry in logged])[stays])
-    return found
+    images = {name: events.Images(name)[-1].encoded_image_string for name in events.Tags()["images"]}
+    tensors = {name: events.Tensors(name)[0].tensor_proto.string_val for name in events.Tags()["tensors"]}
+    texts = {
+        name.removesuffix("/text_summary"): strings[0].decode("utf-8", "replace")
+        for name, strings in tensors.items()
+        if name.endswith("/text_summary") and len(strings) == 1
+    }
+    return Log(found, images, texts)
 
 
 def final_score(run_folder: Path | str, of_evaluations: bool) -> float:
@@ -171,19 +204,20 @@ def _has(folder: Path, pattern: str) -> bool:
 # -- what is known of it ---------------------------------------------------------------------------------------------------
 
 
-def find_runs(folder: Path | str) -> list[Path]:
+def find_runs(folder: Path | str, argument: str = "RUN_FOLDERS") -> list[Path]:
     """
     :param folder: a run folder, or one that holds some, however deep
+    :param argument: what it is called where it was given, for the message
     :return: the run folders
     :raises ArgumentError: if there is none
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ArgumentError(f"RUN_FOLDERS={str(folder)!r} must be a folder, and there is none of that name.")
+        raise ArgumentError(f"{argument}={str(folder)!r} must be a folder, and there is none of that name.")
     found = list(_runs_in(folder, FILES.keys() - {EVENTS})) or list(_runs_in(folder, [EVENTS]))
     if not found:
         looked_for = ", ".join(f"{pattern} ({what})" for pattern, what in FILES.items())
-        raise ArgumentError(f"RUN_FOLDERS={str(folder)!r} holds nothing that can be drawn: there is none of {looked_for}.")
+        raise ArgumentError(f"{argument}={str(folder)!r} holds nothing that can be drawn: there is none of {looked_for}.")
     return found
 
 
@@ -209,6 +243,7 @@ def read_run(folder: Path | str, tensorboard: Path | str | None = None, label: s
     parent = folder.resolve().parent.name
     known = {"env_id": header.get("env_id"), "algo": parent if parent in ALGOS else None, **of_run}
     known["env_kwargs"] = arguments.get("env_kwargs") or {}
+    known["arguments"] = arguments
     if known.get("config"):
         known["config"] += _text(known["env_kwargs"])
     places = [folder] if tensorboard is None else [folder, Path(tensorboard)]
@@ -235,18 +270,21 @@ def _from_zoo(folder: Path) -> Data | None:
     if len(files) != 1:
         return None
     (path,) = files
-    arguments = _plain_yaml(path.with_name("args.yml")) or {}
+    arguments = plain_yaml(path.with_name("args.yml")) or {}
     known = {"env_id": arguments.get("env") or _registered(path.parent.name), "arguments": arguments}
     if arguments.get("algo"):
         known["algo"] = arguments["algo"]
-    hyperparameters = _plain_yaml(path)
+    hyperparameters = plain_yaml(path)
     if hyperparameters is None:
         return {**known, "config": path.read_text(), "obstacle": f"{path} holds Python objects, which are not made here"}
     return {**known, "hyperparameters": hyperparameters, "config": _text(hyperparameters)}
 
 
-def _plain_yaml(path: Path) -> Data | None:
-    """What a file of the zoo holds; None if it is not there, or holds more than plain data in an ordered dictionary."""
+def plain_yaml(path: Path) -> Data | None:
+    """
+    :param path: of a file of the zoo
+    :return: what it holds; None if it is not there, or holds more than plain data in an ordered dictionary
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -304,6 +342,19 @@ def _monitor_header(folder: Path) -> Data:
 # -- its TensorBoard log ---------------------------------------------------------------------------------------------------
 
 
+def log_folder(run: Run) -> Path:
+    """
+    :param run: a run
+    :return: the folder of its event files, see :func:`event_folder`
+    :raises ArgumentError: if it has no TensorBoard log, or it is not known where
+    """
+    folder = event_folder(run)
+    if folder is None:
+        places = ", ".join(map(str, run.logs))
+        raise ArgumentError(f"{run.folder} has no TensorBoard log of its time in {places}: say --tensorboard FOLDER.")
+    return folder
+
+
 def event_folder(run: Run) -> Path | None:
     """
     :param run: a run, whose log may lie among those of others
@@ -314,10 +365,10 @@ def event_folder(run: Run) -> Path | None:
     for place in run.logs:
         for path in place.rglob(EVENTS):
             begun[path.parent] = min(begun.get(path.parent, math.inf), _time_in_name(path))
-    header = _monitor_header(run.folder)
-    if not header:
+    lived = lifetime(run.folder)
+    if lived is None:
         return max(begun, key=lambda folder: begun[folder], default=None)
-    start, end = _lifetime(run.folder, header)
+    start, end = lived
     candidates = [folder for folder in begun if math.floor(start) <= begun[folder] <= end]
     # the zoo's logs lie in folders of their environments
     candidates = [folder for folder in candidates if folder.parent.name == run.env_id] or candidates
@@ -333,8 +384,15 @@ def _time_in_name(path: Path) -> float:
     return float(part) if part.isdigit() else path.stat().st_mtime
 
 
-def _lifetime(folder: Path, header: Data) -> tuple[float, float]:
-    """The time at which the environments were made, and that at which their last episode ended."""
+def lifetime(folder: Path) -> tuple[float, float] | None:
+    """
+    :param folder: of a run
+    :return: the time at which its environments were made, and that at which their last episode ended, which is infinite if
+        none has; in seconds since 1970. None if it has no ``monitor.csv``
+    """
+    header = _monitor_header(folder)
+    if not header:
+        return None
     start = float(header["t_start"])
     seconds = _results(folder)["t"].to_numpy(dtype=float)
     return start, start + seconds.max() if len(seconds) else math.inf

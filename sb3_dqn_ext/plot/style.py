@@ -35,6 +35,13 @@ def clean(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+class PlainLogFormatter(LogFormatter):
+    """Names as many numbers as LogFormatter would, but as 0.2, not as 2e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def log_scale(axes: Axes, values: npt.NDArray[Any]) -> None:
     """
     :param axes: get a logarithmic y-axis with plain numbers
@@ -44,7 +51,7 @@ def log_scale(axes: Axes, values: npt.NDArray[Any]) -> None:
         return
     axes.set_yscale("log")
     for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        set_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
+        set_formatter(PlainLogFormatter(minor_thresholds=(2, 0.4)))
 
 
 def new_axes(title: str, y_label: str = "return of an episode", x_label: str = "environment steps") -> tuple[Figure, Axes]:

@@ -24,7 +24,7 @@ from sb3_dqn_ext.plot.models import Calibration, q_values
 from sb3_dqn_ext.plot.runs import Series
 from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES, clean, log_scale, new_axes, style_of
 
-__all__ = ["ValueMap", "plot_calibration", "plot_log", "plot_panels", "plot_value_map", "value_map"]
+__all__ = ["ValueMap", "draw_log", "plot_calibration", "plot_log", "plot_panels", "plot_value_map", "value_map"]
 
 Array = npt.NDArray[Any]
 Ranges = Mapping[int, tuple[float, float]]
@@ -133,18 +133,28 @@ def plot_log(logged: Mapping[str, Series], title: str, panels: Sequence[Sequence
     figure.suptitle(title)
     all_axes: Any = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
     for axes, names in zip(all_axes, shown, strict=True):
-        for i, name in enumerate(names):
-            axes.plot(*logged[name], **style_of(i), linewidth=1.5, label=name.rpartition("/")[2])
-        if names[0] in AIMS:
-            axes.axhline(AIMS[names[0]], color="black", linewidth=0.8, linestyle=":")
-        if tuple(names) == LOSS:
-            log_scale(axes, logged[names[0]].values)
+        draw_log(axes, logged, names)
         axes.set_ylabel(Y_LABELS.get(names[0], names[0].rpartition("/")[2].replace("_", " ")))
         if len(names) > 1:
             axes.legend(frameon=False, ncols=len(names), fontsize="small")
         clean(axes)
     all_axes[-1].set_xlabel("environment steps")
     return figure
+
+
+def draw_log(axes: Axes, logged: Mapping[str, Series], names: Sequence[str]) -> None:
+    """
+    :param axes: to draw on
+    :param logged: by name, see :func:`~sb3_dqn_ext.plot.scalars`
+    :param names: of what is drawn, a line each
+    """
+    for i, name in enumerate(names):
+        marker = "o" if len(logged[name].steps) == 1 else None  # which is no line
+        axes.plot(*logged[name], **style_of(i), marker=marker, linewidth=1.5, label=name.rpartition("/")[2])
+    if names[0] in AIMS:
+        axes.axhline(AIMS[names[0]], color="black", linewidth=0.8, linestyle=":")
+    if tuple(names) == LOSS:
+        log_scale(axes, logged[names[0]].values)
 
 
 # -- over the states -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,93 @@
+"""``python -m sb3_dqn_ext.report RUN_FOLDER``: a run as one HTML page."""
+
+import argparse
+import importlib
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from sb3_dqn_ext.checkpoint.files import CheckpointError
+from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.plot.models import N_EPISODES
+from sb3_dqn_ext.plot.runs import find_runs
+from sb3_dqn_ext.report.known import read
+from sb3_dqn_ext.report.run import page_of
+
+COMMAND = "python -m sb3_dqn_ext.report"
+MANY = 20
+"""megabytes of a page that is slow to open and to send"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command."""
+    made = argparse.ArgumentParser(
+        COMMAND,
+        description="One self-contained HTML page of a run: what it was, how it learned, what its values are worth, a video.",
+    )
+    made.add_argument("run_folder", metavar="RUN_FOLDER", nargs="+", help="a run folder of the RL Zoo or of SB3")
+    made.add_argument("-o", "--output", type=Path, metavar="FILE", help="of the page (default: RUN_FOLDER/report.html)")
+    made.add_argument("--tensorboard", type=Path, help="folder of TensorBoard's logs, if the run does not tell")
+    made.add_argument("--episodes", type=int, default=N_EPISODES, help="how many are played; 0: none (default: 20)")
+    made.add_argument("--model", help="file in the run folder (default: best_model, or else the final one)")
+    made.add_argument("--trust", action="store_true", help="open pickles, which QRDQN's models are: only for runs of your own")
+    made.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
+    return made
+
+
+def the_run(folders: Sequence[str]) -> Path:
+    """
+    :param folders: that were given
+    :return: the only run in them
+    :raises ArgumentError: if there is none, or there are several
+    """
+    found = list(dict.fromkeys(path for folder in folders for path in find_runs(folder, "RUN_FOLDER")))
+    if len(found) > 1:
+        given = " ".join(folders)
+        raise ArgumentError(
+            f"RUN_FOLDER={given!r} holds {len(found)} runs, and a report is of one, such as {found[0]}: "
+            f"`python -m sb3_dqn_ext.plot {given}` compares them."
+        )
+    return found[0]
+
+
+def write(path: Path, page: str) -> None:
+    """
+    :param path: of a file; whoever reads there sees it as it was or as it is now
+    :param page: what goes into it
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(arguments: list[str]) -> None:
+    """
+    :param arguments: of the command
+    """
+    args = parser().parse_args(arguments)
+    try:
+        check_number("--episodes", args.episodes, low=0, integer=True)
+        for module in args.gym_packages:
+            importlib.import_module(module)
+        folder = the_run(args.run_folder)
+        known = read(folder, args.tensorboard, args.model, args.episodes, args.trust)
+        page = page_of(known)
+        output = args.output or folder / "report.html"
+        write(output, page)
+    except (ArgumentError, CheckpointError, ImportError, OSError) as error:
+        sys.exit(f"{COMMAND}: {error}")
+    print(output)
+    for what, why in known.problems.items():
+        print(f"No {what}: {why}", file=sys.stderr)
+    if (size := output.stat().st_size / 1e6) > MANY:
+        print(f"{output} has {size:.0f} MB, which is much for a page: most of it is what is shown as a film.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
