@@ -64,7 +64,7 @@ class Sizes(NamedTuple):
 
     begin: int = 5_000
     """the step at which the clock starts"""
-    timed: int = 100_000
+    timed: int = 200_000
     """steps"""
 
 

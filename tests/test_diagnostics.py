@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch as th
 from sb3_contrib import QRDQN
-from stable_baselines3 import A2C, DQN
+from stable_baselines3 import A2C, DQN, HerReplayBuffer
+from stable_baselines3.common.atari_wrappers import AtariWrapper, WarpFrame
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, EveryNTimesteps
 from stable_baselines3.common.logger import Image, Logger, configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.torch_layers import FlattenExtractor
@@ -31,10 +32,13 @@ from sb3_dqn_ext.callbacks import (
     TDErrorsCallback,
     ValueCalibrationCallback,
 )
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env
-from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, td_errors, transitions, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics import exploration, replay
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, play
+from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, ended_cells, td_errors, transitions, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics.replay import Watched
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.envs import TerminalPenalty
+from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.closed_form_env import ALGORITHMS, GAMMA, ID, Chain, N, knowing_model, true_values
 from tests.parity import Records, assert_same, assert_same_model, dict_cartpole, learn, short_cartpole
@@ -124,6 +128,17 @@ class Moody(FlattenExtractor):
         return super().forward(observations) + 0.01 * (np.random.rand() + random.random()) + 0.01 * th.rand(1)
 
 
+gym.register(
+    "tests/Flips-v0",
+    entry_point="stable_baselines3.common.envs:BitFlippingEnv",
+    kwargs={"n_bits": 6, "continuous": False, "max_steps": 8},
+)
+
+
+def flips(n_envs: int) -> VecEnv:
+    return DummyVecEnv([lambda: Monitor(gym.make("tests/Flips-v0"))] * n_envs)
+
+
 def restless() -> VecEnv:
     return DummyVecEnv([lambda: Monitor(Restless(short_cartpole()))])
 
@@ -169,6 +184,26 @@ RUNS: dict[str, tuple[Any, Callable[[], VecEnv], dict[str, Any]]] = {
         {"replay_buffer_kwargs": {"sampler": "rows"}, "optimize_memory_usage": True},
     ),
     "DQNExt, dictionaries": (DQNExt, lambda: DummyVecEnv([lambda: Monitor(dict_cartpole())]), {"policy": "MultiInputPolicy"}),
+    "DQN, hindsight": (
+        DQN,
+        lambda: flips(2),
+        {"policy": "MultiInputPolicy", "replay_buffer_class": HerReplayBuffer, "learning_starts": 100},
+    ),
+    "QRDQN, the memory of this library": (
+        QRDQN,
+        lambda: poles(2),
+        {"replay_buffer_class": DQNReplayBuffer, "replay_buffer_kwargs": {"terminal_copies": 3}, "train_freq": 4},
+    ),
+    "DQNExt, categorical, in epochs": (
+        DQNExt,
+        poles,
+        {
+            "policy_kwargs": {"returns": "categorical", "returns_kwargs": {"v_min": 0, "v_max": 30}},
+            "replay_buffer_kwargs": {"keep_episodes": 3},
+            "train_freq": (2, "episode"),
+            "n_epochs": 1,
+        },
+    ),
     "DQN, dictionaries": (DQN, lambda: DummyVecEnv([lambda: Monitor(dict_cartpole())] * 2), {"policy": "MultiInputPolicy"}),
     "DQNExt, stacked": (DQNExt, lambda: VecFrameStack(poles(2), 3), {}),
     "DQNExt, gymnasium's array of poles": (DQNExt, lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3), {}),
@@ -176,10 +211,13 @@ RUNS: dict[str, tuple[Any, Callable[[], VecEnv], dict[str, Any]]] = {
 }
 
 
+STEPS = 200  # of a run: for one environment, more than there is room for in memory
+
+
 def diagnosed(name: str, **kwargs: Any) -> tuple[Any, Records]:
     algorithm, env, arguments = RUNS[name]
     model = build(algorithm, env(), **arguments)
-    return model, learn(model, 260, **kwargs)
+    return model, learn(model, STEPS, **kwargs)
 
 
 def generators(model: Any) -> list[Any]:
@@ -195,12 +233,11 @@ def generators(model: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("deterministic", [True, False], ids=["greedy", "as in training"])
-def test_switched_on_they_change_no_bit_of_training(name: str, deterministic: bool) -> None:
+def test_switched_on_they_change_no_bit_of_training(name: str) -> None:
     without, plain = diagnosed(name)
     expected = generators(without)
-    calibration = {"every": 60, "n_episodes": 3, "deterministic": deterministic}
-    with_all, records = diagnosed(name, callback=everything(calibration=calibration))
+    as_in_training = ValueCalibrationCallback(90, 2, deterministic=False)
+    with_all, records = diagnosed(name, callback=[as_in_training, everything()])
     assert_same(generators(with_all), expected, "generators")
     assert_same_model(with_all, without)
     assert_same(theirs(records.rows), theirs(plain.rows), "logged")
@@ -208,8 +245,19 @@ def test_switched_on_they_change_no_bit_of_training(name: str, deterministic: bo
     found = ours(records.rows)
     for key in ("values/mean", "errors/abs_mean", "replay/size", "network/gradient_norm", "exploration/exploratory"):
         assert np.isfinite(found[key]), key
-    assert found["calibration/mean_return"] > 5
+    assert abs(found["calibration/mean_return"]) > 5
     assert isinstance(found["calibration/scatter"], Image)
+
+
+def test_layers_are_in_evaluation_mode_inside_and_afterwards_as_before(algorithm: Any) -> None:
+    model = build(algorithm)
+    model.policy.set_training_mode(True)
+    networks_of(model)[1].train(False)
+    before = [layer.training for layer in model.policy.modules()]
+    with undisturbed(model):
+        assert not any(layer.training for layer in model.policy.modules())
+    assert [layer.training for layer in model.policy.modules()] == before
+    assert len(set(before)) == 2
 
 
 def test_compiled_updates_do_not_change_either(tmp_path: Path) -> None:
@@ -259,8 +307,20 @@ class Pictures(gym.Env[Any, Any]):
 # a run that is interrupted logs the same
 
 
-@pytest.mark.parametrize("name", ["DQNExt", "DQNExt, much of it", "DQNExt, 4 environments, a ladder"])
-@pytest.mark.parametrize("at", [100, 148])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("DQNExt", 148),
+        ("DQNExt, much of it", 100),
+        ("DQNExt, 4 environments, a ladder", 148),
+        pytest.param("DQNExt", 100, marks=slow),
+        pytest.param("DQNExt, much of it", 148, marks=slow),
+        pytest.param("DQNExt, 4 environments, a ladder", 100, marks=slow),
+    ],
+)
 def test_a_run_that_goes_on_logs_what_it_would_have_logged(name: str, at: int, tmp_path: Path) -> None:
     def callbacks(folder: Path) -> list[BaseCallback]:
         return [everything(), ExactCheckpointCallback(at, folder)]
@@ -278,7 +338,7 @@ def test_a_run_that_goes_on_logs_what_it_would_have_logged(name: str, at: int, t
         diagnosed(name, callback=[*callbacks(tmp_path / "part"), At(at + 12, stop)])
     _, env, arguments = RUNS[name]
     model = build(DQNExt, env(), **arguments)
-    rest = shown(learn(model.resume(tmp_path / "part"), 260, callback=callbacks(tmp_path / "part")).rows)
+    rest = shown(learn(model.resume(tmp_path / "part"), STEPS, callback=callbacks(tmp_path / "part")).rows)
     assert_same(rest, whole[len(whole) - len(rest) :], "logged")
     assert 0 < len(rest) < len(whole)
     assert {key.partition("/")[0] + "/" for row in rest for key in row} > set(GROUPS) - {"video/"}
@@ -355,7 +415,8 @@ def test_the_same_numbers_with_few_environments_that_were_given(algorithm: Any) 
     assert len(given.reset()) == 2, "it is still open"
 
 
-def test_normalised_rewards_are_compared_in_their_own_unit() -> None:
+@pytest.mark.parametrize("is_given", [False, True], ids=["made", "given"])
+def test_normalised_rewards_are_compared_in_their_own_unit(is_given: bool) -> None:
     """The values of rewards that are divided by 10, say, are a tenth."""
 
     def env() -> VecNormalize:
@@ -363,9 +424,21 @@ def test_normalised_rewards_are_compared_in_their_own_unit() -> None:
         normalised.ret_rms.var, normalised.ret_rms.count = np.array(100.0), 1e12
         return normalised
 
-    found = calibrated(knowing_model(DQN, env=env(), scale=0.1))
+    found = calibrated(knowing_model(DQN, env=env(), scale=0.1), eval_env=env() if is_given else None)
     assert found["bias"] == pytest.approx(0, abs=1e-4)
     assert found["mean_return"] > 6, "as the environment gives them"
+
+
+def test_observations_are_normalised_as_in_training_at_that_time() -> None:
+    seen: list[Any] = []
+
+    def look(model: Any) -> None:
+        seen.extend([model.get_env().obs_rms.mean.copy(), callback._env.obs_rms.mean.copy()])  # type: ignore[union-attr]
+
+    callback = ValueCalibrationCallback(40, 2)
+    learn(build(DQN, VecNormalize(poles())), 60, callback=[callback, At(40, look)])
+    np.testing.assert_array_equal(*seen)
+    assert np.abs(seen[0]).max() > 0
 
 
 def test_values_of_the_policy_in_training_are_compared_if_one_asks() -> None:
@@ -373,6 +446,98 @@ def test_values_of_the_policy_in_training_are_compared_if_one_asks() -> None:
     kwargs: dict[str, Any] = {"exploration_initial_eps": 1.0, "exploration_final_eps": 1.0}
     assert calibrated(knowing_model(DQN, **kwargs))["bias"] == pytest.approx(0, abs=1e-5)
     assert calibrated(knowing_model(DQN, **kwargs), deterministic=False)["bias"] > 1
+
+
+class FromTheFirst(Chain):
+    """Begins in the first state."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.state = 0
+        return self._seen(), {}
+
+
+def test_what_follows_where_an_episode_is_cut_off_is_no_episode() -> None:
+    model = knowing_model(DQN)
+    with undisturbed(model), th.no_grad():
+        played = play(model, DummyVecEnv([FromTheFirst] * 2), 7, 2, True, 0)
+    assert played.returns.tolist() == [1 + 2] * 7
+    q = true_values()[:, 1]
+    np.testing.assert_allclose(played.predicted, [q[0], q[1]] * 7, rtol=1e-6)
+    np.testing.assert_allclose(played.realised, [q[0], q[1]] * 7, rtol=1e-6)
+
+
+def test_resets_that_take_a_step_are_no_part_of_an_episode() -> None:
+    model = build(DQN)
+    with undisturbed(model), th.no_grad():
+        played = play(model, make_fast_vec_env("CartPole-v1", n_envs=2, seed=0), 7, 100, True, 0)
+    assert len(played.returns) == 7
+    assert len(played.predicted) == played.returns.sum(), "each step earns 1"
+
+
+def test_its_random_numbers_are_not_those_that_training_is_about_to_draw(algorithm: Any) -> None:
+    kwargs: dict[str, Any] = {"exploration_initial_eps": 0.5, "exploration_final_eps": 0.5}
+    one, other = (calibrated(knowing_model(algorithm, seed=seed, **kwargs), deterministic=False) for seed in (0, 1))
+    one.pop("scatter"), other.pop("scatter")
+    assert one == other
+
+
+class Counted(Chain):
+    """Knows how many of it there are, and were at most."""
+
+    n_open = most = 0
+
+    def __init__(self) -> None:
+        Counted.n_open += 1
+        Counted.most = max(Counted.most, Counted.n_open)
+
+    def close(self) -> None:
+        Counted.n_open -= 1
+
+
+gym.register("tests/Counted-v0", entry_point=f"{__name__}:Counted")
+
+
+def test_it_plays_in_a_few_environments_and_closes_them() -> None:
+    def stop(model: Any) -> None:
+        raise KeyboardInterrupt
+
+    callback, model = ValueCalibrationCallback(20, 40), knowing_model(DQN, env=gym.make("tests/Counted-v0"))
+    with pytest.raises(KeyboardInterrupt):
+        learn(model, 60, callback=[callback, At(30, stop)])
+    assert Counted.n_open == 1 + 16
+    learn(model, 30, callback=callback)
+    assert (Counted.n_open, Counted.most) == (1, 1 + 16)
+
+
+def test_a_picture_of_many_points_is_of_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sb3_dqn_ext.callbacks.diagnostics import calibration, pictures
+
+    monkeypatch.setattr(calibration, "IN_A_PICTURE", 10)
+    drawn: list[int] = []
+
+    def noted(predicted: Any, realised: Any, title: str) -> Any:
+        drawn.append(len(predicted))
+        return pictures.scatter(predicted, realised, title)
+
+    monkeypatch.setattr(calibration, "scatter", noted)
+    calibrated(knowing_model(DQN))
+    assert 5 <= drawn[0] <= 10, "of 24 episodes"
+
+
+def test_predictions_are_upwards_and_visits_to_the_right_are_of_large_first_numbers() -> None:
+    from sb3_dqn_ext.callbacks.diagnostics.pictures import BLUE, MARGIN, SIDE, heat_map, scatter
+
+    def middle(is_there: Any) -> tuple[bool, bool]:
+        ys, xs = np.nonzero(is_there[MARGIN : MARGIN + SIDE, MARGIN : MARGIN + SIDE])
+        return bool(ys.mean() < SIDE / 2), bool(xs.mean() < SIDE / 2)
+
+    picture = scatter(np.array([1.0] * 50 + [0.0]), np.array([0.0] * 50 + [1.0]), "")
+    assert middle(np.abs(picture.astype(int) - BLUE).sum(axis=2) < 30) == (True, True), "high and left"
+    counts = np.zeros((10, 10), dtype=np.int64)
+    counts[9, 1] = 3
+    picture = heat_map(counts, np.zeros(2), np.ones(2), "")
+    assert middle((picture != 255).any(axis=2)) == (False, False), "low and right"
 
 
 def test_the_picture_has_the_points_on_its_diagonal() -> None:
@@ -399,7 +564,7 @@ def wrapped(n: int = 1) -> VecEnv:
     "make",
     [
         wrapped,
-        lambda: SubprocVecEnv([lambda: gym.make("CartPole-v1", max_episode_steps=33)] * 2),
+        lambda: SubprocVecEnv([lambda: gym.make("CartPole-v1", max_episode_steps=33)] * 2, "fork"),
         lambda: VecFrameStack(VecNormalize(wrapped(2), clip_obs=3.0), 4),
         lambda: make_fast_vec_env("CartPole-v1", n_envs=2),
     ],
@@ -440,6 +605,96 @@ def test_another_environment_is_made_like_those_of_training(make: Callable[[], V
     other.close()
 
 
+def layers_of(env: Any) -> list[str]:
+    names = []
+    while isinstance(env, gym.Wrapper):
+        names.append(type(env).__name__)
+        env = env.env
+    return names
+
+
+def test_another_environment_writes_no_files_and_opens_no_window(tmp_path: Path) -> None:
+    def recorded() -> gym.Env[Any, Any]:
+        env = gym.make("CartPole-v1", render_mode="rgb_array", sutton_barto_reward=True)
+        return gym.wrappers.RecordVideo(gym.wrappers.RenderCollection(env), str(tmp_path / "videos"))
+
+    training = DummyVecEnv([recorded])
+    other = another_env(training, 1, "somebody")
+    assert not {"RecordVideo", "RenderCollection"} & set(layers_of(other.envs[0]))  # type: ignore[attr-defined]
+    assert other.envs[0].unwrapped._sutton_barto_reward  # type: ignore[attr-defined]
+    watched = DummyVecEnv([lambda: gym.make("CartPole-v1", render_mode="human")])
+    assert another_env(watched, 2, "somebody").get_attr("render_mode") == [None, None]
+    assert another_env(watched, 1, "somebody", render_mode="rgb_array").get_attr("render_mode") == ["rgb_array"]
+
+
+def wrapped_cartpole(**kwargs: Any) -> gym.Env[Any, Any]:
+    env: gym.Env[Any, Any] = TerminalPenalty(Monitor(gym.make("CartPole-v1", **kwargs).unwrapped), reward=-7.0)
+    return env
+
+
+gym.register("tests/Wrapped-v0", entry_point=wrapped_cartpole, max_episode_steps=9)
+
+
+def test_wrappers_of_the_environment_itself_are_not_put_on_twice() -> None:
+    def around() -> gym.Env[Any, Any]:
+        env = gym.make("tests/Wrapped-v0", disable_env_checker=True)
+        return gym.wrappers.DtypeObservation(gym.wrappers.ClipReward(env, -3, 3), np.float64)
+
+    training = DummyVecEnv([around])
+    other = another_env(training, 1, "somebody")
+    assert layers_of(other.envs[0]) == layers_of(training.envs[0])  # type: ignore[attr-defined]
+    assert "Monitor" in layers_of(other.envs[0])  # type: ignore[attr-defined]
+
+
+class Colours(gym.Env[Any, Any]):
+    """Pictures as of an Atari game."""
+
+    observation_space = gym.spaces.Box(0, 255, (60, 50, 3), np.uint8)
+    action_space = gym.spaces.Discrete(3)
+
+    def get_action_meanings(self) -> list[str]:
+        return ["NOOP", "LEFT", "RIGHT"]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return self.observation_space.low, {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.low, 5.0, False, False, {}
+
+
+gym.register("tests/Colours-v0", entry_point=f"{__name__}:Colours", max_episode_steps=30)
+
+
+def test_what_sb3s_wrappers_of_atari_were_told_is_found_out() -> None:
+    def game() -> gym.Env[Any, Any]:
+        env = gym.make("tests/Colours-v0", disable_env_checker=True)
+        return AtariWrapper(env, 4, 3, 40, terminal_on_life_loss=False, action_repeat_probability=0.25)
+
+    flat = DummyVecEnv([lambda: WarpFrame(gym.make("tests/Colours-v0"), width=40, height=30)])
+    assert another_env(flat, 1, "somebody").observation_space.shape == (30, 40, 1)
+    training = VecFrameStack(DummyVecEnv([game]), 2)
+    other = another_env(training, 2, "somebody")
+    assert other.observation_space == training.observation_space
+    assert other.observation_space.shape == (40, 40, 2)
+    (alone,), (found, _) = (layers_of(env) for env in training.envs), (layers_of(env) for env in other.envs)  # type: ignore[attr-defined]
+    assert [name for name in alone if name != "AtariWrapper"] == found
+    for name in ("noop_max", "_skip", "action_repeat_probability", "width", "height"):
+        assert other.get_attr(name) == training.get_attr(name) * 2, name
+    other.reset()
+    assert other.step(np.zeros(2))[1].tolist() == [1, 1], "clipped"
+
+
+def test_another_environment_is_normalised_and_stacked_as_that_of_training() -> None:
+    stacked = VecFrameStack(DummyVecEnv([lambda: gym.make("tests/Colours-v0")]), 2, "first")
+    assert another_env(stacked, 1, "somebody").observation_space.shape == (120, 50, 3)
+    keys: dict[str, Any] = {"norm_obs_keys": ["cart"], "epsilon": 0.5, "norm_obs": True}
+    other: Any = another_env(VecNormalize(DummyVecEnv([dict_cartpole]), **keys), 1, "somebody")
+    assert {name: getattr(other, name) for name in keys} == keys
+    assert not other.training
+    assert not other.norm_reward
+
+
 class Secretive(gym.Wrapper[Any, Any, Any, Any]):
     """Keeps a secret of its argument."""
 
@@ -458,10 +713,18 @@ def test_where_none_can_be_made_the_message_names_eval_env() -> None:
         learn(knowing_model(DQN, env=Chain()), 10, callback=ValueCalibrationCallback())
 
 
-def test_the_sensible_set_does_without_it_then() -> None:
+class Only:
+    """Where others do not find it."""
+
+    class Here(gym.Wrapper[Any, Any, Any, Any]):
+        pass
+
+
+@pytest.mark.parametrize("env", [Chain, lambda: Only.Here(gym.make(ID))], ids=["made by hand", "a class within a class"])
+def test_the_sensible_set_does_without_it_then(env: Callable[[], Any]) -> None:
     callback = everything(calibration=None)
     with pytest.warns(UserWarning, match=r"Values are not compared with returns\. ValueCalibrationCallback cannot make"):
-        found = ours(learn(knowing_model(DQN, env=Chain()), 100, callback=callback).rows)
+        found = ours(learn(knowing_model(DQN, env=env()), 100, callback=callback).rows)
     assert "values/mean" in found
     assert not any(key.startswith("calibration") for key in found)
 
@@ -469,6 +732,11 @@ def test_the_sensible_set_does_without_it_then() -> None:
 def test_an_environment_of_another_kind_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"The eval_env of ValueCalibrationCallback must have the spaces"):
         learn(build(DQN), 10, callback=ValueCalibrationCallback(eval_env=gym.make("Acrobot-v1")))
+    own = poles()
+    with pytest.raises(ArgumentError, match=r"must not be the environment of training, which it would disturb"):
+        learn(build(DQN, own), 10, callback=ValueCalibrationCallback(eval_env=VecFrameStack(own, 1)))
+    with pytest.raises(ArgumentError, match=r"must not be the environment of training"):
+        learn(build(DQN, own), 10, callback=ValueCalibrationCallback(eval_env=own.envs[0]))  # type: ignore[attr-defined]
     with pytest.raises(ArgumentError, match=r"such as VecNormalize"):
         learn(build(DQN, VecNormalize(poles())), 10, callback=ValueCalibrationCallback(eval_env=poles()))
 
@@ -488,27 +756,55 @@ def test_values_are_those_of_the_states_in_memory(algorithm: Any) -> None:
     assert found["values/histogram"].shape == (512,)
 
 
-def test_the_target_is_as_far_away_as_its_parameters(algorithm: Any) -> None:
+def test_values_are_those_of_normalised_observations() -> None:
+    callback = QValuesCallback(50, batch_size=20)
+    model = build(DQN, VecNormalize(poles(2)), learning_starts=10**6, buffer_size=1000)
+    statistics: list[Any] = []
+
+    def look(model: Any) -> None:
+        of_observations = model.get_vec_normalize_env().obs_rms
+        statistics.extend([of_observations.mean.copy(), of_observations.var.copy()])
+
+    found = ours(learn(model, 90, callback=[callback, At(50, look)]).rows)
+    mean, var = statistics
+    normalised = np.clip((callback._states - mean) / np.sqrt(var + 1e-8), -10, 10).astype(np.float32)
+    with th.no_grad():
+        expected = model.q_net(th.as_tensor(normalised))
+    np.testing.assert_allclose(found["values/histogram"], expected.flatten(), rtol=1e-5)
+    of_env = [model.replay_buffer.observations[:, env].tolist() for env in range(2)]
+    n_of_env = [sum(state in stored for state in callback._states.tolist()) for stored in of_env]
+    assert sum(n_of_env) == 20
+    assert min(n_of_env) > 0, "of both environments"
+
+
+def test_the_target_is_as_far_away_as_its_parameters_and_outputs(algorithm: Any) -> None:
     model = build(algorithm)
-    records = learn(model, 118, callback=[QValuesCallback(60), At(60, lambda model: distances.append(apart(model)))])
-    found = ours(records.rows)
-    assert found["values/target_parameters"] == pytest.approx(distances[0], rel=1e-5)
+    distances: list[tuple[float, float]] = []
+
+    def look(model: Any) -> None:
+        """Over all parameters, one number after the other."""
+        online, target = networks_of(model)
+        total = 0.0
+        for some, others in zip(online.parameters(), target.parameters(), strict=True):
+            for one, other in zip(some.flatten().tolist(), others.flatten().tolist(), strict=True):
+                total += (one - other) ** 2
+        states = th.as_tensor(callback._states)
+        with th.no_grad():
+            some, others = ((of.mean(dim=1) if of.dim() == 3 else of) for of in (online(states), target(states)))
+        distances.append((float(total**0.5), float((some - others).abs().mean())))
+
+    callback = QValuesCallback(30)
+    found = ours(learn(model, 118, callback=[callback, At(90, look)]).rows)
+    ((of_parameters, of_outputs),) = distances
+    assert found["values/target_parameters"] == pytest.approx(of_parameters, rel=1e-5)
+    assert found["values/target_outputs"] == pytest.approx(of_outputs, rel=1e-4)
+    assert min(of_parameters, of_outputs) > 0
 
 
-distances: list[float] = []
-
-
-def apart(model: Any) -> float:
-    """Over all parameters, one number after the other."""
-    online, target = (
-        (model.quantile_net, model.quantile_net_target) if isinstance(model, QRDQN) else (model.q_net, model.q_net_target)
-    )
-    total = 0.0
-    for some, others in zip(online.parameters(), target.parameters(), strict=True):
-        for one, other in zip(some.flatten().tolist(), others.flatten().tolist(), strict=True):
-            total += (one - other) ** 2
-    distances.clear()
-    return float(total**0.5)
+def test_where_there_is_no_target_network_none_is_compared() -> None:
+    found = ours(learn(build(DQNExt, target_network=False), 60, callback=QValuesCallback(30)).rows)
+    assert not {"values/target_parameters", "values/target_outputs"} & found.keys()
+    assert "values/action_gap" in found
 
 
 def test_churn_is_seen_where_the_greedy_actions_were_changed() -> None:
@@ -519,11 +815,10 @@ def test_churn_is_seen_where_the_greedy_actions_were_changed() -> None:
 
     callback = QValuesCallback(20)
     model = knowing_model(DQN)
-    rows = learn(model, 70, callback=[callback, At(50, swap)]).rows
+    rows = learn(model, 95, callback=[callback, At(50, swap)]).rows
     churns = [row["values/churn"] for row in rows if "values/churn" in row]
     states = callback._states.argmax(axis=1)
-    assert churns[0] == 0
-    assert churns[-1] == pytest.approx((states < 3).mean())
+    assert churns == [0, pytest.approx((states < 3).mean()), 0]
 
 
 # TDErrorsCallback
@@ -531,13 +826,14 @@ def test_churn_is_seen_where_the_greedy_actions_were_changed() -> None:
 
 def brute_force(model: Any, cells: list[int]) -> list[float]:
     """The TD error of each cell by itself, from the arrays of the memory and single calls of the networks."""
-    memory = model.replay_buffer
+    memory, normalize = model.replay_buffer, model.get_vec_normalize_env()
     n = getattr(memory, "n_steps", 1)
-    online, target = (
-        (model.quantile_net, model.quantile_net_target) if isinstance(model, QRDQN) else (model.q_net, model.q_net_target)
-    )
+    online, target = networks_of(model)
 
     def values(net: Any, observation: Any) -> Any:
+        if normalize is not None:
+            spread = np.sqrt(normalize.obs_rms.var + normalize.epsilon)
+            observation = np.clip((observation - normalize.obs_rms.mean) / spread, -10, 10).astype(np.float32)
         with th.no_grad():
             answer = net(th.as_tensor(observation[None]))
         return (answer.mean(dim=1) if answer.dim() == 3 else answer)[0].numpy().astype(np.float64)
@@ -548,17 +844,32 @@ def brute_force(model: Any, cells: list[int]) -> list[float]:
         total, discount = 0.0, 1.0
         for k in range(n):
             at = (row + k) % memory.buffer_size
-            total += discount * float(memory.rewards[at, env])
+            reward = float(memory.rewards[at, env])
+            total += discount * (reward if normalize is None else reward / np.sqrt(normalize.ret_rms.var + normalize.epsilon))
             discount *= model.gamma
             newest = at == (memory.pos - 1) % memory.buffer_size
             if memory.dones[at, env] or newest:
                 break
         if memory.dones[at, env] and not memory.timeouts[at, env]:
             discount = 0.0
-        best = values(target, memory.next_observations[at, env]).max()
+        next_values = values(target, memory.next_observations[at, env])
         action = int(memory.actions[row, env, 0])
-        errors.append(total + discount * best - values(online, memory.observations[row, env])[action])
+        policy = getattr(model, "target_policy", "greedy")
+        if policy == "munchausen":
+            shares = np.exp(next_values / 0.5) / np.exp(next_values / 0.5).sum()
+            before = values(target, memory.observations[row, env]) / 0.5
+            total += 0.9 * max(0.5 * (before[action] - np.log(np.exp(before).sum())), -1.0)
+            next_value = (shares * (next_values - 0.5 * np.log(shares))).sum()
+        elif policy == "double":
+            next_value = next_values[values(online, memory.next_observations[at, env]).argmax()]
+        else:
+            next_value = next_values.max()
+        errors.append(total + discount * next_value - values(online, memory.observations[row, env])[action])
     return errors
+
+
+OUR_MEMORY = {"replay_buffer_class": DQNReplayBuffer}
+C51 = {"returns": "categorical", "returns_kwargs": {"v_min": -30, "v_max": 30}}
 
 
 @pytest.mark.parametrize(
@@ -570,16 +881,28 @@ def brute_force(model: Any, cells: list[int]) -> list[float]:
         (DQNExt, {"n_steps": 3}),
         (DQN, {"n_steps": 3}),
         (DQNExt, {"policy_kwargs": {"returns": "quantile"}, "replay_buffer_kwargs": {"sampler": "prioritized"}}),
+        (DQN, OUR_MEMORY),
+        (DQN, OUR_MEMORY | {"replay_buffer_kwargs": {"n_steps": 3, "gamma": 0.9}}),
+        (DQNExt, {"target_policy": "double"}),
+        (DQNExt, {"target_policy": "munchausen", "target_policy_kwargs": {"temperature": 0.5}}),
+        (DQNExt, {"policy_kwargs": C51 | {"noisy": True, "head": "dueling"}}),
+        (DQN, {"env": "normalised"}),
+        (DQNExt, {"env": "normalised", "n_steps": 3}),
     ],
-    ids=["DQN", "QRDQN", "DQNExt", "DQNExt n steps", "DQN n steps", "quantiles"],
+    ids=[
+        *("DQN", "QRDQN", "DQNExt", "DQNExt n steps", "DQN n steps", "quantiles", "DQN our memory", "DQN our n steps"),
+        *("double", "munchausen", "categorical", "DQN normalised", "DQNExt normalised"),
+    ],
 )
 def test_errors_are_those_of_the_arrays(algorithm: Any, arguments: dict[str, Any]) -> None:
-    model = build(algorithm, **arguments)
-    learn(model, 150)
+    env = VecNormalize(poles()) if "env" in arguments else None
+    model = build(algorithm, target_update_interval=50, **(arguments | {"env": env, "learning_rate": 0.03, "gamma": 0.9}))
+    learn(model, 190)
     cells = drawn_cells(model.replay_buffer, 40, np.random.default_rng(0))
     with undisturbed(model), th.no_grad():
         found = td_errors(model, transitions(model, cells)).numpy()
     np.testing.assert_allclose(found, brute_force(model, cells.tolist()), rtol=1e-4, atol=1e-4)
+    assert found.std() > 0.1
 
 
 def test_true_values_have_no_errors(algorithm: Any) -> None:
@@ -600,7 +923,8 @@ def networks_of(model: Any) -> tuple[Any, Any]:
     return model.q_net, model.q_net_target
 
 
-def test_a_rare_end_is_looked_for(algorithm: Any) -> None:
+@pytest.mark.parametrize("batch_size", [2, 64], ids=["rare", "among those that were drawn"])
+def test_an_end_is_looked_for_and_told_from_the_rest(algorithm: Any, batch_size: int) -> None:
     """Only the transitions that end an episode are wrong: by 5."""
     model = build(algorithm, poles(2, limit=500), learning_starts=10**6, gamma=0.5)
     for net in networks_of(model):
@@ -613,10 +937,62 @@ def test_a_rare_end_is_looked_for(algorithm: Any) -> None:
         memory = model.replay_buffer
         memory.rewards[memory.dones > 0] = 7
 
-    rows = learn(model, 170, callback=[At(80, make_worse), TDErrorsCallback(90, batch_size=2)]).rows
-    found = ours(rows)
+    found = ours(learn(model, 170, callback=[At(90, make_worse), TDErrorsCallback(90, batch_size)]).rows)
     assert found["errors/terminal"] == pytest.approx(5, abs=1e-5)
+    assert found["errors/bootstrapped"] == pytest.approx(0, abs=1e-5)
     assert found["errors/abs_max"] in (pytest.approx(0, abs=1e-5), pytest.approx(5, abs=1e-5))
+
+
+def test_the_only_end_is_found_in_whichever_environment_it_is(algorithm: Any) -> None:
+    model = build(algorithm, poles(8), learning_starts=10**6, buffer_size=1600)
+
+    def leave_one(model: Any) -> None:
+        memory = model.replay_buffer
+        memory.dones[:] = memory.timeouts[:] = 0
+        memory.dones[3, 5] = 1
+        memory.rewards[3, 5] = 1000
+
+    found = ours(learn(model, 1200, callback=[At(960, leave_one), TDErrorsCallback(970, batch_size=64)]).rows)
+    assert found["errors/terminal"] == pytest.approx(1000, abs=10)
+
+
+MEMORIES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "SB3, half of it": (
+        DQN,
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+    ),
+    "uniform": (DQNExt, {}),
+    "half of it": (DQNExt, {"optimize_memory_usage": True}),
+    "prioritized, half of it": (
+        DQNExt,
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"sampler": "prioritized", "terminal_copies": 2}},
+    ),
+    "episodes": (DQNExt, {"replay_buffer_kwargs": {"keep_episodes": 3}}),
+    "prioritized, episodes": (DQNExt, {"replay_buffer_kwargs": {"keep_episodes": 3, "sampler": "prioritized"}}),
+    "rows, realised returns": (
+        DQNExt,
+        {"replay_buffer_kwargs": {"sampler": "rows", "monte_carlo": 0.5}, "learning_starts": 60},
+    ),
+}
+
+
+@pytest.mark.parametrize("steps", [90, 150], ids=["filling", "full"])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_what_can_be_replayed_is_drawn_and_nothing_else(name: str, steps: int) -> None:
+    algorithm, arguments = MEMORIES[name]
+    model = build(algorithm, poles(2), **({"learning_starts": 20} | arguments))
+    learn(model, steps)
+    memory, drawn = model.replay_buffer, set()
+    if algorithm is DQN:
+        memory._get_samples = lambda rows, env: drawn.update((rows[:, None] * 2 + np.arange(2)).ravel().tolist())
+        memory.sample(4000)
+    else:
+        drawn.update(memory.sample_batch(4000).cells.tolist())
+    assert set(drawn_cells(memory, 4000, np.random.default_rng(0)).tolist()) == drawn
+    memory.dones[memory.pos], memory.timeouts[memory.pos] = 1, 0  # which may be no row of these
+    ends = {cell for cell in drawn if memory.dones.flat[cell] and not memory.timeouts.flat[cell]}
+    assert set(ended_cells(memory).tolist()) == ends
+    assert len(ends) > 0
 
 
 def test_prioritized_draws_are_described_by_their_probabilities() -> None:
@@ -700,11 +1076,14 @@ def test_what_other_diagnostics_read_is_not_taken_for_training(algorithm: Any) -
     assert_same(found[1], found[0], "replay")
 
 
-def test_the_memory_of_this_library_is_watched_as_well_as_that_of_sb3() -> None:
-    stock = ours(learn(build(DQN), 300, callback=ReplayHealthCallback(100)).rows)
-    same = ours(learn(build(DQNExt), 300, callback=ReplayHealthCallback(100)).rows)
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_the_memory_of_this_library_is_watched_as_well_as_that_of_sb3(n_envs: int) -> None:
+    stock, same = (
+        ours(learn(build(algorithm, poles(n_envs)), 230, callback=ReplayHealthCallback(100)).rows)
+        for algorithm in (DQN, DQNExt)
+    )
     assert stock.keys() == same.keys()
-    for key in stock:
+    for key in stock if n_envs == 1 else ("replay/ages", "replay/age_mean", "replay/size"):
         if key != "replay/terminal_sampled":  # where rows were written over since, it sees what is there now
             assert_same(same[key], stock[key], key)
     assert same["replay/terminal_sampled"] == pytest.approx(stock["replay/terminal_sampled"], abs=0.1)
@@ -749,7 +1128,25 @@ def test_two_that_watch_the_same_memory_leave_it_as_it_was() -> None:
     model = build(DQN)
     rows = learn(model, 100, callback=[ReplayHealthCallback(50), ReplayHealthCallback(50)]).rows
     assert ours(rows)["replay/age_mean"] > 0
-    assert "_get_samples" not in vars(model.replay_buffer)
+    memory, told = model.replay_buffer, []
+    assert "_get_samples" not in vars(memory)
+    first, second = (Watched(memory, "_get_samples", lambda *_, name=name: told.append(name)) for name in ("first", "second"))
+    first.leave()
+    memory.sample(1)
+    assert told == ["second"]
+    second.leave()
+    assert "_get_samples" not in vars(memory)
+
+
+def test_of_a_large_memory_the_rewards_of_some_rows_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "REWARDS", 30)
+
+    def number(model: Any) -> None:
+        model.replay_buffer.rewards[:, 0] = np.arange(120)
+
+    rewards = ours(learn(build(DQN), 180, callback=[At(140, number), ReplayHealthCallback(150)]).rows)["replay/rewards"]
+    assert len(rewards) == 30
+    assert rewards.max() > 60, "anywhere"
 
 
 # NetworkHealthCallback
@@ -770,10 +1167,10 @@ def test_norms_are_those_that_the_gradients_have_before_they_are_clipped(
         return norm
 
     monkeypatch.setattr(th.nn.utils, "clip_grad_norm_", noted)
-    found = ours(learn(model, 210, callback=NetworkHealthCallback(200, batch_size=50)).rows)
-    # from step 196 on, before the training after it
-    norms = [norm for step, norm in seen if 196 <= step < 200]
-    assert len(norms) == 4
+    found = ours(learn(model, 210, callback=NetworkHealthCallback(100, batch_size=50)).rows)
+    # from step 198 on, before the training after step 200
+    norms = [norm for step, norm in seen if 198 <= step < 200]
+    assert len(norms) == 2
     assert found["network/gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-5)
     assert found["network/gradient_norm_max"] == pytest.approx(max(norms), rel=1e-5)
     assert found["network/clipped"] == pytest.approx(np.mean([norm > max_grad_norm for norm in norms]))
@@ -792,6 +1189,22 @@ def test_updates_that_are_rare_are_waited_for() -> None:
     assert ours(rows)["network/gradient_norm"] > 0
 
 
+def test_where_there_were_no_updates_the_next_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at 40 and 80, which watch the step before, and updates after 30, 40, 50 and so on."""
+    seen: dict[int, float] = {}
+    clip = th.nn.utils.clip_grad_norm_
+    model = build(DQN, train_freq=10)
+
+    def noted(*args: Any, **kwargs: Any) -> th.Tensor:
+        norm = clip(*args, **kwargs)
+        seen[model.num_timesteps] = norm.item()
+        return norm
+
+    monkeypatch.setattr(th.nn.utils, "clip_grad_norm_", noted)
+    found = ours(learn(model, 110, callback=NetworkHealthCallback(40)).rows)
+    assert found["network/gradient_norm"] == pytest.approx(seen[40])
+
+
 def test_units_that_were_put_to_sleep_are_found(algorithm: Any) -> None:
     model = build(algorithm, learning_starts=10**6)
 
@@ -808,6 +1221,7 @@ def test_units_that_were_put_to_sleep_are_found(algorithm: Any) -> None:
     assert (found["network/dormant_1"], found["network/dormant_2"]) == (pytest.approx(5 / 16), pytest.approx(4 / 8))
     assert 1 <= found["network/feature_rank"] <= 4, "of 8, of which 4 are silent"
     assert found["network/feature_rank_share"] == found["network/feature_rank"] / 8
+    assert not any(layer._forward_hooks for layer in model.policy.modules()), "it listens no longer"
 
 
 def test_the_weights_are_measured_together_and_one_by_one(algorithm: Any) -> None:
@@ -824,10 +1238,13 @@ def test_the_weights_are_measured_together_and_one_by_one(algorithm: Any) -> Non
 
 
 @pytest.mark.parametrize(("epsilon", "low", "high"), [(0.0, 0.0, 0.0), (1.0, 0.3, 0.7)])
-def test_exploratory_is_what_is_not_greedy(algorithm: Any, epsilon: float, low: float, high: float) -> None:
+def test_exploratory_is_what_is_not_greedy(
+    algorithm: Any, epsilon: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exploration, "GLIMPSE", 5)
     eps = {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon}
-    model = build(algorithm, poles(4), learning_starts=0, buffer_size=20_000, train_freq=100, **eps)
-    found = ours(learn(model, 4 * 128 * 20 + 40, callback=ExplorationCallback(4 * 128 * 20)).rows)
+    model = build(algorithm, poles(4), learning_starts=0, buffer_size=2_000, train_freq=100, **eps)
+    found = ours(learn(model, 4 * 5 * 20 + 40, callback=ExplorationCallback(4 * 5 * 20)).rows)
     assert low <= found["exploration/exploratory"] <= high
     assert found["exploration/epsilon"] == epsilon
 
@@ -846,6 +1263,40 @@ def test_actions_are_counted_since_the_last_look(algorithm: Any) -> None:
     assert sorted(found["exploration/actions"].tolist()) == sorted(counts[0].tolist())
 
 
+def test_steps_that_are_resets_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exploration, "GLIMPSE", 0)  # each step
+    # of each call and environment: the action, whether it is another than the greedy one, an end, a reset
+    seen: list[list[tuple[int, bool, bool, bool]]] = []
+    looks: dict[int, int] = {}  # number of calls before
+
+    class Noting(BaseCallback):
+        def _on_step(self) -> bool:
+            resets = ["reset_step" in info for info in self.locals["infos"]]
+            looks.setdefault(self.num_timesteps // 100, len(seen))
+            model: Any = self.model
+            with th.no_grad():
+                differ = model.q_net(th.as_tensor(model._last_obs)).argmax(dim=1).numpy() != self.locals["actions"]
+            seen.append(list(zip(self.locals["actions"], differ, self.locals["dones"], resets, strict=True)))
+            return True
+
+    env = make_fast_vec_env("CartPole-v1", n_envs=3, seed=3)
+    found = ours(learn(build(DQNExt, env), 320, callback=[ExplorationCallback(100), ReplayHealthCallback(100), Noting()]).rows)
+    before = looks[3]
+    stored = [one for row in seen[before - 39 : before] for one in row]  # of the oldest of 40 rows it is not known
+    steps = [end for _, _, end, reset in stored if not reset]
+    assert len(steps) < len(stored)
+    assert found["replay/size"] == len(steps)
+    assert found["replay/fill"] == 1
+    assert found["replay/terminal_stored"] == pytest.approx(np.mean(steps))
+    assert found["replay/reward_mean"] == 1
+    assert found["replay/rewards"].shape == (len(steps),)
+    new = [action for row in seen[looks[2] : before] for action, *_, reset in row if not reset]
+    assert sorted(found["exploration/actions"].tolist()) == sorted(new)
+    # those that were compared are stored after it
+    compared = [other for row in seen[looks[2] + 1 : before + 1] for _, other, _, reset in row if not reset]
+    assert found["exploration/exploratory"] == pytest.approx(np.mean(compared))
+
+
 def test_a_ladder_has_an_epsilon_for_each_environment() -> None:
     kwargs: dict[str, Any] = {"exploration": "epsilon_ladder", "exploration_kwargs": {"schedule": 0.4}}
     found = ours(learn(build(DQNExt, poles(3), **kwargs), 90, callback=ExplorationCallback(60)).rows)
@@ -859,15 +1310,15 @@ def test_a_temperature_is_no_epsilon() -> None:
 
 
 def test_visited_states_are_drawn_where_they_lie(algorithm: Any) -> None:
-    callback = ExplorationCallback(200, cells=30)
-    env = DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0"))] * 2)
+    callback = ExplorationCallback(100, cells=30)
+    env = DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))] * 2)
     model = build(algorithm, env, buffer_size=2000)
-    found = ours(learn(model, 460, callback=callback).rows)
+    found = ours(learn(model, 230, callback=callback).rows)
     counts, low, high = callback._visited
-    assert counts.sum() == 398, "all that was stored before the look at 400"
+    assert counts.sum() == 198, "all that was stored before the look at 200"
     np.testing.assert_allclose(low, [-1.2, -0.07])
     np.testing.assert_allclose(high, [0.6, 0.07])
-    stored = model.replay_buffer.observations[:199].reshape(-1, 2).astype(np.float64)
+    stored = model.replay_buffer.observations[:99].reshape(-1, 2).astype(np.float64)
     expected = np.histogram2d(stored[:, 0], stored[:, 1], bins=30, range=[(low[i], high[i]) for i in range(2)])[0]
     np.testing.assert_array_equal(counts, expected)
     picture = found["exploration/visited"].image
@@ -929,6 +1380,18 @@ def test_a_film_needs_a_folder_and_pictures(tmp_path: Path) -> None:
         model.learn(10, callback=EpisodeVideoCallback())
     with pytest.raises(ArgumentError, match=r"render_mode='rgb_array', not None"):
         model.learn(10, callback=EpisodeVideoCallback(folder=tmp_path, eval_env=gym.make("CartPole-v1")))
+
+
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+def test_of_environments_in_processes_the_film_lies_beside_the_best_model(tmp_path: Path) -> None:
+    def monitored(i: int) -> Any:
+        return lambda: Monitor(gym.make("CartPole-v1"), str(tmp_path / str(i)))
+
+    env = SubprocVecEnv([monitored(i) for i in range(2)], "fork")
+    evaluation = EvalCallback(gym.make("CartPole-v1"), eval_freq=1000, best_model_save_path=str(tmp_path / "run"))
+    build(DQN, env).learn(60, callback=[EpisodeVideoCallback(40, max_steps=8), evaluation])
+    env.close()
+    assert [film.name for film in (tmp_path / "run" / "videos").iterdir()] == ["step_40.mp4"]
 
 
 # all of them
@@ -1009,26 +1472,111 @@ def test_pictures_are_drawn_for_those_who_can_show_them(tmp_path: Path) -> None:
     ], "none of ours is left"
 
 
+def test_nothing_is_drawn_for_texts(tmp_path: Path) -> None:
+    class Undrawn(ValueCalibrationCallback):
+        def _drawn(self, name: str, data: Any) -> Any:
+            raise AssertionError
+
+    model = build(DQN)
+    model.set_logger(configure(str(tmp_path), ["csv", "json", "log"]))
+    model.learn(90, callback=Undrawn(60, 1), log_interval=1)
+    model.logger.close()
+    assert "calibration/bias" in (tmp_path / "progress.csv").read_text()
+
+
 def test_one_callback_can_be_used_for_run_after_run(algorithm: Any) -> None:
     callback = everything()
-    first, again = (learn(build(algorithm), 200, callback=callback) for _ in range(2))
+    first, again = (learn(build(algorithm), 130, callback=callback) for _ in range(2))
     assert_same(shown(again.rows), shown(first.rows), "logged")
 
 
-def test_a_run_that_broke_off_leaves_the_next_one_alone() -> None:
-    class Stop(Exception):
-        pass
+@pytest.mark.parametrize("algorithm", [DQN, DQNExt], ids=["DQN", "DQNExt"])
+def test_a_run_that_broke_off_leaves_the_next_one_alone(algorithm: Any) -> None:
+    def interrupt(model: Any) -> None:
+        raise KeyboardInterrupt
 
-    def stop(model: Any) -> None:
-        raise Stop
-
-    callback, model = everything(), build(DQN)
-    with pytest.raises(Stop):
-        learn(model, 200, callback=[callback, At(175, stop)])
-    rows = learn(model, 200, callback=callback).rows
+    ends: list[tuple[Any, Any, Any]] = []
+    of_runs: list[list[BaseCallback]] = [[], [everything(network={"every": 100})]]
+    for callback in of_runs:
+        model = build(algorithm)
+        with pytest.raises(KeyboardInterrupt):
+            learn(model, 200, callback=[*callback, At(99, interrupt)])  # while gradients are watched
+        rows = learn(model, 60, callback=callback, reset_num_timesteps=False).rows
+        rows += learn(model, 150, callback=callback).rows
+        rows += learn(model, 20).rows
+        ends.append((model, theirs(rows), generators(model)))
+    assert_same_model(ends[1][0], ends[0][0])
+    assert_same(ends[1][1:], ends[0][1:], "logged and drawn")
     assert ours(rows)["network/gradient_norm"] > 0
-    assert "_get_samples" not in vars(model.replay_buffer)
+    assert not {"_get_samples", "_read"} & vars(model.replay_buffer).keys()
     assert not any(one._post_accumulate_grad_hooks for one in model.q_net.parameters())
+
+
+def test_a_run_in_parts_is_one_run(algorithm: Any) -> None:
+    """Each part has one look; the states are those of the first, and the visits those of all."""
+    values, visits = QValuesCallback(50), ExplorationCallback(50)
+    model = build(algorithm, DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))]))
+    learn(model, 60, callback=[values, visits])
+    states = values._states.copy()
+    rows = learn(model, 60, callback=[values, visits], reset_num_timesteps=False).rows
+    assert 0 <= ours(rows)["values/churn"] <= 1
+    np.testing.assert_array_equal(values._states, states)
+    assert visits._visited[0].sum() == 99
+    assert ours(rows)["exploration/actions"].shape == (50,), "ten of them are of the first part"
+    other = build(algorithm)
+    learn(other, 10)
+    learn(other, 60, callback=values, reset_num_timesteps=False)
+    assert values._states.shape[1:] == (4,), "another model has other states"
+
+
+def test_a_callback_that_holds_them_need_not_tell_them_that_the_run_is_over() -> None:
+    """As SB3's EveryNTimesteps does not."""
+    callback, ends = everything(), []
+    of_runs: list[list[Any]] = [[None, None], [EveryNTimesteps(20, callback), callback]]
+    for callbacks in of_runs:
+        model = build(DQN)
+        rows = [learn(model, 100, callback=one, reset_num_timesteps=False).rows for one in callbacks]
+        ends.append((model, theirs(rows[0] + rows[1])))
+    assert_same_model(ends[1][0], ends[0][0])
+    assert_same(ends[1][1], ends[0][1], "logged")
+    for of_run in rows:
+        assert {"values/mean", "calibration/bias"} <= ours(of_run).keys()
+    assert "_get_samples" not in vars(model.replay_buffer)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+def test_a_network_that_has_diverged_is_looked_at_without_an_error(algorithm: Any, value: float) -> None:
+    def diverge(model: Any) -> None:
+        with th.no_grad():
+            for parameter in networks_of(model)[0].parameters():
+                parameter.fill_(value)
+
+    model = build(algorithm, learning_starts=10**6)
+    found = ours(learn(model, 90, callback=[At(50, diverge), everything(values={"every": 60})]).rows)
+    assert not np.isfinite(found["values/mean"])
+    assert "values/histogram" not in found
+    assert not np.isfinite(found["calibration/bias"])
+    assert not np.isfinite(found["network/weight_norm"])
+    assert found["calibration/scatter"].image.shape == (464, 464, 3)
+
+
+class Tables(th.nn.Module):
+    """A Q-network without any layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = th.nn.Parameter(th.zeros(4, 2))
+
+    def forward(self, features: th.Tensor) -> th.Tensor:
+        return features @ self.table
+
+
+def test_a_network_without_layers_has_neither_units_nor_features() -> None:
+    model = build(DQN, learning_starts=10**6)
+    model.q_net.q_net, model.q_net_target.q_net = Tables(), Tables()
+    found = ours(learn(model, 60, callback=NetworkHealthCallback(50)).rows)
+    assert found["network/weight_norm"] == 0
+    assert not {"network/dormant", "network/feature_rank"} & found.keys()
 
 
 def test_evaluations_of_sb3_go_on_as_without() -> None:

@@ -35,6 +35,8 @@ def test_values_are_summed_up() -> None:
 def test_the_action_gap_is_between_the_best_two() -> None:
     assert action_gap(Q) == (1 + 1) / 2
     assert action_gap(np.array([[5.0, 5.0]])) == 0
+    q = np.random.default_rng(0).normal(size=(40, 9))
+    assert action_gap(q) == pytest.approx(np.mean([sorted(of_state)[-1] - sorted(of_state)[-2] for of_state in q]))
 
 
 def test_churn_is_the_share_that_changed() -> None:
@@ -128,6 +130,7 @@ def test_calibration_agrees_with_scipy() -> None:
 def test_what_is_the_same_everywhere_has_no_slope() -> None:
     rising = np.arange(3.0)
     assert calibration(np.ones(3), rising).keys() == {"predicted", "realised", "bias"}
+    assert "slope" not in calibration(1000 + rising * 1e-5, rising), "which is the rounding of a network"
     flat = calibration(rising, np.ones(3))
     assert flat["slope"] == 0
     assert "correlation" not in flat

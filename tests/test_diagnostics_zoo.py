@@ -8,24 +8,22 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks import diagnostics_cost
 from tests.processes import output, python
 
-ROOT = Path(__file__).parents[1]
 LAZY = ("matplotlib", "moviepy", "PIL", "imageio", "imageio_ffmpeg", "tensorboard", "pygame")
 
 
 def test_nothing_is_imported_that_draws(tmp_path: Path) -> None:
-    def modules(statement: str) -> set[str]:
-        printed = output(python("-c", f"{statement}; import sys; print(*sys.modules)", cwd=tmp_path))
-        return {name.partition(".")[0] for name in printed.split()}
-
-    ours = modules("import sb3_dqn_ext.callbacks")
-    assert not set(LAZY) & (ours - modules("import stable_baselines3")), "SB3 itself imports TensorBoard's writer"
+    imported = "import sys, stable_baselines3; before = set(sys.modules); import sb3_dqn_ext.callbacks"
+    ours = output(python("-c", f"{imported}; print(*set(sys.modules) - before)", cwd=tmp_path)).split()
+    assert "sb3_dqn_ext.callbacks.diagnostics.pictures" in ours
+    assert not set(LAZY) & {name.partition(".")[0] for name in ours}, "SB3 itself imports TensorBoard's writer"
 
 
 CONFIG: dict[str, Any] = {
     "policy": "MlpPolicy",
-    "n_timesteps": 700,
+    "n_timesteps": 450,
     "n_envs": 2,
     "normalize": True,
     "learning_starts": 100,
@@ -44,34 +42,44 @@ CONFIG: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("algo", ["dqn", "qrdqn", "dqn_ext"])
-def test_a_run_of_the_zoo_shows_its_diagnostics_by_yaml_alone(algo: str, tmp_path: Path) -> None:
+ALGOS = ("dqn", "qrdqn", "dqn_ext")
+TRAIN = """
+import sys
+from rl_zoo3.train import train
+for algo in {algos}:
+    sys.argv = ["train.py", "--algo", algo, "-tb", f"board/{{algo}}", *{arguments}]
+    train()
+"""
+
+
+def test_a_run_of_the_zoo_shows_its_diagnostics_by_yaml_alone(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(yaml.safe_dump({"MountainCar-v0": CONFIG}))
-    command = (
-        f"-m rl_zoo3.train --algo {algo} --env MountainCar-v0 -conf config.yml -f logs -tb board --eval-freq -1 --device cpu"
-    )
     # gymnasium's MountainCar has episodes of 200 steps, four of which are logged together
-    output(python(*command.split(), "--log-interval", "1", "--seed", "1", cwd=tmp_path))
-    (run,) = (tmp_path / "logs" / algo).glob("MountainCar-v0_1")
-    assert [film.name for film in (run / "videos").iterdir()] == ["step_400.mp4"]
-    (events,) = {file.parent for file in (tmp_path / "board").rglob("events.*")}
-    board = EventAccumulator(str(events)).Reload()
-    tags = board.Tags()
-    groups = {re.sub("/.*", "", tag) for tag in tags["scalars"]}
-    assert groups > {"values", "network", "calibration", "video"}
-    assert set(tags["images"]) == {"calibration/scatter", "video/episode"}
-    assert board.Scalars("calibration/mean_return")[0].value == -200, "in its own unit, though rewards are normalised"
-    assert board.Scalars("values/churn")
+    command = "--env MountainCar-v0 -conf config.yml -f logs --eval-freq -1 --device cpu --log-interval 1 --seed 1"
+    output(python("-c", TRAIN.format(algos=ALGOS, arguments=command.split()), cwd=tmp_path))
+    for algo in ALGOS:
+        run = tmp_path / "logs" / algo / "MountainCar-v0_1"
+        assert [film.name for film in (run / "videos").iterdir()] == ["step_400.mp4"]
+        (events,) = {file.parent for file in (tmp_path / "board" / algo).rglob("events.*")}
+        board = EventAccumulator(str(events)).Reload()
+        tags = board.Tags()
+        groups = {re.sub("/.*", "", tag) for tag in tags["scalars"]}
+        assert groups > {"values", "network", "calibration", "video"}
+        assert set(tags["images"]) == {"calibration/scatter", "video/episode"}
+        assert board.Scalars("calibration/mean_return")[0].value == -200, "in its own unit, though rewards are normalised"
+        assert board.Scalars("values/churn")
 
 
-def test_the_cost_is_measured_in_pairs_and_written_as_rows(tmp_path: Path) -> None:
-    command = f"-m benchmarks.diagnostics_cost --variants cartpole_ours --pairs 1 --sizes 200 900 --results {tmp_path}"
-    printed = output(python(*command.split(), cwd=ROOT))
+@pytest.mark.slow
+def test_the_cost_is_measured_in_pairs_and_written_as_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"--variants cartpole_ours --pairs 1 --sizes 100 300 --results {tmp_path}".split()
+    diagnostics_cost.main(command)
+    printed = capsys.readouterr().out
     assert (tmp_path / "diagnostics_cost.md").read_text() in printed
-    assert re.search(r"\| CartPole, 1 env, 64-64, DQNExt \| 900 \| 1 \| \d\.\d+ \(\d\.\d+-\d\.\d+\) \|", printed)
+    assert re.search(r"\| CartPole, 1 env, 64-64, DQNExt \| 300 \| 1 \| \d\.\d+ \(\d\.\d+-\d\.\d+\) \|", printed)
     before = (tmp_path / "diagnostics_cost.csv").read_text()
     header, row = before.splitlines()
     assert header == "variant,number,steps,without_wall_s,with_wall_s,without_cpu_s,with_cpu_s,without_inside_s,with_inside_s"
-    assert row.startswith("cartpole_ours,0,900,")
-    output(python(*command.split(), cwd=ROOT))
+    assert row.startswith("cartpole_ours,0,300,")
+    diagnostics_cost.main(command)
     assert (tmp_path / "diagnostics_cost.csv").read_text() == before

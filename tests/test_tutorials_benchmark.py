@@ -17,13 +17,14 @@ from benchmarks.rows import Row, complete, read
 from benchmarks.tutorials import __main__ as tutorials
 from benchmarks.tutorials import measure
 from benchmarks.tutorials.__main__ import CONFIGS, missing, plan
-from benchmarks.tutorials.calibration import Calibration, discounted_returns, game
+from benchmarks.tutorials.calibration import game
 from benchmarks.tutorials.measure import Key, Places, first_at_goal, in_parts, loop_seconds, measured
 from benchmarks.tutorials.pictures import curve, draw, values_picture
 from benchmarks.tutorials.play import random_return
 from benchmarks.tutorials.report import answered, block, filled, of, overview, write
 from benchmarks.tutorials.specs import BY_NAME, TUTORIALS
-from sb3_dqn_ext.plot import Curve, plot_rolling, plot_seeds
+from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.plot import Calibration, Curve, plot_rolling, plot_seeds
 from tests.processes import output, python
 
 ROOT = Path(__file__).parent.parent

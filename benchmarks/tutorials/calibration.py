@@ -1,57 +1,21 @@
 """What a model says of an action, beside what came of it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.runs import FRESH, fresh_env, load
+from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.plot import Calibration
 
 ALGO = "dqn_ext"
 N_GAMES = 50
 N_RANDOM = 30  # at most so many actions at the beginning of a game are random
 LIMIT = 200  # steps of a game that are looked at
 UNSEEN = 0.01  # how much a reward still counts of which the games hold no more
-
-Array = npt.NDArray[Any]
-
-
-class Calibration(NamedTuple):
-    """Predicted and realised values of actions."""
-
-    predicted: Array
-    """(N,) Q-values"""
-    realised: Array
-    """(N,) discounted returns"""
-
-    @property
-    def correlation(self) -> float:
-        """Pearson's, 0 where one of both is the same everywhere."""
-        if min(self.predicted.std(), self.realised.std()) == 0:
-            return 0.0
-        return float(np.corrcoef(self.predicted, self.realised)[0, 1])
-
-    @property
-    def bias(self) -> float:
-        """How much more is predicted than realised."""
-        return float(np.mean(self.predicted - self.realised))
-
-
-def discounted_returns(rewards: Array, gamma: float) -> Array:
-    """
-    :param rewards: (T,) of one game
-    :param gamma: the discount factor
-    :return: (T,) what each step and those after it were worth
-    """
-    returns = np.zeros(len(rewards))
-    value = 0.0
-    for t in reversed(range(len(rewards))):
-        value = rewards[t] + gamma * value
-        returns[t] = value
-    return returns
 
 
 def calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibration:

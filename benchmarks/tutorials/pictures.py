@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from benchmarks.rows import where
 from benchmarks.tutorials.asked import VARIANTS, Rows
-from benchmarks.tutorials.calibration import Calibration, calibration
+from benchmarks.tutorials.calibration import calibration
 from benchmarks.tutorials.measure import N_PARTS, Key, Places
 from benchmarks.tutorials.report import of
 from benchmarks.tutorials.specs import TUTORIALS, Tutorial
 from sb3_dqn_ext.plot import (
+    Calibration,
     Curve,
     event_folder,
     plot_panels,

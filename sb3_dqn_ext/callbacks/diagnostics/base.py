@@ -43,7 +43,6 @@ class Pictures(KVWriter):
 
     def join(self, logger: Logger) -> None:
         """:param logger: to add them to, before its formats write"""
-        self.leave()
         self._logger = logger
         logger.output_formats.insert(0, self)
 
@@ -73,6 +72,8 @@ class Diagnostic(BaseCallback):
     What is logged is what was seen last when SB3 writes its log, every ``log_interval`` episodes: it is never written more
     often than that.
 
+    Where ``learn`` is called several times with ``reset_num_timesteps=False``, that is one run.
+
     :param every: environment steps between two looks
     :raises ArgumentError: if it cannot be; at the start of the run, if the model is no DQN
     """
@@ -85,6 +86,7 @@ class Diagnostic(BaseCallback):
         check_number("every", every, low=1, integer=True)
         self.every = every
         self._due = 0
+        self._networks: Any = None  # of the run: the online and the target network
         self._waiting: dict[str, Any] = {}  # pictures to be drawn, by their names: what they show
         self._pictures = Pictures(self)
 
@@ -98,8 +100,11 @@ class Diagnostic(BaseCallback):
         self._due = sys.maxsize
 
     def _on_training_start(self) -> None:
-        self._networks = networks(self.model, type(self).__name__)
+        before, self._networks = self._networks, networks(self.model, type(self).__name__)
+        if self.num_timesteps == 0 or self._networks != before:
+            self._forget()
         self._waiting = {}
+        self._on_training_end()  # of a run that broke off, or whose end was not told
         self._pictures.join(self.logger)
         self._begin()
         self._due = self._first_due()
@@ -115,8 +120,11 @@ class Diagnostic(BaseCallback):
 
     # what others do differently
 
-    def _begin(self) -> None:
+    def _forget(self) -> None:
         """Forget what was seen in another run."""
+
+    def _begin(self) -> None:
+        """Get ready to look."""
 
     def _end(self) -> None:
         """Leave the model; the zoo calls it twice."""
@@ -144,7 +152,8 @@ class Diagnostic(BaseCallback):
     # what they do it with
 
     def _look_undisturbing(self) -> None:
-        with undisturbed(self.model), th.no_grad():
+        # of a network that has diverged, too, something is to be seen
+        with undisturbed(self.model), th.no_grad(), np.errstate(invalid="ignore", over="ignore"):
             self._look()
 
     def _next_look(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.numbers import by_age, effective_sample_size, error_numbers, largest_weight
-from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_cells, stored_rows, td_errors, transitions
+from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_cells, ended_cells, stored_rows, td_errors, transitions
 from sb3_dqn_ext.choices import check_number
 from sb3_dqn_ext.replay.prioritized import Prioritized
 
@@ -70,15 +70,12 @@ class TDErrorsCallback(Diagnostic):
     def _of_terminal(self, generator: np.random.Generator) -> float | None:
         """The mean size of the errors of stored transitions that ended an episode."""
         model: Any = self.model
-        memory = model.replay_buffer
-        first, n_rows = stored_rows(memory)
-        ends = np.flatnonzero(memory.dones > memory.timeouts)  # cells
-        ends = ends[(ends // memory.n_envs - first) % memory.buffer_size < n_rows]
+        ends = ended_cells(model.replay_buffer)
         if len(ends) == 0:
             return None
-        batch = transitions(model, generator.choice(ends, size=min(len(ends), self.batch_size), replace=False))
+        # of SB3's memories the row can be named, and not the environment: each is asked for several times
+        batch = transitions(model, generator.choice(ends, size=self.batch_size))
         errors = td_errors(model, batch).double().cpu().numpy()
-        # of SB3's memories the row was named, and not the environment
         return _mean(np.abs(errors[(batch.discounts == 0).cpu().numpy()]))
 
 

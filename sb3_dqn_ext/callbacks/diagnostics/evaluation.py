@@ -33,7 +33,10 @@ Array = npt.NDArray[Any]
 Env = gym.Env[Any, Any]
 
 # what records, and changes nothing
-RECORDERS = ("Monitor", "Resumable", "AtariWrapper")  # AtariWrapper puts the others on when it is made, and does no more
+RECORDERS = (
+    *("Monitor", "Resumable", "RecordVideo", "RenderCollection", "HumanRendering"),
+    "AtariWrapper",  # it puts the others on when it is made, and does no more
+)
 # SB3's wrappers do not record their arguments; under which names they keep them
 KEPT_AS = {
     "NoopResetEnv": {"noop_max": "noop_max"},
@@ -49,13 +52,14 @@ class CannotMake(ArgumentError):
 
 def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
     """
-    Environments like those of training, with the same wrappers, but without a record in files. They are not seeded.
+    Environments like those of training, with the same wrappers, but without a record in files, and without a window. They are
+    not seeded.
 
     :param venv: the training environments
     :param n_envs: how many
     :param owner: who asks, for the message
     :param render_mode: of the environments
-    :raises CannotMake: if it is not known how they were made
+    :raises CannotMake: if it is not known how they were made, or they cannot be made again
     """
     try:
         layers = []
@@ -67,14 +71,18 @@ def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None =
         if spec is None:
             raise CannotMake("they were not made by gymnasium.make")
         wrappers = [(wrapper, _arguments(wrapper, venv)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
-        kwargs = {} if render_mode is None else {"render_mode": render_mode}
-        made: VecEnv = DummyVecEnv([lambda: _make(spec, wrappers, kwargs)] * n_envs)
+        kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+        if render_mode is not None:
+            kwargs["render_mode"] = render_mode
+        bare = replace(spec, additional_wrappers=(), kwargs=kwargs)
+        made: VecEnv = DummyVecEnv([lambda: _make(bare, wrappers)] * n_envs)
         for layer in reversed(layers):
             made = _around(layer, made)
-    except CannotMake as error:
+    except Exception as error:  # whatever those raise who make them
+        reason = str(error) if isinstance(error, CannotMake) else repr(error)
         raise CannotMake(
-            f"{owner} cannot make environments like those of training: {error}. Give it an eval_env of your own."
-        ) from None
+            f"{owner} cannot make environments like those of training: {reason}. Give it an eval_env of your own."
+        ) from error
     return made
 
 
@@ -96,10 +104,10 @@ def _arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
     return {name: venv.get_attr(kept[name])[0] for name in names}
 
 
-def _make(spec: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]], kwargs: dict[str, Any]) -> Env:
-    env: Env = gym.make(replace(spec, additional_wrappers=()), disable_env_checker=True, **kwargs)
+def _make(bare: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]]) -> Env:
+    env: Env = gym.make(bare, disable_env_checker=True)
     assert env.spec is not None
-    n_of_its_own = len(env.spec.additional_wrappers)  # which its entry point puts around
+    n_of_its_own = sum(map(_matters, env.spec.additional_wrappers))  # which its entry point puts around
     for wrapper, arguments in wrappers[n_of_its_own:]:
         around: Any = load_env_creator(wrapper.entry_point)
         env = around(env, **arguments)
@@ -148,6 +156,8 @@ def check_env(model: Any, env: VecEnv, owner: str) -> None:
     :param owner: who asks, for the message
     :raises ArgumentError: if it cannot
     """
+    if _games(env) & _games(model.get_env()):
+        raise ArgumentError(f"The eval_env of {owner} must not be the environment of training, which it would disturb.")
     try:
         check_for_correct_spaces(env, model.observation_space, model.action_space)
         follow_statistics(model, env)
@@ -156,6 +166,12 @@ def check_env(model: Any, env: VecEnv, owner: str) -> None:
             f"The eval_env of {owner} must have the spaces of the training environments, and the same wrappers around them, "
             f"such as VecNormalize: {error}"
         ) from error
+
+
+def _games(venv: VecEnv) -> set[int]:
+    """What is stepped in the end, without wrappers."""
+    bare: Any = venv.unwrapped
+    return {id(env.unwrapped) for env in getattr(bare, "envs", [])} | {id(bare)}
 
 
 def follow_statistics(model: Any, env: VecEnv) -> None:
@@ -201,7 +217,7 @@ def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic
 
     :param model: plays
     :param env: where
-    :param n_episodes: how many; in each environment as many, or one more
+    :param n_episodes: how many; as many at a time as there are environments, which are then reset
     :param max_steps: after how many an episode is cut off
     :param deterministic: whether the actions are greedy, or those of training, with its exploration
     :param seed: of the episodes
@@ -216,38 +232,26 @@ def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic
 
     follow_statistics(model, env)
     env.seed(seed)
-    observations: Any = env.reset()
-    left = (n_episodes + np.arange(env.num_envs)) // env.num_envs  # (n_envs,)
-    episodes = [Episode() for _ in left]
-    cut = np.zeros(len(left), dtype=bool)  # whether an episode goes on that is looked at no more
     of_all: list[tuple[Array, Array, float]] = []
-    for _ in range(max_steps * int(left.max())):
-        q = values(observations)  # (n_envs, A)
-        actions = q.argmax(axis=1) if deterministic else model.predict(observations, deterministic=False)[0]  # (n_envs,)
-        observations, rewards, dones, infos = env.step(actions)
-        raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
-        for i in np.flatnonzero(left).tolist():
-            if "reset_step" in infos[i]:
-                continue
-            if not cut[i]:
-                episodes[i].predicted.append(float(q[i, actions[i]]))
-                episodes[i].rewards.append(float(raw[i]))
-                limited = not dones[i] or infos[i].get("TimeLimit.truncated", False)
-                if dones[i] or len(episodes[i].rewards) == max_steps:
+    while len(of_all) < n_episodes:
+        observations: Any = env.reset()
+        going_on = {i: Episode() for i in range(min(env.num_envs, n_episodes - len(of_all)))}
+        while going_on:
+            q = values(observations)  # (n_envs, A)
+            actions = q.argmax(axis=1) if deterministic else model.predict(observations, deterministic=False)[0]  # (n_envs,)
+            observations, rewards, dones, infos = env.step(actions)
+            raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
+            for i, episode in list(going_on.items()):
+                episode.predicted.append(float(q[i, actions[i]]))
+                episode.rewards.append(float(raw[i]))
+                if dones[i] or len(episode.rewards) == max_steps:
+                    limited = not dones[i] or (infos[i].get("TimeLimit.truncated", False) and not limits_end)
                     last = infos[i].get("terminal_observation") if dones[i] else _one_of(observations, i)
-                    bootstrap = limited and not (dones[i] and limits_end)
-                    value = float(values(last).max()) if bootstrap else 0.0
-                    own = np.array(episodes[i].rewards)
+                    value = float(values(last).max()) if limited else 0.0
+                    own = np.array(episode.rewards)
                     scaled = own if normalize is None else normalize.normalize_reward(own).astype(np.float64)
-                    of_all.append(
-                        (np.array(episodes[i].predicted), discounted_returns(scaled, model.gamma, value), float(own.sum()))
-                    )
-                    episodes[i] = Episode()
-                    left[i] -= 1
-                    cut[i] = not dones[i]
-            elif dones[i]:
-                cut[i] = False
-        if not left.any():
-            break
-    predicted, realised, returns = zip(*of_all, strict=True)
-    return Played(np.concatenate(predicted), np.concatenate(realised), np.array(returns))
+                    realised = discounted_returns(scaled, model.gamma, value)
+                    of_all.append((np.array(episode.predicted), realised, float(own.sum())))
+                    del going_on[i]
+    all_predicted, all_realised, returns = zip(*of_all, strict=True)
+    return Played(np.concatenate(all_predicted), np.concatenate(all_realised), np.array(returns))

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.pictures import heat_map
-from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, q_values, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, happened, q_values, stored_rows, undisturbed
 from sb3_dqn_ext.choices import check_number
 from sb3_dqn_ext.exploration import EpsilonLadder
 
@@ -93,12 +93,14 @@ class ExplorationCallback(Diagnostic):
         self._n_compared = self._n_exploratory = 0
         self._visited: Any = None  # counts, and where they begin and end
 
-    def _begin(self) -> None:
+    def _forget(self) -> None:
         model: Any = self.model
-        self._is_quiet = draws_nothing(self._networks[0])
         self._n_rows_seen = model._n_calls
         self._n_compared = self._n_exploratory = 0
         self._visited = None
+
+    def _begin(self) -> None:
+        self._is_quiet = draws_nothing(self._networks[0])
 
     def _first_due(self) -> int:
         self._log_at = self._next_look()
@@ -124,10 +126,10 @@ class ExplorationCallback(Diagnostic):
             q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
         else:
             q = by_numpy(model._last_obs)  # (n_envs, A)
-        happened = np.array(["reset_step" not in info for info in self.locals["infos"]])
+        steps = np.array(["reset_step" not in info for info in self.locals["infos"]])
         differ = q.argmax(axis=1) != self.locals["actions"]
-        self._n_compared += int(happened.sum())
-        self._n_exploratory += int((differ & happened).sum())
+        self._n_compared += int(steps.sum())
+        self._n_exploratory += int((differ & steps).sum())
 
     def _look(self) -> None:
         model: Any = self.model
@@ -137,18 +139,16 @@ class ExplorationCallback(Diagnostic):
         if self._n_compared:
             self._record({"exploratory": self._n_exploratory / self._n_compared})
         self._n_compared = self._n_exploratory = 0
-        n_new = min(model._n_calls - self._n_rows_seen, memory.size())
+        n_new = min(model._n_calls - self._n_rows_seen, stored_rows(memory)[1])
         self._n_rows_seen = model._n_calls
-        if n_new == 0:
-            return
         rows = (memory.pos - 1 - np.arange(n_new)) % memory.buffer_size  # (n,)
-        happened = np.ones((n_new, memory.n_envs), dtype=bool)
-        if getattr(memory, "reset_steps", False):  # a step after an end is a reset
-            happened = memory.dones[rows - 1] == 0
-        self._record_actions(memory.actions[rows][..., 0][happened].astype(np.int64))
+        steps = happened(memory, rows)  # (n, n_envs)
+        if not steps.any():
+            return
+        self._record_actions(memory.actions[rows][..., 0][steps].astype(np.int64))
         space = model.observation_space
         if isinstance(space, spaces.Box) and space.shape == (2,):
-            self._count(space, memory.observations[rows][happened])
+            self._count(space, memory.observations[rows][steps])
 
     def _record_actions(self, actions: Array) -> None:
         """:param actions: (N,)"""

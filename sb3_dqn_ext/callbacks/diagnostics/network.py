@@ -1,6 +1,7 @@
 """How healthy the network is: its gradients, weights, units and features."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = ["NetworkHealthCallback"]
 
 TAU = 0.025  # Sokar et al., section 3.2
 DELTA = 0.01  # Kumar et al., section 3
+MOST = 10_000  # gradients
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def hidden_activations(net: nn.Module, observations: PyTorchObs) -> list[th.Tens
     return [output for _, output in found]
 
 
-def features(net: nn.Module, observations: PyTorchObs) -> th.Tensor:
+def features(net: nn.Module, observations: PyTorchObs) -> th.Tensor | None:
     """(B, \\*obs) -> (B, F) what the trunk says; of networks that are not ours, what their last linear layer is told"""
     if isinstance(net, QNetwork):
         assert net.features_extractor is not None
@@ -55,7 +57,7 @@ def features(net: nn.Module, observations: PyTorchObs) -> th.Tensor:
         return hidden
     with told(net, (nn.Linear,)) as found:
         q_values(net, observations)
-    return found[-1][0]
+    return found[-1][0].flatten(1) if found else None
 
 
 class NetworkHealthCallback(Diagnostic):
@@ -88,13 +90,15 @@ class NetworkHealthCallback(Diagnostic):
         check_number("batch_size", batch_size, low=2, integer=True)
         self.batch_size = batch_size
         self._log_at = 0
-        self._norms: list[th.Tensor] = []  # of gradients since the last look
+        # of the latest gradients since the last look; of a run that broke off, nobody says when to stop
+        self._norms: deque[th.Tensor] = deque(maxlen=MOST)
         self._parts: dict[int, th.Tensor] = {}  # of the last gradient, the norms of each parameter's
         self._hooks: tuple[Any, ...] = ()
 
     def _begin(self) -> None:
         self._end()  # of a run that broke off
-        self._norms, self._parts = [], {}
+        self._norms.clear()
+        self._parts = {}
 
     def _end(self) -> None:
         for hook in self._hooks:
@@ -157,9 +161,10 @@ class NetworkHealthCallback(Diagnostic):
             self._record({"dormant": dormant(scores, TAU)})
             parts = {f"dormant_{i}": dormant([of_layer], TAU) for i, of_layer in enumerate(scores, 1)}
             self._record(parts, in_table=False)
-        found = features(online, batch.observations).flatten(1)
-        rank = effective_rank(found, DELTA)
-        self._record({"feature_rank": rank, "feature_rank_share": rank / min(found.shape)})
+        found = features(online, batch.observations)
+        if found is not None and bool(found.isfinite().all()):
+            rank = effective_rank(found, DELTA)
+            self._record({"feature_rank": rank, "feature_rank_share": rank / min(found.shape)})
         if self._is_compiled:
             with th.enable_grad():
                 loss = model._learner(batch).mean()
@@ -168,7 +173,7 @@ class NetworkHealthCallback(Diagnostic):
         elif self._norms:
             self._record_gradients(self._norms, model.max_grad_norm)
 
-    def _record_gradients(self, of_updates: Sequence[th.Tensor], limit: float | None) -> None:
+    def _record_gradients(self, of_updates: Iterable[th.Tensor], limit: float | None) -> None:
         norms = th.stack(list(of_updates)).double().cpu().numpy()
         self._record({"gradient_norm": float(norms.mean()), "gradient_norm_max": float(norms.max())})
         if limit is not None:

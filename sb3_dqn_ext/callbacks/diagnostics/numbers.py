@@ -132,7 +132,7 @@ def dormant(scores: Sequence[Array], tau: float) -> float:
 
 def effective_rank(features: th.Tensor, delta: float) -> int:
     """
-    :param features: (B, F) what the last layer is told
+    :param features: (B, F) what the last layer is told; finite numbers
     :param delta: which share may be left out
     :return: how many of the largest singular values sum up to ``1 - delta`` of the sum of all
         (https://arxiv.org/abs/2010.14498, section 3)
@@ -145,7 +145,7 @@ def effective_rank(features: th.Tensor, delta: float) -> int:
 # predicted and realised values
 
 
-def discounted_returns(rewards: Array, gamma: float, last_value: float) -> Array:
+def discounted_returns(rewards: Array, gamma: float, last_value: float = 0.0) -> Array:
     """
     :param rewards: (T,) of one episode
     :param gamma: the discount factor

@@ -17,6 +17,7 @@ BLUE, ORANGE, GREY, BLACK, WHITE = (0, 114, 178), (213, 94, 0), (160, 160, 160),
 # from dark to light, as matplotlib's viridis
 DARK_TO_LIGHT = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64)
 SIDE, MARGIN = 360, 52  # pixels of a plot, and around it
+PALETTE = 8  # frames whose colours are those of a film
 
 
 def _font(size: int) -> Any:
@@ -54,7 +55,10 @@ def scatter(predicted: Array, realised: Array, title: str) -> Frame:
     :param title: stands above it
     :return: (H, W, 3) a point for each pair, the darker, the more lie there; on the dashed line both are equal
     """
-    low, high = (float(f(np.concatenate([predicted, realised]))) for f in (np.min, np.max))
+    finite = np.isfinite(predicted) & np.isfinite(realised)
+    predicted, realised = predicted[finite], realised[finite]
+    both = np.concatenate([predicted, realised]) if len(predicted) else np.zeros(1)
+    low, high = float(both.min()), float(both.max())
     high = high if high > low else low + 1.0
     image, draw = _plot(title, "realised discounted return", "predicted Q-value", (low, low), (high, high))
     for i in range(0, SIDE, 12):
@@ -105,7 +109,8 @@ def with_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320)
     """
     from PIL import Image, ImageDraw
 
-    above = Image.fromarray(frame).resize((width, max(round(frame.shape[0] * width / frame.shape[1]), 1)))
+    size = width, max(round(frame.shape[0] * width / frame.shape[1]), 1)
+    above = Image.fromarray(frame).resize(size, Image.Resampling.BOX)
     strip = 84
     height = -(-(above.height + strip) // 16) * 16
     image = Image.new("RGB", (width, height), WHITE)
@@ -133,7 +138,10 @@ def animation(frames: Sequence[Frame], fps: float) -> bytes:
 
     from PIL import Image
 
-    first, *others = (Image.fromarray(frame).quantize(64) for frame in frames)
+    # one palette for all, of some of them: to look for one in each takes as long as all else
+    some = np.concatenate(frames[:: -(-len(frames) // PALETTE)])
+    palette = Image.fromarray(some).quantize(128, Image.Quantize.FASTOCTREE)
+    first, *others = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     file = io.BytesIO()
     # browsers slow down what is quicker than 50 pictures a second
     first.save(file, "GIF", save_all=True, append_images=others, duration=max(round(1000 / fps), 20), loop=0)
@@ -149,5 +157,6 @@ def film(path: str, frames: Sequence[Frame], fps: float) -> None:
     import imageio.v2 as imageio
 
     unfinished = f"{path}.part.mp4"
-    imageio.mimwrite(unfinished, list(frames), format="FFMPEG", fps=fps, codec="libx264")
+    quick = ["-preset", "veryfast"]
+    imageio.mimwrite(unfinished, list(frames), format="FFMPEG", fps=fps, codec="libx264", ffmpeg_params=quick)
     os.replace(unfinished, path)

@@ -31,6 +31,8 @@ __all__ = [
     "drawn_cells",
     "drawn_rows",
     "draws_nothing",
+    "ended_cells",
+    "happened",
     "networks",
     "q_values",
     "reseed",
@@ -102,7 +104,7 @@ def undisturbed(model: Any) -> Iterator[None]:
     """
     # the tuple that numpy gives by default takes three times as long
     numpy, python, torch = np.random.get_state(legacy=False), random.getstate(), th.get_rng_state()
-    cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
+    cuda = th.cuda.get_rng_state_all() if th.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     space, own = model.action_space, getattr(model, "_generator", None)
     of_space = None if space._np_random is None else space._np_random.bit_generator.state
     of_model = None if own is None else own.bit_generator.state
@@ -179,21 +181,45 @@ def drawn_cells(memory: ReplayBuffer, n: int, generator: np.random.Generator) ->
     (n,) cells ``row * n_envs + env``, each that can be replayed with the same probability, whatever the memory's own sampler
     prefers; none if there are none.
     """
-    pool = _pool(memory.sampler) if isinstance(memory, DQNReplayBuffer) else None
+    pool = _pool(memory)
     if pool is None:
         rows = drawn_rows(memory, n, generator)
         return rows * memory.n_envs + generator.integers(memory.n_envs, size=len(rows))
     return pool[generator.integers(len(pool), size=n)] if len(pool) else pool
 
 
-def _pool(sampler: Any) -> Cells | None:
+def ended_cells(memory: ReplayBuffer) -> Cells:
+    """(n,) cells whose step ended an episode, other than by a time limit, of those that can be replayed."""
+    ends = np.flatnonzero(memory.dones > memory.timeouts)
+    pool = _pool(memory)
+    if pool is not None:
+        return np.intersect1d(ends, pool)
+    first, n_rows = stored_rows(memory)
+    return ends[(ends // memory.n_envs - first) % memory.buffer_size < n_rows]
+
+
+def happened(memory: ReplayBuffer, rows: Array) -> npt.NDArray[np.bool_]:
+    """(n,) rows -> (n, n_envs) which are steps; the others are resets that took a step, which are stored and never replayed"""
+    if not getattr(memory, "reset_steps", False):
+        return np.ones((len(rows), memory.n_envs), dtype=np.bool_)
+    is_unknown = rows == memory.pos if memory.full else np.zeros(len(rows), dtype=np.bool_)  # the row before is written over
+    steps: npt.NDArray[np.bool_] = (memory.dones[rows - 1] == 0) & ~is_unknown[:, None]
+    return steps
+
+
+def _pool(memory: ReplayBuffer) -> Cells | None:
+    """All cells that can be replayed, in no order; None where these are all that are stored."""
+    return _drawable(memory.sampler) if isinstance(memory, DQNReplayBuffer) else None
+
+
+def _drawable(sampler: Any) -> Cells | None:
     """All cells that a sampler can draw; None where these are all that are stored."""
     if isinstance(sampler, Prioritized):
         return np.flatnonzero(sampler._tree._priorities)
     if isinstance(sampler, Uniform):
         return None if sampler._members is None else sampler._members.array
     if isinstance(sampler, Rows):
-        rows = _pool(sampler._rows)
+        rows = _drawable(sampler._rows)
         return None if rows is None else (rows[:, None] * sampler.n_envs + np.arange(sampler.n_envs)).reshape(-1)
     return None
 
@@ -223,7 +249,8 @@ def transitions(model: Any, cells: Cells) -> Batch:
     kind: Any = type(memory)
     if isinstance(memory, DQNReplayBuffer):
         batch: Batch = kind._read(memory, cells, np.ones(len(cells), dtype=np.float32), normalize)
-        return batch
+        # of an algorithm of SB3, which has told the memory no gamma and applies its own
+        return batch if memory.gamma is not None else batch._replace(discounts=model.gamma * batch.discounts)
     return from_sb3(kind._get_samples(memory, cells // memory.n_envs, env=normalize), model.gamma)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows
+from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows, happened
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["ReplayHealthCallback"]
@@ -82,7 +82,6 @@ class ReplayHealthCallback(Diagnostic):
     def _begin(self) -> None:
         model: Any = self.model
         self._draws.clear()
-        self._end()  # of a run that broke off
         self._reads_cells = isinstance(model.replay_buffer, DQNReplayBuffer)
         self._watched = Watched(model.replay_buffer, "_read" if self._reads_cells else "_get_samples", self._drawing)
 
@@ -104,13 +103,14 @@ class ReplayHealthCallback(Diagnostic):
         n_rows = memory.size()
         if n_rows == 0:
             return
-        self._record({"size": n_rows * memory.n_envs, "fill": n_rows / memory.buffer_size})
         ended = memory.dones > memory.timeouts  # (rows, n_envs)
-        self._record({"terminal_stored": float(ended[:n_rows].mean())})
-        rows = slice(0, n_rows) if n_rows <= REWARDS else drawn_rows(memory, REWARDS, self._generator())
-        rewards = memory.rewards[rows]
+        steps = happened(memory, np.arange(n_rows))  # (n_rows, n_envs)
+        self._record({"size": int(steps.sum()), "fill": n_rows / memory.buffer_size})
+        self._record({"terminal_stored": float(ended[:n_rows][steps].mean())})
+        rows = np.arange(n_rows) if n_rows <= REWARDS else drawn_rows(memory, REWARDS, self._generator())
+        rewards = memory.rewards[rows][happened(memory, rows)]
         self._record({"reward_mean": float(rewards.mean())})
-        self._record_histogram("rewards", rewards.ravel())
+        self._record_histogram("rewards", rewards)
         if self._draws:
             self._record_draws(memory, ended)
 

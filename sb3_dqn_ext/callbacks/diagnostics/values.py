@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch as th
 
 from sb3_dqn_ext.batch import each
@@ -43,7 +42,7 @@ class QValuesCallback(Diagnostic):
         self._states: Any = None  # as they are stored
         self._greedy: Any = None  # what was chosen in each at the last look
 
-    def _begin(self) -> None:
+    def _forget(self) -> None:
         self._states = self._greedy = None
 
     def _look(self) -> None:
@@ -68,4 +67,4 @@ class QValuesCallback(Diagnostic):
             apart = float(th.mean(th.abs(values - q_values(target, states))))
             self._record({"target_outputs": apart, "target_parameters": distance(online.parameters(), target.parameters())})
         self._record_histogram("histogram", q.ravel())
-        self._greedy = np.array(greedy)
+        self._greedy = greedy
