@@ -32,7 +32,7 @@ bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-con
 bench-learning: $(VENV)/installed-train  ## train eagerly and compiled on several seeds: does the quicker learn as soon?
 	$(PY) -m benchmarks.compiled
 
-bench-diagnostics: $(VENV)/installed-train  ## measure what diagnostics cost, on a machine with nothing else to do: an hour
+bench-diagnostics: $(VENV)/installed-train  ## measure what diagnostics cost, on a machine with nothing else to do: some hours
 	$(PY) -m benchmarks.diagnostics_cost
 
 faults: $(VENV)/installed-train  ## kill runs, damage their checkpoints, time them; a quiet hour, as it is timed at the end

@@ -1,11 +1,13 @@
 """
-What diagnostics cost: trainings with all of them at their defaults, and without, in pairs. Each finished pair is a row
-of docs/results/diagnostics_cost.csv; pairs that have a row are not run again.
+What diagnostics cost: trainings with all of them at their defaults, and without, in pairs. Each finished pair is a row of
+docs/results/diagnostics_cost.csv; pairs that have a row are not run again.
+
+Both trainings of a pair take turns of some hundred steps, each in a process of its own, so that whatever else goes on at the
+machine slows down both. As diagnostics change no bit of training, they do the same work.
 """
 
 import argparse
 import importlib
-import json
 import os
 import platform
 import statistics
@@ -14,7 +16,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +26,7 @@ from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
 
 ROOT = Path(__file__).parent.parent
 AT_MOST = 1.05
-CLOCKS = ("wall", "cpu", "inside")
-"""of the wall, of the processor, and of the processor within the diagnostics and what writes the log"""
+CLOCKS = ("wall", "cpu")
 
 
 class Variant(NamedTuple):
@@ -64,8 +66,10 @@ class Sizes(NamedTuple):
 
     begin: int = 5_000
     """the step at which the clock starts"""
-    timed: int = 200_000
+    timed: int = 500_000
     """steps"""
+    turn: int = 500
+    """steps until it is the other training's turn"""
 
 
 def pair(variant: str, number: int, sizes: Sizes) -> Row:
@@ -75,30 +79,58 @@ def pair(variant: str, number: int, sizes: Sizes) -> Row:
     :param sizes: how much of it
     :return: its row
     """
-    seconds: dict[str, str] = {}
-    for which in ("without", "with") if number % 2 == 0 else ("with", "without"):
-        command = [sys.executable, "-m", "benchmarks.diagnostics_cost", "--measure", variant, which, str(number)]
-        done = subprocess.run(
-            [*command, "--sizes", *map(str, sizes)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        of_clocks = json.loads(done.stdout.splitlines()[-1])
-        seconds |= {f"{which}_{clock}_s": f"{value:.4g}" for clock, value in of_clocks.items()}
-    names = [f"{which}_{clock}_s" for clock in CLOCKS for which in ("without", "with")]
-    return {"variant": variant, "number": str(number), "steps": str(sizes.timed)} | {name: seconds[name] for name in names}
+    sums = {(which, clock): 0.0 for clock in CLOCKS for which in ("without", "with")}
+    with ExitStack() as stack:
+        started = {which: stack.enter_context(training(variant, which, number, sizes)) for which in ("without", "with")}
+        for which in started:
+            _line(started[which])  # the step at which the clock starts
+        for i in range(sizes.timed // sizes.turn):
+            for which in sorted(started, reverse=(i + number) % 2 == 0):
+                process = started[which]
+                assert process.stdin is not None
+                print(file=process.stdin, flush=True)
+                for clock, seconds in zip(CLOCKS, _line(process).split(), strict=True):
+                    sums[which, clock] += float(seconds)
+    totals = {f"{which}_{clock}_s": f"{total:.4g}" for (which, clock), total in sums.items()}
+    return {"variant": variant, "number": str(number), "steps": str(sizes.timed), **totals}
 
 
-def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> dict[str, float]:
+@contextmanager
+def training(variant: str, which: str, number: int, sizes: Sizes) -> Iterator["subprocess.Popen[str]"]:
+    """One of both, which waits for a line at each turn, and answers with the seconds that it took."""
+    command = [sys.executable, "-m", "benchmarks.diagnostics_cost", "--measure", variant, which, str(number)]
+    process = subprocess.Popen(
+        [*command, "--sizes", *map(str, sizes)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError("A training broke off.")
+    return line
+
+
+def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> None:
     """
+    Waits for a line of standard input at each turn, and answers with the seconds that it took.
+
     :param name: of the variant
     :param with_them: whether there are diagnostics
     :param seed: of the run
     :param sizes: how much of it is timed
-    :return: seconds of the clocks
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Box2D's
@@ -110,38 +142,21 @@ def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> dict[str, floa
 
     from sb3_dqn_ext import DQNExt
     from sb3_dqn_ext.callbacks import DiagnosticsCallback
-    from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 
-    laps: list[tuple[float, ...]] = []
-    inside = [0.0]
+    class InTurns(BaseCallback):
+        """Lets the other training have its turn."""
 
-    def look() -> None:
-        laps.append((time.perf_counter(), time.process_time(), inside[0]))
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def with_clock(*args: Any, **kwargs: Any) -> Any:
-            start = time.process_time()
-            result = function(*args, **kwargs)
-            inside[0] += time.process_time() - start
-            return result
-
-        return with_clock
-
-    class Stopwatch(BaseCallback):
-        """Looks at the clocks when it starts to count."""
-
-        def _on_training_start(self) -> None:
-            self.logger.dump = timed(self.logger.dump)  # type: ignore[method-assign]
+        began = 0.0, 0.0
 
         def _on_step(self) -> bool:
-            if self.num_timesteps == sizes.begin:
-                look()
+            done = self.num_timesteps - sizes.begin
+            if done >= 0 and done % sizes.turn == 0:
+                now = time.perf_counter(), time.process_time()
+                print(*(f"{end - begin:.6f}" for begin, end in zip(self.began, now, strict=True)), flush=True)
+                if done < sizes.timed:
+                    sys.stdin.readline()
+                self.began = time.perf_counter(), time.process_time()
             return True
-
-    diagnostics = DiagnosticsCallback(video=True)
-    for part in diagnostics.callbacks:
-        if isinstance(part, Diagnostic):
-            part._attend = timed(part._attend)  # type: ignore[method-assign]
 
     variant = VARIANTS[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -154,9 +169,8 @@ def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> dict[str, floa
             device="cpu",
             **variant.arguments,
         )
-        model.learn(sizes.begin + sizes.timed, callback=[Stopwatch(), *([diagnostics] if with_them else [])])
-        look()
-    return {clock: end - begin for clock, begin, end in zip(CLOCKS, *laps, strict=True)}
+        diagnostics = [DiagnosticsCallback(video=True)] if with_them else []
+        model.learn(sizes.begin + sizes.timed, callback=[*diagnostics, InTurns()])
 
 
 def ratios(rows: Iterable[Row], clock: str) -> list[float]:
@@ -166,15 +180,6 @@ def ratios(rows: Iterable[Row], clock: str) -> list[float]:
     :return: the time with diagnostics over that without, of each pair
     """
     return [float(row[f"with_{clock}_s"]) / float(row[f"without_{clock}_s"]) for row in rows]
-
-
-def parts(rows: Iterable[Row]) -> list[float]:
-    """
-    :param rows: of pairs
-    :return: the processor time that can be told to be that of diagnostics, over that of the training without, of each pair
-    """
-    more = ((float(row["with_inside_s"]) - float(row["without_inside_s"])) / float(row["without_cpu_s"]) for row in rows)
-    return [1 + share for share in more]
 
 
 def _shown(values: Sequence[float]) -> str:
@@ -187,23 +192,26 @@ def table(rows: list[Row]) -> str:
     :return: the page, in Markdown
     """
     lines = [
-        "## What diagnostics cost",
+        "# What diagnostics cost",
         "",
-        "Trainings with `DiagnosticsCallback(video=True)`, all at their defaults, and without, in turns, each in a process of",
-        "its own with one thread; both log to TensorBoard. A ratio is that of a pair: medians, with the least and the",
-        "greatest. The last one counts the time within the callback and the writing of the log only, which other work on the",
-        "machine changes less.",
+        "Written by `make bench-diagnostics`, which is `python -m benchmarks.diagnostics_cost`; its rows are in",
+        "diagnostics_cost.csv.",
+        "",
+        "Trainings with `DiagnosticsCallback(video=True)`, all at their defaults, and without, in turns of some hundred",
+        "steps, each in a process of its own with one thread; both log to TensorBoard. A ratio is that of the time of a pair:",
+        "medians, with the least and the greatest. A look takes as long however quick the training is: where steps are that",
+        "quick, such as compiled ones on CartPole, it takes a larger `every` to stay below.",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}.",
         "",
-        "| training | steps | pairs | wall time | processor time | within diagnostics | at most |",
-        "|---|---|---|---|---|---|---|",
+        "| training | steps | pairs | wall time | processor time | at most |",
+        "|---|---|---|---|---|---|",
     ]
     for name, variant in VARIANTS.items():
         of_variant = where(rows, variant=name)
         if of_variant:
             steps = f"{int(of_variant[0]['steps']):,}"
-            shown = [_shown(of) for of in (ratios(of_variant, "wall"), ratios(of_variant, "cpu"), parts(of_variant))]
+            shown = [_shown(ratios(of_variant, clock)) for clock in CLOCKS]
             lines.append(f"| {variant.title} | {steps} | {len(of_variant)} | {' | '.join(shown)} | {AT_MOST} |")
     return "\n".join(lines) + "\n"
 
@@ -212,8 +220,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """:param arguments: of the command line, those of this process if None"""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.diagnostics_cost", description=__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--sizes", nargs=2, type=int, default=list(Sizes()), metavar=("BEGIN", "TIMED"), help="in steps")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument(
+        "--sizes", nargs=3, type=int, default=list(Sizes()), metavar=("BEGIN", "TIMED", "TURN"), help="in steps"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument(
         "--measure", nargs=3, metavar=("VARIANT", "with|without", "SEED"), help="one training, in this process"
@@ -222,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = Sizes(*args.sizes)
     if args.measure:
         variant, which, seed = args.measure
-        print(json.dumps(train(variant, which == "with", int(seed), sizes)))
+        train(variant, which == "with", int(seed), sizes)
         return
     path = args.results / "diagnostics_cost.csv"
     done = {(row["variant"], int(row["number"])) for row in read(path)}

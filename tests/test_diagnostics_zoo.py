@@ -9,6 +9,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import diagnostics_cost
+from benchmarks.rows import RESULTS, read
 from tests.processes import output, python
 
 LAZY = ("matplotlib", "moviepy", "PIL", "imageio", "imageio_ffmpeg", "tensorboard", "pygame")
@@ -70,16 +71,23 @@ def test_a_run_of_the_zoo_shows_its_diagnostics_by_yaml_alone(tmp_path: Path) ->
         assert board.Scalars("values/churn")
 
 
+def test_the_page_on_the_cost_shows_what_was_measured() -> None:
+    page = (RESULTS / "diagnostics_cost.md").read_text()
+    shown = [line for line in diagnostics_cost.table(read(RESULTS / "diagnostics_cost.csv")).splitlines() if line[:1] == "|"]
+    assert len(shown) >= 4
+    assert [line for line in page.splitlines() if line[:1] == "|"] == shown
+
+
 @pytest.mark.slow
 def test_the_cost_is_measured_in_pairs_and_written_as_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = f"--variants cartpole_ours --pairs 1 --sizes 100 300 --results {tmp_path}".split()
+    command = f"--variants cartpole_ours --pairs 1 --sizes 100 300 50 --results {tmp_path}".split()
     diagnostics_cost.main(command)
     printed = capsys.readouterr().out
     assert (tmp_path / "diagnostics_cost.md").read_text() in printed
     assert re.search(r"\| CartPole, 1 env, 64-64, DQNExt \| 300 \| 1 \| \d\.\d+ \(\d\.\d+-\d\.\d+\) \|", printed)
     before = (tmp_path / "diagnostics_cost.csv").read_text()
     header, row = before.splitlines()
-    assert header == "variant,number,steps,without_wall_s,with_wall_s,without_cpu_s,with_cpu_s,without_inside_s,with_inside_s"
+    assert header == "variant,number,steps,without_wall_s,with_wall_s,without_cpu_s,with_cpu_s"
     assert row.startswith("cartpole_ours,0,300,")
     diagnostics_cost.main(command)
     assert (tmp_path / "diagnostics_cost.csv").read_text() == before
