@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 ENV ?= CartPole-v1
 SEED ?= 0
 RUNS ?= runs
-WATCHED := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':{'every':25000}}}]
+WATCHED := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'every':2500,'calibration':{'every':10000},'video':{'every':25000}}}]
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help

@@ -308,9 +308,8 @@ def reported(place: Path, steps: int) -> Path:
     :param steps: how many
     :return: the report of that run
     """
-    often = {"every": steps // 16}
-    every = {**dict.fromkeys(("values", "errors", "replay", "network", "exploration"), often), "video": {"every": steps // 2}}
-    diagnostics = {"sb3_dqn_ext.callbacks.DiagnosticsCallback": {**every, "calibration": {"every": steps // 8}}}
+    watched = {"every": steps // 16, "calibration": {"every": steps // 8}, "video": {"every": steps // 2}}
+    diagnostics = {"sb3_dqn_ext.callbacks.DiagnosticsCallback": watched}
     config = {**CONFIG, "n_timesteps": steps, "callback": diagnostics}
     (place / "watched.yml").write_text(json.dumps({"CartPole-v1": config}))  # JSON is YAML
     train = "-m rl_zoo3.train --algo dqn_ext --env CartPole-v1 -conf watched.yml --seed 0 -tb logs/tensorboard --num-threads 1"

@@ -31,13 +31,8 @@ def train(algorithm: type[DQN], folder: Path, steps: int, **arguments: Any) -> N
     :param steps: how many
     :param arguments: of the model
     """
-    often = {"every": steps // 16}
     diagnostics = DiagnosticsCallback(
-        values=often,
-        errors=often,
-        replay=often,
-        network=often,
-        exploration=often,
+        every=steps // 16,
         calibration={"every": steps // 8, "n_episodes": 3},
         video={"every": steps // 2, "folder": folder / "films" / algorithm.__name__, "max_steps": 100},
         summary=True,

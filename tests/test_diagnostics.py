@@ -33,8 +33,17 @@ from sb3_dqn_ext.callbacks import (
     ValueCalibrationCallback,
 )
 from sb3_dqn_ext.callbacks.diagnostics import exploration, replay
+from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, play
-from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, ended_cells, td_errors, transitions, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics.reading import (
+    drawn_cells,
+    ended_cells,
+    networks,
+    td_errors,
+    transitions,
+    undisturbed,
+    values_at,
+)
 from sb3_dqn_ext.callbacks.diagnostics.replay import Watched
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.envs import TerminalPenalty
@@ -76,8 +85,8 @@ def build(algorithm: Any, env: VecEnv | None = None, **kwargs: Any) -> Any:
 
 
 def everything(**kwargs: Any) -> DiagnosticsCallback:
-    often: dict[str, Any] = {name: {"every": 30} for name in ("values", "errors", "replay", "network", "exploration")}
-    return DiagnosticsCallback(**(often | {"calibration": {"every": 60, "n_episodes": 3}} | kwargs))
+    often: dict[str, Any] = {"every": 30, "calibration": {"every": 60, "n_episodes": 3}}
+    return DiagnosticsCallback(**(often | kwargs))
 
 
 def theirs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -1055,7 +1064,7 @@ def test_ages_are_those_of_what_was_drawn(n_envs: int) -> None:
     upto: list[Any] = []
 
     def look(model: Any) -> None:
-        upto.extend(model.replay_buffer.noted[-64:])
+        upto.extend(model.replay_buffer.noted[-6 // n_envs :])  # from step 294 on
 
     found = ours(learn(model, 390, callback=[ReplayHealthCallback(300), At(300, look)]).rows)
     n_rows = model.replay_buffer.buffer_size
@@ -1112,7 +1121,7 @@ def test_a_memory_that_is_saved_meanwhile_is_itself_again(algorithm: Any, tmp_pa
         model.save_replay_buffer(tmp_path / "memory.pkl")
         model.save(tmp_path / "model.zip")
 
-    learn(model, 100, callback=[everything(), At(90, save)])
+    learn(model, 100, callback=[everything(), At(89, save)])  # while it is watched
     with open(tmp_path / "memory.pkl", "rb") as file:
         memory = pickle.load(file)
     for of in (memory, model.replay_buffer):
@@ -1121,7 +1130,7 @@ def test_a_memory_that_is_saved_meanwhile_is_itself_again(algorithm: Any, tmp_pa
     name = "_read" if algorithm is DQNExt else "_get_samples"
     assert name not in vars(model.replay_buffer), "the run is over"
     assert getattr(memory, name).__self__ is memory
-    assert algorithm.load(tmp_path / "model.zip").num_timesteps == 90
+    assert algorithm.load(tmp_path / "model.zip").num_timesteps == 89
 
 
 def test_two_that_watch_the_same_memory_leave_it_as_it_was() -> None:
@@ -1190,10 +1199,10 @@ def test_updates_that_are_rare_are_waited_for() -> None:
 
 
 def test_where_there_were_no_updates_the_next_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks at 40 and 80, which watch the step before, and updates after 30, 40, 50 and so on."""
+    """Looks at 40 and 80, and updates after 50, 60, 70 and so on: that after 50 is waited for, that after 70 is watched."""
     seen: dict[int, float] = {}
     clip = th.nn.utils.clip_grad_norm_
-    model = build(DQN, train_freq=10)
+    model = build(DQN, train_freq=10, learning_starts=41)
 
     def noted(*args: Any, **kwargs: Any) -> th.Tensor:
         norm = clip(*args, **kwargs)
@@ -1202,7 +1211,7 @@ def test_where_there_were_no_updates_the_next_one_counts(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(th.nn.utils, "clip_grad_norm_", noted)
     found = ours(learn(model, 110, callback=NetworkHealthCallback(40)).rows)
-    assert found["network/gradient_norm"] == pytest.approx(seen[40])
+    assert found["network/gradient_norm"] == pytest.approx((seen[50] + seen[70]) / 2)
 
 
 def test_units_that_were_put_to_sleep_are_found(algorithm: Any) -> None:
@@ -1394,6 +1403,30 @@ def test_of_environments_in_processes_the_film_lies_beside_the_best_model(tmp_pa
     assert [film.name for film in (tmp_path / "run" / "videos").iterdir()] == ["step_40.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "policy_kwargs"),
+    [*((one, {}) for one in ALGORITHMS), (DQNExt, {"head": "dueling"}), (DQNExt, {"returns": "quantile"})],
+    ids=["DQN", "QRDQN", "DQNExt", "DQNExt dueling", "DQNExt quantile"],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64], ids=["uint8", "float64"])
+def test_values_of_what_an_environment_shows_are_those_that_the_policy_goes_by(
+    algorithm: Any, dtype: Any, policy_kwargs: Any
+) -> None:
+    class Numbers(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Box(0, 9, (3,), dtype)
+        action_space = gym.spaces.Discrete(4)
+
+    model = build(algorithm, DummyVecEnv([Numbers]), policy_kwargs=policy_kwargs)
+    observations = np.array([[0, 3, 9], [9, 2, 1], [4, 4, 4], [8, 0, 5], [1, 7, 2]], dtype=dtype)
+    with th.no_grad():
+        q = values_at(model, networks(model, "a test")[0], 5)(observations)
+    assert q.shape == (5, 4)
+    greedy, _ = model.predict(observations, deterministic=True)
+    np.testing.assert_array_equal(q.argmax(axis=1), greedy)
+    by_hand = networks(model, "a test")[0](th.as_tensor(observations).float()).detach()
+    np.testing.assert_allclose(q, by_hand if by_hand.dim() == 2 else by_hand.mean(dim=1), rtol=1e-5, atol=1e-6)
+
+
 # all of them
 
 
@@ -1410,15 +1443,24 @@ def wrong(**arguments: Any) -> Any:
         (lambda: ValueCalibrationCallback(n_episodes=0), "n_episodes=0"),
         (lambda: ValueCalibrationCallback(**wrong(deterministic="no")), "deterministic='no' must be True or False"),
         (lambda: EpisodeVideoCallback(skip=0), "skip=0"),
+        (lambda: DiagnosticsCallback(every=0), "every=0 must be a whole number"),
         (lambda: DiagnosticsCallback(**wrong(values=3)), "values=3 must be True, False or a mapping"),
         (lambda: DiagnosticsCallback(values=None), "values=None must be True, False or a mapping"),
         (lambda: DiagnosticsCallback(errors={"evry": 3}), "a key of errors='evry' is not known.* Did you mean 'every'"),
     ],
-    ids=["every", "batch_size", "n_episodes", "deterministic", "skip", "no choice", "none", "no argument"],
+    ids=["every", "batch_size", "n_episodes", "deterministic", "skip", "every of all", "no choice", "none", "no argument"],
 )
 def test_a_wrong_argument_is_refused(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> None:
+    parts = DiagnosticsCallback(every=70, network={"every": 30}, errors={"batch_size": 8}, video=True).callbacks
+    every = {type(part): part.every for part in parts if isinstance(part, Diagnostic)}
+    assert [every.pop(kind) for kind in (QValuesCallback, TDErrorsCallback, ReplayHealthCallback)] == [70, 70, 70]
+    assert [every.pop(kind) for kind in (NetworkHealthCallback, ExplorationCallback)] == [30, 70]
+    assert every == {ValueCalibrationCallback: 50_000, EpisodeVideoCallback: 500_000}
 
 
 def test_other_algorithms_are_refused() -> None:
@@ -1427,9 +1469,7 @@ def test_other_algorithms_are_refused() -> None:
 
 
 def test_nothing_is_logged_while_the_memory_is_empty(algorithm: Any) -> None:
-    rows = learn(
-        build(algorithm), 20, callback=everything(**{name: {"every": 1} for name in ("values", "errors", "replay")})
-    ).rows
+    rows = learn(build(algorithm), 20, callback=everything(every=1)).rows
     first = ours(rows[:1])
     assert "values/mean" in first, "once there is something"
     callback = [

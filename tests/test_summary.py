@@ -142,10 +142,7 @@ class Stop(BaseCallback):
 
 
 def test_the_table_shows_every_group_once_in_order_and_whole_names(tmp_path: Path) -> None:
-    often = {"every": 60}
-    diagnostics = DiagnosticsCallback(
-        values=often, errors=often, replay=often, network=often, exploration=often, calibration=often | {"n_episodes": 2}
-    )
+    diagnostics = DiagnosticsCallback(every=60, calibration={"every": 60, "n_episodes": 2})
     model = model_of(DQNExt, n_envs=2, replay_buffer_kwargs={"sampler": "prioritized"})
     table = HumanOutputFormat(str(tmp_path / "log.txt"))
     model.set_logger(Logger(None, [table]))

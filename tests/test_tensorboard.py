@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import (
@@ -207,10 +209,7 @@ NOT_IN_ONE_RUN = {"rollout/success_rate", "eval/success_rate", "rollout/temperat
 
 
 def test_no_chart_waits_for_what_nobody_logs(tmp_path: Path) -> None:
-    often = {"every": 60}
-    diagnostics = DiagnosticsCallback(
-        values=often, errors=often, replay=often, network=often, exploration=often, calibration=often | {"n_episodes": 2}
-    )
+    diagnostics = DiagnosticsCallback(every=60, calibration={"every": 60, "n_episodes": 2})
     evaluation = EvalCallback(DummyVecEnv([lambda: Monitor(short_cartpole())]), eval_freq=50, verbose=0)
     chosen = {"exploration": "epsilon_ladder", "replay_buffer_kwargs": {"sampler": "prioritized"}}
     model = model_of(DQNExt, n_envs=2, **chosen)
@@ -266,6 +265,20 @@ def test_the_best_training_episodes_are_those_of_a_whole_window(tmp_path: Path) 
     assert found["achieved/best_return"] == pytest.approx(means.max())
     assert found["achieved/final_return"] == pytest.approx(means[-1])
     assert means.max() > means[-1]
+
+
+def test_scores_of_a_run_of_many_short_episodes_are_a_hundred(tmp_path: Path) -> None:
+    model = model_of(DQN, learning_starts=10_000)
+    with logged(model, tmp_path / "run"):
+        model.learn(5000, callback=TensorBoardCallback(), log_interval=1)
+    board = EventAccumulator(str(tmp_path / "run")).Reload()
+    logged_at = [event.step for event in board.Scalars("rollout/ep_rew_mean")]
+    written_at = [event.step for event in board.Scalars("achieved/final_return")]
+    assert len(logged_at) > 200
+    assert written_at[0] == logged_at[0]
+    assert all(later - earlier >= 50 for earlier, later in pairwise(written_at[:-1]))
+    assert 70 < len(written_at) < 102
+    assert written_at[-1] == 5000
 
 
 def test_a_run_that_was_killed_has_its_row_and_its_scores_so_far(tmp_path: Path) -> None:

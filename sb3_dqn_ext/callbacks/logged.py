@@ -1,6 +1,6 @@
 """What is written to SB3's log, as it is written, and the mean returns among it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,12 +8,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-__all__ = ["EVALUATED", "TRAINED", "Listener", "Listening", "Numbers", "Score", "evaluated", "score_of", "trained"]
+__all__ = ["EVALUATED", "TRAINED", "Excluded", "Listener", "Listening", "Score", "Values", "evaluated", "score_of", "trained"]
 
 EVALUATED, TRAINED = "eval/mean_reward", "rollout/ep_rew_mean"
 """keys under which SB3 logs mean returns of evaluations, and of training episodes with their exploration"""
 
-Numbers = dict[str, float]
+Values = Mapping[str, Any]
+"""what is logged, by its key"""
+Excluded = Mapping[str, tuple[str, ...]]
+"""the formats that are not told of a key"""
 
 
 class Score(NamedTuple):
@@ -27,12 +30,12 @@ class Score(NamedTuple):
 
 class Listener(KVWriter):
     """
-    Hears the numbers that are logged.
+    Hears what is logged.
 
-    :param tell: called with those that TensorBoard is told, too, and their step
+    :param tell: called with it, with what is excluded, and the step
     """
 
-    def __init__(self, tell: Callable[[Numbers, int], None]) -> None:
+    def __init__(self, tell: Callable[[Values, Excluded, int], None]) -> None:
         self._tell = tell
         self._logger: Logger | None = None
 
@@ -54,15 +57,10 @@ class Listener(KVWriter):
         self._logger = None
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        told = {key: value for key, value in key_values.items() if "tensorboard" not in (key_excluded.get(key) or ())}
-        self._tell({key: value for key, value in told.items() if _is_number(value)}, step)
+        self._tell(key_values, key_excluded, step)
 
     def close(self) -> None:
         pass
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, np.ScalarType) and not isinstance(value, (str, bytes))
 
 
 class Listening(BaseCallback):
@@ -92,15 +90,16 @@ class Listening(BaseCallback):
             self._listener.leave()
             self._finish()
 
-    def _heard(self, numbers: Numbers, step: int) -> None:
+    def _heard(self, values: Values, excluded: Excluded, step: int) -> None:
         """
-        :param numbers: that are logged
+        :param values: that are logged
+        :param excluded: what some formats are not told
         :param step: at which
         """
-        if EVALUATED in numbers:
-            self.evaluated = better(self.evaluated, float(numbers[EVALUATED]), step)
-        if TRAINED in numbers and is_full(self.model):  # the mean of a few episodes is high by chance
-            self.trained = better(self.trained, float(numbers[TRAINED]), step)
+        if EVALUATED in values:
+            self.evaluated = better(self.evaluated, float(values[EVALUATED]), step)
+        if TRAINED in values and is_full(self.model):  # the mean of a few episodes is high by chance
+            self.trained = better(self.trained, float(values[TRAINED]), step)
 
     def _finish(self) -> None:
         """Once, at the end of the run."""

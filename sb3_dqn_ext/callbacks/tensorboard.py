@@ -5,17 +5,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 
 from sb3_dqn_ext.callbacks.charts import Layout, layout
 from sb3_dqn_ext.callbacks.configuration import Data, arguments_of, env_of, flat
-from sb3_dqn_ext.callbacks.logged import EVALUATED, TRAINED, Listening, Numbers, score_of
+from sb3_dqn_ext.callbacks.logged import EVALUATED, TRAINED, Excluded, Listening, Values, score_of
 from sb3_dqn_ext.versions import versions
 
 __all__ = ["TensorBoardCallback"]
 
 # TensorBoard orders scores by name and shows the first ones
 BEST, FINAL = "achieved/best_return", "achieved/final_return"
+N_SCORES = 100  # in a run: each line of SB3's log would be one, where there are no evaluations
 
 
 class Begun:
@@ -24,6 +26,8 @@ class Begun:
     layout: Layout | None = None
     end: Any = None
     """of the session, to be written there"""
+    score_due = 0
+    """the step from which on the score of training episodes is written anew"""
 
 
 class TensorBoardCallback(Listening):
@@ -65,11 +69,12 @@ class TensorBoardCallback(Listening):
             _, start, self._begun.end = to_summaries(flat(described(self.model)), {})
             board.writer.file_writer.add_summary(start)
 
-    def _heard(self, numbers: Numbers, step: int) -> None:
-        super()._heard(numbers, step)
-        if EVALUATED in numbers or TRAINED in numbers:
+    def _heard(self, values: Values, excluded: Excluded, step: int) -> None:
+        super()._heard(values, excluded, step)
+        if EVALUATED in values or (TRAINED in values and step >= self._begun.score_due):
+            self._begun.score_due = step + self.model._total_timesteps // N_SCORES
             self._write_score(step)
-        new = [key for key in numbers if key not in self.tags]
+        new = [key for key, value in values.items() if key not in self.tags and is_chart(value, excluded.get(key))]
         self.tags += new
         if new or self._begun.layout is None:
             self._write_layout(layout(self.tags))
@@ -96,6 +101,15 @@ class TensorBoardCallback(Listening):
 
     def _boards(self) -> Iterator[Any]:
         return (output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat))
+
+
+def is_chart(value: Any, excluded: tuple[str, ...] | None) -> bool:
+    """
+    :param value: that is logged
+    :param excluded: the formats that are not told
+    :return: whether TensorBoard draws a line of it
+    """
+    return isinstance(value, np.ScalarType) and not isinstance(value, str | bytes) and "tensorboard" not in (excluded or ())
 
 
 def described(model: Any) -> Data:

@@ -16,11 +16,12 @@ from stable_baselines3.common.logger import (
     KVWriter,
     Logger,
 )
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
 from sb3_dqn_ext.choices import check_number
 
-__all__ = ["Diagnostic"]
+__all__ = ["Diagnostic", "Watching"]
 
 Array = npt.NDArray[Any]
 
@@ -105,7 +106,8 @@ class Diagnostic(BaseCallback):
             self._forget()
         self._waiting = {}
         self._on_training_end()  # of a run that broke off, or whose end was not told
-        self._pictures.join(self.logger)
+        if type(self)._drawn is not Diagnostic._drawn:
+            self._pictures.join(self.logger)
         self._begin()
         self._due = self._first_due()
 
@@ -181,3 +183,49 @@ class Diagnostic(BaseCallback):
     def _show(self, name: str, data: Any) -> None:
         """:param data: plain data, from which :meth:`_drawn` makes the picture"""
         self._waiting[name] = data
+
+
+class Watching(Diagnostic):
+    """
+    A diagnostic of what goes on in training. It watches in the last fiftieth of the time between two looks, or as long as from
+    one training to the next, if that is longer; if nothing happens then, until something does. At most steps there is nothing
+    to be done.
+
+    :meth:`_begin` forgets what was seen, and :meth:`_end` watches no longer.
+
+    :param every: environment steps between two looks
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__(every)
+        self._log_at = 0
+
+    def _first_due(self) -> int:
+        self._log_at = self._next_look()
+        return self._watch_from()
+
+    def _watch_from(self) -> int:
+        model: Any = self.model
+        rounds: int = model.train_freq.frequency if model.train_freq.unit == TrainFrequencyUnit.STEP else 1
+        return self._log_at - max(self.every // 50, rounds * self.training_env.num_envs)
+
+    def _attend(self) -> None:
+        self._watch()
+        seen = self._has_seen()
+        if self.num_timesteps >= self._log_at:
+            self._look_undisturbing()
+            self._log_at = self._next_look()
+            if seen:
+                self._begin()
+                self._due = self._watch_from()
+        elif seen and self.num_timesteps < self._watch_from():
+            self._end()
+            self._due = self._watch_from()
+
+    def _watch(self) -> None:
+        """Watch from now on; it may do so already."""
+        raise NotImplementedError
+
+    def _has_seen(self) -> bool:
+        """Whether there is something to be logged."""
+        raise NotImplementedError

@@ -41,7 +41,7 @@ class TDErrorsCallback(Diagnostic):
 
     group = "errors"
 
-    def __init__(self, every: int = 5_000, batch_size: int = 512) -> None:
+    def __init__(self, every: int = 10_000, batch_size: int = 512) -> None:
         super().__init__(every)
         check_number("batch_size", batch_size, low=1, integer=True)
         self.batch_size = batch_size

@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_dqn_ext.batch import each
 from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
-from sb3_dqn_ext.callbacks.diagnostics.reading import networks, q_values
+from sb3_dqn_ext.callbacks.diagnostics.reading import networks, values_at
 from sb3_dqn_ext.choices import ArgumentError, parameters_of
 
 __all__ = ["CannotMake", "Played", "another_env", "check_env", "follow_statistics", "play", "vectorised"]
@@ -224,11 +224,8 @@ def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic
     """
     online, _ = networks(model, "play")
     normalize, own_normalize = model.get_vec_normalize_env(), unwrap_vec_normalize(env)
+    values = values_at(model, online, env.num_envs)
     limits_end = not getattr(model.replay_buffer, "handle_timeout_termination", True)
-
-    def values(observations: Any) -> Array:
-        q: Array = q_values(online, model.policy.obs_to_tensor(observations)[0]).double().cpu().numpy()
-        return q
 
     follow_statistics(model, env)
     env.seed(seed)

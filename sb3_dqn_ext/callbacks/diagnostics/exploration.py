@@ -17,7 +17,7 @@ from sb3_dqn_ext.exploration import EpsilonLadder
 __all__ = ["ExplorationCallback"]
 
 Array = npt.NDArray[Any]
-GLIMPSE = 128  # calls of ``env.step`` between two comparisons with the greedy action
+GLIMPSE = 256  # calls of ``env.step`` between two comparisons with the greedy action
 FEW = 18  # actions that have a line each in the log: as many as Atari has
 UNBOUNDED = 1e6  # what reaches further has no bounds to speak of
 
@@ -70,7 +70,7 @@ class ExplorationCallback(Diagnostic):
     - ``exploration/epsilon``, or ``exploration/temperature``: what is scheduled; with ``epsilon_ladder``
       ``exploration/epsilon_0`` ..., of each environment
     - ``exploration/exploratory``: the share of actions that are not the greedy one. A random action is greedy by chance, too:
-      with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 128th
+      with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 256th
     - ``exploration/action_0`` ...: the share of each action, if there are at most 18; ``exploration/actions``: their histogram
     - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began
 
@@ -84,7 +84,7 @@ class ExplorationCallback(Diagnostic):
 
     group = "exploration"
 
-    def __init__(self, every: int = 5_000, cells: int = 60) -> None:
+    def __init__(self, every: int = 10_000, cells: int = 60) -> None:
         super().__init__(every)
         check_number("cells", cells, low=2, integer=True)
         self.cells = cells + cells % 2

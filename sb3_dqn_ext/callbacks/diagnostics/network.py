@@ -11,7 +11,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
+from sb3_dqn_ext.callbacks.diagnostics.base import Watching
 from sb3_dqn_ext.callbacks.diagnostics.numbers import dormant, effective_rank, unit_scores
 from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, q_values, transitions
 from sb3_dqn_ext.choices import check_number
@@ -60,14 +60,15 @@ def features(net: nn.Module, observations: PyTorchObs) -> th.Tensor | None:
     return found[-1][0].flatten(1) if found else None
 
 
-class NetworkHealthCallback(Diagnostic):
+class NetworkHealthCallback(Watching):
     """
     Log how healthy the online network is.
 
     - ``network/gradient_norm``, ``network/gradient_norm_max``: the mean and the largest Euclidean norm of the gradient before
-      it is clipped, of the updates in the last fiftieth of the time between two looks, or where there were none, the next
-      ones; ``network/clipped``: the share of them that ``max_grad_norm`` shortens. Compiled updates tell no norm: in its
-      place is that of one batch of ``batch_size``, drawn as the other numbers are, and there is no ``clipped``
+      it is clipped, of the updates in the last fiftieth of the time between two looks, or from one training to the next, if
+      that is longer; where there were none, of the next ones. ``network/clipped``: the share of them that ``max_grad_norm``
+      shortens. Compiled updates tell no norm: in its place is that of one batch of ``batch_size``, drawn as the other numbers
+      are, and there is no ``clipped``
     - ``network/weight_norm``: the Euclidean norm of all parameters; ``network/norm_of_NAME``: that of each
     - ``network/dormant``: the share of hidden units whose mean activity is at most 0.025 times the mean of their layer
       (https://arxiv.org/abs/2302.12902); ``network/dormant_1`` ...: of each layer, the first one first. A channel of an image
@@ -89,7 +90,6 @@ class NetworkHealthCallback(Diagnostic):
         super().__init__(every)
         check_number("batch_size", batch_size, low=2, integer=True)
         self.batch_size = batch_size
-        self._log_at = 0
         # of the latest gradients since the last look; of a run that broke off, nobody says when to stop
         self._norms: deque[th.Tensor] = deque(maxlen=MOST)
         self._parts: dict[int, th.Tensor] = {}  # of the last gradient, the norms of each parameter's
@@ -105,30 +105,17 @@ class NetworkHealthCallback(Diagnostic):
             hook.remove()
         self._hooks = ()
 
-    def _first_due(self) -> int:
-        self._log_at = self._next_look()
-        return self._window
+    def _watch_from(self) -> int:
+        return self._log_at if self._is_compiled else super()._watch_from()  # compiled updates show no gradients
 
-    @property
-    def _window(self) -> int:
-        """The step from which on gradients are looked at."""
-        return self._log_at - max(self.every // 50, 1)
-
-    def _attend(self) -> None:
-        # within the window this is called at each step, and after it, until there was an update
-        if not self._hooks:
+    def _watch(self) -> None:
+        if not self._hooks and not self._is_compiled:
             learned: list[Any] = [of for of in self._networks[0].parameters() if of.requires_grad]
             self._hooks = tuple(of.register_post_accumulate_grad_hook(partial(self._note, i)) for i, of in enumerate(learned))
+
+    def _has_seen(self) -> bool:
         self._close_gradient()
-        if self.num_timesteps >= self._log_at:
-            self._look_undisturbing()
-            self._log_at = self._next_look()
-            if self._norms or self._is_compiled:
-                self._begin()
-                self._due = self._window
-        elif self._norms and self.num_timesteps < self._window:
-            self._end()
-            self._due = self._window
+        return bool(self._norms) or self._is_compiled
 
     def _note(self, i: int, parameter: th.Tensor) -> None:
         """A gradient is there, and nobody has clipped it yet."""

@@ -144,7 +144,9 @@ def animation(frames: Sequence[Frame], fps: float) -> bytes:
     first, *others = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     file = io.BytesIO()
     # browsers slow down what is quicker than 50 pictures a second
-    first.save(file, "GIF", save_all=True, append_images=others, duration=max(round(1000 / fps), 20), loop=0)
+    duration = max(round(1000 / fps), 20)
+    # optimised, it is a tenth smaller, and takes four times as long
+    first.save(file, "GIF", save_all=True, append_images=others, duration=duration, loop=0, optimize=False)
     return file.getvalue()
 
 

@@ -5,7 +5,7 @@ Shapes: B batch, A actions.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_dqn_ext.acting import numpy_values
 from sb3_dqn_ext.batch import Batch, each, from_sb3
 from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
 from sb3_dqn_ext.choices import ArgumentError
@@ -40,6 +41,7 @@ __all__ = [
     "td_errors",
     "transitions",
     "undisturbed",
+    "values_at",
 ]
 
 Array = npt.NDArray[Any]
@@ -74,6 +76,24 @@ def q_values(net: nn.Module, observations: PyTorchObs) -> th.Tensor:
     """
     answers: th.Tensor = net(observations)  # (B, A), or sb3-contrib's (B, quantiles, A)
     return answers if answers.dim() == 2 else answers.mean(dim=1)
+
+
+def values_at(model: Any, net: nn.Module, n: int) -> Callable[[Any], Array]:
+    """
+    :param model: the model
+    :param net: its online or target network
+    :param n: of how many observations it will be asked at a time
+    :return: (n, \\*obs) as an environment gives them -> (n, A) Q-values, until the network's parameters are put elsewhere
+    """
+    by_numpy = numpy_values(net, n)  # a third of what torch takes
+    if by_numpy is not None:
+        return by_numpy
+
+    def by_torch(observations: Any) -> Array:
+        q: Array = q_values(net, model.policy.obs_to_tensor(observations)[0]).double().cpu().numpy()
+        return q
+
+    return by_torch
 
 
 def td_errors(model: Any, batch: Batch) -> th.Tensor:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
+from sb3_dqn_ext.callbacks.diagnostics.base import Watching
 from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows, happened
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["ReplayHealthCallback"]
 
 Array = npt.NDArray[Any]
-DRAWS = 64  # of the latest that are remembered
+DRAWS = 64  # that are remembered
 REWARDS = 5_000  # rows that are looked at
 
 
@@ -54,9 +54,10 @@ class Watched:
                 held[self._name] = outermost._method
 
 
-class ReplayHealthCallback(Diagnostic):
+class ReplayHealthCallback(Watching):
     """
-    Log what lies in the replay memory, and what training has drawn from it: the latest 64 draws.
+    Log what lies in the replay memory, and what training has drawn from it: the latest 64 draws of the last fiftieth of the
+    time between two looks, or from one training to the next, if that is longer; where there were none, the next ones.
 
     - ``replay/size``: transitions that are stored; ``replay/fill``: that over how many can be
     - ``replay/age_mean``, ``replay/age_median``, ``replay/age_max``: environment steps since the drawn transitions were
@@ -81,9 +82,17 @@ class ReplayHealthCallback(Diagnostic):
 
     def _begin(self) -> None:
         model: Any = self.model
+        self._end()  # of a run that broke off
         self._draws.clear()
         self._reads_cells = isinstance(model.replay_buffer, DQNReplayBuffer)
-        self._watched = Watched(model.replay_buffer, "_read" if self._reads_cells else "_get_samples", self._drawing)
+
+    def _watch(self) -> None:
+        model: Any = self.model
+        if self._watched is None:
+            self._watched = Watched(model.replay_buffer, "_read" if self._reads_cells else "_get_samples", self._drawing)
+
+    def _has_seen(self) -> bool:
+        return bool(self._draws)
 
     def _end(self) -> None:
         if self._watched is not None:

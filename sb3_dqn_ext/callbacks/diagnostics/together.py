@@ -18,7 +18,7 @@ from sb3_dqn_ext.callbacks.diagnostics.values import QValuesCallback
 from sb3_dqn_ext.callbacks.diagnostics.video import EpisodeVideoCallback
 from sb3_dqn_ext.callbacks.summary import SummaryCallback
 from sb3_dqn_ext.callbacks.tensorboard import TensorBoardCallback
-from sb3_dqn_ext.choices import check_keys, check_type, parameters_of
+from sb3_dqn_ext.choices import check_keys, check_number, check_type, parameters_of
 
 __all__ = ["DiagnosticsCallback"]
 
@@ -34,6 +34,7 @@ PARTS: dict[str, type[BaseCallback]] = {
     "tensorboard": TensorBoardCallback,
     "summary": SummaryCallback,
 }
+OFTEN = ("values", "errors", "replay", "network", "exploration")
 MAY_BE_NONE = ("calibration", "summary")
 
 
@@ -44,6 +45,8 @@ class DiagnosticsCallback(CallbackList):
 
     Each argument is True, False, or the arguments of that part, e.g. ``calibration={"every": 10_000}``, ``video=True``.
 
+    :param every: environment steps between two looks of the first five parts, where they are told no other; a short run wants
+        more of them
     :param values: :class:`~sb3_dqn_ext.callbacks.QValuesCallback`
     :param errors: :class:`~sb3_dqn_ext.callbacks.TDErrorsCallback`
     :param replay: :class:`~sb3_dqn_ext.callbacks.ReplayHealthCallback`
@@ -60,6 +63,7 @@ class DiagnosticsCallback(CallbackList):
 
     def __init__(
         self,
+        every: int = 10_000,
         values: Choice = True,
         errors: Choice = True,
         replay: Choice = True,
@@ -70,6 +74,7 @@ class DiagnosticsCallback(CallbackList):
         tensorboard: Choice = True,
         summary: Choice = None,
     ) -> None:
+        check_number("every", every, low=1, integer=True)
         given = {
             "values": values,
             "errors": errors,
@@ -86,9 +91,10 @@ class DiagnosticsCallback(CallbackList):
             if choice is not None or name not in MAY_BE_NONE:
                 check_type(name, choice, bool | Mapping, "True, False or a mapping of arguments")
             if choice is not False:
-                kwargs = choice if isinstance(choice, Mapping) else {}
-                check_keys(name, kwargs, parameters_of(PARTS[name]))
-                parts.append(PARTS[name](**kwargs))
+                told = dict(choice) if isinstance(choice, Mapping) else {}
+                check_keys(name, told, parameters_of(PARTS[name]))
+                usual = {"every": every} if name in OFTEN else {}
+                parts.append(PARTS[name](**usual | told))
         super().__init__(parts)
         self._undecided = tuple(PARTS[name] for name in MAY_BE_NONE if given[name] is None)
         self._due = 0

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, check_env, follow_statistics, vectorised
 from sb3_dqn_ext.callbacks.diagnostics.pictures import animation, film, with_bars
-from sb3_dqn_ext.callbacks.diagnostics.reading import q_values
+from sb3_dqn_ext.callbacks.diagnostics.reading import values_at
 from sb3_dqn_ext.callbacks.exact_checkpoint import all_callbacks
 from sb3_dqn_ext.callbacks.summary import run_folder
 from sb3_dqn_ext.choices import ArgumentError, check_number
@@ -117,8 +117,9 @@ class EpisodeVideoCallback(Diagnostic):
 
     def _played(self) -> tuple[list[Array], Array, list[float]]:
         """Some of the frames of an episode, (T, A) its Q-values, and its rewards."""
-        env, (online, _), policy = self._env, self._networks, self.model.policy
+        env = self._env
         assert env is not None
+        values_of = values_at(self.model, self._networks[0], env.num_envs)
         follow_statistics(self.model, env)
         env.seed(int(self._generator().integers(2**31)))
         observations: Any = env.reset()
@@ -126,9 +127,9 @@ class EpisodeVideoCallback(Diagnostic):
         for step in range(self.max_steps):
             if step % self.skip == 0:
                 frames.append(np.asarray(env.get_images()[0]))
-            q = q_values(online, policy.obs_to_tensor(observations)[0])  # (1, A)
-            values.append(q[0].double().cpu().numpy())
-            observations, reward, dones, _ = env.step(q.argmax(dim=1).cpu().numpy()[:1])
+            q = values_of(observations)  # (1, A)
+            values.append(q[0].astype(np.float64))
+            observations, reward, dones, _ = env.step(q.argmax(axis=1))
             rewards.append(float(reward[0]))
             if dones[0]:
                 break
