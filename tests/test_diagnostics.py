@@ -1077,6 +1077,26 @@ def test_ages_are_those_of_what_was_drawn(n_envs: int) -> None:
     assert found["replay/fill"] == 1
 
 
+def test_a_draw_from_one_training_to_the_next_is_seen() -> None:
+    """A look at 240, and trainings after 100, 200 and 300."""
+    model = build(DQN, replay_buffer_class=Noted, train_freq=100, learning_starts=0)
+    found = ours(learn(model, 300, callback=ReplayHealthCallback(240)).rows)
+    _, (rows, pos, dones), _ = model.replay_buffer.noted
+    ages = [(pos - 1 - row) % model.replay_buffer.buffer_size for row in rows]
+    assert found["replay/age_mean"] == np.mean(ages)
+    assert found["replay/terminal_sampled"] == np.mean(dones)
+
+
+def test_draws_are_watched_near_a_look_only(algorithm: Any) -> None:
+    seen: dict[int, bool] = {}
+
+    def look(model: Any) -> None:
+        seen[model.num_timesteps] = bool({"_read", "_get_samples"} & vars(model.replay_buffer).keys())
+
+    learn(build(algorithm), 310, callback=[ReplayHealthCallback(300), *(At(step, look) for step in (150, 292, 294, 299, 302))])
+    assert seen == {150: False, 292: False, 294: True, 299: True, 302: False}
+
+
 def test_what_other_diagnostics_read_is_not_taken_for_training(algorithm: Any) -> None:
     found = []
     for others in ([], [TDErrorsCallback(10), NetworkHealthCallback(10)]):
@@ -1460,7 +1480,7 @@ def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> 
     every = {type(part): part.every for part in parts if isinstance(part, Diagnostic)}
     assert [every.pop(kind) for kind in (QValuesCallback, TDErrorsCallback, ReplayHealthCallback)] == [70, 70, 70]
     assert [every.pop(kind) for kind in (NetworkHealthCallback, ExplorationCallback)] == [30, 70]
-    assert every == {ValueCalibrationCallback: 50_000, EpisodeVideoCallback: 500_000}
+    assert every == {ValueCalibrationCallback: 40_000, EpisodeVideoCallback: 500_000}
 
 
 def test_other_algorithms_are_refused() -> None:
