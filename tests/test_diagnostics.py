@@ -1483,13 +1483,23 @@ def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> 
     assert every == {ValueCalibrationCallback: 40_000, EpisodeVideoCallback: 500_000}
 
 
+def test_a_run_that_is_too_short_to_be_looked_at_is_told_so(tmp_path: Path) -> None:
+    with pytest.warns(
+        UserWarning, match="EpisodeVideoCallback looks every 21 environment steps, and sees nothing of a run of 20"
+    ):
+        learn(build(DQN), 20, callback=EpisodeVideoCallback(21, folder=tmp_path))
+    model = build(DQN)
+    learn(model, 21, callback=QValuesCallback(21))
+    learn(model, 5, callback=QValuesCallback(21), reset_num_timesteps=False)
+
+
 def test_other_algorithms_are_refused() -> None:
     with pytest.raises(ArgumentError, match="QValuesCallback needs a DQN or QRDQN, not A2C"):
         A2C("MlpPolicy", "CartPole-v1", device="cpu").learn(10, callback=QValuesCallback())
 
 
 def test_nothing_is_logged_while_the_memory_is_empty(algorithm: Any) -> None:
-    rows = learn(build(algorithm), 20, callback=everything(every=1)).rows
+    rows = learn(build(algorithm), 20, callback=everything(every=1, calibration=False)).rows
     first = ours(rows[:1])
     assert "values/mean" in first, "once there is something"
     callback = [

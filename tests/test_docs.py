@@ -350,7 +350,7 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
         algorithm, short_cartpole(), callback=EpsilonScheduleCallback(LinearSchedule(1.0, 0.5))
     ),
     "diagnostics": lambda algorithm, _: trained(
-        algorithm, short_cartpole(), callback=DiagnosticsCallback(calibration={"every": 8, "n_episodes": 1})
+        algorithm, short_cartpole(), callback=DiagnosticsCallback(every=8, calibration={"every": 8, "n_episodes": 1})
     ),
     "exact checkpoints": checkpointed,
     "a zip that DQN saved": lambda algorithm, folder: loaded(algorithm, DQN, folder),

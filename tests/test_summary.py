@@ -102,7 +102,7 @@ def test_among_the_diagnostics_it_speaks_if_the_model_does(
 ) -> None:
     model = model_of(DQNExt)
     model.verbose = verbose
-    model.learn(50, callback=DiagnosticsCallback(calibration=False, summary=choice))
+    model.learn(50, callback=DiagnosticsCallback(every=50, calibration=False, summary=choice))
     assert printed(capfd).count("Ended after ") == n_summaries
 
 

@@ -1,6 +1,7 @@
 """What all diagnostics have in common: when they look, what they leave alone, and how they log."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,6 +111,13 @@ class Diagnostic(BaseCallback):
             self._pictures.join(self.logger)
         self._begin()
         self._due = self._first_due()
+        n_steps = self.model._total_timesteps
+        if self.every > n_steps:
+            warnings.warn(
+                f"{type(self).__name__} looks every {self.every} environment steps, and sees nothing of a run of {n_steps}: "
+                "give it a smaller every.",
+                stacklevel=2,
+            )
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._due:
