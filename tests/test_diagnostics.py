@@ -1480,7 +1480,7 @@ def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> 
     every = {type(part): part.every for part in parts if isinstance(part, Diagnostic)}
     assert [every.pop(kind) for kind in (QValuesCallback, TDErrorsCallback, ReplayHealthCallback)] == [70, 70, 70]
     assert [every.pop(kind) for kind in (NetworkHealthCallback, ExplorationCallback)] == [30, 70]
-    assert every == {ValueCalibrationCallback: 40_000, EpisodeVideoCallback: 500_000}
+    assert every == {ValueCalibrationCallback: 40_000, EpisodeVideoCallback: 1_000_000}
 
 
 def test_a_run_that_is_too_short_to_be_looked_at_is_told_so(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class EpisodeVideoCallback(Diagnostic):
 
     def __init__(
         self,
-        every: int = 500_000,
+        every: int = 1_000_000,
         folder: str | os.PathLike[str] | None = None,
         eval_env: GymEnv | None = None,
         max_steps: int = 500,
