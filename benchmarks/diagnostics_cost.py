@@ -66,7 +66,7 @@ class Sizes(NamedTuple):
 
     begin: int = 5_000
     """the step at which the clock starts"""
-    timed: int = 500_000
+    timed: int = 1_000_000
     """steps"""
     turn: int = 500
     """steps until it is the other training's turn"""
@@ -198,10 +198,9 @@ def table(rows: list[Row]) -> str:
         "diagnostics_cost.csv.",
         "",
         "Trainings with `DiagnosticsCallback(video=True)`, all at their defaults, and without, in turns of some hundred",
-        "steps, each in a process of its own with one thread; both log to TensorBoard. There is a film every 1,000,000 steps,",
-        "and none where fewer were timed. A ratio is that of the time of a pair: medians, with the least and the greatest. A look",
-        "takes as long however quick the training is, so that its share is largest where steps are quickest: compiled, on",
-        "CartPole.",
+        "steps, each in a process of its own with one thread; both log to TensorBoard. The last of the steps has a film. A",
+        "ratio is that of the time of a pair: medians, with the least and the greatest. A look takes as long however quick",
+        "the training is, so that its share is largest where steps are quickest: compiled, on CartPole.",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}.",
         "",
