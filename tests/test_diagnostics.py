@@ -32,7 +32,7 @@ from sb3_dqn_ext.callbacks import (
     TDErrorsCallback,
     ValueCalibrationCallback,
 )
-from sb3_dqn_ext.callbacks.diagnostics import exploration, replay
+from sb3_dqn_ext.callbacks.diagnostics import base, exploration, replay
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, play
 from sb3_dqn_ext.callbacks.diagnostics.reading import (
@@ -1278,7 +1278,8 @@ def test_exploratory_is_what_is_not_greedy(
     assert found["exploration/epsilon"] == epsilon
 
 
-def test_actions_are_counted_since_the_last_look(algorithm: Any) -> None:
+def test_actions_are_counted_since_the_last_look(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
     counts: list[Any] = []
     model = build(algorithm, poles(2))
 
@@ -1294,6 +1295,7 @@ def test_actions_are_counted_since_the_last_look(algorithm: Any) -> None:
 
 def test_steps_that_are_resets_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exploration, "GLIMPSE", 0)  # each step
+    monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
     # of each call and environment: the action, whether it is another than the greedy one, an end, a reset
     seen: list[list[tuple[int, bool, bool, bool]]] = []
     looks: dict[int, int] = {}  # number of calls before
@@ -1480,7 +1482,7 @@ def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> 
     every = {type(part): part.every for part in parts if isinstance(part, Diagnostic)}
     assert [every.pop(kind) for kind in (QValuesCallback, TDErrorsCallback, ReplayHealthCallback)] == [70, 70, 70]
     assert [every.pop(kind) for kind in (NetworkHealthCallback, ExplorationCallback)] == [30, 70]
-    assert every == {ValueCalibrationCallback: 40_000, EpisodeVideoCallback: 1_000_000}
+    assert every == {ValueCalibrationCallback: 50_000, EpisodeVideoCallback: 1_000_000}
 
 
 def test_a_run_that_is_too_short_to_be_looked_at_is_told_so(tmp_path: Path) -> None:
@@ -1542,6 +1544,38 @@ def test_pictures_are_drawn_for_those_who_can_show_them(tmp_path: Path) -> None:
     ], "none of ours is left"
 
 
+class Distribution(Diagnostic):
+    """Has a histogram to log at each look, and notes at which steps it is logged."""
+
+    group = "noted"
+
+    def __init__(self, every: int) -> None:
+        super().__init__(every)
+        self.looks: list[int] = []
+        self.histograms: list[int] = []
+
+    def _look(self) -> None:
+        self.logger.name_to_value.pop("noted/histogram", None)
+        self._record_histogram("histogram", np.ones(3))
+        self.looks.append(self.num_timesteps)
+        if "noted/histogram" in self.logger.name_to_value:
+            self.histograms.append(self.num_timesteps)
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "every", "steps"), [(1, 10, [10, 50, 90]), (3, 10, [12, 51, 90]), (16, 10, [16, 64, 112])], ids=str
+)
+def test_histograms_are_logged_at_each_fourth_look(n_envs: int, every: int, steps: list[int]) -> None:
+    """Where a step of many environments is longer than the time between two looks, as often as if it were not."""
+    distribution, model = Distribution(every), build(DQN, poles(n_envs))
+    learn(model, 60, callback=distribution)
+    learn(model, 60, callback=distribution, reset_num_timesteps=False)
+    assert distribution.histograms == steps
+    assert len(distribution.looks) > 2 * len(steps)
+    learn(model, 20, callback=distribution)
+    assert distribution.histograms[3:] == steps[:1], "the first look of another run"
+
+
 def test_nothing_is_drawn_for_texts(tmp_path: Path) -> None:
     class Undrawn(ValueCalibrationCallback):
         def _drawn(self, name: str, data: Any) -> Any:
@@ -1582,8 +1616,9 @@ def test_a_run_that_broke_off_leaves_the_next_one_alone(algorithm: Any) -> None:
     assert not any(one._post_accumulate_grad_hooks for one in model.q_net.parameters())
 
 
-def test_a_run_in_parts_is_one_run(algorithm: Any) -> None:
+def test_a_run_in_parts_is_one_run(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part has one look; the states are those of the first, and the visits those of all."""
+    monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
     values, visits = QValuesCallback(50), ExplorationCallback(50)
     model = build(algorithm, DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))]))
     learn(model, 60, callback=[values, visits])

@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 OF_TEXT = ("stdout", "log", "json", "csv")
 """formats that show neither histograms nor pictures"""
 TEXTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
+HISTOGRAMS = 4  # looks to one of them: TensorBoard takes as long to write it as to write twenty numbers
 
 
 class Pictures(KVWriter):
@@ -72,7 +73,7 @@ class Diagnostic(BaseCallback):
     changes nothing that training depends on.
 
     What is logged is what was seen last when SB3 writes its log, every ``log_interval`` episodes: it is never written more
-    often than that.
+    often than that. Histograms are logged at the first look, the fifth, the ninth ...
 
     Where ``learn`` is called several times with ``reset_num_timesteps=False``, that is one run.
 
@@ -89,6 +90,7 @@ class Diagnostic(BaseCallback):
         self.every = every
         self._due = 0
         self._networks: Any = None  # of the run: the online and the target network
+        self._histograms_due: dict[str, int] = {}  # by their names: the step from which on
         self._waiting: dict[str, Any] = {}  # pictures to be drawn, by their names: what they show
         self._pictures = Pictures(self)
 
@@ -105,6 +107,7 @@ class Diagnostic(BaseCallback):
         before, self._networks = self._networks, networks(self.model, type(self).__name__)
         if self.num_timesteps == 0 or self._networks != before:
             self._forget()
+            self._histograms_due = {}
         self._waiting = {}
         self._on_training_end()  # of a run that broke off, or whose end was not told
         if type(self)._drawn is not Diagnostic._drawn:
@@ -184,8 +187,11 @@ class Diagnostic(BaseCallback):
                 self.logger.record(f"{self.group}/{name}", number, exclude=None if in_table else ("stdout", "log"))
 
     def _record_histogram(self, name: str, numbers: Array) -> None:
+        if self.num_timesteps < self._histograms_due.get(name, 0):
+            return
         finite = numbers[np.isfinite(numbers)]
         if len(finite):
+            self._histograms_due[name] = (self.num_timesteps // self.every + HISTOGRAMS) * self.every
             self.logger.record(f"{self.group}/{name}", th.from_numpy(finite.astype(np.float32)), exclude=OF_TEXT)
 
     def _show(self, name: str, data: Any) -> None:

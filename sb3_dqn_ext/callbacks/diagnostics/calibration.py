@@ -58,7 +58,7 @@ class ValueCalibrationCallback(Diagnostic):
 
     def __init__(
         self,
-        every: int = 40_000,
+        every: int = 50_000,
         n_episodes: int = 5,
         eval_env: GymEnv | None = None,
         deterministic: bool = True,

@@ -110,9 +110,7 @@ class ExplorationCallback(Diagnostic):
         return min(self.num_timesteps + GLIMPSE * self.training_env.num_envs, self._log_at)
 
     def _attend(self) -> None:
-        # to keep the generators takes longer than to look
-        with nullcontext() if self._is_quiet else undisturbed(self.model), th.no_grad():
-            self._compare()
+        self._compare()
         if self.num_timesteps >= self._log_at:
             self._look()
             self._log_at = self._next_look()
@@ -123,7 +121,9 @@ class ExplorationCallback(Diagnostic):
         model: Any = self.model
         by_numpy = getattr(getattr(model, "_compiled", None), "values", None)  # as training chooses then
         if by_numpy is None:
-            q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
+            # to keep the generators takes longer than to look
+            with nullcontext() if self._is_quiet else undisturbed(model), th.no_grad():
+                q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
         else:
             q = by_numpy(model._last_obs)  # (n_envs, A)
         steps = np.array(["reset_step" not in info for info in self.locals["infos"]])

@@ -117,7 +117,7 @@ class DiagnosticsCallback(CallbackList):
         """Those that have something to do in the middle of a run."""
         return (part for part in self.callbacks if isinstance(part, Diagnostic))
 
-    # To tell and ask each of them at every step would cost as much as what they do.
+    # To tell and ask each of them at every step would cost as much as what they do; so would two more calls for each of these.
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
         """
@@ -125,16 +125,22 @@ class DiagnosticsCallback(CallbackList):
         """
         self.locals = locals_
 
-    def _on_step(self) -> bool:
+    def on_step(self) -> bool:
+        """
+        :return: True: training goes on
+        """
+        self.n_calls += 1
+        self.num_timesteps = self.model.num_timesteps
         if self.num_timesteps >= self._due:
             for part in self._looking():
-                part.locals = self.locals
-                part.on_step()
+                if self.num_timesteps >= part.due:
+                    part.locals = self.locals
+                    part.on_step()
             self._due = min(part.due for part in self._looking())
         return True
 
-    def _on_rollout_start(self) -> None:
-        pass
+    def on_rollout_start(self) -> None:
+        """None of them has anything to do."""
 
-    def _on_rollout_end(self) -> None:
-        pass
+    def on_rollout_end(self) -> None:
+        """None of them has anything to do."""
