@@ -36,6 +36,8 @@ class Variant(NamedTuple):
     algorithm: str
     env: str
     arguments: Mapping[str, Any]
+    environment: Mapping[str, str] = {}
+    """variables of its processes"""
 
 
 CARTPOLE: dict[str, Any] = {
@@ -49,9 +51,12 @@ CARTPOLE: dict[str, Any] = {
     "policy_kwargs": {"net_arch": [64, 64]},
 }
 LUNAR: dict[str, Any] = {**ZOO_LUNAR_LANDER, "policy_kwargs": {"net_arch": [256, 256]}, "learning_starts": 1000}
+# Left alone, some processes give the memory of each update back to the system and others keep it, by chance: a greater
+# difference than what is timed where batches are as large as those of quantiles.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 VARIANTS = {
     "cartpole_dqn": Variant("CartPole, 1 env, 64-64, SB3 DQN", "DQN", "CartPole-v1", CARTPOLE),
-    "cartpole_qrdqn": Variant("CartPole, 1 env, 64-64, sb3-contrib QRDQN", "QRDQN", "CartPole-v1", CARTPOLE),
+    "cartpole_qrdqn": Variant("CartPole, 1 env, 64-64, sb3-contrib QRDQN", "QRDQN", "CartPole-v1", CARTPOLE, KEEP_MEMORY),
     "cartpole_ours": Variant("CartPole, 1 env, 64-64, DQNExt", "DQNExt", "CartPole-v1", CARTPOLE),
     "cartpole_compiled": Variant(
         "CartPole, 1 env, 64-64, DQNExt compiled", "DQNExt", "CartPole-v1", {**CARTPOLE, "compile": True}
@@ -102,7 +107,7 @@ def training(variant: str, which: str, number: int, sizes: Sizes) -> Iterator["s
     process = subprocess.Popen(
         [*command, "--sizes", *map(str, sizes)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **VARIANTS[variant].environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -198,9 +203,11 @@ def table(rows: list[Row]) -> str:
         "diagnostics_cost.csv.",
         "",
         "Trainings with `DiagnosticsCallback(video=True)`, all at their defaults, and without, in turns of some hundred",
-        "steps, each in a process of its own with one thread; both log to TensorBoard. Of a million steps, the last has a film;",
-        "fewer have none. A ratio is that of the time of a pair: medians, with the least and the greatest. A look takes as long",
-        "however quick the training is, so that its share is largest where steps are quickest: compiled, on CartPole.",
+        "steps, each in a process of its own with one thread; both log to TensorBoard. Of a million steps, the last has",
+        "a film; fewer have none. A ratio is that of the time of a pair: medians, with the least and the greatest. A look",
+        "takes as long however quick the training is, so that its share is largest where steps are quickest: compiled, on",
+        "CartPole. QRDQN's processes are told to keep the memory of an update for the next one (`KEEP_MEMORY`): otherwise",
+        "that is left to chance, and differs by more than what is timed.",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}.",
         "",
