@@ -73,9 +73,10 @@ def test_a_run_of_the_zoo_shows_its_diagnostics_by_yaml_alone(tmp_path: Path) ->
 
 def test_the_page_on_the_cost_shows_what_was_measured() -> None:
     page = (RESULTS / "diagnostics_cost.md").read_text()
-    shown = [line for line in diagnostics_cost.table(read(RESULTS / "diagnostics_cost.csv")).splitlines() if line[:1] == "|"]
-    assert len(shown) >= 4
-    assert [line for line in page.splitlines() if line[:1] == "|"] == shown
+    shown = diagnostics_cost.table(read(RESULTS / "diagnostics_cost.csv"))
+    assert shown.count("\n| CartPole") >= 2
+    of_machine = re.compile(".* cores; Python .*")
+    assert of_machine.sub("", page) == of_machine.sub("", shown)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 OF_TEXT = ("stdout", "log", "json", "csv")
 """formats that show neither histograms nor pictures"""
 TEXTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
-HISTOGRAMS = 4  # looks to one of them: TensorBoard takes as long to write it as to write twenty numbers
+HISTOGRAMS = 4  # looks to one of them: nothing else takes TensorBoard as long to write
 
 
 class Pictures(KVWriter):

@@ -117,7 +117,8 @@ class DiagnosticsCallback(CallbackList):
         """Those that have something to do in the middle of a run."""
         return (part for part in self.callbacks if isinstance(part, Diagnostic))
 
-    # To tell and ask each of them at every step would cost as much as what they do; so would two more calls for each of these.
+    # To tell and ask each of them at every step would cost as much as what they do. So would the calls that come between: what
+    # SB3 calls is overridden, not the methods with an underscore that it calls in turn.
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
         """
