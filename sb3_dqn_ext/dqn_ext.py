@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
@@ -634,7 +634,13 @@ class DQNExt(DQN):
         from sb3_dqn_ext.vec_env.workers import explained  # only those wait for its imports who train
 
         with with_checkpoints(self, callback), explained(self, list(all_callbacks(callback))):
-            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            try:
+                return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            finally:
+                # a bar that is open may keep Python from ending: its thread stops with a lock that others wait for
+                for one in all_callbacks(self._callback):
+                    if isinstance(one, ProgressBarCallback) and hasattr(one, "pbar"):
+                        one.pbar.close()
 
     def save(
         self,

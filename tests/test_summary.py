@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback, ProgressBarCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import HumanOutputFormat, Logger
 from stable_baselines3.common.monitor import load_results
@@ -198,6 +198,34 @@ def in_a_terminal(folder: Path, until: str, *arguments: str) -> tuple[str, int]:
     return shown.decode(), os.waitstatus_to_exitcode(status)
 
 
+@pytest.mark.filterwarnings("ignore:rich is experimental")
+@pytest.mark.parametrize("is_ours_to_make", [True, False], ids=["by learn", "as a callback"])
+def test_no_bar_is_left_open_by_a_run_that_breaks_off(is_ours_to_make: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that are open when Python ends, some wait for ever."""
+    bars: list[Any] = []
+    begin = ProgressBarCallback._on_training_start
+
+    def noted(bar: ProgressBarCallback) -> None:
+        begin(bar)
+        bars.append(bar.pbar)
+
+    monkeypatch.setattr(ProgressBarCallback, "_on_training_start", noted)
+
+    class CtrlC(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 20:
+                raise KeyboardInterrupt
+            return True
+
+    model = model_of(DQNExt)
+    callbacks = [CtrlC()] if is_ours_to_make else [CtrlC(), ProgressBarCallback()]
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(100, callback=callbacks, progress_bar=is_ours_to_make)
+    (bar,) = bars
+    assert bar.disable, "tqdm's word for closed"
+    assert not bar._prog.live.is_started
+
+
 def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path: Path) -> None:
     callbacks = ["sb3_dqn_ext.callbacks.DiagnosticsCallback"]
     train = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--env", "CartPole-v1", "-f", "logs", "--progress", "--seed", "0")
@@ -205,7 +233,8 @@ def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path
     small = ("-params", f"callback:{callbacks}", "policy_kwargs:dict(net_arch=[16])", "learning_starts:100")
     shown, code = in_a_terminal(tmp_path, "Eval num_timesteps=1000", *train, *limits, *small)
     assert code == 0, shown[-3000:]
-    lines = [line.split("\x1b[2K")[-1].rstrip() for line in shown.splitlines()]  # without the bar that was wiped
+    # without the bar that was wiped, and what shows the cursor
+    lines = [line.split("\x1b[2K")[-1].removeprefix("\x1b[?25h").rstrip() for line in shown.splitlines()]
     assert re.search(r"it/s", shown)
     assert any(line.startswith("| rollout/") for line in lines)
 
@@ -215,7 +244,9 @@ def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path
     assert "  run folder     logs/dqn_ext/CartPole-v1_1" in summary
     assert "  best model     logs/dqn_ext/CartPole-v1_1/best_model.zip" in summary
     assert "  TensorBoard    tb/CartPole-v1/DQNExt_1" in summary
-    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is to be seen again"
+    assert shown.rindex("\x1b[?25l") < shown.rindex("\x1b[?25h") < shown.index("Ended"), (
+        "the bar ends first; the cursor is back"
+    )
 
     folder = tmp_path / "logs" / "dqn_ext" / "CartPole-v1_1"
     model = DQNExt.load(folder / "CartPole-v1.zip", device="cpu")
