@@ -32,8 +32,12 @@ TERMINAL_ON: dict[str, Callable[[Array, Array], Array]] = {
 
 
 DEFAULT_SETTINGS: dict[str, Any] = {
-    **{"sampler": "uniform", "sampler_kwargs": {}, "terminal_copies": 1, "terminal_on": None},
-    **{"monte_carlo": 0.0, "keep_episodes": None},
+    "sampler": "uniform",
+    "sampler_kwargs": {},
+    "terminal_copies": 1,
+    "terminal_on": None,
+    "monte_carlo": 0.0,
+    "keep_episodes": None,
 }
 """what :meth:`DQNReplayBuffer.settings` returns where no argument is given"""
 
