@@ -180,11 +180,7 @@ class DQNExt(DQN):
     def _setup_model(self) -> None:
         check_arguments(self)
         self._convert_train_freq()
-        self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
-        self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
-        self._exploration_schedule = exploration_schedule(
-            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
-        )
+        self._setup_choices()
         self._setup_replay_buffer()
         saved_generator = self._generator
         with warnings.catch_warnings():
@@ -202,6 +198,16 @@ class DQNExt(DQN):
         if self._exploration_schedule is not None:
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_learner()
+
+    def _setup_choices(self) -> None:
+        """Build what is chosen by name; again at the start of each run, as a user may have chosen otherwise since."""
+        made = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
+        if made != getattr(self, "_target_policy", None):
+            self._target_policy = made
+        self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
+        self._exploration_schedule = exploration_schedule(
+            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
+        )
 
     def _setup_learner(self) -> None:
         """Build what learns around the policy's networks and its optimizer."""
@@ -235,7 +241,7 @@ class DQNExt(DQN):
 
     def _parts(self) -> tuple[Any, ...]:
         """The objects that a user may put others in the place of."""
-        return self.policy, self.q_net, self.q_net_target, self.policy.optimizer
+        return self.policy, self.q_net, self.q_net_target, self.policy.optimizer, self._target_policy, self.compile
 
     def _follow_changes(self) -> None:
         """
@@ -244,11 +250,13 @@ class DQNExt(DQN):
         torch's own calls would skip.
         """
         self._follow_arguments()
-        same = all(map(is_, self._parts(), self._learner_parts))
-        if not (same and self._snapshot.same_modules() and self._snapshot.same_parameters()):
+        if not self._has_same_networks():
             self._setup_learner()
         elif self._attached != (self._snapshot.attached(), attached_to_optimizer(self.policy.optimizer)):
             self._use_fast_paths()
+
+    def _has_same_networks(self) -> bool:
+        return all(map(is_, self._parts(), self._learner_parts)) and self._snapshot.is_current()
 
     def _use_fast_paths(self) -> None:
         """Decide which of the faster ways of computing can be taken beside what is attached now."""
@@ -258,10 +266,10 @@ class DQNExt(DQN):
         if self._compilable is not None and self._compiled is None:
             self._warn_of_eager_training(of_networks or of_optimizer or "")
         self._chooses_as_its_network = all(
-            getattr(type(self.policy), name) is getattr(MlpPolicy, name, None) and name not in vars(self.policy)
+            getattr(type(self.policy), name, None) is getattr(MlpPolicy, name) and name not in vars(self.policy)
             for name in ("predict", "_predict", "obs_to_tensor")
         )
-        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict
+        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict and "_predict" not in vars(self.q_net)
 
     @property
     def _numpy_values(self) -> QValues | None:
@@ -334,6 +342,7 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        self._setup_choices()
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         check_reset_steps(self)
@@ -467,6 +476,8 @@ class DQNExt(DQN):
 
     def _update_target_network(self) -> None:
         if self.target_network:
+            if not self._has_same_networks():  # a callback may have changed them since the rollout began
+                self._setup_learner()
             polyak_update(self._learned, self._old, self.tau)
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, pairwise
 from operator import is_
 from typing import Any
@@ -125,6 +126,13 @@ class FlatAdam:
         rows = [(rate, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5) for step in range(before + 1, before + 1 + n)]
         return th.tensor(rows, dtype=self.flat.dtype, device=self.flat.device)
 
+    def _shown_to_profiler(self) -> AbstractContextManager[Any]:
+        """Record a step as torch's optimizers do, where a profiler of torch is active."""
+        if not th.autograd._profiler_enabled():
+            return nullcontext()
+        name = type(self.optimizer).__name__
+        return th.autograd.profiler.record_function(f"Optimizer.step#{name}.step")
+
     def step(self, max_grad_norm: float, check: Callable[[float], None] | None = None) -> bool:
         """
         Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
@@ -139,7 +147,7 @@ class FlatAdam:
         self.adopt()
         if not self.even:
             return False
-        with th.no_grad():
+        with th.no_grad(), self._shown_to_profiler():
             norm = th.stack(th._foreach_norm(gradients)).norm()
             if check is not None:
                 check(norm.item())

@@ -29,7 +29,7 @@ _any_global_hook: Any = torch_module._has_any_global_hook
 def is_watched(module: nn.Module) -> bool:
     """
     :param module: a module
-    :return: whether a call of it does more than its class says: it has hooks or a ``forward`` of its own
+    :return: whether a call of it does more than its class says: it has hooks, a ``forward`` of its own, or was compiled by torch
     """
     own = module.__dict__
     return bool(
@@ -38,6 +38,7 @@ def is_watched(module: nn.Module) -> bool:
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
         or "forward" in own
+        or own.get("_compiled_call_impl")
         or _any_global_hook()
     )
 
@@ -69,8 +70,10 @@ class NetworkSnapshot:
         """:return: whether no module was replaced, added or removed"""
         return self._now(self._children) == self._modules
 
-    def same_parameters(self) -> bool:
-        """:return: whether no parameter was replaced, added, removed, frozen or released"""
+    def is_current(self) -> bool:
+        """:return: whether no module and no parameter was replaced, added or removed, and no parameter frozen or released"""
+        if not self.same_modules():
+            return False
         now = self._now(self._owned)
         same = len(now) == len(self._places) and all(map(is_, now, self._places))
         return same and list(map(_is_learned, self._parameters)) == self._learned
