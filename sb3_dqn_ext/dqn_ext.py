@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -333,6 +333,8 @@ class DQNExt(DQN):
         """Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed."""
         if isinstance(self.replay_buffer, DQNReplayBuffer):
             self.replay_buffer.follow(self.n_steps, self.gamma)
+        elif isinstance(self.replay_buffer, NStepReplayBuffer) and self.replay_buffer_class is not type(self.replay_buffer):
+            self.replay_buffer.n_steps, self.replay_buffer.gamma = self.n_steps, self.gamma
 
     def _setup_learn(
         self,

@@ -128,7 +128,7 @@ class FlatAdam:
 
     def _shown_to_profiler(self) -> AbstractContextManager[Any]:
         """Record a step as torch's optimizers do, where a profiler of torch is active."""
-        if not th.autograd._profiler_enabled():
+        if not th._C._autograd._profiler_enabled():
             return nullcontext()
         name = type(self.optimizer).__name__
         return th.autograd.profiler.record_function(f"Optimizer.step#{name}.step")

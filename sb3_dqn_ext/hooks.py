@@ -29,7 +29,7 @@ _any_global_hook: Any = torch_module._has_any_global_hook
 def is_watched(module: nn.Module) -> bool:
     """
     :param module: a module
-    :return: whether a call of it does more than its class says: it has hooks, a ``forward`` of its own, or was compiled by torch
+    :return: whether a call of it does more than its class says: it has hooks or a ``forward`` of its own, or is compiled
     """
     own = module.__dict__
     return bool(

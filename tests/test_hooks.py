@@ -148,7 +148,8 @@ def attached(attach: Attach, model: Any) -> Iterator[Counter[str]]:
 @pytest.mark.parametrize("attach", ATTACHED)
 def test_what_is_attached_is_called_as_often_as_with_sb3_compiled_or_not(attach: Attach) -> None:
     results = []
-    for algorithm, compile in ((DQN, {}), (DQNExt, {}), (DQNExt, {"compile": True})):
+    runs: list[tuple[Make, dict[str, Any]]] = [(DQN, {}), (DQNExt, {}), (DQNExt, {"compile": True})]
+    for algorithm, compile in runs:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = make(algorithm, **compile)
@@ -170,7 +171,8 @@ def test_what_is_attached_is_called_as_often_as_with_sb3_compiled_or_not(attach:
     [("categorical", {"n_atoms": 5, "v_min": 0, "v_max": 9}), ("quantile", {"n_quantiles": 3}), ("implicit_quantile", {})],
 )
 def test_hooks_of_networks_of_distributions_are_called_once_for_each_use(returns: str, returns_kwargs: dict[str, Any]) -> None:
-    kwargs = {"policy_kwargs": {"returns": returns, "returns_kwargs": returns_kwargs}, "exploration": "none"}
+    policy_kwargs = {"returns": returns, "returns_kwargs": returns_kwargs}
+    kwargs: dict[str, Any] = {"policy_kwargs": policy_kwargs, "exploration": "none"}
     counter: Counter[str] = Counter()
     plain = make(DQNExt, **kwargs)
     learn(plain, 60)
@@ -235,7 +237,7 @@ def add_a_group(model: Any) -> None:
 
 def prune_a_layer(model: Any) -> None:
     for net in (model.q_net, model.q_net_target):
-        prune.l1_unstructured(net.q_net[0], "weight", 0.5)
+        prune.l1_unstructured(net.q_net[0], "weight", 0.5)  # type: ignore[no-untyped-call]
 
 
 def normalise_weights(model: Any) -> None:
@@ -349,11 +351,12 @@ def test_images_are_no_longer_divided_when_that_is_switched_off() -> None:
     from stable_baselines3.common.envs import FakeImageEnv
 
     observations = th.full((2, 3, 40, 40), 255, dtype=th.uint8)
+    flatten: Any = nn.Flatten()
     env = FakeImageEnv(40, 40, n_channels=3, channel_first=True)
     model = DQNExt("CnnPolicy", env, buffer_size=20, batch_size=8, device="cpu")
-    assert float(model.q_net.extract_features(observations, nn.Flatten()).max()) == 1
+    assert float(model.q_net.extract_features(observations, flatten).max()) == 1
     model.q_net.normalize_images = False
-    assert float(model.q_net.extract_features(observations, nn.Flatten()).max()) == 255
+    assert float(model.q_net.extract_features(observations, flatten).max()) == 255
 
 
 def test_choices_that_are_changed_between_two_runs_are_followed() -> None:
@@ -401,7 +404,10 @@ class MaskedPolicy(MlpPolicy):
 @pytest.mark.parametrize("returns", ["expected", "quantile"])
 def test_a_forward_that_masks_an_action_counts_in_every_target(returns: str, target_policy: str) -> None:
     returns_kwargs = {"n_quantiles": 3} if returns == "quantile" else {}
-    kwargs = {"policy_kwargs": {"returns": returns, "returns_kwargs": returns_kwargs}, "target_policy": target_policy}
+    kwargs: dict[str, Any] = {
+        "policy_kwargs": {"returns": returns, "returns_kwargs": returns_kwargs},
+        "target_policy": target_policy,
+    }
     model = make(DQNExt, MaskedPolicy, gamma=0.9, **kwargs)
     learn(model, 19)
     with th.no_grad():
@@ -425,6 +431,7 @@ class TakesAction1(MlpPolicy):
 
 class MirrorsObservations(MlpPolicy):
     def obs_to_tensor(self, observation: Any) -> Any:
+        tensor: Any
         tensor, is_batch = super().obs_to_tensor(observation)
         return -tensor, is_batch
 
