@@ -198,20 +198,23 @@ INITS: dict[str, Callable[[nn.Module], None]] = {"torch": torch_init, "keras": k
 INIT_SYNONYMS = {"default": "torch", "pytorch": "torch", "glorot": "keras", "glorot_uniform": "keras", "xavier": "keras"}
 
 
-Preprocess = Callable[[PyTorchObs], PyTorchObs]
-"""(B, \\*obs) observations -> what the features extractor reads"""
+def preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: bool, dtype: th.dtype) -> PyTorchObs:
+    """
+    Convert observations as SB3's ``preprocess_obs`` does: images to numbers from 0 to 1, discrete values to one-hot vectors.
 
-
-def make_preprocess(space: spaces.Space[Any], normalize_images: bool, dtype: th.dtype) -> Preprocess:
-    """SB3's ``preprocess_obs``: images between 0 and 1, choices as one-hot vectors; in the precision that is asked for."""
+    :param obs: (B, \\*obs) observations
+    :param space: the observation space
+    :param normalize_images: whether to divide images by 255
+    :param dtype: the precision of the result
+    :return: the input of the features extractor
+    """
     if isinstance(space, spaces.Dict):
-        parts = {key: make_preprocess(part, normalize_images, dtype) for key, part in space.items()}
-        return lambda obs: cast(PyTorchObs, {key: parts[key](part) for key, part in cast(dict[str, th.Tensor], obs).items()})
+        parts = cast(dict[str, th.Tensor], obs)
+        return {key: cast(th.Tensor, preprocess(parts[key], part, normalize_images, dtype)) for key, part in space.items()}
     if not isinstance(space, spaces.Box):
-        return lambda obs: cast(th.Tensor, preprocess_obs(cast(th.Tensor, obs), space)).to(dtype)
-    if normalize_images and is_image_space(space):
-        return lambda obs: cast(th.Tensor, obs).to(dtype) / 255.0
-    return lambda obs: cast(th.Tensor, obs).to(dtype)
+        return cast(th.Tensor, preprocess_obs(cast(th.Tensor, obs), space)).to(dtype)
+    numbers = cast(th.Tensor, obs).to(dtype)
+    return numbers / 255.0 if normalize_images and is_image_space(space) else numbers
 
 
 class QNetwork(SB3QNetwork):
@@ -286,14 +289,13 @@ class QNetwork(SB3QNetwork):
         self.to(dtype)
         is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
         self._features_are_the_observation = is_vector and type(features_extractor) is FlattenExtractor
-        self.preprocess = make_preprocess(observation_space, normalize_images, dtype)
         self.noisy_layers = noisy_layers(self.q_net)
         self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
         self.sampling = False
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
-        inputs = self.preprocess(obs)
+        inputs = preprocess(obs, self.observation_space, self.normalize_images, self.dtype)
         features: th.Tensor = inputs if self._features_are_the_observation else features_extractor(inputs)  # type: ignore[assignment]
         return features
 
