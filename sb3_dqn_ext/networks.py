@@ -1,7 +1,8 @@
 """Q-networks: a trunk and a head, which says K numbers about each action. Shapes: B batch, A actions, F features, H hidden."""
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -291,7 +292,6 @@ class QNetwork(SB3QNetwork):
         self._features_are_the_observation = is_vector and type(features_extractor) is FlattenExtractor
         self.noisy_layers = noisy_layers(self.q_net)
         self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
-        self.sampling = False
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
@@ -310,7 +310,7 @@ class QNetwork(SB3QNetwork):
         hidden = head.trunk(self.extract_features(obs, self.features_extractor))
         if self.embedding is None:
             return Params(head.answers(hidden))
-        fractions = self.return_model.fractions(hidden, purpose, self.sampling)  # (B, N)
+        fractions = self.return_model.fractions(hidden, purpose, self in _thread.sampling)  # (B, N)
         at_fractions = hidden.unsqueeze(1) * self.embedding(fractions)  # (B, N, H)
         answers = head.answers(at_fractions.flatten(0, 1))  # (B * N, A, 1)
         return Params(answers.view(*fractions.shape, self.n_actions).transpose(1, 2), fractions)
@@ -339,31 +339,34 @@ class QNetwork(SB3QNetwork):
         return data
 
 
-@contextmanager
-def _sampled(net: QNetwork) -> Iterator[None]:
-    for layer in net.noisy_layers:
-        layer.draw()
-    net.sampling = True
-    try:
-        yield
-    finally:
-        net.sampling = False
-        for layer in net.noisy_layers:
-            layer.silence()
+class _Thread(threading.local):
+    sampling: frozenset[nn.Module] = frozenset()
+    """the networks that the current thread samples from; other threads may ask the same ones for deterministic answers"""
+
+
+_thread = _Thread()
 
 
 @contextmanager
 def sampled(*nets: nn.Module) -> Iterator[None]:
     """
-    Draw noise for each of the networks, and let quantile fractions be drawn too; outside of it every answer is deterministic.
+    Draw noise for each of the networks, and let quantile fractions be drawn too, for the current thread. Outside of it, and in
+    all other threads, every answer is deterministic.
 
     :param nets: networks; those that know no chance are left alone
     """
-    with ExitStack() as stack:
-        for net in dict.fromkeys(nets):
-            if isinstance(net, QNetwork) and net.knows_chance:
-                stack.enter_context(_sampled(net))
+    by_chance = [net for net in dict.fromkeys(nets) if isinstance(net, QNetwork) and net.knows_chance]
+    layers = [layer for net in by_chance for layer in net.noisy_layers]
+    before = _thread.sampling
+    try:
+        for layer in layers:
+            layer.draw()
+        _thread.sampling = before.union(by_chance)
         yield
+    finally:
+        _thread.sampling = before
+        for layer in layers:
+            layer.silence()
 
 
 def params_of(net: SB3QNetwork, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
