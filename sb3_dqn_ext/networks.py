@@ -17,6 +17,7 @@ from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, choose
+from sb3_dqn_ext.flat import take_apart
 from sb3_dqn_ext.noisy import make_noisy, noisy_layers
 from sb3_dqn_ext.returns import Params, Purpose, ReturnModel
 
@@ -324,6 +325,10 @@ class QNetwork(SB3QNetwork):
             return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
         with sampled(self):
             return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        take_apart(list(self.parameters()))
+        return vars(self)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
