@@ -41,6 +41,7 @@ from sb3_dqn_ext.arguments import (
 )
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
+from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
 from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
@@ -725,7 +726,8 @@ class DQNExt(DQN):
         """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
         take_apart(self._learned, self.policy.optimizer)
         take_apart(self._old)
-        return vars(self) | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
+        logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
+        return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
