@@ -45,13 +45,14 @@ from sb3_dqn_ext.arguments import (
 )
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
+from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
 from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
-from sb3_dqn_ext.flat import FlatAdam, why_not_flat
+from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.networks import QNetwork, sampled
@@ -154,8 +155,10 @@ class DQNExt(DQN):
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
         self._generator: np.random.Generator | None = None
-        # of the run, of its checkpoints by their folder, and what is still to be restored of a run that goes on
+        # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
+        # folder, and what is still to be restored of a run that continues
         self._callback: BaseCallback | None = None
+        self._callback_states: list[dict[str, Any]] = []
         self._saved: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
         self.interruption = Interruption()
@@ -193,6 +196,10 @@ class DQNExt(DQN):
             super()._setup_model()
         assert self.replay_buffer is not None
         self._buffer_settings = buffer_settings(self.replay_buffer)
+        # SB3 takes other tensors, which share storage with the networks' own, but no longer in a copy that was pickled
+        self.batch_norm_stats, self.batch_norm_stats_target = (
+            [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (self.q_net, self.q_net_target)
+        )
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
         if self._exploration_schedule is not None:
@@ -734,6 +741,7 @@ class DQNExt(DQN):
                 for one in all_callbacks(self._callback):
                     if isinstance(one, ProgressBarCallback) and hasattr(one, "pbar"):
                         one.pbar.close()
+                self._callback = None  # callbacks hold all that they have seen
 
     def save(
         self,
@@ -807,6 +815,13 @@ class DQNExt(DQN):
             name = saved_model.called(path)
             raise saved_model.ModelFileError(f"{name} cannot be made a model again: {error!r}"[:2000]) from error
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
+        take_apart(self._learned, self.policy.optimizer)
+        take_apart(self._old)
+        logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
+        return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
+
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
         Write a checkpoint of all that training depends on, from which :meth:`resume` goes on with the same bits. Before the
@@ -860,6 +875,7 @@ class DQNExt(DQN):
             "_buffer_settings",
             "_guard",
             "_callback",
+            "_callback_states",
             "_saved",
             "_resumed",
             "interruption",

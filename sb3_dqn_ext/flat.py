@@ -10,7 +10,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
-__all__ = ["FlatAdam", "adam", "side_by_side", "views", "why_not_flat"]
+__all__ = ["FlatAdam", "adam", "side_by_side", "take_apart", "views", "why_not_flat"]
 
 NOT_OURS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
 """settings of torch's Adam that are left to it"""
@@ -33,6 +33,20 @@ def side_by_side(parameters: Sequence[nn.Parameter]) -> th.Tensor:
     for parameter, view in zip(parameters, views(flat, parameters), strict=True):
         parameter.data = view
     return flat
+
+
+def take_apart(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer | None = None) -> None:
+    """
+    Give each parameter storage of its own again, with the same numbers: a view would be pickled with the whole tensor.
+
+    :param parameters: the parameters. The first one comes last: by it, :class:`FlatAdam` sees that it has to bind them again
+    :param optimizer: an optimizer, whose state of each is treated alike
+    """
+    states: Mapping[Any, dict[str, Any]] = getattr(optimizer, "state", {})
+    for parameter in reversed(parameters):
+        for tensor in (parameter, *states.get(parameter, {}).values()):
+            if isinstance(tensor, th.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:
+                tensor.data = tensor.data.clone()
 
 
 def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
@@ -81,6 +95,10 @@ class FlatAdam:
         self.parameters = list(parameters)
         self.optimizer = optimizer
         self._places = 0, 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy binds its own parameters
+        return {"parameters": self.parameters, "optimizer": self.optimizer, "_places": (0, 0)}
 
     @property
     def group(self) -> dict[str, Any]:

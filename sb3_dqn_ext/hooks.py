@@ -51,7 +51,8 @@ class NetworkSnapshot:
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
-        self._watched = list(dict.fromkeys(module for network in networks for module in network.modules()))
+        self._networks = list(networks)
+        self._watched = list(dict.fromkeys(module for network in self._networks for module in network.modules()))
         # torch changes these dictionaries, and never replaces them
         self._children = [module._modules for module in self._watched]
         self._owned = [module._parameters for module in self._watched]
@@ -61,6 +62,9 @@ class NetworkSnapshot:
         self._places = parameters
         self._parameters = [parameter for parameter in parameters if parameter is not None]
         self._learned = list(map(_is_learned, self._parameters))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NetworkSnapshot, (self._networks,)  # a copy is of the copied networks
 
     @staticmethod
     def _now(parts: list[Any]) -> list[Any]:

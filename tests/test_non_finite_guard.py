@@ -527,7 +527,7 @@ class Count(BaseCallback):
 
 
 @pytest.mark.parametrize("kind", ["none", "a function", "one", "a list", "a guard"])
-def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str) -> None:
+def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
 
     def function(variables: dict[str, Any], _: dict[str, Any]) -> bool:
@@ -539,9 +539,16 @@ def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str) -> Non
         kind
     ]
     model = build(DQNExt, Poisoned(short_cartpole(), "reward"), check_finite=True)
+    set_up = model._setup_learn
+    runs: list[Any] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        runs.append(set_up(*args, **kwargs))
+        return runs[-1]
+
+    monkeypatch.setattr(model, "_setup_learn", noted)
     refused(model, callback=given)
-    assert model._callback is not None
-    callbacks = model._callback.callbacks
+    callbacks = runs[0][1].callbacks
     guards = [one for one in callbacks if isinstance(one, NonFiniteGuardCallback)]
     assert len(guards) == 1
     assert (guards[0] is own) is (kind == "a guard")
