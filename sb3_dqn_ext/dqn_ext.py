@@ -54,12 +54,13 @@ from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedul
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
 from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
+from sb3_dqn_ext.last_step import LastStep, latest_resets
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.networks import QNetwork, sampled
 from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
-from sb3_dqn_ext.replay.buffer import write
+from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
 from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
 from sb3_dqn_ext.schedules import ProgressSchedule
 from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
@@ -163,6 +164,7 @@ class DQNExt(DQN):
         self._resumed: dict[str, Any] | None = None
         self.interruption = Interruption()
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
+        self._last_step: LastStep | None = None
         try:
             super().__init__(policy, env, *args, **kwargs)
         except (AssertionError, NotImplementedError) as error:
@@ -374,10 +376,8 @@ class DQNExt(DQN):
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
-            # the environments are about to be reset
-            self._exploration_memory = {}
-            if isinstance(self.replay_buffer, DQNReplayBuffer):
-                self.replay_buffer.break_off()
+            self._truncate_open_episodes()  # the environments are about to be reset
+            self._last_obs = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         self._callback = callback
         if logger is not None:
@@ -385,6 +385,38 @@ class DQNExt(DQN):
         if self._exploration_schedule is not None:
             self._follow_schedule(horizon)
         return horizon, callback
+
+    def _truncate_open_episodes(self) -> None:
+        """Nothing that is stored or explored continues over a reset in mid-episode."""
+        self._exploration_memory = {}
+        assert self.replay_buffer is not None
+        truncate_open_episodes(self.replay_buffer)
+
+    def _continue_episodes(self, env: VecEnv) -> None:
+        """Begin new ones if somebody else has reset the environments since the last step: a callback, or an evaluation."""
+        last, obs = self._last_step, self._last_obs
+        is_undone = obs is None or (last is not None and obs is last.observations and last.is_undone(env))
+        if is_undone or (last is not None and obs is not last.observations):
+            self._truncate_open_episodes()
+        if is_undone:
+            self._start_from(env.reset())
+
+    @property
+    def _originals(self) -> tuple[Any, Any]:
+        """The latest observations and rewards as they were before VecNormalize normalized them, if it is there."""
+        normalize = self._vec_normalize_env
+        return (None, None) if normalize is None else (normalize.old_obs, normalize.old_reward)
+
+    @_originals.setter
+    def _originals(self, originals: tuple[Any, Any]) -> None:
+        if self._vec_normalize_env is not None:
+            self._vec_normalize_env.old_obs, self._vec_normalize_env.old_reward = originals
+
+    def _start_from(self, obs: Any) -> None:
+        """:param obs: (n_envs, \\*obs) the first observations of new episodes, of which the environments just told"""
+        self._last_obs = obs
+        if self._vec_normalize_env is not None:
+            self._last_original_obs = self._vec_normalize_env.get_original_obs()
 
     def _follow_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
@@ -419,25 +451,39 @@ class DQNExt(DQN):
             from sb3_dqn_ext.checkpoint.training import restore_run
 
             restore_run(self, callback, self._resumed)
-            self._resumed = None
+            self._resumed = self._last_step = None
         self._follow_changes()
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
         n_random = min(learning_starts, self._warm_up_steps)
+        continue_training = True
         callback.on_rollout_start()
-        while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+        while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+            self._continue_episodes(env)
             actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
-            new_obs, rewards, dones, infos = env.step(actions)
-            n_steps = env.num_envs - sum("reset_step" in info for info in infos)
-            self.num_timesteps += n_steps
-            num_env_steps += n_steps
-            num_collected_steps += 1
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return RolloutReturn(num_env_steps, num_collected_episodes, continue_training=False)
-            self._update_info_buffer(infos, dones)
-            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+            last_obs = self._last_obs
+            try:
+                new_obs, rewards, dones, infos = env.step(actions)
+                resets, originals = latest_resets(env), self._originals
+                n_steps = env.num_envs - sum("reset_step" in info for info in infos)
+                self.num_timesteps += n_steps
+                num_env_steps += n_steps
+                num_collected_steps += 1
+                callback.update_locals(locals())
+                # a callback that ends the training does so after this step, which is stored as all others are
+                continue_training = callback.on_step()
+                self._update_info_buffer(infos, dones)
+                # and it may have reset the environments
+                obs_now, self._last_obs = self._last_obs, last_obs
+                originals_now, self._originals = self._originals, originals
+                self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+                self._last_step, self._originals = LastStep(resets, self._last_obs), originals_now
+                if obs_now is not last_obs:
+                    self._start_from(obs_now)
+            except BaseException:
+                self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
+                raise
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
             for _ in range(np.count_nonzero(dones)):
@@ -445,8 +491,9 @@ class DQNExt(DQN):
                 self._episode_num += 1
                 if log_interval is not None and self._episode_num % log_interval == 0:
                     self.dump_logs()
-        callback.on_rollout_end()
-        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training=True)
+        if continue_training:
+            callback.on_rollout_end()
+        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training)
 
     def _store_transition(
         self,
@@ -878,6 +925,7 @@ class DQNExt(DQN):
             "_callback_states",
             "_saved",
             "_resumed",
+            "_last_step",
             "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]

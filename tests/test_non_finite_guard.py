@@ -126,7 +126,11 @@ def all_of(model: Any) -> list[Any]:
     return [model.get_parameters(), stored(model)]
 
 
-class StopAt(BaseCallback):
+class Stopped(Exception):
+    """An error of a callback's own."""
+
+
+class BreakOffAt(BaseCallback):
     """Ends a run in the midst of a rollout, when a step was made and is not yet stored."""
 
     def __init__(self, step: int) -> None:
@@ -134,7 +138,9 @@ class StopAt(BaseCallback):
         self.step = step
 
     def _on_step(self) -> bool:
-        return self.num_timesteps < self.step
+        if self.num_timesteps >= self.step:
+            raise Stopped
+        return True
 
 
 # -- observations and rewards ----------------------------------------------------------------------------------------------
@@ -159,7 +165,8 @@ def test_a_step_that_is_not_finite_ends_the_run_and_leaves_all_as_it_was_before(
     found = refused(model)
     assert re.search(message, found), found
     clean = build(algorithm, short_cartpole())
-    learn(clean, 200, callback=StopAt(model.num_timesteps))
+    with pytest.raises(Stopped):
+        learn(clean, 200, callback=BreakOffAt(model.num_timesteps))
     assert clean._n_updates > 5
     assert_same(all_of(model), all_of(clean), "what is left")
 
