@@ -8,10 +8,11 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
+from sb3_dqn_ext.batch import each
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
 from sb3_dqn_ext.networks import HEADS, MultiHead, QNetwork
 from sb3_dqn_ext.noisy import NoisyLinear
@@ -280,8 +281,18 @@ class MlpPolicy(DQNPolicy):
         # what SB3 does to observations that are as they should be
         self.set_training_mode(False)
         with th.no_grad():
-            actions = self._predict(th.as_tensor(observation, device=self._some_parameter[0].device), deterministic)
+            # a copy, as SB3 makes one: torch takes no negative strides, and warns of arrays that cannot be written
+            actions = self._predict(th.as_tensor(np.array(observation), device=self._some_parameter[0].device), deterministic)
         return actions.cpu().numpy(), state
+
+    def obs_to_tensor(self, observation: Array | dict[str, Array]) -> tuple[PyTorchObs, bool]:
+        """
+        Convert observations to tensors, as SB3 does, but also images with negative strides, as mirrored ones have them.
+
+        :param observation: one observation, or one for each environment
+        :return: the tensors, and whether there is one for each environment
+        """
+        return super().obs_to_tensor(each(lambda part: np.array(part) if isinstance(part, np.ndarray) else part, observation))
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

@@ -223,8 +223,8 @@ class DQNReplayBuffer(ReplayBuffer):
         :param done: (n_envs,)
         :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
         """
-        row, done = self.pos, np.asarray(done, dtype=bool)
-        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
+        row, done = self.pos, np.asarray(done, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
+        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).ravel()
         write(self.observations, row, obs)
         if self.optimize_memory_usage:
             write(self.observations, (row + 1) % self.buffer_size, next_obs)
@@ -234,7 +234,7 @@ class DQNReplayBuffer(ReplayBuffer):
         self.rewards[row] = reward
         self.dones[row] = done
         if self.handle_timeout_termination:
-            self.timeouts[row] = truncated
+            self.timeouts[row] = truncated & done  # an info that is used again may still tell of an earlier end
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
         self.n_added += 1
