@@ -39,6 +39,7 @@ from sb3_dqn_ext.arguments import (
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
+    check_env,
     check_replay_buffer,
     check_reset_steps,
     train_freq_of,
@@ -141,6 +142,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
+        check_env(env)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -362,7 +364,8 @@ class DQNExt(DQN):
             if isinstance(self.replay_buffer, DQNReplayBuffer):
                 self.replay_buffer.break_off()
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        self._own_last_observations()
+        assert self._last_obs is not None
+        self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
         self._callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
@@ -459,7 +462,7 @@ class DQNExt(DQN):
                 numbers[ended] = 0
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-            self._own_last_observations()
+            self._last_obs = each(np.array, new_obs)  # as below
             return
         # as SB3 does, but for copies of observations that the memory copies anyway
         next_obs = new_obs
@@ -471,15 +474,8 @@ class DQNExt(DQN):
                     write(next_obs, env, last)
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
+        # a copy: it is stored after the next step, which some environments write into the same array
         self._last_original_obs, self._last_obs = self._last_obs, each(np.array, new_obs)
-
-    def _own_last_observations(self) -> None:
-        """Copy the last observations: they are stored after the next step, which some environments write to the same array."""
-        assert self._last_obs is not None
-        self._last_obs = each(np.array, self._last_obs)
-        if self._vec_normalize_env is not None:
-            assert self._last_original_obs is not None
-            self._last_original_obs = each(np.array, self._last_original_obs)
 
     def _on_step(self) -> None:
         """Update the target network if it is due, and the exploration rate."""
