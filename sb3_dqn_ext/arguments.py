@@ -5,12 +5,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, parameters_of
+from sb3_dqn_ext.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Rows, Uniform
 from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
@@ -22,6 +25,7 @@ __all__ = [
     "check_batch_size",
     "check_buffer_kwargs",
     "check_effects",
+    "check_env",
     "check_replay_buffer",
     "check_reset_steps",
     "train_freq_of",
@@ -73,7 +77,28 @@ NUMBERS: dict[str, tuple[float, float, bool]] = {
 }
 EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
+FUNCTIONAL = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
+"""packages with environments that are functions for jax"""
 OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma", "reset_steps"}
+
+
+def check_env(env: Any) -> None:
+    """
+    :param env: the environment to learn from
+    :raises ArgumentError: if it is of a kind that SB3 would take for an environment of OpenAI Gym
+    """
+    if isinstance(env, VectorEnv):
+        raise ArgumentError(
+            f"{type(env).__name__} is a vector environment of gymnasium, whose interface is not that of SB3's vector "
+            "environments: use sb3_dqn_ext.vec_env.make_fast_vec_env(id, n_envs)."
+        )
+    packages = {kind.__module__.partition(".")[0] for kind in type(env).__mro__}
+    if not packages & {"gymnasium", "gym", "stable_baselines3"}:
+        for package in packages & FUNCTIONAL:
+            raise ArgumentError(
+                f"{type(env).__name__} of {package} is a pair of functions for jax, with the state of the environment as an "
+                "argument. Keep the state in a gymnasium.Env, or in a VecEnv of SB3, and return arrays of numpy."
+            )
 
 
 def check_arguments(model: Any) -> None:
@@ -87,6 +112,9 @@ def check_arguments(model: Any) -> None:
             f"the action space {actions} must begin at 0, as the actions of a network do: "
             f"wrap the environment in gymnasium.wrappers.TransformAction, which adds {actions.start}."
         )
+    observations = model.observation_space
+    for part in observations.spaces.values() if isinstance(observations, spaces.Dict) else [observations]:
+        _check_observations(part, model.policy_class)
     for name, (low, high, integer) in NUMBERS.items():
         check_number(name, getattr(model, name), low, high, integer)
     for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
@@ -99,6 +127,20 @@ def check_arguments(model: Any) -> None:
     choose("target_update_unit", model.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
     network = set(parameters_of(model.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
     check_keys(f"policy_kwargs of {model.policy_class.__name__}", model.policy_kwargs, network)
+
+
+def _check_observations(space: spaces.Space[Any], policy_class: type[Any]) -> None:
+    is_matrix = isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim > 1
+    if is_matrix or (isinstance(space, spaces.Box) and not space.shape):
+        raise ArgumentError(
+            f"the observation space {space} is no vector: wrap the environment in gymnasium.wrappers.FlattenObservation."
+        )
+    starts_elsewhere = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start)
+    if starts_elsewhere and not issubclass(policy_class, MlpPolicy):
+        raise ArgumentError(
+            f"{policy_class.__name__} cannot read the observation space {space}, which does not start at 0: take a policy of "
+            "sb3_dqn_ext, for example policy='MlpPolicy'."
+        )
 
 
 def train_freq_of(given: Any) -> TrainFreq:

@@ -39,11 +39,13 @@ from sb3_dqn_ext.arguments import (
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
+    check_env,
     check_replay_buffer,
     check_reset_steps,
     train_freq_of,
 )
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
+from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
@@ -142,6 +144,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
+        check_env(env)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -379,6 +382,8 @@ class DQNExt(DQN):
             self._truncate_open_episodes()  # the environments are about to be reset
             self._last_obs = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        assert self._last_obs is not None
+        self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
         self._callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
@@ -495,6 +500,18 @@ class DQNExt(DQN):
             callback.on_rollout_end()
         return RolloutReturn(num_env_steps, num_collected_episodes, continue_training)
 
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
+        """As SB3's, but an episode counts once where an environment leaves its record in the infos of later steps."""
+        assert self.ep_info_buffer is not None
+        assert self.ep_success_buffer is not None
+        for env, info in enumerate(infos):
+            if "episode" in info or "is_success" in info:  # most infos have neither
+                done = dones is not None and dones[env]
+                if (record := new_record(info, done, self.ep_info_buffer)) is not None:
+                    self.ep_info_buffer.append(record)
+                if done and info.get("is_success") is not None:
+                    self.ep_success_buffer.append(info["is_success"])
+
     def _store_transition(
         self,
         replay_buffer: ReplayBuffer,
@@ -504,10 +521,13 @@ class DQNExt(DQN):
         dones: np.ndarray[Any, Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        for numbers in self._exploration_memory.values():
-            numbers[dones] = 0
+        if self._exploration_memory:
+            ended = np.asarray(dones, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
+            for numbers in self._exploration_memory.values():
+                numbers[ended] = 0
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+            self._last_obs = each(np.array, new_obs)  # as below
             return
         # as SB3 does, but for copies of observations that the memory copies anyway
         next_obs = new_obs
@@ -519,7 +539,8 @@ class DQNExt(DQN):
                     write(next_obs, env, last)
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
-        self._last_original_obs, self._last_obs = self._last_obs, new_obs
+        # a copy: it is stored after the next step, which some environments write into the same array
+        self._last_original_obs, self._last_obs = self._last_obs, each(np.array, new_obs)
 
     def _on_step(self) -> None:
         """Update the target network if it is due, and the exploration rate."""

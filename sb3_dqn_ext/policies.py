@@ -8,10 +8,11 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
+from sb3_dqn_ext.batch import each
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
 from sb3_dqn_ext.flat import take_apart
 from sb3_dqn_ext.hooks import NetworkSnapshot
@@ -285,18 +286,28 @@ class MlpPolicy(DQNPolicy):
         :param deterministic: whether noisy layers are silent
         :return: one action, or one for each environment, and the state
         """
-        is_plain = type(self).obs_to_tensor is DQNPolicy.obs_to_tensor and "obs_to_tensor" not in self.__dict__
+        is_plain = type(self).obs_to_tensor is MlpPolicy.obs_to_tensor and "obs_to_tensor" not in self.__dict__
         if not (is_plain and self._is_vector and type(observation) is np.ndarray and observation.shape[1:] == self._shape):
             return super().predict(observation, state, episode_start, deterministic)
         # what SB3 does to observations that are as they should be
         self.set_training_mode(False)
         with th.no_grad():
-            actions = self._predict(th.as_tensor(observation, device=self._some_parameter[0].device), deterministic)
+            # a copy, as SB3 makes one: torch takes no negative strides, and warns of arrays that cannot be written
+            actions = self._predict(th.as_tensor(np.array(observation), device=self._some_parameter[0].device), deterministic)
         return actions.cpu().numpy().reshape(-1), state
 
     def __getstate__(self) -> dict[str, Any]:
         take_apart(list(self.parameters()), self.optimizer)
         return vars(self)
+
+    def obs_to_tensor(self, observation: Array | dict[str, Array]) -> tuple[PyTorchObs, bool]:
+        """
+        Convert observations to tensors, as SB3 does, but also images with negative strides, as mirrored ones have them.
+
+        :param observation: one observation, or one for each environment
+        :return: the tensors, and whether there is one for each environment
+        """
+        return super().obs_to_tensor(each(lambda part: np.array(part) if isinstance(part, np.ndarray) else part, observation))
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

@@ -1,7 +1,7 @@
 """Episodes of training as they end."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 
@@ -12,6 +12,20 @@ class Episode(NamedTuple):
     """its return, in the reward's unit"""
     length: int
     """steps of its environment"""
+
+
+def new_record(info: Mapping[str, Any], done: Any, counted: Collection[Any]) -> Any:
+    """
+    Find the record of an episode that ends at a step. Environments that fill the same dictionary at each step leave the record
+    in it, so that later steps have it too.
+
+    :param info: the info of the step
+    :param done: whether an episode ended
+    :param counted: the records of episodes that ended earlier
+    :return: SB3's record of the episode, or None
+    """
+    record = info.get("episode")
+    return None if record is None or (not done and record in counted) else record
 
 
 class EndedEpisodes:
@@ -30,10 +44,11 @@ class EndedEpisodes:
         :param locals_: of SB3's ``collect_rollouts``, as callbacks see them
         :return: the episodes that ended in any environment at this step
         """
+        counted = locals_["self"].ep_info_buffer or ()
         episodes = []
         for done, info in zip(locals_["dones"], locals_["infos"], strict=True):
-            if "episode" in info:
-                episodes.append(Episode(float(info["episode"]["r"]), int(info["episode"]["l"])))
+            if (record := new_record(info, done, counted)) is not None:
+                episodes.append(Episode(float(record["r"]), int(record["l"])))
             elif done:
                 self._warn_of_missing_record()
         return episodes

@@ -309,7 +309,9 @@ class NonFiniteGuardCallback(BaseCallback):
     def _on_step(self) -> bool:
         assert self._guard is not None
         seen = self.locals
-        self._guard.check_step(seen["new_obs"], seen["rewards"], seen["dones"], seen["infos"])
+        # environments may have lists, and 0 and 1 as ends
+        rewards, dones = np.asarray(seen["rewards"]), np.asarray(seen["dones"], dtype=bool)
+        self._guard.check_step(seen["new_obs"], rewards.ravel(), dones.ravel(), seen["infos"])
         return True
 
     def _on_training_end(self) -> None:

@@ -252,8 +252,8 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         if self._joins_rows and self.size() > 0:
             self._truncate_what_is_not_continued(obs)
-        row, done = self.pos, np.asarray(done, dtype=bool)
-        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
+        row, done = self.pos, np.asarray(done, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
+        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).ravel()
         write(self.observations, row, obs)
         if self.optimize_memory_usage:
             write(self.observations, (row + 1) % self.buffer_size, next_obs)
@@ -262,8 +262,8 @@ class DQNReplayBuffer(ReplayBuffer):
         self.actions[row] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[row] = reward
         self.dones[row] = done
-        # always written: what stood here may have been truncated
-        self.timeouts[row] = truncated if self.handle_timeout_termination else 0
+        # always written: what stood here may have been truncated; an info that is used again may still tell of an earlier end
+        self.timeouts[row] = truncated & done if self.handle_timeout_termination else 0
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
         self.n_added += 1
