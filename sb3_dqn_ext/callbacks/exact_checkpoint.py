@@ -84,7 +84,8 @@ class ExactCheckpointCallback(RunCallback):
     def _on_training_end(self) -> None:
         model: Any = self.model
         # A callback that ends a run does so before the last transition is stored.
-        if self.run.is_between_rollouts and (self.is_due or model.interruption.asked):
+        is_asked = self.is_due and self.parent is not None  # by the event of another callback, in the last rollout
+        if self.run.is_between_rollouts and (is_asked or model.interruption.asked):
             self._save()
 
     def _save(self) -> None:

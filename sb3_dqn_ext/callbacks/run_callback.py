@@ -23,6 +23,7 @@ class RunCallback(BaseCallback):
     which their event occurs, but no other step, no rollout and no end; ``callback_on_new_best`` does not even get the start.
     And no callback is called when an exception ends a run. Therefore a :class:`Run` calls the methods below, whatever holds
     this callback. ``on_step`` is called as in SB3: at every step, or at the events of the callback that holds this one.
+    ``_on_training_end`` is called if the run has a regular end or a callback stops it, and by the zoo after Ctrl-C, but once.
     """
 
     _run: "Run | None" = None
@@ -88,9 +89,6 @@ class RunCallback(BaseCallback):
 
     def _put_back(self) -> None:
         """Undo all changes to the model. Called first at the end of every run, even if :meth:`_on_run_start` has failed."""
-
-    def _on_training_end(self) -> None:
-        """Called at a regular end: all steps are done, or a callback has stopped the run. Also by the zoo after Ctrl-C."""
 
     def _on_run_end(self) -> None:
         """Release all else, such as the logger. Called last at the end of every run, as :meth:`_put_back` is."""

@@ -18,7 +18,7 @@ from stable_baselines3.common.logger import (
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
-from sb3_dqn_ext.callbacks.run_callback import RunCallback
+from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 from sb3_dqn_ext.choices import check_number
 
 __all__ = ["Diagnostic", "Watching"]
@@ -109,7 +109,7 @@ class Diagnostic(RunCallback):
         self._begin()
         self._due = self._first_due()
         n_steps = self.model._total_timesteps
-        if self.every > n_steps:
+        if n_steps < self.every and self._due < NEVER:
             warnings.warn(
                 f"{type(self).__name__} looks every {self.every} environment steps, and sees nothing of a run of {n_steps}: "
                 "give it a smaller every.",
