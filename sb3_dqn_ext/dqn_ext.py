@@ -49,6 +49,7 @@ from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
+from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
@@ -805,6 +806,7 @@ class DQNExt(DQN):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
+                end_run(self)
                 # a bar that is open may keep Python from ending: its thread stops with a lock that others wait for
                 for one in all_callbacks(self._callback):
                     if isinstance(one, ProgressBarCallback) and hasattr(one, "pbar"):

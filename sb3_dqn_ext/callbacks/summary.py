@@ -42,8 +42,8 @@ class SummaryCallback(Listening):
         super().__init__(verbose)
         self._clock = Clock(0)
 
-    def _on_training_start(self) -> None:
-        super()._on_training_start()
+    def _on_run_start(self, continues: bool) -> None:
+        super()._on_run_start(continues)
         self._clock = Clock(self.model.num_timesteps)
 
     def _finish(self) -> None:
@@ -61,7 +61,7 @@ class SummaryCallback(Listening):
         for what, score in {"evaluations": evaluated(self), f"last {n_episodes}": trained(self)}.items():
             if score is not None:
                 yield f"  mean return of {what:<26} {described(score)}"
-        callbacks = [one for one in all_callbacks(self.locals["callback"]) if one is not self]
+        callbacks = [one for one in all_callbacks(self.run.root) if one is not self]
         for what, path in places(callbacks, model.get_env(), model.logger.output_formats).items():
             yield f"  {what:<14} {shortened(path)}"
 

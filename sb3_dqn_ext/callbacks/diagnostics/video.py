@@ -91,7 +91,7 @@ class EpisodeVideoCallback(Diagnostic):
     def _folder(self) -> str:
         if self.folder is not None:
             return self.folder
-        folder = run_folder(list(all_callbacks(self.locals["callback"])), self.training_env)
+        folder = run_folder(list(all_callbacks(self.run.root)), self.training_env)
         if folder is not None:
             return folder
         if self.logger.dir is None:
