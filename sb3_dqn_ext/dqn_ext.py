@@ -36,6 +36,8 @@ from sb3_dqn_ext.arguments import (
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
+    check_env,
+    check_read_first,
     check_reset_steps,
     train_freq_of,
 )
@@ -43,7 +45,7 @@ from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
 from sb3_dqn_ext.checkpoint.interruption import Interruption
-from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
+from sb3_dqn_ext.choices import ArgumentError, UnsupportedError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
@@ -135,6 +137,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
+        check_read_first(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -156,14 +159,23 @@ class DQNExt(DQN):
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         try:
             super().__init__(policy, env, *args, **kwargs)
+        except ArgumentError:
+            raise
+        except ValueError as error:
+            raise ArgumentError(str(error)) from error
         except (AssertionError, NotImplementedError) as error:
             # how SB3 refuses spaces and networks that do not fit
-            raise ArgumentError(str(error)) from error
+            raise UnsupportedError(str(error)) from error
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_reset_steps(self)
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_env(env)
+        return DQN._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         return choose("policy", policy_name, self.policy_aliases)
@@ -173,6 +185,10 @@ class DQNExt(DQN):
 
     def _setup_model(self) -> None:
         check_arguments(self)
+        if isinstance(self.learning_rate, np.number):
+            self.learning_rate = float(self.learning_rate)  # SB3 takes no other
+        if self._stats_window_size is not None:
+            self._stats_window_size = int(self._stats_window_size)  # nor does a deque
         self._convert_train_freq()
         self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
@@ -211,7 +227,7 @@ class DQNExt(DQN):
         reason = "its batches differ in size (n_epochs)" if self.n_epochs else why_not(self._learner, self.policy.optimizer)
         if reason is None:
             tau = self._tau_of_each_update
-            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs)
+            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs, self.verbose)
         warnings.warn(f"compile={self.compile!r} has no effect, training is eager: {reason}.", stacklevel=4)
         return None
 
@@ -236,6 +252,11 @@ class DQNExt(DQN):
             )
 
     def _create_aliases(self) -> None:
+        if not hasattr(self.policy, "q_net"):
+            raise ArgumentError(
+                f"policy={self.policy_class.__name__} has no q_net and q_net_target: a policy of another algorithm; "
+                f"it can be one of: {', '.join(sorted(self.policy_aliases))}, or a subclass of DQNPolicy."
+            )
         if not self.target_network:
             self.policy.q_net_target = self.policy.q_net
         super()._create_aliases()
@@ -246,7 +267,7 @@ class DQNExt(DQN):
 
         :param seed: nothing happens if it is None
         """
-        super().set_random_seed(seed)
+        super().set_random_seed(seed if seed is None else int(seed))  # Python's generator takes no number of numpy
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
@@ -575,6 +596,10 @@ class DQNExt(DQN):
         :param deterministic: whether to leave exploration out
         :return: one action, or one for each environment, and the state
         """
+        if not isinstance(observation, np.ndarray | dict):
+            if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+                self.policy.predict(observation)  # what reset() returns, which SB3 explains by an error
+            observation = np.array(observation)
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         assert self._generator is not None

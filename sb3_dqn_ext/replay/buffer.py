@@ -116,7 +116,7 @@ class DQNReplayBuffer(ReplayBuffer):
         check_number("n_steps", n_steps, low=1, integer=True)
         check_number("terminal_copies", terminal_copies, low=1, integer=True)
         check_type("handle_timeout_termination", handle_timeout_termination, bool, "True or False")
-        check_type("sampler_kwargs", sampler_kwargs or {}, Mapping, "a mapping of arguments")
+        check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
         check_number("monte_carlo", monte_carlo, low=0, high=1)
         if keep_episodes is not None:
             check_number("keep_episodes", keep_episodes, low=1, integer=True)
