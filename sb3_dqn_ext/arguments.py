@@ -24,6 +24,7 @@ from sb3_dqn_ext.choices import (
     check_keys,
     check_number,
     check_type,
+    check_verbose,
     choose,
     parameters_of,
 )
@@ -36,7 +37,7 @@ __all__ = [
     "check_batch_size",
     "check_buffer_kwargs",
     "check_effects",
-    "check_env",
+    "check_environment",
     "check_read_first",
     "check_reset_steps",
     "train_freq_of",
@@ -103,14 +104,14 @@ def check_read_first(given: Mapping[str, Any], names: Mapping[str, Any]) -> None
     :raises ArgumentError: if one of them cannot work
     """
     policy, env = given.get("policy"), given.get("env")
-    if isinstance(env, str) and env in names or isinstance(policy, gym.Env | VecEnv):
+    if (isinstance(env, str) and env in names) or isinstance(policy, gym.Env | VecEnv):
         raise ArgumentError(f"policy={policy!r} and env={env!r} are in the wrong order: DQNExt(policy, env).")
     if not isinstance(policy, str | functools.partial) and not (isinstance(policy, type) and issubclass(policy, nn.Module)):
         raise ArgumentError(f"policy={policy!r} must be a class of policies, or one of: {', '.join(sorted(names))}.")
     check_type("_init_setup_model", given.get("_init_setup_model", True), bool, "True or False")
     if env is None and given.get("_init_setup_model", True):
-        check_env(env)
-    check_number("verbose", int(verbose) if isinstance(verbose := given.get("verbose", 0), bool) else verbose, 0, integer=True)
+        check_environment(env)
+    check_verbose(given.get("verbose", 0))
     device = given.get("device", "auto")
     try:
         get_device(device)
@@ -118,12 +119,14 @@ def check_read_first(given: Mapping[str, Any], names: Mapping[str, Any]) -> None
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         hint = " Did you mean 'cuda'?" if isinstance(device, str) and "gpu" in device.lower() else ""
         reason = str(error).partition("\n")[0]
-        raise ArgumentError(f"device={device!r} must be 'auto', 'cpu', 'cuda' or another of torch's: {reason}.{hint}") from error
+        raise ArgumentError(
+            f"device={device!r} must be 'auto', 'cpu', 'cuda' or another of torch's: {reason}.{hint}"
+        ) from error
     if (memory := given.get("replay_buffer_kwargs")) is not None:
         check_type("replay_buffer_kwargs", memory, Mapping, "a mapping of arguments")
 
 
-def check_env(env: Any) -> None:
+def check_environment(env: Any) -> None:
     """
     :param env: what the user gave as an environment
     :raises ArgumentError: if it is none
@@ -191,7 +194,9 @@ def check_arguments(model: Any) -> None:
 
 def _check_learning_rate(rate: Any) -> None:
     """:raises ArgumentError: if it is no number and no schedule"""
-    function = "a function of the remaining progress, which falls from 1 to 0: lambda progress_remaining: 1e-3 * progress_remaining"
+    function = (
+        "a function of the remaining progress, which falls from 1 to 0: lambda progress_remaining: 1e-3 * progress_remaining"
+    )
     if isinstance(rate, type) or (callable(rate) and len(_required(rate)) > 1):
         raise ArgumentError(f"learning_rate={rate!r} must be a number, or {function}.")
     if not callable(rate):
@@ -230,7 +235,7 @@ def _check_replay_buffer_class(kind: Any) -> None:
         return
     raise ArgumentError(
         f"replay_buffer_class={kind!r} must be None or a class of replay buffers, for example ReplayBuffer of "
-        "stable_baselines3.common.buffers or DQNReplayBuffer of sb3_dqn_ext.replay: the class itself, not its name or an object."
+        "stable_baselines3.common.buffers or DQNReplayBuffer of sb3_dqn_ext.replay: the class itself, not its name."
     )
 
 

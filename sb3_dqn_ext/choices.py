@@ -21,6 +21,7 @@ __all__ = [
     "check_keys",
     "check_number",
     "check_type",
+    "check_verbose",
     "choose",
     "named_class",
     "parameters_of",
@@ -177,6 +178,15 @@ def as_number(value: Any, low: float = -math.inf, high: float = math.inf, intege
         return ""
     kind = "string" if isinstance(value, str) else "float"
     return f" It is a {kind}; write {int(number) if whole else number!r}." if integer or kind == "string" else ""
+
+
+def check_verbose(value: Any) -> None:
+    """
+    :param value: what the user gave as ``verbose``; SB3 documents numbers, and takes True and False
+    :raises ArgumentError: if it is neither a whole number from 0 on nor a bool
+    """
+    if not isinstance(value, bool | np.bool_):
+        check_number("verbose", value, low=0, integer=True)
 
 
 def check_type(argument: str, value: Any, kind: Any, called: str) -> None:

@@ -36,7 +36,7 @@ from sb3_dqn_ext.arguments import (
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
-    check_env,
+    check_environment,
     check_read_first,
     check_reset_steps,
     train_freq_of,
@@ -174,7 +174,7 @@ class DQNExt(DQN):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        check_env(env)
+        check_environment(env)
         return DQN._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:

@@ -61,12 +61,15 @@ WRITTEN: tuple[tuple[str, str], ...] = (
         "policy_kwargs={'returns': 'implicit_quantile', 'returns_kwargs': {'embedding_dim': 64}}",
         "embedding_dim n_cosines quantile_embedding_dim",
     ),
-    ("policy_kwargs={'loss': 'mse'}", "loss loss_fn loss_function td_error_loss_fn criterion huber huber_loss huber_loss_delta"),
+    (
+        "policy_kwargs={'loss': 'mse'}",
+        "loss loss_fn loss_function td_error_loss_fn criterion huber huber_loss huber_loss_delta",
+    ),
     ("policy_kwargs={'fitted_actions': 'all'}", "fitted_actions"),
     (
         "policy_kwargs={'net_arch': [64, 64]}",
-        "net_arch hidden_sizes hidden_size hidden_layers hidden_layer_sizes hidden_dims hidden_dim hidden_units hiddens layers "
-        "layer_sizes fcnet_hiddens fc_layers network_arch net_architecture network_kwargs n_hidden n_units mlp_units",
+        "net_arch hidden_sizes hidden_size hidden_layers hidden_layer_sizes hidden_dims hidden_dim hidden_units hiddens "
+        "layers layer_sizes fcnet_hiddens fc_layers network_arch net_architecture network_kwargs n_hidden n_units mlp_units",
     ),
     (
         "policy_kwargs={'activation_fn': 'tanh'}",
@@ -112,8 +115,8 @@ WRITTEN: tuple[tuple[str, str], ...] = (
     ),
     (
         "replay_buffer_kwargs={'sampler': 'prioritized', 'sampler_kwargs': {'beta_end': 1.0}}",
-        "beta_end beta_final betasteps beta_anneal_step beta_frames prioritized_replay_beta_iters final_prioritized_replay_beta "
-        "prioritized_replay_beta_annealing_timesteps beta_annealing",
+        "beta_end beta_final betasteps beta_anneal_step beta_frames prioritized_replay_beta_iters "
+        "final_prioritized_replay_beta prioritized_replay_beta_annealing_timesteps beta_annealing",
     ),
     (
         "replay_buffer_kwargs={'sampler': 'prioritized', 'sampler_kwargs': {'eps': 0.01}}",
@@ -176,8 +179,8 @@ WRITTEN: tuple[tuple[str, str], ...] = (
     ),
     (
         "exploration_kwargs={'schedule': {'name': 'piecewise', 'points': [[0, 1.0], [10_000, 0.05]]}}",
-        "epsilon_decay_period epsilon_decay_steps epsilon_timesteps decay_steps eps_decay_steps exploration_steps anneal_steps "
-        "exploration_timesteps",
+        "epsilon_decay_period epsilon_decay_steps epsilon_timesteps decay_steps eps_decay_steps exploration_steps "
+        "anneal_steps exploration_timesteps",
     ),
     ("exploration_kwargs={'schedule': 0.1, 'unit': 'actions'}", "unit"),
     ("exploration_kwargs={'warm_up': False}", "warm_up"),
@@ -210,7 +213,10 @@ WRITTEN: tuple[tuple[str, str], ...] = (
     ("model.learn(100_000, progress_bar=True)", "progress_bar"),
     ("model.learn(100_000, tb_log_name=...)", "tb_log_name run_name experiment_name"),
     ("model.learn(100_000, callback=EvalCallback(env))", "eval_env create_eval_env eval_freq n_eval_episodes"),
-    ("DQNExt(policy, make_fast_vec_env(id, n_envs))", "n_envs env_kwargs wrapper_class vec_env_cls vec_env_kwargs monitor_dir"),
+    (
+        "DQNExt(policy, make_fast_vec_env(id, n_envs))",
+        "n_envs env_kwargs wrapper_class vec_env_cls vec_env_kwargs monitor_dir",
+    ),
     ("DQNExt(policy, VecFrameStack(env, 4))", "frame_stack stack_frames history_length framestack n_stack"),
     ("DQNExt(policy, AtariWrapper(env))", "clip_rewards clip_reward reward_clip reward_clipping reward_bound"),
     ("DQNExt(policy, VecNormalize(env))", "normalize norm_obs norm_reward normalize_observations normalize_reward obs_norm"),

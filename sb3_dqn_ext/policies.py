@@ -134,21 +134,24 @@ def _check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor
     if is_dict and extractor in (FlattenExtractor, NatureCNN):
         raise UnsupportedError("this policy reads one array; for Dict observations use policy='MultiInputPolicy'.")
     if not is_dict and extractor is CombinedExtractor:
-        raise UnsupportedError(f"policy='MultiInputPolicy' reads Dict observations, not {space}; use 'MlpPolicy' or 'CnnPolicy'.")
+        raise UnsupportedError(
+            f"policy='MultiInputPolicy' reads Dict observations, not {space}; use 'MlpPolicy' or 'CnnPolicy'."
+        )
     if isinstance(space, spaces.Box) and extractor is FlattenExtractor and 0 in (len(space.shape), *space.shape):
         raise UnsupportedError(
             f"observations {space} of shape {space.shape} cannot be read; at least one axis with one number is needed, "
             "see gymnasium.wrappers.ReshapeObservation."
         )
-    for name, part in space.items() if isinstance(space, spaces.Dict) and extractor is CombinedExtractor else [("", space)]:
-        if extractor is CombinedExtractor and (not isinstance(name, str) or "." in name or hasattr(nn.ModuleDict, name or ".")):
+    parts = space.spaces if isinstance(space, spaces.Dict) and extractor is CombinedExtractor else {}
+    layers = nn.ModuleDict()
+    for key in parts:
+        if not isinstance(key, str) or not key or "." in key or hasattr(layers, key):
+            raise UnsupportedError(f"the key {key!r} of the Dict observations cannot name a layer of torch; rename it.")
+    for image in [space] if extractor is NatureCNN else parts.values():
+        if is_image_space(image) and min(image.shape[1:]) < SMALLEST_IMAGE:  # type: ignore[index]
             raise UnsupportedError(
-                f"the key {name!r} of the Dict observations cannot be the name of a layer of torch; use another, without a point."
-            )
-        if extractor in (NatureCNN, CombinedExtractor) and is_image_space(part) and min(part.shape[1:]) < SMALLEST_IMAGE:
-            raise UnsupportedError(
-                f"images of shape {part.shape} are too small for NatureCNN: it needs {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels. "
-                "Enlarge them with gymnasium.wrappers.ResizeObservation, or give a features_extractor_class of your own."
+                f"images of shape {image.shape} are too small for NatureCNN, which needs {SMALLEST_IMAGE} x {SMALLEST_IMAGE} "
+                "pixels: enlarge them with gymnasium.wrappers.ResizeObservation, or give a features_extractor_class."
             )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "ProgressSchedule",
     "Schedule",
     "ScheduleSpec",
+    "check_range",
     "make_schedule",
 ]
 
@@ -282,8 +283,23 @@ def make_schedule(spec: ScheduleSpec) -> Schedule:
     elif isinstance(spec, str):
         error += as_number(spec)
     elif callable(spec):
-        error += " Functions of the remaining progress are for learning_rate; a schedule has a method value(step, total_steps)."
+        error += (
+            " Functions of the remaining progress are for learning_rate; a schedule has a method value(step, total_steps)."
+        )
     raise ArgumentError(error)
+
+
+def check_range(argument: str, schedule: Schedule, low: float, high: float = math.inf) -> None:
+    """
+    :param argument: the argument's name, for the message
+    :param schedule: a schedule; those of this module rise or fall from the first value to the last, others are not checked
+    :param low: smallest allowed value
+    :param high: largest allowed value
+    :raises ArgumentError: if its values leave the range
+    """
+    if type(schedule) in SCHEDULES.values():
+        for step in (0, 10**9):
+            check_number(f"{argument} at step {step}", schedule.value(step, 10**9), low, high)
 
 
 def _from_mapping(spec: Mapping[str, Any]) -> Schedule:

@@ -5,7 +5,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dqn_ext.choices import ArgumentError
-from sb3_dqn_ext.schedules import ProgressSchedule, ScheduleSpec, make_schedule
+from sb3_dqn_ext.schedules import ProgressSchedule, ScheduleSpec, check_range, make_schedule
 
 
 class EpsilonScheduleCallback(BaseCallback):
@@ -22,6 +22,7 @@ class EpsilonScheduleCallback(BaseCallback):
     def __init__(self, schedule: ScheduleSpec) -> None:
         super().__init__()
         self.schedule = make_schedule(schedule)
+        check_range("schedule", self.schedule, low=0)
         self._followed: ProgressSchedule | None = None
 
     def _on_training_start(self) -> None:

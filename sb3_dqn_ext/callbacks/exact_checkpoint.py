@@ -9,7 +9,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.choices import ArgumentError, check_number, check_type
 
 # what a callback gets from its run
 OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
@@ -58,6 +58,7 @@ class ExactCheckpointCallback(BaseCallback):
         super().__init__()
         check_number("every", every, low=1, integer=True)
         check_number("keep", keep, low=1, integer=True)
+        check_type("path", path, str | os.PathLike, "a folder")
         self.every = every
         self.path = os.fspath(path)
         self.keep = keep

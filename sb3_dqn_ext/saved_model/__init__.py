@@ -42,7 +42,7 @@ File = str | Path | io.BufferedIOBase
 SCHEMA = 1
 _SCHEMA = ":schema:"  # no attribute has such a name, and SB3 has such names in its own data
 _FOR_SB3 = ":for SB3:"
-"""What makes SB3's own ``load`` end in an error that names this library: where it unpickles, a text in the place of a number."""
+"""where SB3's own ``load`` unpickles a text in the place of a number, which is an error that names this library"""
 _TEXT_FOR_SB3 = b"FThis is a model of sb3_dqn_ext, not of SB3's DQN: load it with sb3_dqn_ext.DQNExt.load(path)\n."
 _OTHER_ALGORITHMS = {
     "n_quantiles": "QRDQN",
@@ -180,8 +180,8 @@ def _check_algorithm(data: Given) -> None:
     policy = data.get("policy_class")
     module = str(policy.get("__module__", ""))[:100] if isinstance(policy, dict) else ""
     raise ModelFileError(
-        f"it holds a model of {algorithm}{f' (with a policy of {module})' if module else ''}, and DQNExt loads models of DQN and "
-        "DQNExt. Load it with the class that saved it."
+        f"it holds a model of {algorithm}{f' (with a policy of {module})' if module else ''}, and DQNExt loads models of DQN "
+        "and DQNExt. Load it with the class that saved it."
     )
 
 
