@@ -38,7 +38,7 @@ class ArgumentError(ValueError):
 
 
 class UnsupportedError(ArgumentError, AssertionError, NotImplementedError):
-    """A space, an image or a policy that DQN cannot use; SB3 raises an ``AssertionError`` or a ``NotImplementedError``."""
+    """An error where SB3 itself raises an ``AssertionError`` or a ``NotImplementedError``, which projects catch."""
 
 
 def unknown(what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None) -> ArgumentError:

@@ -279,6 +279,10 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise UnsupportedError(
+                "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
+            )
         check_batch_size(self)
         check_reset_steps(self)
         self._guard = None  # that of a run that broke off

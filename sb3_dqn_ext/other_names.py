@@ -101,12 +101,12 @@ WRITTEN: tuple[tuple[str, str], ...] = (
     # replay
     (
         "replay_buffer_kwargs={'sampler': 'prioritized'}",
-        "sampler sampler_kwargs prioritized prioritized_replay prioritized_replay_buffer prioritized_experience_replay per "
+        "sampler prioritized prioritized_replay prioritized_replay_buffer prioritized_experience_replay per "
         "prioritized_er replay_scheme",
     ),
     (
         "replay_buffer_kwargs={'sampler': 'prioritized', 'sampler_kwargs': {'alpha': 0.6}}",
-        "alpha prioritized_replay_alpha per_alpha priority_exponent priority_alpha",
+        "sampler_kwargs alpha prioritized_replay_alpha per_alpha priority_exponent priority_alpha",
     ),
     (
         "replay_buffer_kwargs={'sampler': 'prioritized', 'sampler_kwargs': {'beta': 0.4}}",

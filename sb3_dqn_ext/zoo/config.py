@@ -103,8 +103,9 @@ def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
         if key.value in CHECKS:
             CHECKS[key.value](key.value, value)
     except ArgumentError as error:
-        is_number = isinstance(value, str) and _is_number_in_words(value)
-        hint = " To YAML 1e5 is text: write 100_000 or 1.0e+5." if is_number and "It is a string" not in str(error) else ""
+        hint = (
+            " To YAML 1e5 is text: write 100_000 or 1.0e+5." if isinstance(value, str) and _is_number_in_words(value) else ""
+        )
         raise _at(path, key.start_mark, f"{error}{hint}") from None
 
 
