@@ -39,7 +39,8 @@ from sb3_dqn_ext.arguments import (
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
-    check_env,
+    check_environment,
+    check_read_first,
     check_replay_buffer,
     check_reset_steps,
     train_freq_of,
@@ -51,7 +52,7 @@ from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.checkpoint.interruption import Interruption
-from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
+from sb3_dqn_ext.choices import ArgumentError, UnsupportedError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
@@ -145,7 +146,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
-        check_env(env)
+        check_read_first(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -171,14 +172,23 @@ class DQNExt(DQN):
         self._last_step: LastStep | None = None
         try:
             super().__init__(policy, env, *args, **kwargs)
+        except ArgumentError:
+            raise
+        except ValueError as error:
+            raise ArgumentError(str(error)) from error
         except (AssertionError, NotImplementedError) as error:
             # how SB3 refuses spaces and networks that do not fit
-            raise ArgumentError(str(error)) from error
+            raise UnsupportedError(str(error)) from error
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_reset_steps(self)
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_environment(env)
+        return DQN._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         return choose("policy", policy_name, self.policy_aliases)
@@ -188,6 +198,10 @@ class DQNExt(DQN):
 
     def _setup_model(self) -> None:
         check_arguments(self)
+        if isinstance(self.learning_rate, np.number):
+            self.learning_rate = float(self.learning_rate)  # SB3 takes no other
+        if self._stats_window_size is not None:
+            self._stats_window_size = int(self._stats_window_size)  # nor does a deque
         self._convert_train_freq()
         self._setup_choices()
         self._setup_replay_buffer()
@@ -243,7 +257,7 @@ class DQNExt(DQN):
         reason = "its batches differ in size (n_epochs)" if self.n_epochs else why_not(self._learner, self.policy.optimizer)
         if reason is None:
             tau = self._tau_of_each_update
-            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs)
+            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs, self.verbose)
         self._warn_of_eager_training(reason)
         return None
 
@@ -310,6 +324,11 @@ class DQNExt(DQN):
             )
 
     def _create_aliases(self) -> None:
+        if not hasattr(self.policy, "q_net"):
+            raise ArgumentError(
+                f"policy={self.policy_class.__name__} has no q_net and q_net_target: a policy of another algorithm; "
+                f"it can be one of: {', '.join(sorted(self.policy_aliases))}, or a subclass of DQNPolicy."
+            )
         if not self.target_network:
             self.policy.q_net_target = self.policy.q_net
         super()._create_aliases()
@@ -320,7 +339,7 @@ class DQNExt(DQN):
 
         :param seed: nothing happens if it is None
         """
-        super().set_random_seed(seed)
+        super().set_random_seed(seed if seed is None else int(seed))  # Python's generator takes no number of numpy
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
@@ -357,6 +376,10 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise UnsupportedError(
+                "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
+            )
         self._setup_choices()
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
@@ -744,6 +767,10 @@ class DQNExt(DQN):
         :param deterministic: whether to leave exploration out
         :return: one action, or one for each environment, and the state
         """
+        if not isinstance(observation, np.ndarray | dict):
+            if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+                self.policy.predict(observation)  # what reset() returns, which SB3 explains by an error
+            observation = np.array(observation)
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         assert self._generator is not None

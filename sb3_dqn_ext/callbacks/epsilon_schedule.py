@@ -4,7 +4,7 @@ from typing import Any
 
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
 from sb3_dqn_ext.choices import ArgumentError
-from sb3_dqn_ext.schedules import ProgressSchedule, ScheduleSpec, make_schedule
+from sb3_dqn_ext.schedules import ProgressSchedule, ScheduleSpec, check_range, make_schedule
 
 
 class EpsilonScheduleCallback(RunCallback):
@@ -21,6 +21,7 @@ class EpsilonScheduleCallback(RunCallback):
     def __init__(self, schedule: ScheduleSpec) -> None:
         super().__init__()
         self.schedule = make_schedule(schedule)
+        check_range("schedule", self.schedule, low=0)
         self._followed: ProgressSchedule | None = None
         self._own: Any = None
 

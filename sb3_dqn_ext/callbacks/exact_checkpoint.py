@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
-from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.choices import ArgumentError, check_number, check_type
 
 # what a callback gets from its run
 OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
@@ -59,6 +59,7 @@ class ExactCheckpointCallback(RunCallback):
         super().__init__()
         check_number("every", every, low=1, integer=True)
         check_number("keep", keep, low=1, integer=True)
+        check_type("path", path, str | os.PathLike, "a folder")
         self.every = every
         self.path = os.fspath(path)
         self.keep = keep

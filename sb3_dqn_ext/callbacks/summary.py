@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
 from sb3_dqn_ext.callbacks.logged import Listening, Score, evaluated, trained
+from sb3_dqn_ext.choices import check_verbose
 
 __all__ = ["SummaryCallback", "run_folder"]
 
@@ -39,6 +40,7 @@ class SummaryCallback(Listening):
     """
 
     def __init__(self, verbose: int = 1) -> None:
+        check_verbose(verbose)
         super().__init__(verbose)
         self._clock = Clock(0)
 

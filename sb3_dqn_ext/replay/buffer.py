@@ -142,10 +142,13 @@ class DQNReplayBuffer(ReplayBuffer):
         keep_episodes: int | None = None,
         reset_steps: bool = False,
     ) -> None:
-        check_number("n_steps", n_steps, low=1, integer=True)
+        for name, count in {"buffer_size": buffer_size, "n_envs": n_envs, "n_steps": n_steps}.items():
+            check_number(name, count, low=1, integer=True)
+        for name, flag in {"optimize_memory_usage": optimize_memory_usage, "reset_steps": reset_steps}.items():
+            check_type(name, flag, bool, "True or False")
         check_number("terminal_copies", terminal_copies, low=1, integer=True)
         check_type("handle_timeout_termination", handle_timeout_termination, bool, "True or False")
-        check_type("sampler_kwargs", sampler_kwargs or {}, Mapping, "a mapping of arguments")
+        check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
         check_number("monte_carlo", monte_carlo, low=0, high=1)
         if keep_episodes is not None:
             check_number("keep_episodes", keep_episodes, low=1, integer=True)

@@ -41,6 +41,21 @@ File = str | Path | io.BufferedIOBase
 
 SCHEMA = 1
 _SCHEMA = ":schema:"  # no attribute has such a name, and SB3 has such names in its own data
+_FOR_SB3 = ":for SB3:"
+"""where SB3's own ``load`` unpickles a text in the place of a number, which is an error that names this library"""
+_TEXT_FOR_SB3 = b"FThis is a model of sb3_dqn_ext, not of SB3's DQN: load it with sb3_dqn_ext.DQNExt.load(path)\n."
+_OTHER_ALGORITHMS = {
+    "n_quantiles": "QRDQN",
+    "clip_range": "PPO",
+    "cg_max_steps": "TRPO",
+    "gae_lambda": "A2C",
+    "top_quantiles_to_drop_per_net": "TQC",
+    "target_policy_noise": "TD3 or DDPG",
+    "delta_std_schedule": "ARS",
+    "policy_delay": "CrossQ",
+    "target_entropy": "SAC",
+}
+"""attributes that only one algorithm of SB3 and sb3-contrib has; TQC and CrossQ have those below them, too"""
 REBUILT = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target")
 """attributes that a model makes of the others when it is loaded"""
 FORGOTTEN: dict[str, Any] = {
@@ -66,7 +81,7 @@ def save(file: File, attributes: Given, parameters: Given, variables: Given) -> 
     :param parameters: the state dictionaries of the model, by name
     :param variables: tensors of the model that are in none of them
     """
-    texts = {_SCHEMA: str(SCHEMA)}
+    texts = {_SCHEMA: str(SCHEMA), _FOR_SB3: json.dumps({":serialized:": base64.b64encode(_TEXT_FOR_SB3).decode()})}
     lost: dict[str, str] = {}
     room = 0.9  # for what is between them
     for name, value in attributes.items():
@@ -137,10 +152,13 @@ def opened(
         parts, variables, size = read_parts(stream)
         if "data" not in parts:
             raise ModelFileError("it holds no data of a model.")
-        if names is not None:
-            _check_names(parts, variables, *names)
         data = parse(parts.pop("data"))
         schema = data.pop(_SCHEMA, None)
+        data.pop(_FOR_SB3, None)
+        if schema is None:
+            _check_algorithm(data)
+        if names is not None:
+            _check_names(parts, variables, *names)
         if schema is None and trust:
             return Opened(clean_archive(parts, json.dumps(data)), dict(custom_objects or {}), size)
         if schema not in (None, SCHEMA):
@@ -152,6 +170,19 @@ def opened(
     finally:
         if isinstance(file, str | Path):
             stream.close()
+
+
+def _check_algorithm(data: Given) -> None:
+    """:raises ModelFileError: if what SB3 wrote is a model of another algorithm than DQN"""
+    algorithm = next((name for attribute, name in _OTHER_ALGORITHMS.items() if attribute in data), None)
+    if algorithm is None or ("exploration_rate" in data and algorithm != "QRDQN"):
+        return  # a subclass of DQN may have an attribute of the same name
+    policy = data.get("policy_class")
+    module = str(policy.get("__module__", ""))[:100] if isinstance(policy, dict) else ""
+    raise ModelFileError(
+        f"it holds a model of {algorithm}{f' (with a policy of {module})' if module else ''}, and DQNExt loads models of DQN "
+        "and DQNExt. Load it with the class that saved it."
+    )
 
 
 def _check_names(parts: Parts, variables: set[str], dictionaries: list[str], tensors: list[str]) -> None:
