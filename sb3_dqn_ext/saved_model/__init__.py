@@ -265,7 +265,7 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
         if not trust and all(error.trust_helps for error in asked.values()):
             remedy += ", or load it with trust=True if you know who made it: its code is then run"
             if "rl_zoo3" in sys.modules:
-                remedy += " (python -m sb3_dqn_ext.zoo enjoy ... --trust)"
+                remedy += " (`python -m sb3_dqn_ext.zoo` in the place of `python -m rl_zoo3.`, and --trust)"
         raise ModelFileError(f"{what}: {remedy}.")
     for name in ("policy_class", "observation_space", "action_space"):
         if name not in found:

@@ -189,9 +189,7 @@ def class_at(place: Place, name: str, known: Mapping[str, type]) -> type:
     base = _OWN[place]
     # neither issubclass() nor `in`: a metaclass may have its own idea of both
     if not (issubclass(type(kind), type) and any(parent is base for parent in _mro_of(kind))):
-        raise AskedFor(
-            f"names {name}, which is no subclass of {base.__name__} and is imported only from files that are trusted"
-        )
+        raise AskedFor(f"names {name}, which is imported only from files that are trusted: it is no {base.__name__}")
     own: type = kind
     return own
 
