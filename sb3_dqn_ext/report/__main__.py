@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--trust",
         action="store_true",
-        help="open pickles, which QRDQN's models are, and import classes from where the run was started: only for runs of your own",
+        help="open pickles, such as models of QRDQN, and import classes from where the run was started: for runs of your own",
     )
     made.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
     return made

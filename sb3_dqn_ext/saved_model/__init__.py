@@ -264,8 +264,8 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
         remedy = f"give it by {custom_objects_of(asked)}"
         if not trust and all(error.trust_helps for error in asked.values()):
             remedy += ", or load it with trust=True if you know who made it: its code is then run"
-            if "rl_zoo3" in sys.modules:
-                remedy += " (`python -m sb3_dqn_ext.zoo` in the place of `python -m rl_zoo3.`, and --trust)"
+            commands = {"rl_zoo3": "python -m sb3_dqn_ext.zoo enjoy ... ", "sb3_dqn_ext.report": ""}
+            remedy += next((f" ({command}--trust)" for module, command in commands.items() if module in sys.modules), "")
         raise ModelFileError(f"{what}: {remedy}.")
     for name in ("policy_class", "observation_space", "action_space"):
         if name not in found:

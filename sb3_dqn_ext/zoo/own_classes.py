@@ -135,7 +135,7 @@ def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
 
 _trusted = False
 """whether the command was given with --trust"""
-_OTHERWISE = "use `python -m sb3_dqn_ext.zoo` in the place of `python -m rl_zoo3.`, and --trust"
+_OTHERWISE = "say `python -m sb3_dqn_ext.zoo enjoy ... --trust`, or record_video or train in the place of enjoy"
 
 
 def find_with_model(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
