@@ -28,6 +28,7 @@ from sb3_dqn_ext.choices import (
     choose,
     parameters_of,
 )
+from sb3_dqn_ext.missing import Missing
 from sb3_dqn_ext.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Rows, Uniform
 from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
@@ -186,7 +187,7 @@ def check_arguments(model: Any) -> None:
     for name, (low, high, integer) in NUMBERS.items():
         check_number(name, getattr(model, name), low, high, integer)
     for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
-        check_type(name, getattr(model, name), Mapping, "a mapping of arguments")
+        check_type(name, getattr(model, name), Mapping | Missing, "a mapping of arguments")
     for name in ("target_network", "optimize_memory_usage", "check_finite"):
         check_type(name, getattr(model, name), bool, "True or False")
     for name in ("n_epochs", "minibatch_size"):

@@ -60,6 +60,7 @@ from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
 from sb3_dqn_ext.last_step import LastStep, latest_resets
 from sb3_dqn_ext.learner import Learner
+from sb3_dqn_ext.missing import Missing, needed_for_training
 from sb3_dqn_ext.networks import QNetwork, sampled
 from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
@@ -160,6 +161,7 @@ class DQNExt(DQN):
         self.check_finite = check_finite
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
+        self._told_of: set[str] = set()  # what cannot be stored, as the user knows
         self._generator: np.random.Generator | None = None
         # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
         # folder, and what is still to be restored of a run that continues
@@ -184,6 +186,21 @@ class DQNExt(DQN):
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_reset_steps(self)
+            self._tell_what_cannot_be_stored()
+
+    def _tell_what_cannot_be_stored(self) -> None:
+        """Warn of arguments that the file of the model will not hold, before a long run."""
+        own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
+        names = ({*_OF_ANY_TYPE} | own) - {*self._excluded_save_params()}
+        known = {*self.policy_aliases.values(), DQNReplayBuffer}
+        open_ones = {name: value for name, value in vars(self).items() if name in names and not _is_plain(value, known)}
+        if open_ones:
+            from sb3_dqn_ext import saved_model  # only those wait for its imports who need it
+
+            lost = saved_model.lost_in_a_file(open_ones)
+            self._told_of = set(lost)
+            if lost:
+                warnings.warn(saved_model.told_of(lost), stacklevel=3)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -207,22 +224,22 @@ class DQNExt(DQN):
         self._setup_replay_buffer()
         saved_generator = self._generator
         with warnings.catch_warnings():
-            if isinstance(self.replay_buffer, DQNReplayBuffer):
+            if isinstance(self.replay_buffer, DQNReplayBuffer | Missing):
                 # SB3 believes that a buffer it did not choose knows nothing of n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
             if self.target_update_unit == "gradient_steps":
                 # it compares environments with environment steps
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target network")
             super()._setup_model()
-        assert self.replay_buffer is not None
-        self._buffer_settings = buffer_settings(self.replay_buffer)
+        has_buffer = isinstance(self.replay_buffer, ReplayBuffer)
+        self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
         # SB3 takes other tensors, which share storage with the networks' own, but no longer in a copy that was pickled
         self.batch_norm_stats, self.batch_norm_stats_target = (
             [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (self.q_net, self.q_net_target)
         )
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if self._exploration_schedule is not None:
+        if self._exploration_schedule is not None and not isinstance(self._exploration_schedule, Missing):
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_learner()
 
@@ -232,8 +249,11 @@ class DQNExt(DQN):
         if made != getattr(self, "_target_policy", None):
             self._target_policy = made
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
-        self._exploration_schedule = exploration_schedule(
-            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
+        schedule = self.exploration_kwargs.get(self._exploration.scheduled)
+        self._exploration_schedule = (
+            schedule
+            if isinstance(schedule, Missing)
+            else exploration_schedule(self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs)
         )
 
     def _setup_learner(self) -> None:
@@ -304,6 +324,12 @@ class DQNExt(DQN):
         return self._compiled.values if self._compiled is not None and self._chooses_as_its_network else None
 
     def _setup_replay_buffer(self) -> None:
+        missing = [one for one in (self.replay_buffer_class, self.replay_buffer_kwargs) if isinstance(one, Missing)]
+        if missing:
+            self.replay_buffer_class = self.replay_buffer_class or DQNReplayBuffer
+            if self.replay_buffer is None:
+                self.replay_buffer = missing[0]  # type: ignore[assignment]  # predictions need none
+            return
         buffer_class = self.replay_buffer_class or DQNReplayBuffer
         check_buffer_kwargs(buffer_class, self.replay_buffer_kwargs)
         if not issubclass(buffer_class, DQNReplayBuffer):
@@ -380,6 +406,7 @@ class DQNExt(DQN):
             raise UnsupportedError(
                 "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
             )
+        self._check_nothing_is_missing()
         self._setup_choices()
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
@@ -446,6 +473,19 @@ class DQNExt(DQN):
         self._last_obs = obs
         if self._vec_normalize_env is not None:
             self._last_original_obs = self._vec_normalize_env.get_original_obs()
+
+    def _check_nothing_is_missing(self) -> None:
+        """:raises ArgumentError: if the file that the model was loaded from did not give all that training needs"""
+        schedule = getattr(self.lr_schedule, "value_schedule", None)
+        if isinstance(schedule, Missing) and not isinstance(self.learning_rate, Missing):
+            self._setup_lr_schedule()  # the rate was set since
+            schedule = None
+        given = set() if isinstance(schedule, Missing) else {"learning_rate"}
+        if not isinstance(self.replay_buffer, Missing):
+            given |= {"replay_buffer_class", "replay_buffer_kwargs"}
+        missing = [value for name, value in vars(self).items() if isinstance(value, Missing) and name not in given]
+        if missing:
+            raise needed_for_training(missing)
 
     def _follow_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
@@ -859,11 +899,15 @@ class DQNExt(DQN):
         from sb3_dqn_ext import saved_model  # only those wait for its imports who save
 
         parameters, variables = self._get_torch_save_params()
-        left_out = {*(exclude or ()), *self._excluded_save_params(), *saved_model.REBUILT} - {*(include or ())}
+        usually_left_out, included = {*self._excluded_save_params()}, {*(include or ())}
+        left_out = {*(exclude or ()), *usually_left_out, *saved_model.REBUILT} - included
         left_out |= {name.partition(".")[0] for name in [*parameters, *variables]}
         attributes = {name: value for name, value in vars(self).items() if name not in left_out}
+        if attributes.get("replay_buffer") is not None:
+            attributes["replay_buffer"] = saved_model.stored(attributes["replay_buffer"])
         tensors = {name: recursive_getattr(self, name) for name in variables}
-        saved_model.save(path, attributes, self.get_parameters(), tensors)
+        optional = (included & usually_left_out) - {"replay_buffer"}
+        saved_model.save(path, attributes, self.get_parameters(), tensors, self._told_of, optional)
 
     @classmethod
     def load(
@@ -901,10 +945,18 @@ class DQNExt(DQN):
 
         as_dqn = cls._get_torch_save_params is DQN._get_torch_save_params
         names = DQN._get_torch_save_params(cls.__new__(cls)) if as_dqn else None
-        opened = saved_model.opened(path, custom_objects, kwargs, trust, names)
+        bare: Any = DQNExt("MlpPolicy", None, device="cpu", _init_setup_model=False)  # type: ignore[arg-type]
+        needed = {*vars(bare), "observation_space", "action_space"}
+        opened = saved_model.opened(path, custom_objects, kwargs, trust, names, needed)
+        stored = opened.attributes.get("replay_buffer")
+        if isinstance(stored, saved_model.StoredBuffer):
+            opened.attributes["replay_buffer"] = None  # it is made, then filled
         try:
             with contextlib.nullcontext() if trust else saved_model.Budget(opened.budget):
-                return super().load(opened.archive, env, device, opened.attributes, print_system_info, force_reset, **kwargs)
+                model = super().load(opened.archive, env, device, opened.attributes, print_system_info, force_reset, **kwargs)
+                if isinstance(stored, saved_model.StoredBuffer):
+                    model._take_over(stored)
+                return model
         except (ValueError, Warning):
             raise
         # what it describes is no model, or its parameters are of another
@@ -918,6 +970,15 @@ class DQNExt(DQN):
         take_apart(self._old)
         logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
+
+    def _take_over(self, stored: Any) -> None:
+        """:param stored: the content of a replay buffer, from the file of a model"""
+        from sb3_dqn_ext import saved_model
+
+        if self.replay_buffer is not None and not isinstance(self.replay_buffer, Missing):
+            why = saved_model.restored(self.replay_buffer, stored)
+            if why:
+                self.replay_buffer = Missing("replay_buffer", why, None, trust_helps=False)  # type: ignore[assignment]
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
@@ -974,11 +1035,28 @@ class DQNExt(DQN):
             "_callback",
             "_callback_states",
             "_saved",
+            "_told_of",
             "_resumed",
             "_last_step",
             "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]
+
+
+_OF_ANY_TYPE = (
+    *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
+    *("exploration_kwargs", "target_policy_kwargs"),
+)
+"""attributes in which a user may give what a file cannot hold"""
+
+
+def _is_plain(value: Any, known: set[Any]) -> bool:
+    """:param known: classes that a file can name"""
+    if isinstance(value, Mapping):
+        return all(_is_plain(item, known) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item, known) for item in value)
+    return value is None or isinstance(value, bool | int | float | str) or (isinstance(value, type) and value in known)
 
 
 def _signature() -> inspect.Signature:
