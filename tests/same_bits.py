@@ -47,6 +47,7 @@ RETURNS: dict[str, dict[str, Any]] = {
     "quantile": {"n_quantiles": 5},
     "implicit_quantile": {"n_quantiles": 4, "n_target_quantiles": 4, "n_policy_quantiles": 4},
 }
+EXPONENTIAL: dict[str, Any] = {"name": "exponential", "start": 1.0, "end": 0.1, "rate": 0.02}
 HEADS: dict[str, list[int]] = {"shared": [], "multi_head": [6], "dueling": [6], "action_input": [6]}
 
 
@@ -86,13 +87,8 @@ def trainings() -> dict[str, Training]:
         "no exploration": Training(exploration("none") | policy_kwargs(noisy=True)),
         "one coin for all": Training({"exploration_kwargs": {"coin": "shared"}}, **four),
         "no warm-up": Training({"exploration_kwargs": {"warm_up": False}}),
-        "exponential": Training(
-            {"exploration_kwargs": {"schedule": {"name": "exponential", "initial": 1.0, "decay_steps": 50.0}}}
-        ),
-        "actions": Training(
-            {"exploration_kwargs": {"schedule": {"name": "linear", "start": 1.0, "end": 0.1, "steps": 30}, "unit": "actions"}},
-            **four,
-        ),
+        "exponential": Training({"exploration_kwargs": {"schedule": EXPONENTIAL}}),
+        "actions": Training({"exploration_kwargs": {"schedule": EXPONENTIAL, "unit": "actions"}}, **four),
         "without replacement": Training(buffer(sampler_kwargs={"replace": False})),
         "prioritized": Training(buffer(sampler="prioritized")),
         "prioritized copies": Training(buffer(sampler="prioritized", terminal_copies=3), **four),
@@ -366,7 +362,8 @@ def main() -> None:
     names = [name for name in trainings() if options.k in name]
     old, new = of_checkout(options.old, names, {}), of_checkout(options.new, names, RENAMED)
     differing = {
-        name: [part for part in old[name] | new[name] if old[name].get(part) != new[name].get(part)] for name in names
+        name: [part for part in old[name] | new[name] if part == "error" or old[name].get(part) != new[name].get(part)]
+        for name in names
     }
     for name, parts in differing.items():
         if parts:
