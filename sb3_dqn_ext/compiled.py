@@ -20,7 +20,7 @@ from sb3_dqn_ext.acting import QValues, numpy_values
 from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number
 from sb3_dqn_ext.faults import largest_norm
-from sb3_dqn_ext.flat import FlatAdam, adam, side_by_side, views, why_not_flat
+from sb3_dqn_ext.flat import FlatAdam, adam, locked, side_by_side, views, why_not_flat
 from sb3_dqn_ext.learner import Learner, Targets
 from sb3_dqn_ext.returns import Params
 
@@ -190,6 +190,12 @@ class CompiledUpdates:
         self.values: QValues | None = None
         """the online network's Q-values in numpy, once there was an update, if it is simple and small enough"""
 
+    @property
+    def lock(self) -> Any:
+        """The lock of the optimizer."""
+        return self.adam.lock
+
+    @locked
     def __call__(self, batches: Batch, n_updates: int) -> tuple[th.Tensor, ...]:
         """
         :param batches: k batches of B transitions, one after the other in its (k * B, ...) tensors

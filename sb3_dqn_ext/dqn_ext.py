@@ -966,8 +966,8 @@ class DQNExt(DQN):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
-        take_apart(self._learned, self.policy.optimizer)
-        take_apart(self._old)
+        if hasattr(self, "policy"):
+            take_apart(list(self.policy.parameters()), self.policy.optimizer)
         logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
 

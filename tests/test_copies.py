@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import pickle
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -324,3 +325,21 @@ def test_what_one_thread_samples_is_not_seen_by_another(policy_kwargs: dict[str,
         th.set_rng_state(state)
         assert not th.equal(values(), certain), "another thread has ended what this one samples"
     assert th.equal(values(), certain)
+
+
+def test_no_update_is_lost_while_another_thread_pickles_the_policy() -> None:
+    model = build()
+    learn(model, 20)
+    twin, batch = copy.deepcopy(model), model._sample_batch(8)
+    with ThreadPoolExecutor(1) as another:
+
+        def pickled_meanwhile(norm: float) -> None:
+            another.submit(pickle.dumps, model.policy)
+            time.sleep(0.05)
+
+        for one, check in ((model, pickled_meanwhile), (twin, None)):
+            one._backward(batch)
+            assert one._adam.step(1.0, check)
+    train_on(model)
+    train_on(twin)
+    assert_same_model(model, twin)
