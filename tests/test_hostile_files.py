@@ -120,8 +120,11 @@ def test_the_bomb_is_real(tmp_path: Path) -> None:
         marker.unlink()
 
 
+NAMES = sorted({*json.loads(OURS["data"]), *json.loads(THEIRS["data"])} - {":schema:", ":for SB3:"})
+
+
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
-@pytest.mark.parametrize("name", [*sorted({*json.loads(OURS["data"]), *json.loads(THEIRS["data"])} - {":schema:"}), "_my_own"])
+@pytest.mark.parametrize("name", [*NAMES, "_my_own"])
 def test_no_attribute_is_unpickled(name: str, whose: str, marker: Path) -> None:
     parts = OURS if whose == "ours" else THEIRS
     bomb = Bomb(marker)
@@ -135,6 +138,12 @@ def test_no_attribute_is_unpickled(name: str, whose: str, marker: Path) -> None:
     for instead in ({"custom_objects": {name: None}}, {name: None}):
         with contextlib.suppress(ValueError):  # what is given is not looked at; the model may do without, or not
             load(with_data(parts, **{name: pickled(bomb)}), **instead)
+
+
+def test_what_is_there_for_sb3_is_never_looked_at(marker: Path) -> None:
+    for parts in (OURS, THEIRS):
+        assert load(with_data(parts, **{":for SB3:": pickled(Bomb(marker))})).num_timesteps == 40
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("place", ["policy_kwargs", "replay_buffer_kwargs", "exploration_kwargs"])
