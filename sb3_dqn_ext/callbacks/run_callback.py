@@ -116,6 +116,8 @@ class Run:
         self.is_over = False
         self.began = model.start_time
         """when ``learn`` was called"""
+        self._replaced: dict[str, Any] = {}
+        self._own: dict[str, Any] = {}
         self._begun: list[RunCallback] = []
         self._unfinished: list[RunCallback] = []
         own: Any = type(model)
@@ -192,6 +194,27 @@ class Run:
             self.end()
             raise
 
+    def replace(self, name: str, value: Any) -> None:
+        """
+        Replace an attribute of the model until the run ends, but not while callbacks are executed: what they save, or change,
+        is the model's own value.
+
+        :param name: the attribute
+        :param value: its value while the model collects transitions and trains
+        """
+        self._replaced[name] = value
+
+    def show(self, is_replaced: bool) -> None:
+        """:param is_replaced: whether attributes have the values of :meth:`replace`, and not the model's own"""
+        if is_replaced and not self._own:
+            for name, value in self._replaced.items():
+                self._own[name] = getattr(self.model, name)
+                setattr(self.model, name, value)
+        elif not is_replaced and self._own:
+            for name, value in self._own.items():
+                setattr(self.model, name, value)
+            self._own = {}
+
     def _on_training_end(self) -> None:
         self.end(is_regular=True)
 
@@ -220,6 +243,7 @@ class Run:
         self.is_between_rollouts &= is_regular
         self.model.__class__ = self._class
         self._class_in_run = None
+        self.show(is_replaced=False)
         if self.root is not None:
             vars(self.root).pop("on_training_end", None)
         with ExitStack() as stack:  # it calls the last first, and all of them even if some raise
@@ -272,13 +296,16 @@ class _Relay(BaseCallback):
         self._due = 0
 
     def on_rollout_start(self) -> None:
+        self._of_run.show(is_replaced=False)
         for one in self._of_run.callbacks:
             one._before_rollout()
         self._of_run.is_between_rollouts = False
         self._due = 0  # a checkpoint may just have been restored
         self.root.on_rollout_start()
+        self._of_run.show(is_replaced=True)
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
+        self._of_run.show(is_replaced=False)
         locals_["callback"] = self.root
         self._seen = locals_
         self.root.update_locals(locals_)
@@ -291,14 +318,18 @@ class _Relay(BaseCallback):
                     one.num_timesteps = n_steps
                     one._on_run_step(self._seen)
             self._due = min((one._observes_from for one in self._of_run.callbacks), default=NEVER)
-        return self.root.on_step()
+        goes_on = self.root.on_step()
+        self._of_run.show(is_replaced=bool(goes_on))
+        return goes_on
 
     def _on_step(self) -> bool:
         return True
 
     def on_rollout_end(self) -> None:
         self._of_run.is_between_rollouts = True
+        self._of_run.show(is_replaced=False)
         self.root.on_rollout_end()
+        self._of_run.show(is_replaced=True)
 
 
 def _run_of(model: Any) -> Run | None:
