@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -39,7 +39,8 @@ from sb3_dqn_ext.arguments import (
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
-    check_env,
+    check_environment,
+    check_read_first,
     check_replay_buffer,
     check_reset_steps,
     train_freq_of,
@@ -47,20 +48,24 @@ from sb3_dqn_ext.arguments import (
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
+from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
+from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.checkpoint.interruption import Interruption
-from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
+from sb3_dqn_ext.choices import ArgumentError, UnsupportedError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
-from sb3_dqn_ext.flat import FlatAdam, why_not_flat
+from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
+from sb3_dqn_ext.last_step import LastStep, latest_resets
 from sb3_dqn_ext.learner import Learner
+from sb3_dqn_ext.missing import Missing, needed_for_training
 from sb3_dqn_ext.networks import QNetwork, sampled
 from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
-from sb3_dqn_ext.replay.buffer import write
+from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
 from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
 from sb3_dqn_ext.schedules import ProgressSchedule
 from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
@@ -142,7 +147,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
-        check_env(env)
+        check_read_first(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -156,23 +161,51 @@ class DQNExt(DQN):
         self.check_finite = check_finite
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
+        self._told_of: set[str] = set()  # what cannot be stored, as the user knows
         self._generator: np.random.Generator | None = None
-        # of the run, of its checkpoints by their folder, and what is still to be restored of a run that goes on
+        # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
+        # folder, and what is still to be restored of a run that continues
         self._callback: BaseCallback | None = None
+        self._callback_states: list[dict[str, Any]] = []
         self._saved: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
         self.interruption = Interruption()
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
+        self._last_step: LastStep | None = None
         try:
             super().__init__(policy, env, *args, **kwargs)
+        except ArgumentError:
+            raise
+        except ValueError as error:
+            raise ArgumentError(str(error)) from error
         except (AssertionError, NotImplementedError) as error:
             # how SB3 refuses spaces and networks that do not fit
-            raise ArgumentError(str(error)) from error
+            raise UnsupportedError(str(error)) from error
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_reset_steps(self)
+            self._tell_what_cannot_be_stored()
+
+    def _tell_what_cannot_be_stored(self) -> None:
+        """Warn of arguments that the file of the model will not hold, before a long run."""
+        own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
+        names = ({*_OF_ANY_TYPE} | own) - {*self._excluded_save_params()}
+        known = {*self.policy_aliases.values(), DQNReplayBuffer}
+        open_ones = {name: value for name, value in vars(self).items() if name in names and not _is_plain(value, known)}
+        if open_ones:
+            from sb3_dqn_ext import saved_model  # only those wait for its imports who need it
+
+            lost = saved_model.lost_in_a_file(open_ones)
+            self._told_of = set(lost)
+            if lost:
+                warnings.warn(saved_model.told_of(lost), stacklevel=3)
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_environment(env)
+        return DQN._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         return choose("policy", policy_name, self.policy_aliases)
@@ -182,29 +215,46 @@ class DQNExt(DQN):
 
     def _setup_model(self) -> None:
         check_arguments(self)
+        if isinstance(self.learning_rate, np.number):
+            self.learning_rate = float(self.learning_rate)  # SB3 takes no other
+        if self._stats_window_size is not None:
+            self._stats_window_size = int(self._stats_window_size)  # nor does a deque
         self._convert_train_freq()
-        self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
-        self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
-        self._exploration_schedule = exploration_schedule(
-            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
-        )
+        self._setup_choices()
         self._setup_replay_buffer()
         saved_generator = self._generator
         with warnings.catch_warnings():
-            if isinstance(self.replay_buffer, DQNReplayBuffer):
+            if isinstance(self.replay_buffer, DQNReplayBuffer | Missing):
                 # SB3 believes that a buffer it did not choose knows nothing of n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
             if self.target_update_unit == "gradient_steps":
                 # it compares environments with environment steps
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target network")
             super()._setup_model()
-        assert self.replay_buffer is not None
-        self._buffer_settings = buffer_settings(self.replay_buffer)
+        has_buffer = isinstance(self.replay_buffer, ReplayBuffer)
+        self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
+        # SB3 takes other tensors, which share storage with the networks' own, but no longer in a copy that was pickled
+        self.batch_norm_stats, self.batch_norm_stats_target = (
+            [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (self.q_net, self.q_net_target)
+        )
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if self._exploration_schedule is not None:
+        if self._exploration_schedule is not None and not isinstance(self._exploration_schedule, Missing):
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_learner()
+
+    def _setup_choices(self) -> None:
+        """Build what is chosen by name; again at the start of each run, as a user may have chosen otherwise since."""
+        made = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
+        if made != getattr(self, "_target_policy", None):
+            self._target_policy = made
+        self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
+        schedule = self.exploration_kwargs.get(self._exploration.scheduled)
+        self._exploration_schedule = (
+            schedule
+            if isinstance(schedule, Missing)
+            else exploration_schedule(self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs)
+        )
 
     def _setup_learner(self) -> None:
         """Build what learns around the policy's networks and its optimizer."""
@@ -227,7 +277,7 @@ class DQNExt(DQN):
         reason = "its batches differ in size (n_epochs)" if self.n_epochs else why_not(self._learner, self.policy.optimizer)
         if reason is None:
             tau = self._tau_of_each_update
-            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs)
+            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs, self.verbose)
         self._warn_of_eager_training(reason)
         return None
 
@@ -238,7 +288,7 @@ class DQNExt(DQN):
 
     def _parts(self) -> tuple[Any, ...]:
         """The objects that a user may put others in the place of."""
-        return self.policy, self.q_net, self.q_net_target, self.policy.optimizer
+        return self.policy, self.q_net, self.q_net_target, self.policy.optimizer, self._target_policy, self.compile
 
     def _follow_changes(self) -> None:
         """
@@ -247,11 +297,13 @@ class DQNExt(DQN):
         torch's own calls would skip.
         """
         self._follow_arguments()
-        same = all(map(is_, self._parts(), self._learner_parts))
-        if not (same and self._snapshot.same_modules() and self._snapshot.same_parameters()):
+        if not self._has_same_networks():
             self._setup_learner()
         elif self._attached != (self._snapshot.attached(), attached_to_optimizer(self.policy.optimizer)):
             self._use_fast_paths()
+
+    def _has_same_networks(self) -> bool:
+        return all(map(is_, self._parts(), self._learner_parts)) and self._snapshot.is_current()
 
     def _use_fast_paths(self) -> None:
         """Decide which of the faster ways of computing can be taken beside what is attached now."""
@@ -261,10 +313,10 @@ class DQNExt(DQN):
         if self._compilable is not None and self._compiled is None:
             self._warn_of_eager_training(of_networks or of_optimizer or "")
         self._chooses_as_its_network = all(
-            getattr(type(self.policy), name) is getattr(MlpPolicy, name, None) and name not in vars(self.policy)
+            getattr(type(self.policy), name, None) is getattr(MlpPolicy, name) and name not in vars(self.policy)
             for name in ("predict", "_predict", "obs_to_tensor")
         )
-        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict
+        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict and "_predict" not in vars(self.q_net)
 
     @property
     def _numpy_values(self) -> QValues | None:
@@ -272,6 +324,12 @@ class DQNExt(DQN):
         return self._compiled.values if self._compiled is not None and self._chooses_as_its_network else None
 
     def _setup_replay_buffer(self) -> None:
+        missing = [one for one in (self.replay_buffer_class, self.replay_buffer_kwargs) if isinstance(one, Missing)]
+        if missing:
+            self.replay_buffer_class = self.replay_buffer_class or DQNReplayBuffer
+            if self.replay_buffer is None:
+                self.replay_buffer = missing[0]  # type: ignore[assignment]  # predictions need none
+            return
         buffer_class = self.replay_buffer_class or DQNReplayBuffer
         check_buffer_kwargs(buffer_class, self.replay_buffer_kwargs)
         if not issubclass(buffer_class, DQNReplayBuffer):
@@ -292,6 +350,11 @@ class DQNExt(DQN):
             )
 
     def _create_aliases(self) -> None:
+        if not hasattr(self.policy, "q_net"):
+            raise ArgumentError(
+                f"policy={self.policy_class.__name__} has no q_net and q_net_target: a policy of another algorithm; "
+                f"it can be one of: {', '.join(sorted(self.policy_aliases))}, or a subclass of DQNPolicy."
+            )
         if not self.target_network:
             self.policy.q_net_target = self.policy.q_net
         super()._create_aliases()
@@ -302,7 +365,7 @@ class DQNExt(DQN):
 
         :param seed: nothing happens if it is None
         """
-        super().set_random_seed(seed)
+        super().set_random_seed(seed if seed is None else int(seed))  # Python's generator takes no number of numpy
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
@@ -328,6 +391,8 @@ class DQNExt(DQN):
         """Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed."""
         if isinstance(self.replay_buffer, DQNReplayBuffer):
             self.replay_buffer.follow(self.n_steps, self.gamma)
+        elif isinstance(self.replay_buffer, NStepReplayBuffer) and self.replay_buffer_class is not type(self.replay_buffer):
+            self.replay_buffer.n_steps, self.replay_buffer.gamma = self.n_steps, self.gamma
 
     def _setup_learn(
         self,
@@ -337,6 +402,12 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise UnsupportedError(
+                "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
+            )
+        self._check_nothing_is_missing()
+        self._setup_choices()
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         check_reset_steps(self)
@@ -359,10 +430,8 @@ class DQNExt(DQN):
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
-            # the environments are about to be reset
-            self._exploration_memory = {}
-            if isinstance(self.replay_buffer, DQNReplayBuffer):
-                self.replay_buffer.break_off()
+            self._truncate_open_episodes()  # the environments are about to be reset
+            self._last_obs = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self._last_obs is not None
         self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
@@ -372,6 +441,51 @@ class DQNExt(DQN):
         if self._exploration_schedule is not None:
             self._follow_schedule(horizon)
         return horizon, callback
+
+    def _truncate_open_episodes(self) -> None:
+        """Nothing that is stored or explored continues over a reset in mid-episode."""
+        self._exploration_memory = {}
+        assert self.replay_buffer is not None
+        truncate_open_episodes(self.replay_buffer)
+
+    def _continue_episodes(self, env: VecEnv) -> None:
+        """Begin new ones if somebody else has reset the environments since the last step: a callback, or an evaluation."""
+        last, obs = self._last_step, self._last_obs
+        is_undone = obs is None or (last is not None and obs is last.observations and last.is_undone(env))
+        if is_undone or (last is not None and obs is not last.observations):
+            self._truncate_open_episodes()
+        if is_undone:
+            self._start_from(env.reset())
+
+    @property
+    def _originals(self) -> tuple[Any, Any]:
+        """The latest observations and rewards as they were before VecNormalize normalized them, if it is there."""
+        normalize = self._vec_normalize_env
+        return (None, None) if normalize is None else (normalize.old_obs, normalize.old_reward)
+
+    @_originals.setter
+    def _originals(self, originals: tuple[Any, Any]) -> None:
+        if self._vec_normalize_env is not None:
+            self._vec_normalize_env.old_obs, self._vec_normalize_env.old_reward = originals
+
+    def _start_from(self, obs: Any) -> None:
+        """:param obs: (n_envs, \\*obs) the first observations of new episodes, of which the environments just told"""
+        self._last_obs = obs
+        if self._vec_normalize_env is not None:
+            self._last_original_obs = self._vec_normalize_env.get_original_obs()
+
+    def _check_nothing_is_missing(self) -> None:
+        """:raises ArgumentError: if the file that the model was loaded from did not give all that training needs"""
+        schedule = getattr(self.lr_schedule, "value_schedule", None)
+        if isinstance(schedule, Missing) and not isinstance(self.learning_rate, Missing):
+            self._setup_lr_schedule()  # the rate was set since
+            schedule = None
+        given = set() if isinstance(schedule, Missing) else {"learning_rate"}
+        if not isinstance(self.replay_buffer, Missing):
+            given |= {"replay_buffer_class", "replay_buffer_kwargs"}
+        missing = [value for name, value in vars(self).items() if isinstance(value, Missing) and name not in given]
+        if missing:
+            raise needed_for_training(missing)
 
     def _follow_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
@@ -406,25 +520,39 @@ class DQNExt(DQN):
             from sb3_dqn_ext.checkpoint.training import restore_run
 
             restore_run(self, callback, self._resumed)
-            self._resumed = None
+            self._resumed = self._last_step = None
         self._follow_changes()
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
         n_random = min(learning_starts, self._warm_up_steps)
+        continue_training = True
         callback.on_rollout_start()
-        while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+        while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+            self._continue_episodes(env)
             actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
-            new_obs, rewards, dones, infos = env.step(actions)
-            n_steps = env.num_envs - sum("reset_step" in info for info in infos)
-            self.num_timesteps += n_steps
-            num_env_steps += n_steps
-            num_collected_steps += 1
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return RolloutReturn(num_env_steps, num_collected_episodes, continue_training=False)
-            self._update_info_buffer(infos, dones)
-            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+            last_obs = self._last_obs
+            try:
+                new_obs, rewards, dones, infos = env.step(actions)
+                resets, originals = latest_resets(env), self._originals
+                n_steps = env.num_envs - sum("reset_step" in info for info in infos)
+                self.num_timesteps += n_steps
+                num_env_steps += n_steps
+                num_collected_steps += 1
+                callback.update_locals(locals())
+                # a callback that ends the training does so after this step, which is stored as all others are
+                continue_training = callback.on_step()
+                self._update_info_buffer(infos, dones)
+                # and it may have reset the environments
+                obs_now, self._last_obs = self._last_obs, last_obs
+                originals_now, self._originals = self._originals, originals
+                self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+                self._last_step, self._originals = LastStep(resets, self._last_obs), originals_now
+                if obs_now is not last_obs:
+                    self._start_from(obs_now)
+            except BaseException:
+                self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
+                raise
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
             for _ in range(np.count_nonzero(dones)):
@@ -432,8 +560,9 @@ class DQNExt(DQN):
                 self._episode_num += 1
                 if log_interval is not None and self._episode_num % log_interval == 0:
                     self.dump_logs()
-        callback.on_rollout_end()
-        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training=True)
+        if continue_training:
+            callback.on_rollout_end()
+        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
         """As SB3's, but an episode counts once where an environment leaves its record in the infos of later steps."""
@@ -488,6 +617,8 @@ class DQNExt(DQN):
 
     def _update_target_network(self) -> None:
         if self.target_network:
+            if not self._has_same_networks():  # a callback may have changed them since the rollout began
+                self._setup_learner()
             polyak_update(self._learned, self._old, self.tau)
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
@@ -676,6 +807,10 @@ class DQNExt(DQN):
         :param deterministic: whether to leave exploration out
         :return: one action, or one for each environment, and the state
         """
+        if not isinstance(observation, np.ndarray | dict):
+            if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+                self.policy.predict(observation)  # what reset() returns, which SB3 explains by an error
+            observation = np.array(observation)
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         assert self._generator is not None
@@ -738,10 +873,12 @@ class DQNExt(DQN):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
+                end_run(self)
                 # a bar that is open may keep Python from ending: its thread stops with a lock that others wait for
                 for one in all_callbacks(self._callback):
                     if isinstance(one, ProgressBarCallback) and hasattr(one, "pbar"):
                         one.pbar.close()
+                self._callback = None  # callbacks hold all that they have seen
 
     def save(
         self,
@@ -762,11 +899,15 @@ class DQNExt(DQN):
         from sb3_dqn_ext import saved_model  # only those wait for its imports who save
 
         parameters, variables = self._get_torch_save_params()
-        left_out = {*(exclude or ()), *self._excluded_save_params(), *saved_model.REBUILT} - {*(include or ())}
+        usually_left_out, included = {*self._excluded_save_params()}, {*(include or ())}
+        left_out = {*(exclude or ()), *usually_left_out, *saved_model.REBUILT} - included
         left_out |= {name.partition(".")[0] for name in [*parameters, *variables]}
         attributes = {name: value for name, value in vars(self).items() if name not in left_out}
+        if attributes.get("replay_buffer") is not None:
+            attributes["replay_buffer"] = saved_model.stored(attributes["replay_buffer"])
         tensors = {name: recursive_getattr(self, name) for name in variables}
-        saved_model.save(path, attributes, self.get_parameters(), tensors)
+        optional = (included & usually_left_out) - {"replay_buffer"}
+        saved_model.save(path, attributes, self.get_parameters(), tensors, self._told_of, optional)
 
     @classmethod
     def load(
@@ -804,16 +945,40 @@ class DQNExt(DQN):
 
         as_dqn = cls._get_torch_save_params is DQN._get_torch_save_params
         names = DQN._get_torch_save_params(cls.__new__(cls)) if as_dqn else None
-        opened = saved_model.opened(path, custom_objects, kwargs, trust, names)
+        bare: Any = DQNExt("MlpPolicy", None, device="cpu", _init_setup_model=False)  # type: ignore[arg-type]
+        needed = {*vars(bare), "observation_space", "action_space"}
+        opened = saved_model.opened(path, custom_objects, kwargs, trust, names, needed)
+        stored = opened.attributes.get("replay_buffer")
+        if isinstance(stored, saved_model.StoredBuffer):
+            opened.attributes["replay_buffer"] = None  # it is made, then filled
         try:
             with contextlib.nullcontext() if trust else saved_model.Budget(opened.budget):
-                return super().load(opened.archive, env, device, opened.attributes, print_system_info, force_reset, **kwargs)
+                model = super().load(opened.archive, env, device, opened.attributes, print_system_info, force_reset, **kwargs)
+                if isinstance(stored, saved_model.StoredBuffer):
+                    model._take_over(stored)
+                return model
         except (ValueError, Warning):
             raise
         # what it describes is no model, or its parameters are of another
         except Exception as error:
             name = saved_model.called(path)
             raise saved_model.ModelFileError(f"{name} cannot be made a model again: {error!r}"[:2000]) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
+        take_apart(self._learned, self.policy.optimizer)
+        take_apart(self._old)
+        logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
+        return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
+
+    def _take_over(self, stored: Any) -> None:
+        """:param stored: the content of a replay buffer, from the file of a model"""
+        from sb3_dqn_ext import saved_model
+
+        if self.replay_buffer is not None and not isinstance(self.replay_buffer, Missing):
+            why = saved_model.restored(self.replay_buffer, stored)
+            if why:
+                self.replay_buffer = Missing("replay_buffer", why, None, trust_helps=False)  # type: ignore[assignment]
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
@@ -868,11 +1033,30 @@ class DQNExt(DQN):
             "_buffer_settings",
             "_guard",
             "_callback",
+            "_callback_states",
             "_saved",
+            "_told_of",
             "_resumed",
+            "_last_step",
             "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]
+
+
+_OF_ANY_TYPE = (
+    *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
+    *("exploration_kwargs", "target_policy_kwargs"),
+)
+"""attributes in which a user may give what a file cannot hold"""
+
+
+def _is_plain(value: Any, known: set[Any]) -> bool:
+    """:param known: classes that a file can name"""
+    if isinstance(value, Mapping):
+        return all(_is_plain(item, known) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item, known) for item in value)
+    return value is None or isinstance(value, bool | int | float | str) or (isinstance(value, type) and value in known)
 
 
 def _signature() -> inspect.Signature:

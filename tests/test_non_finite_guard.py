@@ -126,7 +126,11 @@ def all_of(model: Any) -> list[Any]:
     return [model.get_parameters(), stored(model)]
 
 
-class StopAt(BaseCallback):
+class Stopped(Exception):
+    """An error of a callback's own."""
+
+
+class BreakOffAt(BaseCallback):
     """Ends a run in the midst of a rollout, when a step was made and is not yet stored."""
 
     def __init__(self, step: int) -> None:
@@ -134,7 +138,9 @@ class StopAt(BaseCallback):
         self.step = step
 
     def _on_step(self) -> bool:
-        return self.num_timesteps < self.step
+        if self.num_timesteps >= self.step:
+            raise Stopped
+        return True
 
 
 # -- observations and rewards ----------------------------------------------------------------------------------------------
@@ -159,7 +165,8 @@ def test_a_step_that_is_not_finite_ends_the_run_and_leaves_all_as_it_was_before(
     found = refused(model)
     assert re.search(message, found), found
     clean = build(algorithm, short_cartpole())
-    learn(clean, 200, callback=StopAt(model.num_timesteps))
+    with pytest.raises(Stopped):
+        learn(clean, 200, callback=BreakOffAt(model.num_timesteps))
     assert clean._n_updates > 5
     assert_same(all_of(model), all_of(clean), "what is left")
 
@@ -504,9 +511,12 @@ def test_the_guard_changes_no_bit_of_a_run(compile: bool) -> None:
     ends = []
     for arguments in ({}, {"check_finite": True}):
         model = build(DQNExt, short_cartpole(), gradient_steps=4, compile=compile, **arguments)
-        ends.append((model, learn(model, 200).rows))
+        guards: list[Any] = []
+        rows = learn(model, 200, callback=lambda variables, _, seen=guards: [seen.append(variables["self"]._guard)]).rows
+        assert {guard is None for guard in guards} == {not arguments}
+        assert model._guard is None
+        ends.append((model, rows))
     (plain, rows), (guarded, guarded_rows) = ends
-    assert (guarded._guard is None, plain._guard is None) == (False, True)
     assert_same_model(guarded, plain)
     assert_same(guarded_rows, rows, "logged")
 
@@ -527,7 +537,7 @@ class Count(BaseCallback):
 
 
 @pytest.mark.parametrize("kind", ["none", "a function", "one", "a list", "a guard"])
-def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str) -> None:
+def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
 
     def function(variables: dict[str, Any], _: dict[str, Any]) -> bool:
@@ -539,14 +549,21 @@ def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str) -> Non
         kind
     ]
     model = build(DQNExt, Poisoned(short_cartpole(), "reward"), check_finite=True)
+    set_up = model._setup_learn
+    runs: list[Any] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        runs.append(set_up(*args, **kwargs))
+        return runs[-1]
+
+    monkeypatch.setattr(model, "_setup_learn", noted)
     refused(model, callback=given)
-    assert model._callback is not None
-    callbacks = model._callback.callbacks
+    callbacks = runs[0][1].callbacks
     guards = [one for one in callbacks if isinstance(one, NonFiniteGuardCallback)]
     assert len(guards) == 1
     assert (guards[0] is own) is (kind == "a guard")
     others = [one for one in callbacks if one is not guards[0]]
-    assert [one.n_calls for one in others] == [BAD - (0 if kind == "a guard" else 1)] * len(others)
+    assert [one.n_calls for one in others] == [BAD - 1] * len(others)
     assert called == (list(range(1, BAD)) if kind == "a function" else [])
 
 

@@ -1,8 +1,10 @@
-"""Episodes of training as they end."""
+"""Episodes of training as they end, and what stops at one."""
 
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
+
+from sb3_dqn_ext.callbacks.run_callback import RunCallback
 
 
 class Episode(NamedTuple):
@@ -62,3 +64,37 @@ class EndedEpisodes:
                 "ends episodes early, e.g. at the loss of a life.",
                 stacklevel=2,
             )
+
+
+class StopTrainingAtEpisode(RunCallback):
+    """
+    Base class of callbacks that stop the training at an episode. Held by an event callback such as ``EveryNTimesteps``, they
+    see all episodes as well, and stop at the next event.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended = EndedEpisodes(type(self).__name__)
+        self._new: list[tuple[float, int]] = []  # episodes that have ended since the last ``on_step``
+
+    @property
+    def _observes_from(self) -> int:
+        return 0
+
+    def _on_run_start(self, continues: bool) -> None:
+        self._ended = EndedEpisodes(type(self).__name__)
+        self._new = []
+
+    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
+        self._new += [(episode.total, episode.length) for episode in self._ended(seen)]  # plain data, which checkpoints hold
+
+    def _on_step(self) -> bool:
+        new, self._new = self._new, []
+        return not any(self._stops_at(Episode(*episode)) for episode in new)
+
+    def _stops_at(self, episode: Episode) -> bool:
+        """
+        :param episode: the next episode that has ended
+        :return: whether to stop, which is reported then
+        """
+        raise NotImplementedError

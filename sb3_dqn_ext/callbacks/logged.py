@@ -1,14 +1,29 @@
 """What is written to SB3's log, as it is written, and the mean returns among it."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-__all__ = ["EVALUATED", "TRAINED", "Excluded", "Listener", "Listening", "Score", "Values", "evaluated", "score_of", "trained"]
+from sb3_dqn_ext.callbacks.run_callback import RunCallback
+
+__all__ = [
+    "EVALUATED",
+    "TRAINED",
+    "Excluded",
+    "Listener",
+    "Listening",
+    "OfCallback",
+    "Score",
+    "Values",
+    "evaluated",
+    "score_of",
+    "trained",
+    "without_callbacks",
+]
 
 EVALUATED, TRAINED = "eval/mean_reward", "rollout/ep_rew_mean"
 """keys under which SB3 logs mean returns of evaluations, and of training episodes with their exploration"""
@@ -28,7 +43,24 @@ class Score(NamedTuple):
     """environment steps"""
 
 
-class Listener(KVWriter):
+class OfCallback(KVWriter):
+    """An output format that a callback adds to the logger for the length of its run."""
+
+
+def without_callbacks(logger: Logger) -> Logger:
+    """
+    :param logger: the logger of a run
+    :return: one that writes the same, without the output formats of callbacks; the same one, if it has none of these
+    """
+    formats = [output for output in logger.output_formats if not isinstance(output, OfCallback)]
+    if len(formats) == len(logger.output_formats):
+        return logger
+    other = copy.copy(logger)
+    other.output_formats = formats
+    return other
+
+
+class Listener(OfCallback):
     """
     Hears what is logged.
 
@@ -45,11 +77,6 @@ class Listener(KVWriter):
         self._logger = logger
         logger.output_formats.append(self)
 
-    @property
-    def has_joined(self) -> bool:
-        """Whether it listens."""
-        return self._logger is not None
-
     def leave(self) -> None:
         """Listen no longer."""
         if self._logger is not None and self in self._logger.output_formats:
@@ -63,7 +90,7 @@ class Listener(KVWriter):
         pass
 
 
-class Listening(BaseCallback):
+class Listening(RunCallback):
     """
     Hears what is logged in a run, and keeps its mean returns. It has something to do where a run begins, where it ends and
     where something is logged: nothing at a step.
@@ -77,18 +104,17 @@ class Listening(BaseCallback):
         self.trained: list[float] = []
         self._listener = Listener(self._heard)
 
-    def _on_training_start(self) -> None:
-        if self.model.num_timesteps == 0:
+    def _on_run_start(self, continues: bool) -> None:
+        if not continues:
             self.evaluated, self.trained = [], []
         self._listener.join(self.logger)
 
-    def _on_step(self) -> bool:
-        return True
-
     def _on_training_end(self) -> None:
-        if self._listener.has_joined:  # the zoo ends its first callback a second time
-            self._listener.leave()
-            self._finish()
+        self._listener.leave()
+        self._finish()
+
+    def _on_run_end(self) -> None:
+        self._listener.leave()
 
     def _heard(self, values: Values, excluded: Excluded, step: int) -> None:
         """

@@ -43,7 +43,7 @@ from stable_baselines3.common.vec_env import (
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.choices import ArgumentError, check_type
 from sb3_dqn_ext.envs.random_start_cart_poles import RandomStartCartPoles
 from sb3_dqn_ext.envs.terminal_penalty import VectorTerminalPenalty
 from sb3_dqn_ext.vec_env import FastVecEnv
@@ -713,6 +713,7 @@ def make_resumable(env: VecEnv) -> VecEnv:
     :return: the same
     :raises ArgumentError: if there is no way to put it there, or to do without; the message says what to write instead
     """
+    check_type("env", env, VecEnv, "a VecEnv of SB3")
     here = environments_here(env.unwrapped)
     for i, single in enumerate(here or ()):
         if here is not None and not isinstance(single, Resumable):

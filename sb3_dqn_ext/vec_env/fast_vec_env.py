@@ -386,7 +386,8 @@ def make_fast_vec_env(
     check_number("n_envs", n_envs, 1, integer=True)
     if seed is not None:
         check_number("seed", seed, 0, integer=True)
-    env_kwargs, monitor_kwargs = env_kwargs or {}, monitor_kwargs or {}
+    env_kwargs = {} if env_kwargs is None else env_kwargs
+    monitor_kwargs = {} if monitor_kwargs is None else monitor_kwargs
     check_type("env_kwargs", env_kwargs, Mapping, "a mapping of arguments")
     check_type("monitor_kwargs", monitor_kwargs, Mapping, "a mapping of arguments")
     check_keys("monitor_kwargs", monitor_kwargs, ("info_keywords", "override_existing"))
