@@ -281,12 +281,15 @@ class DQNExt(DQN):
             # the run that goes on has a horizon of its own
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
             logger = logger_of(self, self._resumed["training"])
+            self._last_step = None  # of another run
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
             self._truncate_open_episodes()  # the environments are about to be reset
-            self._last_obs = None
+            self._last_obs = self._last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if self._last_step is None:
+            self._last_step = LastStep(self._stepped_envs, latest_resets(self._stepped_envs), self._last_obs)
         self._callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
@@ -357,7 +360,7 @@ class DQNExt(DQN):
             from sb3_dqn_ext.checkpoint.training import restore_run
 
             restore_run(self, callback, self._resumed)
-            self._resumed = self._last_step = None
+            self._resumed = None
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
