@@ -58,7 +58,7 @@ from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedul
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
 from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
-from sb3_dqn_ext.last_step import LastStep, latest_resets
+from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.missing import Missing, needed_for_training
 from sb3_dqn_ext.networks import QNetwork, sampled
@@ -172,6 +172,7 @@ class DQNExt(DQN):
         self.interruption = Interruption()
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         self._last_step: LastStep | None = None
+        self._stepped_envs: list[VecEnv] = []
         try:
             super().__init__(policy, env, *args, **kwargs)
         except ArgumentError:
@@ -420,6 +421,8 @@ class DQNExt(DQN):
 
             for env in (self.env, *(one.eval_env for one in callbacks if hasattr(one, "eval_env"))):
                 outlive_interrupts(make_resumable(env))
+        assert self.env is not None
+        self._stepped_envs = with_sharing(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         logger = None
         if self._resumed is not None:
             from sb3_dqn_ext.checkpoint.training import logger_of
@@ -427,14 +430,17 @@ class DQNExt(DQN):
             # the run that goes on has a horizon of its own
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
             logger = logger_of(self, self._resumed["training"])
+            self._last_step = None  # of another run
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
             self._truncate_open_episodes()  # the environments are about to be reset
-            self._last_obs = None
+            self._last_obs = self._last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self._last_obs is not None
         self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
+        if self._last_step is None:
+            self._last_step = LastStep(self._stepped_envs, latest_resets(self._stepped_envs), self._last_obs)
         self._callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
@@ -451,22 +457,20 @@ class DQNExt(DQN):
     def _continue_episodes(self, env: VecEnv) -> None:
         """Begin new ones if somebody else has reset the environments since the last step: a callback, or an evaluation."""
         last, obs = self._last_step, self._last_obs
-        is_undone = obs is None or (last is not None and obs is last.observations and last.is_undone(env))
-        if is_undone or (last is not None and obs is not last.observations):
+        is_replaced = obs is None or (last is not None and obs is not last.observations)
+        if is_replaced or (last is not None and last.is_undone(env)):
             self._truncate_open_episodes()
-        if is_undone:
-            self._start_from(env.reset())
+            self._start_from(env.reset() if obs is None or not is_replaced else obs)
 
-    @property
-    def _originals(self) -> tuple[Any, Any]:
-        """The latest observations and rewards as they were before VecNormalize normalized them, if it is there."""
+    def _swap_originals(self, originals: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+        """Exchange what VecNormalize keeps of the latest observations and rewards, from before it normalized them."""
         normalize = self._vec_normalize_env
-        return (None, None) if normalize is None else (normalize.old_obs, normalize.old_reward)
-
-    @_originals.setter
-    def _originals(self, originals: tuple[Any, Any]) -> None:
-        if self._vec_normalize_env is not None:
-            self._vec_normalize_env.old_obs, self._vec_normalize_env.old_reward = originals
+        if normalize is None:
+            return None
+        before = normalize.old_obs, normalize.old_reward
+        if originals is not None:
+            normalize.old_obs, normalize.old_reward = originals
+        return before
 
     def _start_from(self, obs: Any) -> None:
         """:param obs: (n_envs, \\*obs) the first observations of new episodes, of which the environments just told"""
@@ -520,13 +524,14 @@ class DQNExt(DQN):
             from sb3_dqn_ext.checkpoint.training import restore_run
 
             restore_run(self, callback, self._resumed)
-            self._resumed = self._last_step = None
+            self._resumed = None
         self._follow_changes()
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
         n_random = min(learning_starts, self._warm_up_steps)
         continue_training = True
+        self._continue_episodes(env)  # a checkpoint may be written now
         callback.on_rollout_start()
         while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
             self._continue_episodes(env)
@@ -534,7 +539,7 @@ class DQNExt(DQN):
             last_obs = self._last_obs
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
-                resets, originals = latest_resets(env), self._originals
+                resets, originals = latest_resets(self._stepped_envs), self._swap_originals(None)
                 n_steps = env.num_envs - sum("reset_step" in info for info in infos)
                 self.num_timesteps += n_steps
                 num_env_steps += n_steps
@@ -543,12 +548,12 @@ class DQNExt(DQN):
                 # a callback that ends the training does so after this step, which is stored as all others are
                 continue_training = callback.on_step()
                 self._update_info_buffer(infos, dones)
-                # and it may have reset the environments
                 obs_now, self._last_obs = self._last_obs, last_obs
-                originals_now, self._originals = self._originals, originals
+                originals = self._swap_originals(originals)
                 self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
-                self._last_step, self._originals = LastStep(resets, self._last_obs), originals_now
-                if obs_now is not last_obs:
+                self._swap_originals(originals)
+                self._last_step = LastStep(self._stepped_envs, resets, self._last_obs)
+                if obs_now is not last_obs:  # the callback has reset the environments
                     self._start_from(obs_now)
             except BaseException:
                 self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
@@ -1038,6 +1043,7 @@ class DQNExt(DQN):
             "_told_of",
             "_resumed",
             "_last_step",
+            "_stepped_envs",
             "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]

@@ -63,6 +63,8 @@ def _at(cells: Cells, stored: Array) -> Array:
 
 
 def _is_same(stored: Array, given: Array) -> bool:
+    if stored.nbytes < 4096:  # where copies are quicker than two calls
+        return np.asarray(given, stored.dtype).tobytes() == stored.tobytes()
     return bool((np.reshape(given, stored.shape) == stored).all())
 
 
@@ -253,7 +255,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :param done: (n_envs,)
         :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
         """
-        if self._joins_rows and self.size() > 0:
+        if self._joins_rows and self.n_added > 0:
             self._truncate_what_is_not_continued(obs)
         row, done = self.pos, np.asarray(done, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
         truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).ravel()
@@ -544,9 +546,7 @@ class DQNReplayBuffer(ReplayBuffer):
                 self._end_episode(row, env, terminal=False)
 
     def _truncate_what_is_not_continued(self, obs: Obs) -> None:
-        """
-        :param obs: (n_envs, \\*obs) of the coming row; an open episode ends where it is not the newest row's next observation
-        """
+        """End the open episodes whose newest next observations are not these: (n_envs, \\*obs) those of the coming row."""
         if self.optimize_memory_usage:
             stored, row = self.observations, self.pos
         else:
@@ -555,8 +555,9 @@ class DQNReplayBuffer(ReplayBuffer):
             pairs = [(array[row], cast(dict[str, Array], obs)[key]) for key, array in stored.items()]
         else:
             pairs = [(stored[row], cast(Array, obs))]
-        if not all(_is_same(*pair) for pair in pairs):  # which is quicker
-            self.truncate_open_episodes(np.any([_differing(*pair) for pair in pairs], axis=0))
+        differing = [pair for pair in pairs if not _is_same(*pair)]  # none, in nearly all steps
+        if differing:
+            self.truncate_open_episodes(np.any([_differing(*pair) for pair in differing], axis=0))
 
     def _valid_rows(self) -> tuple[int, int]:
         """The first row that can be replayed, and how many can."""
