@@ -25,7 +25,7 @@ from stable_baselines3.common.type_aliases import (
     RolloutReturn,
     TrainFreq,
 )
-from stable_baselines3.common.utils import polyak_update, should_collect_more_steps
+from stable_baselines3.common.utils import LinearSchedule, polyak_update, should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -161,6 +161,7 @@ class DQNExt(DQN):
         self.check_finite = check_finite
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
+        self._chosen: tuple[Any, ...] | None = None
         self._told_of: set[str] = set()  # what cannot be stored, as the user knows
         self._generator: np.random.Generator | None = None
         # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
@@ -245,10 +246,12 @@ class DQNExt(DQN):
         self._setup_learner()
 
     def _setup_choices(self) -> None:
-        """Build what is chosen by name; again at the start of each run, as a user may have chosen otherwise since."""
-        made = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
-        if made != getattr(self, "_target_policy", None):
-            self._target_policy = made
+        """Build what is chosen by name: when the model is made, and at the start of a run if the user has chosen otherwise."""
+        chosen = (self.target_policy, {**self.target_policy_kwargs}, self.exploration, {**self.exploration_kwargs})
+        if chosen == self._chosen:
+            return
+        self._chosen = chosen
+        self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
         schedule = self.exploration_kwargs.get(self._exploration.scheduled)
         self._exploration_schedule = (
@@ -256,6 +259,10 @@ class DQNExt(DQN):
             if isinstance(schedule, Missing)
             else exploration_schedule(self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs)
         )
+        if self._exploration_schedule is None:  # as SB3's constructor does, which comes later
+            self.exploration_schedule = LinearSchedule(
+                self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
+            )
 
     def _setup_learner(self) -> None:
         """Build what learns around the policy's networks and its optimizer."""
@@ -1041,6 +1048,7 @@ class DQNExt(DQN):
             "_callback_states",
             "_saved",
             "_told_of",
+            "_chosen",
             "_resumed",
             "_last_step",
             "_stepped_envs",

@@ -140,7 +140,7 @@ def add_by_hand(model: DQNExt, world: World) -> None:
     after = obs + np.array([0, 1])
     both = [{"all": one, "twice": 2 * one} if world.as_dict else one for one in (obs, after)]
     infos: list[dict[str, Any]] = [{} for _ in episodes]
-    model.replay_buffer.add(*both, np.zeros(world.n_envs, int), rewards, np.zeros(world.n_envs, bool), infos)  # type: ignore[union-attr, arg-type]
+    model.replay_buffer.add(*both, np.zeros(world.n_envs, int), rewards, np.zeros(world.n_envs, bool), infos)  # type: ignore[union-attr, arg-type, call-arg]
 
 
 def reload(model: DQNExt) -> None:
