@@ -444,9 +444,9 @@ class DQNExt(DQN):
             self._truncate_open_episodes()  # the environments are about to be reset
             self._last_obs = self._last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        assert self._last_obs is not None
-        self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
         if self._last_step is None:
+            assert self._last_obs is not None
+            self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
             self._last_step = LastStep(self._stepped_envs, latest_resets(self._stepped_envs), self._last_obs)
         self._callback = callback
         if logger is not None:
