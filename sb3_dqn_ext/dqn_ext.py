@@ -268,6 +268,9 @@ class DQNExt(DQN):
         """Build what learns around the policy's networks and its optimizer."""
         returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
         fit: Fit = getattr(self.policy, "fit", fit_taken)
+        for net in (self.q_net, self.q_net_target):
+            if isinstance(net, QNetwork):
+                net.find_noisy_layers()
         self._learned, self._old = list(self.q_net.parameters()), list(self.q_net_target.parameters())
         self._learner = Learner(self.q_net, self.q_net_target, returns, self._target_policy, fit)
         self._learner_parts = self._parts()

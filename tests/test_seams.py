@@ -419,3 +419,22 @@ def test_in_a_stock_algorithm_a_seam_is_where_observations_do_not_follow_each_ot
         model.learn(10)
     batch = model.replay_buffer.sample_batch(400)
     assert np.array_equal(batch.observations[:, 0], batch.next_observations[:, 0])
+
+
+def test_returns_of_more_steps_end_at_the_resets_that_were_before_they_were_asked_for() -> None:
+    models = []
+    for n_steps in (1, 3):
+        world = World(2, as_dict=False)
+        model = DQNExt("MlpPolicy", world.envs(), n_steps=n_steps, gamma=0.9, learning_starts=HUGE, buffer_size=100, seed=0)
+        for _ in range(3):
+            model.learn(14)
+        models.append(model)
+    first, second = (model.replay_buffer for model in models)
+    assert isinstance(first, DQNReplayBuffer)
+    assert isinstance(second, DQNReplayBuffer)
+    first.follow(3, 0.9)
+    batches = []
+    for buffer in (first, second):
+        np.random.seed(0)
+        batches.append(buffer.sample_batch(300))
+    assert_same(tuple(batches[0]), tuple(batches[1]), "batch")
