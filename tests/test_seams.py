@@ -64,7 +64,7 @@ class Numbered(gym.Env[Any, Any]):
 
     def __init__(self, world: World) -> None:
         box = spaces.Box(-np.inf, np.inf, (2,), np.float64)
-        self.observation_space = spaces.Dict(all=box, twice=box) if world.as_dict else box  # type: ignore[assignment]
+        self.observation_space = spaces.Dict(all=box, twice=box) if world.as_dict else box
         self.world = world
 
     def _seen(self) -> Any:
@@ -289,7 +289,7 @@ def test_an_evaluation_in_the_training_environment_is_a_seam(of_the_model: bool)
 class Unchanging(gym.Env[Any, Any]):
     """Shows nothing; the n-th step of all pays n, and no episode ends."""
 
-    observation_space = spaces.Discrete(1)  # type: ignore[assignment]
+    observation_space = spaces.Discrete(1)
     action_space = spaces.Discrete(2)
     n = 0
 
@@ -390,7 +390,7 @@ class Goals(Numbered):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self.observation_space = spaces.Dict(  # type: ignore[assignment]
+        self.observation_space = spaces.Dict(
             dict.fromkeys(("observation", "achieved_goal", "desired_goal"), self.observation_space)
         )
 
