@@ -591,8 +591,9 @@ class DQNExt(DQN):
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
 
         def greedy() -> Actions:
-            if training and self._compiled is not None and self._compiled.values is not None:
-                best: Actions = self._compiled.values(first).argmax(axis=1)
+            in_numpy = self._compiled.values if training and self._compiled is not None else None
+            if in_numpy is not None:
+                best: Actions = in_numpy(first).argmax(axis=1)
                 return best
             actions = self.policy.predict(observation, state, episode_start, deterministic)[0]
             return actions if batched else np.atleast_1d(actions)
