@@ -85,7 +85,7 @@ class ExactCheckpointCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         model: Any = self.model
-        # A callback that ends a run does so before the last transition is stored.
+        # After a callback has ended a run, what its last rollout collected is not learned from.
         if self.is_complete and model.interruption.asked:
             self._save()
 
