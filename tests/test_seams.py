@@ -1,7 +1,6 @@
 """Environments that are reset in mid-episode: what is stored and drawn around such a seam, against their own record."""
 
 import io
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +139,8 @@ def add_by_hand(model: DQNExt, world: World) -> None:
     after = obs + np.array([0, 1])
     both = [{"all": one, "twice": 2 * one} if world.as_dict else one for one in (obs, after)]
     infos: list[dict[str, Any]] = [{} for _ in episodes]
-    model.replay_buffer.add(*both, np.zeros(world.n_envs, int), rewards, np.zeros(world.n_envs, bool), infos)  # type: ignore[union-attr, arg-type, call-arg]
+    memory: Any = model.replay_buffer
+    memory.add(*both, np.zeros(world.n_envs, int), rewards, np.zeros(world.n_envs, bool), infos)
 
 
 def reload(model: DQNExt) -> None:
@@ -227,7 +227,7 @@ def test_nothing_reaches_over_a_seam_and_nothing_is_lost(case: str, n_envs: int,
     envs = world.normalized() if kwargs.pop("normalize", False) else world.envs()
     policy = "MultiInputPolicy" if world.as_dict else "MlpPolicy"
     model = small(envs, policy, train_freq=5, buffer_size=n_rows * n_envs, batch_size=4, **kwargs)
-    one_seam_after_another(model, world, np.random.default_rng(int(os.environ.get("SEED", "0")) + n_envs))
+    one_seam_after_another(model, world, np.random.default_rng(n_envs))
 
     memory: Any = model.replay_buffer
     rows = [world.steps[i : i + n_envs] for i in range(0, len(world.steps), n_envs)]
@@ -353,13 +353,13 @@ def test_environments_that_reset_in_a_step_of_their_own_have_seams_too() -> None
     env = make_fast_vec_env("CartPole-v1", 4, seed=0, env_kwargs={"max_episode_steps": 9})
     model = small(env, buffer_size=800, replay_buffer_kwargs={"keep_episodes": 1000}, n_steps=3)
     for _ in range(4):
-        model.learn(70)
+        model.learn(50)
         env.reset()
-        model.learn(70, reset_num_timesteps=False)
+        model.learn(50, reset_num_timesteps=False)
     memory = model.replay_buffer
     obs, after, dones = memory.observations, memory.next_observations, memory.dones
     batch = memory.sample_batch(2000)
-    assert len(np.unique(batch.cells)) > 400
+    assert len(np.unique(batch.cells)) > 350
     for cell, discount, last in zip(
         batch.cells.tolist(), batch.discounts.tolist(), batch.next_observations.numpy(), strict=True
     ):
