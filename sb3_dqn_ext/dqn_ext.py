@@ -693,7 +693,7 @@ class DQNExt(DQN):
         Save all attributes of the model and its parameters in a zip file: the archive of SB3, with JSON in the place of
         pickles, see docs/file_format.md. A file of that name is whole at every moment, before and after.
 
-        What has no name to be found again by, such as a lambda, is not stored; a warning says so when the model is made, or here.
+        What has no name to be found again by, such as a lambda, is not stored; a warning says so when the model is made.
 
         :param path: where to; ``.zip`` is added to a name that has no suffix, and folders are made. Or a file to write to
         :param exclude: attributes to leave out beside those that are always left out
