@@ -262,9 +262,10 @@ def _check_observations(space: spaces.Space[Any], policy_class: type[Any]) -> No
         )
     starts_elsewhere = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start)
     if starts_elsewhere and not (isinstance(policy_class, type) and issubclass(policy_class, MlpPolicy)):
+        name = getattr(policy_class, "__name__", "the policy")
         raise UnsupportedError(
-            f"{getattr(policy_class, '__name__', 'the policy')} cannot read the observation space {space}, which does not start "
-            "at 0: take a policy of sb3_dqn_ext, for example policy='MlpPolicy'."
+            f"{name} cannot read the observation space {space}, which does not start at 0: take a policy of sb3_dqn_ext, for "
+            "example policy='MlpPolicy'."
         )
 
 
