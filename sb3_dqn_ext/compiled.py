@@ -187,8 +187,15 @@ class CompiledUpdates:
         self._online, self._targets = dict(learner.online.named_parameters()), dict(learner.old.named_parameters())
         self._old_parameters = list(learner.old.parameters())
         self._old: th.Tensor | None = None
-        self.values: QValues | None = None
-        """the online network's Q-values in numpy, once there was an update, if it is simple and small enough"""
+        self._values: QValues | None = None
+
+    @property
+    def values(self) -> QValues | None:
+        """
+        The online network's Q-values in numpy, once there was an update, if it is simple and small enough; None as long as its
+        parameters are elsewhere, for example in memory that is shared with another process.
+        """
+        return self._values if self.adam.is_bound else None
 
     @property
     def lock(self) -> Any:
@@ -225,7 +232,7 @@ class CompiledUpdates:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy binds its own parameters, and compiles at its first update
-        return vars(self) | {"_functions": {}, "_old": None, "values": None}
+        return vars(self) | {"_functions": {}, "_old": None, "_values": None}
 
     def _check(self, batch: Batch) -> None:
         """:raises CannotCompile: if there is a parameter without a gradient, which Adam leaves as it is"""
@@ -249,7 +256,7 @@ class CompiledUpdates:
         elif self._old is None or self._old_parameters[0].data_ptr() != self._old.data_ptr():
             self._old = side_by_side(self._old_parameters)
         if moved:
-            self.values = numpy_values(self.learner.online, self.n_envs)
+            self._values = numpy_values(self.learner.online, self.n_envs)
 
     def take_back(self, n_updates: int) -> None:
         """

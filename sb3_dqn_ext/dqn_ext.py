@@ -268,6 +268,9 @@ class DQNExt(DQN):
         """Build what learns around the policy's networks and its optimizer."""
         returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
         fit: Fit = getattr(self.policy, "fit", fit_taken)
+        for net in (self.q_net, self.q_net_target):
+            if isinstance(net, QNetwork):
+                net.find_noisy_layers()
         self._learned, self._old = list(self.q_net.parameters()), list(self.q_net_target.parameters())
         self._learner = Learner(self.q_net, self.q_net_target, returns, self._target_policy, fit)
         self._learner_parts = self._parts()
@@ -876,6 +879,7 @@ class DQNExt(DQN):
         :param reset_num_timesteps: whether to count from 0, or to go on counting
         :param progress_bar: whether to show one
         :return: the trained model
+        :raises ArgumentError: if the model was loaded without something that training needs
         :raises EnvironmentDiedError: if the process of an environment ends
         :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
@@ -902,11 +906,11 @@ class DQNExt(DQN):
         Save all attributes of the model and its parameters in a zip file: the archive of SB3, with JSON in the place of
         pickles, see docs/file_format.md. A file of that name is whole at every moment, before and after.
 
-        What has no name to be found again by, such as a lambda, is not stored; a warning says what to give when it is loaded.
+        What has no name to be found again by, such as a lambda, is not stored; a warning says so when the model is made.
 
         :param path: where to; ``.zip`` is added to a name that has no suffix, and folders are made. Or a file to write to
         :param exclude: attributes to leave out beside those that are always left out
-        :param include: attributes to store though they are among these
+        :param include: attributes to store though they are among these, such as ``"replay_buffer"``
         """
         from sb3_dqn_ext import saved_model  # only those wait for its imports who save
 
@@ -937,7 +941,9 @@ class DQNExt(DQN):
         Load a model from a zip file that :meth:`save` or SB3's DQN wrote. Nothing in it is run, unless ``trust`` is True.
 
         Spaces, schedules, and the classes of policies, replay memories, activations and optimizers of torch, SB3, the RL Zoo
-        and this library are known by name. Where a file names others, give them in ``custom_objects``, or as arguments.
+        and this library are known by name, and your own features extractors, policies and replay buffers that are imported
+        already. Where a file names others, give them in ``custom_objects``, or as arguments. What only training needs does
+        not prevent loading: :meth:`learn` asks for it.
 
         :param path: of the file; ``.zip`` is added if there is none. Or a file to read
         :param env: the environment to go on with; it may be left out for predictions

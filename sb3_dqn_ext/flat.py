@@ -135,6 +135,11 @@ class FlatAdam:
         group: dict[str, Any] = self.optimizer.param_groups[0]
         return group
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the parameters are in their places."""
+        return self.parameters[0].data_ptr() == self._places[0]
+
     def adopt(self) -> bool:
         """
         Put parameters and averages in their places, if they are not there: a state that was loaded brings tensors of its own.

@@ -650,6 +650,20 @@ def test_classes_that_are_imported_already_need_no_trust(whose: type[DQN], as_te
     assert loaded._n_updates > model._n_updates
 
 
+def test_a_class_of_the_script_that_trained_is_that_of_the_script_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = DQNExt(OwnPolicy, short_cartpole(), policy_kwargs=SMALL_NET, **SMALL)
+    model.save(tmp_path / "model")
+    content = change(tmp_path / "model.zip", lambda data: data | {"policy_class": {"class": "__main__.OwnPolicy"}})
+    with pytest.raises(
+        ModelFileError, match=r"policy_class names __main__\.OwnPolicy, which your script must define or import"
+    ):
+        DQNExt.load(io.BytesIO(content))
+    monkeypatch.setattr(sys.modules["__main__"], "OwnPolicy", OwnPolicy, raising=False)
+    assert type(DQNExt.load(io.BytesIO(content)).policy) is OwnPolicy
+
+
 @pytest.mark.parametrize("whose", [DQN, DQNExt])
 def test_a_replay_buffer_of_ones_own_is_asked_for_when_the_model_is_trained(
     whose: type[DQN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

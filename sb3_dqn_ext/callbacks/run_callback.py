@@ -1,8 +1,8 @@
 """Callbacks that get all events of a run, whatever holds them, and put back what they have changed, however it ends."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -123,7 +123,9 @@ class Run:
         own: Any = type(model)
         names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
         self._class: Any = own
-        self._class_in_run: Any = type(own)(own.__name__, (own,), {**names, **_OVERRIDES, "_run": self})
+        # bound methods, which Python does not bind to the model: it is that of the run
+        methods = {"collect_rollouts": self._collect_rollouts, "train": self._train, "__reduce_ex__": self._reduce_ex}
+        self._class_in_run: Any = type(own)(own.__name__, (own,), {**names, **methods, "_run": self})
         self.model.__class__ = self._class_in_run
 
     @staticmethod
@@ -138,47 +140,42 @@ class Run:
         end_run(model, but=model.start_time)
         return _run_of(model) or Run(model)
 
-    def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
-        """
-        :param env: the training environments
-        :param callback: the callback of ``learn``
-        :param args: other arguments of the algorithm's method
-        :param kwargs: the same
-        :return: what the algorithm's method returns
-        """
-
-        def collect() -> Any:
+    def _collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
+        if self.began != self.model.start_time:  # an interrupt between two rollouts of this run has passed unnoticed
+            self.end()
+            return self.model.collect_rollouts(env, callback, *args, **kwargs)
+        try:
+            self.model.__class__ = self._class
             if self.root is None:
                 self.begin(callback)
-            return self._class.collect_rollouts(self.model, env, self._relay, *args, **kwargs)
-
-        return self._call(collect)
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        :param args: arguments of the algorithm's method
-        :param kwargs: the same
-        :return: what the algorithm's method returns
-        """
-        return self._call(lambda: self._class.train(self.model, *args, **kwargs))
-
-    def _call(self, method: Callable[[], Any]) -> Any:
-        try:
-            with self.own_class():
-                return method()
+            result = self._class.collect_rollouts(self.model, env, self._relay, *args, **kwargs)
+            self._leave_own_class()
         except BaseException:
             self.end()
             raise
+        return result
 
-    @contextmanager
-    def own_class(self) -> Iterator[None]:
-        """Inside of this context, the model has its own class."""
+    def _train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            self.model.__class__ = self._class
+            result = self._class.train(self.model, *args, **kwargs)
+            self._leave_own_class()
+        except BaseException:
+            self.end()
+            raise
+        return result
+
+    def _reduce_ex(self, protocol: Any) -> Any:
+        """Let copies and pickles have the model's own class."""
         self.model.__class__ = self._class
         try:
-            yield
+            return self.model.__reduce_ex__(protocol)
         finally:
-            if not self.is_over:
-                self.model.__class__ = self._class_in_run
+            self._leave_own_class()
+
+    def _leave_own_class(self) -> None:
+        if not self.is_over:
+            self.model.__class__ = self._class_in_run
 
     def begin(self, root: BaseCallback) -> None:
         """:param root: the callback of ``learn``"""
@@ -261,23 +258,8 @@ class Run:
             one.on_training_end()
 
 
-def _collect_rollouts(model: Any, *args: Any, **kwargs: Any) -> Any:
-    run: Run = model._run
-    end_run(model, but=model.start_time)  # an interrupt between two rollouts has passed unnoticed
-    return model.collect_rollouts(*args, **kwargs) if run.is_over else run.collect_rollouts(*args, **kwargs)
-
-
-def _train(model: Any, *args: Any, **kwargs: Any) -> Any:
-    return model._run.train(*args, **kwargs)
-
-
-def _reduce_ex(model: Any, protocol: Any) -> Any:
-    """Copies and pickles have the model's own class."""
-    with model._run.own_class():
-        return model.__reduce_ex__(protocol)
-
-
-_OVERRIDES = {"collect_rollouts": _collect_rollouts, "train": _train, "__reduce_ex__": _reduce_ex}
+def _overrides(callback: RunCallback, method: str) -> bool:
+    return getattr(type(callback), method) is not getattr(RunCallback, method)
 
 
 class _Relay(BaseCallback):
@@ -294,13 +276,14 @@ class _Relay(BaseCallback):
         self.model, self.root, self._of_run = model, root, run
         self._seen: dict[str, Any] = {}
         self._due = 0
+        self._between_rollouts = [one for one in run.callbacks if _overrides(one, "_before_rollout")]
+        self._observers = [one for one in run.callbacks if _overrides(one, "_on_run_step")]
 
     def on_rollout_start(self) -> None:
         self._of_run.show(is_replaced=False)
-        for one in self._of_run.callbacks:
+        for one in self._between_rollouts:
             one._before_rollout()
         self._of_run.is_between_rollouts = False
-        self._due = 0  # a checkpoint may just have been restored
         self.root.on_rollout_start()
         self._of_run.show(is_replaced=True)
 
@@ -312,13 +295,15 @@ class _Relay(BaseCallback):
 
     def on_step(self) -> bool:
         n_steps = self.model.num_timesteps
-        if n_steps >= self._due:
-            for one in self._of_run.callbacks:
+        is_due = n_steps >= self._due
+        if is_due:
+            for one in self._observers:
                 if n_steps >= one._observes_from:
                     one.num_timesteps = n_steps
                     one._on_run_step(self._seen)
-            self._due = min((one._observes_from for one in self._of_run.callbacks), default=NEVER)
         goes_on = self.root.on_step()
+        if is_due:
+            self._due = min([one._observes_from for one in self._observers], default=NEVER)
         self._of_run.show(is_replaced=bool(goes_on))
         return goes_on
 

@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -60,6 +61,10 @@ def write(stored: Obs, row: int, obs: Obs) -> None:
 def _at(cells: Cells, stored: Array) -> Array:
     """(B,) cells and (rows, n_envs, \\*shape) -> (B, \\*shape)"""
     return stored.reshape(-1, *stored.shape[2:]).take(cells, axis=0)
+
+
+def _parts(obs: Obs) -> list[Array]:
+    return list(obs.values()) if isinstance(obs, dict) else [obs]
 
 
 def _is_same(stored: Array, given: Array) -> bool:
@@ -478,7 +483,17 @@ class DQNReplayBuffer(ReplayBuffer):
             )
         if self.buffer_size < n_steps + self.optimize_memory_usage:
             raise ArgumentError(f"n_steps={n_steps} is too large for {self.buffer_size} rows in the replay buffer.")
-        self.n_steps, self.gamma = n_steps, gamma
+        joined_before, self.n_steps, self.gamma = self._joins_rows, n_steps, gamma
+        if self._joins_rows and not joined_before:
+            self._truncate_at_seams()
+
+    def _truncate_at_seams(self) -> None:
+        """End the stored episodes whose environments were reset in mid-episode, which did not matter to one-step returns."""
+        rows = (self.pos - self.size() + np.arange(self.size())) % self.buffer_size  # from the oldest to the newest
+        for row, following in pairwise(rows.tolist()):
+            parts = zip(_parts(self.next_observations), _parts(self.observations), strict=True)
+            is_seam = np.any([_differing(after[row], obs[following]) for after, obs in parts], axis=0)  # (n_envs,)
+            self.timeouts[row, is_seam & (self.dones[row] == 0)] = 1
 
     @property
     def _discount(self) -> float:

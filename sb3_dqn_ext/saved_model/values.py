@@ -186,6 +186,8 @@ def class_at(place: Place, name: str, known: Mapping[str, type]) -> type:
     base, module = _OWN[place], sys.modules.get(module_name)
     # a module of a type of its own may import others when it is looked into
     kind: Any = vars(module).get(own_name) if type(module) is ModuleType else None
+    if kind is None and module_name == "__main__":
+        raise AskedFor(f"names {name}, which your script must define or import as {own_name}", trust_helps=False)
     # neither isinstance() nor issubclass() nor `in`: a metaclass or a property may have its own idea of them
     if not (issubclass(type(kind), type) and any(parent is base for parent in _mro_of(kind))):
         raise AskedFor(f"names {name}, which is imported only from files that are trusted: it is no {base.__name__}")
