@@ -291,11 +291,15 @@ def test_numbers_that_begin_elsewhere_are_learned_from_as_numbers_from_0(space: 
     ("policy", "space", "message"),
     [
         (DQNPolicy, spaces.Discrete(4, start=1), r"DQNPolicy cannot read .*start=1\), which does not start at 0"),
-        ("MlpPolicy", spaces.Box(-1, 1, (), np.float32), r"Box\(.* is no vector: .*FlattenObservation"),
+        (
+            "MlpPolicy",
+            spaces.Box(-1, 1, (), np.float32),
+            r"Box\(.* of shape \(\) cannot be read by a network: .*FlattenObservation",
+        ),
         (
             "MlpPolicy",
             spaces.MultiDiscrete(np.array([[2, 3], [2, 2]])),
-            r"MultiDiscrete(.|\n)* is no vector: .*FlattenObservation",
+            r"MultiDiscrete(.|\n)* of shape \(2, 2\) cannot be read .*FlattenObservation",
         ),
     ],
 )
