@@ -25,6 +25,10 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {
 }
 
 
+COMPUTE = ("forward", "params", "extract_features")
+"""the methods of a Q-network by which it computes Q-values"""
+
+
 def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
     # views: what is learned is seen
     weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
@@ -41,8 +45,11 @@ def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
     :param net: a network on the CPU
     :param n_envs: N
     :return: the same in numpy, up to rounding, as long as its parameters stay where they are; None if it is more than linear
-        layers and activations that answer for all actions of a vector of observations, or too large to be quicker
+        layers and activations that answer for all actions of a vector of observations, or too large to be quicker. Hooks are
+        not looked for
     """
+    if any(getattr(type(net), name, None) is not getattr(QNetwork, name) for name in COMPUTE):
+        return None  # a subclass computes in its own way
     if not (isinstance(net, QNetwork) and isinstance(net.q_net, Shared) and type(net.features_extractor) is FlattenExtractor):
         return None
     space, returns, layers = net.observation_space, net.return_model, list(net.q_net)

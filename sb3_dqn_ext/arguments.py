@@ -7,19 +7,22 @@ from typing import Any, TypedDict
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, parameters_of
 from sb3_dqn_ext.replay import DQNReplayBuffer, Rows, Uniform
+from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
 __all__ = [
     "NUMBERS",
     "DQNKwargs",
+    "buffer_settings",
     "check_arguments",
     "check_batch_size",
     "check_buffer_kwargs",
     "check_effects",
+    "check_replay_buffer",
     "check_reset_steps",
     "train_freq_of",
 ]
@@ -133,6 +136,40 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
         )
 
 
+def buffer_settings(buffer: ReplayBuffer) -> dict[str, Any]:
+    """
+    :param buffer: a replay buffer
+    :return: what decides which of its transitions are replayed, and as what; SB3's buffers have the defaults of ours
+    """
+    ours = buffer.settings() if isinstance(buffer, DQNReplayBuffer) else DEFAULT_SETTINGS
+    return {
+        **ours,
+        "n_envs": buffer.n_envs,
+        "observation_space": buffer.observation_space,
+        "action_space": buffer.action_space,
+        "n_step_returns": isinstance(buffer, DQNReplayBuffer | NStepReplayBuffer),
+    }
+
+
+def check_replay_buffer(model: Any, wanted: Mapping[str, Any]) -> None:
+    """
+    :param model: a DQNExt with a replay buffer that was loaded or assigned
+    :param wanted: :func:`buffer_settings` of the replay buffer that the arguments of the model make
+    :raises ArgumentError: if it would learn something else from this one
+    """
+    found = buffer_settings(model.replay_buffer)
+    if model.n_steps == 1:
+        wanted = {**wanted, "n_step_returns": found["n_step_returns"]}  # it does not matter
+    differ = [f"{name}={found[name]!r} in the place of {value!r}" for name, value in wanted.items() if found[name] != value]
+    if model.n_epochs is not None and not isinstance(model.replay_buffer, DQNReplayBuffer):
+        differ.append(f"no way to go through it in {model.n_epochs} epochs")
+    if differ:
+        raise ArgumentError(
+            f"the replay buffer, a {type(model.replay_buffer).__name__}, does not fit the model: it has {', '.join(differ)}. "
+            "Make the model with the arguments of this replay buffer, or begin with an empty one."
+        )
+
+
 def check_reset_steps(model: Any) -> None:
     """
     :param model: a DQNExt with its environments
@@ -184,6 +221,9 @@ def _check_epochs(model: Any, given: set[str]) -> None:
     if not isinstance(sampler, Uniform):
         what = f"replay_buffer_class={type(model.replay_buffer).__name__}" if sampler is None else "another sampler"
         raise ArgumentError(f"n_epochs={model.n_epochs} needs sampler='uniform' of DQNReplayBuffer, not {what}.")
+    if type(model.replay_buffer).sample is not DQNReplayBuffer.sample:
+        kind = type(model.replay_buffer).__name__
+        raise ArgumentError(f"n_epochs={model.n_epochs} draws nothing, so that sample() of {kind} would never be called.")
     if "gradient_steps" in given:
         raise ArgumentError("gradient_steps has no effect beside n_epochs; leave one out.")
     if model.minibatch_size is not None:

@@ -167,10 +167,12 @@ class CompiledUpdates:
         *fields, _ = batches
         # a flat list needs no look at its structure
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
-        arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, adam.numbers(n_updates), *leaves]
+        # as tensors, since callbacks change these from training to training
+        followed = th.tensor([self.max_grad_norm, self.tau or 0.0], dtype=adam.flat.dtype, device=adam.flat.device)
+        arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, adam.numbers(n_updates), followed, *leaves]
         # what is written into a function as a number
-        constants = group["betas"], group["eps"], group["weight_decay"], self.max_grad_norm, self.tau, self.guarded
-        key = n_updates, len(batches.actions), *constants
+        constants = group["betas"], group["eps"], group["weight_decay"], self.tau is None
+        key = n_updates, len(batches.actions), *constants, largest_norm(self.max_grad_norm) if self.guarded else None
         with th.no_grad():
             if key not in self._functions:
                 self._functions[key] = _compile(self._make(n_updates, structure), arguments)
@@ -208,8 +210,8 @@ class CompiledUpdates:
 
     def _make(self, n_updates: int, structure: Any) -> Callable[..., tuple[th.Tensor, ...]]:
         """The function of k updates with batches of B, which come as the leaves of a structure."""
-        learner, group, tau, max_grad_norm = self.learner, self.adam.group, self.tau, self.max_grad_norm
-        guarded, largest = self.guarded, largest_norm(max_grad_norm)
+        learner, group, moves_target = self.learner, self.adam.group, self.tau is not None
+        guarded, largest = self.guarded, largest_norm(self.max_grad_norm)
 
         def parts(flat: th.Tensor, network: str, like: dict[str, nn.Parameter]) -> dict[str, th.Tensor]:
             return {f"{network}.{name}": view for name, view in zip(like, views(flat, list(like.values())), strict=True)}
@@ -228,15 +230,17 @@ class CompiledUpdates:
             steps: th.Tensor,
             old: th.Tensor,
             numbers: th.Tensor,
+            followed: th.Tensor,
             *leaves: th.Tensor,
         ) -> tuple[th.Tensor, ...]:
             losses, errors, norms = [], [], []
+            max_grad_norm, tau = followed
             good = th.ones_like(flat[0])
             batches = Batch._make(
                 [*(leaves if structure is None else tree_unflatten(leaves, structure)), np.empty(0, dtype=np.int64)]
             )
             targets: list[Params | None] = [None] * n_updates
-            if learner.targets_stay and tau is None:
+            if learner.targets_stay and not moves_target:
                 # one computation for the batches of all updates
                 of_all = functional_call(Targets(learner), parts(old, "learner.old", self._targets), (batches,))
                 targets = [Params(values) for values in of_all.values.chunk(n_updates)]
@@ -246,13 +250,13 @@ class CompiledUpdates:
                 gradients, (loss, error) = th.func.grad_and_value(loss_of, has_aux=True)(online, of_old, batch, target)
                 gradient = th.cat([gradients[name].reshape(-1) for name in online])
                 norm = gradient.norm()
-                state = (flat, first, second) if tau is None else (flat, first, second, old)
+                state = (flat, first, second, old) if moves_target else (flat, first, second)
                 before = [numbers.clone() for numbers in state] if guarded else []
                 # the smaller one by a reduction: its result is kept, and not computed anew for each parameter
                 clip = th.stack([max_grad_norm / (norm + 1e-6), th.ones_like(gradient[0])]).amin()
                 adam(flat, gradient * clip, (first, second), of_step, group)
-                if tau is not None:
-                    old.mul_(1 - tau).add_(flat, alpha=tau)
+                if moves_target:
+                    old.mul_(1 - tau).add_(flat * tau)
                 if guarded:
                     is_good = loss.isfinite() & norm.isfinite() & (norm <= largest)
                     good = th.stack([good, is_good.to(good.dtype)]).amin()  # 0 from the first bad one on

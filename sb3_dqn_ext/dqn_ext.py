@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from operator import is_
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -30,12 +31,15 @@ from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 from typing_extensions import Unpack
 
+from sb3_dqn_ext.acting import QValues
 from sb3_dqn_ext.arguments import (
     DQNKwargs,
+    buffer_settings,
     check_arguments,
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
+    check_replay_buffer,
     check_reset_steps,
     train_freq_of,
 )
@@ -48,8 +52,9 @@ from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
 from sb3_dqn_ext.flat import FlatAdam, why_not_flat
+from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
 from sb3_dqn_ext.learner import Learner
-from sb3_dqn_ext.networks import sampled
+from sb3_dqn_ext.networks import QNetwork, sampled
 from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
@@ -147,6 +152,7 @@ class DQNExt(DQN):
         self.compile = compile
         self.check_finite = check_finite
         self._guard: Guard | None = None
+        self._eager_reasons: set[str] = set()  # of which a warning has told
         self._generator: np.random.Generator | None = None
         # of the run, of its checkpoints by their folder, and what is still to be restored of a run that goes on
         self._callback: BaseCallback | None = None
@@ -189,6 +195,8 @@ class DQNExt(DQN):
                 # it compares environments with environment steps
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target network")
             super()._setup_model()
+        assert self.replay_buffer is not None
+        self._buffer_settings = buffer_settings(self.replay_buffer)
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
         if self._exploration_schedule is not None:
@@ -200,11 +208,16 @@ class DQNExt(DQN):
         returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
         fit: Fit = getattr(self.policy, "fit", fit_taken)
         self._learned, self._old = list(self.q_net.parameters()), list(self.q_net_target.parameters())
-        self._adam = FlatAdam(self._learned, self.policy.optimizer)
-        self._is_adam = why_not_flat(self._learned, self.policy.optimizer) is None
         self._learner = Learner(self.q_net, self.q_net_target, returns, self._target_policy, fit)
+        self._learner_parts = self._parts()
+        self._snapshot = NetworkSnapshot([self.policy, self.q_net, self.q_net_target])
+        self._clipped = list(self.policy.parameters())
+        self._adam = FlatAdam(self._learned, self.policy.optimizer)
+        self._can_be_flat = why_not_flat(self._learned, self.policy.optimizer) is None
         unroll = unroll_of(self.compile)
-        self._compiled = self._make_compiled(unroll) if unroll else None
+        self._compilable = self._make_compiled(unroll) if unroll else None
+        self._attached: tuple[str | None, str | None] = None, None
+        self._use_fast_paths()
 
     def _make_compiled(self, unroll: int) -> CompiledUpdates | None:
         """:param unroll: how many updates one call makes at most"""
@@ -212,8 +225,48 @@ class DQNExt(DQN):
         if reason is None:
             tau = self._tau_of_each_update
             return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs)
-        warnings.warn(f"compile={self.compile!r} has no effect, training is eager: {reason}.", stacklevel=4)
+        self._warn_of_eager_training(reason)
         return None
+
+    def _warn_of_eager_training(self, reason: str) -> None:
+        if reason not in self._eager_reasons:  # once for each
+            self._eager_reasons.add(reason)
+            warnings.warn(f"compile={self.compile!r} has no effect, training is eager: {reason}.", stacklevel=4)
+
+    def _parts(self) -> tuple[Any, ...]:
+        """The objects that a user may put others in the place of."""
+        return self.policy, self.q_net, self.q_net_target, self.policy.optimizer
+
+    def _follow_changes(self) -> None:
+        """
+        Notice what a user has changed since the last rollout or training: attributes of the model that its replay buffer has
+        as well, and what was replaced in the networks, or attached to them or to the optimizer, which code that goes past
+        torch's own calls would skip.
+        """
+        self._follow_arguments()
+        same = all(map(is_, self._parts(), self._learner_parts))
+        if not (same and self._snapshot.same_modules() and self._snapshot.same_parameters()):
+            self._setup_learner()
+        elif self._attached != (self._snapshot.attached(), attached_to_optimizer(self.policy.optimizer)):
+            self._use_fast_paths()
+
+    def _use_fast_paths(self) -> None:
+        """Decide which of the faster ways of computing can be taken beside what is attached now."""
+        self._attached = of_networks, of_optimizer = self._snapshot.attached(), attached_to_optimizer(self.policy.optimizer)
+        self._is_flat = self._can_be_flat and of_optimizer is None
+        self._compiled = self._compilable if of_networks is None and of_optimizer is None else None
+        if self._compilable is not None and self._compiled is None:
+            self._warn_of_eager_training(of_networks or of_optimizer or "")
+        self._chooses_as_its_network = all(
+            getattr(type(self.policy), name) is getattr(MlpPolicy, name, None) and name not in vars(self.policy)
+            for name in ("predict", "_predict", "obs_to_tensor")
+        )
+        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict
+
+    @property
+    def _numpy_values(self) -> QValues | None:
+        """The Q-values of the online network in numpy, where training chooses its actions by them."""
+        return self._compiled.values if self._compiled is not None and self._chooses_as_its_network else None
 
     def _setup_replay_buffer(self) -> None:
         buffer_class = self.replay_buffer_class or DQNReplayBuffer
@@ -250,6 +303,29 @@ class DQNExt(DQN):
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
+    def load_replay_buffer(self, path: str | Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer from a pickle file, which runs what is in it. The discount factor and the number of steps of the
+        returns are the model's from then on.
+
+        :param path: the file
+        :param truncate_last_traj: see SB3, for ``HerReplayBuffer``
+        :raises ArgumentError: if the replay buffer does not fit the arguments of the model, which then keeps its own
+        """
+        own = self.replay_buffer
+        try:
+            super().load_replay_buffer(path, truncate_last_traj)
+            check_replay_buffer(self, self._buffer_settings)
+            self._follow_arguments()
+        except Exception:
+            self.replay_buffer = own
+            raise
+
+    def _follow_arguments(self) -> None:
+        """Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed."""
+        if isinstance(self.replay_buffer, DQNReplayBuffer):
+            self.replay_buffer.follow(self.n_steps, self.gamma)
+
     def _setup_learn(
         self,
         total_timesteps: int,
@@ -258,6 +334,7 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         check_reset_steps(self)
         self._guard = None  # that of a run that broke off
@@ -325,6 +402,7 @@ class DQNExt(DQN):
 
             restore_run(self, callback, self._resumed)
             self._resumed = None
+        self._follow_changes()
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
@@ -399,8 +477,7 @@ class DQNExt(DQN):
         :param gradient_steps: number of updates
         :param batch_size: B
         """
-        if self.policy.optimizer is not self._adam.optimizer:
-            self._setup_learner()  # the user has given it another one
+        self._follow_changes()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         if self._compiled is not None:
@@ -424,7 +501,7 @@ class DQNExt(DQN):
                 losses, errors, *norms = self._compiled(batches, n_updates)
             except CannotCompile as error:
                 warnings.warn(str(error), stacklevel=2)
-                self._compiled = None
+                self._compiled = self._compilable = None
             else:
                 if norms and not math.hypot(*losses.tolist(), *norms[0].tolist()) <= LARGEST:
                     self._check_compiled(batches, losses.tolist(), norms[0].tolist())
@@ -498,10 +575,10 @@ class DQNExt(DQN):
         """One gradient step; the loss before it."""
         loss, errors = self._backward(batch)
         check = None if self._guard is None else partial(self._check_update, loss.item())
-        if not (self._is_adam and self._adam.step(self.max_grad_norm, check)):
+        if not (self._is_flat and self._adam.step(self.max_grad_norm, check)):
             if check is not None:
-                check(th.nn.utils.get_total_norm([of.grad for of in self._learned if of.grad is not None]).item())
-            th.nn.utils.clip_grad_norm_(self._learned, self.max_grad_norm)
+                check(th.nn.utils.get_total_norm([of.grad for of in self._clipped if of.grad is not None]).item())
+            th.nn.utils.clip_grad_norm_(self._clipped, self.max_grad_norm)
             optimizer.step()
         self._tell_errors(batch, errors)
         return loss
@@ -510,8 +587,11 @@ class DQNExt(DQN):
         """The loss and the (B,) losses of B transitions, once its gradient is that of the parameters."""
         errors = self._errors(batch)
         loss = (batch.weights * errors).mean() if self._sampler is not None and self._sampler.weighted else errors.mean()
-        for parameter in self._learned:
-            parameter.grad = None
+        if self._is_flat:
+            for parameter in self._learned:
+                parameter.grad = None
+        else:
+            self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), errors.detach()
 
@@ -584,8 +664,8 @@ class DQNExt(DQN):
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
 
         def greedy() -> Actions:
-            if training and self._compiled is not None and self._compiled.values is not None:
-                best: Actions = self._compiled.values(first).argmax(axis=1)
+            if training and (of_network := self._numpy_values) is not None:
+                best: Actions = of_network(first).argmax(axis=1)
                 return best
             actions = self.policy.predict(observation, state, episode_start, deterministic)[0]
             return actions if batched else np.atleast_1d(actions)
@@ -755,6 +835,16 @@ class DQNExt(DQN):
             "_old",
             "_adam",
             "_compiled",
+            "_compilable",
+            "_learner_parts",
+            "_snapshot",
+            "_attached",
+            "_eager_reasons",
+            "_clipped",
+            "_can_be_flat",
+            "_is_flat",
+            "_chooses_as_its_network",
+            "_buffer_settings",
             "_guard",
             "_callback",
             "_saved",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
+from operator import is_
 from typing import Any
 
 import torch as th
@@ -48,6 +49,8 @@ def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimiz
             return f"the optimizer has {name}={optimizer.param_groups[0][name]}"
     if not all(parameter.requires_grad for parameter in parameters):
         return "some parameters are not learned"
+    if len(parameters) != len(group := optimizer.param_groups[0]["params"]) or not all(map(is_, parameters, group)):
+        return "the optimizer has other parameters than the network"
     if len({(parameter.dtype, parameter.device) for parameter in parameters}) > 1:
         return "its parameters differ in precision or device"
     return None

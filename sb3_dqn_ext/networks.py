@@ -1,6 +1,7 @@
 """Q-networks: a trunk and a head, which says K numbers about each action. Shapes: B batch, A actions, F features, H hidden."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, choose
+from sb3_dqn_ext.hooks import is_watched
 from sb3_dqn_ext.noisy import make_noisy, noisy_layers
 from sb3_dqn_ext.returns import Params, Purpose, ReturnModel
 
@@ -44,9 +46,14 @@ class Head(nn.Module):
         """(B, H) -> (B, A, K)"""
         raise NotImplementedError
 
-    def forward(self, features: th.Tensor) -> th.Tensor:
-        """(B, F) features -> (B, A, K)"""
-        return self.answers(self.trunk(features))
+    def forward(self, features: th.Tensor, embedded: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
+        """
+        :param features: (B, F)
+        :param embedded: gives (B * N, H) for the trunk's (B, H) output, at N quantile fractions of each
+        :return: (B, A, K), or (B * N, A, K)
+        """
+        hidden = self.trunk(features)
+        return self.answers(hidden if embedded is None else embedded(hidden))
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,8 @@ class Shared(nn.Sequential, Head):
             return hidden.unsqueeze(-1)
         return hidden.view(-1, self.n_params, self.n_actions).transpose(1, 2)
 
-    def forward(self, features: th.Tensor) -> th.Tensor:
-        return Head.forward(self, features)
+    def forward(self, features: th.Tensor, embedded: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
+        return Head.forward(self, features, embedded)
 
 
 class MultiHead(Head):
@@ -198,20 +205,36 @@ INITS: dict[str, Callable[[nn.Module], None]] = {"torch": torch_init, "keras": k
 INIT_SYNONYMS = {"default": "torch", "pytorch": "torch", "glorot": "keras", "glorot_uniform": "keras", "xavier": "keras"}
 
 
-Preprocess = Callable[[PyTorchObs], PyTorchObs]
-"""(B, \\*obs) observations -> what the features extractor reads"""
+def preprocess(obs: PyTorchObs, space: spaces.Space[Any], images: Collection[str | None], dtype: th.dtype) -> PyTorchObs:
+    """
+    SB3's ``preprocess_obs`` in another precision: images between 0 and 1, choices as one-hot vectors.
+
+    :param obs: (B, \\*obs) observations
+    :param space: their space
+    :param images: keys of the images that are divided by 255, None where the observation is one array
+    :param dtype: the precision
+    :return: the input of the features extractor
+    """
+    if isinstance(obs, dict):
+        parts = cast(spaces.Dict, space).spaces
+        return cast(PyTorchObs, {key: _preprocess(part, parts[key], key in images, dtype) for key, part in obs.items()})
+    return _preprocess(obs, space, None in images, dtype)
 
 
-def make_preprocess(space: spaces.Space[Any], normalize_images: bool, dtype: th.dtype) -> Preprocess:
-    """SB3's ``preprocess_obs``: images between 0 and 1, choices as one-hot vectors; in the precision that is asked for."""
-    if isinstance(space, spaces.Dict):
-        parts = {key: make_preprocess(part, normalize_images, dtype) for key, part in space.items()}
-        return lambda obs: cast(PyTorchObs, {key: parts[key](part) for key, part in cast(dict[str, th.Tensor], obs).items()})
+def _preprocess(obs: th.Tensor, space: spaces.Space[Any], is_image: bool, dtype: th.dtype) -> th.Tensor:
     if not isinstance(space, spaces.Box):
-        return lambda obs: cast(th.Tensor, preprocess_obs(cast(th.Tensor, obs), space)).to(dtype)
-    if normalize_images and is_image_space(space):
-        return lambda obs: cast(th.Tensor, obs).to(dtype) / 255.0
-    return lambda obs: cast(th.Tensor, obs).to(dtype)
+        return cast(th.Tensor, preprocess_obs(obs, space)).to(dtype)
+    return obs.to(dtype) / 255.0 if is_image else obs.to(dtype)
+
+
+def image_keys(space: spaces.Space[Any]) -> set[str | None]:
+    """
+    :param space: of observations
+    :return: keys of its parts that are images, None where it is one image; it takes long to tell
+    """
+    if isinstance(space, spaces.Dict):
+        return {key for key, part in space.spaces.items() if is_image_space(part)}
+    return {None} if is_image_space(space) else set()
 
 
 class QNetwork(SB3QNetwork):
@@ -284,17 +307,18 @@ class QNetwork(SB3QNetwork):
         self.apply(choose("init", init, INITS, INIT_SYNONYMS))
         self.dtype = dtype
         self.to(dtype)
-        is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-        self._features_are_the_observation = is_vector and type(features_extractor) is FlattenExtractor
-        self.preprocess = make_preprocess(observation_space, normalize_images, dtype)
+        self._is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
+        self._images = image_keys(observation_space)
         self.noisy_layers = noisy_layers(self.q_net)
         self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
         self.sampling = False
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
-        inputs = self.preprocess(obs)
-        features: th.Tensor = inputs if self._features_are_the_observation else features_extractor(inputs)  # type: ignore[assignment]
+        inputs = preprocess(obs, self.observation_space, self._images if self.normalize_images else (), self.dtype)
+        if self._is_vector and type(features_extractor) is FlattenExtractor and not is_watched(features_extractor):
+            return cast(th.Tensor, inputs)  # which is flat
+        features: th.Tensor = features_extractor(inputs)
         return features
 
     def params(self, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
@@ -304,18 +328,41 @@ class QNetwork(SB3QNetwork):
         :return: (B, A, K) numbers
         """
         assert self.features_extractor is not None
-        head = cast(Head, self.q_net)
-        hidden = head.trunk(self.extract_features(obs, self.features_extractor))
+        features = self.extract_features(obs, self.features_extractor)
         if self.embedding is None:
-            return Params(head.answers(hidden))
-        fractions = self.return_model.fractions(hidden, purpose, self.sampling)  # (B, N)
-        at_fractions = hidden.unsqueeze(1) * self.embedding(fractions)  # (B, N, H)
-        answers = head.answers(at_fractions.flatten(0, 1))  # (B * N, A, 1)
-        return Params(answers.view(*fractions.shape, self.n_actions).transpose(1, 2), fractions)
+            return Params(self.q_net(features))
+        fractions: list[th.Tensor] = []
+        embedding: Callable[[th.Tensor], th.Tensor] = self.embedding
+
+        def embedded(hidden: th.Tensor) -> th.Tensor:
+            """(B, H) -> (B * N, H)"""
+            fractions.append(self.return_model.fractions(hidden, purpose, self.sampling))  # (B, N)
+            return (hidden.unsqueeze(1) * embedding(fractions[0])).flatten(0, 1)
+
+        answers = self.q_net(features, embedded)  # (B * N, A, 1)
+        return Params(answers.view(*fractions[0].shape, self.n_actions).transpose(1, 2), fractions[0])
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """(B, \\*obs) observations -> (B, A) Q-values."""
-        return self.return_model.mean(self.params(obs))
+        if _call.purpose is None:
+            return self.return_model.mean(self.params(obs))
+        _call.params = self.params(obs, _call.purpose)
+        return self.return_model.mean(_call.params)
+
+    def params_of_call(self, obs: PyTorchObs, purpose: Purpose) -> Params:
+        """
+        :meth:`params` by way of a call, so that hooks and a ``forward`` of a subclass take part: the Q-values are what the
+        call returns, the distributions those that were computed for it.
+        """
+        _call.purpose, _call.params = purpose, None
+        try:
+            q_values = self(obs)
+            params = _call.params
+        finally:
+            _call.purpose = _call.params = None
+        if params is None or (params.fractions is None and self.return_model.n_params == 1):
+            return Params(q_values.unsqueeze(-1))
+        return params._replace(q_values=q_values if params.fractions is None else None)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         if deterministic or not self.knows_chance:
@@ -335,6 +382,16 @@ class QNetwork(SB3QNetwork):
             dtype=self.dtype,
         )
         return data
+
+
+class _Call(threading.local):
+    """What a call of a network in this thread is for, and what it has computed; a user's ``forward`` hands on neither."""
+
+    purpose: Purpose | None = None
+    params: Params | None = None
+
+
+_call = _Call()
 
 
 @contextmanager
@@ -366,7 +423,10 @@ def sampled(*nets: nn.Module) -> Iterator[None]:
 
 def params_of(net: SB3QNetwork, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
     """(B, A, K) what a network says; SB3's own, or a user's, says one number per action: the Q-value."""
-    return net.params(obs, purpose) if isinstance(net, QNetwork) else Params(net(obs).unsqueeze(-1))
+    if not isinstance(net, QNetwork):
+        return Params(net(obs).unsqueeze(-1))
+    is_plain = type(net).forward is QNetwork.forward and not is_watched(net)
+    return net.params(obs, purpose) if is_plain else net.params_of_call(obs, purpose)
 
 
 def values_of(net: SB3QNetwork, obs: PyTorchObs, params: Params, returns: ReturnModel) -> th.Tensor:
@@ -374,4 +434,6 @@ def values_of(net: SB3QNetwork, obs: PyTorchObs, params: Params, returns: Return
     (B, A) Q-values: read out of the parameters, or, where these are samples, out of others, so that no action is chosen by
     the same luck by which it is valued (https://arxiv.org/abs/1806.06923, section 3.1).
     """
+    if params.q_values is not None:
+        return params.q_values
     return returns.mean(params) if params.fractions is None else net(obs)

@@ -13,6 +13,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
+from sb3_dqn_ext.hooks import NetworkSnapshot
 from sb3_dqn_ext.networks import HEADS, MultiHead, QNetwork
 from sb3_dqn_ext.noisy import NoisyLinear
 from sb3_dqn_ext.optimizers import OptimizerPerHead
@@ -145,7 +146,8 @@ class MlpPolicy(DQNPolicy):
 
     q_net: QNetwork
     q_net_target: QNetwork
-    _knows_modes = True  # until the networks are there
+    _snapshot: NetworkSnapshot | None = None  # until the networks are there
+    _knows_modes = True
 
     def __init__(
         self,
@@ -230,8 +232,7 @@ class MlpPolicy(DQNPolicy):
         self.return_model = make_returns(self.returns, self.returns_kwargs, self.loss)
         try:
             super()._build(lr_schedule)
-            self._knows_modes = any(type(layer) not in SAME_IN_EVERY_MODE for layer in self.q_net.modules())
-            self._some_parameter = [next(self.q_net.parameters())]  # in a list, or it would be another of this module's own
+            self._take_snapshot()
             if self.optimizer_per_head:
                 self.optimizer = self._make_optimizer_per_head(lr_schedule)
         except (TypeError, ValueError) as error:
@@ -256,8 +257,16 @@ class MlpPolicy(DQNPolicy):
         :param mode: True for training
         """
         # SB3 asks for it again and again, and torch walks through all layers each time
-        if self._knows_modes and not self.training == self.q_net.training == mode:
+        if self._snapshot is not None and not self._snapshot.same_modules():
+            self._take_snapshot()
             super().set_training_mode(mode)
+        elif self._knows_modes and not self.training == self.q_net.training == mode:
+            super().set_training_mode(mode)
+
+    def _take_snapshot(self) -> None:
+        self._snapshot = NetworkSnapshot([self.q_net])
+        self._knows_modes = any(type(layer) not in SAME_IN_EVERY_MODE for layer in self.q_net.modules())
+        self._some_parameter = [next(self.q_net.parameters())]  # in a list, or it would be another of this module's own
 
     def predict(
         self,
@@ -275,13 +284,14 @@ class MlpPolicy(DQNPolicy):
         :param deterministic: whether noisy layers are silent
         :return: one action, or one for each environment, and the state
         """
-        if not (self._is_vector and type(observation) is np.ndarray and observation.shape[1:] == self._shape):
+        is_plain = type(self).obs_to_tensor is DQNPolicy.obs_to_tensor and "obs_to_tensor" not in self.__dict__
+        if not (is_plain and self._is_vector and type(observation) is np.ndarray and observation.shape[1:] == self._shape):
             return super().predict(observation, state, episode_start, deterministic)
         # what SB3 does to observations that are as they should be
         self.set_training_mode(False)
         with th.no_grad():
             actions = self._predict(th.as_tensor(observation, device=self._some_parameter[0].device), deterministic)
-        return actions.cpu().numpy(), state
+        return actions.cpu().numpy().reshape(-1), state
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

@@ -38,6 +38,8 @@ class Params(NamedTuple):
     """(B, A, K), or (B, K) once the action is chosen"""
     fractions: th.Tensor | None = None
     """(B, K) the quantile fractions that were sampled with ``values``, for the models that sample them"""
+    q_values: th.Tensor | None = None
+    """(B, A) the Q-values, where they are not to be computed from ``values``: a hook or a user's ``forward`` gave them"""
 
 
 def taken(params: Params, actions: th.Tensor) -> Params:

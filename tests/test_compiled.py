@@ -440,8 +440,7 @@ def test_a_callback_that_updates_the_target_network_does_so_alone() -> None:
     assert_compiled(models[1])
 
 
-@pytest.mark.slow
-def test_a_norm_and_a_tau_that_are_set_later_are_followed() -> None:
+def test_a_norm_and_a_tau_that_are_set_later_are_followed_and_nothing_is_compiled_again(compilations: list[int]) -> None:
     kwargs: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1}
     eager, compiled = pair(1, **kwargs)
     for max_grad_norm, tau in ((10, 0.1), (0.01, 0.1), (0.01, 0.7)):
@@ -449,6 +448,7 @@ def test_a_norm_and_a_tau_that_are_set_later_are_followed() -> None:
             model.max_grad_norm, model.tau = max_grad_norm, tau
             train(model, 3)
         assert_near(compiled, eager, 1e-6)
+    assert len(compilations) == 1
 
 
 def test_two_models_keep_their_own_functions_and_numbers() -> None:

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dqn_ext.batch import Batch, each
+from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
 from sb3_dqn_ext.replay.cells import Cells, nothing_to_replay
 from sb3_dqn_ext.replay.folds import Fold, MonteCarlo, NStep, OneStep
@@ -29,6 +29,17 @@ TERMINAL_ON: dict[str, Callable[[Array, Array], Array]] = {
     "truncated": lambda done, truncated: done & truncated,
     "done": lambda done, truncated: done,
 }
+
+
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "sampler": "uniform",
+    "sampler_kwargs": {},
+    "terminal_copies": 1,
+    "terminal_on": None,
+    "monte_carlo": 0.0,
+    "keep_episodes": None,
+}
+"""what :meth:`DQNReplayBuffer.settings` returns where no argument is given"""
 
 
 def write(stored: Obs, row: int, obs: Obs) -> None:
@@ -50,6 +61,7 @@ def _at(cells: Cells, stored: Array) -> Array:
     return stored.reshape(-1, *stored.shape[2:]).take(cells, axis=0)
 
 
+@lru_cache
 def _make_fold(n_steps: int, gamma: float, monte_carlo: float) -> Fold:
     bootstrapped = OneStep(gamma) if n_steps == 1 else NStep(n_steps, gamma)
     return bootstrapped if monte_carlo == 0 else MonteCarlo(monte_carlo, gamma, bootstrapped)
@@ -93,6 +105,10 @@ class DQNReplayBuffer(ReplayBuffer):
     """
 
     optimize_memory_usage: bool
+    _progress: float | None = None
+    """the progress of the run while DQNExt samples by way of a subclass"""
+    _drawn: tuple[Cells, Array] | None = None
+    """the (B,) cells and weights of the sample that is being read"""
 
     def __init__(
         self,
@@ -131,7 +147,6 @@ class DQNReplayBuffer(ReplayBuffer):
             raise ArgumentError(f"n_steps={n_steps}, monte_carlo={monte_carlo} need a gamma beside, for example gamma=0.99.")
         # not ReplayBuffer's: it would allocate, and it forbids what this class allows
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
-        self._on_cpu = self.device.type == "cpu"
         self.buffer_size = max(buffer_size // n_envs, 1)
         if self.buffer_size < n_steps + optimize_memory_usage:
             raise ArgumentError(
@@ -148,7 +163,6 @@ class DQNReplayBuffer(ReplayBuffer):
         self.monte_carlo = monte_carlo
         self.keep_episodes = keep_episodes
         self.reset_steps = reset_steps
-        self._fold = _make_fold(n_steps, 1.0 if gamma is None else gamma, monte_carlo)
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
         self.sampler = self._make_sampler()
         # with optimize_memory_usage: the last observation of each episode, by cell
@@ -282,9 +296,41 @@ class DQNReplayBuffer(ReplayBuffer):
         :param n_batches: n, how many batches to draw, each as if it were the only one
         :return: n * B transitions, one batch after the other
         """
-        draws = [self.sampler.draw(*self._valid_rows(), batch_size, progress) for _ in range(n_batches)]
+        if self._has_own("sample"):
+            return joined([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])
+        draws = [self._draw(batch_size, progress) for _ in range(n_batches)]
         cells, weights = draws[0] if n_batches == 1 else (np.concatenate(parts) for parts in zip(*draws, strict=True))
-        return self._read(cells, weights, env)
+        return self._batch_at(cells, weights, env)
+
+    def _has_own(self, method: str) -> bool:
+        """Whether a subclass, or the user's assignment, has put another method in the place of this one's."""
+        return getattr(type(self), method) is not getattr(DQNReplayBuffer, method) or method in vars(self)
+
+    def _batch_by_sample(self, batch_size: int, env: VecNormalize | None, progress: float) -> Batch:
+        """A batch as ``sample`` returns it, with the indices and weights of what was drawn for it."""
+        self._progress, self._drawn = progress, None
+        try:
+            batch, drawn = from_sb3(self.sample(batch_size, env), self._discount), self._drawn
+        finally:
+            self._progress = self._drawn = None
+        if drawn is None or len(drawn[0]) != len(batch.actions):
+            return batch  # it draws by itself
+        return batch._replace(weights=self._to_torch(drawn[1]), cells=drawn[0])
+
+    def _batch_at(self, cells: Cells, weights: Array, env: VecNormalize | None) -> Batch:
+        """(B,) cells and weights -> B transitions"""
+        if not self._has_own("_get_samples"):
+            return self._read(cells, weights, env)
+        self._drawn = cells, weights
+        try:
+            batch = from_sb3(self._get_samples(cells // self.n_envs, env), self._discount)
+        finally:
+            self._drawn = None
+        return batch._replace(weights=self._to_torch(weights), cells=cells)
+
+    def _draw(self, batch_size: int, progress: float) -> tuple[Cells, Array]:
+        """(B,) cells and weights"""
+        return self.sampler.draw(*self._valid_rows(), batch_size, progress)
 
     def epoch(self, cells: Cells, batch_size: int, env: VecNormalize | None = None) -> Iterator[Batch]:
         """
@@ -297,7 +343,7 @@ class DQNReplayBuffer(ReplayBuffer):
         shuffled = np.random.permutation(cells)
         for start in range(0, len(cells), batch_size):
             batch = shuffled[start : start + batch_size]
-            yield self._read(batch, np.ones(len(batch), dtype=np.float32), env)
+            yield self._batch_at(batch, np.ones(len(batch), dtype=np.float32), env)
 
     def every_cell(self) -> Cells:
         """All that can be replayed, as often as it stands in the memory; in no order."""
@@ -317,7 +363,8 @@ class DQNReplayBuffer(ReplayBuffer):
             raise ArgumentError(
                 "monte_carlo stores realised returns, which VecNormalize cannot rescale: use norm_reward=False."
             )
-        folded = self._fold(self, cells, lambda rewards: self._normalize_reward(rewards, env))
+        fold = _make_fold(self.n_steps, self._discount, self.monte_carlo)
+        folded = fold(self, cells, lambda rewards: self._normalize_reward(rewards, env))
         return Batch(
             observations=self._obs_to_torch(each(partial(_at, cells), self.observations), env),
             actions=self._to_torch(self.actions.take(cells)).long(),
@@ -339,13 +386,36 @@ class DQNReplayBuffer(ReplayBuffer):
         :return: (B, 1) actions, rewards, dones and discounts; no discounts if the buffer was given no ``gamma``
         :raises ArgumentError: if the sampler weights what it draws, which these samples cannot tell
         """
-        if self.sampler.weighted or self.sampler.wants_errors:
+        for_dqn_ext = self._progress is not None  # which has its own ways to weights and errors
+        if not for_dqn_ext and (self.sampler.weighted or self.sampler.wants_errors):
             copies = f" with terminal_copies={self.terminal_copies}" if self._sampler_choice[0] == "rows" else ""
             raise ArgumentError(
                 f"sampler={self._sampler_choice[0]!r}{copies} weights its transitions, which only DQNExt reads: a stock "
                 "algorithm would learn something else. Use DQNExt, or sampler='uniform'."
             )
-        batch = self.sample_batch(batch_size, env)
+        cells, weights = self._draw(batch_size, self._progress or 0.0)
+        self._drawn = cells, weights
+        try:
+            return self._get_samples(cells // self.n_envs, env)
+        finally:
+            self._drawn = (cells, weights) if for_dqn_ext else None
+
+    def _get_samples(  # type: ignore[override]
+        self, batch_inds: Array, env: VecNormalize | None = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+        """
+        Read transitions, in the place where SB3's buffers do: subclasses can change what was read.
+
+        :param batch_inds: (B,) rows; of which environment each transition is, the sampler has decided, or chance decides
+        :param env: what normalizes observations and rewards, if anything does
+        :return: see :meth:`sample`
+        """
+        drawn = self._drawn
+        if drawn is not None and len(drawn[0]) == len(batch_inds) and (drawn[0] // self.n_envs == batch_inds).all():
+            cells = drawn[0]
+        else:
+            cells = batch_inds * self.n_envs + np.random.randint(0, self.n_envs, size=len(batch_inds))
+        batch = self._read(cells, np.ones(len(cells), dtype=np.float32), env)
         samples = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
         discounts = batch.discounts.unsqueeze(1)
         return samples(
@@ -356,6 +426,43 @@ class DQNReplayBuffer(ReplayBuffer):
             rewards=batch.rewards.unsqueeze(1),
             discounts=None if self.gamma is None else discounts,
         )
+
+    def settings(self) -> dict[str, Any]:
+        """:return: the arguments that decide which transitions are replayed, and as what, but for ``n_steps`` and ``gamma``"""
+        sampler, sampler_kwargs = self._sampler_choice
+        return {
+            "sampler": sampler,
+            "sampler_kwargs": sampler_kwargs,
+            "terminal_copies": self.terminal_copies,
+            "terminal_on": self.terminal_on if self.terminal_copies > 1 else None,  # it has no effect
+            "monte_carlo": self.monte_carlo,
+            "keep_episodes": self.keep_episodes,
+        }
+
+    def follow(self, n_steps: int, gamma: float) -> None:
+        """
+        Read what is stored with another n and another discount factor from now on.
+
+        :param n_steps: n
+        :param gamma: the discount factor
+        :raises ArgumentError: if it cannot be read so
+        """
+        if (n_steps, gamma) == (self.n_steps, self.gamma):
+            return
+        check_number("n_steps", n_steps, low=1, integer=True)
+        check_number("gamma", gamma, low=0, high=1)
+        if self.monte_carlo > 0 and self.gamma not in (None, gamma) and self.size():
+            raise ArgumentError(
+                f"gamma={gamma!r} does not fit the replay buffer, whose Monte-Carlo returns are discounted by {self.gamma!r}: "
+                "change gamma only while it is empty, or set monte_carlo=0."
+            )
+        if self.buffer_size < n_steps + self.optimize_memory_usage:
+            raise ArgumentError(f"n_steps={n_steps} is too large for {self.buffer_size} rows in the replay buffer.")
+        self.n_steps, self.gamma = n_steps, gamma
+
+    @property
+    def _discount(self) -> float:
+        return 1.0 if self.gamma is None else self.gamma
 
     @property
     def _by_episodes(self) -> bool:
@@ -435,7 +542,9 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _to_torch(self, array: Array) -> th.Tensor:
         """What is passed here was gathered into a new array, which the tensor then holds."""
-        return th.from_numpy(array) if self._on_cpu else self.to_torch(array, copy=False)
+        if self.device.type == "cpu" and type(self).to_torch is ReplayBuffer.to_torch:
+            return th.from_numpy(array)
+        return self.to_torch(array, copy=False)
 
     def _obs_to_torch(self, obs: Obs, env: VecNormalize | None) -> PyTorchObs:
         return cast(PyTorchObs, each(self._to_torch, obs if env is None else self._normalize_obs(obs, env)))

@@ -41,7 +41,7 @@ File = str | Path | io.BufferedIOBase
 
 SCHEMA = 1
 _SCHEMA = ":schema:"  # no attribute has such a name, and SB3 has such names in its own data
-REBUILT = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target", "_is_adam")
+REBUILT = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target")
 """attributes that a model makes of the others when it is loaded"""
 FORGOTTEN: dict[str, Any] = {
     **dict.fromkeys(("_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")),

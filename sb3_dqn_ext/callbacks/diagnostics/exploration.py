@@ -119,7 +119,7 @@ class ExplorationCallback(Diagnostic):
     def _compare(self) -> None:
         """The actions of this step with those that are greedy where they were chosen."""
         model: Any = self.model
-        by_numpy = getattr(getattr(model, "_compiled", None), "values", None)  # as training chooses then
+        by_numpy = getattr(model, "_numpy_values", None)  # as training chooses then
         if by_numpy is None:
             # to keep the generators takes longer than to look
             with nullcontext() if self._is_quiet else undisturbed(model), th.no_grad():

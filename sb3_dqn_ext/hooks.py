@@ -1,0 +1,100 @@
+"""
+Hooks and replacements that a user has attached to networks and optimizers, found in microseconds.
+
+torch calls hooks in ``Module.__call__``, ``Tensor.backward`` and ``Optimizer.step``. Code that does not call these has to know
+whether there are any.
+"""
+
+from collections.abc import Iterable
+from inspect import unwrap
+from itertools import chain, repeat
+from operator import attrgetter, contains, is_
+from typing import Any
+
+import torch as th
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.optim import optimizer as torch_optimizer
+
+__all__ = ["NetworkSnapshot", "attached_to_optimizer", "is_watched"]
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
+"""the steps that torch came with; it wraps them for its profiler"""
+_is_learned = attrgetter("requires_grad")
+_gradient_hooks, _accumulation_hooks = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
+_any_global_hook: Any = torch_module._has_any_global_hook
+
+
+def is_watched(module: nn.Module) -> bool:
+    """
+    :param module: a module
+    :return: whether a call of it does more than its class says: it has hooks or a ``forward`` of its own
+    """
+    own = module.__dict__
+    return bool(
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+        or _any_global_hook()
+    )
+
+
+class NetworkSnapshot:
+    """
+    The modules and parameters of networks at one moment, to compare them with later.
+
+    :param networks: the networks
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        self._watched = list(dict.fromkeys(module for network in networks for module in network.modules()))
+        # torch changes these dictionaries, and never replaces them
+        self._children = [module._modules for module in self._watched]
+        self._owned = [module._parameters for module in self._watched]
+        self._hooks = [getattr(module, name) for module in self._watched for name in HOOKS]
+        self._attributes = [module.__dict__ for module in self._watched]
+        self._modules, parameters = self._now(self._children), self._now(self._owned)
+        self._places = parameters
+        self._parameters = [parameter for parameter in parameters if parameter is not None]
+        self._learned = list(map(_is_learned, self._parameters))
+
+    @staticmethod
+    def _now(parts: list[Any]) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, parts)))
+
+    def same_modules(self) -> bool:
+        """:return: whether no module was replaced, added or removed"""
+        return self._now(self._children) == self._modules
+
+    def same_parameters(self) -> bool:
+        """:return: whether no parameter was replaced, added, removed, frozen or released"""
+        now = self._now(self._owned)
+        same = len(now) == len(self._places) and all(map(is_, now, self._places))
+        return same and list(map(_is_learned, self._parameters)) == self._learned
+
+    def attached(self) -> str | None:
+        """:return: what is attached to a module or a parameter, in words; None if there is nothing"""
+        if any(self._hooks) or _any_global_hook():
+            return "a hook is registered on its modules"
+        if any(map(contains, self._attributes, repeat("forward"))):
+            return "the forward of a module was replaced"
+        if any(map(_gradient_hooks, self._parameters)) or any(map(_accumulation_hooks, self._parameters)):
+            return "a hook is registered on its parameters"
+        return None
+
+
+def attached_to_optimizer(optimizer: th.optim.Optimizer) -> str | None:
+    """
+    :param optimizer: torch's Adam or AdamW
+    :return: what is attached to it that its own ``step`` heeds, in words; None if there is nothing
+    """
+    own, name = vars(optimizer), type(optimizer).__name__
+    if "step" in own or "zero_grad" in own or unwrap(type(optimizer).step) is not STEPS.get(type(optimizer)):
+        return f"the step of {name} was replaced, as a learning-rate scheduler of torch does"
+    hooks = own["_optimizer_step_pre_hooks"] or own["_optimizer_step_post_hooks"]
+    if hooks or torch_optimizer._global_optimizer_pre_hooks or torch_optimizer._global_optimizer_post_hooks:
+        return f"a hook is registered on the step of {name}"
+    return None
