@@ -178,6 +178,10 @@ class CompiledUpdates:
                 self._functions[key] = _compile(self._make(n_updates, structure), arguments)
             return self._functions[key](*arguments)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy binds its own parameters, and compiles at its first update
+        return vars(self) | {"_functions": {}, "_old": None, "values": None}
+
     def _check(self, batch: Batch) -> None:
         """:raises CannotCompile: if there is a parameter without a gradient, which Adam leaves as it is"""
         numbers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}  # some layers change theirs

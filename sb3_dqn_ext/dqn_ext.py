@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -45,20 +45,22 @@ from sb3_dqn_ext.arguments import (
 )
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
+from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
 from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
-from sb3_dqn_ext.flat import FlatAdam, why_not_flat
+from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
+from sb3_dqn_ext.last_step import LastStep, latest_resets
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.networks import QNetwork, sampled
 from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
-from sb3_dqn_ext.replay.buffer import write
+from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
 from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
 from sb3_dqn_ext.schedules import ProgressSchedule
 from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
@@ -154,12 +156,15 @@ class DQNExt(DQN):
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
         self._generator: np.random.Generator | None = None
-        # of the run, of its checkpoints by their folder, and what is still to be restored of a run that goes on
+        # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
+        # folder, and what is still to be restored of a run that continues
         self._callback: BaseCallback | None = None
+        self._callback_states: list[dict[str, Any]] = []
         self._saved: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
         self.interruption = Interruption()
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
+        self._last_step: LastStep | None = None
         try:
             super().__init__(policy, env, *args, **kwargs)
         except (AssertionError, NotImplementedError) as error:
@@ -180,11 +185,7 @@ class DQNExt(DQN):
     def _setup_model(self) -> None:
         check_arguments(self)
         self._convert_train_freq()
-        self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
-        self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
-        self._exploration_schedule = exploration_schedule(
-            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
-        )
+        self._setup_choices()
         self._setup_replay_buffer()
         saved_generator = self._generator
         with warnings.catch_warnings():
@@ -197,11 +198,25 @@ class DQNExt(DQN):
             super()._setup_model()
         assert self.replay_buffer is not None
         self._buffer_settings = buffer_settings(self.replay_buffer)
+        # SB3 takes other tensors, which share storage with the networks' own, but no longer in a copy that was pickled
+        self.batch_norm_stats, self.batch_norm_stats_target = (
+            [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (self.q_net, self.q_net_target)
+        )
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
         if self._exploration_schedule is not None:
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_learner()
+
+    def _setup_choices(self) -> None:
+        """Build what is chosen by name; again at the start of each run, as a user may have chosen otherwise since."""
+        made = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
+        if made != getattr(self, "_target_policy", None):
+            self._target_policy = made
+        self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
+        self._exploration_schedule = exploration_schedule(
+            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
+        )
 
     def _setup_learner(self) -> None:
         """Build what learns around the policy's networks and its optimizer."""
@@ -235,7 +250,7 @@ class DQNExt(DQN):
 
     def _parts(self) -> tuple[Any, ...]:
         """The objects that a user may put others in the place of."""
-        return self.policy, self.q_net, self.q_net_target, self.policy.optimizer
+        return self.policy, self.q_net, self.q_net_target, self.policy.optimizer, self._target_policy, self.compile
 
     def _follow_changes(self) -> None:
         """
@@ -244,11 +259,13 @@ class DQNExt(DQN):
         torch's own calls would skip.
         """
         self._follow_arguments()
-        same = all(map(is_, self._parts(), self._learner_parts))
-        if not (same and self._snapshot.same_modules() and self._snapshot.same_parameters()):
+        if not self._has_same_networks():
             self._setup_learner()
         elif self._attached != (self._snapshot.attached(), attached_to_optimizer(self.policy.optimizer)):
             self._use_fast_paths()
+
+    def _has_same_networks(self) -> bool:
+        return all(map(is_, self._parts(), self._learner_parts)) and self._snapshot.is_current()
 
     def _use_fast_paths(self) -> None:
         """Decide which of the faster ways of computing can be taken beside what is attached now."""
@@ -258,10 +275,10 @@ class DQNExt(DQN):
         if self._compilable is not None and self._compiled is None:
             self._warn_of_eager_training(of_networks or of_optimizer or "")
         self._chooses_as_its_network = all(
-            getattr(type(self.policy), name) is getattr(MlpPolicy, name, None) and name not in vars(self.policy)
+            getattr(type(self.policy), name, None) is getattr(MlpPolicy, name) and name not in vars(self.policy)
             for name in ("predict", "_predict", "obs_to_tensor")
         )
-        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict
+        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict and "_predict" not in vars(self.q_net)
 
     @property
     def _numpy_values(self) -> QValues | None:
@@ -325,6 +342,8 @@ class DQNExt(DQN):
         """Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed."""
         if isinstance(self.replay_buffer, DQNReplayBuffer):
             self.replay_buffer.follow(self.n_steps, self.gamma)
+        elif isinstance(self.replay_buffer, NStepReplayBuffer) and self.replay_buffer_class is not type(self.replay_buffer):
+            self.replay_buffer.n_steps, self.replay_buffer.gamma = self.n_steps, self.gamma
 
     def _setup_learn(
         self,
@@ -334,6 +353,7 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        self._setup_choices()
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         check_reset_steps(self)
@@ -356,10 +376,8 @@ class DQNExt(DQN):
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
-            # the environments are about to be reset
-            self._exploration_memory = {}
-            if isinstance(self.replay_buffer, DQNReplayBuffer):
-                self.replay_buffer.break_off()
+            self._truncate_open_episodes()  # the environments are about to be reset
+            self._last_obs = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         self._callback = callback
         if logger is not None:
@@ -367,6 +385,38 @@ class DQNExt(DQN):
         if self._exploration_schedule is not None:
             self._follow_schedule(horizon)
         return horizon, callback
+
+    def _truncate_open_episodes(self) -> None:
+        """Nothing that is stored or explored continues over a reset in mid-episode."""
+        self._exploration_memory = {}
+        assert self.replay_buffer is not None
+        truncate_open_episodes(self.replay_buffer)
+
+    def _continue_episodes(self, env: VecEnv) -> None:
+        """Begin new ones if somebody else has reset the environments since the last step: a callback, or an evaluation."""
+        last, obs = self._last_step, self._last_obs
+        is_undone = obs is None or (last is not None and obs is last.observations and last.is_undone(env))
+        if is_undone or (last is not None and obs is not last.observations):
+            self._truncate_open_episodes()
+        if is_undone:
+            self._start_from(env.reset())
+
+    @property
+    def _originals(self) -> tuple[Any, Any]:
+        """The latest observations and rewards as they were before VecNormalize normalized them, if it is there."""
+        normalize = self._vec_normalize_env
+        return (None, None) if normalize is None else (normalize.old_obs, normalize.old_reward)
+
+    @_originals.setter
+    def _originals(self, originals: tuple[Any, Any]) -> None:
+        if self._vec_normalize_env is not None:
+            self._vec_normalize_env.old_obs, self._vec_normalize_env.old_reward = originals
+
+    def _start_from(self, obs: Any) -> None:
+        """:param obs: (n_envs, \\*obs) the first observations of new episodes, of which the environments just told"""
+        self._last_obs = obs
+        if self._vec_normalize_env is not None:
+            self._last_original_obs = self._vec_normalize_env.get_original_obs()
 
     def _follow_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
@@ -401,25 +451,39 @@ class DQNExt(DQN):
             from sb3_dqn_ext.checkpoint.training import restore_run
 
             restore_run(self, callback, self._resumed)
-            self._resumed = None
+            self._resumed = self._last_step = None
         self._follow_changes()
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
         n_random = min(learning_starts, self._warm_up_steps)
+        continue_training = True
         callback.on_rollout_start()
-        while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+        while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+            self._continue_episodes(env)
             actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
-            new_obs, rewards, dones, infos = env.step(actions)
-            n_steps = env.num_envs - sum("reset_step" in info for info in infos)
-            self.num_timesteps += n_steps
-            num_env_steps += n_steps
-            num_collected_steps += 1
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return RolloutReturn(num_env_steps, num_collected_episodes, continue_training=False)
-            self._update_info_buffer(infos, dones)
-            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+            last_obs = self._last_obs
+            try:
+                new_obs, rewards, dones, infos = env.step(actions)
+                resets, originals = latest_resets(env), self._originals
+                n_steps = env.num_envs - sum("reset_step" in info for info in infos)
+                self.num_timesteps += n_steps
+                num_env_steps += n_steps
+                num_collected_steps += 1
+                callback.update_locals(locals())
+                # a callback that ends the training does so after this step, which is stored as all others are
+                continue_training = callback.on_step()
+                self._update_info_buffer(infos, dones)
+                # and it may have reset the environments
+                obs_now, self._last_obs = self._last_obs, last_obs
+                originals_now, self._originals = self._originals, originals
+                self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+                self._last_step, self._originals = LastStep(resets, self._last_obs), originals_now
+                if obs_now is not last_obs:
+                    self._start_from(obs_now)
+            except BaseException:
+                self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
+                raise
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
             for _ in range(np.count_nonzero(dones)):
@@ -427,8 +491,9 @@ class DQNExt(DQN):
                 self._episode_num += 1
                 if log_interval is not None and self._episode_num % log_interval == 0:
                     self.dump_logs()
-        callback.on_rollout_end()
-        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training=True)
+        if continue_training:
+            callback.on_rollout_end()
+        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training)
 
     def _store_transition(
         self,
@@ -467,6 +532,8 @@ class DQNExt(DQN):
 
     def _update_target_network(self) -> None:
         if self.target_network:
+            if not self._has_same_networks():  # a callback may have changed them since the rollout began
+                self._setup_learner()
             polyak_update(self._learned, self._old, self.tau)
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
@@ -721,6 +788,7 @@ class DQNExt(DQN):
                 for one in all_callbacks(self._callback):
                     if isinstance(one, ProgressBarCallback) and hasattr(one, "pbar"):
                         one.pbar.close()
+                self._callback = None  # callbacks hold all that they have seen
 
     def save(
         self,
@@ -794,6 +862,13 @@ class DQNExt(DQN):
             name = saved_model.called(path)
             raise saved_model.ModelFileError(f"{name} cannot be made a model again: {error!r}"[:2000]) from error
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
+        take_apart(self._learned, self.policy.optimizer)
+        take_apart(self._old)
+        logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
+        return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
+
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
         Write a checkpoint of all that training depends on, from which :meth:`resume` goes on with the same bits. Before the
@@ -847,8 +922,10 @@ class DQNExt(DQN):
             "_buffer_settings",
             "_guard",
             "_callback",
+            "_callback_states",
             "_saved",
             "_resumed",
+            "_last_step",
             "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]

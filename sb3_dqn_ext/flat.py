@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, pairwise
 from operator import is_
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
-__all__ = ["FlatAdam", "adam", "side_by_side", "views", "why_not_flat"]
+__all__ = ["FlatAdam", "adam", "side_by_side", "take_apart", "views", "why_not_flat"]
 
 NOT_OURS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
 """settings of torch's Adam that are left to it"""
@@ -32,6 +33,20 @@ def side_by_side(parameters: Sequence[nn.Parameter]) -> th.Tensor:
     for parameter, view in zip(parameters, views(flat, parameters), strict=True):
         parameter.data = view
     return flat
+
+
+def take_apart(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer | None = None) -> None:
+    """
+    Give each parameter storage of its own again, with the same numbers: a view would be pickled with the whole tensor.
+
+    :param parameters: the parameters. The first one comes last: by it, :class:`FlatAdam` sees that it has to bind them again
+    :param optimizer: an optimizer, whose state of each is treated alike
+    """
+    states: Mapping[Any, dict[str, Any]] = getattr(optimizer, "state", {})
+    for parameter in reversed(parameters):
+        for tensor in (parameter, *states.get(parameter, {}).values()):
+            if isinstance(tensor, th.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:
+                tensor.data = tensor.data.clone()
 
 
 def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
@@ -81,6 +96,10 @@ class FlatAdam:
         self.optimizer = optimizer
         self._places = 0, 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy binds its own parameters
+        return {"parameters": self.parameters, "optimizer": self.optimizer, "_places": (0, 0)}
+
     @property
     def group(self) -> dict[str, Any]:
         """The settings."""
@@ -125,6 +144,13 @@ class FlatAdam:
         rows = [(rate, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5) for step in range(before + 1, before + 1 + n)]
         return th.tensor(rows, dtype=self.flat.dtype, device=self.flat.device)
 
+    def _shown_to_profiler(self) -> AbstractContextManager[Any]:
+        """Record a step as torch's optimizers do, where a profiler of torch is active."""
+        if not th._C._autograd._profiler_enabled():
+            return nullcontext()
+        name = type(self.optimizer).__name__
+        return th.autograd.profiler.record_function(f"Optimizer.step#{name}.step")
+
     def step(self, max_grad_norm: float, check: Callable[[float], None] | None = None) -> bool:
         """
         Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
@@ -139,7 +165,7 @@ class FlatAdam:
         self.adopt()
         if not self.even:
             return False
-        with th.no_grad():
+        with th.no_grad(), self._shown_to_profiler():
             norm = th.stack(th._foreach_norm(gradients)).norm()
             if check is not None:
                 check(norm.item())

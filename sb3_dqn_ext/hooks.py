@@ -29,7 +29,7 @@ _any_global_hook: Any = torch_module._has_any_global_hook
 def is_watched(module: nn.Module) -> bool:
     """
     :param module: a module
-    :return: whether a call of it does more than its class says: it has hooks or a ``forward`` of its own
+    :return: whether a call of it does more than its class says: it has hooks or a ``forward`` of its own, or is compiled
     """
     own = module.__dict__
     return bool(
@@ -38,6 +38,7 @@ def is_watched(module: nn.Module) -> bool:
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
         or "forward" in own
+        or own.get("_compiled_call_impl")
         or _any_global_hook()
     )
 
@@ -50,7 +51,8 @@ class NetworkSnapshot:
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
-        self._watched = list(dict.fromkeys(module for network in networks for module in network.modules()))
+        self._networks = list(networks)
+        self._watched = list(dict.fromkeys(module for network in self._networks for module in network.modules()))
         # torch changes these dictionaries, and never replaces them
         self._children = [module._modules for module in self._watched]
         self._owned = [module._parameters for module in self._watched]
@@ -61,6 +63,9 @@ class NetworkSnapshot:
         self._parameters = [parameter for parameter in parameters if parameter is not None]
         self._learned = list(map(_is_learned, self._parameters))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NetworkSnapshot, (self._networks,)  # a copy is of the copied networks
+
     @staticmethod
     def _now(parts: list[Any]) -> list[Any]:
         return list(chain.from_iterable(map(dict.values, parts)))
@@ -69,8 +74,10 @@ class NetworkSnapshot:
         """:return: whether no module was replaced, added or removed"""
         return self._now(self._children) == self._modules
 
-    def same_parameters(self) -> bool:
-        """:return: whether no parameter was replaced, added, removed, frozen or released"""
+    def is_current(self) -> bool:
+        """:return: whether no module and no parameter was replaced, added or removed, and no parameter frozen or released"""
+        if not self.same_modules():
+            return False
         now = self._now(self._owned)
         same = len(now) == len(self._places) and all(map(is_, now, self._places))
         return same and list(map(_is_learned, self._parameters)) == self._learned

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -17,6 +17,7 @@ from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, choose
+from sb3_dqn_ext.flat import take_apart
 from sb3_dqn_ext.hooks import is_watched
 from sb3_dqn_ext.noisy import make_noisy, noisy_layers
 from sb3_dqn_ext.returns import Params, Purpose, ReturnModel
@@ -311,7 +312,6 @@ class QNetwork(SB3QNetwork):
         self._images = image_keys(observation_space)
         self.noisy_layers = noisy_layers(self.q_net)
         self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
-        self.sampling = False
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
@@ -336,7 +336,7 @@ class QNetwork(SB3QNetwork):
 
         def embedded(hidden: th.Tensor) -> th.Tensor:
             """(B, H) -> (B * N, H)"""
-            fractions.append(self.return_model.fractions(hidden, purpose, self.sampling))  # (B, N)
+            fractions.append(self.return_model.fractions(hidden, purpose, self in _thread.sampling))  # (B, N)
             return (hidden.unsqueeze(1) * embedding(fractions[0])).flatten(0, 1)
 
         answers = self.q_net(features, embedded)  # (B * N, A, 1)
@@ -344,22 +344,22 @@ class QNetwork(SB3QNetwork):
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """(B, \\*obs) observations -> (B, A) Q-values."""
-        if _call.purpose is None:
+        if _thread.purpose is None:
             return self.return_model.mean(self.params(obs))
-        _call.params = self.params(obs, _call.purpose)
-        return self.return_model.mean(_call.params)
+        _thread.params = self.params(obs, _thread.purpose)
+        return self.return_model.mean(_thread.params)
 
     def params_of_call(self, obs: PyTorchObs, purpose: Purpose) -> Params:
         """
         :meth:`params` by way of a call, so that hooks and a ``forward`` of a subclass take part: the Q-values are what the
         call returns, the distributions those that were computed for it.
         """
-        _call.purpose, _call.params = purpose, None
+        _thread.purpose, _thread.params = purpose, None
         try:
             q_values = self(obs)
-            params = _call.params
+            params = _thread.params
         finally:
-            _call.purpose = _call.params = None
+            _thread.purpose = _thread.params = None
         if params is None or (params.fractions is None and self.return_model.n_params == 1):
             return Params(q_values.unsqueeze(-1))
         return params._replace(q_values=q_values if params.fractions is None else None)
@@ -369,6 +369,10 @@ class QNetwork(SB3QNetwork):
             return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
         with sampled(self):
             return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        take_apart(list(self.parameters()))
+        return vars(self)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
@@ -384,41 +388,40 @@ class QNetwork(SB3QNetwork):
         return data
 
 
-class _Call(threading.local):
-    """What a call of a network in this thread is for, and what it has computed; a user's ``forward`` hands on neither."""
+class _Thread(threading.local):
+    """What the current thread is doing; another may use the same networks meanwhile."""
 
+    sampling: frozenset[nn.Module] = frozenset()
+    """the networks that it samples from: others get deterministic answers from them"""
     purpose: Purpose | None = None
+    """what the call of a network is for, of which a user's ``forward`` knows nothing ..."""
     params: Params | None = None
+    """... and what that call has computed"""
 
 
-_call = _Call()
-
-
-@contextmanager
-def _sampled(net: QNetwork) -> Iterator[None]:
-    for layer in net.noisy_layers:
-        layer.draw()
-    net.sampling = True
-    try:
-        yield
-    finally:
-        net.sampling = False
-        for layer in net.noisy_layers:
-            layer.silence()
+_thread = _Thread()
 
 
 @contextmanager
 def sampled(*nets: nn.Module) -> Iterator[None]:
     """
-    Draw noise for each of the networks, and let quantile fractions be drawn too; outside of it every answer is deterministic.
+    Draw noise for each of the networks, and let quantile fractions be drawn too, for the current thread. Outside of it, and in
+    all other threads, every answer is deterministic.
 
     :param nets: networks; those that know no chance are left alone
     """
-    with ExitStack() as stack:
-        for net in dict.fromkeys(nets):
-            if isinstance(net, QNetwork) and net.knows_chance:
-                stack.enter_context(_sampled(net))
+    by_chance = [net for net in dict.fromkeys(nets) if isinstance(net, QNetwork) and net.knows_chance]
+    layers = [layer for net in by_chance for layer in net.noisy_layers]
+    before = _thread.sampling
+    try:
+        for layer in layers:
+            layer.draw()
+        _thread.sampling = before.union(by_chance)
         yield
+    finally:
+        _thread.sampling = before
+        for layer in layers:
+            layer.silence()
 
 
 def params_of(net: SB3QNetwork, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:

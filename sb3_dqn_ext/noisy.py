@@ -1,6 +1,8 @@
 """Linear layers whose weights are noisy (https://arxiv.org/abs/1706.10295)."""
 
 import math
+import threading
+from weakref import WeakKeyDictionary
 
 import torch as th
 from torch import nn
@@ -16,12 +18,27 @@ def scaled(noise: th.Tensor) -> th.Tensor:
     return noise.sign() * noise.abs().sqrt()
 
 
+Noise = tuple[th.Tensor, th.Tensor]
+"""(Q, P) noise of the weights and (Q,) noise of the biases"""
+
+
+class _NoiseOfThread(threading.local):
+    """The noise that the current thread has drawn, by layer; it is kept out of the layers, which all threads share."""
+
+    def __init__(self) -> None:
+        self.drawn: WeakKeyDictionary[nn.Module, Noise] = WeakKeyDictionary()
+
+
+_of_thread = _NoiseOfThread()
+
+
 class NoisyLinear(nn.Linear):
     """
     Linear layer with factorised Gaussian noise: y = (w + sigma_w * f(e_out) f(e_in)^T) x + b + sigma_b * f(e_out).
 
     ``weight`` and ``bias`` are the means, initialised as torch does, which is as the paper does. There is no noise until
-    :meth:`draw`, and none after :meth:`silence`, whether or not the layer is in training mode.
+    :meth:`draw`, and none after :meth:`silence`, whether or not the layer is in training mode. Noise is seen by the thread
+    that has drawn it, and by no other one.
 
     :param in_features: P, numbers per input
     :param out_features: Q, numbers per output
@@ -33,7 +50,11 @@ class NoisyLinear(nn.Linear):
         start = sigma0 / math.sqrt(in_features)
         self.weight_sigma = nn.Parameter(th.full_like(self.weight, start))
         self.bias_sigma = nn.Parameter(th.full_like(self.bias, start))
-        self.silence()
+
+    @property
+    def noise(self) -> Noise | None:
+        """The noise that this thread has drawn, None if there is none."""
+        return _of_thread.drawn.get(self)
 
     def draw(self) -> None:
         """Draw new noise from torch's generator; the old one stays with the graphs that were built with it."""
@@ -41,17 +62,18 @@ class NoisyLinear(nn.Linear):
             e_in, e_out = (
                 scaled(th.randn(n, dtype=self.weight.dtype, device=self.weight.device)) for n in self.weight.T.shape
             )
-            self.noise: tuple[th.Tensor, th.Tensor] | None = th.outer(e_out, e_in), e_out  # (Q, P), (Q,)
+            _of_thread.drawn[self] = th.outer(e_out, e_in), e_out
 
     def silence(self) -> None:
         """Answer by the means from now on."""
-        self.noise = None
+        _of_thread.drawn.pop(self, None)
 
     def forward(self, input: th.Tensor) -> th.Tensor:
         """(*, P) -> (*, Q)"""
-        if self.noise is None:
+        noise = self.noise
+        if noise is None:
             return F.linear(input, self.weight, self.bias)
-        weight_noise, bias_noise = self.noise
+        weight_noise, bias_noise = noise
         return F.linear(input, self.weight + self.weight_sigma * weight_noise, self.bias + self.bias_sigma * bias_noise)
 
 

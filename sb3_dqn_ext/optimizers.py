@@ -57,5 +57,13 @@ class OptimizerPerHead(th.optim.Optimizer):
         for optimizer, state in zip(self.optimizers, state_dict["heads"], strict=True):
             optimizer.load_state_dict(state)
 
+    # torch's keep and restore what its constructor makes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"optimizers": self.optimizers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
     def __repr__(self) -> str:
         return f"OptimizerPerHead({self.optimizers!r})"

@@ -13,6 +13,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
+from sb3_dqn_ext.flat import take_apart
 from sb3_dqn_ext.hooks import NetworkSnapshot
 from sb3_dqn_ext.networks import HEADS, MultiHead, QNetwork
 from sb3_dqn_ext.noisy import NoisyLinear
@@ -292,6 +293,10 @@ class MlpPolicy(DQNPolicy):
         with th.no_grad():
             actions = self._predict(th.as_tensor(observation, device=self._some_parameter[0].device), deterministic)
         return actions.cpu().numpy().reshape(-1), state
+
+    def __getstate__(self) -> dict[str, Any]:
+        take_apart(list(self.parameters()), self.optimizer)
+        return vars(self)
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

@@ -113,11 +113,18 @@ def mse(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
     return F.mse_loss(prediction, target, reduction="none")
 
 
+def inverse_huber(losses: th.Tensor) -> th.Tensor:
+    """Return the absolute errors that have these Huber losses; shapes are kept."""
+    return th.where(losses < 0.5, (2 * losses).sqrt(), losses + 0.5)
+
+
+def inverse_mse(losses: th.Tensor) -> th.Tensor:
+    """Return the absolute errors that have these squared errors; shapes are kept."""
+    return losses.sqrt()
+
+
 LOSSES: dict[str, Callable[[th.Tensor, th.Tensor], th.Tensor]] = {"huber": huber, "mse": mse}
-INVERSES: dict[str, Callable[[th.Tensor], th.Tensor]] = {
-    "huber": lambda losses: th.where(losses < 0.5, (2 * losses).sqrt(), losses + 0.5),
-    "mse": th.sqrt,
-}
+INVERSES: dict[str, Callable[[th.Tensor], th.Tensor]] = {"huber": inverse_huber, "mse": inverse_mse}
 """losses -> the absolute errors that have them"""
 
 

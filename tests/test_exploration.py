@@ -199,8 +199,6 @@ def test_a_reset_ends_all_runs_and_continued_training_goes_on_with_them() -> Non
     model.learn(10)
     for reset, remaining in ((False, 90), (True, 0)):
         model._exploration_memory["remaining"][:] = 100
-        model._last_obs = np.zeros((1, 4), dtype=np.float32)
-        model.env.reset()  # type: ignore[union-attr]
         watch = Watch()
         model.learn(10, callback=watch, reset_num_timesteps=reset)
         cut = any(done[0] for done in watch.dones)

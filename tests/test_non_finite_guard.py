@@ -126,7 +126,11 @@ def all_of(model: Any) -> list[Any]:
     return [model.get_parameters(), stored(model)]
 
 
-class StopAt(BaseCallback):
+class Stopped(Exception):
+    """An error of a callback's own."""
+
+
+class BreakOffAt(BaseCallback):
     """Ends a run in the midst of a rollout, when a step was made and is not yet stored."""
 
     def __init__(self, step: int) -> None:
@@ -134,7 +138,9 @@ class StopAt(BaseCallback):
         self.step = step
 
     def _on_step(self) -> bool:
-        return self.num_timesteps < self.step
+        if self.num_timesteps >= self.step:
+            raise Stopped
+        return True
 
 
 # -- observations and rewards ----------------------------------------------------------------------------------------------
@@ -159,7 +165,8 @@ def test_a_step_that_is_not_finite_ends_the_run_and_leaves_all_as_it_was_before(
     found = refused(model)
     assert re.search(message, found), found
     clean = build(algorithm, short_cartpole())
-    learn(clean, 200, callback=StopAt(model.num_timesteps))
+    with pytest.raises(Stopped):
+        learn(clean, 200, callback=BreakOffAt(model.num_timesteps))
     assert clean._n_updates > 5
     assert_same(all_of(model), all_of(clean), "what is left")
 
@@ -527,7 +534,7 @@ class Count(BaseCallback):
 
 
 @pytest.mark.parametrize("kind", ["none", "a function", "one", "a list", "a guard"])
-def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str) -> None:
+def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
 
     def function(variables: dict[str, Any], _: dict[str, Any]) -> bool:
@@ -539,9 +546,16 @@ def test_with_the_option_there_is_one_guard_and_it_comes_first(kind: str) -> Non
         kind
     ]
     model = build(DQNExt, Poisoned(short_cartpole(), "reward"), check_finite=True)
+    set_up = model._setup_learn
+    runs: list[Any] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        runs.append(set_up(*args, **kwargs))
+        return runs[-1]
+
+    monkeypatch.setattr(model, "_setup_learn", noted)
     refused(model, callback=given)
-    assert model._callback is not None
-    callbacks = model._callback.callbacks
+    callbacks = runs[0][1].callbacks
     guards = [one for one in callbacks if isinstance(one, NonFiniteGuardCallback)]
     assert len(guards) == 1
     assert (guards[0] is own) is (kind == "a guard")

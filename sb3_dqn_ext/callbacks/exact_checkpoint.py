@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -106,6 +106,7 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
     :param callback: what ``learn`` takes
     :raises CheckpointError: if another run writes to a folder, or has left its checkpoints there
     """
+    model._callback_states = []
     paths = {one.path for one in all_callbacks(callback) if isinstance(one, ExactCheckpointCallback)}
     with ExitStack() as stack:
         if paths:
@@ -114,4 +115,11 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
             for path in paths:
                 stack.enter_context(claimed(model, path))
             stack.enter_context(model.interruption)
-        yield
+        try:
+            yield
+        finally:
+            if paths:
+                from sb3_dqn_ext.checkpoint.training import callback_states
+
+                with suppress(Exception):  # callbacks may have closed their environments
+                    model._callback_states = callback_states(callback)

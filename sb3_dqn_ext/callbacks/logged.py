@@ -1,5 +1,6 @@
 """What is written to SB3's log, as it is written, and the mean returns among it."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,20 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-__all__ = ["EVALUATED", "TRAINED", "Excluded", "Listener", "Listening", "Score", "Values", "evaluated", "score_of", "trained"]
+__all__ = [
+    "EVALUATED",
+    "TRAINED",
+    "Excluded",
+    "Listener",
+    "Listening",
+    "OfCallback",
+    "Score",
+    "Values",
+    "evaluated",
+    "score_of",
+    "trained",
+    "without_callbacks",
+]
 
 EVALUATED, TRAINED = "eval/mean_reward", "rollout/ep_rew_mean"
 """keys under which SB3 logs mean returns of evaluations, and of training episodes with their exploration"""
@@ -28,7 +42,24 @@ class Score(NamedTuple):
     """environment steps"""
 
 
-class Listener(KVWriter):
+class OfCallback(KVWriter):
+    """An output format that a callback adds to the logger for the length of its run."""
+
+
+def without_callbacks(logger: Logger) -> Logger:
+    """
+    :param logger: the logger of a run
+    :return: one that writes the same, without the output formats of callbacks; the same one, if it has none of these
+    """
+    formats = [output for output in logger.output_formats if not isinstance(output, OfCallback)]
+    if len(formats) == len(logger.output_formats):
+        return logger
+    other = copy.copy(logger)
+    other.output_formats = formats
+    return other
+
+
+class Listener(OfCallback):
     """
     Hears what is logged.
 

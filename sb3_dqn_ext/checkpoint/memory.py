@@ -1,10 +1,10 @@
 """
-A replay memory as plain data: the rows, which never change once they are written, and all that is made of them.
+A replay memory as plain data: the rows, which never change once they are written, but for ``timeouts``, and all that is made
+of them.
 
 Shapes: R rows, N environments.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from sb3_dqn_ext.replay.cells import CellSet
 from sb3_dqn_ext.replay.prioritized import Prioritized, PriorityTree
 from sb3_dqn_ext.replay.samplers import Rows, Sampler, Uniform
 
-__all__ = ["check_memory", "cut_off", "memory_state", "restore_memory", "restore_rows", "stored_rows", "take_rows"]
+__all__ = ["check_memory", "memory_state", "restore_memory", "restore_rows", "restore_timeouts", "stored_rows", "take_rows"]
 
 Array = npt.NDArray[Any]
 State = dict[str, Any]
@@ -75,30 +75,6 @@ def restore_rows(memory: ReplayBuffer, first: int, rows: dict[str, Array]) -> No
         arrays[name][_places(memory, first + len(of_rows) - len(kept), first + len(of_rows))] = kept
 
 
-def cut_off(memory: ReplayBuffer, envs: Iterable[int]) -> None:
-    """
-    End the open episodes of environments that begin new ones, as a time limit does: no return reaches from one into the other.
-    It changes the newest row, which may lie on the disk already.
-
-    :param memory: a replay memory
-    :param envs: the environments
-    """
-    if stored_rows(memory)[1] == 0:
-        return
-    row = (memory.pos - 1) % memory.buffer_size
-    for env in envs:
-        if memory.dones[row, env]:
-            continue
-        memory.dones[row, env] = memory.timeouts[row, env] = 1
-        if not isinstance(memory, DQNReplayBuffer):
-            continue
-        if memory.optimize_memory_usage:  # the next row is about to be that of the new episode
-            last = {key: array[memory.pos, env].copy() for key, array in _named(memory.observations).items()}
-            memory._last_observations[row * memory.n_envs + env] = last.get("", last)
-        if memory._by_episodes:
-            memory._end_episode(row, env, terminal=False)
-
-
 def memory_state(memory: ReplayBuffer) -> State:
     """
     :param memory: a replay memory
@@ -107,6 +83,8 @@ def memory_state(memory: ReplayBuffer) -> State:
     state: State = {name: getattr(memory, name) for name in COUNTERS if hasattr(memory, name)}
     if isinstance(memory, DQNReplayBuffer):
         held = memory.buffer_size if memory.full else memory.pos
+        if memory.n_added:  # an episode may be truncated when its last row lies on the disk already
+            state["timeouts"] = np.flatnonzero(memory.timeouts[:held])
         state["sampler"] = _sampler_state(memory.sampler, held * memory.n_envs)
         if memory.monte_carlo > 0:
             state["of_episodes"] = {name: getattr(memory, name)[:held] for name in OF_EPISODES}
@@ -131,6 +109,15 @@ def restore_memory(memory: ReplayBuffer, state: State) -> None:
         getattr(memory, name)[: len(of_episodes)] = of_episodes
     for key, newest in state.get("newest", {}).items():
         _named(memory.observations)[key][memory.pos] = newest
+
+
+def restore_timeouts(memory: ReplayBuffer, state: State) -> None:
+    """
+    :param memory: a replay memory, whose rows and state are restored already
+    :param state: what :func:`memory_state` gave; in older checkpoints there are no timeouts beside those of the rows
+    """
+    if "timeouts" in state:
+        memory.timeouts.reshape(-1)[state["timeouts"]] = 1
 
 
 def _places(memory: ReplayBuffer, first: int, end: int) -> npt.NDArray[np.int64]:

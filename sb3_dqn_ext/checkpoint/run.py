@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dqn_ext.checkpoint.environments import (
@@ -28,10 +29,11 @@ from sb3_dqn_ext.checkpoint.files import (
     remove_after,
     write,
 )
-from sb3_dqn_ext.checkpoint.memory import check_memory, cut_off, restore_rows, stored_rows, take_rows
+from sb3_dqn_ext.checkpoint.memory import check_memory, restore_rows, restore_timeouts, stored_rows, take_rows
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.buffer import truncate_open_episodes
 
 __all__ = ["Saved", "claimed", "resume", "save"]
 
@@ -117,11 +119,11 @@ def resume(model: Any, path: Folder) -> list[str]:
     restore_training(model, training)
     for part, first in zip(checkpoint.segments.get("rows", ()), saved["bounds"], strict=False):
         restore_rows(model.replay_buffer, first, part.load())
-    rows = Saved(saved["run"], tuple(saved["bounds"]), checkpoint.step)
+    restore_timeouts(model.replay_buffer, training["memory"])
     begun = restore_or_reset(model.env, checkpoint.tree["environments"])
     if begun:
         _begin_episodes(model, list(begun))
-        rows = _anew(model.replay_buffer, checkpoint.step)  # those on the disk do not tell that episodes ended
+    rows = Saved(saved["run"], tuple(saved["bounds"]), checkpoint.step)
     model._saved = {os.path.abspath(checkpoint.path.parent): rows}
     model._resumed = checkpoint.tree
     return [f"Environment {i}: {problem}" for i, problem in begun.items()]
@@ -139,7 +141,7 @@ def _begin_episodes(model: Any, envs: list[int]) -> None:
         model._last_original_obs = model._vec_normalize_env.get_original_obs()
     for numbers in model._exploration_memory.values():
         numbers[envs] = 0
-    cut_off(model.replay_buffer, envs)
+    truncate_open_episodes(model.replay_buffer, np.isin(np.arange(model.n_envs), envs))
 
 
 def _check_env(model: Any) -> None:

@@ -14,6 +14,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
+from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_dqn_ext.callbacks.exact_checkpoint import OF_THE_RUN, all_callbacks
 from sb3_dqn_ext.checkpoint.codec import is_plain
@@ -21,7 +22,7 @@ from sb3_dqn_ext.checkpoint.environments import environments_state, go_on_record
 from sb3_dqn_ext.checkpoint.memory import memory_state, restore_memory
 from sb3_dqn_ext.choices import parameters_of
 
-__all__ = ["logger_of", "restore_run", "restore_training", "training_state"]
+__all__ = ["callback_states", "logger_of", "restore_run", "restore_training", "training_state"]
 
 State = dict[str, Any]
 
@@ -47,10 +48,18 @@ OF_EVERY_CALLBACK = {"n_calls", "num_timesteps", "verbose"}
 LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
 
 
+def callback_states(callback: MaybeCallback) -> list[State]:
+    """
+    :param callback: the callback of a run
+    :return: the state of each callback of it
+    """
+    return [_own_state(one) for one in all_callbacks(callback)]
+
+
 def training_state(model: Any, callback: BaseCallback | None) -> State:
     """
     :param model: a DQNExt between two rollouts
-    :param callback: of its run, if it is running
+    :param callback: the callback of its run; None if that has ended
     :return: its state
     """
     logger = getattr(model, "_logger", None)  # there is none before the first run
@@ -61,7 +70,7 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
         "generators": _generators(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGED} if logger else {},
         "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboards(logger) else None,
-        "callbacks": [] if callback is None else [_own_state(one) for one in all_callbacks(callback)],
+        "callbacks": model._callback_states if callback is None else callback_states(callback),
     }
 
 

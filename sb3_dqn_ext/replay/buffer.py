@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
 from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
@@ -59,6 +60,18 @@ def write(stored: Obs, row: int, obs: Obs) -> None:
 def _at(cells: Cells, stored: Array) -> Array:
     """(B,) cells and (rows, n_envs, \\*shape) -> (B, \\*shape)"""
     return stored.reshape(-1, *stored.shape[2:]).take(cells, axis=0)
+
+
+def _is_same(stored: Array, given: Array) -> bool:
+    return bool((np.reshape(given, stored.shape) == stored).all())
+
+
+def _differing(stored: Array, given: Array) -> npt.NDArray[np.bool_]:
+    """(n_envs, \\*shape) twice -> (n_envs,) where they are not the same bits, so that nan equals nan"""
+    given = np.ascontiguousarray(given, stored.dtype)
+    a, b = (array.view(np.uint8).reshape(len(stored), -1) for array in (given, stored))  # (n_envs, bytes)
+    differs: npt.NDArray[np.bool_] = (a != b).any(axis=1)
+    return differs
 
 
 @lru_cache
@@ -237,6 +250,8 @@ class DQNReplayBuffer(ReplayBuffer):
         :param done: (n_envs,)
         :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
         """
+        if self._joins_rows and self.size() > 0:
+            self._truncate_what_is_not_continued(obs)
         row, done = self.pos, np.asarray(done, dtype=bool)
         truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
         write(self.observations, row, obs)
@@ -247,8 +262,8 @@ class DQNReplayBuffer(ReplayBuffer):
         self.actions[row] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[row] = reward
         self.dones[row] = done
-        if self.handle_timeout_termination:
-            self.timeouts[row] = truncated
+        # always written: what stood here may have been truncated
+        self.timeouts[row] = truncated if self.handle_timeout_termination else 0
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
         self.n_added += 1
@@ -469,6 +484,11 @@ class DQNReplayBuffer(ReplayBuffer):
         """Whether it matters which episode a row belongs to."""
         return self.monte_carlo > 0 or self.keep_episodes is not None
 
+    @property
+    def _joins_rows(self) -> bool:
+        """Whether what is read from a row depends on the rows after it, which must then belong to the same episode."""
+        return self.n_steps > 1 or self.optimize_memory_usage or self._by_episodes
+
     def _make_sampler(self) -> Sampler:
         name, kwargs = self._sampler_choice
         of_this_memory = (self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes or self.reset_steps)
@@ -498,9 +518,42 @@ class DQNReplayBuffer(ReplayBuffer):
                 still_stored = np.arange(max(first, self.n_added - self.buffer_size), end)
                 self.sampler.removed(still_stored % self.buffer_size * self.n_envs + env)
 
-    def break_off(self) -> None:
-        """Say that the environments are reset in mid-episode; with ``monte_carlo``, what is broken off is not replayed."""
-        self._open_steps[:] = 0
+    def truncate_open_episodes(self, envs: npt.NDArray[np.bool_] | None = None) -> None:
+        """
+        End episodes after their newest step, as a time limit does, because their environments are reset in mid-episode.
+        Returns then end there and bootstrap from the last observation.
+
+        :meth:`add` calls this by itself where an observation is not the next observation of the step before. One-step returns
+        need no such mark: where rows are not joined, they stay as they are.
+
+        :param envs: (n_envs,) which environments; all if None
+        """
+        if not self._joins_rows or self.size() == 0:
+            return
+        row = (self.pos - 1) % self.buffer_size
+        is_open = (self.dones[row] == 0) & (self.timeouts[row] == 0)  # (n_envs,)
+        for env in np.flatnonzero(is_open if envs is None else is_open & envs).tolist():
+            self.timeouts[row, env] = 1
+            if self.optimize_memory_usage:  # the next row is about to be written over
+                last = each(lambda obs, env=env: np.array(obs[self.pos, env]), self.observations)  # type: ignore[misc]
+                self._last_observations[row * self.n_envs + env] = last
+            if self._by_episodes and self._open_steps[env] > 0:
+                self._end_episode(row, env, terminal=False)
+
+    def _truncate_what_is_not_continued(self, obs: Obs) -> None:
+        """
+        :param obs: (n_envs, \\*obs) of the coming row; an open episode ends where it is not the newest row's next observation
+        """
+        if self.optimize_memory_usage:
+            stored, row = self.observations, self.pos
+        else:
+            stored, row = self.next_observations, self.pos - 1
+        if isinstance(stored, dict):
+            pairs = [(array[row], cast(dict[str, Array], obs)[key]) for key, array in stored.items()]
+        else:
+            pairs = [(stored[row], cast(Array, obs))]
+        if not all(_is_same(*pair) for pair in pairs):  # which is quicker
+            self.truncate_open_episodes(np.any([_differing(*pair) for pair in pairs], axis=0))
 
     def _valid_rows(self) -> tuple[int, int]:
         """The first row that can be replayed, and how many can."""
@@ -570,3 +623,27 @@ class DQNReplayBuffer(ReplayBuffer):
         obs = sum(math.prod(shape) * np.dtype(part.dtype).itemsize for shape, part in zip(shapes, parts, strict=True))
         per_cell = obs * (1 if self.optimize_memory_usage else 2) + self.action_dim * 8 + 3 * 4
         return self.buffer_size * self.n_envs * int(per_cell)
+
+
+def truncate_open_episodes(buffer: ReplayBuffer, envs: npt.NDArray[np.bool_] | None = None) -> None:
+    """
+    End episodes after their newest step, because their environments are reset in mid-episode.
+
+    With SB3's buffers the steps are marked as ``HerReplayBuffer.truncate_last_trajectory`` does it: as ends at a time limit,
+    which are terminations with ``handle_timeout_termination=False``. Those that join no rows stay as they are.
+
+    :param buffer: a replay buffer
+    :param envs: (n_envs,) which environments; all if None, or if it is a HerReplayBuffer
+    """
+    if isinstance(buffer, DQNReplayBuffer):
+        buffer.truncate_open_episodes(envs)
+    elif isinstance(buffer, HerReplayBuffer):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The last trajectory in the replay buffer will be truncated")
+            buffer.truncate_last_trajectory()
+    elif isinstance(buffer, NStepReplayBuffer) or getattr(buffer, "optimize_memory_usage", False):
+        newest = buffer.pos - 1
+        is_open = (buffer.dones[newest] == 0) & (buffer.size() > 0) & (True if envs is None else envs)  # (n_envs,)
+        buffer.dones[newest, is_open] = 1
+        if buffer.handle_timeout_termination:
+            buffer.timeouts[newest, is_open] = 1

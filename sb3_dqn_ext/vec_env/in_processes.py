@@ -39,6 +39,10 @@ class InProcesses:
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._recipes = recipes
 
+    def __getstate__(self) -> None:
+        # a copy that is made in part, and then given up, would close the pipes of this one
+        raise TypeError("environments in processes of their own cannot be copied or pickled; vectorization_mode='sync' can.")
+
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         observations: VecEnvObs
         told: Any

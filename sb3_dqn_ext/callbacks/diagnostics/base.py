@@ -14,12 +14,12 @@ from stable_baselines3.common.logger import (
     HumanOutputFormat,
     Image,
     JSONOutputFormat,
-    KVWriter,
     Logger,
 )
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
+from sb3_dqn_ext.callbacks.logged import OfCallback
 from sb3_dqn_ext.choices import check_number
 
 __all__ = ["Diagnostic", "Watching"]
@@ -32,7 +32,7 @@ TEXTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
 HISTOGRAMS = 4  # looks to one of them: nothing else takes TensorBoard as long to write
 
 
-class Pictures(KVWriter):
+class Pictures(OfCallback):
     """
     Draws what pictures are waiting when the log is written, and adds them to it. So none is drawn that another one replaces,
     and in between there is plain data only, which a checkpoint can hold.
