@@ -28,7 +28,7 @@ Outcomes = dict[str, tuple[str, str]]
 OWN_COINS = "of several environments each explores by its own coin, so the seed leads elsewhere"
 DIFFERENT = {
     "sb3": {
-        "tests/test_n_step_replay.py::test_run[DQN]": "its replay buffer is to be an NStepReplayBuffer; ours does the same itself",
+        "tests/test_n_step_replay.py::test_run[DQN]": "wants an NStepReplayBuffer; DQNReplayBuffer does n-step returns itself",
         "tests/test_callbacks.py::test_eval_callback_logs_are_written_with_the_correct_timestep": "reads the folder DQN_1",
         "tests/test_her.py::test_performance_her[10]": OWN_COINS,
     },
@@ -130,7 +130,10 @@ COMMAND = "from rl_zoo3.{0} import {1}\n\nif __name__ == '__main__':\n    {1}()\
 ZOO_FILES = {
     "train.py": COMMAND.format("train", "train"),
     "enjoy.py": COMMAND.format("enjoy", "enjoy"),
-    "scripts/parse_study.py": "import pickle, sys\nassert pickle.load(open(sys.argv[sys.argv.index('-i') + 1], 'rb')).trials\n",
+    "scripts/parse_study.py": """
+import pickle, sys
+assert pickle.load(open(sys.argv[sys.argv.index("-i") + 1], "rb")).trials
+""",
     "hyperparams/python/ppo_config_example.py": """
 hyperparams = {"MountainCar-v0": dict(n_timesteps=1000, policy="MlpPolicy", normalize=True, policy_kwargs=dict(net_arch=[16]))}
 """,
