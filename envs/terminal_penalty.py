@@ -64,7 +64,9 @@ class TerminalReward:
         :param truncated: the same shape
         :return: the same shape
         """
-        ends = ENDS[self.on](terminated, truncated)
+        # environments may have 0 and 1, or 0.0 and 1.0, and rewards in lists
+        ends = ENDS[self.on](np.asarray(terminated, dtype=bool), np.asarray(truncated, dtype=bool))
+        rewards = np.asarray(rewards)
         return np.asarray(np.where(ends, MODES[self.mode](rewards, self.reward), rewards))
 
 
@@ -89,7 +91,7 @@ class TerminalPenalty(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, own, terminated, truncated, info = self.env.step(action)
-        reward = float(self.terminal_reward(own, terminated, truncated))
+        reward = float(self.terminal_reward(own, terminated, truncated).item())
         # A new dict, as the environment may keep and reuse its own; what is there already comes from a wrapper further in.
         return observation, reward, terminated, truncated, {"original_reward": own, **info}
 

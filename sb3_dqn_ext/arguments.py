@@ -1,16 +1,35 @@
 """What the arguments of DQNExt can be, and the errors and warnings for what they cannot."""
 
+import functools
+import inspect
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+import gymnasium as gym
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
 
-from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, parameters_of
+from sb3_dqn_ext.choices import (
+    ArgumentError,
+    UnsupportedError,
+    check_keys,
+    check_number,
+    check_type,
+    check_verbose,
+    choose,
+    parameters_of,
+)
+from sb3_dqn_ext.missing import Missing
+from sb3_dqn_ext.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Rows, Uniform
 from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
@@ -22,6 +41,8 @@ __all__ = [
     "check_batch_size",
     "check_buffer_kwargs",
     "check_effects",
+    "check_environment",
+    "check_read_first",
     "check_replay_buffer",
     "check_reset_steps",
     "train_freq_of",
@@ -71,9 +92,82 @@ NUMBERS: dict[str, tuple[float, float, bool]] = {
     "exploration_initial_eps": (0, 1, False),
     "exploration_final_eps": (0, 1, False),
 }
+# SB3 refuses nested ones in words of its own
+SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict, spaces.Tuple)
+LARGEST_SEED = 2**32 - 1  # numpy's
 EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
+FUNCTIONAL = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
+"""packages with environments that are functions for jax"""
 OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma", "reset_steps"}
+
+
+def check_read_first(given: Mapping[str, Any], names: Mapping[str, Any]) -> None:
+    """
+    Check what SB3's constructor reads before it calls ``_setup_model``.
+
+    :param given: the arguments of SB3's DQN, by name
+    :param names: the policies that have a name
+    :raises ArgumentError: if one of them cannot work
+    """
+    policy, env = given.get("policy"), given.get("env")
+    if (isinstance(env, str) and env in names) or isinstance(policy, gym.Env | VecEnv):
+        raise ArgumentError(f"policy={policy!r} and env={env!r} are in the wrong order: DQNExt(policy, env).")
+    if not isinstance(policy, str | functools.partial) and not (isinstance(policy, type) and issubclass(policy, nn.Module)):
+        raise ArgumentError(f"policy={policy!r} must be a class of policies, or one of: {', '.join(sorted(names))}.")
+    check_type("_init_setup_model", given.get("_init_setup_model", True), bool, "True or False")
+    if env is None and given.get("_init_setup_model", True):
+        check_environment(env)
+    check_verbose(given.get("verbose", 0))
+    device = given.get("device", "auto")
+    try:
+        get_device(device)
+    # torch raises several, and numpy one at the comparison with "auto"
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        hint = " Did you mean 'cuda'?" if isinstance(device, str) and "gpu" in device.lower() else ""
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError(
+            f"device={device!r} must be 'auto', 'cpu', 'cuda' or another of torch's: {reason}.{hint}"
+        ) from error
+    if (memory := given.get("replay_buffer_kwargs")) is not None:
+        check_type("replay_buffer_kwargs", memory, Mapping, "a mapping of arguments")
+
+
+def check_environment(env: Any) -> None:
+    """
+    :param env: what the user gave as an environment
+    :raises ArgumentError: if it is none
+    :raises UnsupportedError: if no policy can read its observations
+    """
+    if isinstance(env, VecEnv):
+        return
+    if isinstance(env, gym.Env):
+        space = getattr(env, "observation_space", None)
+        if not all(isinstance(part, SPACES) for part in (space.values() if isinstance(space, spaces.Dict) else [space])):
+            raise UnsupportedError(
+                f"{space} observation space is not supported: it can be a Box, Discrete, MultiDiscrete or MultiBinary, or a "
+                "Dict of these; see gymnasium.wrappers.FlattenObservation and TransformObservation."
+            )
+        return
+    hint = "it can be a gymnasium.Env or a VecEnv of SB3"
+    if env is None:
+        hint += ", or an id; only DQNExt.load() makes a model without one, which can predict"
+    elif isinstance(env, str):
+        hint += f"; write gymnasium.make({env!r})"
+    elif isinstance(env, type):
+        hint += f"; this is a class: write {env.__name__}()"
+    elif isinstance(env, gym.vector.VectorEnv):
+        hint += "; for gymnasium's vector environments write sb3_dqn_ext.vec_env.make_fast_vec_env(id, n_envs)"
+    elif packages := {kind.__module__.partition(".")[0] for kind in type(env).__mro__} & FUNCTIONAL:
+        hint += (
+            f"; this is a pair of functions for jax, of {packages.pop()}, with the state of the environment as an argument: "
+            "keep the state in a gymnasium.Env, or in a VecEnv of SB3, and return arrays of numpy"
+        )
+    elif hasattr(env, "reset") and hasattr(env, "step"):
+        return  # an environment of OpenAI's gym: SB3 converts it, or raises an error that names what it needs
+    elif callable(env) or isinstance(env, list | tuple):
+        hint += "; for functions that make environments write DummyVecEnv([function, ...])"
+    raise ArgumentError(f"env={env!r} is no environment: {hint}.")
 
 
 def check_arguments(model: Any) -> None:
@@ -83,22 +177,95 @@ def check_arguments(model: Any) -> None:
     """
     actions = model.action_space
     if isinstance(actions, spaces.Discrete) and actions.start != 0:
-        raise ArgumentError(
+        raise UnsupportedError(
             f"the action space {actions} must begin at 0, as the actions of a network do: "
             f"wrap the environment in gymnasium.wrappers.TransformAction, which adds {actions.start}."
         )
+    observations = model.observation_space
+    for part in observations.spaces.values() if isinstance(observations, spaces.Dict) else [observations]:
+        _check_observations(part, model.policy_class)
     for name, (low, high, integer) in NUMBERS.items():
         check_number(name, getattr(model, name), low, high, integer)
     for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
-        check_type(name, getattr(model, name), Mapping, "a mapping of arguments")
+        check_type(name, getattr(model, name), Mapping | Missing, "a mapping of arguments")
     for name in ("target_network", "optimize_memory_usage", "check_finite"):
         check_type(name, getattr(model, name), bool, "True or False")
     for name in ("n_epochs", "minibatch_size"):
         if getattr(model, name) is not None:
             check_number(name, getattr(model, name), low=1, integer=True)
+    if model.seed is not None:
+        check_number("seed", model.seed, 0, LARGEST_SEED, integer=True)
+    if model._stats_window_size is not None:
+        check_number("stats_window_size", model._stats_window_size, 0, integer=True)
+    check_type("tensorboard_log", model.tensorboard_log, str | os.PathLike | None, "a folder, or None")
+    _check_learning_rate(model.learning_rate)
+    _check_max_grad_norm(model.max_grad_norm)
+    _check_replay_buffer_class(model.replay_buffer_class)
     choose("target_update_unit", model.target_update_unit, {"env_steps": 0, "gradient_steps": 0})
     network = set(parameters_of(model.policy_class)) - {"observation_space", "action_space", "lr_schedule"}
-    check_keys(f"policy_kwargs of {model.policy_class.__name__}", model.policy_kwargs, network)
+    name = getattr(model.policy_class, "__name__", "the policy")
+    check_keys(f"policy_kwargs of {name}", model.policy_kwargs, network)
+
+
+def _check_learning_rate(rate: Any) -> None:
+    """:raises ArgumentError: if it is no number and no schedule"""
+    function = (
+        "a function of the remaining progress, which falls from 1 to 0: lambda progress_remaining: 1e-3 * progress_remaining"
+    )
+    if isinstance(rate, type) or (callable(rate) and len(_required(rate)) > 1):
+        raise ArgumentError(f"learning_rate={rate!r} must be a number, or {function}.")
+    if not callable(rate):
+        try:
+            check_number("learning_rate", rate, low=0)
+        except ArgumentError as error:
+            raise ArgumentError(f"{error} It can also be {function}.") from None
+
+
+def _required(function: Any) -> list[inspect.Parameter]:
+    """The positional parameters of a function that have no default; none where they cannot be known."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [one for one in parameters if one.kind in positional and one.default is one.empty]
+
+
+def _check_max_grad_norm(norm: Any) -> None:
+    """:raises ArgumentError: if it is no number above 0"""
+    if isinstance(norm, float | np.floating) and norm == math.inf:
+        return
+    try:
+        check_number("max_grad_norm", norm, low=0)
+        good = norm > 0
+    except ArgumentError:
+        good = False
+    if not good:
+        raise ArgumentError(f"max_grad_norm={norm!r} must be a number above 0; for no clipping write float('inf').")
+
+
+def _check_replay_buffer_class(kind: Any) -> None:
+    """:raises ArgumentError: if it is no class whose objects store transitions"""
+    if kind is None or (isinstance(kind, type) and callable(getattr(kind, "add", None)) and hasattr(kind, "sample")):
+        return
+    raise ArgumentError(
+        f"replay_buffer_class={kind!r} must be None or a class of replay buffers, for example ReplayBuffer of "
+        "stable_baselines3.common.buffers or DQNReplayBuffer of sb3_dqn_ext.replay: the class itself, not its name."
+    )
+
+
+def _check_observations(space: spaces.Space[Any], policy_class: type[Any]) -> None:
+    is_matrix = isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim > 1
+    if is_matrix or (isinstance(space, spaces.Box) and not space.shape):
+        raise ArgumentError(
+            f"the observation space {space} is no vector: wrap the environment in gymnasium.wrappers.FlattenObservation."
+        )
+    starts_elsewhere = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start)
+    if starts_elsewhere and not issubclass(policy_class, MlpPolicy):
+        raise ArgumentError(
+            f"{policy_class.__name__} cannot read the observation space {space}, which does not start at 0: take a policy of "
+            "sb3_dqn_ext, for example policy='MlpPolicy'."
+        )
 
 
 def train_freq_of(given: Any) -> TrainFreq:
@@ -200,9 +367,12 @@ def check_effects(model: Any, given: set[str]) -> None:
     ignored = EXPLORATION_ARGUMENTS if model.exploration in ("none", "boltzmann") or own_schedule else ()
     if model.exploration == "none" and own_schedule:
         raise ArgumentError("exploration_kwargs['schedule'] has no effect beside exploration='none'; leave one out.")
-    for name in given.intersection(ignored):
-        other = "exploration_kwargs['schedule']" if own_schedule else f"exploration={model.exploration!r}"
-        raise ArgumentError(f"{name} has no effect beside {other}; leave one out.")
+    for name in [name for name in ignored if name in given]:
+        if own_schedule:
+            # both say how epsilon falls, and only one can be meant
+            raise ArgumentError(f"{name} has no effect beside exploration_kwargs['schedule']; leave one out.")
+        # blocks of hyperparameters that are shared in a YAML hold them for epsilon_greedy
+        warnings.warn(f"{name} has no effect beside exploration={model.exploration!r}.", stacklevel=3)
     if model.n_epochs is not None:
         _check_epochs(model, given)
     for name in given.intersection(TARGET_ARGUMENTS) if not model.target_network else ():
@@ -225,7 +395,7 @@ def _check_epochs(model: Any, given: set[str]) -> None:
         kind = type(model.replay_buffer).__name__
         raise ArgumentError(f"n_epochs={model.n_epochs} draws nothing, so that sample() of {kind} would never be called.")
     if "gradient_steps" in given:
-        raise ArgumentError("gradient_steps has no effect beside n_epochs; leave one out.")
+        warnings.warn("gradient_steps has no effect beside n_epochs.", stacklevel=4)  # as above
     if model.minibatch_size is not None:
         raise ArgumentError("minibatch_size has no effect beside n_epochs, whose batches have batch_size; leave one out.")
     if not sampler.replace:

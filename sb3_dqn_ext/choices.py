@@ -4,20 +4,30 @@ import difflib
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
+
+from sb3_dqn_ext.other_names import WRITTEN
+
 __all__ = [
     "ArgumentError",
+    "UnsupportedError",
+    "as_number",
     "build",
     "check_keys",
     "check_number",
     "check_type",
+    "check_verbose",
     "choose",
     "named_class",
     "parameters_of",
     "unknown",
+    "unknown_key",
+    "written_as",
 ]
 
 T = TypeVar("T")
@@ -25,6 +35,10 @@ T = TypeVar("T")
 
 class ArgumentError(ValueError):
     """An argument has a value that cannot work; the message names it, what it was, and what is allowed."""
+
+
+class UnsupportedError(ArgumentError, AssertionError, NotImplementedError):
+    """An error where SB3 itself raises an ``AssertionError`` or a ``NotImplementedError``, which projects catch."""
 
 
 def unknown(what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None) -> ArgumentError:
@@ -61,6 +75,59 @@ def choose(argument: str, name: str, options: Mapping[str, T], synonyms: Mapping
         raise unknown(argument, name, options, synonyms) from None
 
 
+def unknown_key(argument: str, key: object, allowed: Collection[str]) -> ArgumentError:
+    """
+    Make the error for an argument that does not exist, or that belongs elsewhere.
+
+    :param argument: the name of what holds the arguments, e.g. ``"policy_kwargs"``
+    :param key: the name as the user wrote it
+    :param allowed: the names that exist there
+    :return: the error, which says how :class:`~sb3_dqn_ext.DQNExt` writes what the name means in other libraries
+    """
+    written = written_as(argument, key, allowed)
+    if written is None:
+        return unknown(f"a key of {argument}", key, allowed)
+    return ArgumentError(f"{argument} has no argument {key!r}; in DQNExt it is written {written}.")
+
+
+def written_as(argument: str, key: object, allowed: Collection[str]) -> str | None:
+    """
+    :param argument: the name of what holds the arguments
+    :param key: a name that does not exist there
+    :param allowed: the names that exist there
+    :return: the code that means the same, None if there is none, or if the key is another spelling of a name that exists
+    """
+    place, plain = argument.split()[0], _plain(key)
+    codes = [code for code in _WRITTEN.get(plain, ()) if not code.startswith(f"{place}={{'{key}'")]
+    if not codes or plain in map(_plain, allowed):
+        return None
+    # a name may mean something else in each place; max() takes the first of equals
+    return max(codes, key=lambda code: re.search(rf"\b{re.escape(place)}\b", code) is not None)
+
+
+def _plain(key: object) -> str:
+    """A name without what differs between libraries: ``use_Num-Steps`` and ``n_steps`` are one."""
+    word = str(key).lower().replace("-", "_")
+    for pattern, instead in _SPELLINGS:
+        word = re.sub(pattern, instead, word)
+    return word
+
+
+_SPELLINGS = (
+    ("^(use|enable|is|with)_", ""),
+    ("(^|_)(num|nb|number_of)_", r"\1n_"),
+    ("epsilon", "eps"),
+    ("frequency|interval|period", "freq"),
+    ("prioritised", "prioritized"),
+    ("duelling", "dueling"),
+    ("_(networks?|nets?|dqn|learning)$", ""),
+)
+_WRITTEN: dict[str, list[str]] = {}
+for _code, _names in WRITTEN:
+    for _name in _names.split():
+        _WRITTEN.setdefault(_plain(_name), []).append(_code)
+
+
 def check_keys(argument: str, given: Collection[str], allowed: Collection[str]) -> None:
     """
     :param argument: the name of the argument that holds the keys, for the message
@@ -70,7 +137,7 @@ def check_keys(argument: str, given: Collection[str], allowed: Collection[str]) 
     """
     for key in given:
         if key not in allowed:
-            raise unknown(f"a key of {argument}", key, allowed)
+            raise unknown_key(argument, key, allowed)
 
 
 def check_number(argument: str, value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> None:
@@ -86,8 +153,40 @@ def check_number(argument: str, value: Any, low: float = -math.inf, high: float 
     good = is_number and math.isfinite(value) and low <= value <= high
     if not good:
         kind = "a whole number" if integer else "a finite number"
-        bounds = "" if low == -math.inf and high == math.inf else f" in [{low:g}, {high:g}]"
-        raise ArgumentError(f"{argument}={value!r} must be {kind}{bounds}.")
+        bounds = "" if low == -math.inf and high == math.inf else f" in [{_digits(low)}, {_digits(high)}]"
+        raise ArgumentError(f"{argument}={value!r} must be {kind}{bounds}.{as_number(value, low, high, integer)}")
+
+
+def _digits(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def as_number(value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> str:
+    """
+    :param value: what is no number, or none of the kind that is wanted
+    :param low: smallest allowed value
+    :param high: largest allowed value
+    :param integer: whether it must be a whole number
+    :return: a sentence on what to write, if a number was meant: YAML reads ``1e-3`` as a string, and ``1.0e+5`` as a float
+    """
+    try:
+        number = float(value) if isinstance(value, str | float) else math.nan
+    except ValueError:
+        number = math.nan
+    whole = number.is_integer()
+    if not (math.isfinite(number) and low <= number <= high) or (integer and not whole):
+        return ""
+    kind = "string" if isinstance(value, str) else "float"
+    return f" It is a {kind}; write {int(number) if whole else number!r}." if integer or kind == "string" else ""
+
+
+def check_verbose(value: Any) -> None:
+    """
+    :param value: what the user gave as ``verbose``; SB3 documents numbers, and takes True and False
+    :raises ArgumentError: if it is neither a whole number from 0 on nor a bool
+    """
+    if not isinstance(value, bool | np.bool_):
+        check_number("verbose", value, low=0, integer=True)
 
 
 def check_type(argument: str, value: Any, kind: Any, called: str) -> None:
@@ -98,7 +197,7 @@ def check_type(argument: str, value: Any, kind: Any, called: str) -> None:
     :param called: that type in words, e.g. ``"a mapping of arguments"``
     :raises ArgumentError: if it has another
     """
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) and not (kind is bool and isinstance(value, np.bool_)):
         raise ArgumentError(f"{argument}={value!r} must be {called}.")
 
 

@@ -1,7 +1,10 @@
 """Whole updates as one compiled function: losses, gradients, clipping, Adam and, where it is due, the target network."""
 
+import contextlib
+import sys
+import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -118,6 +121,32 @@ def _compile(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callab
     return cast(Callable[..., Any], compiled)
 
 
+PATIENCE = 10.0
+"""seconds of compiling after which a message explains the wait even to those who want none"""
+
+
+@contextlib.contextmanager
+def announced(verbose: int) -> Iterator[None]:
+    """
+    Print that an update is compiled while the block runs: at once with ``verbose=1``, as SB3 prints what it makes; else only
+    if it takes long, and then to the standard error.
+
+    :param verbose: the verbosity of the model
+    """
+    message = "Compiling the updates of the network (compile=True): some seconds, up to a minute on a busy machine."
+    if verbose >= 1:
+        print(message)
+        yield
+        return
+    timer = threading.Timer(PATIENCE, print, [message], {"file": sys.stderr})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class CompiledUpdates:
     """
     Makes updates of a learner's online network, each as the eager path does, in functions that torch's compiler made.
@@ -132,10 +161,18 @@ class CompiledUpdates:
     :param tau: how far the target network follows after each update; None if it is updated elsewhere
     :param unroll: how many updates are worth a function of their own
     :param n_envs: for how many environments actions are chosen at a time
+    :param verbose: whether to print that a function is compiled
     """
 
     def __init__(
-        self, learner: Learner, adam: FlatAdam, max_grad_norm: float, tau: float | None, unroll: int, n_envs: int = 1
+        self,
+        learner: Learner,
+        adam: FlatAdam,
+        max_grad_norm: float,
+        tau: float | None,
+        unroll: int,
+        n_envs: int = 1,
+        verbose: int = 0,
     ) -> None:
         self.learner = learner
         self.adam = adam
@@ -143,6 +180,7 @@ class CompiledUpdates:
         self.tau = tau
         self.unroll = unroll
         self.n_envs = n_envs
+        self.verbose = verbose
         self.guarded = False
         """whether the first update of a call that would not be finite is left out, and those after it"""
         self._functions: dict[tuple[Any, ...], Callable[..., tuple[th.Tensor, ...]]] = {}
@@ -175,7 +213,8 @@ class CompiledUpdates:
         key = n_updates, len(batches.actions), *constants, largest_norm(self.max_grad_norm) if self.guarded else None
         with th.no_grad():
             if key not in self._functions:
-                self._functions[key] = _compile(self._make(n_updates, structure), arguments)
+                with announced(self.verbose):
+                    self._functions[key] = _compile(self._make(n_updates, structure), arguments)
             return self._functions[key](*arguments)
 
     def __getstate__(self) -> dict[str, Any]:

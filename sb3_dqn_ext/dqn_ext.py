@@ -39,16 +39,20 @@ from sb3_dqn_ext.arguments import (
     check_batch_size,
     check_buffer_kwargs,
     check_effects,
+    check_environment,
+    check_read_first,
     check_replay_buffer,
     check_reset_steps,
     train_freq_of,
 )
 from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
+from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
+from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.checkpoint.interruption import Interruption
-from sb3_dqn_ext.choices import ArgumentError, build, check_keys, choose, parameters_of
+from sb3_dqn_ext.choices import ArgumentError, UnsupportedError, build, check_keys, choose, parameters_of
 from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
@@ -56,6 +60,7 @@ from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
 from sb3_dqn_ext.last_step import LastStep, latest_resets
 from sb3_dqn_ext.learner import Learner
+from sb3_dqn_ext.missing import Missing, needed_for_training
 from sb3_dqn_ext.networks import QNetwork, sampled
 from sb3_dqn_ext.optimizers import OptimizerPerHead
 from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
@@ -142,6 +147,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
+        check_read_first(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -155,6 +161,7 @@ class DQNExt(DQN):
         self.check_finite = check_finite
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
+        self._told_of: set[str] = set()  # what cannot be stored, as the user knows
         self._generator: np.random.Generator | None = None
         # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
         # folder, and what is still to be restored of a run that continues
@@ -167,14 +174,38 @@ class DQNExt(DQN):
         self._last_step: LastStep | None = None
         try:
             super().__init__(policy, env, *args, **kwargs)
+        except ArgumentError:
+            raise
+        except ValueError as error:
+            raise ArgumentError(str(error)) from error
         except (AssertionError, NotImplementedError) as error:
             # how SB3 refuses spaces and networks that do not fit
-            raise ArgumentError(str(error)) from error
+            raise UnsupportedError(str(error)) from error
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_reset_steps(self)
+            self._tell_what_cannot_be_stored()
+
+    def _tell_what_cannot_be_stored(self) -> None:
+        """Warn of arguments that the file of the model will not hold, before a long run."""
+        own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
+        names = ({*_OF_ANY_TYPE} | own) - {*self._excluded_save_params()}
+        known = {*self.policy_aliases.values(), DQNReplayBuffer}
+        open_ones = {name: value for name, value in vars(self).items() if name in names and not _is_plain(value, known)}
+        if open_ones:
+            from sb3_dqn_ext import saved_model  # only those wait for its imports who need it
+
+            lost = saved_model.lost_in_a_file(open_ones)
+            self._told_of = set(lost)
+            if lost:
+                warnings.warn(saved_model.told_of(lost), stacklevel=3)
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_environment(env)
+        return DQN._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         return choose("policy", policy_name, self.policy_aliases)
@@ -184,27 +215,31 @@ class DQNExt(DQN):
 
     def _setup_model(self) -> None:
         check_arguments(self)
+        if isinstance(self.learning_rate, np.number):
+            self.learning_rate = float(self.learning_rate)  # SB3 takes no other
+        if self._stats_window_size is not None:
+            self._stats_window_size = int(self._stats_window_size)  # nor does a deque
         self._convert_train_freq()
         self._setup_choices()
         self._setup_replay_buffer()
         saved_generator = self._generator
         with warnings.catch_warnings():
-            if isinstance(self.replay_buffer, DQNReplayBuffer):
+            if isinstance(self.replay_buffer, DQNReplayBuffer | Missing):
                 # SB3 believes that a buffer it did not choose knows nothing of n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
             if self.target_update_unit == "gradient_steps":
                 # it compares environments with environment steps
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target network")
             super()._setup_model()
-        assert self.replay_buffer is not None
-        self._buffer_settings = buffer_settings(self.replay_buffer)
+        has_buffer = isinstance(self.replay_buffer, ReplayBuffer)
+        self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
         # SB3 takes other tensors, which share storage with the networks' own, but no longer in a copy that was pickled
         self.batch_norm_stats, self.batch_norm_stats_target = (
             [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (self.q_net, self.q_net_target)
         )
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if self._exploration_schedule is not None:
+        if self._exploration_schedule is not None and not isinstance(self._exploration_schedule, Missing):
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_learner()
 
@@ -214,8 +249,11 @@ class DQNExt(DQN):
         if made != getattr(self, "_target_policy", None):
             self._target_policy = made
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
-        self._exploration_schedule = exploration_schedule(
-            self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs
+        schedule = self.exploration_kwargs.get(self._exploration.scheduled)
+        self._exploration_schedule = (
+            schedule
+            if isinstance(schedule, Missing)
+            else exploration_schedule(self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs)
         )
 
     def _setup_learner(self) -> None:
@@ -239,7 +277,7 @@ class DQNExt(DQN):
         reason = "its batches differ in size (n_epochs)" if self.n_epochs else why_not(self._learner, self.policy.optimizer)
         if reason is None:
             tau = self._tau_of_each_update
-            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs)
+            return CompiledUpdates(self._learner, self._adam, self.max_grad_norm, tau, unroll, self.n_envs, self.verbose)
         self._warn_of_eager_training(reason)
         return None
 
@@ -286,6 +324,12 @@ class DQNExt(DQN):
         return self._compiled.values if self._compiled is not None and self._chooses_as_its_network else None
 
     def _setup_replay_buffer(self) -> None:
+        missing = [one for one in (self.replay_buffer_class, self.replay_buffer_kwargs) if isinstance(one, Missing)]
+        if missing:
+            self.replay_buffer_class = self.replay_buffer_class or DQNReplayBuffer
+            if self.replay_buffer is None:
+                self.replay_buffer = missing[0]  # type: ignore[assignment]  # predictions need none
+            return
         buffer_class = self.replay_buffer_class or DQNReplayBuffer
         check_buffer_kwargs(buffer_class, self.replay_buffer_kwargs)
         if not issubclass(buffer_class, DQNReplayBuffer):
@@ -306,6 +350,11 @@ class DQNExt(DQN):
             )
 
     def _create_aliases(self) -> None:
+        if not hasattr(self.policy, "q_net"):
+            raise ArgumentError(
+                f"policy={self.policy_class.__name__} has no q_net and q_net_target: a policy of another algorithm; "
+                f"it can be one of: {', '.join(sorted(self.policy_aliases))}, or a subclass of DQNPolicy."
+            )
         if not self.target_network:
             self.policy.q_net_target = self.policy.q_net
         super()._create_aliases()
@@ -316,7 +365,7 @@ class DQNExt(DQN):
 
         :param seed: nothing happens if it is None
         """
-        super().set_random_seed(seed)
+        super().set_random_seed(seed if seed is None else int(seed))  # Python's generator takes no number of numpy
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
@@ -353,6 +402,11 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise UnsupportedError(
+                "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
+            )
+        self._check_nothing_is_missing()
         self._setup_choices()
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
@@ -379,6 +433,8 @@ class DQNExt(DQN):
             self._truncate_open_episodes()  # the environments are about to be reset
             self._last_obs = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        assert self._last_obs is not None
+        self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
         self._callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
@@ -417,6 +473,19 @@ class DQNExt(DQN):
         self._last_obs = obs
         if self._vec_normalize_env is not None:
             self._last_original_obs = self._vec_normalize_env.get_original_obs()
+
+    def _check_nothing_is_missing(self) -> None:
+        """:raises ArgumentError: if the file that the model was loaded from did not give all that training needs"""
+        schedule = getattr(self.lr_schedule, "value_schedule", None)
+        if isinstance(schedule, Missing) and not isinstance(self.learning_rate, Missing):
+            self._setup_lr_schedule()  # the rate was set since
+            schedule = None
+        given = set() if isinstance(schedule, Missing) else {"learning_rate"}
+        if not isinstance(self.replay_buffer, Missing):
+            given |= {"replay_buffer_class", "replay_buffer_kwargs"}
+        missing = [value for name, value in vars(self).items() if isinstance(value, Missing) and name not in given]
+        if missing:
+            raise needed_for_training(missing)
 
     def _follow_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
@@ -495,6 +564,18 @@ class DQNExt(DQN):
             callback.on_rollout_end()
         return RolloutReturn(num_env_steps, num_collected_episodes, continue_training)
 
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
+        """As SB3's, but an episode counts once where an environment leaves its record in the infos of later steps."""
+        assert self.ep_info_buffer is not None
+        assert self.ep_success_buffer is not None
+        for env, info in enumerate(infos):
+            if "episode" in info or "is_success" in info:  # most infos have neither
+                done = dones is not None and dones[env]
+                if (record := new_record(info, done, self.ep_info_buffer)) is not None:
+                    self.ep_info_buffer.append(record)
+                if done and info.get("is_success") is not None:
+                    self.ep_success_buffer.append(info["is_success"])
+
     def _store_transition(
         self,
         replay_buffer: ReplayBuffer,
@@ -504,10 +585,13 @@ class DQNExt(DQN):
         dones: np.ndarray[Any, Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        for numbers in self._exploration_memory.values():
-            numbers[dones] = 0
+        if self._exploration_memory:
+            ended = np.asarray(dones, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
+            for numbers in self._exploration_memory.values():
+                numbers[ended] = 0
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+            self._last_obs = each(np.array, new_obs)  # as below
             return
         # as SB3 does, but for copies of observations that the memory copies anyway
         next_obs = new_obs
@@ -519,7 +603,8 @@ class DQNExt(DQN):
                     write(next_obs, env, last)
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
-        self._last_original_obs, self._last_obs = self._last_obs, new_obs
+        # a copy: it is stored after the next step, which some environments write into the same array
+        self._last_original_obs, self._last_obs = self._last_obs, each(np.array, new_obs)
 
     def _on_step(self) -> None:
         """Update the target network if it is due, and the exploration rate."""
@@ -722,6 +807,10 @@ class DQNExt(DQN):
         :param deterministic: whether to leave exploration out
         :return: one action, or one for each environment, and the state
         """
+        if not isinstance(observation, np.ndarray | dict):
+            if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+                self.policy.predict(observation)  # what reset() returns, which SB3 explains by an error
+            observation = np.array(observation)
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         assert self._generator is not None
@@ -784,6 +873,7 @@ class DQNExt(DQN):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
+                end_run(self)
                 # a bar that is open may keep Python from ending: its thread stops with a lock that others wait for
                 for one in all_callbacks(self._callback):
                     if isinstance(one, ProgressBarCallback) and hasattr(one, "pbar"):
@@ -809,11 +899,15 @@ class DQNExt(DQN):
         from sb3_dqn_ext import saved_model  # only those wait for its imports who save
 
         parameters, variables = self._get_torch_save_params()
-        left_out = {*(exclude or ()), *self._excluded_save_params(), *saved_model.REBUILT} - {*(include or ())}
+        usually_left_out, included = {*self._excluded_save_params()}, {*(include or ())}
+        left_out = {*(exclude or ()), *usually_left_out, *saved_model.REBUILT} - included
         left_out |= {name.partition(".")[0] for name in [*parameters, *variables]}
         attributes = {name: value for name, value in vars(self).items() if name not in left_out}
+        if attributes.get("replay_buffer") is not None:
+            attributes["replay_buffer"] = saved_model.stored(attributes["replay_buffer"])
         tensors = {name: recursive_getattr(self, name) for name in variables}
-        saved_model.save(path, attributes, self.get_parameters(), tensors)
+        optional = (included & usually_left_out) - {"replay_buffer"}
+        saved_model.save(path, attributes, self.get_parameters(), tensors, self._told_of, optional)
 
     @classmethod
     def load(
@@ -851,10 +945,18 @@ class DQNExt(DQN):
 
         as_dqn = cls._get_torch_save_params is DQN._get_torch_save_params
         names = DQN._get_torch_save_params(cls.__new__(cls)) if as_dqn else None
-        opened = saved_model.opened(path, custom_objects, kwargs, trust, names)
+        bare: Any = DQNExt("MlpPolicy", None, device="cpu", _init_setup_model=False)  # type: ignore[arg-type]
+        needed = {*vars(bare), "observation_space", "action_space"}
+        opened = saved_model.opened(path, custom_objects, kwargs, trust, names, needed)
+        stored = opened.attributes.get("replay_buffer")
+        if isinstance(stored, saved_model.StoredBuffer):
+            opened.attributes["replay_buffer"] = None  # it is made, then filled
         try:
             with contextlib.nullcontext() if trust else saved_model.Budget(opened.budget):
-                return super().load(opened.archive, env, device, opened.attributes, print_system_info, force_reset, **kwargs)
+                model = super().load(opened.archive, env, device, opened.attributes, print_system_info, force_reset, **kwargs)
+                if isinstance(stored, saved_model.StoredBuffer):
+                    model._take_over(stored)
+                return model
         except (ValueError, Warning):
             raise
         # what it describes is no model, or its parameters are of another
@@ -868,6 +970,15 @@ class DQNExt(DQN):
         take_apart(self._old)
         logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
+
+    def _take_over(self, stored: Any) -> None:
+        """:param stored: the content of a replay buffer, from the file of a model"""
+        from sb3_dqn_ext import saved_model
+
+        if self.replay_buffer is not None and not isinstance(self.replay_buffer, Missing):
+            why = saved_model.restored(self.replay_buffer, stored)
+            if why:
+                self.replay_buffer = Missing("replay_buffer", why, None, trust_helps=False)  # type: ignore[assignment]
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
@@ -924,11 +1035,28 @@ class DQNExt(DQN):
             "_callback",
             "_callback_states",
             "_saved",
+            "_told_of",
             "_resumed",
             "_last_step",
             "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]
+
+
+_OF_ANY_TYPE = (
+    *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
+    *("exploration_kwargs", "target_policy_kwargs"),
+)
+"""attributes in which a user may give what a file cannot hold"""
+
+
+def _is_plain(value: Any, known: set[Any]) -> bool:
+    """:param known: classes that a file can name"""
+    if isinstance(value, Mapping):
+        return all(_is_plain(item, known) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item, known) for item in value)
+    return value is None or isinstance(value, bool | int | float | str) or (isinstance(value, type) and value in known)
 
 
 def _signature() -> inspect.Signature:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -224,8 +225,21 @@ def preprocess(obs: PyTorchObs, space: spaces.Space[Any], images: Collection[str
 
 def _preprocess(obs: th.Tensor, space: spaces.Space[Any], is_image: bool, dtype: th.dtype) -> th.Tensor:
     if not isinstance(space, spaces.Box):
-        return cast(th.Tensor, preprocess_obs(obs, space)).to(dtype)
+        return cast(th.Tensor, preprocess_obs(from_zero(obs, space), space)).to(dtype)
     return obs.to(dtype) / 255.0 if is_image else obs.to(dtype)
+
+
+def from_zero(obs: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
+    """
+    Number the values of a Discrete or a MultiDiscrete space from 0, as one-hot vectors need them, wherever the space starts.
+
+    :param obs: (B, \\*obs) observations
+    :param space: their space
+    :return: (B, \\*obs) numbers of the values
+    """
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
+        return obs.long() - th.as_tensor(space.start, device=obs.device)
+    return obs
 
 
 def image_keys(space: spaces.Space[Any]) -> set[str | None]:

@@ -7,12 +7,23 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose, named_class, parameters_of
+from sb3_dqn_ext.batch import each
+from sb3_dqn_ext.choices import (
+    ArgumentError,
+    UnsupportedError,
+    check_keys,
+    check_number,
+    check_type,
+    choose,
+    named_class,
+    parameters_of,
+)
 from sb3_dqn_ext.flat import take_apart
 from sb3_dqn_ext.hooks import NetworkSnapshot
 from sb3_dqn_ext.networks import HEADS, MultiHead, QNetwork
@@ -56,6 +67,7 @@ SAME_IN_EVERY_MODE: set[Any] = {
     *(QNetwork, CosineEmbedding),
 }
 
+SMALLEST_IMAGE = 36  # pixels, behind which NatureCNN's three convolutions leave one
 DTYPES: dict[str, th.dtype] = {"float32": th.float32, "float64": th.float64}
 DTYPE_SYNONYMS = {"float": "float32", "single": "float32", "double": "float64"}
 
@@ -95,11 +107,55 @@ def _parameters_but(cls: type, *names: str) -> set[str]:
     return set(parameters_of(cls)) - set(names)
 
 
+def _check_optimizer_kwargs(optimizer: type[th.optim.Optimizer], kwargs: Mapping[str, Any]) -> None:
+    """
+    :raises ArgumentError: if a value is not of the kind that the optimizer of torch has as its default: it takes any, and
+        fails in the run
+    """
+    if not optimizer.__module__.startswith("torch.optim."):
+        return
+    defaults = {name: parameter.default for name, parameter in parameters_of(optimizer).items()}
+    for name, value in kwargs.items():
+        if isinstance(defaults[name], bool):
+            check_type(f"optimizer_kwargs[{name!r}]", value, bool, "True or False")
+        elif isinstance(defaults[name], int | float):
+            check_number(f"optimizer_kwargs[{name!r}]", value)
+
+
 def _check_arch(argument: str, sizes: Any) -> None:
     if sizes is not None:
         check_type(argument, sizes, list | tuple, "a list of layer sizes, for example [64, 64]")
         for size in sizes:
             check_number(f"a layer of {argument}", size, low=1, integer=True)
+
+
+def _check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]) -> None:
+    """
+    :raises UnsupportedError: if an extractor of SB3 cannot read the observations
+    """
+    is_dict = isinstance(space, spaces.Dict)
+    if is_dict and extractor in (FlattenExtractor, NatureCNN):
+        raise UnsupportedError("this policy reads one array; for Dict observations use policy='MultiInputPolicy'.")
+    if not is_dict and extractor is CombinedExtractor:
+        raise UnsupportedError(
+            f"policy='MultiInputPolicy' reads Dict observations, not {space}; use 'MlpPolicy' or 'CnnPolicy'."
+        )
+    if isinstance(space, spaces.Box) and extractor is FlattenExtractor and 0 in (len(space.shape), *space.shape):
+        raise UnsupportedError(
+            f"observations {space} of shape {space.shape} cannot be read; at least one axis with one number is needed, "
+            "see gymnasium.wrappers.ReshapeObservation."
+        )
+    parts = space.spaces if isinstance(space, spaces.Dict) and extractor is CombinedExtractor else {}
+    layers = nn.ModuleDict()
+    for key in parts:
+        if not isinstance(key, str) or not key or "." in key or hasattr(layers, key):
+            raise UnsupportedError(f"the key {key!r} of the Dict observations cannot name a layer of torch; rename it.")
+    for image in [space] if extractor is NatureCNN else parts.values():
+        if is_image_space(image) and min(image.shape[1:]) < SMALLEST_IMAGE:  # type: ignore[index]
+            raise UnsupportedError(
+                f"images of shape {image.shape} are too small for NatureCNN, which needs {SMALLEST_IMAGE} x {SMALLEST_IMAGE} "
+                "pixels: enlarge them with gymnasium.wrappers.ResizeObservation, or give a features_extractor_class."
+            )
 
 
 class MlpPolicy(DQNPolicy):
@@ -177,20 +233,30 @@ class MlpPolicy(DQNPolicy):
     ) -> None:
         extractor = named_class("features_extractor_class", features_extractor_class, EXTRACTORS)
         optimizer = named_class("optimizer_class", optimizer_class, OPTIMIZERS)
-        check_type("features_extractor_kwargs", features_extractor_kwargs or {}, Mapping, "a mapping of arguments")
-        check_type("optimizer_kwargs", optimizer_kwargs or {}, Mapping, "a mapping of arguments")
+        mappings = {
+            "features_extractor_kwargs": features_extractor_kwargs,
+            "optimizer_kwargs": optimizer_kwargs,
+            "returns_kwargs": returns_kwargs,
+            "noisy_kwargs": noisy_kwargs,
+        }
+        for name, mapping in mappings.items():
+            check_type(name, {} if mapping is None else mapping, Mapping, "a mapping of arguments")
         check_keys(
             "features_extractor_kwargs", features_extractor_kwargs or {}, _parameters_but(extractor, "observation_space")
         )
         check_keys("optimizer_kwargs", optimizer_kwargs or {}, _parameters_but(optimizer, "params", "lr"))
-        for name, mapping in {"returns_kwargs": returns_kwargs, "noisy_kwargs": noisy_kwargs}.items():
-            check_type(name, {} if mapping is None else mapping, Mapping, "a mapping of arguments")
-        for name, flag in {"normalize_images": normalize_images, "noisy": noisy, "batch_norm": batch_norm}.items():
+        _check_optimizer_kwargs(optimizer, optimizer_kwargs or {})
+        flags = {
+            "normalize_images": normalize_images,
+            "noisy": noisy,
+            "batch_norm": batch_norm,
+            "optimizer_per_head": optimizer_per_head,
+        }
+        for name, flag in flags.items():
             check_type(name, flag, bool, "True or False")
         _check_arch("net_arch", net_arch)
         _check_arch("head_arch", head_arch)
-        if isinstance(observation_space, spaces.Dict) and extractor is FlattenExtractor:
-            raise ArgumentError("this policy reads one array; for Dict observations use policy='MultiInputPolicy'.")
+        _check_space(observation_space, extractor)
         # SB3's constructor builds the networks: what they are made from must be there before
         self.head = head
         self.head_arch = list(head_arch or [])
@@ -236,12 +302,15 @@ class MlpPolicy(DQNPolicy):
             self._take_snapshot()
             if self.optimizer_per_head:
                 self.optimizer = self._make_optimizer_per_head(lr_schedule)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ArgumentError):
-                raise
+        except ArgumentError:
+            raise
+        # what extractors and optimizers raise at arguments or observations that they cannot work with
+        except (TypeError, ValueError, RuntimeError, LookupError) as error:
             raise ArgumentError(
-                f"no network can be built with features_extractor_kwargs={self.features_extractor_kwargs!r} "
-                f"and optimizer_kwargs={self.optimizer_kwargs!r}: {error}"
+                f"no network with its optimizer can be built for observations {space} with "
+                f"features_extractor_class={self.features_extractor_class.__name__}, "
+                f"features_extractor_kwargs={self.features_extractor_kwargs!r}, optimizer_kwargs={self.optimizer_kwargs!r} "
+                f"and the learning rate that was given: {error}"
             ) from error
 
     def _make_optimizer_per_head(self, lr_schedule: Schedule) -> OptimizerPerHead:
@@ -285,18 +354,28 @@ class MlpPolicy(DQNPolicy):
         :param deterministic: whether noisy layers are silent
         :return: one action, or one for each environment, and the state
         """
-        is_plain = type(self).obs_to_tensor is DQNPolicy.obs_to_tensor and "obs_to_tensor" not in self.__dict__
+        is_plain = type(self).obs_to_tensor is MlpPolicy.obs_to_tensor and "obs_to_tensor" not in self.__dict__
         if not (is_plain and self._is_vector and type(observation) is np.ndarray and observation.shape[1:] == self._shape):
             return super().predict(observation, state, episode_start, deterministic)
         # what SB3 does to observations that are as they should be
         self.set_training_mode(False)
         with th.no_grad():
-            actions = self._predict(th.as_tensor(observation, device=self._some_parameter[0].device), deterministic)
+            # a copy, as SB3 makes one: torch takes no negative strides, and warns of arrays that cannot be written
+            actions = self._predict(th.as_tensor(np.array(observation), device=self._some_parameter[0].device), deterministic)
         return actions.cpu().numpy().reshape(-1), state
 
     def __getstate__(self) -> dict[str, Any]:
         take_apart(list(self.parameters()), self.optimizer)
         return vars(self)
+
+    def obs_to_tensor(self, observation: Array | dict[str, Array]) -> tuple[PyTorchObs, bool]:
+        """
+        Convert observations to tensors, as SB3 does, but also images with negative strides, as mirrored ones have them.
+
+        :param observation: one observation, or one for each environment
+        :return: the tensors, and whether there is one for each environment
+        """
+        return super().obs_to_tensor(each(lambda part: np.array(part) if isinstance(part, np.ndarray) else part, observation))
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

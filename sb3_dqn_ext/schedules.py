@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, choose
+from sb3_dqn_ext.choices import ArgumentError, as_number, check_keys, check_number, choose
 
 __all__ = [
     "SCHEDULES",
@@ -28,6 +28,7 @@ __all__ = [
     "ProgressSchedule",
     "Schedule",
     "ScheduleSpec",
+    "check_range",
     "make_schedule",
 ]
 
@@ -239,6 +240,13 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "multiplicative": MultiplicativeSchedule,
     "piecewise": PiecewiseSchedule,
 }
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "constant": {"name": "constant", "val": 0.1},
+    "linear": {"name": "linear", "start": 1.0, "end": 0.05, "end_fraction": 0.1},
+    "exponential": {"name": "exponential", "start": 1.0, "end": 0.05, "rate": 0.0001},
+    "multiplicative": {"name": "multiplicative", "start": 1.0, "end": 0.05, "factor": 0.999},
+    "piecewise": {"name": "piecewise", "points": [[0, 1.0], [10_000, 0.05]]},
+}
 SYNONYMS = {
     "const": "constant",
     "fixed": "constant",
@@ -266,9 +274,32 @@ def make_schedule(spec: ScheduleSpec) -> Schedule:
         return spec
     if isinstance(spec, Mapping):
         return _from_mapping(spec)
-    if isinstance(spec, int | float):
+    if isinstance(spec, int | float | np.number):
         return ConstantSchedule(spec)
-    raise ArgumentError(f"schedule={spec!r} must be a schedule, a number, or a mapping with a name.")
+    error = f"schedule={spec!r} must be a schedule, a number, or a mapping with a name."
+    name = SYNONYMS.get(spec.lower(), spec.lower()) if isinstance(spec, str) else ""
+    if name in EXAMPLES:
+        error += f" Did you mean {EXAMPLES[name]}?"
+    elif isinstance(spec, str):
+        error += as_number(spec)
+    elif callable(spec):
+        error += (
+            " Functions of the remaining progress are for learning_rate; a schedule has a method value(step, total_steps)."
+        )
+    raise ArgumentError(error)
+
+
+def check_range(argument: str, schedule: Schedule, low: float, high: float = math.inf) -> None:
+    """
+    :param argument: the argument's name, for the message
+    :param schedule: a schedule; those of this module rise or fall from the first value to the last, others are not checked
+    :param low: smallest allowed value
+    :param high: largest allowed value
+    :raises ArgumentError: if its values leave the range
+    """
+    if type(schedule) in SCHEDULES.values():
+        for step in (0, 10**9):
+            check_number(f"{argument} at step {step}", schedule.value(step, 10**9), low, high)
 
 
 def _from_mapping(spec: Mapping[str, Any]) -> Schedule:

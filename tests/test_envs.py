@@ -101,6 +101,30 @@ def test_only_the_meant_end_has_another_reward(variant: dict[str, Any]) -> None:
     assert changed > 20
 
 
+class Forms(gym.Wrapper[Any, Any, Any, Any]):
+    """Ends and rewards in another form."""
+
+    def __init__(self, env: Env, form: Callable[[Any], Any]) -> None:
+        super().__init__(env)
+        self.form = form
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, np.array([reward]), self.form(terminated), self.form(truncated), info
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("form", [int, float, np.bool_, lambda end: np.array([end])])
+def test_ends_and_rewards_are_read_in_any_form(variant: dict[str, Any], form: Callable[[Any], Any]) -> None:
+    raw = rollout(limited_walk(), 30)
+    for own, seen in zip(raw, rollout(TerminalPenalty(Forms(limited_walk(), form), **variant), 30), strict=True):
+        assert seen[1] == expected_reward(*own[1:4], **variant)
+    rewards = VectorTerminalPenalty(SyncVectorEnv([limited_walk] * 2), **variant).terminal_reward(
+        [2, 2], [0.0, 1.0], [1.0, 0.0]
+    )
+    assert rewards.tolist() == [expected_reward(2, False, True, **variant), expected_reward(2, True, False, **variant)]
+
+
 def test_a_walk_by_hand() -> None:
     walk = Walk()
     env = TerminalPenalty(walk, -50.0)

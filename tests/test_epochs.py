@@ -270,7 +270,6 @@ def test_a_minibatch_that_cannot_be_is_an_error(arguments: dict[str, Any], messa
     [
         ({"n_epochs": 0}, "n_epochs=0"),
         ({"n_epochs": 1.5}, "n_epochs=1.5"),
-        ({"gradient_steps": 4}, "gradient_steps has no effect beside n_epochs"),
         ({"replay_buffer_kwargs": {"sampler": "prioritized"}}, "n_epochs=3 needs sampler='uniform'"),
         ({"replay_buffer_kwargs": {"sampler_kwargs": {"replace": False}}}, "'replace'.* no effect beside n_epochs"),
         ({"policy_kwargs": {"net_arch": [8], "batch_norm": True}}, "n_epochs=3 needs batch_norm=False"),
@@ -285,6 +284,11 @@ def test_a_minibatch_that_cannot_be_is_an_error(arguments: dict[str, Any], messa
 def test_what_does_not_go_together_is_an_error(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         monte_carlo(**arguments)
+
+
+def test_gradient_steps_of_a_shared_configuration_are_answered_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="gradient_steps has no effect beside n_epochs"):
+        monte_carlo(gradient_steps=4)
 
 
 def test_the_heads_of_a_network_are_all_that_the_optimizers_do_not_share() -> None:

@@ -412,7 +412,7 @@ def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) 
         ({"terminal_copies": 1.5}, r"terminal_copies=1.5 must be a whole number"),
         ({"terminal_on": "terminal"}, r"terminal_on='terminal'.*done, terminated, truncated.*'terminated'"),
         ({"sampler": "unifrom"}, r"sampler='unifrom'.*uniform"),
-        ({"sampler_kwargs": {"alpha": 0.6}}, r"a key of sampler_kwargs='alpha'"),
+        ({"sampler_kwargs": {"alpha": 0.6}}, r"sampler_kwargs has no argument 'alpha'.*'prioritized'"),
         ({"n_steps": 3}, r"n_steps=3.*need a gamma"),
         ({"n_steps": 0, "gamma": 0.9}, r"n_steps=0 must be a whole number"),
         ({"monte_carlo": 1.5, "gamma": 0.9}, r"monte_carlo=1.5 must be a finite number in \[0, 1\]"),

@@ -809,7 +809,7 @@ def test_environments_in_other_processes_must_be_made_resumable_there(made: list
     fast._vector = processes = InProcesses.__new__(InProcesses)
     for wrappers in (), (RandomFirstStep.wrapper_spec(),), (Resumable.wrapper_spec(), RandomFirstStep.wrapper_spec()):
         processes._recipes = [Recipe(gym.spec("CartPole-v1"), wrappers=wrappers)]
-        with pytest.raises(ArgumentError, match=r"Write FastVecEnv\(make_vec_env\(.*wrapper_class=Resumable"):
+        with pytest.raises(ArgumentError, match=r"Write make_fast_vec_env\(.*wrapper_class=Resumable"):
             make_resumable(fast)
 
 

@@ -471,7 +471,7 @@ def test_a_batch_of_rows_must_hold_whole_rows() -> None:
         ({"sampler": "prioritized", "sampler_kwargs": {"beta": 2}}, r"beta=2 must be"),
         ({"sampler": "prioritized", "sampler_kwargs": {"beta_end": "1"}}, r"beta_end='1' must be"),
         ({"sampler": "prioritized", "sampler_kwargs": {"eps": 0.0}}, r"eps=0.0 must be a finite number in \[1e-10, 1e\+10\]"),
-        ({"sampler": "prioritized", "sampler_kwargs": {"replace": False}}, r"a key of sampler_kwargs='replace'"),
+        ({"sampler": "prioritized", "sampler_kwargs": {"replace": False}}, r"sampler_kwargs has no argument 'replace'"),
         ({"sampler": "prioritized", "sampler_kwargs": {"gaps": True}}, r"a key of sampler_kwargs='gaps'"),
         ({"sampler": "rows", "sampler_kwargs": {"replace": 0}}, r"replace=0 must be True or False"),
         ({"sampler_kwargs": {"replace": "no"}}, r"replace='no' must be True or False"),

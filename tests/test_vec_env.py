@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import yaml
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import TransformReward
 from stable_baselines3 import DQN, PPO
@@ -125,8 +125,44 @@ def half_paid(num_envs: int, **kwargs: Any) -> Any:
     return TransformReward(next_step(num_envs, **kwargs), lambda rewards: rewards - 0.5)
 
 
+def times(env: Env, factor: float) -> Env:
+    return gym.wrappers.TransformReward(env, lambda reward: factor * float(reward))
+
+
 def never(num_envs: int, **kwargs: Any) -> Any:
     return vector(AutoresetMode.DISABLED, CartPoleEnv, num_envs, **kwargs)
+
+
+class Foreign(VectorWrapper):
+    """A vector environment with arrays of another library, which has whole numbers in place of bools, and lists of numbers."""
+
+    def step(self, actions: Any) -> Any:
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        return ForeignArray(observations), rewards.tolist(), terminated.astype(np.int32), truncated.astype(np.float32), infos
+
+
+class ForeignArray:
+    """An array that numpy can read, but not write."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._array, dtype)
+
+
+def foreign(num_envs: int, **kwargs: Any) -> Any:
+    return Foreign(same_step(num_envs, **kwargs))
+
+
+def on_jax(num_envs: int, **kwargs: Any) -> Any:
+    made = same_step(num_envs, **kwargs)
+    made.metadata = {**made.metadata, "jax": True}
+    return made
+
+
+def without_limit(num_envs: int) -> Any:
+    return same_step(num_envs, max_episode_steps=30)
 
 
 def register(name: str, entry_point: str, vector_entry_point: str | None = None) -> None:
@@ -147,6 +183,10 @@ register("SameStep", "talks", "same_step")
 register("NextStep", "in_parts", "next_step")
 register("HalfPaid", "in_parts", "half_paid")
 register("Never", "in_parts", "never")
+register("Foreign", "talks", "foreign")
+register("OnJax", "talks", "on_jax")
+register("WithoutLimit", "talks", "without_limit")
+register("AnotherForm", "in_parts", "same_step")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -308,8 +348,9 @@ def test_what_was_returned_stays_as_it_was(mode: str, made: list[VecEnv]) -> Non
 @pytest.mark.parametrize("env", ["tests/Talks-v0", "tests/InParts-v0"])
 def test_environments_in_processes_are_dummy_vec_env(env: str, tmp_path: Path, made: list[VecEnv]) -> None:
     kwargs = {"max_episode_steps": 10}  # some fall in the very step in which the time runs out
-    ours = make_fast_vec_env(env, 2, 5, "async", kwargs, tmp_path / "ours")
-    theirs = make_vec_env(env, 2, 5, env_kwargs=kwargs, monitor_dir=str(tmp_path / "theirs"))
+    wrap: Any = {"wrapper_class": times, "wrapper_kwargs": {"factor": 3.0}}
+    ours = make_fast_vec_env(env, 2, 5, "async", kwargs, tmp_path / "ours", **wrap)
+    theirs = make_vec_env(env, 2, 5, env_kwargs=kwargs, monitor_dir=str(tmp_path / "theirs"), **wrap)
     made += [ours, theirs]
     assert assert_same_trajectories(ours, theirs) > 20
     assert rows(tmp_path / "ours" / "1.monitor.csv") == rows(tmp_path / "theirs" / "1.monitor.csv") != []
@@ -343,8 +384,11 @@ def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, made
 # -- vector entry points ----------------------------------------------------------------------------------------------------
 
 
-def test_a_vector_entry_point_that_resets_in_the_same_step_is_dummy_vec_env(tmp_path: Path, made: list[VecEnv]) -> None:
-    ours = make_fast_vec_env("tests/SameStep-v0", 3, seed=5, monitor_dir=tmp_path / "ours")
+@pytest.mark.parametrize("env", ["tests/SameStep-v0", "tests/Foreign-v0"])
+def test_a_vector_entry_point_that_resets_in_the_same_step_is_dummy_vec_env(
+    env: str, tmp_path: Path, made: list[VecEnv]
+) -> None:
+    ours = make_fast_vec_env(env, 3, seed=5, monitor_dir=tmp_path / "ours")
     theirs = make_vec_env("tests/Talks-v0", 3, seed=5, monitor_dir=str(tmp_path / "theirs"))
     made += [ours, theirs]
     assert ours.vectorization_mode == "vector_entry_point"
@@ -760,6 +804,72 @@ def test_the_quickest_mode_is_taken_where_nothing_is_in_its_way(
     assert [venv.vectorization_mode for venv in made if isinstance(venv, FastVecEnv)] == [mode, mode]
 
 
+def test_one_id_is_one_environment_whatever_the_number_of_environments(made: list[VecEnv]) -> None:
+    def make(n_envs: int, mode: str = "auto") -> FastVecEnv:
+        made.append(venv := make_fast_vec_env("tests/AnotherForm-v0", n_envs, vectorization_mode=mode))
+        return venv
+
+    single = make(1)
+    with pytest.warns(
+        UserWarning, match=r"'auto' is 'sync' here.* another environment: it has the observations Box.*"
+    ) as told:
+        several = make(3)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    assert "vectorization_mode='vector_entry_point'" in str(told[0].message)
+    assert (single.vectorization_mode, several.vectorization_mode) == ("sync", "sync")
+    assert single.observation_space == several.observation_space == make_vec_env("tests/InParts-v0").observation_space
+    for n_envs in (1, 3):
+        assert make(n_envs, "vector_entry_point").observation_space == make_vec_env("tests/Talks-v0").observation_space
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ("tests/WithoutLimit-v0", "does not take its arguments: .*'max_episode_steps'"),
+        ("tests/OnJax-v0", "cannot be used: it runs on jax"),
+        ("tests/Never-v0", "cannot be used: it has autoreset_mode=AutoresetMode.DISABLED"),
+    ],
+)
+def test_a_vector_form_that_cannot_be_used_is_not_taken_by_itself(env: str, reason: str, made: list[VecEnv]) -> None:
+    with pytest.warns(UserWarning, match=f"'auto' is 'sync' here: the vector form of {env} {reason}"):
+        made.append(venv := make_fast_vec_env(env, 2, seed=0))
+    assert venv.vectorization_mode == "sync"
+    with pytest.raises(ArgumentError, match=f"the vector form of {env} {reason}"):
+        make_fast_vec_env(env, 2, vectorization_mode="vector_entry_point")
+
+
+def test_atari_is_gymnasiums_for_any_number_and_ale_pys_vector_form_by_name(made: list[VecEnv]) -> None:
+    ale_py = pytest.importorskip("ale_py")
+    gym.register_envs(ale_py)
+    with pytest.warns(
+        UserWarning, match=r"observations Box\(0, 255, \(4, 84, 84\), uint8\) and .* rewards are clipped .* FIRE"
+    ):
+        made.append(make_fast_vec_env("ALE/Breakout-v5", 2))
+    assert made[0].observation_space.shape == (210, 160, 3)
+    made.append(by_name := make_fast_vec_env("ALE/Breakout-v5", 1, 0, "vector_entry_point"))
+    assert by_name.observation_space.shape == (4, 84, 84)
+    by_name.reset()
+    frames = by_name.reset_infos[0]["episode_frame_number"]
+    assert 0 < frames <= 30 + 4
+    assert by_name.step(np.array([0]))[3][0]["episode_frame_number"] == frames + 4
+
+
+def test_a_wrapper_class_is_that_of_make_vec_env(tmp_path: Path, made: list[VecEnv]) -> None:
+    def make(function: Callable[..., VecEnv], folder: str, **kwargs: Any) -> VecEnv:
+        kwargs |= {"wrapper_class": times, "wrapper_kwargs": {"factor": 3.0}, "env_kwargs": SHORT}
+        made.append(venv := function("CartPole-v1", 2, 5, monitor_dir=str(tmp_path / folder), **kwargs))
+        return venv
+
+    ours, theirs = make(make_fast_vec_env, "ours/logs"), make(make_vec_env, "theirs/logs", start_index=0)
+    assert assert_same_trajectories(ours, theirs) > 4
+    assert ours.step(np.array([0, 0]))[1].tolist() == [3, 3]
+    for name in ("0.monitor.csv", "1.monitor.csv"):
+        assert rows(tmp_path / "ours" / "logs" / name) == rows(tmp_path / "theirs" / "logs" / name) != []
+    with pytest.raises(ArgumentError, match="times would be dropped"):
+        make(make_fast_vec_env, "ours", vectorization_mode="vector_entry_point")
+
+
 def test_the_time_limit_is_taken_over(made: list[VecEnv]) -> None:
     venv = FastVecEnv(dummy(max_episode_steps=7))
     made.append(venv)
@@ -839,12 +949,17 @@ def test_environments_that_differ_are_stepped_in_turn(made: list[VecEnv]) -> Non
         ({"env_kwargs": ["render_mode"]}, "env_kwargs=.* must be a mapping"),
         ({"monitor_kwargs": {"info_keyword": ()}}, "Did you mean 'info_keywords'"),
         ({"monitor_dir": 3}, "monitor_dir=3 must be a folder"),
+        ({"wrapper_class": "TimeLimit"}, "wrapper_class='TimeLimit' must be a wrapper or a function"),
+        ({"wrapper_kwargs": {"factor": 2}}, "wrapper_kwargs={'factor': 2} has no effect without wrapper_class"),
         ({"id": "MountainCar-v0", "vectorization_mode": "vector_entry_point"}, "MountainCar-v0 has no vector entry point"),
         (
             {"vectorization_mode": "vector_entry_point", "env_kwargs": {"render_mode": "human"}},
             "render_mode='human' is for single environments",
         ),
-        ({"id": "tests/Never-v0", "n_envs": 2}, "autoreset_mode=AutoresetMode.DISABLED"),
+        (
+            {"id": "tests/Never-v0", "n_envs": 2, "vectorization_mode": "vector_entry_point"},
+            "autoreset_mode=AutoresetMode.DISABLED",
+        ),
     ],
 )
 def test_a_wrong_argument_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -1,8 +1,10 @@
-"""Episodes of training as they end."""
+"""Episodes of training as they end, and what stops at one."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
+
+from sb3_dqn_ext.callbacks.run_callback import RunCallback
 
 
 class Episode(NamedTuple):
@@ -12,6 +14,20 @@ class Episode(NamedTuple):
     """its return, in the reward's unit"""
     length: int
     """steps of its environment"""
+
+
+def new_record(info: Mapping[str, Any], done: Any, counted: Collection[Any]) -> Any:
+    """
+    Find the record of an episode that ends at a step. Environments that fill the same dictionary at each step leave the record
+    in it, so that later steps have it too.
+
+    :param info: the info of the step
+    :param done: whether an episode ended
+    :param counted: the records of episodes that ended earlier
+    :return: SB3's record of the episode, or None
+    """
+    record = info.get("episode")
+    return None if record is None or (not done and record in counted) else record
 
 
 class EndedEpisodes:
@@ -30,10 +46,11 @@ class EndedEpisodes:
         :param locals_: of SB3's ``collect_rollouts``, as callbacks see them
         :return: the episodes that ended in any environment at this step
         """
+        counted = locals_["self"].ep_info_buffer or ()
         episodes = []
         for done, info in zip(locals_["dones"], locals_["infos"], strict=True):
-            if "episode" in info:
-                episodes.append(Episode(float(info["episode"]["r"]), int(info["episode"]["l"])))
+            if (record := new_record(info, done, counted)) is not None:
+                episodes.append(Episode(float(record["r"]), int(record["l"])))
             elif done:
                 self._warn_of_missing_record()
         return episodes
@@ -47,3 +64,37 @@ class EndedEpisodes:
                 "ends episodes early, e.g. at the loss of a life.",
                 stacklevel=2,
             )
+
+
+class StopTrainingAtEpisode(RunCallback):
+    """
+    Base class of callbacks that stop the training at an episode. Held by an event callback such as ``EveryNTimesteps``, they
+    see all episodes as well, and stop at the next event.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended = EndedEpisodes(type(self).__name__)
+        self._new: list[tuple[float, int]] = []  # episodes that have ended since the last ``on_step``
+
+    @property
+    def _observes_from(self) -> int:
+        return 0
+
+    def _on_run_start(self, continues: bool) -> None:
+        self._ended = EndedEpisodes(type(self).__name__)
+        self._new = []
+
+    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
+        self._new += [(episode.total, episode.length) for episode in self._ended(seen)]  # plain data, which checkpoints hold
+
+    def _on_step(self) -> bool:
+        new, self._new = self._new, []
+        return not any(self._stops_at(Episode(*episode)) for episode in new)
+
+    def _stops_at(self, episode: Episode) -> bool:
+        """
+        :param episode: the next episode that has ended
+        :return: whether to stop, which is reported then
+        """
+        raise NotImplementedError

@@ -9,7 +9,8 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.callbacks.run_callback import RunCallback
+from sb3_dqn_ext.choices import ArgumentError, check_number, check_type
 
 # what a callback gets from its run
 OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
@@ -34,7 +35,7 @@ def _with_held(callback: Any) -> Iterator[BaseCallback]:
                 yield from _with_held(value)
 
 
-class ExactCheckpointCallback(BaseCallback):
+class ExactCheckpointCallback(RunCallback):
     """
     Write a checkpoint of all that the run depends on, every so often: networks, optimizer, replay memory, generators of random
     numbers, environments in mid-episode, callbacks. A model of the same arguments that takes it over by ``model.resume(path)``
@@ -58,40 +59,39 @@ class ExactCheckpointCallback(BaseCallback):
         super().__init__()
         check_number("every", every, low=1, integer=True)
         check_number("keep", keep, low=1, integer=True)
+        check_type("path", path, str | os.PathLike, "a folder")
         self.every = every
         self.path = os.fspath(path)
         self.keep = keep
         self.saved_at = 0
-        self.is_complete = True  # whether the last rollout came to its end
+        self.is_due = False
 
-    def _on_training_start(self) -> None:
+    def _on_run_start(self, continues: bool) -> None:
         model: Any = self.model
         if not hasattr(model, "save_checkpoint"):
             raise ArgumentError(f"ExactCheckpointCallback needs a DQNExt, not {type(model).__name__}.")
-        self.saved_at = model.num_timesteps
-
-    def _on_rollout_start(self) -> None:
-        model: Any = self.model
-        self.is_complete = False
-        if model.num_timesteps >= self.saved_at + self.every or model.interruption.asked:
-            self._save()
-        model.interruption.obey()
+        self.saved_at, self.is_due = model.num_timesteps, False
 
     def _on_step(self) -> bool:
+        self.is_due |= self.num_timesteps >= self.saved_at + self.every
         return True
 
-    def _on_rollout_end(self) -> None:
-        self.is_complete = True
+    def _before_rollout(self) -> None:
+        model: Any = self.model
+        if self.is_due or model.interruption.asked:
+            self._save()
+        model.interruption.obey()
 
     def _on_training_end(self) -> None:
         model: Any = self.model
         # A callback that ends a run does so before the last transition is stored.
-        if self.is_complete and model.interruption.asked:
+        is_asked = self.is_due and self.parent is not None  # by the event of another callback, in the last rollout
+        if self.run.is_between_rollouts and (is_asked or model.interruption.asked):
             self._save()
 
     def _save(self) -> None:
         model: Any = self.model
-        self.saved_at = model.num_timesteps  # before it is saved with the rest
+        self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved with the rest
         path = model.save_checkpoint(self.path, self.keep)
         if model.interruption.asked:
             print(f"Saved {path}: model.resume({self.path!r}) goes on from there.", file=sys.stderr, flush=True)

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+
+from sb3_dqn_ext.callbacks.run_callback import RunCallback
 
 __all__ = [
     "EVALUATED",
@@ -76,11 +77,6 @@ class Listener(OfCallback):
         self._logger = logger
         logger.output_formats.append(self)
 
-    @property
-    def has_joined(self) -> bool:
-        """Whether it listens."""
-        return self._logger is not None
-
     def leave(self) -> None:
         """Listen no longer."""
         if self._logger is not None and self in self._logger.output_formats:
@@ -94,7 +90,7 @@ class Listener(OfCallback):
         pass
 
 
-class Listening(BaseCallback):
+class Listening(RunCallback):
     """
     Hears what is logged in a run, and keeps its mean returns. It has something to do where a run begins, where it ends and
     where something is logged: nothing at a step.
@@ -108,18 +104,17 @@ class Listening(BaseCallback):
         self.trained: list[float] = []
         self._listener = Listener(self._heard)
 
-    def _on_training_start(self) -> None:
-        if self.model.num_timesteps == 0:
+    def _on_run_start(self, continues: bool) -> None:
+        if not continues:
             self.evaluated, self.trained = [], []
         self._listener.join(self.logger)
 
-    def _on_step(self) -> bool:
-        return True
-
     def _on_training_end(self) -> None:
-        if self._listener.has_joined:  # the zoo ends its first callback a second time
-            self._listener.leave()
-            self._finish()
+        self._listener.leave()
+        self._finish()
+
+    def _on_run_end(self) -> None:
+        self._listener.leave()
 
     def _heard(self, values: Values, excluded: Excluded, step: int) -> None:
         """

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext.callbacks.exact_checkpoint import all_callbacks
+from sb3_dqn_ext.callbacks.run_callback import RunCallback
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.faults import LARGEST, NonFiniteError, fault_of_update, largest_norm, where_to_go_on
 
@@ -270,7 +271,7 @@ class Guard:
         )
 
 
-class NonFiniteGuardCallback(BaseCallback):
+class NonFiniteGuardCallback(RunCallback):
     """
     End the run by a :class:`~sb3_dqn_ext.faults.NonFiniteError` before a number that is nan or infinite enters the replay
     memory or the networks. The message names what is at fault: which entries of an observation, or the reward, of which
@@ -287,12 +288,15 @@ class NonFiniteGuardCallback(BaseCallback):
 
     _guard: Guard | None = None
 
-    def _on_training_start(self) -> None:
+    @property
+    def _observes_from(self) -> int:
+        return 0
+
+    def _on_run_start(self, continues: bool) -> None:
         model: Any = self.model
         optimizer = getattr(model.policy, "optimizer", None)
         if not isinstance(optimizer, th.optim.Optimizer):
             raise ArgumentError(f"NonFiniteGuardCallback needs a DQN or QRDQN, not {type(model).__name__}.")
-        self._on_training_end()  # of a run that broke off
         self._guard = Guard(model)
         if hasattr(model, "check_finite"):
             model._guard = self._guard
@@ -300,21 +304,19 @@ class NonFiniteGuardCallback(BaseCallback):
             self._guard.follow(optimizer)
         self._guard.check_start()
 
-    def update_locals(self, locals_: dict[str, Any]) -> None:
-        """
-        :param locals_: what there is to see, which is not copied: that would take as long as to look at it
-        """
-        self.locals = locals_
-
-    def _on_step(self) -> bool:
+    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
         assert self._guard is not None
-        seen = self.locals
-        self._guard.check_step(seen["new_obs"], seen["rewards"], seen["dones"], seen["infos"])
-        return True
+        # environments may have lists, and 0 and 1 as ends
+        rewards, dones = np.asarray(seen["rewards"]), np.asarray(seen["dones"], dtype=bool)
+        self._guard.check_step(seen["new_obs"], rewards.ravel(), dones.ravel(), seen["infos"])
 
-    def _on_training_end(self) -> None:
+    def _put_back(self) -> None:
+        model: Any = self.model
         if self._guard is not None:
             self._guard.leave()
+            if getattr(model, "_guard", None) is self._guard:
+                model._guard = None
+        self._guard = None
 
 
 def guarded_too(callback: MaybeCallback) -> MaybeCallback:

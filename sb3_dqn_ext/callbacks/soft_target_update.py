@@ -1,16 +1,14 @@
 """Move the target network a little at a time."""
 
-import sys
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch import nn
 
+from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 from sb3_dqn_ext.choices import ArgumentError, check_number
 
 PAIRS = (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target"))
-NEVER = sys.maxsize  # environment steps
 
 
 def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
@@ -30,7 +28,7 @@ def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
     return online, target
 
 
-class SoftTargetUpdateCallback(BaseCallback):
+class SoftTargetUpdateCallback(RunCallback):
     """
     Move the target network towards the online one by a Polyak average, ``target = (1 - tau) * target + tau * online``, as
     in Lillicrap et al. 2016, "Continuous control with deep reinforcement learning". Running statistics of batch normalisation
@@ -54,24 +52,29 @@ class SoftTargetUpdateCallback(BaseCallback):
         self.tau = tau
         self.every = every
 
-    def _on_training_start(self) -> None:
+    def _on_run_start(self, continues: bool) -> None:
         model: Any = self.model
         online, target = online_and_target(model)
         self._parameters = list(online.parameters()), list(target.parameters())
         self._running_stats = get_parameters_by_name(online, ["running_"]), get_parameters_by_name(target, ["running_"])
-        # Kept in the model, and not here, to be saved with it; a run that broke off has left it there.
+        self._n_calls = model._n_calls
+        # Kept in the model, and not here, to be saved with it.
         if not hasattr(model, "own_target_update_interval"):
             model.own_target_update_interval = model.target_update_interval
         model.target_update_interval = NEVER
 
     def _on_step(self) -> bool:
-        if self.n_calls % max(self.every // self.training_env.num_envs, 1) == 0:
+        model: Any = self.model
+        # The model counts its calls of ``env.step`` after the callbacks; at the events of another callback some were left out.
+        before, self._n_calls = self._n_calls, model._n_calls + 1
+        interval = max(self.every // model.n_envs, 1)
+        if self._n_calls // interval > before // interval:
             polyak_update(*self._parameters, self.tau)
             polyak_update(*self._running_stats, 1.0)
         return True
 
-    def _on_training_end(self) -> None:
+    def _put_back(self) -> None:
         model: Any = self.model
-        if hasattr(model, "own_target_update_interval"):  # the zoo ends the training of its first callback twice
+        if hasattr(model, "own_target_update_interval"):
             model.target_update_interval = model.own_target_update_interval
             del model.own_target_update_interval

@@ -1,12 +1,10 @@
 """Stop at the first episode that is good enough."""
 
-from stable_baselines3.common.callbacks import BaseCallback
-
-from sb3_dqn_ext.callbacks.episodes import EndedEpisodes, Episode
+from sb3_dqn_ext.callbacks.episodes import Episode, StopTrainingAtEpisode
 from sb3_dqn_ext.choices import ArgumentError, check_number
 
 
-class StopTrainingOnEpisode(BaseCallback):
+class StopTrainingOnEpisode(StopTrainingAtEpisode):
     """
     Stop the training at the first episode that is as good, as long or as short as was asked; in all respects, if in several.
 
@@ -34,14 +32,12 @@ class StopTrainingOnEpisode(BaseCallback):
         self.min_return = min_return
         self.min_length = min_length
         self.max_length = max_length
-        self._ended = EndedEpisodes(type(self).__name__)
 
-    def _on_step(self) -> bool:
-        for episode in self._ended(self.locals):
-            if self._is_enough(episode):
-                self._report(episode)
-                return False
-        return True
+    def _stops_at(self, episode: Episode) -> bool:
+        if self._is_enough(episode):
+            self._report(episode)
+            return True
+        return False
 
     def _is_enough(self, episode: Episode) -> bool:
         return (

@@ -2,13 +2,11 @@
 
 from collections import deque
 
-from stable_baselines3.common.callbacks import BaseCallback
-
-from sb3_dqn_ext.callbacks.episodes import EndedEpisodes
+from sb3_dqn_ext.callbacks.episodes import Episode, StopTrainingAtEpisode
 from sb3_dqn_ext.choices import check_number
 
 
-class StopTrainingOnMeanReturn(BaseCallback):
+class StopTrainingOnMeanReturn(StopTrainingAtEpisode):
     """
     Stop the training once the mean return of the last episodes is high enough.
 
@@ -27,18 +25,17 @@ class StopTrainingOnMeanReturn(BaseCallback):
         check_number("window", window, low=1, integer=True)
         self.threshold = threshold
         self._returns: deque[float] = deque(maxlen=window)
-        self._ended = EndedEpisodes(type(self).__name__)
 
-    def _on_training_start(self) -> None:
+    def _on_run_start(self, continues: bool) -> None:
+        super()._on_run_start(continues)
         self._returns.clear()
 
-    def _on_step(self) -> bool:
-        for episode in self._ended(self.locals):
-            self._returns.append(episode.total)
-            if self._reached():
-                self._report()
-                return False
-        return True
+    def _stops_at(self, episode: Episode) -> bool:
+        self._returns.append(episode.total)
+        if self._reached():
+            self._report()
+            return True
+        return False
 
     def _mean(self) -> float:
         return sum(self._returns) / len(self._returns)

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
 from sb3_dqn_ext.callbacks.logged import Listening, Score, evaluated, trained
+from sb3_dqn_ext.choices import check_verbose
 
 __all__ = ["SummaryCallback", "run_folder"]
 
@@ -39,11 +40,12 @@ class SummaryCallback(Listening):
     """
 
     def __init__(self, verbose: int = 1) -> None:
+        check_verbose(verbose)
         super().__init__(verbose)
         self._clock = Clock(0)
 
-    def _on_training_start(self) -> None:
-        super()._on_training_start()
+    def _on_run_start(self, continues: bool) -> None:
+        super()._on_run_start(continues)
         self._clock = Clock(self.model.num_timesteps)
 
     def _finish(self) -> None:
@@ -61,7 +63,7 @@ class SummaryCallback(Listening):
         for what, score in {"evaluations": evaluated(self), f"last {n_episodes}": trained(self)}.items():
             if score is not None:
                 yield f"  mean return of {what:<26} {described(score)}"
-        callbacks = [one for one in all_callbacks(self.locals["callback"]) if one is not self]
+        callbacks = [one for one in all_callbacks(self.run.root) if one is not self]
         for what, path in places(callbacks, model.get_env(), model.logger.output_formats).items():
             yield f"  {what:<14} {shortened(path)}"
 

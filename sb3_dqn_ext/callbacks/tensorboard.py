@@ -47,9 +47,9 @@ class TensorBoardCallback(Listening):
         self.tags: list[str] = []
         self._begun = Begun()
 
-    def _on_training_start(self) -> None:
-        super()._on_training_start()
-        if self.model.num_timesteps == 0:
+    def _on_run_start(self, continues: bool) -> None:
+        super()._on_run_start(continues)
+        if not continues:
             self.tags = []
         self._begun = Begun()
         told = texts(self.model)

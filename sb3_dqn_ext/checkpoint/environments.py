@@ -16,7 +16,7 @@ import random
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from typing import Any, TypeAlias
 
@@ -43,7 +43,7 @@ from stable_baselines3.common.vec_env import (
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.choices import ArgumentError, check_type
 from sb3_dqn_ext.envs.random_start_cart_poles import RandomStartCartPoles
 from sb3_dqn_ext.envs.terminal_penalty import VectorTerminalPenalty
 from sb3_dqn_ext.vec_env import FastVecEnv
@@ -640,7 +640,7 @@ def resumable(env: Env, wrapper: Callable[[Env], Env] | None = None) -> Resumabl
 
 INSTEAD = {
     SubprocVecEnv: 'SubprocVecEnv([lambda: Resumable(gym.make("CartPole-v1"))]) or make_vec_env(..., wrapper_class=Resumable)',
-    FastVecEnv: 'FastVecEnv(make_vec_env("CartPole-v1", n_envs=4, wrapper_class=Resumable), "async")',
+    FastVecEnv: 'make_fast_vec_env("CartPole-v1", n_envs=4, vectorization_mode="async", wrapper_class=Resumable)',
 }
 
 
@@ -692,8 +692,12 @@ def made_resumable(venv: VecEnv) -> bool:
     if here is not None:
         return all(isinstance(env, Resumable) for env in here)
     if isinstance(venv, FastVecEnv) and isinstance(venv._vector, InProcesses):
+        recipes = venv._vector._recipes
+        if recipes[0].wrapper is not None:  # all have the same, and what a function returns, one environment shows
+            with closing(recipes[0].unrecorded()()) as env:
+                return isinstance(env, Resumable)
         name = f"{Resumable.__module__}:{Resumable.__name__}"
-        return all(recipe.wrappers and recipe.wrappers[-1].entry_point == name for recipe in venv._vector._recipes)
+        return all(recipe.wrappers and recipe.wrappers[-1].entry_point == name for recipe in recipes)
     return all(venv.env_is_wrapped(Outermost()))  # type: ignore[arg-type]  # it is asked isinstance(env, Outermost()) only
 
 
@@ -728,6 +732,7 @@ def make_resumable(env: VecEnv) -> VecEnv:
     :return: the same
     :raises ArgumentError: if there is no way to put it there, or to do without; the message says what to write instead
     """
+    check_type("env", env, VecEnv, "a VecEnv of SB3")
     here = environments_here(env.unwrapped)
     for i, single in enumerate(here or ()):
         if here is not None and not isinstance(single, Resumable):

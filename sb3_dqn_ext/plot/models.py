@@ -32,6 +32,7 @@ Array = npt.NDArray[Any]
 N_EPISODES = 20
 N_RANDOM = 30
 LIMIT = 10_000
+_OTHERWISE = "trust the run: load_model(..., trust=True), or --trust of the report"
 FRESH = 10_000  # added to the seed: training has hardly seen these episodes
 
 
@@ -124,21 +125,26 @@ def _batch_of_one(observation: Any) -> Any:
 # -- from run folders ------------------------------------------------------------------------------------------------------
 
 
-def load_model(run: Run, name: str | None = None) -> BaseAlgorithm:
+def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAlgorithm:
     """
     The model of a run. Files of DQNExt hold no code; those of ``dqn`` and ``qrdqn`` are read by their own ``load``, which runs
-    what is in them, so let them be of people you trust.
+    what is in them, so let them be of people you trust. Classes of your own that ``run.json`` names are imported, if Python
+    finds them.
 
     :param run: of ``dqn_ext``, ``dqn`` or ``qrdqn``; where that is not known, DQNExt reads the file, which may be of SB3's DQN
     :param name: of the file; None: the best, or else the final, or else the newest one
+    :param trust: whether DQNExt imports what its files name, also from the directory where the run was started
     :raises ArgumentError: if there is none, or it cannot be read
     """
     path = model_file(run, name)
     try:
         if run.algo in ("dqn_ext", None):
             from sb3_dqn_ext.dqn_ext import DQNExt
+            from sb3_dqn_ext.saved_model import with_classes
+            from sb3_dqn_ext.zoo.own_classes import classes_of_run
 
-            return DQNExt.load(path, device="cpu")
+            with with_classes(classes_of_run(str(run.folder), trust, _OTHERWISE)):
+                return DQNExt.load(path, device="cpu", trust=trust)
         if run.algo == "dqn":
             return DQN.load(path, device="cpu", buffer_size=1)
         if run.algo == "qrdqn":

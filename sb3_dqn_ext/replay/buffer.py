@@ -142,10 +142,13 @@ class DQNReplayBuffer(ReplayBuffer):
         keep_episodes: int | None = None,
         reset_steps: bool = False,
     ) -> None:
-        check_number("n_steps", n_steps, low=1, integer=True)
+        for name, count in {"buffer_size": buffer_size, "n_envs": n_envs, "n_steps": n_steps}.items():
+            check_number(name, count, low=1, integer=True)
+        for name, flag in {"optimize_memory_usage": optimize_memory_usage, "reset_steps": reset_steps}.items():
+            check_type(name, flag, bool, "True or False")
         check_number("terminal_copies", terminal_copies, low=1, integer=True)
         check_type("handle_timeout_termination", handle_timeout_termination, bool, "True or False")
-        check_type("sampler_kwargs", sampler_kwargs or {}, Mapping, "a mapping of arguments")
+        check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
         check_number("monte_carlo", monte_carlo, low=0, high=1)
         if keep_episodes is not None:
             check_number("keep_episodes", keep_episodes, low=1, integer=True)
@@ -252,8 +255,8 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         if self._joins_rows and self.size() > 0:
             self._truncate_what_is_not_continued(obs)
-        row, done = self.pos, np.asarray(done, dtype=bool)
-        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
+        row, done = self.pos, np.asarray(done, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
+        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).ravel()
         write(self.observations, row, obs)
         if self.optimize_memory_usage:
             write(self.observations, (row + 1) % self.buffer_size, next_obs)
@@ -262,8 +265,8 @@ class DQNReplayBuffer(ReplayBuffer):
         self.actions[row] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[row] = reward
         self.dones[row] = done
-        # always written: what stood here may have been truncated
-        self.timeouts[row] = truncated if self.handle_timeout_termination else 0
+        # always written: what stood here may have been truncated; an info that is used again may still tell of an earlier end
+        self.timeouts[row] = truncated & done if self.handle_timeout_termination else 0
         self.pos = (row + 1) % self.buffer_size
         self.full = self.full or self.pos == 0
         self.n_added += 1

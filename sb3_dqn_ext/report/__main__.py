@@ -31,7 +31,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tensorboard", type=Path, help="folder of TensorBoard's logs, if the run does not tell")
     made.add_argument("--episodes", type=int, default=N_EPISODES, help="how many are played; 0: none (default: 20)")
     made.add_argument("--model", help="file in the run folder (default: best_model, or else the final one)")
-    made.add_argument("--trust", action="store_true", help="open pickles, which QRDQN's models are: only for runs of your own")
+    made.add_argument(
+        "--trust",
+        action="store_true",
+        help="open pickles, such as models of QRDQN, and import classes from where the run was started: for runs of your own",
+    )
     made.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
     return made
 

@@ -75,7 +75,7 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
     :param tensorboard: where TensorBoard's logs are, if the run does not tell
     :param model: the name of its file; None: the best, or else the final, or else the newest one
     :param n_episodes: how many are played to see what the values are worth; 0: none
-    :param trust: whether pickles are opened
+    :param trust: whether pickles are opened, and classes of one's own imported from wherever the run was started
     """
     problems: dict[str, str] = {}
     run = attempted(problems, CONFIGURATION, lambda: runs.read_run(folder, tensorboard))
@@ -105,7 +105,7 @@ def _loaded(run: Run, path: Path, trust: bool) -> BaseAlgorithm:
     if run.algo == "qrdqn" and not trust:
         raise ArgumentError(f"{path} is for QRDQN, which runs whatever code is in it: say --trust if it is of your own.")
     # the files of DQN are read by DQNExt, which runs nothing of what is in them
-    return models.load_model(dataclasses.replace(run, algo=None) if run.algo == "dqn" else run, path.name)
+    return models.load_model(dataclasses.replace(run, algo=None) if run.algo == "dqn" else run, path.name, trust)
 
 
 def _played(run: Run, model: BaseAlgorithm | None, n_episodes: int, problems: dict[str, str]) -> Calibration:

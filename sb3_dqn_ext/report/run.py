@@ -41,7 +41,8 @@ def report(
     :param tensorboard: where TensorBoard's logs are, if the run does not tell
     :param n_episodes: how many are played to see what the values are worth; 0: none
     :param model: file in the run folder; None: the best, or else the final, or else the newest one
-    :param trust: whether pickles are opened, which the models of ``QRDQN`` are
+    :param trust: whether pickles are opened, which the models of ``QRDQN`` are, and classes of your own are imported from
+        wherever the run was started
     :return: the page
     """
     return page_of(read(Path(folder), None if tensorboard is None else Path(tensorboard), model, n_episodes, trust))

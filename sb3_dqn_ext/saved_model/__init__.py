@@ -9,8 +9,9 @@ import base64
 import copy
 import io
 import json
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import open_path, save_to_zip_file
 
 from sb3_dqn_ext.choices import check_type
+from sb3_dqn_ext.missing import Missing, custom_objects_of
 from sb3_dqn_ext.saved_model.archive import (
     VARIABLES,
     ModelFileError,
@@ -32,15 +34,58 @@ from sb3_dqn_ext.saved_model.archive import (
 )
 from sb3_dqn_ext.saved_model.budget import Budget
 from sb3_dqn_ext.saved_model.pickles import value_of
-from sb3_dqn_ext.saved_model.values import CLASSES, AskedFor, NotStored, pack_value, unpack_value
+from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer, restored, stored
+from sb3_dqn_ext.saved_model.values import (
+    CLASSES,
+    AskedFor,
+    NotStored,
+    class_at,
+    let_files_name,
+    pack_value,
+    unpack_value,
+    with_classes,
+)
 
-__all__ = ["FORGOTTEN", "REBUILT", "SCHEMA", "Budget", "ModelFileError", "Opened", "called", "opened", "save"]
+__all__ = [
+    "FORGOTTEN",
+    "FOR_TRAINING",
+    "REBUILT",
+    "SCHEMA",
+    "Budget",
+    "ModelFileError",
+    "Opened",
+    "StoredBuffer",
+    "called",
+    "let_files_name",
+    "lost_in_a_file",
+    "opened",
+    "restored",
+    "save",
+    "stored",
+    "told_of",
+    "with_classes",
+]
 
 Given = Mapping[str, Any]
 File = str | Path | io.BufferedIOBase
 
 SCHEMA = 1
 _SCHEMA = ":schema:"  # no attribute has such a name, and SB3 has such names in its own data
+_FOR_SB3 = ":for SB3:"
+"""where SB3's own ``load`` unpickles a text in the place of a number, which is an error that names this library"""
+_TEXT_FOR_SB3 = b"FThis is a model of sb3_dqn_ext, not of SB3's DQN: load it with sb3_dqn_ext.DQNExt.load(path)\n."
+_OTHER_ALGORITHMS = {
+    "n_quantiles": "QRDQN",
+    "clip_range": "PPO",
+    "cg_max_steps": "TRPO",
+    "gae_lambda": "A2C",
+    "top_quantiles_to_drop_per_net": "TQC",
+    "target_policy_noise": "TD3 or DDPG",
+    "delta_std_schedule": "ARS",
+    "policy_delay": "CrossQ",
+    "target_entropy": "SAC",
+}
+"""attributes that only one algorithm of SB3 and sb3-contrib has; TQC and CrossQ have those below them, too"""
 REBUILT = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target")
 """attributes that a model makes of the others when it is loaded"""
 FORGOTTEN: dict[str, Any] = {
@@ -49,6 +94,8 @@ FORGOTTEN: dict[str, Any] = {
     "_exploration_memory": {},
 }
 """attributes that a model can do without, and what it has then: as before its first run"""
+FOR_TRAINING = {"learning_rate", "replay_buffer_class", "replay_buffer_kwargs", "replay_buffer"}
+"""attributes that predictions do not need: a model is loaded without them, and training asks for them"""
 _WHOLE = {"num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_n_calls", "n_envs", "verbose"}
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(_WHOLE, int),
@@ -59,28 +106,55 @@ _MOST_ENVS = 2**16
 _KNOWN_NAMES = {*CLASSES, *(f"{kind.__module__}.{kind.__qualname__}" for kind in CLASSES.values())}
 
 
-def save(file: File, attributes: Given, parameters: Given, variables: Given) -> None:
+def lost_in_a_file(attributes: Given) -> dict[str, str]:
+    """
+    :param attributes: attributes of a model
+    :return: those that cannot be stored, and why
+    """
+    found = {name: _text(value, 1.0)[1] for name, value in attributes.items()}
+    return {name: why for name, why in found.items() if why}
+
+
+def told_of(lost: Given) -> str:
+    """
+    :param lost: what :func:`lost_in_a_file` gave
+    :return: a warning that says it, and what to do
+    """
+    named = " and ".join(f"{name} ({why})" for name, why in lost.items())
+    return (
+        f"Not all of the model can be stored in the file that save() writes: {named}. Use what a module has by name, or give "
+        f"it when the model is loaded: DQNExt.load(path, {custom_objects_of(lost)})."
+    )
+
+
+def save(
+    file: File,
+    attributes: Given,
+    parameters: Given,
+    variables: Given,
+    told: Collection[str] = (),
+    optional: Collection[str] = (),
+) -> None:
     """
     :param file: a path, by SB3's rules, or a file to write to
     :param attributes: of the model
     :param parameters: the state dictionaries of the model, by name
     :param variables: tensors of the model that are in none of them
+    :param told: names of attributes of which the user knows that they cannot be stored
+    :param optional: names of attributes that are left out where they cannot be stored
     """
-    texts = {_SCHEMA: str(SCHEMA)}
+    texts = {_SCHEMA: str(SCHEMA), _FOR_SB3: json.dumps({":serialized:": base64.b64encode(_TEXT_FOR_SB3).decode()})}
     lost: dict[str, str] = {}
     room = 0.9  # for what is between them
     for name, value in attributes.items():
-        texts[name], why = _text(value, room)
-        room -= weight(texts[name])
-        if why and name not in FORGOTTEN:
+        text, why = _text(value, room)
+        if why and name not in FORGOTTEN and name not in told:
             lost[name] = why
+        if not why or name not in optional:
+            texts[name] = text
+            room -= weight(text)
     if lost:
-        named = " and ".join(f"{name} ({why})" for name, why in lost.items())
-        warnings.warn(
-            f"Not all of the model can be stored: {named}. Give it when the model is loaded: "
-            f"DQNExt.load(path, custom_objects={{{', '.join(f'{name!r}: ...' for name in lost)}}}).",
-            stacklevel=3,
-        )
+        warnings.warn(told_of(lost), stacklevel=3)
     archive = io.BytesIO()
     save_to_zip_file(archive, None, dict(parameters), dict(variables))
     pairs = ",\n".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
@@ -119,7 +193,12 @@ class Opened(NamedTuple):
 
 
 def opened(
-    file: File, custom_objects: Given | None, given: Given, trust: bool, names: tuple[list[str], list[str]] | None
+    file: File,
+    custom_objects: Given | None,
+    given: Given,
+    trust: bool,
+    names: tuple[list[str], list[str]] | None,
+    needed: Set[str],
 ) -> Opened:
     """
     :param file: a path, by SB3's rules, or a file to read
@@ -127,6 +206,7 @@ def opened(
     :param given: attributes that the model is told after it is loaded
     :param trust: whether what the file names is imported, and pickles of SB3 are unpickled
     :param names: of the state dictionaries and of the tensors beside them, if all models of the class have the same
+    :param needed: names of the attributes without which there is no model, but for :data:`FOR_TRAINING`
     :return: its content
     :raises ModelFileError: if it cannot be read, or asks for more than is given
     :raises FileNotFoundError: if it is missing
@@ -137,21 +217,37 @@ def opened(
         parts, variables, size = read_parts(stream)
         if "data" not in parts:
             raise ModelFileError("it holds no data of a model.")
-        if names is not None:
-            _check_names(parts, variables, *names)
         data = parse(parts.pop("data"))
         schema = data.pop(_SCHEMA, None)
+        data.pop(_FOR_SB3, None)
+        if schema is None:
+            _check_algorithm(data)
+        if names is not None:
+            _check_names(parts, variables, *names)
         if schema is None and trust:
             return Opened(clean_archive(parts, json.dumps(data)), dict(custom_objects or {}), size)
         if schema not in (None, SCHEMA):
             raise ModelFileError(f"it has the schema version {schema!r}, and this version of sb3_dqn_ext reads {SCHEMA} only.")
-        attributes = _attributes(data, schema is None, custom_objects or {}, given, trust)
+        attributes = _attributes(data, schema is None, custom_objects or {}, given, trust, needed)
         return Opened(clean_archive(parts, json.dumps(dict.fromkeys(attributes))), attributes, size)
     except ModelFileError as error:
         raise ModelFileError(f"{called(file)} cannot be loaded: {error}") from error
     finally:
         if isinstance(file, str | Path):
             stream.close()
+
+
+def _check_algorithm(data: Given) -> None:
+    """:raises ModelFileError: if what SB3 wrote is a model of another algorithm than DQN"""
+    algorithm = next((name for attribute, name in _OTHER_ALGORITHMS.items() if attribute in data), None)
+    if algorithm is None or ("exploration_rate" in data and algorithm != "QRDQN"):
+        return  # a subclass of DQN may have an attribute of the same name
+    policy = data.get("policy_class")
+    module = str(policy.get("__module__", ""))[:100] if isinstance(policy, dict) else ""
+    raise ModelFileError(
+        f"it holds a model of {algorithm}{f' (with a policy of {module})' if module else ''}, and DQNExt loads models of DQN "
+        "and DQNExt. Load it with the class that saved it."
+    )
 
 
 def _check_names(parts: Parts, variables: set[str], dictionaries: list[str], tensors: list[str]) -> None:
@@ -168,10 +264,13 @@ def called(file: File) -> str:
     return str(file) if isinstance(file, str | Path) else "the model"
 
 
-def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bool) -> dict[str, Any]:
-    """:param stock: whether SB3 wrote them"""
+def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bool, needed: Set[str]) -> dict[str, Any]:
+    """
+    :param stock: whether SB3 wrote them
+    :param needed: names of those without which there is no model
+    """
     found: dict[str, Any] = {}
-    asked: dict[str, str] = {}
+    asked: dict[str, AskedFor] = {}
     for name, node in data.items():
         if name in custom:
             found[name] = custom[name]
@@ -179,29 +278,58 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
             found[name] = given[name]
         elif not (stock and name in REBUILT):
             try:
-                found[name] = _sb3_value(node) if stock else unpack_value(node, trust)
-                if name == "policy_kwargs" and not trust:
-                    _check_dotted_names(found[name])
+                found[name] = _read(name, node, stock, trust)
             except AskedFor as error:
                 if name in FORGOTTEN:
                     found[name] = copy.copy(FORGOTTEN[name])
+                elif name in needed - FOR_TRAINING:
+                    asked[name] = error
                 else:
-                    asked[name] = str(error)
+                    found[name] = Missing(name, str(error), _stored(node, stock, error), error.trust_helps)
             # whatever constructors raise at arguments that were made for them
             except Exception as error:
                 raise ModelFileError(f"its {name} cannot be: {error!r}"[:1000]) from error
             _check(name, found.get(name))
     if asked:
         what = "; ".join(f"{name} {why}" for name, why in asked.items())
-        instead = f"custom_objects={{{', '.join(f'{name!r}: ...' for name in asked)}}}"
-        remedy = f"give it by {instead}"
-        if not trust:
+        remedy = f"give it by {custom_objects_of(asked)}"
+        if not trust and all(error.trust_helps for error in asked.values()):
             remedy += ", or load it with trust=True if you know who made it: its code is then run"
+            commands = {"rl_zoo3": "python -m sb3_dqn_ext.zoo enjoy ... ", "sb3_dqn_ext.report": ""}
+            remedy += next((f" ({command}--trust)" for module, command in commands.items() if module in sys.modules), "")
         raise ModelFileError(f"{what}: {remedy}.")
-    for name in ("policy_class", "observation_space", "action_space", "policy_kwargs", "verbose"):
+    for name in ("policy_class", "observation_space", "action_space"):
         if name not in found:
             raise ModelFileError(f"its data have no {name}.")
-    return found
+    return {"policy_kwargs": {}, "verbose": 0} | found  # which SB3 reads; where they are left out, its defaults hold
+
+
+def _read(name: str, node: Any, stock: bool, trust: bool) -> Any:
+    """:raises AskedFor: if it holds what is not made without trust"""
+    if stock:
+        value = _sb3_value(node, name)
+    elif name == "exploration_kwargs" and type(node) is dict and node.keys() == {"dict"}:
+        # a schedule that is not there keeps nobody from predicting
+        value = {key: _schedule_or_missing(name, key, part, trust) for key, part in node["dict"].items()}
+    else:
+        value = unpack_value(node, trust, (name,))
+    if name == "policy_kwargs" and not trust:
+        _check_dotted_names(value)
+    return value
+
+
+def _schedule_or_missing(name: str, key: str, node: Any, trust: bool) -> Any:
+    try:
+        return unpack_value(node, trust, (name, key))
+    except AskedFor as error:
+        if key not in ("schedule", "temperature"):
+            raise
+        return Missing(name, str(error), node, error.trust_helps)
+
+
+def _stored(node: Any, stock: bool, error: AskedFor) -> Any:
+    """The JSON with which a model that is saved again says the same."""
+    return {"not stored": str(error)[:500]} if stock else node
 
 
 def _check_dotted_names(policy_kwargs: Any) -> None:
@@ -209,7 +337,7 @@ def _check_dotted_names(policy_kwargs: Any) -> None:
     for argument in ("activation_fn", "features_extractor_class", "optimizer_class"):
         given = policy_kwargs.get(argument) if isinstance(policy_kwargs, Mapping) else None
         if isinstance(given, str) and "." in given and given not in _KNOWN_NAMES:
-            raise AskedFor(f"names {given}, which is imported only from files that are trusted")
+            class_at(("policy_kwargs", argument), given, CLASSES)
 
 
 def _is_packed_as(value: Any, node: Any) -> bool:
@@ -220,9 +348,9 @@ def _is_packed_as(value: Any, node: Any) -> bool:
         return bool(node == {"not stored": _why(error)})
 
 
-def _sb3_value(node: Any) -> Any:
+def _sb3_value(node: Any, name: str) -> Any:
     if type(node) is dict and ":serialized:" in node:
-        return value_of(base64.b64decode(node[":serialized:"], validate=True))
+        return value_of(base64.b64decode(node[":serialized:"], validate=True), (name,))
     return node
 
 

@@ -9,7 +9,7 @@ known, such as a space, a schedule or an array, the same is made from the number
 import pickletools
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
 
 from sb3_dqn_ext.arguments import train_freq_of
-from sb3_dqn_ext.saved_model.values import CLASSES, GENERATORS, KINDS, OBJECTS, AskedFor
+from sb3_dqn_ext.saved_model.values import CLASSES, GENERATORS, KINDS, OBJECTS, AskedFor, Place, class_at
 
 __all__ = ["value_of"]
 
@@ -45,14 +45,15 @@ class _Call:
         self.pairs: list[tuple[Any, Any]] = []
 
 
-def value_of(data: bytes) -> Any:
+def value_of(data: bytes, place: Place = ()) -> Any:
     """
     :param data: a pickle
+    :param place: where its value stands
     :return: what it would be unpickled to
     :raises AskedFor: if it names something that is not known
     :raises Exception: whatever comes of a pickle that is none
     """
-    return _value(_described(data), {}, 0)
+    return _value(_described(data), {}, place)
 
 
 class _Paper:
@@ -157,18 +158,23 @@ def _described(data: bytes) -> Any:
     raise ValueError("it has no end")
 
 
-def _value(said: Any, made: dict[int, Any], depth: int) -> Any:
+def _value(said: Any, made: dict[int, Any], place: Place) -> Any:
     """:param made: what has been made, by what said so: what is named again is made once"""
-    if depth > _MAX_DEPTH:
+    if len(place) > _MAX_DEPTH:
         raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
     if said is None or isinstance(said, bool | int | float | str | bytes | bytearray):
         return said
+    if isinstance(said, _Name):
+        return class_at(place, said.name, _CLASSES)
     if id(said) not in made:
-        made[id(said)] = _made(said, lambda other: _value(other, made, depth + 1))
+        made[id(said)] = _made(said, lambda other, key="": _value(other, made, (*place, key)))
     return made[id(said)]
 
 
-Read = Callable[[Any], Any]
+class Read(Protocol):
+    """Gives the value of a part."""
+
+    def __call__(self, said: Any, key: str = "") -> Any: ...
 
 
 def _made(said: Any, read: Read) -> Any:
@@ -177,11 +183,7 @@ def _made(said: Any, read: Read) -> Any:
     if isinstance(said, tuple):
         return tuple(read(item) for item in said)
     if isinstance(said, dict):
-        return {read(key): read(item) for key, item in said.items()}
-    if isinstance(said, _Name):
-        if said.name not in _CLASSES:
-            raise _asked_for(said.name)
-        return _CLASSES[said.name]
+        return {read(key): read(item, key if isinstance(key, str) else "") for key, item in said.items()}
     if said.name in _OBJECTS and not said.arguments:
         return _OBJECTS[said.name](**read(said.state))
     if said.name not in _CALLS:

@@ -8,16 +8,18 @@ marker: one key that says what its value stands for. The numbers of an array sta
 """
 
 import base64
+import contextlib
 import importlib
 import math
 import os
 import re
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,9 @@ import stable_baselines3.dqn.policies
 import stable_baselines3.her.her_replay_buffer
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
 from torch.nn.modules import activation
@@ -38,6 +43,8 @@ import sb3_dqn_ext.replay
 import sb3_dqn_ext.schedules
 from sb3_dqn_ext.arguments import train_freq_of
 from sb3_dqn_ext.checkpoint import codec
+from sb3_dqn_ext.missing import Missing
+from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer
 
 __all__ = [
     "CLASSES",
@@ -46,13 +53,19 @@ __all__ = [
     "OBJECTS",
     "AskedFor",
     "NotStored",
+    "Place",
     "SimpleLinearSchedule",
+    "class_at",
+    "let_files_name",
     "pack_value",
     "unpack_value",
+    "with_classes",
 ]
 
 Array = npt.NDArray[Any]
 Fields = dict[str, Any]
+Place = tuple[str, ...]
+"""where a value stands: the name of the attribute, then the keys of dictionaries in it; "" for what has no key"""
 
 MAX_ELEMENTS = 2**24
 """numbers in an observation; what a file says of a space takes memory before anything is read that large"""
@@ -101,6 +114,13 @@ OBJECTS: dict[str, type] = {
 }
 """classes of which a file may hold objects; their attributes are the arguments that make another"""
 _NAMES = {kind: name for name, kind in (CLASSES | OBJECTS).items()}
+_OWN: dict[Place, type] = {
+    ("policy_class",): BasePolicy,
+    ("replay_buffer_class",): ReplayBuffer,
+    ("policy_kwargs", "features_extractor_class"): BaseFeaturesExtractor,
+}
+"""the places at which a file may name a class of the user's that is imported already, and the base class that it must have"""
+_GIVEN: ContextVar[Mapping[str, type]] = ContextVar("classes that the user's command names", default=MappingProxyType({}))
 
 
 class NotStored(TypeError):
@@ -108,7 +128,73 @@ class NotStored(TypeError):
 
 
 class AskedFor(ValueError):
-    """A file asks for what only the caller can give: trust, or the value itself. The message says what it asks for."""
+    """
+    A file asks for what only the caller can give: trust, or the value itself.
+
+    :param message: what it asks for
+    :param trust_helps: whether ``trust=True`` gives it
+    """
+
+    def __init__(self, message: str, trust_helps: bool = True) -> None:
+        super().__init__(message)
+        self.trust_helps = trust_helps
+
+
+# classes that a file may name
+
+
+def let_files_name(classes: Mapping[str, type]) -> Token[Mapping[str, type]]:
+    """
+    :param classes: classes that the user's own command names, by their dotted names; files may name them from now on
+    :return: the token to undo it with
+    """
+    return _GIVEN.set({**_GIVEN.get(), **classes})
+
+
+@contextlib.contextmanager
+def with_classes(classes: Mapping[str, type]) -> Iterator[None]:
+    """
+    Let files name some classes more while this is entered.
+
+    :param classes: see :func:`let_files_name`
+    """
+    token = let_files_name(classes)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def class_at(place: Place, name: str, known: Mapping[str, type]) -> type:
+    """
+    :param place: where the name stands
+    :param name: the dotted name of a class, as a file has it
+    :param known: classes that a file may name there
+    :return: the class; nothing is imported for it, and no code of any module or class runs
+    :raises AskedFor: if it is not among these, not given by the user's command, and not a class that is imported already and
+        has the base class of that place
+    """
+    if name in known:
+        return known[name]
+    if name in _GIVEN.get():
+        return _GIVEN.get()[name]
+    if place not in _OWN:
+        raise AskedFor(f"names {name}, which is imported only from files that are trusted")
+    module_name, _, own_name = name.rpartition(".")
+    module = sys.modules.get(module_name)
+    # a module of a type of its own may import others when it is looked into; isinstance() may call a property
+    kind = vars(module).get(own_name) if type(module) is ModuleType else None
+    if kind is None:
+        raise AskedFor(f"names {name}, which is known once {module_name} is imported")
+    base = _OWN[place]
+    # neither issubclass() nor `in`: a metaclass may have its own idea of both
+    if not (issubclass(type(kind), type) and any(parent is base for parent in _mro_of(kind))):
+        raise AskedFor(f"names {name}, which is imported only from files that are trusted: it is no {base.__name__}")
+    own: type = kind
+    return own
+
+
+_mro_of: Callable[[Any], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 
 # spaces, generators and the like: what they are made from
@@ -246,6 +332,7 @@ KINDS: dict[str, Kind] = {
     "GoalSelectionStrategy": Kind(
         GoalSelectionStrategy, lambda given: {"name": given.name}, lambda fields: GoalSelectionStrategy[fields["name"]]
     ),
+    "ReplayBuffer": Kind(StoredBuffer, StoredBuffer._asdict, lambda fields: StoredBuffer(**fields)),
 }
 """markers of objects, by name"""
 _MARKERS = {kind.kind: marker for marker, kind in KINDS.items()}
@@ -276,6 +363,8 @@ def pack_value(value: Any, depth: int = 0) -> Any:
         return {"ordered": pack_value(dict(value), deeper)}
     if kind is dict:
         return _packed_dict(value, deeper)
+    if kind is Missing:
+        return value.node
     if kind in _MARKERS:
         marker = _MARKERS[kind]
         return {marker: {name: pack_value(field, deeper) for name, field in KINDS[marker].fields(value).items()}}
@@ -349,18 +438,18 @@ def _attributes(value: Any) -> Fields:
 # from JSON
 
 
-def unpack_value(node: Any, trust: bool = False, depth: int = 0) -> Any:
+def unpack_value(node: Any, trust: bool = False, place: Place = ()) -> Any:
     """
     :param node: what :func:`pack_value` returned
     :param trust: whether classes and functions of others are imported
-    :param depth: how deep it lies
+    :param place: where it stands
     :return: the value
     :raises AskedFor: if it holds what is not imported, or was not stored
     :raises Exception: whatever constructors raise at arguments that cannot be
     """
-    if depth > codec.MAX_DEPTH:
+    if len(place) > codec.MAX_DEPTH + 1:
         raise ValueError(f"it is nested deeper than {codec.MAX_DEPTH} levels")
-    deeper = depth + 1
+    deeper = (*place, "")
     if type(node) is list:
         return [unpack_value(item, trust, deeper) for item in node]
     if type(node) is not dict or len(node) != 1:
@@ -374,7 +463,7 @@ def unpack_value(node: Any, trust: bool = False, depth: int = 0) -> Any:
     if marker == "ordered":
         return OrderedDict(unpack_value(content, trust, deeper))
     if marker == "dict":
-        return _unpacked_fields(content, trust, deeper)
+        return _unpacked_fields(content, trust, place)
     if marker == "items":
         return {unpack_value(key, False, deeper): unpack_value(item, trust, deeper) for key, item in content}
     if marker in ("array", "scalar", "tensor"):
@@ -382,13 +471,13 @@ def unpack_value(node: Any, trust: bool = False, depth: int = 0) -> Any:
     if marker in KINDS:
         return KINDS[marker].made(_unpacked_fields(content, trust, deeper))
     if marker in ("class", "function"):
-        return _found(content, CLASSES, trust)
+        return _imported(content) if trust and content not in CLASSES else class_at(place, content, CLASSES)
     if marker == "object":
         return _unpacked_object(content, trust, deeper)
     if marker == "path":
         return Path(content)
     if marker == "not stored":
-        raise AskedFor(f"was not stored: {content}")
+        raise AskedFor(f"was not stored: {content}", trust_helps=False)
     return codec.unpack(node, {})
 
 
@@ -398,8 +487,8 @@ def _list(content: Any) -> list[Any]:
     return content
 
 
-def _unpacked_fields(content: Any, trust: bool, deeper: int) -> Fields:
-    return {name: unpack_value(item, trust, deeper) for name, item in content.items()}
+def _unpacked_fields(content: Any, trust: bool, place: Place) -> Fields:
+    return {name: unpack_value(item, trust, (*place, name)) for name, item in content.items()}
 
 
 def _unpacked_array(marker: str, content: Any) -> Any:
@@ -418,22 +507,20 @@ def _array(dtype: str, shape: list[int], text: str) -> Array:
     return np.frombuffer(data, kind).reshape(shape) if data else np.empty(shape, kind)
 
 
-def _unpacked_object(content: Mapping[str, Any], trust: bool, deeper: int) -> Any:
+def _unpacked_object(content: Mapping[str, Any], trust: bool, deeper: Place) -> Any:
     name = content["class"]
-    kind = _found(name, OBJECTS, trust)
+    if not trust and name not in OBJECTS:
+        raise AskedFor(f"names {name}, which is imported only from files that are trusted")
+    kind = OBJECTS[name] if name in OBJECTS else _imported(name)
     attributes = _unpacked_fields(content["attributes"], trust, deeper)
     if name in OBJECTS:
         return kind(**attributes)
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     made.__dict__.update(attributes)
     return made
 
 
-def _found(name: str, known: Mapping[str, Any], trust: bool) -> Any:
-    if name in known:
-        return known[name]
-    if not trust:
-        raise AskedFor(f"names {name}, which is imported only from files that are trusted")
+def _imported(name: str) -> Any:
     module, found = "", None
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
@@ -448,5 +535,5 @@ def _found(name: str, known: Mapping[str, Any], trust: bool) -> Any:
             found = getattr(found, part, None)
         break
     if found is None:
-        raise AskedFor(f"names {name}, which cannot be imported here")
+        raise AskedFor(f"names {name}, which cannot be imported here", trust_helps=False)
     return found

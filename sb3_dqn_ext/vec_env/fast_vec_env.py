@@ -5,6 +5,8 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -21,7 +24,7 @@ from sb3_dqn_ext.vec_env.in_processes import InProcesses
 from sb3_dqn_ext.vec_env.in_turn import InTurn
 from sb3_dqn_ext.vec_env.native import Native
 from sb3_dqn_ext.vec_env.recipe import Recipe, Record, recipes_of
-from sb3_dqn_ext.vec_env.vector import Vector
+from sb3_dqn_ext.vec_env.vector import Vector, Vectors
 
 __all__ = ["FastVecEnv", "make_fast_vec_env"]
 
@@ -49,13 +52,16 @@ def hindrance(recipes: Sequence[Recipe]) -> str | None:
     first = recipes[0]
     spec = first.spec
     # The state of a vector entry point can be asked for without a Resumable.
-    wrappers = [wrapper.name for wrapper in (*spec.additional_wrappers, *first.wrappers) if wrapper.name != "Resumable"]
+    wrappers = [
+        *(wrapper.name for wrapper in spec.additional_wrappers),
+        *(name for name in first.around if name != "Resumable"),
+    ]
     render_mode = {**spec.kwargs, **first.kwargs}.get("render_mode")
     if spec.vector_entry_point is None:
         return f"{spec.id} has no vector entry point"
     if wrappers:
         return f"{', '.join(wrappers)} would be dropped, for it has no vector form there"
-    if any((recipe.spec, recipe.kwargs, recipe.wrappers) != (spec, first.kwargs, first.wrappers) for recipe in recipes):
+    if any(recipe.alike != first.alike for recipe in recipes):
         return "the environments are not all the same"
     if render_mode not in (None, "rgb_array"):
         return f"render_mode={render_mode!r} is for single environments"
@@ -64,14 +70,76 @@ def hindrance(recipes: Sequence[Recipe]) -> str | None:
     return None
 
 
+def vector_form(recipes: Sequence[Recipe]) -> Vectors:
+    """
+    Make the vector form of an environment.
+
+    :param recipes: (n_envs,) what is to be stepped at once
+    :raises ArgumentError: if there is no such form with these arguments, or none that can be relied on
+    """
+    first = recipes[0]
+    kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # there is none
+    try:
+        env = gym.make_vec(first.spec, num_envs=len(recipes), vectorization_mode="vector_entry_point", **kwargs)
+    except TypeError as error:
+        raise ArgumentError(f"the vector form of {first.spec.id} does not take its arguments: {error}.") from error
+    if (reason := unusable(env)) is not None:
+        env.close()
+        raise ArgumentError(f"the vector form of {first.spec.id} cannot be used: {reason}.")
+    return env
+
+
+def unusable(env: Vectors) -> str | None:
+    """
+    :param env: gymnasium's vector environment
+    :return: why nothing can be learned from it, or None
+    """
+    mode = env.metadata.get("autoreset_mode")
+    if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+        return f"it has autoreset_mode={mode}, and does not reset its episodes"
+    if env.metadata.get("jax"):  # gymnasium's FunctionalJaxVectorEnv, seen in gymnasium 1.4
+        return "it runs on jax, and whenever it resets one environment, it loses the step of all others"
+    return None
+
+
+def difference(recipe: Recipe) -> str | None:
+    """
+    Compare an environment with its vector form.
+
+    :param recipe: the environment
+    :return: why the vector form is another environment, or cannot be had; None if the spaces of the two are equal
+    """
+    try:
+        vector = vector_form([recipe])
+    except ArgumentError as error:
+        return str(error)
+    with closing(vector), closing(recipe.unrecorded()()) as single:
+        pairs = {
+            "observations": (vector.single_observation_space, single.observation_space),
+            "actions": (vector.single_action_space, single.action_space),
+        }
+    different = [f"{name} {form} and not {own}" for name, (form, own) in pairs.items() if form != own]
+    if not different:
+        return None
+    beside = NOTES.get(str(recipe.spec.vector_entry_point).partition(".")[0], "")
+    return (
+        f"the vector form of {recipe.spec.id} is another environment: it has the {' and the '.join(different)}.{beside} "
+        "To use it, for any number of environments, set vectorization_mode='vector_entry_point'."
+    )
+
+
+# By the package of the vector entry point: what differs beside the spaces.
+NOTES = {
+    "ale_py": " Its rewards are clipped to -1, 0 and 1, and each episode begins with up to 30 idle frames and FIRE.",
+}
+
+
 def native(recipes: Sequence[Recipe]) -> Vector:
     """
     :param recipes: (n_envs,) what is to be stepped at once
     """
-    first = recipes[0]
-    kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # there is none
-    env = gym.make_vec(first.spec, num_envs=len(recipes), vectorization_mode="vector_entry_point", **kwargs)
-    env.single_action_space.seed(first.seed)
+    env = vector_form(recipes)
+    env.single_action_space.seed(recipes[0].seed)
     return Native(env, recipes)
 
 
@@ -100,8 +168,14 @@ def mode_of(recipes: Sequence[Recipe], wanted: str, otherwise: str) -> str:
     :return: the mode
     :raises ArgumentError: if there is no such mode, or the environments cannot have it
     """
-    if wanted == "auto":  # of a single environment, the vector form is slower than the environment itself
-        return "vector_entry_point" if len(recipes) > 1 and hindrance(recipes) is None else otherwise
+    if wanted == "auto":
+        # The vector form of a single environment is slower than the environment itself.
+        if len(recipes) == 1 or hindrance(recipes) is not None:
+            return otherwise
+        if (reason := difference(recipes[0])) is None:
+            return "vector_entry_point"
+        warnings.warn(f"vectorization_mode='auto' is {otherwise!r} here: {reason}", stacklevel=4)
+        return otherwise
     choose("vectorization_mode", wanted, {"auto": None, **MODES}, MODE_SYNONYMS)
     if wanted == "vector_entry_point" and (why_not := hindrance(recipes)) is not None:
         raise ArgumentError(f"vectorization_mode={wanted!r} is not possible: {why_not}. Use 'sync' or 'async'.")
@@ -132,9 +206,11 @@ class FastVecEnv(VecEnv):
     :param venv: the environments to replace: a DummyVecEnv or a SubprocVecEnv of environments that ``gymnasium.make`` made, in
         SB3's Monitor or not. It is closed. Or recipes to make them from.
     :param vectorization_mode: ``"vector_entry_point"``: gymnasium's, one object for all; ``"sync"``: one environment after the
-        other; ``"async"``: each in a process; ``"auto"``: the first where there are several environments that have it and
-        no wrappers that would be dropped, else ``"sync"``, or ``"async"`` in place of a SubprocVecEnv
-    :raises ArgumentError: if an environment cannot be made anew, such as one with a wrapper that does not record its arguments
+        other; ``"async"``: each in a process; ``"auto"``: the first where there are several environments whose vector form has
+        their spaces, and no wrappers that would be dropped, else ``"sync"``, or ``"async"`` in place of a SubprocVecEnv. A
+        warning names the spaces that differ
+    :raises ArgumentError: if an environment cannot be made anew, such as one with a wrapper that does not record its
+        arguments, or cannot have the mode
     """
 
     def __init__(self, venv: VecEnv | list[Recipe], vectorization_mode: str = "auto") -> None:
@@ -285,9 +361,14 @@ def make_fast_vec_env(
     env_kwargs: Mapping[str, Any] | None = None,
     monitor_dir: str | Path | None = None,
     monitor_kwargs: Mapping[str, Any] | None = None,
+    wrapper_class: Callable[..., gym.Env[Any, Any]] | None = None,
+    wrapper_kwargs: Mapping[str, Any] | None = None,
 ) -> FastVecEnv:
     """
     SB3's ``make_vec_env`` for gymnasium's vector environments.
+
+    An id is the same environment for every ``n_envs``, unless ``vectorization_mode="vector_entry_point"`` asks for a vector
+    form that is another one, such as that of ``ALE/Breakout-v5``, see docs/speed.md.
 
     :param id: the environment's id or its spec
     :param n_envs: how many of them
@@ -296,21 +377,36 @@ def make_fast_vec_env(
     :param env_kwargs: arguments of ``gymnasium.make``, such as ``render_mode``
     :param monitor_dir: the folder for ``0.monitor.csv``, ``1.monitor.csv`` ... with the episodes of each; None: no files
     :param monitor_kwargs: ``info_keywords`` and ``override_existing`` of SB3's Monitor
+    :param wrapper_class: a wrapper, or a function that wraps an environment; it is put around SB3's Monitor. A vector form
+        takes none, so that ``"auto"`` is ``"sync"``
+    :param wrapper_kwargs: its arguments
     :raises ArgumentError: if an argument cannot work
     """
     spec = spec_of(id)
     check_number("n_envs", n_envs, 1, integer=True)
     if seed is not None:
         check_number("seed", seed, 0, integer=True)
-    env_kwargs, monitor_kwargs = env_kwargs or {}, monitor_kwargs or {}
+    env_kwargs = {} if env_kwargs is None else env_kwargs
+    monitor_kwargs = {} if monitor_kwargs is None else monitor_kwargs
     check_type("env_kwargs", env_kwargs, Mapping, "a mapping of arguments")
     check_type("monitor_kwargs", monitor_kwargs, Mapping, "a mapping of arguments")
     check_keys("monitor_kwargs", monitor_kwargs, ("info_keywords", "override_existing"))
     check_type("monitor_dir", monitor_dir, str | os.PathLike | None, "a folder")
+    check_type("wrapper_class", wrapper_class, Callable | None, "a wrapper or a function that wraps an environment")
+    check_type("wrapper_kwargs", wrapper_kwargs or {}, Mapping, "a mapping of arguments")
+    if wrapper_kwargs and wrapper_class is None:
+        raise ArgumentError(f"wrapper_kwargs={dict(wrapper_kwargs)!r} has no effect without wrapper_class.")
+    wrapper = None if wrapper_class is None else partial(wrapper_class, **(wrapper_kwargs or {}))
     files = [None if monitor_dir is None else os.path.join(os.path.abspath(monitor_dir), str(i)) for i in range(n_envs)]
     keywords, override = tuple(monitor_kwargs.get("info_keywords", ())), monitor_kwargs.get("override_existing", True)
     recipes = [
-        Recipe(spec, dict(env_kwargs), Record(file, keywords, override), seed=None if seed is None else int(seed) + i)
+        Recipe(
+            spec,
+            dict(env_kwargs),
+            Record(file, keywords, override),
+            wrapper=wrapper,
+            seed=None if seed is None else int(seed) + i,
+        )
         for i, file in enumerate(files)
     ]
     venv = FastVecEnv(recipes, vectorization_mode)

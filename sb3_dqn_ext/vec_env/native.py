@@ -17,14 +17,14 @@ from sb3_dqn_ext.vec_env.vector import Array, Info, Vectors, Wrapper, one_for_al
 
 def copied(observations: Any) -> Any:
     """
-    :param observations: (n_envs, ...), or a mapping or a tuple of such
-    :return: the same, in memory of its own
+    :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
+    :return: the same as arrays of numpy, in memory of its own
     """
     if isinstance(observations, dict):
-        return {key: value.copy() for key, value in observations.items()}
+        return {key: np.array(value) for key, value in observations.items()}
     if isinstance(observations, tuple):
-        return tuple(value.copy() for value in observations)
-    return observations.copy()
+        return tuple(np.array(value) for value in observations)
+    return np.array(observations)
 
 
 def row(observations: Any, env: int) -> Any:
@@ -56,8 +56,10 @@ def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
             inner: list[Info] = [{} for _ in to]
             hand_out(values, inner)
             values = inner
-        elif isinstance(values, np.ndarray) and values.ndim == 1:
-            values = values.tolist()  # Python's own numbers, as a single environment has them
+        elif hasattr(values, "__array__"):
+            values = np.array(values)  # a copy, for the environment may write its next step into the same array
+            if values.ndim == 1:
+                values = values.tolist()  # Python's own numbers, as a single environment has them
         for env in envs:
             to[env][key] = values[env]
 
@@ -69,18 +71,13 @@ class Native:
     What it tells in the step that ends an episode is turned into what SB3 expects. If it resets in the next step, then that
     step is marked: ``info["reset_step"]`` is True, its reward is 0 and no episode counts it.
 
-    :param env: gymnasium's vector environment
+    :param env: gymnasium's vector environment, which resets its episodes itself
     :param recipes: (n_envs,) what it replaces
-    :raises ArgumentError: if it leaves the resets to others
     """
 
     def __init__(self, env: Vectors, recipes: Sequence[Recipe]) -> None:
-        mode = env.metadata.get("autoreset_mode")
-        if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-            env.close()
-            raise ArgumentError(f"{env} has autoreset_mode={mode}, but FastVecEnv needs one that resets its episodes.")
         self.env = env
-        self.marks_reset_steps = mode is AutoresetMode.NEXT_STEP
+        self.marks_reset_steps = env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._n_envs = len(recipes)
         self._ended: list[int] = []  # the environments that the coming step will reset
@@ -101,12 +98,13 @@ class Native:
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, own_rewards, terminated, truncated, told = self.env.step(self._actions)
+        terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
         # The environment may write its next step into the same arrays.
         observations, rewards, dones = copied(observations), np.array(own_rewards, np.float32), terminated | truncated
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
         if told:
             hand_out(told, infos)
-        self._episodes.count(own_rewards)
+        self._episodes.count(np.asarray(own_rewards))
         if self._ended:
             self._mark(infos, rewards, dones)
         if np.count_nonzero(dones):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -66,6 +67,7 @@ class Recipe:
     :param kwargs: further arguments of ``gym.make``
     :param record: the Monitor
     :param wrappers: what lies around the Monitor, innermost first: there the zoo puts its ``env_wrapper``
+    :param wrapper: what is put around all of these at last, a wrapper or a function
     :param seed: of the action space
     :param layers: the names of all wrappers but the Monitor and of the environment, outermost first; None: whatever comes
     """
@@ -74,6 +76,7 @@ class Recipe:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     record: Record = Record()
     wrappers: tuple[WrapperSpec, ...] = ()
+    wrapper: "partial[Env] | None" = None
     seed: int | None = None
     layers: tuple[str, ...] | None = None
 
@@ -93,6 +96,8 @@ class Recipe:
         for wrapper in self.wrappers:
             around: Any = load_env_creator(wrapper.entry_point)
             env = around(env=env, **(wrapper.kwargs or {}))
+        if self.wrapper is not None:
+            env = self.wrapper(env)
         if self.layers not in (None, layers := layers_of(env)):
             env.close()
             raise ArgumentError(
@@ -100,6 +105,17 @@ class Recipe:
                 f"{INSTEAD}"
             )
         return env
+
+    @property
+    def around(self) -> list[str]:
+        """The names of what lies around the Monitor, innermost first."""
+        last = [] if self.wrapper is None else [getattr(self.wrapper.func, "__name__", repr(self.wrapper.func))]
+        return [*(wrapper.name for wrapper in self.wrappers), *last]
+
+    @property
+    def alike(self) -> tuple[Any, ...]:
+        """What is equal for environments that differ in nothing but their seeds and files."""
+        return self.spec, self.kwargs, self.wrappers, self.wrapper
 
     def unrecorded(self) -> "Recipe":
         """

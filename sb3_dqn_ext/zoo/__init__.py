@@ -17,7 +17,8 @@ from typing import Any
 
 import sb3_dqn_ext
 from sb3_dqn_ext.zoo.config import check_config
-from sb3_dqn_ext.zoo.resume import ALGO, patch
+from sb3_dqn_ext.zoo.own_classes import ALGO, find_with_model
+from sb3_dqn_ext.zoo.resume import patch
 from sb3_dqn_ext.zoo.search_space import converter, sampler
 
 if importlib.util.find_spec("_sb3_dqn_ext_hook"):  # where an installation puts it
@@ -49,6 +50,9 @@ def register(module: ModuleType) -> None:
 def _register_algorithm(utils: ModuleType) -> None:
     if hasattr(utils, "ALGOS"):
         utils.ALGOS.setdefault(ALGO, sb3_dqn_ext.DQNExt)
+    if hasattr(utils, "get_model_path") and not hasattr(utils, "finds_classes_of_dqn_ext"):
+        utils.get_model_path = find_with_model(utils.get_model_path)  # type: ignore[attr-defined]
+        utils.finds_classes_of_dqn_ext = True  # type: ignore[attr-defined]
 
 
 def _register_search_space(hyperparams_opt: ModuleType) -> None:

@@ -6,6 +6,7 @@ import sys
 
 from sb3_dqn_ext.choices import ArgumentError, choose
 from sb3_dqn_ext.zoo import resume
+from sb3_dqn_ext.zoo.own_classes import trusting
 
 # Importing the package sb3_dqn_ext.zoo, which Python does before it runs this module, has registered the algorithm.
 
@@ -22,6 +23,9 @@ COMMANDS = {
     "plot_train": "rl_zoo3.plots.plot_train",
 }
 
+LOAD_MODELS = ("enjoy", "record_video", "train")
+"""commands that take ``--trust``, as ``DQNExt.load`` does"""
+
 
 def main(arguments: list[str]) -> None:
     """
@@ -35,7 +39,7 @@ def main(arguments: list[str]) -> None:
     os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training runs record_video, in processes of their own
     if command == "resume":
         return resume.main(rest)
-    sys.argv[1:] = rest
+    sys.argv[1:] = trusting(rest) if command in LOAD_MODELS else rest
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return None
 

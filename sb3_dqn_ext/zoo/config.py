@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from sb3_dqn_ext.arguments import NUMBERS
-from sb3_dqn_ext.choices import ArgumentError, check_number, check_type, parameters_of, unknown
+from sb3_dqn_ext.choices import ArgumentError, check_number, check_type, parameters_of, unknown, written_as
 from sb3_dqn_ext.dqn_ext import DQNExt
 
 __all__ = ["check_config"]
@@ -93,7 +93,11 @@ def check_config(path: str | Path) -> None:
 
 def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
     if key.value not in ALLOWED:
-        raise _at(path, key.start_mark, str(unknown("hyperparameter", key.value, ALLOWED)))
+        written = written_as("DQNExt()", key.value, ALLOWED)
+        error = unknown("hyperparameter", key.value, ALLOWED)
+        if written is not None:
+            error = ArgumentError(f"hyperparameter={key.value!r} is not known; in DQNExt it is written {written}.")
+        raise _at(path, key.start_mark, str(error))
     try:
         _no_bool_as_key(value)
         if key.value in CHECKS:

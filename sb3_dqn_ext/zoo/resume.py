@@ -14,40 +14,26 @@ import os
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pprint import pprint
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.vec_env import VecEnv
-from torch import nn, optim
 
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
 from sb3_dqn_ext.checkpoint.files import CheckpointError, Lock
 from sb3_dqn_ext.choices import ArgumentError, named_class
 from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo import run_file
+from sb3_dqn_ext.zoo.own_classes import ALGO, hint_of, import_classes, load_pretrained_agent, names_in
 from sb3_dqn_ext.zoo.run_file import RunFile
 
 __all__ = ["check_names", "main", "patch"]
 
-ALGO = "dqn_ext"
 COMMAND = "python -m sb3_dqn_ext.zoo resume"
-KINDS: dict[str, type] = {
-    "policy": BasePolicy,
-    "env_wrapper": gym.Wrapper,
-    "vec_env_wrapper": VecEnv,
-    "callback": BaseCallback,
-    "activation_fn": nn.Module,
-    "optimizer_class": optim.Optimizer,
-    "features_extractor_class": nn.Module,
-    "replay_buffer_class": ReplayBuffer,
-}
 
 
 @dataclass(frozen=True)
@@ -128,34 +114,16 @@ def check_names(run: RunFile) -> None:
     for key in run_file.EVALUATED:
         if key != "replay_buffer_class" and isinstance(run.hyperparameters.get(key), str):
             raise ArgumentError(f"{key}={run.hyperparameters[key]!r} is an expression, which is evaluated with --trust only.")
+    hint = hint_of(run)
     try:
         for module in run.arguments.get("gym_packages") or []:
             importlib.import_module(module)
-        names = list(_names(run.hyperparameters))
-        found: list[tuple[str, str, type]] = [(place, name, named_class(place, name, {})) for place, name in names]
+        names = list(names_in(run.hyperparameters))
     except (ImportError, TypeError, ValueError) as error:
-        hint = f"Give the command in {run.directory}, where the run was started, or say --trust."
         raise ArgumentError(f"{str(error).rstrip('.')}. {hint}") from error
-    for place, name, kind in found:
-        if not issubclass(kind, KINDS[place]):
-            raise ArgumentError(f"{place}={name!r} is no {KINDS[place].__name__}, and is called with --trust only.")
+    import_classes(names, hint)
     if run.env not in gym.registry:
         raise ArgumentError(f"env={run.env!r} is not known to gymnasium.")
-
-
-def _names(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Of classes, by dots, and where they stand."""
-    for place in ("env_wrapper", "vec_env_wrapper", "callback"):
-        value = hyperparameters.get(place)
-        for one in value if isinstance(value, list) else [] if value is None else [value]:
-            yield from ((place, name) for name in (one if isinstance(one, dict) else [one]))
-    if hyperparameters.get("replay_buffer_class") is not None:
-        yield "replay_buffer_class", hyperparameters["replay_buffer_class"]
-    network = hyperparameters.get("policy_kwargs")
-    singles = {**(network if isinstance(network, dict) else {}), "policy": hyperparameters.get("policy")}
-    for place in ("policy", *run_file.NAMED_CLASSES):
-        if "." in str(singles.get(place)):  # others are short names of ours
-            yield place, str(singles[place])
 
 
 # -- what the zoo does differently for dqn_ext -----------------------------------------------------------------------------
@@ -171,9 +139,11 @@ def patch(exp_manager: ModuleType) -> None:
     """
     manager: Any = exp_manager.ExperimentManager
     ours = (read_hyperparameters, setup_experiment, create_callbacks, create_envs, _save_config, learn, save_trained_model)
-    if all(hasattr(manager, function.__name__) for function in ours):
-        for function in ours:
-            setattr(manager, function.__name__, _for_us(getattr(manager, function.__name__), function))
+    by_name: dict[str, Theirs] = {function.__name__: function for function in ours}
+    by_name["_load_pretrained_agent"] = load_pretrained_agent
+    if all(hasattr(manager, name) for name in by_name):
+        for name, function in by_name.items():
+            setattr(manager, name, _for_us(getattr(manager, name), function))
 
 
 def _for_us(theirs: Theirs, ours: Theirs) -> Theirs:
@@ -209,12 +179,13 @@ def read_hyperparameters(theirs: Theirs, manager: Any) -> tuple[dict[str, Any], 
 
 def _noted(manager: Any, hyperparameters: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The hyperparameters as data, and what is in the way of going on with them."""
-    if manager.continue_training:
-        return {}, "it went on with a trained agent (-i), which is no part of its checkpoints"
+    obstacle = (
+        "it went on with a trained agent (-i), which is no part of its checkpoints" if manager.continue_training else None
+    )
     try:
-        return run_file.data_of(hyperparameters, vars(sys.modules["rl_zoo3.exp_manager"])), None
+        return run_file.data_of(hyperparameters, vars(sys.modules["rl_zoo3.exp_manager"])), obstacle
     except Exception as error:  # of an expression; the zoo is about to evaluate it, too
-        return {}, f"its hyperparameters cannot be stored: {error}"
+        return {}, obstacle or f"its hyperparameters cannot be stored: {error}"
 
 
 def setup_experiment(theirs: Theirs, manager: Any) -> Any:

@@ -1,6 +1,5 @@
 """What all diagnostics have in common: when they look, what they leave alone, and how they log."""
 
-import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import (
     CSVOutputFormat,
     HumanOutputFormat,
@@ -20,6 +18,7 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
 from sb3_dqn_ext.callbacks.logged import OfCallback
+from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 from sb3_dqn_ext.choices import check_number
 
 __all__ = ["Diagnostic", "Watching"]
@@ -67,7 +66,7 @@ class Pictures(OfCallback):
         pass
 
 
-class Diagnostic(BaseCallback):
+class Diagnostic(RunCallback):
     """
     Looks at the model every so often and logs what it sees. It draws no random number that training would have drawn, and
     changes nothing that training depends on.
@@ -96,26 +95,21 @@ class Diagnostic(BaseCallback):
 
     @property
     def due(self) -> int:
-        """The environment step from which on it wants to be called."""
+        """The environment step from which on ``on_step`` has something to do."""
         return self._due
 
-    def rest(self) -> None:
-        """Do nothing for the rest of the run."""
-        self._due = sys.maxsize
-
-    def _on_training_start(self) -> None:
+    def _on_run_start(self, continues: bool) -> None:
         before, self._networks = self._networks, networks(self.model, type(self).__name__)
-        if self.num_timesteps == 0 or self._networks != before:
+        if not continues or self._networks != before:
             self._forget()
             self._histograms_due = {}
         self._waiting = {}
-        self._on_training_end()  # of a run that broke off, or whose end was not told
         if type(self)._drawn is not Diagnostic._drawn:
             self._pictures.join(self.logger)
         self._begin()
         self._due = self._first_due()
         n_steps = self.model._total_timesteps
-        if self.every > n_steps:
+        if n_steps < self.every and self._due < NEVER:
             warnings.warn(
                 f"{type(self).__name__} looks every {self.every} environment steps, and sees nothing of a run of {n_steps}: "
                 "give it a smaller every.",
@@ -123,13 +117,15 @@ class Diagnostic(BaseCallback):
             )
 
     def _on_step(self) -> bool:
-        if self.num_timesteps >= self._due:
+        if self.num_timesteps >= self.due:
             self._attend()
         return True
 
-    def _on_training_end(self) -> None:
-        self._pictures.leave()
+    def _put_back(self) -> None:
         self._end()
+
+    def _on_run_end(self) -> None:
+        self._pictures.leave()
 
     # what others do differently
 
@@ -140,13 +136,13 @@ class Diagnostic(BaseCallback):
         """Get ready to look."""
 
     def _end(self) -> None:
-        """Leave the model; the zoo calls it twice."""
+        """Undo what was done to get ready; it may be called twice."""
 
     def _first_due(self) -> int:
         return self._next_look()
 
     def _attend(self) -> None:
-        """Do what is due, and say when the next is."""
+        """Do what is due, and set when it is due again."""
         self._look_undisturbing()
         self._due = self._next_look()
 
@@ -223,17 +219,27 @@ class Watching(Diagnostic):
         rounds: int = model.train_freq.frequency if model.train_freq.unit == TrainFrequencyUnit.STEP else 1
         return self._log_at - max(self.every // 50, rounds * self.training_env.num_envs)
 
-    def _attend(self) -> None:
+    @property
+    def due(self) -> int:
+        """The environment step of the next look."""
+        return self._log_at
+
+    @property
+    def _observes_from(self) -> int:
+        return self._due
+
+    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
         self._watch()
-        seen = self._has_seen()
-        if self.num_timesteps >= self._log_at:
-            self._look_undisturbing()
-            self._log_at = self._next_look()
-            if seen:
-                self._begin()
-                self._due = self._watch_from()
-        elif seen and self.num_timesteps < self._watch_from():
+        if self._has_seen() and self.num_timesteps < self._watch_from():
             self._end()
+            self._due = self._watch_from()
+
+    def _attend(self) -> None:
+        has_seen = self._has_seen()
+        self._look_undisturbing()
+        self._log_at = self._next_look()
+        if has_seen:
+            self._begin()
             self._due = self._watch_from()
 
     def _watch(self) -> None:

@@ -1,5 +1,6 @@
 """What the model predicts, beside what comes of it."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, check_env, play, vectorised
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import CannotMake, another_env, check_env, play, vectorised
 from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration
 from sb3_dqn_ext.callbacks.diagnostics.pictures import scatter
 from sb3_dqn_ext.callbacks.diagnostics.reading import reseed
+from sb3_dqn_ext.callbacks.run_callback import NEVER
 from sb3_dqn_ext.choices import check_number, check_type
 
 __all__ = ["ValueCalibrationCallback"]
@@ -55,6 +57,8 @@ class ValueCalibrationCallback(Diagnostic):
 
     group = "calibration"
     eval_env: VecEnv
+    is_optional = False
+    """whether there is a warning in place of an error where no environments like those of training can be made"""
 
     def __init__(
         self,
@@ -78,9 +82,17 @@ class ValueCalibrationCallback(Diagnostic):
     def _begin(self) -> None:
         name = type(self).__name__
         n_envs = min(self.n_episodes, AT_ONCE)
-        made = None if hasattr(self, "eval_env") else another_env(self.training_env, n_envs, name)
-        self._env = self.eval_env if made is None else made
-        check_env(self.model, self._env, name)
+        try:
+            self._env = self.eval_env if hasattr(self, "eval_env") else another_env(self.training_env, n_envs, name)
+        except CannotMake as error:
+            if not self.is_optional:
+                raise
+            warnings.warn(f"Values are not compared with returns. {error}", stacklevel=2)
+        else:
+            check_env(self.model, self._env, name)
+
+    def _first_due(self) -> int:
+        return NEVER if self._env is None else super()._first_due()
 
     def _end(self) -> None:
         if self._env is not None and not hasattr(self, "eval_env"):

@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
+from sb3_dqn_ext.arguments import check_environment
 from sb3_dqn_ext.batch import each
 from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, values_at
@@ -146,6 +147,7 @@ def vectorised(env: Env | VecEnv) -> VecEnv:
     :param env: an environment, or several
     :return: the same in a VecEnv
     """
+    check_environment(env)
     return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
 
 

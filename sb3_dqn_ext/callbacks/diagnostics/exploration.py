@@ -1,5 +1,6 @@
 """What is tried, and what is seen by that."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -107,16 +108,28 @@ class ExplorationCallback(Diagnostic):
         return self._next_glimpse()
 
     def _next_glimpse(self) -> int:
-        return min(self.num_timesteps + GLIMPSE * self.training_env.num_envs, self._log_at)
+        regular = self.num_timesteps + GLIMPSE * self.training_env.num_envs
+        return min(regular, self._log_at) if self._log_at > self.num_timesteps else regular
 
-    def _attend(self) -> None:
-        self._compare()
-        if self.num_timesteps >= self._log_at:
-            self._look()
-            self._log_at = self._next_look()
+    @property
+    def due(self) -> int:
+        """The environment step of the next look."""
+        return self._log_at
+
+    @property
+    def _observes_from(self) -> int:
+        return self._due
+
+    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
+        self._compare(seen)
         self._due = self._next_glimpse()
 
-    def _compare(self) -> None:
+    def _attend(self) -> None:
+        self._look()
+        self._log_at = self._next_look()
+        self._due = min(self._due, self._log_at)
+
+    def _compare(self, seen: Mapping[str, Any]) -> None:
         """The actions of this step with those that are greedy where they were chosen."""
         model: Any = self.model
         by_numpy = getattr(model, "_numpy_values", None)  # as training chooses then
@@ -126,8 +139,8 @@ class ExplorationCallback(Diagnostic):
                 q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
         else:
             q = by_numpy(model._last_obs)  # (n_envs, A)
-        steps = np.array(["reset_step" not in info for info in self.locals["infos"]])
-        differ = q.argmax(axis=1) != self.locals["actions"]
+        steps = np.array(["reset_step" not in info for info in seen["infos"]])
+        differ = q.argmax(axis=1) != seen["actions"]
         self._n_compared += int(steps.sum())
         self._n_exploratory += int((differ & steps).sum())
 

@@ -90,13 +90,13 @@ class NetworkHealthCallback(Watching):
         super().__init__(every)
         check_number("batch_size", batch_size, low=2, integer=True)
         self.batch_size = batch_size
-        # of the latest gradients since the last look; of a run that broke off, nobody says when to stop
+        # of the latest gradients since the last look
         self._norms: deque[th.Tensor] = deque(maxlen=MOST)
         self._parts: dict[int, th.Tensor] = {}  # of the last gradient, the norms of each parameter's
         self._hooks: tuple[Any, ...] = ()
 
     def _begin(self) -> None:
-        self._end()  # of a run that broke off
+        self._end()
         self._norms.clear()
         self._parts = {}
 

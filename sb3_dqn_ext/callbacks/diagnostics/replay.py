@@ -82,7 +82,7 @@ class ReplayHealthCallback(Watching):
 
     def _begin(self) -> None:
         model: Any = self.model
-        self._end()  # of a run that broke off
+        self._end()
         self._draws.clear()
         self._reads_cells = isinstance(model.replay_buffer, DQNReplayBuffer)
 

@@ -1,7 +1,5 @@
 """All diagnostics in one line."""
 
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,12 +8,12 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.calibration import ValueCalibrationCallback
 from sb3_dqn_ext.callbacks.diagnostics.errors import TDErrorsCallback
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import CannotMake
 from sb3_dqn_ext.callbacks.diagnostics.exploration import ExplorationCallback
 from sb3_dqn_ext.callbacks.diagnostics.network import NetworkHealthCallback
 from sb3_dqn_ext.callbacks.diagnostics.replay import ReplayHealthCallback
 from sb3_dqn_ext.callbacks.diagnostics.values import QValuesCallback
 from sb3_dqn_ext.callbacks.diagnostics.video import EpisodeVideoCallback
+from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 from sb3_dqn_ext.callbacks.summary import SummaryCallback
 from sb3_dqn_ext.callbacks.tensorboard import TensorBoardCallback
 from sb3_dqn_ext.choices import check_keys, check_number, check_type, parameters_of
@@ -38,7 +36,7 @@ OFTEN = ("values", "errors", "replay", "network", "exploration")
 MAY_BE_NONE = ("calibration", "summary")
 
 
-class DiagnosticsCallback(CallbackList):
+class DiagnosticsCallback(RunCallback, CallbackList):
     """
     All diagnostics together, at rates that cost little, TensorBoard's charts of them, and a summary at the end. Training ends
     with the same bits as without.
@@ -86,7 +84,7 @@ class DiagnosticsCallback(CallbackList):
             "tensorboard": tensorboard,
             "summary": summary,
         }
-        parts = []
+        parts: list[BaseCallback] = []
         for name, choice in given.items():
             if choice is not None or name not in MAY_BE_NONE:
                 check_type(name, choice, bool | Mapping, "True, False or a mapping of arguments")
@@ -97,21 +95,16 @@ class DiagnosticsCallback(CallbackList):
                 parts.append(PARTS[name](**usual | told))
         super().__init__(parts)
         self._undecided = tuple(PARTS[name] for name in MAY_BE_NONE if given[name] is None)
+        for part in parts:
+            if isinstance(part, ValueCalibrationCallback) and isinstance(part, self._undecided):
+                part.is_optional = True
         self._due = 0
 
-    def _on_training_start(self) -> None:
-        for part in self.callbacks:
+    def _on_run_start(self, continues: bool) -> None:
+        for part in self.callbacks:  # which have joined the run before, and have begun it
             if isinstance(part, SummaryCallback) and isinstance(part, self._undecided):
                 part.verbose = self.model.verbose
-            try:
-                part.on_training_start(self.locals, self.globals)
-            except CannotMake as error:
-                if not (isinstance(part, ValueCalibrationCallback) and isinstance(part, self._undecided)):
-                    raise
-                part.on_training_end()
-                part.rest()
-                warnings.warn(f"Values are not compared with returns. {error}", stacklevel=2)
-        self._due = min((part.due for part in self._looking()), default=sys.maxsize)
+        self._due = min((part.due for part in self._looking()), default=NEVER)
 
     def _looking(self) -> Iterator[Diagnostic]:
         """Those that have something to do in the middle of a run."""
@@ -119,12 +112,6 @@ class DiagnosticsCallback(CallbackList):
 
     # To tell and ask each of them at every step would cost as much as what they do. So would the calls that come between: what
     # SB3 calls is overridden, not the methods with an underscore that it calls in turn.
-
-    def update_locals(self, locals_: dict[str, Any]) -> None:
-        """
-        :param locals_: the local variables of the rollout
-        """
-        self.locals = locals_
 
     def on_step(self) -> bool:
         """
@@ -135,7 +122,6 @@ class DiagnosticsCallback(CallbackList):
         if self.num_timesteps >= self._due:
             for part in self._looking():
                 if self.num_timesteps >= part.due:
-                    part.locals = self.locals
                     part.on_step()
             self._due = min(part.due for part in self._looking())
         return True

@@ -16,7 +16,7 @@ from sb3_dqn_ext.callbacks.diagnostics.pictures import animation, film, with_bar
 from sb3_dqn_ext.callbacks.diagnostics.reading import values_at
 from sb3_dqn_ext.callbacks.exact_checkpoint import all_callbacks
 from sb3_dqn_ext.callbacks.summary import run_folder
-from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.choices import ArgumentError, check_number, check_type
 
 __all__ = ["EpisodeVideoCallback"]
 
@@ -61,6 +61,7 @@ class EpisodeVideoCallback(Diagnostic):
         check_number("max_steps", max_steps, low=1, integer=True)
         check_number("skip", skip, low=1, integer=True)
         check_number("width", width, low=16, high=4096, integer=True)
+        check_type("folder", folder, str | os.PathLike | None, "a folder, or None")
         self.folder = None if folder is None else os.fspath(folder)
         self.max_steps = max_steps
         self.skip = skip
@@ -91,7 +92,7 @@ class EpisodeVideoCallback(Diagnostic):
     def _folder(self) -> str:
         if self.folder is not None:
             return self.folder
-        folder = run_folder(list(all_callbacks(self.locals["callback"])), self.training_env)
+        folder = run_folder(list(all_callbacks(self.run.root)), self.training_env)
         if folder is not None:
             return folder
         if self.logger.dir is None:

@@ -1,0 +1,318 @@
+"""Callbacks that get all events of a run, whatever holds them, and put back what they have changed, however it ends."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_dqn_ext.choices import ArgumentError
+
+__all__ = ["NEVER", "Run", "RunCallback", "end_run"]
+
+NEVER = sys.maxsize  # environment steps
+
+
+class RunCallback(BaseCallback):
+    """
+    Base class of this package's callbacks.
+
+    SB3's event callbacks, such as ``EveryNTimesteps`` and ``EvalCallback``, pass on the start of the training and the steps at
+    which their event occurs, but no other step, no rollout and no end; ``callback_on_new_best`` does not even get the start.
+    And no callback is called when an exception ends a run. Therefore a :class:`Run` calls the methods below, whatever holds
+    this callback. ``on_step`` is called as in SB3: at every step, or at the events of the callback that holds this one.
+    ``_on_training_end`` is called if the run has a regular end or a callback stops it, and by the zoo after Ctrl-C, but once.
+    """
+
+    _run: "Run | None" = None
+
+    def init_callback(self, model: BaseAlgorithm) -> None:
+        """
+        Join the run that is about to begin.
+
+        :param model: the model to be trained
+        """
+        run = Run.of(model)
+        if self._run is not None and self._run is not run:
+            self._run.end()
+        continues = vars(self).get("model") is model and model.num_timesteps > 0
+        super().init_callback(model)
+        self._run = run
+        run.callbacks.setdefault(self, continues)
+
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        """
+        :param locals_: the local variables of ``collect_rollouts``, which are not copied: that would take as long as the rest
+        """
+        self.locals = locals_
+
+    def on_training_end(self) -> None:
+        """Called by SB3 and, for its first callback, once more by the zoo; the second call has no effect."""
+        if self._run is not None:
+            self._run.finish(self)
+
+    @property
+    def run(self) -> "Run":
+        """The run, once ``learn`` has been called."""
+        assert self._run is not None
+        return self._run
+
+    # what subclasses override
+
+    @property
+    def _observes_from(self) -> int:
+        """The environment step from which on :meth:`_on_run_step` is called."""
+        return NEVER
+
+    def _on_run_start(self, continues: bool) -> None:
+        """
+        Called before the first step.
+
+        :param continues: whether the last run of this callback had the same model, whose steps are counted on
+        :raises ArgumentError: if the callback cannot work with the model
+        """
+
+    def _before_rollout(self) -> None:
+        """Called between two rollouts, when all transitions are stored and the training on them is done."""
+
+    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
+        """
+        Called after every environment step, before any ``on_step``.
+
+        :param seen: the local variables of ``collect_rollouts``
+        """
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _put_back(self) -> None:
+        """Undo all changes to the model. Called first at the end of every run, even if :meth:`_on_run_start` has failed."""
+
+    def _on_run_end(self) -> None:
+        """Release all else, such as the logger. Called last at the end of every run, as :meth:`_put_back` is."""
+
+
+class Run:
+    """
+    One call of ``learn``, which passes its events to the callbacks.
+
+    SB3 calls nothing when an exception ends ``learn``, and ``save`` writes all attributes of a model, replaced methods among
+    them. Therefore the model gets another class for the run: a subclass of its own class that overrides ``collect_rollouts``
+    and ``train``. While one of these two is executed, the model has its own class.
+
+    :param model: the model to be trained
+    """
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self.model: Any = model
+        self.callbacks: dict[RunCallback, bool] = {}
+        """in the order in which they joined, and whether they continue"""
+        self.root: BaseCallback | None = None
+        """the callback of ``learn``, from the first rollout on"""
+        self.is_between_rollouts = True
+        """whether all transitions are stored"""
+        self.is_over = False
+        self.began = model.start_time
+        """when ``learn`` was called"""
+        self._begun: list[RunCallback] = []
+        self._unfinished: list[RunCallback] = []
+        own: Any = type(model)
+        names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
+        self._class: Any = own
+        self._class_in_run: Any = type(own)(own.__name__, (own,), {**names, **_OVERRIDES, "_run": self})
+        self.model.__class__ = self._class_in_run
+
+    @staticmethod
+    def of(model: Any) -> "Run":
+        """
+        :param model: the model to be trained
+        :return: its run, a new one if need be
+        :raises ArgumentError: if its algorithm does not collect rollouts
+        """
+        if not hasattr(model, "collect_rollouts"):
+            raise ArgumentError(f"The callbacks of sb3_dqn_ext need an algorithm with rollouts, not {type(model).__name__}.")
+        end_run(model, but=model.start_time)
+        return _run_of(model) or Run(model)
+
+    def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
+        """
+        :param env: the training environments
+        :param callback: the callback of ``learn``
+        :param args: other arguments of the algorithm's method
+        :param kwargs: the same
+        :return: what the algorithm's method returns
+        """
+
+        def collect() -> Any:
+            if self.root is None:
+                self.begin(callback)
+            return self._class.collect_rollouts(self.model, env, self._relay, *args, **kwargs)
+
+        return self._call(collect)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        :param args: arguments of the algorithm's method
+        :param kwargs: the same
+        :return: what the algorithm's method returns
+        """
+        return self._call(lambda: self._class.train(self.model, *args, **kwargs))
+
+    def _call(self, method: Callable[[], Any]) -> Any:
+        try:
+            with self.own_class():
+                return method()
+        except BaseException:
+            self.end()
+            raise
+
+    @contextmanager
+    def own_class(self) -> Iterator[None]:
+        """Inside of this context, the model has its own class."""
+        self.model.__class__ = self._class
+        try:
+            yield
+        finally:
+            if not self.is_over:
+                self.model.__class__ = self._class_in_run
+
+    def begin(self, root: BaseCallback) -> None:
+        """:param root: the callback of ``learn``"""
+        self.root, self._relay = root, _Relay(self.model, root, self)
+        vars(root)["on_training_end"] = self._on_training_end  # SB3's event callbacks do not pass it on
+        try:
+            for one, continues in self.callbacks.items():
+                one.num_timesteps = self.model.num_timesteps
+                self._begun.append(one)
+                one._on_run_start(continues)
+            self._unfinished = list(self.callbacks)
+        except BaseException:
+            self.end()
+            raise
+
+    def _on_training_end(self) -> None:
+        self.end(is_regular=True)
+
+    def finish(self, callback: RunCallback) -> None:
+        """
+        Call the callback's ``_on_training_end``, unless that has been done.
+
+        :param callback: a callback of the run
+        """
+        if self.root is None and not self.is_over:  # ``learn`` had no step to make
+            self.begin(callback)
+            self.end(is_regular=True)
+        elif callback in self._unfinished:
+            self._unfinished.remove(callback)
+            BaseCallback.on_training_end(callback)
+
+    def end(self, is_regular: bool = False) -> None:
+        """
+        Put back all that was changed for the run. The second call has no effect.
+
+        :param is_regular: False if an exception has ended it
+        """
+        if self.is_over:
+            return
+        self.is_over = True
+        self.is_between_rollouts &= is_regular
+        self.model.__class__ = self._class
+        self._class_in_run = None
+        if self.root is not None:
+            vars(self.root).pop("on_training_end", None)
+        with ExitStack() as stack:  # it calls the last first, and all of them even if some raise
+            for one in self._begun:
+                stack.callback(one._on_run_end)
+            if is_regular:
+                stack.callback(self._finish)
+            for one in self._begun:
+                stack.callback(one._put_back)
+
+    def _finish(self) -> None:
+        assert self.root is not None
+        self.root.on_training_end()
+        for one in self.callbacks:
+            one.on_training_end()
+
+
+def _collect_rollouts(model: Any, *args: Any, **kwargs: Any) -> Any:
+    run: Run = model._run
+    end_run(model, but=model.start_time)  # an interrupt between two rollouts has passed unnoticed
+    return model.collect_rollouts(*args, **kwargs) if run.is_over else run.collect_rollouts(*args, **kwargs)
+
+
+def _train(model: Any, *args: Any, **kwargs: Any) -> Any:
+    return model._run.train(*args, **kwargs)
+
+
+def _reduce_ex(model: Any, protocol: Any) -> Any:
+    """Copies and pickles have the model's own class."""
+    with model._run.own_class():
+        return model.__reduce_ex__(protocol)
+
+
+_OVERRIDES = {"collect_rollouts": _collect_rollouts, "train": _train, "__reduce_ex__": _reduce_ex}
+
+
+class _Relay(BaseCallback):
+    """
+    Takes the place of the callback of ``learn`` in ``collect_rollouts``. It passes all events to it, and to those of the run.
+
+    :param model: the model
+    :param root: the callback of ``learn``
+    :param run: the run
+    """
+
+    def __init__(self, model: Any, root: BaseCallback, run: Run) -> None:
+        super().__init__()
+        self.model, self.root, self._of_run = model, root, run
+        self._seen: dict[str, Any] = {}
+        self._due = 0
+
+    def on_rollout_start(self) -> None:
+        for one in self._of_run.callbacks:
+            one._before_rollout()
+        self._of_run.is_between_rollouts = False
+        self._due = 0  # a checkpoint may just have been restored
+        self.root.on_rollout_start()
+
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        locals_["callback"] = self.root
+        self._seen = locals_
+        self.root.update_locals(locals_)
+
+    def on_step(self) -> bool:
+        n_steps = self.model.num_timesteps
+        if n_steps >= self._due:
+            for one in self._of_run.callbacks:
+                if n_steps >= one._observes_from:
+                    one.num_timesteps = n_steps
+                    one._on_run_step(self._seen)
+            self._due = min((one._observes_from for one in self._of_run.callbacks), default=NEVER)
+        return self.root.on_step()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def on_rollout_end(self) -> None:
+        self._of_run.is_between_rollouts = True
+        self.root.on_rollout_end()
+
+
+def _run_of(model: Any) -> Run | None:
+    run: Run | None = vars(type(model)).get("_run")
+    return run
+
+
+def end_run(model: Any, but: float | None = None) -> None:
+    """
+    End the model's run, if there is one that has not ended.
+
+    :param model: the model
+    :param but: ``model.start_time`` of a run that is left alone
+    """
+    run = _run_of(model)
+    if run is not None and run.began != but:
+        run.end()

@@ -1,0 +1,56 @@
+"""A replay buffer in the file of a model, for ``save(include=["replay_buffer"])``."""
+
+from typing import Any, NamedTuple
+
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_dqn_ext.checkpoint.memory import check_memory, memory_state, restore_memory, restore_rows, stored_rows, take_rows
+from sb3_dqn_ext.choices import ArgumentError
+
+__all__ = ["StoredBuffer", "restored", "stored"]
+
+
+class StoredBuffer(NamedTuple):
+    """The content of a replay buffer as plain data."""
+
+    size: int
+    """number of rows that it can hold"""
+    n_envs: int
+    first: int
+    """the oldest row that it holds, counted since the buffer was made"""
+    rows: dict[str, Any]
+    """(rows, n_envs, \\*shape) arrays by their names"""
+    state: dict[str, Any]
+    """all but the rows"""
+
+
+def stored(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
+    """
+    :param buffer: the replay buffer of a model
+    :return: its content, or the buffer itself if its class may hold more than is known here
+    """
+    try:
+        check_memory(buffer)
+    except ArgumentError:
+        return buffer
+    first, end = stored_rows(buffer)
+    return StoredBuffer(buffer.buffer_size, buffer.n_envs, first, take_rows(buffer, first, end), memory_state(buffer))
+
+
+def restored(buffer: ReplayBuffer, content: StoredBuffer) -> str:
+    """
+    Fill a replay buffer that is made as the stored one was.
+
+    :param buffer: an empty replay buffer
+    :param content: what :func:`stored` returned
+    :return: why its content does not fit into this one, or ""
+    :raises ValueError: if the content cannot be that of a replay buffer
+    """
+    if (content.size, content.n_envs) != (buffer.buffer_size, buffer.n_envs):
+        return f"has {content.size} rows of {content.n_envs} environments, not {buffer.buffer_size} of {buffer.n_envs}"
+    pos, full = content.state["pos"], content.state["full"]
+    if not (type(pos) is int and 0 <= pos < buffer.buffer_size and type(full) is bool):
+        raise ValueError(f"pos={pos!r}, full={full!r} are none of a replay buffer")
+    restore_memory(buffer, content.state)
+    restore_rows(buffer, content.first, content.rows)
+    return ""

@@ -1,0 +1,194 @@
+"""
+The classes of the user's that the configuration of a run names: imported where a command of the user's names the run.
+
+Files name classes and are not trusted with that. ``run.json`` in the folder of a run names those of its configuration: they
+are imported from where Python finds modules, and must be of the right kind. `resume` makes a run of them again; for `enjoy`,
+`record_video`, `train -i` and the report, the file of a model may then name them.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn, optim
+
+from sb3_dqn_ext.choices import ArgumentError, named_class
+from sb3_dqn_ext.dqn_ext import DQNExt
+from sb3_dqn_ext.zoo import run_file
+from sb3_dqn_ext.zoo.run_file import RunFile
+
+__all__ = [
+    "ALGO",
+    "classes_of_run",
+    "classes_of_the_model",
+    "find_with_model",
+    "hint_of",
+    "import_classes",
+    "names_in",
+    "trusting",
+]
+
+ALGO = "dqn_ext"
+KINDS: dict[str, type] = {
+    "policy": BasePolicy,
+    "env_wrapper": gym.Wrapper,
+    "vec_env_wrapper": VecEnv,
+    "callback": BaseCallback,
+    "activation_fn": nn.Module,
+    "optimizer_class": optim.Optimizer,
+    "features_extractor_class": nn.Module,
+    "replay_buffer_class": ReplayBuffer,
+}
+OF_NETWORKS = ("policy", *run_file.NAMED_CLASSES)
+
+Classes = dict[str, type]
+"""classes by their dotted names"""
+
+
+def names_in(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """
+    :param hyperparameters: hyperparameters of a run, as ``run.json`` has them
+    :return: the dotted names of classes in them, each behind the place where it stands
+    """
+    for place in ("env_wrapper", "vec_env_wrapper", "callback"):
+        value = hyperparameters.get(place)
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
+            yield from ((place, name) for name in (one if isinstance(one, dict) else [one]))
+    if hyperparameters.get("replay_buffer_class") is not None:
+        yield "replay_buffer_class", hyperparameters["replay_buffer_class"]
+    network = hyperparameters.get("policy_kwargs")
+    singles = {**(network if isinstance(network, dict) else {}), "policy": hyperparameters.get("policy")}
+    for place in OF_NETWORKS:
+        if "." in str(singles.get(place)):  # others are short names of ours
+            yield place, str(singles[place])
+
+
+def import_classes(names: Iterable[tuple[str, str]], hint: str) -> Classes:
+    """
+    :param names: dotted names, each behind the place where it stands
+    :param hint: what to do where one is not found
+    :return: the classes
+    :raises ArgumentError: if one cannot be imported, or is none of those that belong in its place
+    """
+    try:
+        found: list[tuple[str, str, type]] = [(place, name, named_class(place, name, {})) for place, name in names]
+    except (ImportError, TypeError, ValueError) as error:
+        raise ArgumentError(f"{str(error).rstrip('.')}. {hint}") from error
+    for place, name, kind in found:
+        if not issubclass(kind, KINDS[place]):
+            raise ArgumentError(f"{place}={name!r} is no {KINDS[place].__name__}, and is called with --trust only.")
+    return {name: kind for _, name, kind in found}
+
+
+def hint_of(run: RunFile, otherwise: str = "say --trust") -> str:
+    """
+    :param run: a run
+    :param otherwise: how the user says that the run is to be trusted
+    :return: what to do where a module is not found
+    """
+    return f"Give the command in {run.directory}, where the run was started, or {otherwise}."
+
+
+def classes_of_the_model(hyperparameters: dict[str, Any], hint: str) -> Classes:
+    """
+    :param hyperparameters: hyperparameters of a run, as ``run.json`` has them
+    :param hint: what to do where a class is not found
+    :return: the classes that its model is made of
+    :raises ArgumentError: if one of its networks' cannot be imported, or is of another kind
+    """
+    names = list(names_in(hyperparameters))
+    found = import_classes([name for name in names if name[0] in OF_NETWORKS], hint)
+    with contextlib.suppress(ArgumentError):  # training needs it, predictions do not
+        found |= import_classes([name for name in names if name[0] == "replay_buffer_class"], hint)
+    return found | {f"{kind.__module__}.{kind.__qualname__}": kind for kind in found.values()}
+
+
+def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
+    """
+    :param folder: the folder of a run
+    :param trust: whether modules are also looked for in the directory where the run was started
+    :param otherwise: see :func:`hint_of`
+    :return: the classes that its model is made of; none if nothing in the folder tells them
+    :raises ArgumentError: if one of its networks' cannot be imported, or is of another kind
+    """
+    if not os.path.isfile(os.path.join(folder, run_file.NAME)):
+        return {}
+    run = run_file.read(folder)
+    if trust and run.directory not in sys.path:
+        sys.path.insert(0, run.directory)
+    for module in run.arguments.get("gym_packages") or []:
+        with contextlib.suppress(ImportError):  # whoever makes the environment will say that it is not known
+            importlib.import_module(module)
+    return classes_of_the_model(run.hyperparameters, hint_of(run, otherwise))
+
+
+# -- in the zoo's commands ---------------------------------------------------------------------------------------------------
+
+_trusted = False
+"""whether the command was given with --trust"""
+_OTHERWISE = "say `python -m sb3_dqn_ext.zoo enjoy ... --trust`, or record_video or train in the place of enjoy"
+
+
+def find_with_model(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    :param get_model_path: the zoo's, which `enjoy` and `record_video` call before they make an environment and load the model
+    :return: the same; where the model is one of ours, the classes of its run are then there
+    """
+
+    @functools.wraps(get_model_path)
+    def found(exp_id: int, folder: str, algo: str, *args: Any, **kwargs: Any) -> Any:
+        names = get_model_path(exp_id, folder, algo, *args, **kwargs)
+        if algo == ALGO:
+            let_models_name(classes_of_run(os.path.dirname(names[1]), _trusted, _OTHERWISE))
+        return names
+
+    return found
+
+
+def let_models_name(classes: Classes) -> None:
+    """
+    :param classes: classes that the files of models may name from now on
+    """
+    from sb3_dqn_ext import saved_model  # only those wait for its imports who load
+
+    saved_model.let_files_name(classes)
+
+
+def load_pretrained_agent(theirs: Callable[..., Any], manager: Any, *args: Any, **kwargs: Any) -> Any:
+    """Load the model of `train -i`: its classes are those of the run that it comes from, and those of this configuration."""
+    let_models_name(classes_of_the_model(manager.noted, "Give the command where Python finds it."))
+    let_models_name(classes_of_run(os.path.dirname(manager.trained_agent), _trusted, _OTHERWISE))
+    return theirs(*args, **kwargs)
+
+
+def trusting(arguments: list[str]) -> list[str]:
+    """
+    :param arguments: those of a command of the zoo that loads models
+    :return: the same without ``--trust``; where it stood there, models are loaded with ``trust=True`` from now on
+    """
+    if "--trust" not in arguments:
+        return arguments
+    global _trusted
+    _trusted = True
+    importlib.import_module("rl_zoo3.utils").ALGOS[ALGO] = _Trusting
+    return [argument for argument in arguments if argument != "--trust"]
+
+
+class _Trusting(DQNExt):
+    """What makes and loads the models where the user said --trust: they are DQNExt."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return DQNExt(*args, **kwargs)
+
+    @classmethod
+    def load(cls, *args: Any, **kwargs: Any) -> Any:
+        return DQNExt.load(*args, **{**kwargs, "trust": True})
