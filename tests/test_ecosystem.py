@@ -1,7 +1,8 @@
 """
-Environments of others: `make test-ecosystem` runs this in two virtual environments, as pygame and pygame-ce lie in one folder.
+Environments of others. What is not installed is skipped.
 
-What is not installed is skipped.
+``make test-ecosystem`` runs this in two virtual environments, as pygame and pygame-ce lie in one folder; ``make smoke`` runs the part
+that needs no other package, with any Python.
 """
 
 import importlib
@@ -25,7 +26,8 @@ from sb3_dqn_ext.choices import ArgumentError
 from tests.parity import assert_same, assert_same_run
 from tests.processes import output, python, write_package
 
-pytestmark = pytest.mark.slow
+# FlappyBird's pipes are outside of its space at first, of which gymnasium warns
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*not within the observation space:UserWarning")]
 
 # A user's package: it registers environments that do not register themselves, and has a network and a callback of its own.
 OWN = {
@@ -123,8 +125,9 @@ WORLDS = {
     "MiniGrid, a network of one's own": World("minigrid", "MiniGrid-Empty-5x5-v0", "minigrid.wrappers.ImgObsWrapper", OWN_CNN),
     "MinAtar": World("minatar", "MinAtar/Breakout-v1"),
     "FlappyBird": World("flappy_bird_gymnasium", "FlappyBird-v0"),
-    "FrozenLake": World("minigrid", "FrozenLake-v1"),  # gymnasium's own, in one of the two virtual environments
+    "FrozenLake": World("minigrid", "FrozenLake-v1"),  # gymnasium's own, in one of the virtual environments
     "Taxi": World("minigrid", "Taxi-v4"),
+    "CartPole": World("gymnasium", "CartPole-v1"),  # in all, for `make smoke`
 }
 STEPS = 600
 ARGUMENTS: dict[str, Any] = {
