@@ -20,7 +20,7 @@ from sb3_dqn_ext.acting import QValues, numpy_values
 from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number
 from sb3_dqn_ext.faults import largest_norm
-from sb3_dqn_ext.flat import FlatAdam, adam, side_by_side, views, why_not_flat
+from sb3_dqn_ext.flat import FlatAdam, adam, locked, side_by_side, views, why_not_flat
 from sb3_dqn_ext.learner import Learner, Targets
 from sb3_dqn_ext.returns import Params
 
@@ -187,9 +187,22 @@ class CompiledUpdates:
         self._online, self._targets = dict(learner.online.named_parameters()), dict(learner.old.named_parameters())
         self._old_parameters = list(learner.old.parameters())
         self._old: th.Tensor | None = None
-        self.values: QValues | None = None
-        """the online network's Q-values in numpy, once there was an update, if it is simple and small enough"""
+        self._values: QValues | None = None
 
+    @property
+    def values(self) -> QValues | None:
+        """
+        The online network's Q-values in numpy, once there was an update, if it is simple and small enough; None as long as its
+        parameters are elsewhere, for example in memory that is shared with another process.
+        """
+        return self._values if self.adam.is_bound else None
+
+    @property
+    def lock(self) -> Any:
+        """The lock of the optimizer."""
+        return self.adam.lock
+
+    @locked
     def __call__(self, batches: Batch, n_updates: int) -> tuple[th.Tensor, ...]:
         """
         :param batches: k batches of B transitions, one after the other in its (k * B, ...) tensors
@@ -219,7 +232,7 @@ class CompiledUpdates:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy binds its own parameters, and compiles at its first update
-        return vars(self) | {"_functions": {}, "_old": None, "values": None}
+        return vars(self) | {"_functions": {}, "_old": None, "_values": None}
 
     def _check(self, batch: Batch) -> None:
         """:raises CannotCompile: if there is a parameter without a gradient, which Adam leaves as it is"""
@@ -243,7 +256,7 @@ class CompiledUpdates:
         elif self._old is None or self._old_parameters[0].data_ptr() != self._old.data_ptr():
             self._old = side_by_side(self._old_parameters)
         if moved:
-            self.values = numpy_values(self.learner.online, self.n_envs)
+            self._values = numpy_values(self.learner.online, self.n_envs)
 
     def take_back(self, n_updates: int) -> None:
         """

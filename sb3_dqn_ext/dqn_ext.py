@@ -25,7 +25,7 @@ from stable_baselines3.common.type_aliases import (
     RolloutReturn,
     TrainFreq,
 )
-from stable_baselines3.common.utils import polyak_update, should_collect_more_steps
+from stable_baselines3.common.utils import LinearSchedule, polyak_update, should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -58,7 +58,7 @@ from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedul
 from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
 from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
 from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
-from sb3_dqn_ext.last_step import LastStep, latest_resets
+from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
 from sb3_dqn_ext.learner import Learner
 from sb3_dqn_ext.missing import Missing, needed_for_training
 from sb3_dqn_ext.networks import QNetwork, sampled
@@ -161,6 +161,7 @@ class DQNExt(DQN):
         self.check_finite = check_finite
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
+        self._chosen: tuple[Any, ...] | None = None
         self._told_of: set[str] = set()  # what cannot be stored, as the user knows
         self._generator: np.random.Generator | None = None
         # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
@@ -172,6 +173,7 @@ class DQNExt(DQN):
         self.interruption = Interruption()
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         self._last_step: LastStep | None = None
+        self._stepped_envs: list[VecEnv] = []
         try:
             super().__init__(policy, env, *args, **kwargs)
         except ArgumentError:
@@ -244,10 +246,12 @@ class DQNExt(DQN):
         self._setup_learner()
 
     def _setup_choices(self) -> None:
-        """Build what is chosen by name; again at the start of each run, as a user may have chosen otherwise since."""
-        made = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
-        if made != getattr(self, "_target_policy", None):
-            self._target_policy = made
+        """Build what is chosen by name: when the model is made, and at the start of a run if the user has chosen otherwise."""
+        chosen = (self.target_policy, {**self.target_policy_kwargs}, self.exploration, {**self.exploration_kwargs})
+        if chosen == self._chosen:
+            return
+        self._chosen = chosen
+        self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
         schedule = self.exploration_kwargs.get(self._exploration.scheduled)
         self._exploration_schedule = (
@@ -255,11 +259,18 @@ class DQNExt(DQN):
             if isinstance(schedule, Missing)
             else exploration_schedule(self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs)
         )
+        if self._exploration_schedule is None:  # as SB3's constructor does, which comes later
+            self.exploration_schedule = LinearSchedule(
+                self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
+            )
 
     def _setup_learner(self) -> None:
         """Build what learns around the policy's networks and its optimizer."""
         returns: ReturnModel = getattr(self.policy, "return_model", None) or ExpectedReturns()
         fit: Fit = getattr(self.policy, "fit", fit_taken)
+        for net in (self.q_net, self.q_net_target):
+            if isinstance(net, QNetwork):
+                net.find_noisy_layers()
         self._learned, self._old = list(self.q_net.parameters()), list(self.q_net_target.parameters())
         self._learner = Learner(self.q_net, self.q_net_target, returns, self._target_policy, fit)
         self._learner_parts = self._parts()
@@ -420,6 +431,8 @@ class DQNExt(DQN):
 
             for env in (self.env, *(one.eval_env for one in callbacks if hasattr(one, "eval_env"))):
                 outlive_interrupts(make_resumable(env))
+        assert self.env is not None
+        self._stepped_envs = with_sharing(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         logger = None
         if self._resumed is not None:
             from sb3_dqn_ext.checkpoint.training import logger_of
@@ -427,14 +440,17 @@ class DQNExt(DQN):
             # the run that goes on has a horizon of its own
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
             logger = logger_of(self, self._resumed["training"])
+            self._last_step = None  # of another run
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
             self._truncate_open_episodes()  # the environments are about to be reset
-            self._last_obs = None
+            self._last_obs = self._last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        assert self._last_obs is not None
-        self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
+        if self._last_step is None:
+            assert self._last_obs is not None
+            self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
+            self._last_step = LastStep(self._stepped_envs, latest_resets(self._stepped_envs), self._last_obs)
         self._callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
@@ -451,22 +467,20 @@ class DQNExt(DQN):
     def _continue_episodes(self, env: VecEnv) -> None:
         """Begin new ones if somebody else has reset the environments since the last step: a callback, or an evaluation."""
         last, obs = self._last_step, self._last_obs
-        is_undone = obs is None or (last is not None and obs is last.observations and last.is_undone(env))
-        if is_undone or (last is not None and obs is not last.observations):
+        is_replaced = obs is None or (last is not None and obs is not last.observations)
+        if is_replaced or (last is not None and last.is_undone(env)):
             self._truncate_open_episodes()
-        if is_undone:
-            self._start_from(env.reset())
+            self._start_from(env.reset() if obs is None or not is_replaced else obs)
 
-    @property
-    def _originals(self) -> tuple[Any, Any]:
-        """The latest observations and rewards as they were before VecNormalize normalized them, if it is there."""
+    def _swap_originals(self, originals: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+        """Exchange what VecNormalize keeps of the latest observations and rewards, from before it normalized them."""
         normalize = self._vec_normalize_env
-        return (None, None) if normalize is None else (normalize.old_obs, normalize.old_reward)
-
-    @_originals.setter
-    def _originals(self, originals: tuple[Any, Any]) -> None:
-        if self._vec_normalize_env is not None:
-            self._vec_normalize_env.old_obs, self._vec_normalize_env.old_reward = originals
+        if normalize is None:
+            return None
+        before = normalize.old_obs, normalize.old_reward
+        if originals is not None:
+            normalize.old_obs, normalize.old_reward = originals
+        return before
 
     def _start_from(self, obs: Any) -> None:
         """:param obs: (n_envs, \\*obs) the first observations of new episodes, of which the environments just told"""
@@ -520,13 +534,14 @@ class DQNExt(DQN):
             from sb3_dqn_ext.checkpoint.training import restore_run
 
             restore_run(self, callback, self._resumed)
-            self._resumed = self._last_step = None
+            self._resumed = None
         self._follow_changes()
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
         n_random = min(learning_starts, self._warm_up_steps)
         continue_training = True
+        self._continue_episodes(env)  # a checkpoint may be written now
         callback.on_rollout_start()
         while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
             self._continue_episodes(env)
@@ -534,7 +549,7 @@ class DQNExt(DQN):
             last_obs = self._last_obs
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
-                resets, originals = latest_resets(env), self._originals
+                resets, originals = latest_resets(self._stepped_envs), self._swap_originals(None)
                 n_steps = env.num_envs - sum("reset_step" in info for info in infos)
                 self.num_timesteps += n_steps
                 num_env_steps += n_steps
@@ -543,12 +558,12 @@ class DQNExt(DQN):
                 # a callback that ends the training does so after this step, which is stored as all others are
                 continue_training = callback.on_step()
                 self._update_info_buffer(infos, dones)
-                # and it may have reset the environments
                 obs_now, self._last_obs = self._last_obs, last_obs
-                originals_now, self._originals = self._originals, originals
+                originals = self._swap_originals(originals)
                 self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
-                self._last_step, self._originals = LastStep(resets, self._last_obs), originals_now
-                if obs_now is not last_obs:
+                self._swap_originals(originals)
+                self._last_step = LastStep(self._stepped_envs, resets, self._last_obs)
+                if obs_now is not last_obs:  # the callback has reset the environments
                     self._start_from(obs_now)
             except BaseException:
                 self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
@@ -864,6 +879,7 @@ class DQNExt(DQN):
         :param reset_num_timesteps: whether to count from 0, or to go on counting
         :param progress_bar: whether to show one
         :return: the trained model
+        :raises ArgumentError: if the model was loaded without something that training needs
         :raises EnvironmentDiedError: if the process of an environment ends
         :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
@@ -890,11 +906,11 @@ class DQNExt(DQN):
         Save all attributes of the model and its parameters in a zip file: the archive of SB3, with JSON in the place of
         pickles, see docs/file_format.md. A file of that name is whole at every moment, before and after.
 
-        What has no name to be found again by, such as a lambda, is not stored; a warning says what to give when it is loaded.
+        What has no name to be found again by, such as a lambda, is not stored; a warning says so when the model is made.
 
         :param path: where to; ``.zip`` is added to a name that has no suffix, and folders are made. Or a file to write to
         :param exclude: attributes to leave out beside those that are always left out
-        :param include: attributes to store though they are among these
+        :param include: attributes to store though they are among these, such as ``"replay_buffer"``
         """
         from sb3_dqn_ext import saved_model  # only those wait for its imports who save
 
@@ -925,7 +941,9 @@ class DQNExt(DQN):
         Load a model from a zip file that :meth:`save` or SB3's DQN wrote. Nothing in it is run, unless ``trust`` is True.
 
         Spaces, schedules, and the classes of policies, replay memories, activations and optimizers of torch, SB3, the RL Zoo
-        and this library are known by name. Where a file names others, give them in ``custom_objects``, or as arguments.
+        and this library are known by name, and your own features extractors, policies and replay buffers that are imported
+        already. Where a file names others, give them in ``custom_objects``, or as arguments. What only training needs does
+        not prevent loading: :meth:`learn` asks for it.
 
         :param path: of the file; ``.zip`` is added if there is none. Or a file to read
         :param env: the environment to go on with; it may be left out for predictions
@@ -966,8 +984,8 @@ class DQNExt(DQN):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
-        take_apart(self._learned, self.policy.optimizer)
-        take_apart(self._old)
+        if hasattr(self, "policy"):
+            take_apart(list(self.policy.parameters()), self.policy.optimizer)
         logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
 
@@ -1036,8 +1054,10 @@ class DQNExt(DQN):
             "_callback_states",
             "_saved",
             "_told_of",
+            "_chosen",
             "_resumed",
             "_last_step",
+            "_stepped_envs",
             "interruption",
         ]
         return [*super()._excluded_save_params(), *ours]

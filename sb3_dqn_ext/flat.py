@@ -3,17 +3,27 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from itertools import accumulate, pairwise
 from operator import is_
-from typing import Any
+from threading import RLock
+from typing import Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import torch as th
 from torch import nn
 
-__all__ = ["FlatAdam", "adam", "side_by_side", "take_apart", "views", "why_not_flat"]
+__all__ = ["FlatAdam", "adam", "locked", "side_by_side", "take_apart", "views", "why_not_flat"]
 
 NOT_OURS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
 """settings of torch's Adam that are left to it"""
+
+
+_updaters: "WeakValueDictionary[int, FlatAdam]" = WeakValueDictionary()
+"""the one that updates a tensor of parameters, by the address of the tensor"""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def views(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
@@ -39,14 +49,33 @@ def take_apart(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer
     """
     Give each parameter storage of its own again, with the same numbers: a view would be pickled with the whole tensor.
 
-    :param parameters: the parameters. The first one comes last: by it, :class:`FlatAdam` sees that it has to bind them again
+    :param parameters: the parameters
     :param optimizer: an optimizer, whose state of each is treated alike
     """
+    updaters = (_updaters.get(parameter.untyped_storage().data_ptr()) for parameter in parameters)
+    updater = next((found for found in updaters if found is not None), None)
+    if updater is None:
+        return
     states: Mapping[Any, dict[str, Any]] = getattr(optimizer, "state", {})
-    for parameter in reversed(parameters):
-        for tensor in (parameter, *states.get(parameter, {}).values()):
-            if isinstance(tensor, th.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:
-                tensor.data = tensor.data.clone()
+    with updater.lock:  # another thread may train
+        for parameter in parameters:
+            for tensor in (parameter, *states.get(parameter, {}).values()):
+                if isinstance(tensor, th.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:
+                    tensor.data = tensor.data.clone()
+
+
+def locked(method: Method) -> Method:
+    """
+    :param method: a method of an object that has a ``lock``
+    :return: the same, holding it
+    """
+
+    @wraps(method)
+    def holding(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, holding)
 
 
 def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
@@ -95,16 +124,21 @@ class FlatAdam:
         self.parameters = list(parameters)
         self.optimizer = optimizer
         self._places = 0, 0
+        self.lock = RLock()  # is held where the tensors are changed
 
-    def __getstate__(self) -> dict[str, Any]:
-        # a copy binds its own parameters
-        return {"parameters": self.parameters, "optimizer": self.optimizer, "_places": (0, 0)}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.parameters, self.optimizer)  # a copy binds its own parameters
 
     @property
     def group(self) -> dict[str, Any]:
         """The settings."""
         group: dict[str, Any] = self.optimizer.param_groups[0]
         return group
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the parameters are in their places."""
+        return self.parameters[0].data_ptr() == self._places[0]
 
     def adopt(self) -> bool:
         """
@@ -121,7 +155,9 @@ class FlatAdam:
             states[parameter].setdefault("step", th.zeros((), dtype=th.float32))
             for name in ("exp_avg", "exp_avg_sq"):
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
+        _updaters.pop(self._places[0], None)
         self.flat = side_by_side(parameters)
+        _updaters[self.flat.data_ptr()] = self
         self.first, self.second = (
             th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in ("exp_avg", "exp_avg_sq")
         )
@@ -151,6 +187,7 @@ class FlatAdam:
         name = type(self.optimizer).__name__
         return th.autograd.profiler.record_function(f"Optimizer.step#{name}.step")
 
+    @locked
     def step(self, max_grad_norm: float, check: Callable[[float], None] | None = None) -> bool:
         """
         Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.

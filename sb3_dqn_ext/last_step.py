@@ -1,26 +1,44 @@
 """The latest step of the training environments, which somebody else may have reset since."""
 
+from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any, NamedTuple
 
 from stable_baselines3.common.vec_env import VecEnv
 
-__all__ = ["LastStep", "latest_resets"]
+__all__ = ["LastStep", "latest_resets", "with_sharing"]
 
 
-def latest_resets(env: VecEnv) -> list[Any]:
+def latest_resets(envs: Sequence[VecEnv]) -> list[Any]:
+    """
+    :param envs: innermost vector environments
+    :return: what each keeps of the latest reset of each of its environments: another object after another reset
+    """
+    return [info for env in envs for info in env.reset_infos]
+
+
+def with_sharing(env: VecEnv, others: Iterable[Any]) -> list[VecEnv]:
     """
     :param env: a vector environment
-    :return: the innermost one, and what it keeps of the latest reset of each environment: other objects after another reset
+    :param others: environments
+    :return: the innermost vector environments of it, and of those that step the very same environments: an ``EvalCallback``
+        may have been given the model's
     """
-    return [env.unwrapped, *getattr(env.unwrapped, "reset_infos", ())]
+    own = set(_members(env))
+    return [env.unwrapped, *(other.unwrapped for other in others if not own.isdisjoint(_members(other)))]
+
+
+def _members(env: Any) -> list[int]:
+    return [id(one.unwrapped) for one in getattr(getattr(env, "unwrapped", None), "envs", ())]
 
 
 class LastStep(NamedTuple):
     """What the next step of a training continues from."""
 
+    envs: Sequence[VecEnv]
+    """the training environments, and others that share some with them"""
     resets: list[Any]
-    """the latest resets at that time"""
+    """their latest resets at that time"""
     observations: Any
     """(n_envs, \\*obs) the observations after it"""
 
@@ -29,5 +47,4 @@ class LastStep(NamedTuple):
         :param env: the training environments
         :return: whether they are the same and were reset since
         """
-        resets = latest_resets(env)
-        return resets[0] is self.resets[0] and not all(map(is_, self.resets, resets))
+        return not all(map(is_, self.resets, latest_resets(self.envs))) and env.unwrapped is self.envs[0]

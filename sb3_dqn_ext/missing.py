@@ -63,6 +63,8 @@ def needed_for_training(missing: Iterable[Missing]) -> ArgumentError:
     ways = [f"load the model with DQNExt.load(path, {custom_objects_of(by_name)})"]
     if all(one.trust_helps for one in by_name.values()):
         ways.append("with trust=True if you know who made the file")
+    if by_name.keys() <= {"replay_buffer", "replay_buffer_class", "replay_buffer_kwargs"}:
+        ways.append("give it a replay buffer by model.load_replay_buffer()")
     if set(by_name) == {"learning_rate"}:
         ways.append("set model.learning_rate")
     return ArgumentError(f"training needs what was not loaded: {what}. Before training, {', or '.join(ways)}.")

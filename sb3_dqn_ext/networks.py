@@ -324,6 +324,10 @@ class QNetwork(SB3QNetwork):
         self.to(dtype)
         self._is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
         self._images = image_keys(observation_space)
+        self.find_noisy_layers()
+
+    def find_noisy_layers(self) -> None:
+        """Look for the layers to draw noise for; again after a user has replaced some."""
         self.noisy_layers = noisy_layers(self.q_net)
         self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
 

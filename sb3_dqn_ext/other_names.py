@@ -1,8 +1,8 @@
 """
-How DQNExt writes what other libraries call otherwise, and arguments of its own that were written at another level.
+A table of the names that other libraries give to arguments of DQNExt, and of its own arguments by the level they belong to.
 
 The names are those of RLlib, Tianshou, CleanRL, Coach, Stable-Baselines 2, Dopamine, Acme, PFRL and Keras-RL, in any spelling
-that :func:`~sb3_dqn_ext.choices.unknown_key` takes for the same: ``use_``, ``num_`` for ``n_``, ``epsilon`` for ``eps``.
+that :func:`~sb3_dqn_ext.choices.written_as` treats as the same: ``use_``, ``num_`` for ``n_``, ``epsilon`` for ``eps``.
 """
 
 __all__ = ["WRITTEN"]
@@ -221,4 +221,4 @@ WRITTEN: tuple[tuple[str, str], ...] = (
     ("DQNExt(policy, AtariWrapper(env))", "clip_rewards clip_reward reward_clip reward_clipping reward_bound"),
     ("DQNExt(policy, VecNormalize(env))", "normalize norm_obs norm_reward normalize_observations normalize_reward obs_norm"),
 )
-"""what is written, and the names that mean it; a name may stand in several rows"""
+"""the code, and the names that mean it; a name can be in several rows"""

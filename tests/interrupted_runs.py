@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
             "exploration_kwargs": {"temperature": {"name": "multiplicative", "start": 2.0, "end": 0.1, "factor": 0.99}},
         },
     ),
-    "none": (cartpole, {"exploration": "none", "learning_rate": lambda progress: 0.01 * progress}),
+    "none": (cartpole, {"exploration": "none", "learning_rate": SimpleLinearSchedule(0.01)}),
     "piecewise": (cartpole, {"exploration_kwargs": {"schedule": {"name": "piecewise", "points": [[0, 1.0], [300, 0.1]]}}}),
     "linear, and SB3's linear learning rate, and double": (
         cartpole,

@@ -396,7 +396,8 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 
 def test_a_policy_may_be_bound_to_arguments() -> None:
-    assert make(policy=partial(SB3MlpPolicy, net_arch=[8])).q_net.net_arch == [8]
+    with pytest.warns(UserWarning, match="Not all of the model can be stored"):
+        assert make(policy=partial(SB3MlpPolicy, net_arch=[8])).q_net.net_arch == [8]
 
 
 NEEDS_MORE = ("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "device", "tensorboard_log", "compile")  # goals, a GPU ...

@@ -27,6 +27,7 @@ from sb3_dqn_ext.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.returns import FITS, RETURN_MODELS
+from sb3_dqn_ext.saved_model.values import SimpleLinearSchedule
 from sb3_dqn_ext.target_policy import TARGET_POLICIES
 from tests.parity import Records, assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.processes import output, python
@@ -386,7 +387,7 @@ def test_every_combination_of_choices_learns_as_eagerly(combination: Combination
 
 
 def test_a_falling_learning_rate_is_followed_and_nothing_is_compiled_again(compilations: list[int]) -> None:
-    kwargs: dict[str, Any] = {"learning_rate": lambda progress: 1e-2 * progress}
+    kwargs: dict[str, Any] = {"learning_rate": SimpleLinearSchedule(1e-2)}
     eager, compiled = pair(1, **kwargs)
     for progress in (0.9, 0.5, 0.1, 0.0):
         for model in (eager, compiled):

@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import pickle
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -156,12 +157,15 @@ def test_copies_give_the_answers_of_the_original_and_train_on_with_its_bits(kind
     assert_trained_on_alike(model, [WAYS["pickle"](model)])
 
 
-@pytest.mark.parametrize("soft", [False, True], ids=["now and then", "at each update"])
-def test_a_copy_of_a_compiled_model_trains_on_with_the_bits_of_the_original(
-    soft: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # compiling them takes seconds, and changes nothing about who owns which numbers
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call the functions as they are: to compile them takes seconds, and changes nothing about who owns which numbers."""
     monkeypatch.setattr(sb3_dqn_ext.compiled, "_compile", lambda function, arguments: function)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("soft", [False, True], ids=["now and then", "at each update"])
+def test_a_copy_of_a_compiled_model_trains_on_with_the_bits_of_the_original(soft: bool) -> None:
     targets: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1} if soft else {}
     model = build(compile={"unroll": 2}, gradient_steps=2, **targets)
     learn(model, 20)
@@ -169,6 +173,19 @@ def test_a_copy_of_a_compiled_model_trains_on_with_the_bits_of_the_original(
     twins = [way(model) for way in WAYS.values()]
     assert_trained_on_alike(model, twins)
     assert all(twin._compiled.values is not None and twin._compiled.learner.online is twin.q_net for twin in twins)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_compiled_model_whose_weights_went_to_another_process_acts_by_them() -> None:
+    model = build(compile=True, exploration="none")
+    learn(model, 20)
+    model.q_net.share_memory()  # as when they are sent there; the memory in which they were is free then
+    for action in (0, 1):
+        with th.no_grad():
+            for parameter in model.q_net.parameters():
+                parameter.zero_()
+            parameter[action] = 1
+        assert model.predict(model._last_obs)[0] == action
 
 
 def test_a_trained_policy_is_pickled_in_no_more_bytes_than_that_of_sb3() -> None:
@@ -324,3 +341,21 @@ def test_what_one_thread_samples_is_not_seen_by_another(policy_kwargs: dict[str,
         th.set_rng_state(state)
         assert not th.equal(values(), certain), "another thread has ended what this one samples"
     assert th.equal(values(), certain)
+
+
+def test_no_update_is_lost_while_another_thread_pickles_the_policy() -> None:
+    model = build()
+    learn(model, 20)
+    twin, batch = copy.deepcopy(model), model._sample_batch(8)
+    with ThreadPoolExecutor(1) as another:
+
+        def pickled_meanwhile(norm: float) -> None:
+            another.submit(pickle.dumps, model.policy)
+            time.sleep(0.05)
+
+        for one, check in ((model, pickled_meanwhile), (twin, None)):
+            one._backward(batch)
+            assert one._adam.step(1.0, check)
+    train_on(model)
+    train_on(twin)
+    assert_same_model(model, twin)

@@ -44,6 +44,7 @@ from sb3_dqn_ext.zoo.config import check_config
 from tests.pages import DOCS, PAGES, ROOT, Block, blocks, run_all
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 from tests.processes import Process, output, python
+from tests.test_returned_by_environments import FORMS, Returning
 
 ALL = [block for page in PAGES for block in blocks(DOCS / page)]
 of_site = pytest.mark.xdist_group("site")
@@ -300,6 +301,7 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "Box, a vector or a matrix": observing(spaces.Box(-1, 1, (3, 4), np.float32)),
     "Box, an image": observing(IMAGE, "CnnPolicy"),
     "Discrete": observing(spaces.Discrete(4)),
+    "Discrete that does not begin at 0": observing(spaces.Discrete(4, start=9)),
     "MultiDiscrete": observing(spaces.MultiDiscrete([2, 3])),
     "MultiBinary": observing(spaces.MultiBinary(3)),
     "Dict": observing(NUMBERS, "MultiInputPolicy"),
@@ -320,7 +322,9 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "make_fast_vec_env, one after the other": around(in_turn),
     "VecNormalize of observations around one array": around(lambda: VecNormalize(one_array(), norm_reward=False)),
     "VecFrameStack around one array": around(lambda: VecFrameStack(one_array(), 2)),
+    "ends of 0 and 1, or 0.0 and 1.0": around(lambda: Returning(several_cartpoles(2), FORMS["ends of 0 and 1"])),
     "gymnasium's own vector environment": around(lambda: gym.make_vec("CartPole-v1", 2)),
+    "functions for jax: brax, gymnax ...": around(type("Ant", (), {"__module__": "brax.envs"})),
     "n-step returns": around(short_cartpole, n_steps=3),
     "n-step returns with Dict observations": around(dict_cartpole, policy="MultiInputPolicy", n_steps=3),
     "n-step returns with optimize_memory_usage": around(

@@ -15,6 +15,7 @@ from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.choices import ArgumentError
 from sb3_dqn_ext.networks import MultiHead
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.saved_model.values import SimpleLinearSchedule
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
 GAMES, GAMMA, LEARNING_RATE = 6, 0.9, 1e-2
@@ -160,7 +161,7 @@ def test_each_head_has_running_averages_of_its_own_and_they_are_saved(tmp_path: 
 
 
 def test_a_learning_rate_that_falls_falls_for_each_head() -> None:
-    model = monte_carlo(learning_rate=lambda remaining: remaining)
+    model = monte_carlo(learning_rate=SimpleLinearSchedule(1.0))
     model.set_logger(Logger(folder=None, output_formats=[]))
     model._current_progress_remaining = 0.25
     model._update_learning_rate(model.policy.optimizer)

@@ -514,11 +514,12 @@ def test_every_synonym_stands_for_an_exploration() -> None:
     assert not set(SYNONYMS) & set(EXPLORATIONS)
 
 
-def test_a_schedule_of_the_users_is_taken_as_it_is() -> None:
-    class OfTheUser(ConstantSchedule):
-        def value(self, step: int, total_steps: int) -> float:
-            return 1 - step / total_steps
+class OfTheUser(ConstantSchedule):
+    def value(self, step: int, total_steps: int) -> float:
+        return 1 - step / total_steps
 
+
+def test_a_schedule_of_the_users_is_taken_as_it_is() -> None:
     model = make(exploration_kwargs={"schedule": OfTheUser(0.5)})
     learn(model, 100)
     assert model.exploration_rate == pytest.approx(0.0)

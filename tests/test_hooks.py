@@ -360,14 +360,18 @@ def test_images_are_no_longer_divided_when_that_is_switched_off() -> None:
 
 
 def test_choices_that_are_changed_between_two_runs_are_followed() -> None:
-    changed, made = make(DQNExt), make(DQNExt, target_policy="double", exploration_kwargs={"schedule": 0.3})
+    changed = make(DQNExt, exploration="none")
+    made = make(DQNExt, target_policy="double", exploration_kwargs={"schedule": 0.3})
     learn(changed, 10)
     learn(made, 10)
-    changed.target_policy, changed.exploration_kwargs = "double", {"schedule": 0.3}
+    changed.target_policy, changed.exploration, changed.exploration_kwargs = "double", "epsilon_greedy", {"schedule": 0.3}
     for model in (changed, made):
         model.set_random_seed(1)
         learn(model, 60)
     assert_same(changed.get_parameters(), made.get_parameters(), "parameters")
+    changed.exploration_kwargs = {}
+    learn(changed, 20)
+    assert changed.exploration_rate == changed.exploration_final_eps > 0
 
 
 def test_the_number_of_steps_of_returns_and_gamma_are_followed_and_refused_where_they_do_not_fit() -> None:

@@ -10,12 +10,14 @@ import pickle
 import re
 import stat
 import struct
+import sys
 import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -25,13 +27,17 @@ import torch as th
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.checkpoint.codec import unpack
 from sb3_dqn_ext.checkpoint.files import CheckpointError, read, write
-from sb3_dqn_ext.saved_model import FORGOTTEN, REBUILT, ModelFileError
+from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.missing import Missing
+from sb3_dqn_ext.saved_model import FOR_TRAINING, FORGOTTEN, REBUILT, ModelFileError
 from sb3_dqn_ext.saved_model.pickles import value_of
-from sb3_dqn_ext.saved_model.values import AskedFor
+from sb3_dqn_ext.saved_model.values import AskedFor, unpack_value
 from tests.parity import learn, short_cartpole
 from tests.processes import output, python
 
@@ -120,8 +126,11 @@ def test_the_bomb_is_real(tmp_path: Path) -> None:
         marker.unlink()
 
 
+NAMES = sorted({*json.loads(OURS["data"]), *json.loads(THEIRS["data"])} - {":schema:", ":for SB3:"})
+
+
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
-@pytest.mark.parametrize("name", [*sorted({*json.loads(OURS["data"]), *json.loads(THEIRS["data"])} - {":schema:"}), "_my_own"])
+@pytest.mark.parametrize("name", [*NAMES, "_my_own"])
 def test_no_attribute_is_unpickled(name: str, whose: str, marker: Path) -> None:
     parts = OURS if whose == "ours" else THEIRS
     bomb = Bomb(marker)
@@ -129,12 +138,21 @@ def test_no_attribute_is_unpickled(name: str, whose: str, marker: Path) -> None:
         archive = with_data(parts, **{name: pickled(hostile)})
         if whose == "theirs" and name in {*REBUILT, *FORGOTTEN}:
             assert load(archive).num_timesteps == 40  # not looked at, or done without
+        elif whose == "theirs" and name in {*FOR_TRAINING, "_my_own"}:
+            with pytest.raises(ArgumentError, match=rf"training needs what was not loaded: {name} .*trust=True"):
+                load(archive, env=short_cartpole()).learn(1)
         else:
             with pytest.raises(ModelFileError, match=rf"cannot be loaded: (its )?{name} .*"):
                 load(archive)
     for instead in ({"custom_objects": {name: None}}, {name: None}):
         with contextlib.suppress(ValueError):  # what is given is not looked at; the model may do without, or not
             load(with_data(parts, **{name: pickled(bomb)}), **instead)
+
+
+def test_what_is_there_for_sb3_is_never_looked_at(marker: Path) -> None:
+    for parts in (OURS, THEIRS):
+        assert load(with_data(parts, **{":for SB3:": pickled(Bomb(marker))})).num_timesteps == 40
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("place", ["policy_kwargs", "replay_buffer_kwargs", "exploration_kwargs"])
@@ -194,9 +212,13 @@ def test_no_other_parameters_are_unpickled(marker: Path) -> None:
     ids=repr,
 )
 def test_nothing_is_imported_and_nothing_is_called(node: Any) -> None:
-    for name in ("learning_rate", "_my_own"):
-        with pytest.raises(ModelFileError, match=f"{name} names .*, which is imported only from files that are trusted"):
-            load(with_data(OURS, **{name: node}))
+    refused = "names .*, which is (imported only from files that are trusted|known once .* is imported)"
+    for name in ("learning_rate", "_my_own", "replay_buffer_class"):  # not needed to predict
+        with pytest.raises(ArgumentError, match=f"training needs what was not loaded: {name} {refused}"):
+            load(with_data(OURS, **{name: node}), env=short_cartpole()).learn(1)
+    for name in ("policy_class", "policy_kwargs", "exploration_kwargs"):
+        with pytest.raises(ModelFileError, match=f"{name} {refused}"):
+            load(with_data(OURS, **{name: node if name == "policy_class" else {"dict": {"net_arch": node}}}))
 
 
 @pytest.mark.parametrize("argument", ["activation_fn", "features_extractor_class", "optimizer_class"])
@@ -212,6 +234,180 @@ def test_no_policy_imports_what_a_text_names(argument: str, marker: Path) -> Non
         load(with_data(OURS, policy_kwargs={"dict": {argument: "subprocess.Popen"}}, **of_several))
     named = {"activation_fn": "torch.nn.ELU", "features_extractor_class": "flatten", "optimizer_class": "torch.optim.Adam"}
     assert load(with_data(OURS, policy_kwargs={"dict": {"net_arch": [4]} | named})).num_timesteps == 40
+
+
+class Exploded(BaseException):
+    """Code ran because a file named something."""
+
+
+ARMED: list[str] = []
+"""not empty while it must not"""
+
+
+def explode(*args: Any, **kwargs: Any) -> Any:
+    if ARMED:
+        raise Exploded
+    return NotImplemented
+
+
+class Loud(type):
+    """The type of a class whose every use is noticed."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        explode()
+        return super().__getattribute__(name)
+
+    __call__ = __instancecheck__ = __subclasscheck__ = __eq__ = explode
+    __hash__ = type.__hash__
+
+
+class LoudClass(metaclass=Loud):
+    """No subclass of anything."""
+
+
+class Claims:
+    """An object that says it is a class, and a subclass of whatever is asked for."""
+
+    __class__ = __mro__ = property(explode)
+
+
+class Registered:
+    """A subclass of SB3's policy by its own word only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        explode()
+
+
+BasePolicy.register(Registered)
+
+
+class Outer:
+    """Something with a class in it."""
+
+    class Inner(FlattenExtractor):
+        """A subclass without a name at the top level of a module."""
+
+
+class LoudModule(ModuleType):
+    """A module that imports others when it is looked into."""
+
+    def __getattribute__(self, name: str) -> Any:
+        explode()
+        return super().__getattribute__(name)
+
+
+class Plain(FlattenExtractor):
+    """A features extractor of the user's."""
+
+    def __init__(self, observation_space: Any, extra: Any = None, width: int = 4) -> None:
+        super().__init__(observation_space)
+        self.layer = th.nn.Linear(width, 4)
+
+
+@pytest.fixture
+def loud_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules whose code must not run, and one with things in it that are no classes of networks."""
+    lazy, asked, holder = LoudModule("lazy_nets"), ModuleType("asked_nets"), ModuleType("held_nets")
+    vars(asked)["__getattr__"] = explode
+    vars(holder).update(LoudClass=LoudClass, claims=Claims(), Registered=Registered)
+    for name, module in {"lazy_nets": lazy, "asked_nets": asked, "held_nets": holder, "blocked_nets": None}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    ARMED.append("now")
+    yield
+    ARMED.clear()
+
+
+def serialized(data: bytes) -> dict[str, str]:
+    return {":type:": "", ":serialized:": base64.b64encode(data).decode()}
+
+
+STRANGERS = [
+    *("lazy_nets.Net", "asked_nets.Net", "held_nets.LoudClass", "held_nets.claims", "held_nets.Registered"),
+    *("torch.nn.modules.os.system", "torch.fx.graph_module.GraphModule", "torch.jit._script.ScriptModule", "os.system"),
+    *("torch.nn.modules.container.Sequential", "torch.nn.modules.linear.Linear", "torch.nn.Module", "torch.nn.Linear"),
+    *("stable_baselines3.common.policies.BasePolicy.__init__", "stable_baselines3.common.buffers.np", "builtins.type"),
+    *(f"{__name__}.Outer.Inner", f"{__name__}.Bomb", f"{__name__}.Missing", "Net", "", ".", "..Net", "sys.modules", "a b.c"),
+    *("blocked_nets.Net", "json.tool.main", "antigravity.x", "this.s", "tests.exploding.Anything"),
+]
+
+
+def pickles_of(name: str) -> tuple[bytes, bytes]:
+    """Pickles of a name, and of policy_kwargs in which it is that of the features extractor."""
+    module, _, last = name.rpartition(".")
+    words = [b"\x8c" + bytes([len(word)]) + word.encode() for word in ("features_extractor_class", module, last)]
+    return b"\x80\x04" + words[1] + words[2] + b"\x93.", b"\x80\x04}" + b"".join(words) + b"\x93s."
+
+
+@pytest.mark.usefixtures("loud_modules")
+def test_a_name_that_is_not_of_an_imported_class_with_the_right_base_is_refused() -> None:
+    imported = set(sys.modules)
+    for name in STRANGERS:
+        alone, in_kwargs = pickles_of(name)
+        node: Any = {"class": name}
+        kwargs: Any = {"dict": {"features_extractor_class": node}}
+        asked: list[Callable[[], Any]] = [
+            *(partial(unpack_value, node, place=(place,)) for place in ("policy_class", "replay_buffer_class")),
+            *(partial(value_of, alone, (place,)) for place in ("policy_class", "replay_buffer_class")),
+            partial(unpack_value, kwargs, place=("policy_kwargs",)),
+            partial(value_of, in_kwargs, ("policy_kwargs",)),
+        ]
+        for ask in asked:
+            with pytest.raises(AskedFor, match=r"^names "):
+                ask()
+    assert not (sys.modules.keys() - imported) & {"antigravity", "this", "tests.exploding", "json.tool"}
+
+
+@pytest.mark.usefixtures("loud_modules")
+@pytest.mark.parametrize("name", ["held_nets.LoudClass", "torch.nn.modules.os.system", "torch.fx.graph_module.GraphModule"])
+def test_a_file_that_names_something_else_is_refused(name: str) -> None:
+    alone, in_kwargs = pickles_of(name)
+    for archive in (
+        with_data(OURS, policy_class={"function": name}),
+        with_data(OURS, policy_kwargs={"dict": {"features_extractor_class": {"class": name}}}),
+        with_data(OURS, policy_kwargs={"dict": {"features_extractor_class": name}}),
+        with_data(THEIRS, policy_class=serialized(alone)),
+        with_data(THEIRS, policy_kwargs=serialized(in_kwargs)),
+    ):
+        with pytest.raises(ModelFileError, match=f"policy_(class|kwargs) names {name}"):
+            load(archive)
+    for archive in (
+        with_data(OURS, replay_buffer_class={"class": name}),
+        with_data(THEIRS, replay_buffer_class=serialized(alone)),
+    ):
+        with pytest.raises(ArgumentError, match=f"needs what was not loaded: replay_buffer_class names {name}"):
+            load(archive, env=short_cartpole()).learn(1)
+
+
+OWN = {"class": f"{__name__}.Plain"}
+
+
+def own(**kwargs: Any) -> bytes:
+    """A file whose features extractor is a class of this module."""
+    return net(net_arch=[4], features_extractor_class=OWN, features_extractor_kwargs={"dict": kwargs})
+
+
+def test_a_class_of_the_users_own_gets_what_is_known_by_name_and_no_other_class() -> None:
+    with pytest.raises(
+        ModelFileError, match=r"cannot be made a model again: .*layer"
+    ):  # it is made, and has other parameters than the file
+        load(own(extra={"dict": {"a": [1, {"tuple": ["/tmp/a path"]}], "b": {"class": "torch.nn.Tanh"}}}))
+    for hostile in (OWN, {"tuple": [OWN]}, {"dict": {"features_extractor_class": OWN}}, {"function": "os.system"}):
+        with pytest.raises(ModelFileError, match=r"policy_kwargs names .*, which is imported only from files"):
+            load(own(extra=hostile))
+    for place in ("activation_fn", "optimizer_class", "features_extractor_kwargs"):
+        for named in (OWN, OWN["class"]):
+            with pytest.raises(ValueError, match=r"policy_kwargs names|must be a mapping"):
+                load(net(net_arch=[4], **{place: named}))
+    for place in ("policy_class", "exploration_kwargs", "target_policy_kwargs", "_last_obs_", "replay_buffer_class"):
+        with contextlib.suppress(ValueError):
+            model = load(with_data(OURS, **{place: OWN}), env=short_cartpole())
+            assert isinstance(vars(model)[place], Missing)
+
+
+def test_a_class_of_the_users_own_cannot_be_made_larger_than_the_file() -> None:
+    for kwargs in ({"width": GREAT}, {"width": {"int": hex(10**18)}}):
+        with pytest.raises(ModelFileError, match=r"far larger than the parameters|cannot be made a model again"):
+            load(own(**kwargs))
 
 
 def test_pickles_are_read_on_paper_only(marker: Path) -> None:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.arguments import DQNKwargs
 from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.saved_model.values import SimpleLinearSchedule
 from tests.parity import (
     Env,
     assert_same,
@@ -88,7 +89,7 @@ CASES: dict[str, Case] = {
         {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"n_sampled_goal": 2}},
     ),
     "discrete observations": ("MlpPolicy", lambda: gym.make("FrozenLake-v1", max_episode_steps=10), {}),
-    "a learning rate schedule": ("MlpPolicy", short_cartpole, {"learning_rate": lambda progress: 1e-3 * progress}),
+    "a learning rate schedule": ("MlpPolicy", short_cartpole, {"learning_rate": SimpleLinearSchedule(1e-3)}),
 }
 
 

@@ -294,7 +294,7 @@ def test_only_the_latest_episodes_are_kept(monte_carlo: float, length: int, n_en
     assert set(name_of(buffer.sample_batch(4000).observations)) == expected
 
 
-def test_an_episode_that_is_broken_off_by_a_reset_is_not_replayed() -> None:
+def test_an_episode_that_is_broken_off_by_a_reset_is_replayed_and_bootstraps_from_its_last_observation() -> None:
     model = DQNExt(
         "MlpPolicy",
         short_cartpole(),
@@ -306,14 +306,16 @@ def test_an_episode_that_is_broken_off_by_a_reset_is_not_replayed() -> None:
     buffer = model.replay_buffer
     assert isinstance(buffer, DQNReplayBuffer)
     np.testing.assert_array_less(0, buffer.rewards[:120])
-    members = {int(cell) for cell in buffer.sample_batch(3000).cells}
+    batch = buffer.sample_batch(3000)
+    members = dict(zip(batch.cells.tolist(), batch.discounts.tolist(), strict=True))
     ends = np.flatnonzero(buffer.dones[:120, 0])
-    broken = set(range(int(ends[ends < 33].max()) + 1, 33))
-    assert broken
-    assert members == set(range(int(ends.max()) + 1)) - broken
-    for cell in members:  # CartPole pays 1 for each step: the return tells how long the episode went on
+    assert set(members) == set(range(int(ends.max()) + 1))
+    assert 32 not in ends
+    ends = np.sort([*ends, 32])
+    for cell, discount in members.items():  # CartPole pays 1 for each step: the return tells how long the episode went on
         steps = int(ends[ends >= cell].min()) - cell + 1
         assert buffer.returns[cell, 0] == pytest.approx((1 - 0.99**steps) / (1 - 0.99), rel=1e-4)
+        assert discount in ((0, pytest.approx(0.99**steps)) if cell + steps - 1 != 32 else (pytest.approx(0.99**steps),))
 
 
 def test_a_reset_forgets_the_terminal_copies_too() -> None:

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import play
 from sb3_dqn_ext.callbacks.episodes import EndedEpisodes
 from sb3_dqn_ext.choices import ArgumentError
 from tests.parity import assert_same, several_cartpoles, short_cartpole
@@ -175,6 +176,23 @@ def test_a_limit_that_an_info_still_tells_later_does_not_cut_returns_short() -> 
     venvs = several_cartpoles(N_ENVS), Returning(several_cartpoles(N_ENVS), still_told)
     expected, got = (learned(DQNExt, venv, n_steps=3) for venv in venvs)
     assert same(got, expected)
+
+
+def test_the_value_of_a_last_observation_that_is_left_out_is_that_of_the_one_observed() -> None:
+    steps: list[Step] = []
+
+    def without(step: Step) -> Step:
+        for info in step[3]:
+            info.pop("terminal_observation", None)
+        steps.append(step)
+        return step
+
+    venv = Returning(DummyVecEnv([lambda: short_cartpole(5)]), without)
+    model = DQNExt("MlpPolicy", venv, gamma=0.9, device="cpu")
+    played = play(model, venv, n_episodes=1, max_steps=100, deterministic=True, seed=0)
+    with th.no_grad():
+        value = model.q_net(th.as_tensor(steps[-1][0])).max().item()
+    assert played.realised[-1] == pytest.approx(1 + 0.9 * value)
 
 
 # -- infos that are used again ----------------------------------------------------------------------------------------------

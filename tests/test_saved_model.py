@@ -1,8 +1,10 @@
 """What a model is when it comes back from its file, against what SB3's own pickles make of it."""
 
+import base64
 import io
 import json
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -24,7 +26,9 @@ from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, IdentityEnvMultiBinary
 from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
+from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
 
 from sb3_dqn_ext import DQNExt, schedules
@@ -311,8 +315,12 @@ def test_nothing_is_pickled(name: str, models: tuple[Path, dict[str, DQNExt]]) -
         *("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth"),
         *("_stable_baselines3_version", "system_info.txt"),
     }
-    assert "serialized" not in data
     found = json.loads(data)
+    text = base64.b64decode(found.pop(":for SB3:")[":serialized:"])
+    assert text.startswith(b"FThis is a model of sb3_dqn_ext")  # a "float", at which unpickling ends
+    with pytest.raises(ValueError, match=r"load it with sb3_dqn_ext\.DQNExt\.load"):
+        pickle.loads(text)
+    assert "serialized" not in json.dumps(found)
     assert found[":schema:"] == 1
     assert found["num_timesteps"] == models[1][name].num_timesteps
     assert found["policy_class"] == {"class": f"sb3_dqn_ext.policies.{CASES[name][0]}"}
@@ -327,9 +335,8 @@ def test_the_tools_of_sb3_read_the_parameters(models: tuple[Path, dict[str, DQNE
     other = DQN(MlpPolicy, short_cartpole(), **(SMALL | {"policy_kwargs": model.policy_kwargs, "seed": 5}))
     other.set_parameters(str(path))
     assert_same(other.get_parameters(), model.get_parameters(), "parameters")
-    whole, _, _ = load_from_zip_file(path)
-    assert whole is not None
-    assert whole["num_timesteps"] == 60
+    with pytest.raises(ValueError, match=r"sb3_dqn_ext\.DQNExt\.load"):
+        load_from_zip_file(path)
 
 
 # values
@@ -402,7 +409,7 @@ def test_a_space_comes_back_with_its_bounds_and_its_generator(name: str, seed: i
 
 def test_every_kind_of_space_is_among_them() -> None:
     kinds = {type(space).__name__ for space in SPACES.values()}
-    assert kinds == set(KINDS) - {"Generator", "TrainFreq", "GoalSelectionStrategy"}
+    assert kinds == set(KINDS) - {"Generator", "TrainFreq", "GoalSelectionStrategy", "ReplayBuffer"}
 
 
 @pytest.mark.parametrize(
@@ -507,31 +514,271 @@ model.save("model")  # it keeps the zoo's name
 # what only the user can give
 
 
-def test_a_lambda_does_not_end_a_run_and_is_asked_for(tmp_path: Path) -> None:
-    env = short_cartpole()
-    kwargs: dict[str, Any] = SMALL | {"learning_rate": lambda progress: 1e-3 * progress}
-    model = DQNExt("MlpPolicy", env, policy_kwargs=SMALL_NET, **kwargs)
+def closure(rate: float) -> Callable[[float], float]:
+    """The schedule of SB3's documentation."""
+    return lambda progress_remaining: rate * progress_remaining
+
+
+def test_a_function_without_a_name_is_said_when_the_model_is_made_and_asked_for_when_it_is_trained(tmp_path: Path) -> None:
+    kwargs: dict[str, Any] = SMALL | {"learning_rate": closure(1e-3)}
     with pytest.warns(
         UserWarning, match=r"learning_rate \(function .*<lambda>.*custom_objects={'learning_rate': \.\.\.}"
     ) as said:
-        model.save(tmp_path / "model")
+        model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=SMALL_NET, **kwargs)
     assert len(said) == 1
     assert said[0].filename == __file__
-    for trust in (False, True):
-        with pytest.raises(ModelFileError, match=r"learning_rate was not stored: .*custom_objects={'learning_rate': \.\.\.}"):
-            DQNExt.load(tmp_path / "model", trust=trust)
-    assert DQNExt.load(tmp_path / "model", custom_objects={"learning_rate": half}).lr_schedule(0.5) == 0.25
+    model.save(tmp_path / "model")  # without another warning
+    loaded = DQNExt.load(tmp_path / "model", env=short_cartpole(), trust=True)
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert_same(loaded.predict(observations, deterministic=True), model.predict(observations, deterministic=True), "actions")
+    loaded.save(tmp_path / "again")
+    for path in (tmp_path / "model", tmp_path / "again"):
+        loaded = DQNExt.load(path, env=short_cartpole())
+        with pytest.raises(
+            ArgumentError,
+            match=r"needs what was not loaded: learning_rate was not stored: function .*<lambda>.* no module has",
+        ) as asked:
+            loaded.learn(20)
+        assert "trust" not in str(asked.value)  # which would not help
+        assert loaded.num_timesteps == 0
+        given = DQNExt.load(path, env=short_cartpole(), custom_objects={"learning_rate": half})  # as the message says
+        assert given.learn(20).lr_schedule(0.5) == 0.25
+        loaded.learning_rate = 1e-2  # the other way that it names
+        assert loaded.learn(20).lr_schedule(0.5) == loaded.policy.optimizer.param_groups[0]["lr"] == 1e-2
     assert DQNExt.load(tmp_path / "model", learning_rate=half).lr_schedule(0.5) == 0.25
 
 
 def test_all_that_is_not_stored_is_said_at_once(tmp_path: Path) -> None:
     model = made("plain")
-    model.learning_rate = lambda progress: 1e-3
+    model.learning_rate = closure(1e-3)
     model.policy_kwargs["optimizer_kwargs"] = {"betas": {0.9}}
     with pytest.warns(UserWarning, match=r"policy_kwargs .* and learning_rate .*{'policy_kwargs': \.\.\., 'learning_rate'"):
         model.save(tmp_path / "model")
-    with pytest.raises(ModelFileError, match=r"{'policy_kwargs': \.\.\., 'learning_rate': \.\.\.}"):
+    with pytest.raises(ModelFileError, match=r"policy_kwargs was not stored: .*: give it by .*{'policy_kwargs': \.\.\.}\.$"):
         DQNExt.load(tmp_path / "model")
+    own: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}}
+    assert DQNExt.load(tmp_path / "model", custom_objects=own).policy_kwargs == own["policy_kwargs"]
+
+
+class Halving:
+    """A schedule of the user's own, for epsilon."""
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+
+    def value(self, step: int, total_steps: int) -> float:
+        return self.start / 2 ** (step / 20)
+
+
+@pytest.mark.parametrize("exploration", ["epsilon_greedy", "boltzmann"])
+def test_an_exploration_schedule_of_ones_own_is_asked_for_when_the_model_is_trained(exploration: str, tmp_path: Path) -> None:
+    key = "temperature" if exploration == "boltzmann" else "schedule"
+    kwargs: dict[str, Any] = {"exploration": exploration, "exploration_kwargs": {key: Halving(0.5), "warm_up": False}}
+    model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=dict(SMALL_NET), **SMALL, **kwargs)
+    learn(model, 40)
+    model.save(tmp_path / "model")
+    loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
+    assert loaded.exploration_rate == model.exploration_rate == pytest.approx(0.125, rel=0.1)
+    assert loaded.predict(np.zeros((3, 4), np.float32))[0].shape == (3,)  # it explores
+    with pytest.raises(
+        ArgumentError, match=r"exploration_kwargs names tests\.\S+\.Halving, .*'exploration_kwargs': .* trust=True"
+    ):
+        loaded.learn(20)
+    for way in ({"custom_objects": {"exploration_kwargs": kwargs["exploration_kwargs"]}}, {"trust": True}):
+        again = DQNExt.load(tmp_path / "model", env=short_cartpole(), **way)
+        learn(again, 20, reset_num_timesteps=False)
+        assert again.exploration_rate == pytest.approx(0.0625, rel=0.1)
+
+
+# classes of the user's that are imported already
+
+
+class Twice(BaseFeaturesExtractor):
+    """Twice the observation, or as many times as it is told."""
+
+    def __init__(self, observation_space: spaces.Box, factor: float = 2.0, activation: type[th.nn.Module] = th.nn.Identity):
+        super().__init__(observation_space, observation_space.shape[0])
+        self.factor, self.activation = factor, activation()
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        scaled: th.Tensor = self.activation(observations * self.factor)
+        return scaled
+
+
+class OwnPolicy(MlpPolicy):
+    """A policy of the user's own."""
+
+
+class StockPolicy(DQNPolicy):
+    """A policy of the user's own, of stock SB3."""
+
+
+class OwnBuffer(ReplayBuffer):
+    """A replay buffer of the user's own, with an argument of its own."""
+
+    def __init__(self, *args: Any, tag: Any = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tag = tag
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("whose", [DQN, DQNExt])
+def test_classes_that_are_imported_already_need_no_trust(whose: type[DQN], as_text: bool, tmp_path: Path) -> None:
+    extractor: Any = f"{__name__}.Twice" if as_text and whose is DQNExt else Twice
+    kwargs: dict[str, Any] = {
+        "features_extractor_class": extractor,
+        "features_extractor_kwargs": {"factor": 3.0, "activation": th.nn.Tanh},
+    }
+    model = whose(
+        OwnPolicy if whose is DQNExt else StockPolicy,
+        short_cartpole(),
+        policy_kwargs=SMALL_NET | kwargs,
+        replay_buffer_class=OwnBuffer,
+        replay_buffer_kwargs={"tag": [1, "a"]},
+        **SMALL,
+    )
+    learn(model, 40)
+    model.save(tmp_path / "model")
+    loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
+    assert_same(loaded.get_parameters(), model.get_parameters(), "parameters")
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert_same(loaded.predict(observations, deterministic=True), model.predict(observations, deterministic=True), "actions")
+    assert type(loaded.policy) is type(model.policy)
+    assert type(loaded.replay_buffer) is OwnBuffer
+    assert loaded.replay_buffer.tag == [1, "a"]
+    learn(loaded, 40, reset_num_timesteps=False)
+    assert loaded._n_updates > model._n_updates
+
+
+def test_a_class_of_the_script_that_trained_is_that_of_the_script_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = DQNExt(OwnPolicy, short_cartpole(), policy_kwargs=SMALL_NET, **SMALL)
+    model.save(tmp_path / "model")
+    content = change(tmp_path / "model.zip", lambda data: data | {"policy_class": {"class": "__main__.OwnPolicy"}})
+    with pytest.raises(
+        ModelFileError, match=r"policy_class names __main__\.OwnPolicy, which your script must define or import"
+    ):
+        DQNExt.load(io.BytesIO(content))
+    monkeypatch.setattr(sys.modules["__main__"], "OwnPolicy", OwnPolicy, raising=False)
+    assert type(DQNExt.load(io.BytesIO(content)).policy) is OwnPolicy
+
+
+@pytest.mark.parametrize("whose", [DQN, DQNExt])
+def test_a_replay_buffer_of_ones_own_is_asked_for_when_the_model_is_trained(
+    whose: type[DQN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kwargs: dict[str, Any] = {"replay_buffer_class": OwnBuffer, "replay_buffer_kwargs": {"tag": 5}}
+    model = whose("MlpPolicy", short_cartpole(), policy_kwargs=dict(SMALL_NET), **SMALL, **kwargs)
+    learn(model, 40)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delitem(sys.modules, __name__)
+        loaded, other = (DQNExt.load(tmp_path / "model", env=short_cartpole()) for _ in range(2))
+        loaded.predict(np.zeros(4, np.float32))
+        with pytest.raises(
+            ArgumentError,
+            match=r"replay_buffer_class names \S+OwnBuffer, which is known once \S+ is imported.*_class': .*trust=True",
+        ):
+            loaded.learn(20)
+        loaded.save(tmp_path / "again")
+        given = DQNExt.load(tmp_path / "model", env=short_cartpole(), custom_objects={"replay_buffer_class": OwnBuffer})
+        learn(given, 40)
+    assert type(given.replay_buffer) is OwnBuffer
+    other.load_replay_buffer(tmp_path / "buffer")
+    learn(other, 40, reset_num_timesteps=False)
+    assert isinstance(other.replay_buffer, OwnBuffer)
+    assert other.replay_buffer.pos == 80
+    if whose is DQNExt:  # of a pickle, the name is all that is kept
+        assert DQNExt.load(tmp_path / "again").replay_buffer.tag == 5  # type: ignore[union-attr]
+
+
+# what is left out and what is put in
+
+
+def test_any_attribute_that_is_left_out_is_what_sb3_makes_it() -> None:
+    """The default of the constructor, or an error where there is none."""
+    trained = {}
+    for kind in (DQN, DQNExt):
+        trained[kind] = kind("MlpPolicy", short_cartpole(), gamma=0.9, **SMALL)
+        learn(trained[kind], 4)
+    for name in sorted(vars(trained[DQN]).keys() - {*trained[DQN]._excluded_save_params()}):
+        if name not in ("policy_class", "replay_buffer_class"):  # which are others
+            assert left_out(trained[DQNExt], name, ModelFileError) == left_out(trained[DQN], name, Exception), name
+    with pytest.raises(ModelFileError, match="its data have no policy_class"):
+        without(trained[DQNExt], "policy_class")
+    several = ["verbose", "learning_rate", "gamma", "policy_kwargs", "seed", "replay_buffer_class", "n_envs"]
+    learn(without(trained[DQNExt], *several, env=short_cartpole()), 60)
+
+
+def without(model: DQN, *names: str, **kwargs: Any) -> DQN:
+    """The model, saved and loaded."""
+    file = io.BytesIO()
+    model.save(file, exclude=names)
+    return type(model).load(file, device="cpu", **kwargs)
+
+
+def left_out(model: DQN, name: str, refusal: type[Exception]) -> Any:
+    """What an attribute is that was left out."""
+    try:
+        value = getattr(without(model, name), name)
+    except refusal:
+        return "refused"
+    return value if isinstance(value, int | float | str | dict | None) else str(type(value))
+
+
+BUFFERS: dict[str, tuple[Callable[[], Env], dict[str, Any]]] = {
+    "plain": (short_cartpole, {}),
+    "full": (short_cartpole, {"buffer_size": 30}),
+    "n-step of several, optimized": (several_cartpoles, {"n_steps": 3, "optimize_memory_usage": True}),
+    "Dict observations": (dict_cartpole, {}),
+    "prioritized with copies": (short_cartpole, CASES["prioritized"][2]),
+    "episodes": (short_cartpole, {"replay_buffer_kwargs": {"monte_carlo": 0.5, "keep_episodes": 2}}),
+    "SB3's": (short_cartpole, {"replay_buffer_class": ReplayBuffer}),
+}
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_a_replay_buffer_that_is_put_in_comes_back_and_training_goes_on_with_it(name: str, tmp_path: Path) -> None:
+    env, kwargs = BUFFERS[name]
+    policy = "MultiInputPolicy" if name == "Dict observations" else "MlpPolicy"
+    model = DQNExt(policy, env(), **(SMALL | {"policy_kwargs": dict(SMALL_NET), "learning_starts": 40} | kwargs))
+    learn(model, 60)
+    model.save(tmp_path / "model", include=["replay_buffer"])
+    model.save_replay_buffer(tmp_path / "buffer")  # SB3's own way
+    model.save(tmp_path / "bare")
+    continued = [DQNExt.load(tmp_path / path, env=env()) for path in ("model", "bare")]
+    continued[1].load_replay_buffer(tmp_path / "buffer")
+    for other in continued:
+        other.set_random_seed(7)
+        learn(other, 40, reset_num_timesteps=False)
+    assert_same_model(continued[0], continued[1])
+
+
+def test_a_replay_buffer_that_does_not_fit_is_asked_for_when_the_model_is_trained(tmp_path: Path) -> None:
+    model = learn_a_little(made("plain"))
+    model.save(tmp_path / "model", include=["replay_buffer"])
+    for way in ({"env": several_cartpoles()}, {"env": short_cartpole(), "buffer_size": 50}):
+        loaded = DQNExt.load(tmp_path / "model", **way)
+        loaded.predict(np.zeros(4, np.float32))
+        with pytest.raises(
+            ArgumentError, match=r"replay_buffer has 100 rows of 1 environments, not .*'replay_buffer': \.\.\."
+        ):
+            loaded.learn(20)
+        learn(DQNExt.load(tmp_path / "model", custom_objects={"replay_buffer": None}, **way), 20)
+
+
+def test_a_replay_buffer_that_cannot_be_put_in_is_said_and_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=SMALL_NET, replay_buffer_class=OwnBuffer, **SMALL)
+    whys = {"images": "larger than what is read", "own": r"OwnBuffer, which save_replay_buffer\(\) keeps"}
+    monkeypatch.setattr("sb3_dqn_ext.saved_model.archive.MAX_DATA", 100_000)
+    for name, model in {"images": learn_a_little(made("images")), "own": own}.items():
+        with pytest.warns(UserWarning, match=rf"replay_buffer \({whys[name]}\)"):
+            model.save(tmp_path / "model", include=["replay_buffer", "env", "device", "policy", "_custom_logger"])
+        loaded = DQNExt.load(tmp_path / "model", env=model.env)
+        with pytest.raises(ArgumentError, match=f"replay_buffer was not stored: {whys[name]}"):
+            loaded.learn(20)
 
 
 def test_what_a_run_can_do_without_is_not_asked_for(tmp_path: Path) -> None:
@@ -615,8 +862,7 @@ def test_a_users_own_classes_are_named_and_imported_with_trust_only(tmp_path: Pa
     refused = said[0]
     assert refused.startswith("ModelFileError model cannot be loaded: ")
     assert "policy_kwargs names my_nets." in refused
-    assert "learning_rate names my_nets.rate" in refused
-    assert "custom_objects={'policy_kwargs': ..., 'learning_rate': ...}, or load it with trust=True" in refused
+    assert "custom_objects={'policy_kwargs': ...}, or load it with trust=True" in refused
     assert said[1:4] == ["False", "None 0.1", "False"]
     assert said[4:10] == ["3.0 0.0005", "True", "3.0 0.1", "True", "3.0 0.1", "True"]
     assert said[10].startswith("ValueError The specified policy kwargs do not equal the stored policy kwargs.")
@@ -630,12 +876,13 @@ def test_a_class_that_is_known_may_be_named_by_either_of_its_names(tmp_path: Pat
 
 
 def test_a_name_that_is_not_there_is_said(tmp_path: Path) -> None:
-    model = made("plain")
-    model.learning_rate = half
-    model.save(tmp_path / "model")
-    content = change(tmp_path / "model.zip", lambda data: data | {"learning_rate": {"function": "my_package.rates.half"}})
-    with pytest.raises(ModelFileError, match=r"learning_rate names my_package\.rates\.half, which cannot be imported here"):
-        DQNExt.load(io.BytesIO(content), trust=True)
+    made("plain").save(tmp_path / "model")
+    for name, read in (("learning_rate", ArgumentError), ("policy_class", ModelFileError)):
+        node = {"function": "my_package.rates.half"}
+        content = change(tmp_path / "model.zip", lambda data, name=name, node=node: data | {name: node})  # type: ignore[misc]
+        with pytest.raises(read, match=rf"{name} names my_package\.rates\.half, which cannot be imported here") as said:
+            DQNExt.load(io.BytesIO(content), env=short_cartpole(), trust=True).learn(20)
+        assert "trust" not in str(said.value)
 
 
 def change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
@@ -717,12 +964,20 @@ def test_a_zip_of_sb3_that_needs_its_pickles_says_so(tmp_path: Path) -> None:
     stock = DQN("MlpPolicy", short_cartpole(), **kwargs)
     stock.my_own = {1, 2}  # type: ignore[attr-defined]
     stock.save(tmp_path / "stock")
-    with pytest.raises(ModelFileError, match=r"learning_rate .*; my_own .*'learning_rate': .*'my_own': .*trust=True"):
-        DQNExt.load(tmp_path / "stock")
+    loaded = DQNExt.load(tmp_path / "stock", env=short_cartpole())
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert_same(loaded.predict(observations, deterministic=True), stock.predict(observations, deterministic=True), "actions")
+    with pytest.raises(
+        ArgumentError,
+        match=r"learning_rate .*; my_own .*custom_objects={'learning_rate': \.\.\., 'my_own': \.\.\.}.*trust=True",
+    ):
+        loaded.learn(20)
     assert DQNExt.load(tmp_path / "stock", trust=True).lr_schedule(0.5) == 5e-4
     given: dict[str, Any] = {"my_own": None, "learning_rate": 0.1}
-    assert DQNExt.load(tmp_path / "stock", custom_objects=given).lr_schedule(0.5) == 0.1
-    assert DQNExt.load(tmp_path / "stock", **given).lr_schedule(0.5) == 0.1
+    for way in ({"custom_objects": given}, given):
+        assert DQNExt.load(tmp_path / "stock", env=short_cartpole(), **way).learn(20).lr_schedule(0.5) == 0.1
+    loaded.my_own, loaded.learning_rate = None, 0.1  # type: ignore[attr-defined]
+    assert loaded.learn(20).lr_schedule(0.5) == 0.1
 
 
 # writing
@@ -771,7 +1026,7 @@ def test_what_is_left_out_and_put_in_is_that_of_sb3(tmp_path: Path) -> None:
         kind.save(model, tmp_path / kind.__name__, exclude=["extra", "verbose"], include=["_custom_logger", "verbose"])
     theirs, ours = (json.loads(zipfile.ZipFile(tmp_path / f"{kind.__name__}.zip").read("data")) for kind in (DQN, DQNExt))
     rebuilt = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
-    assert ours.keys() - {":schema:"} == theirs.keys() - rebuilt
+    assert ours.keys() - {":schema:", ":for SB3:"} == theirs.keys() - rebuilt
     assert "extra" not in ours
     assert {"_custom_logger", "verbose"} <= ours.keys()
 

@@ -461,6 +461,7 @@ def test_each_cart_pole_moves_as_a_single_one_and_each_reset_step_is_marked(made
         np.testing.assert_array_equal(states.astype(np.float32), observations)
         observations, rewards, dones, infos = venv.step(actions)
         assert [array.dtype.name for array in (rewards, dones, observations)] == ["float32", "bool", "float32"]
+        assert observations.flags.c_contiguous  # in the order in which networks and replay buffers read quickest
         for i, info in enumerate(infos):
             if ended[i]:
                 assert info == {"reset_step": True, "TimeLimit.truncated": False}

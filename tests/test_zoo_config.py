@@ -25,6 +25,7 @@ WRONG = {
     "a misspelt key of ours": ("A:\n  target_polcy: double\n", r"line 2: .*Did you mean 'target_policy'"),
     "what the zoo gives itself": ("A:\n  seed: 1\n", r"line 2: .*'seed' is not known"),
     "text for a number": ("A:\n  buffer_size: many\n", r"line 2: buffer_size='many' must be a whole number in \[1, inf\]\.$"),
+    "a name of other libraries": ("A:\n  lr: 0.1\n", r"line 2: hyperparameter='lr' is not known; in DQNExt .* learning_rate="),
     "1e5, which is text": ("A:\n  buffer_size: 1e5\n", r"line 2: .*To YAML 1e5 is text: write 100_000"),
     "a fraction for a count": ("A:\n  batch_size: 1.5\n", r"line 2: batch_size=1.5 must be a whole number"),
     "a learning rate of another kind": (

@@ -84,7 +84,7 @@ class ExactCheckpointCallback(RunCallback):
 
     def _on_training_end(self) -> None:
         model: Any = self.model
-        # A callback that ends a run does so before the last transition is stored.
+        # After a callback has ended a run, what its last rollout collected is not learned from.
         is_asked = self.is_due and self.parent is not None  # by the event of another callback, in the last rollout
         if self.run.is_between_rollouts and (is_asked or model.interruption.asked):
             self._save()

@@ -1,8 +1,8 @@
 """Callbacks that get all events of a run, whatever holds them, and put back what they have changed, however it ends."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -116,12 +116,16 @@ class Run:
         self.is_over = False
         self.began = model.start_time
         """when ``learn`` was called"""
+        self._replaced: dict[str, Any] = {}
+        self._own: dict[str, Any] = {}
         self._begun: list[RunCallback] = []
         self._unfinished: list[RunCallback] = []
         own: Any = type(model)
         names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
         self._class: Any = own
-        self._class_in_run: Any = type(own)(own.__name__, (own,), {**names, **_OVERRIDES, "_run": self})
+        # bound methods, which Python does not bind to the model: it is that of the run
+        methods = {"collect_rollouts": self._collect_rollouts, "train": self._train, "__reduce_ex__": self._reduce_ex}
+        self._class_in_run: Any = type(own)(own.__name__, (own,), {**names, **methods, "_run": self})
         self.model.__class__ = self._class_in_run
 
     @staticmethod
@@ -136,47 +140,42 @@ class Run:
         end_run(model, but=model.start_time)
         return _run_of(model) or Run(model)
 
-    def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
-        """
-        :param env: the training environments
-        :param callback: the callback of ``learn``
-        :param args: other arguments of the algorithm's method
-        :param kwargs: the same
-        :return: what the algorithm's method returns
-        """
-
-        def collect() -> Any:
+    def _collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
+        if self.began != self.model.start_time:  # an interrupt between two rollouts of this run has passed unnoticed
+            self.end()
+            return self.model.collect_rollouts(env, callback, *args, **kwargs)
+        try:
+            self.model.__class__ = self._class
             if self.root is None:
                 self.begin(callback)
-            return self._class.collect_rollouts(self.model, env, self._relay, *args, **kwargs)
-
-        return self._call(collect)
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        :param args: arguments of the algorithm's method
-        :param kwargs: the same
-        :return: what the algorithm's method returns
-        """
-        return self._call(lambda: self._class.train(self.model, *args, **kwargs))
-
-    def _call(self, method: Callable[[], Any]) -> Any:
-        try:
-            with self.own_class():
-                return method()
+            result = self._class.collect_rollouts(self.model, env, self._relay, *args, **kwargs)
+            self._leave_own_class()
         except BaseException:
             self.end()
             raise
+        return result
 
-    @contextmanager
-    def own_class(self) -> Iterator[None]:
-        """Inside of this context, the model has its own class."""
+    def _train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            self.model.__class__ = self._class
+            result = self._class.train(self.model, *args, **kwargs)
+            self._leave_own_class()
+        except BaseException:
+            self.end()
+            raise
+        return result
+
+    def _reduce_ex(self, protocol: Any) -> Any:
+        """Let copies and pickles have the model's own class."""
         self.model.__class__ = self._class
         try:
-            yield
+            return self.model.__reduce_ex__(protocol)
         finally:
-            if not self.is_over:
-                self.model.__class__ = self._class_in_run
+            self._leave_own_class()
+
+    def _leave_own_class(self) -> None:
+        if not self.is_over:
+            self.model.__class__ = self._class_in_run
 
     def begin(self, root: BaseCallback) -> None:
         """:param root: the callback of ``learn``"""
@@ -191,6 +190,27 @@ class Run:
         except BaseException:
             self.end()
             raise
+
+    def replace(self, name: str, value: Any) -> None:
+        """
+        Replace an attribute of the model until the run ends, but not while callbacks are executed: what they save, or change,
+        is the model's own value.
+
+        :param name: the attribute
+        :param value: its value while the model collects transitions and trains
+        """
+        self._replaced[name] = value
+
+    def show(self, is_replaced: bool) -> None:
+        """:param is_replaced: whether attributes have the values of :meth:`replace`, and not the model's own"""
+        if is_replaced and not self._own:
+            for name, value in self._replaced.items():
+                self._own[name] = getattr(self.model, name)
+                setattr(self.model, name, value)
+        elif not is_replaced and self._own:
+            for name, value in self._own.items():
+                setattr(self.model, name, value)
+            self._own = {}
 
     def _on_training_end(self) -> None:
         self.end(is_regular=True)
@@ -220,6 +240,7 @@ class Run:
         self.is_between_rollouts &= is_regular
         self.model.__class__ = self._class
         self._class_in_run = None
+        self.show(is_replaced=False)
         if self.root is not None:
             vars(self.root).pop("on_training_end", None)
         with ExitStack() as stack:  # it calls the last first, and all of them even if some raise
@@ -237,23 +258,8 @@ class Run:
             one.on_training_end()
 
 
-def _collect_rollouts(model: Any, *args: Any, **kwargs: Any) -> Any:
-    run: Run = model._run
-    end_run(model, but=model.start_time)  # an interrupt between two rollouts has passed unnoticed
-    return model.collect_rollouts(*args, **kwargs) if run.is_over else run.collect_rollouts(*args, **kwargs)
-
-
-def _train(model: Any, *args: Any, **kwargs: Any) -> Any:
-    return model._run.train(*args, **kwargs)
-
-
-def _reduce_ex(model: Any, protocol: Any) -> Any:
-    """Copies and pickles have the model's own class."""
-    with model._run.own_class():
-        return model.__reduce_ex__(protocol)
-
-
-_OVERRIDES = {"collect_rollouts": _collect_rollouts, "train": _train, "__reduce_ex__": _reduce_ex}
+def _overrides(callback: RunCallback, method: str) -> bool:
+    return getattr(type(callback), method) is not getattr(RunCallback, method)
 
 
 class _Relay(BaseCallback):
@@ -270,35 +276,45 @@ class _Relay(BaseCallback):
         self.model, self.root, self._of_run = model, root, run
         self._seen: dict[str, Any] = {}
         self._due = 0
+        self._between_rollouts = [one for one in run.callbacks if _overrides(one, "_before_rollout")]
+        self._observers = [one for one in run.callbacks if _overrides(one, "_on_run_step")]
 
     def on_rollout_start(self) -> None:
-        for one in self._of_run.callbacks:
+        self._of_run.show(is_replaced=False)
+        for one in self._between_rollouts:
             one._before_rollout()
         self._of_run.is_between_rollouts = False
-        self._due = 0  # a checkpoint may just have been restored
         self.root.on_rollout_start()
+        self._of_run.show(is_replaced=True)
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
+        self._of_run.show(is_replaced=False)
         locals_["callback"] = self.root
         self._seen = locals_
         self.root.update_locals(locals_)
 
     def on_step(self) -> bool:
         n_steps = self.model.num_timesteps
-        if n_steps >= self._due:
-            for one in self._of_run.callbacks:
+        is_due = n_steps >= self._due
+        if is_due:
+            for one in self._observers:
                 if n_steps >= one._observes_from:
                     one.num_timesteps = n_steps
                     one._on_run_step(self._seen)
-            self._due = min((one._observes_from for one in self._of_run.callbacks), default=NEVER)
-        return self.root.on_step()
+        goes_on = self.root.on_step()
+        if is_due:
+            self._due = min([one._observes_from for one in self._observers], default=NEVER)
+        self._of_run.show(is_replaced=bool(goes_on))
+        return goes_on
 
     def _on_step(self) -> bool:
         return True
 
     def on_rollout_end(self) -> None:
         self._of_run.is_between_rollouts = True
+        self._of_run.show(is_replaced=False)
         self.root.on_rollout_end()
+        self._of_run.show(is_replaced=True)
 
 
 def _run_of(model: Any) -> Run | None:

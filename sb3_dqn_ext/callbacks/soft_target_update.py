@@ -1,13 +1,16 @@
 """Move the target network a little at a time."""
 
+from functools import partial
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch import nn
 
 from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 from sb3_dqn_ext.choices import ArgumentError, check_number
 
+Pair = tuple[list[th.Tensor], list[th.Tensor]]
 PAIRS = (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target"))
 
 
@@ -28,20 +31,29 @@ def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
     return online, target
 
 
+def soft_update(parameters: Pair, running_stats: Pair, tau: float) -> None:
+    """
+    :param parameters: those of the online network, and those of the target network
+    :param running_stats: the running statistics of their batch normalisation
+    :param tau: weight of the online network
+    """
+    polyak_update(*parameters, tau)
+    polyak_update(*running_stats, 1.0)
+
+
 class SoftTargetUpdateCallback(RunCallback):
     """
     Move the target network towards the online one by a Polyak average, ``target = (1 - tau) * target + tau * online``, as
     in Lillicrap et al. 2016, "Continuous control with deep reinforcement learning". Running statistics of batch normalisation
     are copied, as SB3 does.
 
-    For the run it *replaces* the model's own target updates: ``model.target_update_interval`` is set to a value that never
-    comes, and set back at the end of the run. A model saved in the middle of the run holds that value too; when its training
-    goes on with this callback, its own interval is back at the end of that run, but without the callback its target network
-    would stand still until ``target_update_interval`` is set.
+    During the run it *replaces* the model's own target updates. ``model.target_update_interval`` has no effect then; other
+    callbacks see it, and a model saved in the middle of the run has it.
 
     :param tau: weight of the online network in each update, in [0, 1]; 1 copies it
     :param every: environment steps between two updates, counted over all environments: with several, there is one update
-        every ``max(every // n_envs, 1)`` calls of ``env.step``, as with SB3's ``target_update_interval``
+        every ``max(every // n_envs, 1)`` calls of ``env.step``, as with SB3's ``target_update_interval``. Held by an event
+        callback such as ``EveryNTimesteps``, an update is made at the next event
     :raises ArgumentError: if an argument is out of its range; at the start of the run, if the model has no target network
     """
 
@@ -55,13 +67,13 @@ class SoftTargetUpdateCallback(RunCallback):
     def _on_run_start(self, continues: bool) -> None:
         model: Any = self.model
         online, target = online_and_target(model)
-        self._parameters = list(online.parameters()), list(target.parameters())
-        self._running_stats = get_parameters_by_name(online, ["running_"]), get_parameters_by_name(target, ["running_"])
+        parameters: Pair = list(online.parameters()), list(target.parameters())
+        running_stats = get_parameters_by_name(online, ["running_"]), get_parameters_by_name(target, ["running_"])
+        self._update = partial(soft_update, parameters, running_stats, self.tau)
         self._n_calls = model._n_calls
-        # Kept in the model, and not here, to be saved with it.
-        if not hasattr(model, "own_target_update_interval"):
-            model.own_target_update_interval = model.target_update_interval
-        model.target_update_interval = NEVER
+        # version 0.1.0 saved models in the middle of a run without their own interval
+        model.target_update_interval = vars(model).pop("own_target_update_interval", model.target_update_interval)
+        self.run.replace("target_update_interval", NEVER)
 
     def _on_step(self) -> bool:
         model: Any = self.model
@@ -69,12 +81,5 @@ class SoftTargetUpdateCallback(RunCallback):
         before, self._n_calls = self._n_calls, model._n_calls + 1
         interval = max(self.every // model.n_envs, 1)
         if self._n_calls // interval > before // interval:
-            polyak_update(*self._parameters, self.tau)
-            polyak_update(*self._running_stats, 1.0)
+            self._update()
         return True
-
-    def _put_back(self) -> None:
-        model: Any = self.model
-        if hasattr(model, "own_target_update_interval"):
-            model.target_update_interval = model.own_target_update_interval
-            del model.own_target_update_interval

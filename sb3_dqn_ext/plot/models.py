@@ -107,7 +107,8 @@ def _episode(model: BaseAlgorithm, env: VecEnv, rng: np.random.Generator, n_rand
         predicted.append(float(values[action]))
         rewards.append(float(reward))
         if done and info.get("TimeLimit.truncated") and not limits_end:
-            last_value = float(q_values(model, _batch_of_one(info["terminal_observation"])).max())
+            last = info.get("terminal_observation")  # without it, training takes what was observed
+            last_value = float(q_values(model, observation if last is None else _batch_of_one(last)).max())
         elif not done and len(rewards) == LIMIT:
             last_value = float(q_values(model, observation).max())
         if done or len(rewards) == LIMIT:

@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -62,7 +63,13 @@ def _at(cells: Cells, stored: Array) -> Array:
     return stored.reshape(-1, *stored.shape[2:]).take(cells, axis=0)
 
 
+def _parts(obs: Obs) -> list[Array]:
+    return list(obs.values()) if isinstance(obs, dict) else [obs]
+
+
 def _is_same(stored: Array, given: Array) -> bool:
+    if stored.nbytes < 4096:  # where copies are quicker than two calls
+        return np.asarray(given, stored.dtype).tobytes() == stored.tobytes()
     return bool((np.reshape(given, stored.shape) == stored).all())
 
 
@@ -253,7 +260,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :param done: (n_envs,)
         :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
         """
-        if self._joins_rows and self.size() > 0:
+        if self._joins_rows and self.n_added > 0:
             self._truncate_what_is_not_continued(obs)
         row, done = self.pos, np.asarray(done, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
         truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).ravel()
@@ -476,7 +483,17 @@ class DQNReplayBuffer(ReplayBuffer):
             )
         if self.buffer_size < n_steps + self.optimize_memory_usage:
             raise ArgumentError(f"n_steps={n_steps} is too large for {self.buffer_size} rows in the replay buffer.")
-        self.n_steps, self.gamma = n_steps, gamma
+        joined_before, self.n_steps, self.gamma = self._joins_rows, n_steps, gamma
+        if self._joins_rows and not joined_before:
+            self._truncate_at_seams()
+
+    def _truncate_at_seams(self) -> None:
+        """End the stored episodes whose environments were reset in mid-episode, which did not matter to one-step returns."""
+        rows = (self.pos - self.size() + np.arange(self.size())) % self.buffer_size  # from the oldest to the newest
+        for row, following in pairwise(rows.tolist()):
+            parts = zip(_parts(self.next_observations), _parts(self.observations), strict=True)
+            is_seam = np.any([_differing(after[row], obs[following]) for after, obs in parts], axis=0)  # (n_envs,)
+            self.timeouts[row, is_seam & (self.dones[row] == 0)] = 1
 
     @property
     def _discount(self) -> float:
@@ -544,9 +561,7 @@ class DQNReplayBuffer(ReplayBuffer):
                 self._end_episode(row, env, terminal=False)
 
     def _truncate_what_is_not_continued(self, obs: Obs) -> None:
-        """
-        :param obs: (n_envs, \\*obs) of the coming row; an open episode ends where it is not the newest row's next observation
-        """
+        """End the open episodes whose newest next observations are not these: (n_envs, \\*obs) those of the coming row."""
         if self.optimize_memory_usage:
             stored, row = self.observations, self.pos
         else:
@@ -555,8 +570,9 @@ class DQNReplayBuffer(ReplayBuffer):
             pairs = [(array[row], cast(dict[str, Array], obs)[key]) for key, array in stored.items()]
         else:
             pairs = [(stored[row], cast(Array, obs))]
-        if not all(_is_same(*pair) for pair in pairs):  # which is quicker
-            self.truncate_open_episodes(np.any([_differing(*pair) for pair in pairs], axis=0))
+        differing = [pair for pair in pairs if not _is_same(*pair)]  # none, in nearly all steps
+        if differing:
+            self.truncate_open_episodes(np.any([_differing(*pair) for pair in differing], axis=0))
 
     def _valid_rows(self) -> tuple[int, int]:
         """The first row that can be replayed, and how many can."""

@@ -96,6 +96,8 @@ FORGOTTEN: dict[str, Any] = {
 """attributes that a model can do without, and what it has then: as before its first run"""
 FOR_TRAINING = {"learning_rate", "replay_buffer_class", "replay_buffer_kwargs", "replay_buffer"}
 """attributes that predictions do not need: a model is loaded without them, and training asks for them"""
+_OF_THE_PROCESS = {"env", "device", "policy", "rollout_buffer", "_vec_normalize_env", "_logger"}
+"""attributes that a model has anew in each process; SB3 leaves them out of files unless they are named"""
 _WHOLE = {"num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_n_calls", "n_envs", "verbose"}
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(_WHOLE, int),
@@ -282,9 +284,9 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
             except AskedFor as error:
                 if name in FORGOTTEN:
                     found[name] = copy.copy(FORGOTTEN[name])
-                elif name in needed - FOR_TRAINING:
+                elif name in needed - FOR_TRAINING - _OF_THE_PROCESS:
                     asked[name] = error
-                else:
+                elif name not in _OF_THE_PROCESS:
                     found[name] = Missing(name, str(error), _stored(node, stock, error), error.trust_helps)
             # whatever constructors raise at arguments that were made for them
             except Exception as error:
@@ -301,7 +303,10 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
     for name in ("policy_class", "observation_space", "action_space"):
         if name not in found:
             raise ModelFileError(f"its data have no {name}.")
-    return {"policy_kwargs": {}, "verbose": 0} | found  # which SB3 reads; where they are left out, its defaults hold
+    return {
+        "policy_kwargs": given.get("policy_kwargs", {}),
+        "verbose": 0,
+    } | found  # which SB3 reads; where they are left out, its defaults hold
 
 
 def _read(name: str, node: Any, stock: bool, trust: bool) -> Any:

@@ -181,13 +181,14 @@ def class_at(place: Place, name: str, known: Mapping[str, type]) -> type:
     if place not in _OWN:
         raise AskedFor(f"names {name}, which is imported only from files that are trusted")
     module_name, _, own_name = name.rpartition(".")
-    module = sys.modules.get(module_name)
-    # a module of a type of its own may import others when it is looked into; isinstance() may call a property
-    kind = vars(module).get(own_name) if type(module) is ModuleType else None
-    if kind is None:
+    if module_name and module_name not in sys.modules:
         raise AskedFor(f"names {name}, which is known once {module_name} is imported")
-    base = _OWN[place]
-    # neither issubclass() nor `in`: a metaclass may have its own idea of both
+    base, module = _OWN[place], sys.modules.get(module_name)
+    # a module of a type of its own may import others when it is looked into
+    kind: Any = vars(module).get(own_name) if type(module) is ModuleType else None
+    if kind is None and module_name == "__main__":
+        raise AskedFor(f"names {name}, which your script must define or import as {own_name}", trust_helps=False)
+    # neither isinstance() nor issubclass() nor `in`: a metaclass or a property may have its own idea of them
     if not (issubclass(type(kind), type) and any(parent is base for parent in _mro_of(kind))):
         raise AskedFor(f"names {name}, which is imported only from files that are trusted: it is no {base.__name__}")
     own: type = kind
@@ -374,6 +375,8 @@ def pack_value(value: Any, depth: int = 0) -> Any:
         return {"path": os.fspath(value)}
     if kind in (str, int, float, np.ndarray, th.Tensor) or isinstance(value, np.generic):
         return _packed_leaf(value)
+    if isinstance(value, ReplayBuffer):
+        raise NotStored(f"{kind.__name__}, which save_replay_buffer() keeps")
     attributes = {name: pack_value(item, deeper) for name, item in _attributes(value).items()}
     return {"object": {"class": _name_of(kind), "attributes": attributes}}
 

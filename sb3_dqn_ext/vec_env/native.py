@@ -21,10 +21,10 @@ def copied(observations: Any) -> Any:
     :return: the same as arrays of numpy, in memory of its own
     """
     if isinstance(observations, dict):
-        return {key: np.array(value) for key, value in observations.items()}
+        return {key: np.array(value, order="C") for key, value in observations.items()}
     if isinstance(observations, tuple):
-        return tuple(np.array(value) for value in observations)
-    return np.array(observations)
+        return tuple(np.array(value, order="C") for value in observations)
+    return np.array(observations, order="C")
 
 
 def row(observations: Any, env: int) -> Any:

@@ -245,7 +245,9 @@ def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic
                 episode.rewards.append(float(raw[i]))
                 if dones[i] or len(episode.rewards) == max_steps:
                     limited = not dones[i] or (infos[i].get("TimeLimit.truncated", False) and not limits_end)
-                    last = infos[i].get("terminal_observation") if dones[i] else _one_of(observations, i)
+                    last = infos[i].get("terminal_observation") if dones[i] else None
+                    if last is None:  # an environment may leave it out: training, too, then takes what it observed
+                        last = _one_of(observations, i)
                     value = float(values(last).max()) if limited else 0.0
                     own = np.array(episode.rewards)
                     scaled = own if normalize is None else normalize.normalize_reward(own).astype(np.float64)
