@@ -9,7 +9,7 @@ WATCHED := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'every':2500,'calibrat
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics faults tutorials tutorials-questions test test-slow fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics faults tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,18 @@ test: lint  ## all that must pass before a change is merged
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
+test-suites: $(VENV)/installed-dev  ## the tests of SB3, sb3-contrib and the RL Zoo, from their sources, with our classes in place of theirs
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/test_suites_of_others.py
+
+test-ecosystem: .venv-pygame/installed .venv-pygame-ce/installed  ## environments of others, in two virtual environments: their needs exclude each other
+	OMP_NUM_THREADS=1 .venv-pygame/bin/python -m pytest -m slow tests/test_ecosystem.py
+	OMP_NUM_THREADS=1 .venv-pygame-ce/bin/python -m pytest -m slow tests/test_ecosystem.py
+
+smoke:  ## train, save, load, go on, enjoy with another Python, e.g. make smoke PYTHON=python3.13
+	rm -rf .venv-smoke
+	$(MAKE) .venv-smoke/installed
+	OMP_NUM_THREADS=1 .venv-smoke/bin/python -m pytest -m slow tests/test_ecosystem.py -k CartPole
+
 fuzz: $(VENV)/installed-dev  ## load files that are damaged at random, EXAMPLES of each kind: some minutes
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/test_hostile_files.py -k "damaged or harmless"
 
@@ -69,8 +81,8 @@ docs: $(VENV)/installed-docs  ## build the documentation: site/index.html
 docs-links: $(VENV)/installed-docs  ## ask each link to the net whether it leads somewhere
 	$(PY) docs/site_tools/links.py README.md docs sb3_dqn_ext envs
 
-clean:  ## remove the environment, builds and caches, but no runs
-	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environments, builds and caches, but no runs
+	rm -rf $(VENV) .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is kept until something changes that decides what is in it. The start-up files are copied into it, not linked.
@@ -83,4 +95,9 @@ $(VENV)/installed-docs: EXTRAS := docs
 $(VENV)/installed-%: $(INSTALLED_FROM)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+.venv-%/installed: tests/requirements-%.txt $(INSTALLED_FROM)
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $<
 	touch $@

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -208,6 +209,38 @@ class Late(gym.Env[Any, Any]):
         return self.seen(), self.x, abs(self.x) > 20, False, {}
 
 
+class Game:
+    """It draws from a generator of its own until a seed makes one that it shares with its ball, as MinAtar's games do."""
+
+    def __init__(self) -> None:
+        self.random = np.random.RandomState()
+        self.ball = SimpleNamespace(random=np.random.RandomState(), x=0.0)
+
+    def seed(self, seed: int) -> None:
+        self.random = self.ball.random = np.random.RandomState(seed)
+
+
+class Console(gym.Env[Any, Any]):
+    """All its random numbers are drawn inside a game that it holds."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.game = Game()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        if seed is not None:
+            self.game.seed(seed)
+        self.game.ball.x = self.game.ball.random.rand()
+        return np.array([self.game.ball.x]), {}
+
+    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        stuck = self.game.random.rand() < 0.1
+        self.game.ball.x += 0.0 if stuck else self.game.ball.random.randint(3)
+        return np.array([self.game.ball.x]), 0.0, self.game.ball.x > 9, False, {}
+
+
 def in_episodes(env: Env, limit: int = 30) -> Env:
     return Monitor(gym.wrappers.TimeLimit(env, limit))
 
@@ -228,6 +261,7 @@ MAKERS: dict[str, Callable[[], Env]] = {
     "own state": lambda: FrameStackObservation(in_episodes(Honest()), 3),
     "own state, long": lambda: FrameStackObservation(in_episodes(Honest(), 150), 3),
     "late": lambda: in_episodes(Late()),
+    "a game inside": lambda: in_episodes(Console()),
     "nested": lambda: in_episodes(Resumable(Noise())),
 }
 

@@ -188,12 +188,24 @@ def spaces_in(value: Any) -> Iterator[gym.Space[Any]]:
                     yield from spaces_in(inner)
 
 
+def generators_within(value: Any) -> dict[str, Generator]:
+    """
+    :param value: what an environment holds, but for its spaces and other environments: for example the game that it wraps
+    :return: the random generators that it holds itself, by their names
+    """
+    if isinstance(value, (gym.Env, gym.Space, VectorEnv, VecEnv, type)) or not hasattr(value, "__dict__"):
+        return {}
+    return {name: part for name, part in vars(value).items() if isinstance(part, (np.random.Generator, np.random.RandomState))}
+
+
 def generators_of(env: Any) -> dict[str, Generator]:
     """
     :param env: an environment, or gymnasium's vector environment, in its wrappers
-    :return: all random generators of them and of their spaces, by names that are the same in another environment like it
+    :return: all random generators of them, of their spaces and of the objects they hold, by names that are the same in another
+        environment like it
     """
     found: dict[str, Generator] = {}
+    within: dict[str, Generator] = {}
     # Both are made from the entropy of the computer when first asked for, which would be too late.
     _ = env.unwrapped.np_random
     for depth, layer in enumerate(layers_of(env)):
@@ -204,7 +216,11 @@ def generators_of(env: Any) -> dict[str, Generator]:
             elif isinstance(value, gym.Space):
                 for i, space in enumerate(spaces_in(value)):
                     found[f"{OF_A_SPACE}{depth}.{name}.{i}"] = space.np_random
-    once = {id(found[name]): name for name in sorted(found, reverse=True)}  # wrappers share many of them
+            else:
+                within |= {f"{depth}.{name}.{inner}": generator for inner, generator in generators_within(value).items()}
+    # wrappers share many of them, and objects come and go: one that belongs to an environment is called by its name there
+    once = {id(both[name]): name for both in (within, found) for name in sorted(both, reverse=True)}
+    found = within | found
     return {name: found[name] for name in sorted(once.values())}
 
 
@@ -504,12 +520,14 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         :return: the observation; the next step goes on from it
         :raises CannotRestore: if it ends up elsewhere; the next reset begins a new episode
         """
-        try:
+        with suppress(Exception):  # of the environment, too, which is led where it may not be able to go
             return self._replay(state)
+        try:  # some make of several generators one that all their parts share, but only when they are seeded
+            return self._replay(state, seed=0)
         except CannotRestore:
             self._give_up(state)
             raise
-        except Exception as error:  # of the environment, which is led where it may not be able to go
+        except Exception as error:
             self._give_up(state)
             raise CannotRestore(self.env_id, f"{type(error).__name__}: {error}") from error
 
@@ -541,15 +559,16 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
     def _layers(self, kind: type[Any]) -> list[Any]:
         return [layer for layer in layers_of(self.env) if isinstance(layer, kind)]
 
-    def _replay(self, state: State) -> Any:
+    def _replay(self, state: State, seed: int | None = None) -> Any:
         if state["env"] != self.env_id:
             raise CannotRestore(self.env_id, f"the state is that of {state['env']}")
         if state["why_not"] is not None:
             raise CannotRestore(self.env_id, state["why_not"])
         with unseen(self.env):
             self._put_at_the_end()
-            if state["begin"].keys() - generators_of(self.env).keys():  # some environments make them in their first reset
-                self.env.reset()
+            # some make them in their first reset
+            if seed is not None or state["begin"].keys() - generators_of(self.env).keys():
+                self.env.reset(seed=seed)
                 self._put_at_the_end()
             set_generators(self.env, state["begin"])
             if state["own"] is None:
