@@ -112,7 +112,7 @@ FORMS: dict[str, Callable[[Step], Step]] = {
 }
 
 
-def learned(algorithm: type[DQN], env: VecEnv, steps: int = 180, **kwargs: Any) -> list[Array]:
+def learned(algorithm: type[DQN], env: VecEnv, steps: int = 120, **kwargs: Any) -> list[Array]:
     """The weights and the replay buffer that a model ends with."""
     small: dict[str, Any] = {"learning_starts": 30, "buffer_size": 300, "batch_size": 8, "train_freq": 4, "seed": 0}
     small |= {"device": "cpu", "policy_kwargs": {"net_arch": [8]}, "target_update_interval": 30}
