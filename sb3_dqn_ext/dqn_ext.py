@@ -431,8 +431,6 @@ class DQNExt(DQN):
 
             for env in (self.env, *(one.eval_env for one in callbacks if hasattr(one, "eval_env"))):
                 outlive_interrupts(make_resumable(env))
-        assert self.env is not None
-        self._stepped_envs = with_sharing(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         logger = None
         if self._resumed is not None:
             from sb3_dqn_ext.checkpoint.training import logger_of
@@ -447,6 +445,8 @@ class DQNExt(DQN):
             self._truncate_open_episodes()  # the environments are about to be reset
             self._last_obs = self._last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        assert self.env is not None
+        self._stepped_envs = with_sharing(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         if self._last_step is None:
             assert self._last_obs is not None
             self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
@@ -469,7 +469,6 @@ class DQNExt(DQN):
         last, obs = self._last_step, self._last_obs
         is_replaced = obs is None or (last is not None and obs is not last.observations)
         if is_replaced or (last is not None and last.is_undone(env)):
-            self._truncate_open_episodes()
             self._start_from(env.reset() if obs is None or not is_replaced else obs)
 
     def _swap_originals(self, originals: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
@@ -483,8 +482,9 @@ class DQNExt(DQN):
         return before
 
     def _start_from(self, obs: Any) -> None:
-        """:param obs: (n_envs, \\*obs) the first observations of new episodes, of which the environments just told"""
-        self._last_obs = obs
+        """:param obs: (n_envs, \\*obs) the first observations of new episodes; None if a reset is still to come"""
+        self._truncate_open_episodes()
+        self._last_obs, self._last_step = obs, LastStep(self._stepped_envs, latest_resets(self._stepped_envs), obs)
         if self._vec_normalize_env is not None:
             self._last_original_obs = self._vec_normalize_env.get_original_obs()
 

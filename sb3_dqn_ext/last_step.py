@@ -14,7 +14,7 @@ def latest_resets(envs: Sequence[VecEnv]) -> list[Any]:
     :param envs: innermost vector environments
     :return: what each keeps of the latest reset of each of its environments: another object after another reset
     """
-    return [info for env in envs for info in env.reset_infos]
+    return [info for env in envs for info in getattr(env, "reset_infos", ())]
 
 
 def with_sharing(env: VecEnv, others: Iterable[Any]) -> list[VecEnv]:
