@@ -1,8 +1,8 @@
 """
 Environments of others. What is not installed is skipped.
 
-``make test-ecosystem`` runs this in two virtual environments, as pygame and pygame-ce lie in one folder; ``make smoke`` runs what
-needs no other package, with any Python.
+``make test-ecosystem`` runs this in two virtual environments, as pygame and pygame-ce lie in one folder. ``make smoke`` runs
+what needs no other package, with any Python.
 """
 
 import importlib
