@@ -254,17 +254,19 @@ def _check_replay_buffer_class(kind: Any) -> None:
     )
 
 
-def _check_observations(space: spaces.Space[Any], policy_class: type[Any]) -> None:
+def _check_observations(space: spaces.Space[Any], policy_class: Any) -> None:
     is_matrix = isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim > 1
     if is_matrix or (isinstance(space, spaces.Box) and not space.shape):
         raise UnsupportedError(
-            f"the observation space {space} is no vector: wrap the environment in gymnasium.wrappers.FlattenObservation."
+            f"observations {space} of shape {space.shape} cannot be read by a network: wrap the environment in "
+            "gymnasium.wrappers.FlattenObservation."
         )
     starts_elsewhere = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start)
-    if starts_elsewhere and not (isinstance(policy_class, type) and issubclass(policy_class, MlpPolicy)):
+    kind = getattr(policy_class, "func", policy_class)  # a policy that is bound to arguments
+    if starts_elsewhere and not issubclass(kind, MlpPolicy):
         raise UnsupportedError(
-            f"{getattr(policy_class, '__name__', 'the policy')} cannot read the observation space {space}, which does not start "
-            "at 0: take a policy of sb3_dqn_ext, for example policy='MlpPolicy'."
+            f"{kind.__name__} cannot read the observation space {space}, which does not start at 0: take a policy of "
+            "sb3_dqn_ext, for example policy='MlpPolicy'."
         )
 
 

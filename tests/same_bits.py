@@ -183,6 +183,18 @@ def cartpole() -> gym.Env[Any, Any]:
     return gym.make("CartPole-v1", max_episode_steps=20)
 
 
+def seeded_images() -> gym.Env[Any, Any]:
+    env = FakeImageEnv(36, 36, n_channels=1, discrete=True)
+    env.observation_space.seed(0)
+    return env
+
+
+def evaluation() -> DummyVecEnv:
+    env = DummyVecEnv([cartpole])
+    env.seed(0)
+    return env
+
+
 def make_env(name: str) -> Any:
     from sb3_dqn_ext.vec_env import make_fast_vec_env
 
@@ -190,7 +202,7 @@ def make_env(name: str) -> Any:
         "cartpole": cartpole,
         "dict": lambda: InParts(cartpole()),
         "four": lambda: DummyVecEnv([cartpole] * 4),
-        "image": lambda: FakeImageEnv(36, 36, n_channels=1, discrete=True),
+        "image": seeded_images,
         "normalised": lambda: VecNormalize(DummyVecEnv([cartpole] * 2)),
         "sync": lambda: make_fast_vec_env("CartPole-v1", 3, seed=0, vectorization_mode="sync"),
         "vector": lambda: make_fast_vec_env("CartPole-v1", 3, seed=0, vectorization_mode="vector_entry_point"),
@@ -208,7 +220,7 @@ def make_callback(name: str) -> Any:
         "EpsilonScheduleCallback": lambda: ours.EpsilonScheduleCallback(LinearSchedule(1.0, 0.1, 100)),
         "StopTrainingOnMeanReturn": lambda: ours.StopTrainingOnMeanReturn(threshold=15.0, window=3),
         "DiagnosticsCallback": lambda: ours.DiagnosticsCallback(every=40),
-        "EvalCallback": lambda: EvalCallback(DummyVecEnv([cartpole]), n_eval_episodes=2, eval_freq=50, verbose=0),
+        "EvalCallback": lambda: EvalCallback(evaluation(), n_eval_episodes=2, eval_freq=50, verbose=0),
     }
     return kinds[name]()
 

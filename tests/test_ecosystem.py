@@ -1,7 +1,7 @@
 """
 Environments of others. What is not installed is skipped.
 
-``make test-ecosystem`` runs this in two virtual environments, as pygame and pygame-ce lie in one folder. ``make smoke`` runs
+``make test-ecosystem`` runs this in two virtual environments, as pygame and pygame-ce lie in one folder; ``make smoke`` runs
 what needs no other package, with any Python.
 """
 

@@ -504,6 +504,14 @@ def box(shape: Any, low: Any = 0.0) -> Any:
     return {"Box": fields | {"generator": None}}
 
 
+def buffer(rows: Any = None, **state: Any) -> bytes:
+    """A file with a replay buffer."""
+    sampler = {"dict": {"members": None, "terminal": {"array": ["<i8", [0], ""]}}}
+    state = {"pos": 2, "full": False, "n_added": 2, "sampler": sampler} | state
+    fields = {"size": 50, "n_envs": 1, "first": 0, "rows": {"dict": rows or {}}, "state": {"dict": state}}
+    return with_data(OURS, replay_buffer={"ReplayBuffer": fields})
+
+
 def raw(text: str) -> bytes:
     return archive_of(OURS | {"data": text.encode()})
 
@@ -606,6 +614,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a generator of another state": lambda: with_data(
         OURS, _generator={"Generator": {"state": {"dict": {"bit_generator": "MT19937"}}}}
     ),
+    "a replay buffer that is filled beyond its end": lambda: buffer(pos=GREAT),
+    "a replay buffer that is filled before its beginning": lambda: buffer(pos=-1),
+    "a replay buffer that is full of a word": lambda: buffer(full="yes"),
+    "a replay buffer with other rows": lambda: buffer({"dones": {"array": ["<f4", [2, 3], "AAAA" * 8]}}),
+    "a replay buffer with rows of nothing": lambda: buffer({"nothing": {"array": ["<f4", [1, 1], "AAAAAA=="]}}),
+    "a replay buffer of no state": lambda: with_data(OURS, replay_buffer={"ReplayBuffer": {"size": 50}}),
     "negative steps": lambda: with_data(OURS, num_timesteps=-1),
     "steps that are a word": lambda: with_data(OURS, num_timesteps="1"),
 }

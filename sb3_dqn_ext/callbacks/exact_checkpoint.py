@@ -42,7 +42,9 @@ class ExactCheckpointCallback(RunCallback):
     ends with the same bits as one that was never interrupted.
 
     It is written between two rollouts, when all that was stepped is stored and learned from: with a ``train_freq`` of 256
-    steps, ``every`` is rounded up to those. Of the replay memory, only what was added since the last checkpoint is written.
+    steps, ``every`` is rounded up to those. Held by an event callback such as ``EveryNTimesteps`` or ``EvalCallback``, it is
+    written after the next event, also after one in the last rollout. Of the replay memory, only what was added since the last
+    checkpoint is written.
 
     The folder is locked for the whole run. At SIGINT (Ctrl-C) and at SIGTERM one last checkpoint is written before they do
     what they do without; a second one does it at once.

@@ -281,6 +281,8 @@ class NonFiniteGuardCallback(RunCallback):
     the newest checkpoint of an :class:`~sb3_dqn_ext.callbacks.ExactCheckpointCallback`, which the message names. A next
     ``learn`` begins new episodes.
 
+    Each step is checked before any callback gets it, also where an event callback such as ``EveryNTimesteps`` holds this one.
+
     ``DQNExt(..., check_finite=True)`` puts one before the callbacks of each run.
 
     :raises ArgumentError: at the start of the run, if the model has not one optimizer, as DQN and QRDQN have

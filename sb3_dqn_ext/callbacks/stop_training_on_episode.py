@@ -12,6 +12,8 @@ class StopTrainingOnEpisode(StopTrainingAtEpisode):
     length are logged as ``rollout/stopped_at_return`` and ``rollout/stopped_at_length``. For a mean of several episodes see
     :class:`~sb3_dqn_ext.callbacks.StopTrainingOnMeanReturn`; SB3's ``StopTrainingOnMaxEpisodes`` stops at a number of them.
 
+    Held by an event callback such as ``EveryNTimesteps``, it sees all episodes as well, and stops at the next event.
+
     :param min_return: its return is at least this, in the reward's unit
     :param min_length: it has at least so many steps: a pole that is up for long
     :param max_length: it has at most so many steps: a goal that is reached soon

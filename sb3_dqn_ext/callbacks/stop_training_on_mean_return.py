@@ -14,6 +14,8 @@ class StopTrainingOnMeanReturn(StopTrainingAtEpisode):
     mean is logged as ``rollout/stopped_at_mean_return``. The window belongs to this callback, so that it depends neither on
     ``stats_window_size`` nor on earlier runs.
 
+    Held by an event callback such as ``EveryNTimesteps``, it sees all episodes as well, and stops at the next event.
+
     :param threshold: mean return at which to stop, in the reward's unit
     :param window: number of episodes in the mean; there is no stop before so many have ended
     :raises ArgumentError: if ``threshold`` is not finite, or ``window`` is not a whole number of at least 1

@@ -303,10 +303,8 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
     for name in ("policy_class", "observation_space", "action_space"):
         if name not in found:
             raise ModelFileError(f"its data have no {name}.")
-    return {
-        "policy_kwargs": given.get("policy_kwargs", {}),
-        "verbose": 0,
-    } | found  # which SB3 reads; where they are left out, its defaults hold
+    # SB3 reads these; where they are left out, its defaults hold
+    return {"policy_kwargs": given.get("policy_kwargs", {}), "verbose": 0} | found
 
 
 def _read(name: str, node: Any, stock: bool, trust: bool) -> Any:

@@ -10,6 +10,10 @@ from sb3_dqn_ext.choices import ArgumentError
 __all__ = ["StoredBuffer", "restored", "stored"]
 
 
+MAX_TRANSITIONS = 2**23
+"""transitions that a buffer in a file may have room for: what draws from them takes memory for each"""
+
+
 class StoredBuffer(NamedTuple):
     """The content of a replay buffer as plain data."""
 
@@ -27,11 +31,13 @@ class StoredBuffer(NamedTuple):
 def stored(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     """
     :param buffer: the replay buffer of a model
-    :return: its content, or the buffer itself if its class may hold more than is known here
+    :return: its content, or the buffer itself if its class may hold more than is known here, or it is too large
     """
     try:
         check_memory(buffer)
     except ArgumentError:
+        return buffer
+    if buffer.buffer_size * buffer.n_envs > MAX_TRANSITIONS:
         return buffer
     first, end = stored_rows(buffer)
     return StoredBuffer(buffer.buffer_size, buffer.n_envs, first, take_rows(buffer, first, end), memory_state(buffer))
@@ -44,13 +50,18 @@ def restored(buffer: ReplayBuffer, content: StoredBuffer) -> str:
     :param buffer: an empty replay buffer
     :param content: what :func:`stored` returned
     :return: why its content does not fit into this one, or ""
-    :raises ValueError: if the content cannot be that of a replay buffer
+    :raises RuntimeError: if the content cannot be that of a replay buffer
     """
     if (content.size, content.n_envs) != (buffer.buffer_size, buffer.n_envs):
         return f"has {content.size} rows of {content.n_envs} environments, not {buffer.buffer_size} of {buffer.n_envs}"
-    pos, full = content.state["pos"], content.state["full"]
-    if not (type(pos) is int and 0 <= pos < buffer.buffer_size and type(full) is bool):
-        raise ValueError(f"pos={pos!r}, full={full!r} are none of a replay buffer")
-    restore_memory(buffer, content.state)
-    restore_rows(buffer, content.first, content.rows)
+    if buffer.buffer_size * buffer.n_envs > MAX_TRANSITIONS:
+        return f"is for {buffer.buffer_size * buffer.n_envs} transitions, and up to {MAX_TRANSITIONS} are read"
+    try:
+        pos, full = content.state["pos"], content.state["full"]
+        if not (type(pos) is int and 0 <= pos < buffer.buffer_size and type(full) is bool):
+            raise ValueError(f"pos={pos!r}, full={full!r}")
+        restore_memory(buffer, content.state)
+        restore_rows(buffer, content.first, content.rows)
+    except Exception as error:
+        raise RuntimeError(f"its replay_buffer cannot be: {error!r}") from error
     return ""

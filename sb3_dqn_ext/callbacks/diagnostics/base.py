@@ -74,6 +74,8 @@ class Diagnostic(RunCallback):
     What is logged is what was seen last when SB3 writes its log, every ``log_interval`` episodes: it is never written more
     often than that. Histograms are logged at the first look, the fifth, the ninth ...
 
+    Held by an event callback such as ``EveryNTimesteps``, it looks at the first event after ``every`` steps.
+
     Where ``learn`` is called several times with ``reset_num_timesteps=False``, that is one run.
 
     :param every: environment steps between two looks
