@@ -87,7 +87,8 @@ def limits(form: Callable[[bool], Any]) -> Callable[[Step], Step]:
 
 def mirrored(array: Array) -> Array:
     """The same numbers, last to first in memory."""
-    return array[..., ::-1].copy()[..., ::-1]
+    backwards: Array = array[..., ::-1].copy()[..., ::-1]
+    return backwards
 
 
 def read_only(array: Array) -> Array:
