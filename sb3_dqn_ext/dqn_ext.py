@@ -162,6 +162,7 @@ class DQNExt(DQN):
         self._guard: Guard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
         self._chosen: tuple[Any, ...] | None = None
+        self._has_followed = False  # whether nothing can have been changed since the last look for changes
         self._told_of: set[str] = set()  # what cannot be stored, as the user knows
         self._generator: np.random.Generator | None = None
         # the callback of the run, the states of the callbacks of the last run that wrote checkpoints, its checkpoints by their
@@ -419,6 +420,7 @@ class DQNExt(DQN):
             )
         self._check_nothing_is_missing()
         self._setup_choices()
+        self._has_followed = False
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         check_reset_steps(self)
@@ -535,7 +537,9 @@ class DQNExt(DQN):
 
             restore_run(self, callback, self._resumed)
             self._resumed = None
-        self._follow_changes()
+        if not self._has_followed:
+            self._follow_changes()
+        self._has_followed = False
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
@@ -645,6 +649,7 @@ class DQNExt(DQN):
         :param batch_size: B
         """
         self._follow_changes()
+        self._has_followed = True
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         if self._compiled is not None:
@@ -987,7 +992,8 @@ class DQNExt(DQN):
         if hasattr(self, "policy"):
             take_apart(list(self.policy.parameters()), self.policy.optimizer)
         logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
-        return vars(self) | logger | {"_callback": None, "_guard": None, "_saved": {}, "interruption": Interruption()}
+        of_the_run: dict[str, Any] = {"_callback": None, "_guard": None, "_last_step": None, "_stepped_envs": []}
+        return vars(self) | logger | of_the_run | {"_saved": {}, "interruption": Interruption()}
 
     def _take_over(self, stored: Any) -> None:
         """:param stored: the content of a replay buffer, from the file of a model"""
@@ -1055,6 +1061,7 @@ class DQNExt(DQN):
             "_saved",
             "_told_of",
             "_chosen",
+            "_has_followed",
             "_resumed",
             "_last_step",
             "_stepped_envs",
