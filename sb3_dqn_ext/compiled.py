@@ -184,6 +184,7 @@ class CompiledUpdates:
         self.guarded = False
         """whether the first update of a call that would not be finite is left out, and those after it"""
         self._functions: dict[tuple[Any, ...], Callable[..., tuple[th.Tensor, ...]]] = {}
+        self._followed: tuple[tuple[float, float] | None, th.Tensor] = None, th.empty(0)
         self._online, self._targets = dict(learner.online.named_parameters()), dict(learner.old.named_parameters())
         self._old_parameters = list(learner.old.parameters())
         self._old: th.Tensor | None = None
@@ -218,9 +219,12 @@ class CompiledUpdates:
         *fields, _ = batches
         # a flat list needs no look at its structure
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
-        # as tensors, since callbacks change these from training to training
-        followed = th.tensor([self.max_grad_norm, self.tau or 0.0], dtype=adam.flat.dtype, device=adam.flat.device)
-        arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, adam.numbers(n_updates), followed, *leaves]
+        followed = self.max_grad_norm, self.tau or 0.0
+        if followed != self._followed[0]:
+            # a tensor, as callbacks may change these from training to training
+            self._followed = followed, th.tensor(followed, dtype=adam.flat.dtype, device=adam.flat.device)
+        numbers = adam.numbers(n_updates), self._followed[1]
+        arguments = [adam.flat, adam.first, adam.second, adam.steps, self._old, *numbers, *leaves]
         # what is written into a function as a number
         constants = group["betas"], group["eps"], group["weight_decay"], self.tau is None
         key = n_updates, len(batches.actions), *constants, largest_norm(self.max_grad_norm) if self.guarded else None
@@ -246,6 +250,8 @@ class CompiledUpdates:
     def adopt(self) -> None:
         """Put all parameters in their places, if they are not there."""
         moved = self.adam.adopt()
+        if moved:
+            self._followed = None, th.empty(0)
         reason = why_not(self.learner, self.adam.optimizer) if moved else None
         if not self.adam.even:
             reason = "some parameters have seen fewer updates than others"

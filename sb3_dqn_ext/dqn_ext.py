@@ -544,6 +544,7 @@ class DQNExt(DQN):
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = num_env_steps = 0
         n_random = min(learning_starts, self._warm_up_steps)
+        has_reset_steps = getattr(env.unwrapped, "marks_reset_steps", False)
         continue_training = True
         self._continue_episodes(env)  # a checkpoint may be written now
         callback.on_rollout_start()
@@ -554,7 +555,7 @@ class DQNExt(DQN):
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
                 resets, originals = latest_resets(self._stepped_envs), self._swap_originals(None)
-                n_steps = env.num_envs - sum("reset_step" in info for info in infos)
+                n_steps = env.num_envs - (sum("reset_step" in info for info in infos) if has_reset_steps else 0)
                 self.num_timesteps += n_steps
                 num_env_steps += n_steps
                 num_collected_steps += 1

@@ -21,6 +21,8 @@ __all__ = ["NetworkSnapshot", "attached_to_optimizer", "is_watched"]
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
 """the steps that torch came with; it wraps them for its profiler"""
+_seen: dict[Any, Any] = {}
+"""the same as torch has wrapped them, once they were seen"""
 _is_learned = attrgetter("requires_grad")
 _gradient_hooks, _accumulation_hooks = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 _any_global_hook: Any = torch_module._has_any_global_hook
@@ -98,8 +100,13 @@ def attached_to_optimizer(optimizer: th.optim.Optimizer) -> str | None:
     :param optimizer: torch's Adam or AdamW
     :return: what is attached to it that its own ``step`` heeds, in words; None if there is nothing
     """
-    own, name = vars(optimizer), type(optimizer).__name__
-    if "step" in own or "zero_grad" in own or unwrap(type(optimizer).step) is not STEPS.get(type(optimizer)):
+    own, kind = vars(optimizer), type(optimizer)
+    name, step = kind.__name__, kind.step
+    if step is not _seen.get(kind):  # torch wraps it when the first optimizer of its kind is made
+        if unwrap(step) is not STEPS.get(kind):
+            return f"the step of {name} was replaced"
+        _seen[kind] = step
+    if "step" in own or "zero_grad" in own:
         return f"the step of {name} was replaced, as a learning-rate scheduler of torch does"
     hooks = own["_optimizer_step_pre_hooks"] or own["_optimizer_step_post_hooks"]
     if hooks or torch_optimizer._global_optimizer_pre_hooks or torch_optimizer._global_optimizer_post_hooks:
