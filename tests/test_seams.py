@@ -13,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_dqn_ext import DQNExt
@@ -21,7 +21,7 @@ from sb3_dqn_ext.batch import Batch
 from sb3_dqn_ext.checkpoint.environments import make_resumable
 from sb3_dqn_ext.replay import DQNReplayBuffer, Rows
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.parity import assert_same
+from tests.parity import assert_same, several_cartpoles
 
 GAMMA = 0.5
 HUGE = 10**6
@@ -438,3 +438,37 @@ def test_returns_of_more_steps_end_at_the_resets_that_were_before_they_were_aske
         np.random.seed(0)
         batches.append(buffer.sample_batch(300))
     assert_same(tuple(batches[0]), tuple(batches[1]), "batch")
+
+
+class OfAnotherLibrary:
+    """A vector environment with no more than SB3 itself asks for, as SuperSuit's."""
+
+    def __init__(self) -> None:
+        poles = several_cartpoles(2)
+        self.num_envs, self.observation_space, self.action_space = 2, poles.observation_space, poles.action_space
+        self.reset, self.step_async, self.step_wait = poles.reset, poles.step_async, poles.step_wait
+        self.unwrapped, self.seed = self, poles.seed
+
+
+class Adapted(VecEnvWrapper):
+    """It in the form of SB3."""
+
+    def __init__(self, venv: Any) -> None:
+        self.venv, self.num_envs, self.render_mode = venv, venv.num_envs, None
+        self.observation_space, self.action_space = venv.observation_space, venv.action_space
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()
+
+
+def test_a_vector_environment_of_another_library_is_learned_from_as_any_other() -> None:
+    def learned(env: VecEnv) -> DQNExt:
+        arguments: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu", "seed": 0}
+        return DQNExt("MlpPolicy", env, learning_starts=20, **arguments).learn(80)
+
+    adapted, own = learned(Adapted(OfAnotherLibrary())), learned(several_cartpoles(2))
+    assert adapted._n_updates > 0
+    assert_same(adapted.get_parameters(), own.get_parameters(), "parameters")
