@@ -246,7 +246,11 @@ def _check_max_grad_norm(norm: Any) -> None:
 
 def _check_replay_buffer_class(kind: Any) -> None:
     """:raises ArgumentError: if it is no class whose objects store transitions"""
-    if kind is None or (isinstance(kind, type) and callable(getattr(kind, "add", None)) and hasattr(kind, "sample")):
+    if (
+        kind is None
+        or isinstance(kind, Missing)
+        or (isinstance(kind, type) and callable(getattr(kind, "add", None)) and hasattr(kind, "sample"))
+    ):
         return
     raise ArgumentError(
         f"replay_buffer_class={kind!r} must be None or a class of replay buffers, for example ReplayBuffer of "

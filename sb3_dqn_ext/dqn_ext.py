@@ -260,7 +260,8 @@ class DQNExt(DQN):
             if isinstance(schedule, Missing)
             else exploration_schedule(self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs)
         )
-        if self._exploration_schedule is None:  # as SB3's constructor does, which comes later
+        if self._exploration_schedule is None and isinstance(getattr(self, "exploration_schedule", None), ProgressSchedule):
+            # as SB3's constructor does
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
             )

@@ -534,7 +534,7 @@ def test_a_saved_model_has_the_keys_shapes_and_types_of_an_eager_one(tmp_path: P
     for name, model in (("eager", eager), ("compiled", compiled)):
         train(model, 5)
         model.save(tmp_path / name)
-    (_, theirs, _), (_, ours, _) = (load_from_zip_file(tmp_path / name) for name in ("eager", "compiled"))
+    (_, theirs, _), (_, ours, _) = (load_from_zip_file(tmp_path / name, load_data=False) for name in ("eager", "compiled"))
     assert list(ours) == list(theirs)
     assert_same(shapes(ours), shapes(theirs), "shapes")
     sizes = [(tmp_path / f"{name}.zip").stat().st_size for name in ("eager", "compiled")]

@@ -124,12 +124,10 @@ class Watch(BaseCallback):
         self.choices: list[tuple[float, int]] = []
 
     def _on_step(self) -> bool:
-        if self.n_calls > self.n_steps:
-            return False
         # in a warm-up, actions are random, and exploration is not asked
         self.choices.append(self.exploration.choice or (1.0, self.training_env.num_envs))
         self.exploration.choice = None
-        return True
+        return self.n_calls < self.n_steps
 
 
 # What the zoo does
@@ -182,6 +180,8 @@ class Run:
         self.trainings: list[Training] = []
         self.choices: list[tuple[float, int]] = []
         """at each step: epsilon, 1 in the warm-up, and how many of the actions were random"""
+        self.was_stopped = False
+        """by a callback, after a step that is stored and not learned from"""
 
     @property
     def n_stored(self) -> int:
@@ -201,6 +201,7 @@ class Run:
         callbacks = [callback(**kwargs) for callback, kwargs in map(named, self._callbacks if stops else [])]
         self.model.learn(self.n_timesteps, callback=[*callbacks, watch])
         self.choices = watch.choices
+        self.was_stopped = self.model.num_timesteps < self.n_timesteps
         del self.model.train, self.model._descend, self.buffer.sample_batch, self.buffer.epoch
 
     def _watch_training(self, trains: bool) -> None:
@@ -327,9 +328,10 @@ class Port:
         return entry.step % int(self.run.buffer.buffer_size)
 
     def play(self, learn: bool = True) -> None:
-        for i, step in enumerate(self.steps()):
+        steps = list(self.steps())
+        for i, step in enumerate(steps):
             self.remember(i, step)
-            if learn:
+            if learn and i < len(steps) - self.run.was_stopped:
                 self.learn(i)
         assert not (learn and self.trainings), "the preset trained more often"
 

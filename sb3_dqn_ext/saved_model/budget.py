@@ -13,8 +13,8 @@ _PER_BYTE = 16  # two networks, two moments of each, and what initialisation tak
 _PER_CALL = 2**12  # bytes of Python for each small tensor
 
 
-class TooLargeError(RuntimeError):
-    """No error of arguments, as which those who build networks would speak of it."""
+class TooLargeError(MemoryError):
+    """Raised before memory is taken. It is not among the errors that policies turn into errors of arguments."""
 
 
 class Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
