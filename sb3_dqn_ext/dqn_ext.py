@@ -252,7 +252,9 @@ class DQNExt(DQN):
         if chosen == self._chosen:
             return
         self._chosen = chosen
-        self._target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
+        target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
+        if target_policy != getattr(self, "_target_policy", None):
+            self._target_policy = target_policy  # another learner
         self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
         schedule = self.exploration_kwargs.get(self._exploration.scheduled)
         self._exploration_schedule = (

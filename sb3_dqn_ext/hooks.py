@@ -15,6 +15,7 @@ import torch as th
 from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
+from torch.utils.hooks import RemovableHandle
 
 __all__ = ["NetworkSnapshot", "attached_to_optimizer", "is_watched"]
 
@@ -56,14 +57,15 @@ class NetworkSnapshot:
         self._networks = list(networks)
         self._watched = list(dict.fromkeys(module for network in self._networks for module in network.modules()))
         # torch changes these dictionaries, and never replaces them
-        self._children = [module._modules for module in self._watched]
-        self._owned = [module._parameters for module in self._watched]
+        self._children = [module._modules for module in self._watched if not _is_leaf(module)]
+        self._parts = [*self._children, *(module._parameters for module in self._watched if _has_parameters(module))]
         self._hooks = [getattr(module, name) for module in self._watched for name in HOOKS]
         self._attributes = [module.__dict__ for module in self._watched]
-        self._modules, parameters = self._now(self._children), self._now(self._owned)
-        self._places = parameters
-        self._parameters = [parameter for parameter in parameters if parameter is not None]
+        self._modules, self._all = self._now(self._children), self._now(self._parts)
+        self._parameters = [part for part in self._all if isinstance(part, nn.Parameter)]
         self._learned = list(map(_is_learned, self._parameters))
+        self._hooked: str | None = None
+        self._n_handles = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return NetworkSnapshot, (self._networks,)  # a copy is of the copied networks
@@ -78,21 +80,35 @@ class NetworkSnapshot:
 
     def is_current(self) -> bool:
         """:return: whether no module and no parameter was replaced, added or removed, and no parameter frozen or released"""
-        if not self.same_modules():
-            return False
-        now = self._now(self._owned)
-        same = len(now) == len(self._places) and all(map(is_, now, self._places))
+        now = self._now(self._parts)
+        same = len(now) == len(self._all) and all(map(is_, now, self._all))
         return same and list(map(_is_learned, self._parameters)) == self._learned
 
     def attached(self) -> str | None:
         """:return: what is attached to a module or a parameter, in words; None if there is nothing"""
+        # torch numbers the handles of all hooks: as long as there is no new one, none was registered
+        if self._hooked is not None or RemovableHandle.next_id != self._n_handles:
+            self._hooked, self._n_handles = self._find_hooks(), RemovableHandle.next_id
+        if self._hooked is None and any(map(contains, self._attributes, repeat("forward"))):
+            return "the forward of a module was replaced"
+        return self._hooked
+
+    def _find_hooks(self) -> str | None:
         if any(self._hooks) or _any_global_hook():
             return "a hook is registered on its modules"
-        if any(map(contains, self._attributes, repeat("forward"))):
-            return "the forward of a module was replaced"
         if any(map(_gradient_hooks, self._parameters)) or any(map(_accumulation_hooks, self._parameters)):
             return "a hook is registered on its parameters"
         return None
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether it is a layer of torch, which computes without children; a parametrization changes its class and parameters."""
+    kind = type(module).__module__
+    return not module._modules and kind.startswith("torch.nn.modules.") and kind != "torch.nn.modules.container"
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return bool(module._parameters) or not _is_leaf(module)
 
 
 def attached_to_optimizer(optimizer: th.optim.Optimizer) -> str | None:

@@ -333,9 +333,9 @@ class QNetwork(SB3QNetwork):
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
-        inputs = preprocess(obs, self.observation_space, self._images if self.normalize_images else (), self.dtype)
         if self._is_vector and type(features_extractor) is FlattenExtractor and not is_watched(features_extractor):
-            return cast(th.Tensor, inputs)  # which is flat
+            return cast(th.Tensor, obs).to(self.dtype)  # which is flat
+        inputs = preprocess(obs, self.observation_space, self._images if self.normalize_images else (), self.dtype)
         features: th.Tensor = features_extractor(inputs)
         return features
 
@@ -347,8 +347,9 @@ class QNetwork(SB3QNetwork):
         """
         assert self.features_extractor is not None
         features = self.extract_features(obs, self.features_extractor)
+        head: Any = self.q_net
         if self.embedding is None:
-            return Params(self.q_net(features))
+            return Params(head(features) if is_watched(head) else head.forward(features))  # a call takes longer
         fractions: list[th.Tensor] = []
         embedding: Callable[[th.Tensor], th.Tensor] = self.embedding
 
@@ -357,7 +358,7 @@ class QNetwork(SB3QNetwork):
             fractions.append(self.return_model.fractions(hidden, purpose, self in _thread.sampling))  # (B, N)
             return (hidden.unsqueeze(1) * embedding(fractions[0])).flatten(0, 1)
 
-        answers = self.q_net(features, embedded)  # (B * N, A, 1)
+        answers = head(features, embedded)  # (B * N, A, 1)
         return Params(answers.view(*fractions[0].shape, self.n_actions).transpose(1, 2), fractions[0])
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:

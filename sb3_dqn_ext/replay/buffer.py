@@ -87,6 +87,12 @@ def _make_fold(n_steps: int, gamma: float, monte_carlo: float) -> Fold:
     return bootstrapped if monte_carlo == 0 else MonteCarlo(monte_carlo, gamma, bootstrapped)
 
 
+@lru_cache
+def _own_methods(kind: type["DQNReplayBuffer"]) -> set[str]:
+    names = ("sample", "_get_samples")
+    return {name for name in names if getattr(kind, name) is not getattr(DQNReplayBuffer, name)}
+
+
 class DQNReplayBuffer(ReplayBuffer):
     """
     A replay memory whose rows are drawn by a *sampler* and read through a *fold*.
@@ -262,8 +268,10 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         if self._joins_rows and self.n_added > 0:
             self._truncate_what_is_not_continued(obs)
-        row, done = self.pos, np.asarray(done, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
-        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).ravel()
+        row, done = self.pos, np.asarray(done, dtype=bool)  # environments may have 0 and 1, which are no index
+        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
+        if done.ndim + truncated.ndim > 2:
+            done, truncated = done.ravel(), truncated.ravel()
         write(self.observations, row, obs)
         if self.optimize_memory_usage:
             write(self.observations, (row + 1) % self.buffer_size, next_obs)
@@ -329,7 +337,7 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _has_own(self, method: str) -> bool:
         """Whether a subclass, or the user's assignment, has put another method in the place of this one's."""
-        return getattr(type(self), method) is not getattr(DQNReplayBuffer, method) or method in vars(self)
+        return method in self.__dict__ or method in _own_methods(type(self))
 
     def _batch_by_sample(self, batch_size: int, env: VecNormalize | None, progress: float) -> Batch:
         """A batch as ``sample`` returns it, with the indices and weights of what was drawn for it."""
@@ -340,7 +348,7 @@ class DQNReplayBuffer(ReplayBuffer):
             self._progress = self._drawn = None
         if drawn is None or len(drawn[0]) != len(batch.actions):
             return batch  # it draws by itself
-        return batch._replace(weights=self._to_torch(drawn[1]), cells=drawn[0])
+        return batch._replace(weights=self._converter()(drawn[1]), cells=drawn[0])
 
     def _batch_at(self, cells: Cells, weights: Array, env: VecNormalize | None) -> Batch:
         """(B,) cells and weights -> B transitions"""
@@ -351,7 +359,7 @@ class DQNReplayBuffer(ReplayBuffer):
             batch = from_sb3(self._get_samples(cells // self.n_envs, env), self._discount)
         finally:
             self._drawn = None
-        return batch._replace(weights=self._to_torch(weights), cells=cells)
+        return batch._replace(weights=self._converter()(weights), cells=cells)
 
     def _draw(self, batch_size: int, progress: float) -> tuple[Cells, Array]:
         """(B,) cells and weights"""
@@ -388,15 +396,19 @@ class DQNReplayBuffer(ReplayBuffer):
             raise ArgumentError(
                 "monte_carlo stores realised returns, which VecNormalize cannot rescale: use norm_reward=False."
             )
-        fold = _make_fold(self.n_steps, self._discount, self.monte_carlo)
+        fold, to_torch = _make_fold(self.n_steps, self._discount, self.monte_carlo), self._converter()
         folded = fold(self, cells, lambda rewards: self._normalize_reward(rewards, env))
+
+        def obs_to_torch(obs: Obs) -> PyTorchObs:
+            return cast(PyTorchObs, each(to_torch, obs if env is None else self._normalize_obs(obs, env)))
+
         return Batch(
-            observations=self._obs_to_torch(each(partial(_at, cells), self.observations), env),
-            actions=self._to_torch(self.actions.take(cells)).long(),
-            rewards=self._to_torch(folded.rewards),
-            discounts=self._to_torch(folded.discounts),
-            next_observations=self._obs_to_torch(self._next_observations_of(folded.last), env),
-            weights=self._to_torch(weights),
+            observations=obs_to_torch(each(partial(_at, cells), self.observations)),
+            actions=to_torch(self.actions.take(cells)).long(),
+            rewards=to_torch(folded.rewards),
+            discounts=to_torch(folded.discounts),
+            next_observations=obs_to_torch(self._next_observations_of(folded.last)),
+            weights=to_torch(weights),
             cells=cells,
         )
 
@@ -612,14 +624,10 @@ class DQNReplayBuffer(ReplayBuffer):
                 write(next_obs, i, last)
         return next_obs
 
-    def _to_torch(self, array: Array) -> th.Tensor:
-        """What is passed here was gathered into a new array, which the tensor then holds."""
-        if self.device.type == "cpu" and type(self).to_torch is ReplayBuffer.to_torch:
-            return th.from_numpy(array)
-        return self.to_torch(array, copy=False)
-
-    def _obs_to_torch(self, obs: Obs, env: VecNormalize | None) -> PyTorchObs:
-        return cast(PyTorchObs, each(self._to_torch, obs if env is None else self._normalize_obs(obs, env)))
+    def _converter(self) -> Callable[[Array], th.Tensor]:
+        """Make tensors of arrays that were gathered for them, and which they then hold."""
+        is_plain = self.device.type == "cpu" and type(self).to_torch is ReplayBuffer.to_torch
+        return th.from_numpy if is_plain else partial(self.to_torch, copy=False)
 
     def _warn_if_too_large(self) -> None:
         try:
