@@ -8,7 +8,8 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from operator import is_
+from itertools import repeat
+from operator import contains, is_
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -558,7 +559,7 @@ class DQNExt(DQN):
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
                 resets, originals = latest_resets(self._stepped_envs), self._swap_originals(None)
-                n_steps = env.num_envs - (sum("reset_step" in info for info in infos) if has_reset_steps else 0)
+                n_steps = env.num_envs - (sum(map(contains, infos, repeat("reset_step"))) if has_reset_steps else 0)
                 self.num_timesteps += n_steps
                 num_env_steps += n_steps
                 num_collected_steps += 1
