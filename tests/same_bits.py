@@ -98,7 +98,7 @@ def trainings() -> dict[str, Training]:
         "n steps": Training({"n_steps": 3}),
         "n steps, four": Training({"n_steps": 3}, **four),
         "monte_carlo": Training(buffer(monte_carlo=1.0)),
-        "mixed monte_carlo": Training({"n_steps": 2} | buffer(monte_carlo=0.5), **four),
+        "mixed monte_carlo": Training({"n_steps": 2, "learning_starts": 100} | buffer(monte_carlo=0.5), **four),
         "keep_episodes": Training(buffer(keep_episodes=5)),
         "epochs": Training({"n_epochs": 2, "train_freq": (1, "episode")}),
         "minibatches": Training({"minibatch_size": 2}),
@@ -217,7 +217,7 @@ def make_callback(name: str) -> Any:
     kinds: dict[str, Callable[[], Any]] = {
         "": lambda: None,
         "SoftTargetUpdateCallback": lambda: ours.SoftTargetUpdateCallback(tau=0.1, every=3),
-        "EpsilonScheduleCallback": lambda: ours.EpsilonScheduleCallback(LinearSchedule(1.0, 0.1, 100)),
+        "EpsilonScheduleCallback": lambda: ours.EpsilonScheduleCallback(LinearSchedule(1.0, 0.1, 0.5)),
         "StopTrainingOnMeanReturn": lambda: ours.StopTrainingOnMeanReturn(threshold=15.0, window=3),
         "DiagnosticsCallback": lambda: ours.DiagnosticsCallback(every=40),
         "EvalCallback": lambda: EvalCallback(evaluation(), n_eval_episodes=2, eval_freq=50, verbose=0),
@@ -254,6 +254,10 @@ def learn(model: Any, training: Training, steps: int, logged: Logged, **kwargs: 
 
 def trained(training: Training, folder: str) -> tuple[Any, Logged]:
     logged, model = Logged(), make_model(training)
+    if training.then == "resume":
+        from sb3_dqn_ext.checkpoint.environments import make_resumable
+
+        make_resumable(model.env)
     steps = 60 if training.env == "image" else 160
     learn(model, training, steps, logged)
     if training.then == "learn":
