@@ -32,7 +32,7 @@ from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 from typing_extensions import Unpack
 
-from sb3_dqn_ext.acting import QValues
+from sb3_dqn_ext.acting import COMPUTE, QValues
 from sb3_dqn_ext.arguments import (
     DQNKwargs,
     buffer_settings,
@@ -72,6 +72,9 @@ from sb3_dqn_ext.schedules import ProgressSchedule
 from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
 
 __all__ = ["DQNExt"]
+
+POLICY_METHODS = ("predict", "_predict", "obs_to_tensor")
+"""the methods by which a policy chooses actions"""
 
 SelfDQNExt = TypeVar("SelfDQNExt", bound="DQNExt")
 Observation = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
@@ -286,6 +289,7 @@ class DQNExt(DQN):
         unroll = unroll_of(self.compile)
         self._compilable = self._make_compiled(unroll) if unroll else None
         self._attached: tuple[str | None, str | None] = None, None
+        self._acts_by_network = self._chooses_by_its_network()
         self._use_fast_paths()
 
     def _make_compiled(self, unroll: int) -> CompiledUpdates | None:
@@ -317,6 +321,7 @@ class DQNExt(DQN):
             self._setup_learner()
         elif self._attached != (self._snapshot.attached(), attached_to_optimizer(self.policy.optimizer)):
             self._use_fast_paths()
+        self._acts_by_network = self._chooses_by_its_network()
 
     def _has_same_networks(self) -> bool:
         return all(map(is_, self._parts(), self._learner_parts)) and self._snapshot.is_current()
@@ -328,16 +333,21 @@ class DQNExt(DQN):
         self._compiled = self._compilable if of_networks is None and of_optimizer is None else None
         if self._compilable is not None and self._compiled is None:
             self._warn_of_eager_training(of_networks or of_optimizer or "")
-        self._chooses_as_its_network = all(
-            getattr(type(self.policy), name, None) is getattr(MlpPolicy, name) and name not in vars(self.policy)
-            for name in ("predict", "_predict", "obs_to_tensor")
+
+    def _chooses_by_its_network(self) -> bool:
+        """Whether the policy takes the best action of its online network, by no method of a user's own."""
+        own = (*POLICY_METHODS, *COMPUTE, "_predict")
+        return (
+            all(getattr(type(self.policy), name, None) is getattr(MlpPolicy, name) for name in POLICY_METHODS)
+            and type(self.q_net)._predict is QNetwork._predict
+            and vars(self.policy).keys().isdisjoint(own)
+            and vars(self.q_net).keys().isdisjoint(own)
         )
-        self._chooses_as_its_network &= type(self.q_net)._predict is QNetwork._predict and "_predict" not in vars(self.q_net)
 
     @property
     def _numpy_values(self) -> QValues | None:
         """The Q-values of the online network in numpy, where training chooses its actions by them."""
-        return self._compiled.values if self._compiled is not None and self._chooses_as_its_network else None
+        return self._compiled.values if self._compiled is not None and self._acts_by_network else None
 
     def _setup_replay_buffer(self) -> None:
         missing = [one for one in (self.replay_buffer_class, self.replay_buffer_kwargs) if isinstance(one, Missing)]
@@ -1058,7 +1068,7 @@ class DQNExt(DQN):
             "_clipped",
             "_can_be_flat",
             "_is_flat",
-            "_chooses_as_its_network",
+            "_acts_by_network",
             "_buffer_settings",
             "_guard",
             "_callback",

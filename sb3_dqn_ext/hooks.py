@@ -20,6 +20,8 @@ from torch.utils.hooks import RemovableHandle
 __all__ = ["NetworkSnapshot", "attached_to_optimizer", "is_watched"]
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+METHODS = ("params", "extract_features")
+"""methods beside ``forward`` by which a Q-network computes"""
 STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
 """the steps that torch came with; it wraps them for its profiler"""
 _seen: dict[Any, Any] = {}
@@ -89,9 +91,13 @@ class NetworkSnapshot:
         # torch numbers the handles of all hooks: as long as there is no new one, none was registered
         if self._hooked is not None or RemovableHandle.next_id != self._n_handles:
             self._hooked, self._n_handles = self._find_hooks(), RemovableHandle.next_id
-        if self._hooked is None and any(map(contains, self._attributes, repeat("forward"))):
+        if self._hooked is not None:
+            return self._hooked
+        if any(map(contains, self._attributes, repeat("forward"))):
             return "the forward of a module was replaced"
-        return self._hooked
+        if not all(network.__dict__.keys().isdisjoint(METHODS) for network in self._networks):
+            return "a method of a network was replaced"
+        return None
 
     def _find_hooks(self) -> str | None:
         if any(self._hooks) or _any_global_hook():

@@ -333,7 +333,8 @@ class QNetwork(SB3QNetwork):
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
-        if self._is_vector and type(features_extractor) is FlattenExtractor and not is_watched(features_extractor):
+        is_plain = self._is_vector and type(features_extractor) is FlattenExtractor
+        if is_plain and not is_watched(features_extractor) and not is_watched(cast(Any, features_extractor).flatten):
             return cast(th.Tensor, obs).to(self.dtype)  # which is flat
         inputs = preprocess(obs, self.observation_space, self._images if self.normalize_images else (), self.dtype)
         features: th.Tensor = features_extractor(inputs)

@@ -72,6 +72,11 @@ def inner_forward_hooks(model: Any, counter: Counter[str]) -> None:
         net.features_extractor.register_forward_hook(count(counter, f"{name} extractor"))
 
 
+def hooks_inside_the_extractor(model: Any, counter: Counter[str]) -> None:
+    for name, net in {"online": model.q_net, "target": model.q_net_target}.items():
+        net.features_extractor.flatten.register_forward_hook(count(counter, name))
+
+
 def backward_hooks(model: Any, counter: Counter[str]) -> None:
     model.q_net.register_full_backward_hook(count(counter, "network"))
     model.q_net.q_net[0].register_full_backward_hook(count(counter, "layer"))
@@ -93,6 +98,26 @@ def another_forward(model: Any, counter: Counter[str]) -> None:
         return inner(obs) * 0.5
 
     model.q_net.forward = forward
+
+
+def another_extract_features(model: Any, counter: Counter[str]) -> None:
+    for name, net in {"online": model.q_net, "target": model.q_net_target}.items():
+
+        def extract(obs: Any, extractor: Any, name: str = name, inner: Any = net.extract_features) -> Any:
+            counter[name] += 1
+            return inner(obs, extractor) * 0.5
+
+        net.extract_features = extract
+
+
+def another_to_torch(model: Any, counter: Counter[str]) -> None:
+    inner = model.replay_buffer.to_torch
+
+    def to_torch(array: Any, copy: bool = True) -> Any:
+        counter["called"] = 1  # SB3 makes one tensor more: dones
+        return inner(array, copy)
+
+    model.replay_buffer.to_torch = to_torch
 
 
 def optimizer_hooks(model: Any, counter: Counter[str]) -> None:
@@ -130,8 +155,9 @@ def scheduler(model: Any, counter: Counter[str]) -> None:
 
 
 ATTACHED: list[Attach] = [
-    *(gradient_hooks, accumulation_hooks, forward_hooks, inner_forward_hooks, backward_hooks, hooks_of_all_modules),
-    *(another_forward, optimizer_hooks, hooks_of_all_optimizers, another_step, another_class_step, scheduler),
+    *(gradient_hooks, accumulation_hooks, forward_hooks, inner_forward_hooks, hooks_inside_the_extractor, backward_hooks),
+    *(hooks_of_all_modules, another_forward, optimizer_hooks, hooks_of_all_optimizers, another_step, another_class_step),
+    *(another_extract_features, scheduler),
 ]
 
 
@@ -440,6 +466,21 @@ class MirrorsObservations(MlpPolicy):
         return -tensor, is_batch
 
 
+@pytest.mark.parametrize("where", ["policy", "network"])
+def test_a_method_that_is_assigned_later_chooses_the_actions_of_compiled_training_too(where: str) -> None:
+    model = make(DQNExt, exploration="none", learning_starts=0, train_freq=4, compile={"unroll": 1})
+    learn(model, 24)
+    assert model._numpy_values is not None
+
+    def one(observation: Any, deterministic: bool = True) -> th.Tensor:
+        return th.ones(len(observation), dtype=th.long)
+
+    (model.policy if where == "policy" else model.q_net)._predict = one
+    learn(model, 40, reset_num_timesteps=False)
+    assert model._compiled is not None
+    assert set(model.replay_buffer.actions[24:64].flat) == {1}
+
+
 def test_methods_of_a_policy_of_ones_own_choose_the_actions() -> None:
     model = make(DQNExt, TakesAction1, exploration="none", learning_starts=0)
     learn(model, 30)
@@ -449,3 +490,11 @@ def test_methods_of_a_policy_of_ones_own_choose_the_actions() -> None:
     expected = plain.predict(-observations, deterministic=True)[0]
     np.testing.assert_array_equal(mirrored.predict(observations, deterministic=True)[0], expected)
     assert (expected != plain.predict(observations, deterministic=True)[0]).any()
+
+
+def test_a_replay_buffer_whose_to_torch_is_assigned_makes_its_tensors_by_it() -> None:
+    model, counter = make(DQNExt), Counter[str]()
+    learn(model, 30)
+    another_to_torch(model, counter)
+    model.train(1, 8)
+    assert counter["called"]

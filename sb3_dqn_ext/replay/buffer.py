@@ -626,7 +626,8 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _converter(self) -> Callable[[Array], th.Tensor]:
         """Make tensors of arrays that were gathered for them, and which they then hold."""
-        is_plain = self.device.type == "cpu" and type(self).to_torch is ReplayBuffer.to_torch
+        is_own = type(self).to_torch is not ReplayBuffer.to_torch or "to_torch" in self.__dict__
+        is_plain = self.device.type == "cpu" and not is_own
         return th.from_numpy if is_plain else partial(self.to_torch, copy=False)
 
     def _warn_if_too_large(self) -> None:
