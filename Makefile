@@ -51,19 +51,19 @@ test-slow: $(VENV)/installed-dev  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
 test-suites: $(VENV)/installed-dev  ## the tests of SB3, sb3-contrib and the RL Zoo, from their sources, with our classes in place of theirs
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/test_suites_of_others.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/project/test_suites_of_others.py
 
 test-ecosystem: .venv-pygame/installed .venv-pygame-ce/installed  ## environments of others, in two virtual environments: their needs exclude each other
-	OMP_NUM_THREADS=1 .venv-pygame/bin/python -m pytest -m slow tests/test_ecosystem.py
-	OMP_NUM_THREADS=1 .venv-pygame-ce/bin/python -m pytest -m slow tests/test_ecosystem.py
+	OMP_NUM_THREADS=1 .venv-pygame/bin/python -m pytest -m slow tests/project/test_ecosystem.py
+	OMP_NUM_THREADS=1 .venv-pygame-ce/bin/python -m pytest -m slow tests/project/test_ecosystem.py
 
 smoke:  ## train, save, load, go on, enjoy with another Python, e.g. make smoke PYTHON=python3.13
 	rm -rf .venv-smoke
 	$(MAKE) .venv-smoke/installed
-	OMP_NUM_THREADS=1 .venv-smoke/bin/python -m pytest -m slow tests/test_ecosystem.py -k CartPole
+	OMP_NUM_THREADS=1 .venv-smoke/bin/python -m pytest -m slow tests/project/test_ecosystem.py -k CartPole
 
 fuzz: $(VENV)/installed-dev  ## load files that are damaged at random, EXAMPLES of each kind: some minutes
-	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/test_hostile_files.py -k "damaged or harmless"
+	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/saved_model/test_hostile_files.py -k "damaged or harmless"
 
 lint: $(VENV)/installed-dev  ## style and types
 	$(PY) -m ruff check

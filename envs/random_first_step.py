@@ -4,7 +4,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 
 
 class RandomFirstStep(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):

@@ -23,10 +23,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
-from sb3_dqn_ext.choices import ArgumentError, check_keys
+from sb3_dqn_ext._validation import check_keys
 from sb3_dqn_ext.envs.hidden_velocities import HiddenVelocities, vector_hidden_velocities
 from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
 from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPenalty
+from sb3_dqn_ext.errors import ArgumentError
 
 # By name, so that they are imported when they are made.
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from sb3_dqn_ext.choices import check_number, choose
+from sb3_dqn_ext._validation import check_number, choose
 
 # (reward of the environment, reward of the end) -> reward of the last step
 MODES: dict[str, Callable[[Any, float], Any]] = {

@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+from sb3_dqn_ext._version import __version__
 
 # In a checkout envs/ and zoo_configs/ lie beside this package and not in it, as they do in a wheel.
 _root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -11,5 +11,6 @@ if os.path.isfile(os.path.join(_root, "pyproject.toml")):
 
 import sb3_dqn_ext.envs as envs  # noqa: E402  registers the environment ids
 from sb3_dqn_ext.dqn_ext import DQNExt  # noqa: E402
+from sb3_dqn_ext.errors import ArgumentError  # noqa: E402
 
-__all__ = ["DQNExt", "__version__", "envs"]
+__all__ = ["ArgumentError", "DQNExt", "__version__", "envs"]

@@ -32,8 +32,7 @@ from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 from typing_extensions import Unpack
 
-from sb3_dqn_ext.acting import COMPUTE, QValues
-from sb3_dqn_ext.arguments import (
+from sb3_dqn_ext._arguments import (
     DQNKwargs,
     buffer_settings,
     check_arguments,
@@ -46,30 +45,33 @@ from sb3_dqn_ext.arguments import (
     check_reset_steps,
     train_freq_of,
 )
-from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
+from sb3_dqn_ext._missing import Missing, needed_for_training
+from sb3_dqn_ext._validation import build, check_keys, choose, parameters_of
+from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3, joined
+from sb3_dqn_ext.algorithm.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
+from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
+from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES
+from sb3_dqn_ext.algorithm.td_loss import Learner
+from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, Fit, ReturnModel, fit_taken
+from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
-from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks, with_checkpoints
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, with_checkpoints
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.checkpoint.interruption import Interruption
-from sb3_dqn_ext.choices import ArgumentError, UnsupportedError, build, check_keys, choose, parameters_of
-from sb3_dqn_ext.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
-from sb3_dqn_ext.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
-from sb3_dqn_ext.faults import LARGEST, fault_of_update, largest_norm
-from sb3_dqn_ext.flat import FlatAdam, take_apart, why_not_flat
-from sb3_dqn_ext.hooks import NetworkSnapshot, attached_to_optimizer
+from sb3_dqn_ext.errors import ArgumentError, ModelFileError, UnsupportedError
+from sb3_dqn_ext.fast.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, take_apart, why_not_flat
+from sb3_dqn_ext.fast.numpy_forward import COMPUTE, QValues
 from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
-from sb3_dqn_ext.learner import Learner
-from sb3_dqn_ext.missing import Missing, needed_for_training
-from sb3_dqn_ext.networks import QNetwork, sampled
-from sb3_dqn_ext.optimizers import OptimizerPerHead
-from sb3_dqn_ext.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
+from sb3_dqn_ext.networks.hooks import NetworkSnapshot, attached_to_optimizer
+from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
+from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
+from sb3_dqn_ext.networks.q_network import QNetwork, sampled
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
 from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
-from sb3_dqn_ext.returns import ExpectedReturns, Fit, ReturnModel, fit_taken
-from sb3_dqn_ext.schedules import ProgressSchedule
-from sb3_dqn_ext.target_policy import SYNONYMS, TARGET_POLICIES
 
 __all__ = ["DQNExt"]
 
@@ -89,7 +91,8 @@ class DQNExt(DQN):
     The one difference: each of several environments tosses an exploration coin of its own.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, ``"MultiHeadPolicy"`` or a policy class.
-        What the network says about each action is chosen in ``policy_kwargs``, see :class:`~sb3_dqn_ext.policies.MlpPolicy`
+        What the network says about each action is chosen in ``policy_kwargs``, see
+        :class:`~sb3_dqn_ext.networks.policies.MlpPolicy`
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param args: arguments of SB3's DQN by position
     :param target_policy: which policy is followed at the next state: ``"greedy"``, ``"double"``
@@ -99,9 +102,9 @@ class DQNExt(DQN):
         (https://arxiv.org/abs/2006.01782); ``"epsilon_ladder"``, an epsilon for each environment
         (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; or ``"none"``. Before any of them
         there is a warm-up of ``learning_starts`` random actions, unless ``exploration_kwargs["warm_up"]`` is False
-    :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.exploration`, and how it changes:
+    :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.algorithm.exploration`, and how it changes:
         ``schedule`` in place of the ``exploration_*`` arguments, for ``boltzmann`` ``temperature``: a number, a mapping
-        ``{"name": "exponential", ...}`` or one of ``sb3_dqn_ext.schedules``; ``unit``: whether its steps are
+        ``{"name": "exponential", ...}`` or one of ``sb3_dqn_ext.algorithm.schedules``; ``unit``: whether its steps are
         ``"env_steps"``, as SB3 counts them, or ``"actions"`` that each environment has chosen after the warm-up
     :param target_network: whether targets come from a slowly changing copy of the network, or from the network itself
     :param target_update_unit: what ``target_update_interval`` counts: ``"env_steps"`` as SB3 does, or ``"gradient_steps"``
@@ -821,7 +824,7 @@ class DQNExt(DQN):
         return joined([from_sb3(some, self.gamma) for some in samples])
 
     def _errors(self, batch: Batch) -> th.Tensor:
-        """(B,) losses of B transitions: the whole algorithm, see :class:`~sb3_dqn_ext.learner.Learner`."""
+        """(B,) losses of B transitions: the whole algorithm, see :class:`~sb3_dqn_ext.algorithm.td_loss.Learner`."""
         errors: th.Tensor = self._learner(batch)
         return errors
 
@@ -1000,7 +1003,7 @@ class DQNExt(DQN):
         # what it describes is no model, or its parameters are of another
         except Exception as error:
             name = saved_model.called(path)
-            raise saved_model.ModelFileError(f"{name} cannot be made a model again: {error!r}"[:2000]) from error
+            raise ModelFileError(f"{name} cannot be made a model again: {error!r}"[:2000]) from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
@@ -1031,7 +1034,7 @@ class DQNExt(DQN):
         :raises ArgumentError: if the environments cannot be asked for their states, see
             :func:`~sb3_dqn_ext.checkpoint.environments.make_resumable`
         """
-        from sb3_dqn_ext.checkpoint.run import save  # only those wait for its imports who save
+        from sb3_dqn_ext.checkpoint.session import save  # only those wait for its imports who save
 
         return save(self, folder, keep, self._callback)
 
@@ -1044,7 +1047,7 @@ class DQNExt(DQN):
         :return: this model
         :raises CheckpointError: if there is no good checkpoint, or it is of a model that was made otherwise
         """
-        from sb3_dqn_ext.checkpoint.run import resume
+        from sb3_dqn_ext.checkpoint.session import resume
 
         for problem in resume(self, path):
             warnings.warn(f"{problem} It begins a new episode.", stacklevel=2)

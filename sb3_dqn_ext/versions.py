@@ -7,7 +7,7 @@ import numpy as np
 import stable_baselines3
 import torch as th
 
-import sb3_dqn_ext
+from sb3_dqn_ext._version import __version__
 
 __all__ = ["versions"]
 
@@ -16,6 +16,6 @@ def versions() -> dict[str, str]:
     """
     :return: of the libraries on which the numbers of a run depend
     """
-    modules = {"sb3_dqn_ext": sb3_dqn_ext, "stable_baselines3": stable_baselines3, "gymnasium": gymnasium, "numpy": np}
+    modules = {"stable_baselines3": stable_baselines3, "gymnasium": gymnasium, "numpy": np}
     found = {name: str(module.__version__) for name, module in modules.items()}
-    return found | {"torch": str(th.__version__), "python": platform.python_version()}
+    return {"sb3_dqn_ext": __version__} | found | {"torch": str(th.__version__), "python": platform.python_version()}

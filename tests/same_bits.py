@@ -8,6 +8,7 @@ that leave all numbers as they are: OLD is a git worktree of the commit before t
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import random
@@ -30,6 +31,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 RENAMED: dict[str, str] = {}
 """arguments and values of OLD, and what they are called in NEW"""
+
+MODULES = {"make_resumable": ["sb3_dqn_ext.checkpoint.environments"]}
+"""functions, and the modules in which a checkout may have them"""
 
 SMALL: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -195,6 +199,12 @@ def evaluation() -> DummyVecEnv:
     return env
 
 
+def imported(name: str) -> Any:
+    """The function of a name in ``MODULES``."""
+    (module,) = [module for module in MODULES[name] if importlib.util.find_spec(module)]
+    return getattr(importlib.import_module(module), name)
+
+
 def make_env(name: str) -> Any:
     from sb3_dqn_ext.vec_env import make_fast_vec_env
 
@@ -212,12 +222,13 @@ def make_env(name: str) -> Any:
 
 def make_callback(name: str) -> Any:
     import sb3_dqn_ext.callbacks as ours
-    from sb3_dqn_ext.schedules import LinearSchedule
+
+    schedule = {"name": "linear", "start": 1.0, "end": 0.1, "end_fraction": 0.5}
 
     kinds: dict[str, Callable[[], Any]] = {
         "": lambda: None,
         "SoftTargetUpdateCallback": lambda: ours.SoftTargetUpdateCallback(tau=0.1, every=3),
-        "EpsilonScheduleCallback": lambda: ours.EpsilonScheduleCallback(LinearSchedule(1.0, 0.1, 0.5)),
+        "EpsilonScheduleCallback": lambda: ours.EpsilonScheduleCallback(schedule),
         "StopTrainingOnMeanReturn": lambda: ours.StopTrainingOnMeanReturn(threshold=15.0, window=3),
         "DiagnosticsCallback": lambda: ours.DiagnosticsCallback(every=40),
         "EvalCallback": lambda: EvalCallback(evaluation(), n_eval_episodes=2, eval_freq=50, verbose=0),
@@ -255,9 +266,7 @@ def learn(model: Any, training: Training, steps: int, logged: Logged, **kwargs: 
 def trained(training: Training, folder: str) -> tuple[Any, Logged]:
     logged, model = Logged(), make_model(training)
     if training.then == "resume":
-        from sb3_dqn_ext.checkpoint.environments import make_resumable
-
-        make_resumable(model.env)
+        imported("make_resumable")(model.env)
     steps = 60 if training.env == "image" else 160
     learn(model, training, steps, logged)
     if training.then == "learn":

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from tests.paths import ROOT
 from tests.processes import output, python
 from tests.tensorboard_runs import NAMES
 
-ROOT = Path(__file__).parents[1]
 TIMEOUT = 60.0  # seconds, of a busy machine
 WIDTH, HEIGHT, HEIGHT_OF_IMAGES = 1600, 900, 1350
 STEPS = 20_000

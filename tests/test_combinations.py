@@ -10,11 +10,11 @@ import pytest
 from allpairspy import AllPairs
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.exploration import EXPLORATIONS
-from sb3_dqn_ext.networks import HEADS
+from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
+from sb3_dqn_ext.networks.q_network import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
-from sb3_dqn_ext.returns import RETURN_MODELS
-from sb3_dqn_ext.target_policy import TARGET_POLICIES
 from tests.parity import InParts, assert_same, learn, several_cartpoles
 
 RETURNS_KWARGS: dict[str, dict[str, Any]] = {

@@ -20,13 +20,13 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import FakeImageEnv
 
-import sb3_dqn_ext.compiled
+import sb3_dqn_ext.fast.compiled
 from sb3_dqn_ext import DQNExt, callbacks
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, SummaryCallback
-from sb3_dqn_ext.checkpoint.files import CheckpointError
-from sb3_dqn_ext.networks import sampled
+from sb3_dqn_ext.errors import CheckpointError
+from sb3_dqn_ext.networks.q_network import sampled
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from sb3_dqn_ext.vec_env.in_processes import InProcesses
+from sb3_dqn_ext.vec_env.async_ import InProcesses
 from tests.parity import assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.test_combinations import RETURNS_KWARGS
 
@@ -160,7 +160,7 @@ def test_copies_give_the_answers_of_the_original_and_train_on_with_its_bits(kind
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call the functions as they are: to compile them takes seconds, and changes nothing about who owns which numbers."""
-    monkeypatch.setattr(sb3_dqn_ext.compiled, "_compile", lambda function, arguments: function)
+    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "_compile", lambda function, arguments: function)
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -13,9 +13,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.batch import Batch
-from sb3_dqn_ext.schedules import LinearSchedule
-from sb3_dqn_ext.target_policy import Double, Greedy
+from sb3_dqn_ext.algorithm.batches import Batch
+from sb3_dqn_ext.algorithm.schedules import LinearSchedule
+from sb3_dqn_ext.algorithm.target_policies import Double, Greedy
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
 SMALL: dict[str, Any] = {

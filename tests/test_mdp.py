@@ -19,10 +19,10 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.networks import HEADS
-from sb3_dqn_ext.returns import RETURN_MODELS
-from sb3_dqn_ext.schedules import LinearSchedule
-from sb3_dqn_ext.target_policy import TARGET_POLICIES
+from sb3_dqn_ext.algorithm.schedules import LinearSchedule
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
+from sb3_dqn_ext.networks.q_network import HEADS
 
 Array = np.ndarray[Any, Any]
 

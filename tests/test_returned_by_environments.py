@@ -20,7 +20,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import play
 from sb3_dqn_ext.callbacks.episodes import EndedEpisodes
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 from tests.parity import assert_same, several_cartpoles, short_cartpole
 
 Array = npt.NDArray[Any]

@@ -21,7 +21,7 @@ from benchmarks.reliability.kills import killed
 from benchmarks.reliability.process import Training
 from benchmarks.reliability.train import EVERY, environments, make
 from benchmarks.rows import Row
-from sb3_dqn_ext.checkpoint.files import CheckpointError
+from sb3_dqn_ext.errors import CheckpointError
 
 BROKEN_OFF = 3 * EVERY + EVERY // 2  # steps; there are the checkpoints of 2 and 3 times EVERY then
 PAGE = 4096

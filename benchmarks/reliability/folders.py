@@ -5,7 +5,8 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
-from sb3_dqn_ext.checkpoint.files import CheckpointError, read
+from sb3_dqn_ext.checkpoint.folder import read
+from sb3_dqn_ext.errors import CheckpointError
 
 MANIFEST = re.compile(r"checkpoint_(\d{12})\.json")
 PIECE = re.compile(r'"([a-z]+_[a-z0-9-]+\.npz)"')

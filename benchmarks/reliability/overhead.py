@@ -126,7 +126,7 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
 
     from sb3_dqn_ext import DQNExt
     from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-    from sb3_dqn_ext.checkpoint import files, run
+    from sb3_dqn_ext.checkpoint import session
 
     clocks, laps = Clocks(), list[float]()
 
@@ -150,11 +150,11 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
         **VARIANTS[variant].arguments,
     )
     clocks.watch(model, "save_checkpoint", "all")
-    clocks.watch(run, "environments_state", "environments")
-    clocks.watch(run, "training_state", "training")
-    clocks.watch(run, "take_rows", "rows")
-    clocks.watch(run, "write", "write")
-    clocks.watch(files, "_to_disk", "fsync")
+    clocks.watch(session, "environments_state", "environments")
+    clocks.watch(session, "training_state", "training")
+    clocks.watch(session, "take_rows", "rows")
+    clocks.watch(session, "write", "write")
+    clocks.watch(folder, "_to_disk", "fsync")
     callbacks: list[BaseCallback] = [Stopwatch()]
     if folder is not None:
         callbacks.append(ExactCheckpointCallback(sizes.every, folder))

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import ConstantSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from sb3_dqn_ext.choices import parameters_of
+from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["arguments_of", "env_of", "flat", "plain"]

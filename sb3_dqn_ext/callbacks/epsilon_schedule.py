@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from sb3_dqn_ext.algorithm.schedules import ProgressSchedule, ScheduleSpec, check_range, make_schedule
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
-from sb3_dqn_ext.choices import ArgumentError
-from sb3_dqn_ext.schedules import ProgressSchedule, ScheduleSpec, check_range, make_schedule
+from sb3_dqn_ext.errors import ArgumentError
 
 
 class EpsilonScheduleCallback(RunCallback):
@@ -15,7 +15,7 @@ class EpsilonScheduleCallback(RunCallback):
     in the middle of the run has it.
 
     :param schedule: a schedule, a number, or a mapping such as
-        ``{"name": "exponential", "start": 1.0, "end": 0.05, "rate": 1e-4}``; see :mod:`sb3_dqn_ext.schedules`
+        ``{"name": "exponential", "start": 1.0, "end": 0.05, "rate": 1e-4}``; see :mod:`sb3_dqn_ext.algorithm.schedules`
     :raises ArgumentError: if there is no such schedule; at the start of the run, if the model does not explore by a schedule
     """
 

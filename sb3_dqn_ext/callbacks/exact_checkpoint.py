@@ -2,37 +2,17 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
+from sb3_dqn_ext._validation import check_number, check_type
+from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
-from sb3_dqn_ext.choices import ArgumentError, check_number, check_type
-
-# what a callback gets from its run
-OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
-
-
-def all_callbacks(callback: MaybeCallback) -> Iterator[BaseCallback]:
-    """
-    :param callback: what ``learn`` takes
-    :return: the callbacks, and those that they hold, each once
-    """
-    return iter(dict.fromkeys(_with_held(callback)))
-
-
-def _with_held(callback: Any) -> Iterator[BaseCallback]:
-    if isinstance(callback, list):
-        for one in callback:
-            yield from _with_held(one)
-    elif isinstance(callback, BaseCallback):
-        yield callback
-        for name, value in vars(callback).items():
-            if name not in OF_THE_RUN:
-                yield from _with_held(value)
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 
 
 class ExactCheckpointCallback(RunCallback):
@@ -112,7 +92,7 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
     paths = {one.path for one in all_callbacks(callback) if isinstance(one, ExactCheckpointCallback)}
     with ExitStack() as stack:
         if paths:
-            from sb3_dqn_ext.checkpoint.run import claimed  # only those wait for its imports who save
+            from sb3_dqn_ext.checkpoint.session import claimed  # only those wait for its imports who save
 
             for path in paths:
                 stack.enter_context(claimed(model, path))
@@ -125,3 +105,24 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
 
                 with suppress(Exception):  # callbacks may have closed their environments
                     model._callback_states = callback_states(callback)
+
+
+def where_to_go_on(model: Any, callbacks: Iterable[BaseCallback]) -> str:
+    """
+    :param model: whose run has ended
+    :param callbacks: of the run
+    :return: a sentence on the newest checkpoint that it has written; empty if it was not to write any
+    """
+    from sb3_dqn_ext.checkpoint.folder import newest  # only those wait for its imports who have an error
+
+    saved = getattr(model, "_saved", {})
+    folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
+    written = []
+    for folder in (folder for folder in folders if os.path.abspath(folder) in saved):
+        with suppress(CheckpointError):  # the error that ended the run is the one to tell
+            if (path := newest(folder)) is not None:
+                written.append((path, folder))
+    if written:
+        path, folder = max(written, key=lambda place: place[0].name)
+        return f" The newest checkpoint of the run is {path}: model.resume({folder!r}) goes on from there."
+    return f" The run has written no checkpoint to {next(iter(folders))} yet." if folders else ""

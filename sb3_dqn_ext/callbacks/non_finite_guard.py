@@ -13,10 +13,11 @@ from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dqn_ext.callbacks.exact_checkpoint import all_callbacks
+from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.callback_tree import all_callbacks
+from sb3_dqn_ext.callbacks.exact_checkpoint import where_to_go_on
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
-from sb3_dqn_ext.choices import ArgumentError
-from sb3_dqn_ext.faults import LARGEST, NonFiniteError, fault_of_update, largest_norm, where_to_go_on
+from sb3_dqn_ext.errors import ArgumentError, NonFiniteError
 
 Array = npt.NDArray[Any]
 SHOWN = 3  # entries and parameters that a message names
@@ -273,7 +274,7 @@ class Guard:
 
 class NonFiniteGuardCallback(RunCallback):
     """
-    End the run by a :class:`~sb3_dqn_ext.faults.NonFiniteError` before a number that is nan or infinite enters the replay
+    End the run by a :class:`~sb3_dqn_ext.errors.NonFiniteError` before a number that is nan or infinite enters the replay
     memory or the networks. The message names what is at fault: which entries of an observation, or the reward, of which
     environment; the loss, or the gradient of which parameters, in which update.
 

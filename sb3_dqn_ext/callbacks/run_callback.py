@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["NEVER", "Run", "RunCallback", "end_run"]
 

@@ -7,8 +7,9 @@ import torch as th
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch import nn
 
+from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
-from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.errors import ArgumentError
 
 Pair = tuple[list[th.Tensor], list[th.Tensor]]
 PAIRS = (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target"))

@@ -1,7 +1,8 @@
 """Stop at the first episode that is good enough."""
 
+from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.episodes import Episode, StopTrainingAtEpisode
-from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext.errors import ArgumentError
 
 
 class StopTrainingOnEpisode(StopTrainingAtEpisode):

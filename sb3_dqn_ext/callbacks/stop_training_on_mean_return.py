@@ -2,8 +2,8 @@
 
 from collections import deque
 
+from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.episodes import Episode, StopTrainingAtEpisode
-from sb3_dqn_ext.choices import check_number
 
 
 class StopTrainingOnMeanReturn(StopTrainingAtEpisode):

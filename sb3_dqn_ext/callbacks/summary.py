@@ -11,9 +11,10 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, all_callbacks
+from sb3_dqn_ext._validation import check_verbose
+from sb3_dqn_ext.callback_tree import all_callbacks
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.callbacks.logged import Listening, Score, evaluated, trained
-from sb3_dqn_ext.choices import check_verbose
 
 __all__ = ["SummaryCallback", "run_folder"]
 

@@ -43,14 +43,15 @@ from stable_baselines3.common.vec_env import (
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-from sb3_dqn_ext.choices import ArgumentError, check_type
+from sb3_dqn_ext._validation import check_type
 from sb3_dqn_ext.envs.random_start_cart_poles import RandomStartCartPoles
 from sb3_dqn_ext.envs.terminal_penalty import VectorTerminalPenalty
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import FastVecEnv
-from sb3_dqn_ext.vec_env.episodes import Episodes
-from sb3_dqn_ext.vec_env.in_processes import InProcesses
-from sb3_dqn_ext.vec_env.in_turn import InTurn
-from sb3_dqn_ext.vec_env.native import Native
+from sb3_dqn_ext.vec_env.async_ import InProcesses
+from sb3_dqn_ext.vec_env.episode_statistics import Episodes
+from sb3_dqn_ext.vec_env.sync import InTurn
+from sb3_dqn_ext.vec_env.vector_entry_point import Native
 
 __all__ = [
     "CannotRestore",

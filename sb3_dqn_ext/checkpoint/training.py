@@ -16,11 +16,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_dqn_ext.callbacks.exact_checkpoint import OF_THE_RUN, all_callbacks
-from sb3_dqn_ext.checkpoint.codec import is_plain
+from sb3_dqn_ext._validation import parameters_of
+from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
 from sb3_dqn_ext.checkpoint.environments import environments_state, go_on_recording, restore_environments
-from sb3_dqn_ext.checkpoint.memory import memory_state, restore_memory
-from sb3_dqn_ext.choices import parameters_of
+from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
+from sb3_dqn_ext.serialization.tree import is_plain
 
 __all__ = ["callback_states", "logger_of", "restore_run", "restore_training", "training_state"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sb3_dqn_ext.checkpoint.files import CheckpointError
-from sb3_dqn_ext.choices import ArgumentError, choose
+from sb3_dqn_ext._validation import choose
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.plot import curves, models, runs, values
 from sb3_dqn_ext.plot.runs import Run
 

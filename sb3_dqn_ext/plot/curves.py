@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.intervals import aligned, bootstrap_interval, interquartile_mean, rolling_mean
 from sb3_dqn_ext.plot.runs import N_LAST, Curve, Run, evaluations, final_score, training_episodes
 from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES, clean, new_axes, style_of

@@ -19,10 +19,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
+from sb3_dqn_ext._validation import named_class
 from sb3_dqn_ext.callbacks.diagnostics import reading
 from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks
-from sb3_dqn_ext.choices import ArgumentError, named_class
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
 
 __all__ = ["Calibration", "calibration", "load_model", "make_env", "model_file", "q_values"]

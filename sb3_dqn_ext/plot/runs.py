@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.monitor import load_results
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
     "Curve",

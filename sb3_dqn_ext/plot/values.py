@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.intervals import rolling_mean
 from sb3_dqn_ext.plot.models import Calibration, q_values
 from sb3_dqn_ext.plot.runs import Series

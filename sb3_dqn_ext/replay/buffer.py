@@ -17,10 +17,11 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_dqn_ext.batch import Batch, each, from_sb3, joined
-from sb3_dqn_ext.choices import ArgumentError, build, check_number, check_type, choose
-from sb3_dqn_ext.replay.cells import Cells, nothing_to_replay
-from sb3_dqn_ext.replay.folds import Fold, MonteCarlo, NStep, OneStep
+from sb3_dqn_ext._validation import build, check_number, check_type, choose
+from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3, joined
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.replay.index_set import Cells, nothing_to_replay
+from sb3_dqn_ext.replay.multistep import Fold, MonteCarlo, NStep, OneStep
 from sb3_dqn_ext.replay.samplers import SAMPLERS, SYNONYMS, Sampler, Uniform
 
 Array = npt.NDArray[Any]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.choices import check_number
-from sb3_dqn_ext.replay.cells import Cells, nothing_to_replay
+from sb3_dqn_ext._validation import check_number
+from sb3_dqn_ext.replay.index_set import Cells, nothing_to_replay
 
 __all__ = ["Prioritized", "PriorityTree"]
 

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.choices import ArgumentError, check_type
-from sb3_dqn_ext.replay.cells import Cells, CellSet, nothing_to_replay
+from sb3_dqn_ext._validation import check_type
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.replay.index_set import Cells, CellSet, nothing_to_replay
 from sb3_dqn_ext.replay.prioritized import Prioritized
 
 __all__ = ["SAMPLERS", "SYNONYMS", "Prioritized", "Rows", "Sampler", "Uniform"]
@@ -73,7 +74,8 @@ class Sampler(Protocol):
     def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
         """
         :param cells: (B,) the cells of a batch
-        :param errors: (B,) how wrong the prediction of each was, see :meth:`~sb3_dqn_ext.returns.ReturnModel.absolute_errors`
+        :param errors: (B,) how wrong the prediction of each was, see
+            :meth:`~sb3_dqn_ext.algorithm.value_models.ReturnModel.absolute_errors`
         """
         ...
 

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_dqn_ext.checkpoint.files import CheckpointError
-from sb3_dqn_ext.choices import ArgumentError, check_number
+from sb3_dqn_ext._validation import check_number
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.plot.models import N_EPISODES
 from sb3_dqn_ext.plot.runs import find_runs
-from sb3_dqn_ext.report.known import read
 from sb3_dqn_ext.report.run import page_of
+from sb3_dqn_ext.report.run_data import read
 
 COMMAND = "python -m sb3_dqn_ext.report"
 MANY = 20

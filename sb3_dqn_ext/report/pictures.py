@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sb3_dqn_ext.callbacks.charts import Layout, layout
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import Series
 from sb3_dqn_ext.plot.style import new_axes
 from sb3_dqn_ext.plot.values import draw_log

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sb3_dqn_ext.plot.models import N_EPISODES
 from sb3_dqn_ext.plot.runs import lifetime
-from sb3_dqn_ext.report import shown, tables
-from sb3_dqn_ext.report.known import Known, attempted, read
+from sb3_dqn_ext.report import sections, tables
 from sb3_dqn_ext.report.page import Html, Section, document, element
+from sb3_dqn_ext.report.run_data import Known, attempted, read
 from sb3_dqn_ext.versions import versions
 
 __all__ = ["page_of", "report"]
@@ -17,9 +17,9 @@ __all__ = ["page_of", "report"]
 SECTIONS: dict[str, Callable[[Known], Html]] = {
     "summary": tables.facts,
     "command": tables.commands,
-    "curves": shown.learning,
-    "calibration": shown.calibration,
-    "video": shown.video,
+    "curves": sections.learning,
+    "calibration": sections.calibration,
+    "video": sections.video,
     "configuration": tables.configuration,
     "versions": tables.packages,
 }

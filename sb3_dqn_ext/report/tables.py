@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sb3_dqn_ext.callbacks.configuration import arguments_of
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot import runs
 from sb3_dqn_ext.plot.intervals import rolling_mean
 from sb3_dqn_ext.plot.runs import N_LAST
 from sb3_dqn_ext.report.commands import resume_command, train_command
-from sb3_dqn_ext.report.known import CONFIGURATION, MODEL, Known, attempted
 from sb3_dqn_ext.report.page import Html, code, element, joined, table, together
+from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, Known, attempted
 from sb3_dqn_ext.versions import versions
 
 __all__ = ["commands", "configuration", "facts", "packages", "returns"]

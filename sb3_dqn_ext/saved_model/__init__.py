@@ -19,23 +19,13 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import open_path, save_to_zip_file
 
-from sb3_dqn_ext.choices import check_type
-from sb3_dqn_ext.missing import Missing, custom_objects_of
-from sb3_dqn_ext.saved_model.archive import (
-    VARIABLES,
-    ModelFileError,
-    Parts,
-    clean_archive,
-    parse,
-    read_parts,
-    weight,
-    with_data,
-    write,
-)
+from sb3_dqn_ext._missing import Missing, custom_objects_of
+from sb3_dqn_ext._validation import check_type
+from sb3_dqn_ext.errors import ModelFileError
+from sb3_dqn_ext.saved_model.archive import VARIABLES, Parts, clean_archive, parse, read_parts, weight, with_data, write
 from sb3_dqn_ext.saved_model.budget import Budget
-from sb3_dqn_ext.saved_model.pickles import value_of
 from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer, restored, stored
-from sb3_dqn_ext.saved_model.values import (
+from sb3_dqn_ext.serialization.names import (
     CLASSES,
     AskedFor,
     NotStored,
@@ -45,6 +35,7 @@ from sb3_dqn_ext.saved_model.values import (
     unpack_value,
     with_classes,
 )
+from sb3_dqn_ext.serialization.sb3_pickle import value_of
 
 __all__ = [
     "FORGOTTEN",
@@ -52,7 +43,6 @@ __all__ = [
     "REBUILT",
     "SCHEMA",
     "Budget",
-    "ModelFileError",
     "Opened",
     "StoredBuffer",
     "called",

@@ -21,13 +21,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch as th
 
-from sb3_dqn_ext.checkpoint.files import CheckpointError
+from sb3_dqn_ext.errors import ModelFileError
 
 __all__ = [
     "MAX_DATA",
     "VARIABLES",
     "Archive",
-    "ModelFileError",
     "Parts",
     "clean_archive",
     "parse",
@@ -73,15 +72,6 @@ Parts = dict[str, bytes]
 """the members of an archive that mean something, by name"""
 VARIABLES = ("pytorch_variables.pth", "tensors.pth")
 """tensors by the names of attributes, to which SB3 gives them whatever these are"""
-
-
-class ModelFileError(CheckpointError, ValueError):
-    """
-    A saved model cannot be read, or not without trusting it; the message names the file, and what is wrong or what to give.
-
-    It is a ``ValueError`` because SB3 raises one for a file that is no zip, and a ``CheckpointError`` so that one error stands
-    for all files that this library reads. A file that is missing stays a ``FileNotFoundError``, as in SB3.
-    """
 
 
 class Archive(NamedTuple):

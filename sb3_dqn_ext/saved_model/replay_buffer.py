@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_dqn_ext.checkpoint.memory import check_memory, memory_state, restore_memory, restore_rows, stored_rows, take_rows
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.checkpoint.replay import check_memory, memory_state, restore_memory, restore_rows, stored_rows, take_rows
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["StoredBuffer", "restored", "stored"]
 

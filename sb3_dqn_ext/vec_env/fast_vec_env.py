@@ -18,13 +18,14 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from sb3_dqn_ext.choices import ArgumentError, check_keys, check_number, check_type, choose
+from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose
+from sb3_dqn_ext.env_factory import Recipe, Record, recipes_of
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.vec_env.async_ import InProcesses
+from sb3_dqn_ext.vec_env.backend import Vector, Vectors
 from sb3_dqn_ext.vec_env.callers import check_callers
-from sb3_dqn_ext.vec_env.in_processes import InProcesses
-from sb3_dqn_ext.vec_env.in_turn import InTurn
-from sb3_dqn_ext.vec_env.native import Native
-from sb3_dqn_ext.vec_env.recipe import Recipe, Record, recipes_of
-from sb3_dqn_ext.vec_env.vector import Vector, Vectors
+from sb3_dqn_ext.vec_env.sync import InTurn
+from sb3_dqn_ext.vec_env.vector_entry_point import Native
 
 __all__ = ["FastVecEnv", "make_fast_vec_env"]
 

@@ -15,9 +15,10 @@ from gymnasium.vector.async_vector_env import AsyncState
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from sb3_dqn_ext.faults import EnvironmentDiedError, where_to_go_on
+from sb3_dqn_ext.callbacks.exact_checkpoint import where_to_go_on
+from sb3_dqn_ext.errors import EnvironmentDiedError
+from sb3_dqn_ext.vec_env.async_ import InProcesses
 from sb3_dqn_ext.vec_env.fast_vec_env import FastVecEnv
-from sb3_dqn_ext.vec_env.in_processes import InProcesses
 
 __all__ = ["explained"]
 

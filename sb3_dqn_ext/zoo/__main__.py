@@ -4,7 +4,8 @@ import os
 import runpy
 import sys
 
-from sb3_dqn_ext.choices import ArgumentError, choose
+from sb3_dqn_ext._validation import choose
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.zoo import resume
 from sb3_dqn_ext.zoo.own_classes import trusting
 

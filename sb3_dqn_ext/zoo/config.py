@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 
-from sb3_dqn_ext.arguments import NUMBERS
-from sb3_dqn_ext.choices import ArgumentError, check_number, check_type, parameters_of, unknown, written_as
+from sb3_dqn_ext._arguments import NUMBERS
+from sb3_dqn_ext._validation import check_number, check_type, parameters_of, unknown, written_as
 from sb3_dqn_ext.dqn_ext import DQNExt
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["check_config"]
 

@@ -21,8 +21,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn, optim
 
-from sb3_dqn_ext.choices import ArgumentError, named_class
+from sb3_dqn_ext._validation import named_class
 from sb3_dqn_ext.dqn_ext import DQNExt
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.zoo import run_file
 from sb3_dqn_ext.zoo.run_file import RunFile
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_dqn_ext.checkpoint.files import CheckpointError
-from sb3_dqn_ext.choices import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 
 __all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "write"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from sb3_dqn_ext.networks import HEADS
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
+from sb3_dqn_ext.algorithm.value_models import LOSSES, RETURN_MODELS
+from sb3_dqn_ext.networks.q_network import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
-from sb3_dqn_ext.returns import LOSSES, RETURN_MODELS
-from sb3_dqn_ext.target_policy import TARGET_POLICIES
 
 __all__ = ["converter", "sampler"]
 

@@ -16,10 +16,10 @@ from stable_baselines3.common.logger import (
 )
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
+from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
 from sb3_dqn_ext.callbacks.logged import OfCallback
 from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
-from sb3_dqn_ext.choices import check_number
 
 __all__ = ["Diagnostic", "Watching"]
 

@@ -8,13 +8,13 @@ import numpy.typing as npt
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import CannotMake, another_env, check_env, play, vectorised
 from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration
 from sb3_dqn_ext.callbacks.diagnostics.pictures import scatter
 from sb3_dqn_ext.callbacks.diagnostics.reading import reseed
 from sb3_dqn_ext.callbacks.run_callback import NEVER
-from sb3_dqn_ext.choices import check_number, check_type
 
 __all__ = ["ValueCalibrationCallback"]
 

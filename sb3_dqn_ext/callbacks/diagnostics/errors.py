@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.numbers import by_age, effective_sample_size, error_numbers, largest_weight
 from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_cells, ended_cells, stored_rows, td_errors, transitions
-from sb3_dqn_ext.choices import check_number
 from sb3_dqn_ext.replay.prioritized import Prioritized
 
 __all__ = ["TDErrorsCallback"]

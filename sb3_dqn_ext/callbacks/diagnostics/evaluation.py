@@ -22,11 +22,12 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
-from sb3_dqn_ext.arguments import check_environment
-from sb3_dqn_ext.batch import each
+from sb3_dqn_ext._arguments import check_environment
+from sb3_dqn_ext._validation import parameters_of
+from sb3_dqn_ext.algorithm.batches import each
 from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, values_at
-from sb3_dqn_ext.choices import ArgumentError, parameters_of
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["CannotMake", "Played", "another_env", "check_env", "follow_statistics", "play", "vectorised"]
 

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 
+from sb3_dqn_ext._validation import check_number
+from sb3_dqn_ext.algorithm.exploration import EpsilonLadder
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.pictures import heat_map
 from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, happened, q_values, stored_rows, undisturbed
-from sb3_dqn_ext.choices import check_number
-from sb3_dqn_ext.exploration import EpsilonLadder
 
 __all__ = ["ExplorationCallback"]
 

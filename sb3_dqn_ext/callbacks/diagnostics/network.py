@@ -11,12 +11,12 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.diagnostics.base import Watching
 from sb3_dqn_ext.callbacks.diagnostics.numbers import dormant, effective_rank, unit_scores
 from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, q_values, transitions
-from sb3_dqn_ext.choices import check_number
-from sb3_dqn_ext.networks import QNetwork
-from sb3_dqn_ext.policies import ACTIVATIONS
+from sb3_dqn_ext.networks.policies import ACTIVATIONS
+from sb3_dqn_ext.networks.q_network import QNetwork
 
 __all__ = ["NetworkHealthCallback"]
 

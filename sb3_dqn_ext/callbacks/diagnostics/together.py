@@ -5,6 +5,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
+from sb3_dqn_ext._validation import check_keys, check_number, check_type, parameters_of
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.calibration import ValueCalibrationCallback
 from sb3_dqn_ext.callbacks.diagnostics.errors import TDErrorsCallback
@@ -16,7 +17,6 @@ from sb3_dqn_ext.callbacks.diagnostics.video import EpisodeVideoCallback
 from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 from sb3_dqn_ext.callbacks.summary import SummaryCallback
 from sb3_dqn_ext.callbacks.tensorboard import TensorBoardCallback
-from sb3_dqn_ext.choices import check_keys, check_number, check_type, parameters_of
 
 __all__ = ["DiagnosticsCallback"]
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch as th
 
-from sb3_dqn_ext.batch import each
+from sb3_dqn_ext._validation import check_number
+from sb3_dqn_ext.algorithm.batches import each
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.numbers import action_gap, changed, distance, value_numbers
 from sb3_dqn_ext.callbacks.diagnostics.reading import as_read, drawn_cells, q_values
-from sb3_dqn_ext.choices import check_number
 
 __all__ = ["QValuesCallback"]
 

@@ -10,13 +10,14 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_dqn_ext._validation import check_number, check_type
+from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, check_env, follow_statistics, vectorised
 from sb3_dqn_ext.callbacks.diagnostics.pictures import animation, film, with_bars
 from sb3_dqn_ext.callbacks.diagnostics.reading import values_at
-from sb3_dqn_ext.callbacks.exact_checkpoint import all_callbacks
 from sb3_dqn_ext.callbacks.summary import run_folder
-from sb3_dqn_ext.choices import ArgumentError, check_number, check_type
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["EpisodeVideoCallback"]
 

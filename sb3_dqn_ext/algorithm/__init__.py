@@ -1,0 +1,1 @@
+"""The equations of DQN and of its improvements: targets, losses, exploration, schedules."""

@@ -1,0 +1,1 @@
+"""Faster ways of the same computations."""

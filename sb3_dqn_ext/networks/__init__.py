@@ -1,0 +1,1 @@
+"""Q-networks, their heads and layers, and the policies that hold them."""

@@ -1,0 +1,69 @@
+"""Optimizers of which each has a part of the network."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch as th
+
+from sb3_dqn_ext.algorithm.batches import Batch
+
+__all__ = ["OptimizerPerHead"]
+
+
+class OptimizerPerHead(th.optim.Optimizer):
+    """
+    As many optimizers as there are heads, each over the trunk and the layers of one action: what a step of one head tells
+    the trunk does not enter the running averages of another, as when each head is a model of its own that shares its trunk.
+
+    :param optimizers: one optimizer for each action
+    """
+
+    def __init__(self, optimizers: Sequence[th.optim.Optimizer]) -> None:
+        # not torch's, whose parameters belong to one group each
+        self.optimizers = list(optimizers)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The groups of all of them; to set a learning rate here sets it there."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def parts(self, batch: Batch) -> Iterator[tuple[th.optim.Optimizer, Batch]]:
+        """
+        :param batch: B transitions
+        :return: for each action that was taken in any of them, its optimizer and those transitions
+        """
+        for action, optimizer in enumerate(self.optimizers):
+            chosen = batch.actions == action  # (B,)
+            if chosen.any():
+                yield optimizer, batch.part(chosen)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """
+        Forget the gradients of all heads.
+
+        :param set_to_none: whether to remove them, or to fill them with zeros
+        """
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """:return: the state of all of them"""
+        return {"heads": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """
+        :param state_dict: what :meth:`state_dict` gave
+        """
+        for optimizer, state in zip(self.optimizers, state_dict["heads"], strict=True):
+            optimizer.load_state_dict(state)
+
+    # torch's keep and restore what its constructor makes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"optimizers": self.optimizers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def __repr__(self) -> str:
+        return f"OptimizerPerHead({self.optimizers!r})"

@@ -1,0 +1,1 @@
+"""Nested data, classes and objects as JSON."""

@@ -1,0 +1,185 @@
+"""A vector entry point: one object that steps all environments at once."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NoReturn
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorWrapper
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from sb3_dqn_ext.env_factory import Recipe
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.vec_env.backend import Array, Info, Vectors, Wrapper, one_for_all
+from sb3_dqn_ext.vec_env.episode_statistics import Episodes
+
+
+def copied(observations: Any) -> Any:
+    """
+    :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
+    :return: the same as arrays of numpy, in memory of its own
+    """
+    if isinstance(observations, dict):
+        return {key: np.array(value, order="C") for key, value in observations.items()}
+    if isinstance(observations, tuple):
+        return tuple(np.array(value, order="C") for value in observations)
+    return np.array(observations, order="C")
+
+
+def row(observations: Any, env: int) -> Any:
+    """
+    :param observations: (n_envs, ...), or a mapping or a tuple of such
+    :param env: one of the environments
+    :return: (...) what it observed, in memory of its own
+    """
+    if isinstance(observations, dict):
+        return {key: value[env].copy() for key, value in observations.items()}
+    if isinstance(observations, tuple):
+        return tuple(value[env].copy() for value in observations)
+    return observations[env].copy()
+
+
+def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
+    """
+    gymnasium tells many environments' infos as one dict of arrays: ``_key`` says whom ``key`` is about.
+
+    :param infos: (n_envs,) for each key, or again a dict
+    :param to: (n_envs,) the infos to fill
+    """
+    for key, values in infos.items():
+        if key.startswith("_") and key[1:] in infos:
+            continue
+        about = infos.get(f"_{key}")
+        envs: Sequence[int] = range(len(to)) if about is None else np.flatnonzero(about).tolist()
+        if isinstance(values, Mapping):
+            inner: list[Info] = [{} for _ in to]
+            hand_out(values, inner)
+            values = inner
+        elif hasattr(values, "__array__"):
+            values = np.array(values)  # a copy, for the environment may write its next step into the same array
+            if values.ndim == 1:
+                values = values.tolist()  # Python's own numbers, as a single environment has them
+        for env in envs:
+            to[env][key] = values[env]
+
+
+class Native:
+    """
+    One object that steps all environments at once.
+
+    What it tells in the step that ends an episode is turned into what SB3 expects. If it resets in the next step, then that
+    step is marked: ``info["reset_step"]`` is True, its reward is 0 and no episode counts it.
+
+    :param env: gymnasium's vector environment, which resets its episodes itself
+    :param recipes: (n_envs,) what it replaces
+    """
+
+    def __init__(self, env: Vectors, recipes: Sequence[Recipe]) -> None:
+        self.env = env
+        self.marks_reset_steps = env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+        self.reset_infos: list[Info] = [{} for _ in recipes]
+        self._n_envs = len(recipes)
+        self._ended: list[int] = []  # the environments that the coming step will reset
+        self._episodes = Episodes([recipe.record for recipe in recipes], recipes[0].spec.id)
+
+    def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
+        if not one_for_all(options):
+            raise ArgumentError("A vector entry point resets all environments with the same options; set_options got several.")
+        observations, infos = self.env.reset(seed=seeds[0], options=options[0] or None)
+        self.reset_infos[:] = [{} for _ in range(self._n_envs)]
+        hand_out(infos, self.reset_infos)
+        self._ended = []
+        self._episodes.restart()
+        return copied(observations)  # type: ignore[no-any-return]
+
+    def step_async(self, actions: Array) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, own_rewards, terminated, truncated, told = self.env.step(self._actions)
+        terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
+        # The environment may write its next step into the same arrays.
+        observations, rewards, dones = copied(observations), np.array(own_rewards, np.float32), terminated | truncated
+        infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
+        if told:
+            hand_out(told, infos)
+        self._episodes.count(np.asarray(own_rewards))
+        if self._ended:
+            self._mark(infos, rewards, dones)
+        if np.count_nonzero(dones):
+            ended = np.flatnonzero(dones).tolist()
+            for env in ended:
+                self._end(env, infos, observations, bool(truncated[env] and not terminated[env]))
+            if self.marks_reset_steps:
+                self._ended = ended
+        return observations, rewards, dones, infos
+
+    def _mark(self, infos: list[Info], rewards: Array, dones: Array) -> None:
+        """
+        :param infos: (n_envs,) of a step that resets some
+        :param rewards: (n_envs,)
+        :param dones: (n_envs,)
+        """
+        for env in self._ended:
+            rewards[env], dones[env] = 0, False
+            self._episodes.restart(env)
+            del infos[env]["TimeLimit.truncated"]
+            self.reset_infos[env] = infos[env]
+            infos[env] = {"reset_step": True, "TimeLimit.truncated": False}
+        self._ended = []
+
+    def _end(self, env: int, infos: list[Info], observations: Any, cut_short: bool) -> None:
+        """
+        :param env: an environment whose episode has ended
+        :param infos: (n_envs,) of the step
+        :param observations: (n_envs, ...) of the step
+        :param cut_short: whether it was only the time that ended
+        """
+        if self.marks_reset_steps:
+            infos[env]["terminal_observation"] = row(observations, env)
+        else:
+            of_reset = infos[env]
+            del of_reset["TimeLimit.truncated"]
+            infos[env] = {**of_reset.pop("final_info", {}), "terminal_observation": deepcopy(of_reset.pop("final_obs"))}
+            self.reset_infos[env] = of_reset
+        infos[env]["TimeLimit.truncated"] = cut_short
+        self._episodes.end(env, infos[env])
+        self._episodes.restart(env)
+
+    def has_attr(self, name: str) -> bool:
+        return self._layer_with(name) is not None
+
+    def get_attr(self, name: str, indices: Sequence[int]) -> list[Any]:
+        """The attribute of the whole, for each: a vector environment may keep its parts in any order."""
+        layer = self._layer_with(name)
+        if layer is None:
+            raise AttributeError(f"{self.env} has no attribute {name!r}.")
+        return [getattr(layer, name)] * len(indices)
+
+    def set_attr(self, name: str, value: Any, indices: Sequence[int]) -> None:
+        if sorted(indices) != list(range(self._n_envs)):
+            raise ArgumentError(f"indices={list(indices)}: a vector entry point has one {name!r} for all environments.")
+        setattr(self._layer_with(name) or self.env, name, value)
+
+    def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> NoReturn:
+        raise ArgumentError(
+            f"method_name={name!r} cannot be called on single environments: a vector entry point is one object for all of "
+            "them. Use vectorization_mode='sync'."
+        )
+
+    def wrapped(self, wrapper: Wrapper, indices: Sequence[int]) -> list[bool]:
+        """No gym.Wrapper lies around single environments; the episodes are counted as by a Monitor."""
+        return [issubclass(Monitor, wrapper)] * len(indices)
+
+    def close(self) -> None:
+        self._episodes.close()
+        self.env.close()
+
+    def _layer_with(self, name: str) -> Vectors | None:
+        env = self.env
+        while not hasattr(env, name):
+            if not isinstance(env, VectorWrapper):
+                return None
+            env = env.env
+        return env

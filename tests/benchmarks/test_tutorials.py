@@ -1,0 +1,368 @@
+"""The command behind `make tutorials`: what it runs, on runs that are short, and what it makes of the rows."""
+
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+import yaml
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from benchmarks.rows import Row, complete, read
+from benchmarks.tutorials import __main__ as tutorials
+from benchmarks.tutorials import measure
+from benchmarks.tutorials.__main__ import CONFIGS, missing, plan
+from benchmarks.tutorials.calibration import game
+from benchmarks.tutorials.measure import Key, Places, first_at_goal, in_parts, loop_seconds, measured
+from benchmarks.tutorials.pictures import curve, draw, values_picture
+from benchmarks.tutorials.play import random_return
+from benchmarks.tutorials.report import answered, block, filled, of, overview, write
+from benchmarks.tutorials.specs import BY_NAME, TUTORIALS
+from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.plot import Calibration, Curve, plot_rolling, plot_seeds
+from tests.paths import ROOT
+from tests.processes import output, python
+
+PNG = b"\x89PNG"
+
+
+def row(tutorial: str, variant: str, seed: int, **values: float) -> Row:
+    columns = (
+        "train_s train_again_s loop_s steps episodes greedy_last greedy_best last_100 first_at_goal completed_100 "
+        "calibration_r calibration_bias"
+    )
+    numbers = {"steps": 1000, "episodes": 100, "greedy_last": 100, "last_100": 90, "first_at_goal": np.inf, **values}
+    key = {"tutorial": tutorial, "variant": variant, "seed": str(seed)}
+    returns = " ".join(str(part + seed) for part in range(50))
+    return {**key, **{name: f"{numbers[name]:g}" if name in numbers else "" for name in columns.split()}, "returns": returns}
+
+
+def rows_of(tutorial: str, **improved: list[float]) -> list[Row]:
+    """Ten rows of each variant; those of the improved one have these values."""
+    faithful = [row(tutorial, "faithful", seed, greedy_last=100 + seed, greedy_best=100 + seed) for seed in range(10)]
+    return faithful + [
+        row(tutorial, "improved", seed, **{name: values[seed] for name, values in improved.items()}) for seed in range(10)
+    ]
+
+
+# -- the command -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tutorial_is_run_once_and_becomes_a_row_a_table_and_pictures(tmp_path: Path) -> None:
+    configs, results = tmp_path / "configs", tmp_path / "docs" / "results"
+    configs.mkdir()
+    shutil.copy(CONFIGS / "monte_carlo_multi_head.yml", configs / "monte_carlo_multi_head_improved.yml")
+    page = tmp_path / "docs" / "tutorials" / "monte_carlo_multi_head.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("Before.\n<!-- measured -->\nold\n<!-- /measured -->\nAfter.\n")
+    command = "-m benchmarks.tutorials --tutorials monte_carlo_multi_head --seeds 3 --steps 300"
+    places = f"--configs {configs} --runs {tmp_path}/runs --results {results}"
+
+    printed = output(python(*command.split(), *places.split(), cwd=ROOT))
+    assert f"There is no {configs}/monte_carlo_multi_head.yml: left out." in printed
+    (of_run,) = read(results / "tutorials.csv")
+    assert (of_run["tutorial"], of_run["variant"], of_run["seed"]) == ("monte_carlo_multi_head", "improved", "3")
+    assert all(8 <= float(of_run[name]) <= 200 for name in ("greedy_last", "greedy_best", "last_100"))
+    assert 300 <= int(of_run["steps"]) < 500  # to the end of the tenth game
+    assert int(of_run["episodes"]) % 10 == 0
+    assert 0 < float(of_run["train_s"]) < 300
+    assert -1 <= float(of_run["calibration_r"]) <= 1
+    assert (of_run["first_at_goal"], of_run["completed_100"], of_run["loop_s"]) == ("inf", "", "")
+    returns = np.array(of_run["returns"].split(), dtype=float)
+    assert len(returns) == 50
+    assert all((returns >= 8) & (returns <= 200))
+    table = (results / "tutorials.md").read_text()
+    line = "greedy return above 150 in 8 of 10 seeds: **missed** (0 of 1)"
+    assert line in table
+    assert line in printed
+    assert re.search(
+        r"Before\.\n<!-- measured -->\n\| median .*missed \|\n<!-- /measured -->\nAfter", page.read_text(), re.DOTALL
+    )
+    for name in ("monte_carlo_multi_head", "monte_carlo_multi_head_run"):
+        assert (results / "tutorials" / f"{name}.png").read_bytes().startswith(PNG)
+        assert f"(tutorials/{name}.png)" in table
+
+    before = (results / "tutorials.csv").read_text()
+    output(python(*command.split(), *places.split(), cwd=ROOT))
+    assert (results / "tutorials.csv").read_text() == before
+    assert len(list((tmp_path / "runs").glob("*/*/CartPole-v0_*"))) == 1, "a finished run was run again"
+
+
+def test_every_tutorial_has_a_configuration_for_its_environment() -> None:
+    for tutorial in TUTORIALS:
+        assert tutorial.env_id in yaml.safe_load((CONFIGS / Key(tutorial.name, "faithful", 0).config).read_text())
+
+
+def test_only_what_has_a_configuration_and_no_row_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "exponential_decay.yml").touch()
+    keys = plan(["exponential_decay"], ["faithful", "improved"], [0, 1])
+    rows = [row("exponential_decay", "faithful", 1), row("vectorized_envs", "faithful", 0)]
+    assert missing(keys, rows, tmp_path) == [Key("exponential_decay", "faithful", 0)]
+    assert capsys.readouterr().out == f"There is no {tmp_path}/exponential_decay_improved.yml: left out.\n"
+
+
+def test_a_run_that_fails_costs_no_other_its_row(tmp_path: Path) -> None:
+    def run(number: int) -> Row:
+        if number == 1:
+            raise RuntimeError("the second one")
+        return {"number": str(number)}
+
+    with pytest.raises(RuntimeError, match="the second one"):
+        complete(tmp_path / "results" / "rows.csv", range(4), run, jobs=1)
+    assert {written["number"] for written in read(tmp_path / "results" / "rows.csv")} == {"0", "2", "3"}
+
+
+def test_the_newest_run_that_was_finished_is_the_one_that_is_drawn(tmp_path: Path) -> None:
+    key, places = Key("exponential_decay", "faithful", 1), Places(CONFIGS, tmp_path)
+    assert places.run(key) is None
+    folder = tmp_path / "exponential_decay_faithful_1" / "dqn_ext"
+    for number, files in ((9, ["CartPole-v0.zip"]), (10, ["CartPole-v0.zip"]), (11, ["monitor.csv"])):
+        (folder / f"CartPole-v0_{number}").mkdir(parents=True)
+        for name in files:
+            (folder / f"CartPole-v0_{number}" / name).touch()
+    assert places.run(key) == folder / "CartPole-v0_10"
+
+
+def test_what_is_timed_is_run_alone_and_the_loop_right_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str]] = []
+
+    def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **environment: str) -> Path:
+        calls.append((folder.name, environment.get("TORCHINDUCTOR_CACHE_DIR", "")))
+        assert environment["OMP_NUM_THREADS"] == "1"
+        assert arguments[arguments.index("--eval-freq") + 1] == "-1"
+        return folder
+
+    def loop(seed: int, steps: int) -> float:
+        calls.append(("loop", str(steps)))
+        return 8.0
+
+    monkeypatch.setattr(measure, "train", train)
+    monkeypatch.setattr(measure, "loop_seconds", loop)
+    monkeypatch.setattr(measure, "train_seconds", lambda run, env_id: 2.0 if run.name == "again" else 3.0)
+    monkeypatch.setattr(measure, "judged", lambda *_: {})
+    found = measured(Key("vectorized_envs", "improved", 7), Places(CONFIGS, tmp_path), steps=None)
+    assert (found["train_s"], found["loop_s"], found["train_again_s"]) == ("3.00", "8.00", "2.00")
+    assert [name for name, _ in calls] == ["vectorized_envs_improved_7", "loop", "again"]
+    assert calls[1][1] == "640000"
+    assert calls[0][1] == calls[2][1] != "", "the second training should find what the first has compiled"
+    found = measured(Key("vectorized_envs", "faithful", 7), Places(CONFIGS, tmp_path), steps=320)
+    assert (found["train_s"], found["loop_s"], found["train_again_s"]) == ("3.00", "", "")
+
+    jobs: dict[str, int] = {}
+
+    def remember(path: Path, keys: Any, run: Any, jobs_: int = 0, **others: int) -> None:
+        jobs.update(dict.fromkeys((key.tutorial for key in keys), others.get("jobs", jobs_)))
+
+    for name in ("complete", "draw", "films", "write"):
+        monkeypatch.setattr(tutorials, name, remember if name == "complete" else lambda *_, **__: "")
+    tutorials.main(["--jobs", "5", "--results", str(tmp_path)])
+    assert jobs == {tutorial.name: 1 if tutorial.name == "vectorized_envs" else 5 for tutorial in TUTORIALS}
+
+
+def test_the_loop_takes_as_long_as_it_is() -> None:
+    assert 0 < loop_seconds(seed=0, steps=320) < 60
+
+
+# -- the rows --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_goal_is_reached_where_the_mean_of_the_last_ones_is() -> None:
+    returns = np.array([200.0] * 5 + [100.0] + [200.0] * 20)
+    assert first_at_goal(returns, goal=195, window=10) == 16  # the first ten in a row without the sixth
+    assert first_at_goal(returns, goal=190, window=10) == 10  # not before there are ten
+    assert first_at_goal(returns, goal=201, window=10) == np.inf
+    assert first_at_goal(np.array([-200.0, -199.0]), goal=-199, window=1) == 2
+    assert first_at_goal(returns[:5], goal=195, window=10) == np.inf
+
+
+def test_parts_of_a_run_hold_the_episodes_that_are_in_them() -> None:
+    # of 4, 2, 1 and 1 steps: an episode of 4 fills the first two parts of four
+    assert in_parts(np.array([4.0, 2.0, 1.0, 3.0]), np.array([4, 6, 7, 8]), 4).tolist() == [4.0, 4.0, 2.0, 2.0]
+    assert in_parts(np.array([1.0, 2.0]), np.array([1, 2]), 4).tolist() == [1.0, 1.0, 2.0, 2.0]
+    by_hand = np.random.default_rng(0).normal(size=100)
+    np.testing.assert_allclose(in_parts(by_hand, np.arange(1, 101), 50), by_hand.reshape(50, 2).mean(axis=1))
+
+
+def test_a_game_of_four_steps_is_worth_what_the_tutorial_says() -> None:
+    np.testing.assert_allclose(discounted_returns(np.array([1.0, 1.0, 1.0, 0.0]), 0.9), [2.71, 1.9, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("actions", [[0], [0, 1]], ids=["falls", "stays up for a while"])
+def test_predicted_values_stand_beside_those_that_came_of_the_same_actions(actions: list[int]) -> None:
+    env = DummyVecEnv([lambda: gym.make("CartPole-v1", max_episode_steps=244)])
+    asked: list[int] = []
+
+    def predict(observation: Any, deterministic: bool) -> tuple[Any, None]:
+        assert not deterministic, "it is to play as in training"
+        asked.append(len(asked))
+        return np.array([actions[len(asked) % len(actions)]]), None
+
+    model = SimpleNamespace(gamma=0.9, predict=predict, q_net=lambda observation: th.tensor([[5.0, 6.0]]))
+    env.seed(0)
+    found = game(model, env, np.random.default_rng(4))
+    n = len(found.realised)
+    assert len(found.predicted) == n == len(asked) + 1, "all of its actions, and the last random one"
+    np.testing.assert_allclose(found.realised, (1 - 0.9 ** np.arange(n, 0, -1)) / (1 - 0.9))
+    assert set(found.predicted) <= {5.0, 6.0}
+    env.close()
+
+
+def test_calibration_is_a_correlation_and_a_difference() -> None:
+    found = Calibration(np.array([2.0, 4.0, 6.0]), np.array([0.0, 1.0, 2.0]))
+    assert found.correlation == pytest.approx(1.0)
+    assert found.bias == 3.0
+    assert Calibration(np.ones(3), np.arange(3.0)).correlation == 0.0
+
+
+# -- what is made of them --------------------------------------------------------------------------------------------------
+
+ASKED = {
+    "190 in the median": ("monte_carlo_multi_head", {"greedy_last": [190.0] * 6 + [10.0] * 4}, ["reached", "missed"]),
+    "8 of 10": ("monte_carlo_multi_head", {"greedy_last": [151.0] * 8 + [10.0] * 2}, ["missed", "reached"]),
+    "7 of 10": ("monte_carlo_multi_head", {"greedy_last": [200.0] * 7 + [150.0] * 3}, ["reached", "missed"]),
+    "more": (
+        "terminal_penalty",
+        {"greedy_best": [110.0 + 9 * i for i in range(10)]},
+        ["reached", "missed"],
+    ),
+    "as much": ("terminal_penalty", {"greedy_best": [100.0 + i for i in range(10)]}, ["missed"] * 2),
+    "as much as can be": ("terminal_penalty", {"greedy_best": [475.0] * 10}, ["reached"] * 2),
+    "goal by either": (
+        "mountain_car_soft_target",
+        {"greedy_last": [-140.0] * 6 + [-200.0] * 4, "greedy_best": [-200.0] * 7 + [-199.0] * 2 + [-200.0]},
+        ["missed", "reached"],
+    ),
+    "no goal, by one": ("mountain_car_soft_target", {"greedy_last": [-141.0] * 9 + [-200.0]}, ["reached", "missed"]),
+    "half": (
+        "vectorized_envs",
+        {"greedy_last": [195.0] * 10, "train_s": [10.0] * 10, "loop_s": [20.0] * 10},
+        ["reached", "reached", "missed"],
+    ),
+    "third": (
+        "vectorized_envs",
+        {"greedy_last": [194.0] * 10, "train_s": [10.0] * 10, "loop_s": [31.0] * 10},
+        ["missed", "reached", "reached"],
+    ),
+    "250 episodes": (
+        "exponential_decay",
+        {"first_at_goal": [250.0] * 6 + [np.inf] * 4, "greedy_last": [195.0] * 10},
+        ["reached", "reached"],
+    ),
+    "never": (
+        "exponential_decay",
+        {"first_at_goal": [250.0] * 4 + [np.inf] * 6, "greedy_last": [200.0] * 9 + [194.9]},
+        ["missed", "missed"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "improved", "verdicts"), ASKED.values(), ids=ASKED)
+def test_what_is_asked_is_answered_from_the_rows(name: str, improved: dict[str, list[float]], verdicts: list[str]) -> None:
+    rows = rows_of(name, **improved)
+    assert [answer.verdict for _, answer in answered(BY_NAME[name], rows)] == verdicts
+    assert overview(rows).count("**reached**") == verdicts.count("reached")
+    assert overview(rows).count("**missed**") == verdicts.count("missed")
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=[tutorial.name for tutorial in TUTORIALS])
+def test_nothing_is_answered_where_nothing_improved_was_run(tutorial: Any) -> None:
+    rows = [row(tutorial.name, "faithful", seed) for seed in range(3)]
+    assert answered(tutorial, rows) == []
+    assert "asked of the improved" not in block(tutorial, rows)
+    assert f"| {tutorial.title} | faithful | last | 100.0 | 100.0 to 100.0 | 100.0 | 100.0 | 3 | {tutorial.claim}" in overview(
+        rows
+    )
+
+
+def test_the_tables_show_medians_and_ranges() -> None:
+    rows = rows_of(
+        "monte_carlo_multi_head", greedy_last=[*range(191, 201)], calibration_r=[0.5] * 10, greedy_best=[200.0] * 10
+    )
+    table = overview(rows)
+    assert "| faithful | last | 104.5 | 102.2 to 106.8 | 100.0 | 109.0 | 10 | mixed results" in table
+    assert "| improved | last | 195.5 | 193.2 to 197.8 | 191.0 | 200.0 | 10 |  | median greedy" in table
+    assert "| improved | best checkpoint | 200.0 | 200.0 to 200.0 | 200.0 | 200.0 | 10 |  |  |" in table
+    measured_block = block(BY_NAME["monte_carlo_multi_head"], rows)
+    assert "| median (range) | faithful, 10 seeds | improved, 10 seeds |" in measured_block
+    assert "| greedy return, last model | 104.5 (100.0 to 109.0) | 195.5 (191.0 to 200.0) |" in measured_block
+    assert "have a mean of 195 | never (never to never) |" in measured_block
+    assert "| seeds with a greedy return above 150 | 0 | 10 |" in measured_block
+    assert "correlation of predicted and realised values |  | 0.50 (0.50 to 0.50) |" in measured_block
+
+    timed = rows_of("vectorized_envs", train_s=[10.0] * 10, loop_s=[25.0] * 10, train_again_s=[5.0] * 10)
+    assert "time, compilation included |  | 0.40 (0.40 to 0.40) |" in block(BY_NAME["vectorized_envs"], timed)
+    assert "| the same, compiled before |  | 0.20 (0.20 to 0.20) |" in block(BY_NAME["vectorized_envs"], timed)
+
+
+def test_random_actions_keep_the_pole_up_for_some_20_steps() -> None:
+    assert 18 < random_return("CartPole-v1") < 27
+    rows = [row("terminal_penalty", "faithful", 0)]
+    assert f"| return of random actions | {random_return('CartPole-v1'):.1f} |" in block(BY_NAME["terminal_penalty"], rows)
+
+
+def test_a_page_without_markers_stays_as_it_is() -> None:
+    assert filled("text\n", "| 1 |\n") == "text\n"
+    once = filled("a\n<!-- measured -->\n<!-- /measured -->\nb\n", "| \\1 |\n")
+    assert once == "a\n<!-- measured -->\n| \\1 |\n<!-- /measured -->\nb\n"
+    assert filled(once, "| 2 |\n") == "a\n<!-- measured -->\n| 2 |\n<!-- /measured -->\nb\n"
+
+
+def test_runs_of_other_lengths_are_drawn_on_one_axis() -> None:
+    rows = [row("mountain_car_soft_target", "faithful", seed, steps=steps) for seed, steps in enumerate([1000, 500])]
+    of_both = curve(BY_NAME["mountain_car_soft_target"], rows)
+    assert (of_both.steps[0], of_both.steps[-1]) == (10.0, 990.0)
+    np.testing.assert_allclose(of_both.returns[0], np.arange(50))
+    # the shorter one is twice as soon at its end, and stays there
+    np.testing.assert_allclose(of_both.returns[1][[0, 12, 30, 49]], [1.5, 25.5, 50.0, 50.0])
+
+
+def test_rows_become_tables_and_pictures_without_any_run_folder(tmp_path: Path) -> None:
+    greedy = [150.0 + i for i in range(10)]
+    rows = [made_up for tutorial in TUTORIALS for made_up in rows_of(tutorial.name, greedy_last=greedy)]
+    draw(rows, Places(tmp_path, tmp_path), tmp_path)
+    write(rows, tmp_path, tmp_path)
+    for tutorial in TUTORIALS:
+        assert (tmp_path / "tutorials" / f"{tutorial.name}.png").read_bytes().startswith(PNG)
+    assert len(list((tmp_path / "tutorials").iterdir())) == len(TUTORIALS)
+    assert (tmp_path / "tutorials.md").read_text().count("![") == len(TUTORIALS)
+
+
+def test_the_values_of_each_run_have_a_row_of_three_panels() -> None:
+    found = Calibration(np.array([1.0, 2.0]), np.array([1.5, 2.5]))
+    figure = values_picture({name: (np.array([2.0, 1.0]), np.arange(20.0), found) for name in ("one", "other")})
+    assert len(figure.axes) == 6
+    assert figure.axes[0].get_title() == "one"
+    assert figure.axes[5].get_title() == "correlation 1.00, bias -0.50"
+
+
+def test_a_rolling_mean_has_its_deviation_around_it() -> None:
+    returns = np.random.default_rng(0).normal(size=30)
+    figure = plot_rolling({"run": Curve(np.arange(30), returns[:, None])}, "title", window=10)
+    (line,), (band,) = figure.axes[0].get_lines(), figure.axes[0].collections
+    np.testing.assert_allclose(np.asarray(line.get_ydata())[-1], returns[-10:].mean())
+    edges: Any = band.get_paths()[0].vertices
+    at_the_end = sorted({float(y) for x, y in edges if x == 29})
+    np.testing.assert_allclose(
+        at_the_end, [returns[-10:].mean() - returns[-10:].std(), returns[-10:].mean() + returns[-10:].std()]
+    )
+
+
+def test_the_goal_of_several_seeds_is_a_line() -> None:
+    figure = plot_seeds({"ours": Curve(np.arange(3), np.ones((2, 3)))}, "title", "games", "return", goal=195)
+    goal, _ = figure.axes[0].get_lines()
+    np.testing.assert_array_equal(np.asarray(goal.get_ydata()), 195)
+    assert figure.axes[0].get_xlabel() == "games"
+
+
+def test_the_numbers_of_the_pages_are_those_that_were_measured() -> None:
+    rows = read(ROOT / "docs" / "results" / "tutorials.csv")
+    for page in (ROOT / "docs" / "tutorials").glob("*.md"):
+        shown = re.findall(r"<!-- measured -->\n(.*?)<!-- /measured -->", page.read_text(), flags=re.DOTALL)
+        for measured_block in filter(None, map(str.strip, shown)):
+            assert measured_block == block(BY_NAME[page.stem], of(rows, BY_NAME[page.stem])).strip(), page
+            assert measured_block in (ROOT / "docs" / "results" / "tutorials.md").read_text()

@@ -1,0 +1,498 @@
+"""The pages of docs/ say only what is so: their code runs, their tables are true, their links lead somewhere."""
+
+import ast
+import html
+import importlib
+import inspect
+import itertools
+import json
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import yaml
+from gymnasium import spaces
+from stable_baselines3 import DQN, HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
+
+from sb3_dqn_ext import DQNExt, presets
+from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
+from sb3_dqn_ext.algorithm.schedules import SCHEDULES, LinearSchedule
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
+from sb3_dqn_ext.callbacks import DiagnosticsCallback, EpsilonScheduleCallback, ExactCheckpointCallback
+from sb3_dqn_ext.envs import TerminalPenalty
+from sb3_dqn_ext.networks.q_network import HEADS
+from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.samplers import SAMPLERS
+from sb3_dqn_ext.vec_env import make_fast_vec_env
+from sb3_dqn_ext.zoo.config import check_config
+from tests.pages import DOCS, PAGES, Block, blocks, run_all
+from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
+from tests.paths import ROOT
+from tests.processes import Process, output, python
+from tests.test_returned_by_environments import FORMS, Returning
+
+ALL = [block for page in PAGES for block in blocks(DOCS / page)]
+of_site = pytest.mark.xdist_group("site")
+of_zoo_page = pytest.mark.xdist_group("zoo page")
+
+
+# -- code ------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_block_is_of_a_kind_that_is_looked_at_here() -> None:
+    assert {block.language for block in ALL} <= {"python", "bash", "yaml", "text", ""}
+    for block in ALL:
+        if block.language in ("python", "bash") and not block.runs:
+            assert re.fullmatch(r"takes minutes|not run: \w.*", block.mark), block.where
+
+
+def test_the_python_runs(tmp_path: Path) -> None:
+    run_all([block for block in ALL if block.language == "python" and block.runs], tmp_path)
+
+
+def test_the_python_that_is_not_run_has_arguments_that_exist() -> None:
+    shown = [block for block in ALL if block.language == "python" and not block.runs]
+    assert shown
+    for block in shown:
+        for call in ast.walk(ast.parse(block.text)):
+            if isinstance(call, ast.Call):
+                assert ast.unparse(call.func) == "DQNExt", block.where
+                given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+                inspect.signature(DQNExt).bind(*map(ast.literal_eval, call.args), **given)
+
+
+CALLED_BY_THE_ZOO = ("env_wrapper", "vec_env_wrapper", "callback")
+THE_ZOOS_OWN = {"n_timesteps", "n_envs", "normalize", "frame_stack", *CALLED_BY_THE_ZOO}
+
+
+def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The classes of a key of the zoo, by their dotted names, and their arguments."""
+    for one in value if isinstance(value, list) else [value]:
+        yield from one.items() if isinstance(one, dict) else [(one, {})]
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language == "yaml"], ids=lambda block: block.where)
+def test_the_zoo_would_take_the_configuration(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "conf.yml").write_text(block.text)
+    check_config(tmp_path / "conf.yml")
+    for env_id, given in yaml.safe_load(block.text).items():
+        for key in CALLED_BY_THE_ZOO:
+            for name, kwargs in named(given.get(key, [])):
+                made_from = inspect.signature(named_class(key, name, {})).parameters
+                assert set(kwargs) <= set(made_from), name
+        arguments = {key: value for key, value in given.items() if key not in THE_ZOOS_OWN}
+        if isinstance(given.get("learning_rate"), str):  # lin_0.001, which the zoo makes a schedule of
+            del arguments["learning_rate"]
+        DQNExt(arguments.pop("policy"), env_id, **arguments)
+
+
+# Commands are parsed by the very parsers that would parse them, all in one process.
+PARSE = """
+import argparse, json, runpy, sys
+with open("commands.json") as file:
+    commands = json.load(file)
+parse = argparse.ArgumentParser.parse_args
+class Parsed(Exception):
+    pass
+def parse_and_stop(*args, **kwargs):
+    parse(*args, **kwargs)
+    raise Parsed
+argparse.ArgumentParser.parse_args = parse_and_stop
+for where, module, *arguments in commands:
+    print(where, module, *arguments, file=sys.stderr)
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Parsed:
+        print("parsed")
+"""
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The commands of a block, in words."""
+    for line in re.sub(r"\\\n", " ", block.text).splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            yield words
+
+
+PYTHON = [
+    (block, words[2:])
+    for block in ALL
+    if block.language == "bash"
+    for words in commands(block)
+    if words[:2] == ["python", "-m"]
+]
+
+
+def test_every_command_has_arguments_that_exist(tmp_path: Path) -> None:
+    given = [[block.where, *words] for block, words in PYTHON]
+    assert len(given) >= 10
+    (tmp_path / "commands.json").write_text(json.dumps(given))
+    assert output(python("-c", PARSE, cwd=tmp_path)).count("parsed\n") == len(given)
+
+
+def test_commands_name_environments_and_configurations_that_exist() -> None:
+    for block, words in PYTHON:
+        for argument, value in itertools.pairwise(words):
+            if argument in ("--env", "-e"):
+                assert value in gym.registry, block.where
+            if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
+                assert value.removeprefix("sb3_dqn_ext.presets.") in presets.names(), block.where
+            elif argument == "-conf" and value != "my_config.yml":
+                assert (ROOT / value).is_file(), block.where
+
+
+def test_every_command_is_python_or_make_or_says_that_it_is_not_run() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for block in ALL:
+        for words in commands(block) if block.language == "bash" else ():
+            if words[0] == "make":
+                assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), block.where
+            elif words[:2] != ["python", "-m"]:
+                assert block.mark.startswith("not run"), block.where
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z-]+)`", (DOCS / page).read_text()):
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{page}: make {target}"
+
+
+@of_zoo_page
+def test_the_quick_commands_run_and_leave_the_files_that_are_named(tmp_path: Path) -> None:
+    quick = [block for block in ALL if block.language == "bash" and block.runs]
+    assert {block.page for block in quick} == {"docs/zoo.md"}
+    printed = [output(python(*words[1:], cwd=tmp_path)) for block in quick for words in commands(block)]
+    assert "is finished: it came to its end at step 2000" in printed[-1]
+    files = [name for name, *_ in rows(DOCS / "index.md", "file")]
+    assert len(files) == 7
+    for name in files:
+        assert (tmp_path / "logs/dqn_ext/CartPole-v1_1" / name.strip("`")).is_file(), name
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------------
+
+
+def rows(page: Path, first_column: str) -> list[list[str]]:
+    """
+    :param page: a page
+    :param first_column: the head of the first column of a table
+    :return: the cells of that table
+    """
+    (table,) = re.findall(rf"^\| {first_column} \|.*\n\|[-|]+\n((?:\|.*\n)+)", page.read_text(), flags=re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
+
+
+def test_the_pages_of_the_choices_name_each_of_them() -> None:
+    pages = "\n".join(path.read_text() for path in (DOCS / "choices").glob("*.md"))
+    named_there = re.findall(r"^\| `(\w+)` \|", pages, flags=re.MULTILINE)
+    for registry in (EXPLORATIONS, SCHEDULES, SAMPLERS, TARGET_POLICIES, RETURN_MODELS, HEADS):
+        for name in registry:
+            assert named_there.count(name) == 1, name
+
+
+class Anything(gym.Env[Any, Any]):
+    """Observations of a space, and actions of another, which have to be in it."""
+
+    def __init__(self, observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+        self.observation_space = observations
+        self.action_space = actions
+        self.n_steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if not self.action_space.contains(action):
+            raise ValueError(f"{action} is no action")
+        self.n_steps += 1
+        return self.observation_space.sample(), 1.0, self.n_steps % 5 == 0, self.n_steps % 3 == 0, {}
+
+
+class Own(ReplayBuffer):
+    """A user's own."""
+
+
+class OwnExtractor(FlattenExtractor):
+    """A user's own."""
+
+
+Algorithm = type[DQN]
+N_STEPS = 24
+VECTOR = spaces.Box(-1, 1, (3,), np.float32)
+IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+NUMBERS = spaces.Dict(vector=VECTOR, number=spaces.Discrete(3))
+
+
+def trained(algorithm: Algorithm, env: Any, policy: str = "MlpPolicy", callback: Any = None, **kwargs: Any) -> DQN:
+    small: dict[str, Any] = {"learning_starts": 12, "buffer_size": 40, "batch_size": 4, "device": "cpu", "seed": 0}
+    model = algorithm(policy, env, **deepcopy(small | kwargs))  # SB3 writes into some of them
+    model.learn(N_STEPS, callback=callback)
+    if isinstance(env, VecEnv):
+        env.close()
+    assert model._n_updates > 0
+    return model
+
+
+def with_actions(space: spaces.Space[Any]) -> Callable[[Algorithm, Path], Any]:
+    return lambda algorithm, _: trained(algorithm, Anything(VECTOR, space), learning_starts=0, exploration_final_eps=0.5)
+
+
+def observing(space: spaces.Space[Any], policy: str = "MlpPolicy", **kwargs: Any) -> Callable[[Algorithm, Path], Any]:
+    return lambda algorithm, _: trained(algorithm, Anything(space, spaces.Discrete(3)), policy, **kwargs)
+
+
+def around(make: Callable[[], Any], **kwargs: Any) -> Callable[[Algorithm, Path], Any]:
+    return lambda algorithm, _: trained(algorithm, make(), **kwargs)
+
+
+def one_array() -> VecEnv:
+    return make_fast_vec_env("CartPole-v1", n_envs=2)
+
+
+def in_turn() -> VecEnv:
+    return make_fast_vec_env("CartPole-v1", n_envs=2, vectorization_mode="sync")
+
+
+def after_episodes(make: Callable[[], Any]) -> Callable[[Algorithm, Path], Any]:
+    return around(make, train_freq=(1, "episode"), gradient_steps=1, learning_starts=0)
+
+
+def checkpointed(algorithm: Algorithm, folder: Path) -> None:
+    trained(algorithm, short_cartpole(), callback=ExactCheckpointCallback(every=8, path=folder))
+
+
+def loaded(algorithm: Algorithm, saved_by: Algorithm, folder: Path) -> DQN:
+    trained(saved_by, short_cartpole()).save(folder / "model")
+    return algorithm.load(folder / "model")
+
+
+def argument(name: str) -> Callable[[Algorithm, Path], Any]:
+    """Whether there is an argument, of the algorithm or of its policy, whose name holds this."""
+
+    def find(algorithm: Algorithm, _: Path) -> None:
+        known = [
+            *inspect.signature(algorithm).parameters,
+            *inspect.signature(algorithm.policy_aliases["MlpPolicy"]).parameters,
+        ]
+        if not any(name in one for one in known):
+            raise ValueError(f"no argument is called *{name}*")
+
+    return find
+
+
+MEMORY = {"replay_buffer_class": DQNReplayBuffer}
+WITHOUT_LIMITS = {"replay_buffer_kwargs": {"handle_timeout_termination": False}}
+CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
+    "Box, a vector or a matrix": observing(spaces.Box(-1, 1, (3, 4), np.float32)),
+    "Box, an image": observing(IMAGE, "CnnPolicy"),
+    "Discrete": observing(spaces.Discrete(4)),
+    "Discrete that does not begin at 0": observing(spaces.Discrete(4, start=9)),
+    "MultiDiscrete": observing(spaces.MultiDiscrete([2, 3])),
+    "MultiBinary": observing(spaces.MultiBinary(3)),
+    "Dict": observing(NUMBERS, "MultiInputPolicy"),
+    "Dict with an image": observing(spaces.Dict(vector=VECTOR, image=IMAGE), "MultiInputPolicy"),
+    "Dict in a Dict": observing(spaces.Dict(inner=NUMBERS), "MultiInputPolicy"),
+    "Tuple": observing(spaces.Tuple((VECTOR, VECTOR))),
+    "actions: Discrete": with_actions(spaces.Discrete(3)),
+    "actions: Discrete that does not begin at 0": with_actions(spaces.Discrete(3, start=1)),
+    "actions: MultiDiscrete": with_actions(spaces.MultiDiscrete([2, 2])),
+    "actions: MultiBinary": with_actions(spaces.MultiBinary(2)),
+    "actions: Box": with_actions(VECTOR),
+    "DummyVecEnv": around(lambda: several_cartpoles(2)),
+    "SubprocVecEnv": around(lambda: SubprocVecEnv([short_cartpole] * 2, start_method="fork")),
+    "VecNormalize": around(lambda: VecNormalize(several_cartpoles(2))),
+    "VecFrameStack": around(lambda: VecFrameStack(several_cartpoles(2), 2)),
+    "VecMonitor": around(lambda: VecMonitor(several_cartpoles(2))),
+    "make_fast_vec_env, all as one array": around(one_array),
+    "make_fast_vec_env, one after the other": around(in_turn),
+    "VecNormalize of observations around one array": around(lambda: VecNormalize(one_array(), norm_reward=False)),
+    "VecFrameStack around one array": around(lambda: VecFrameStack(one_array(), 2)),
+    "ends of 0 and 1, or 0.0 and 1.0": around(lambda: Returning(several_cartpoles(2), FORMS["ends of 0 and 1"])),
+    "gymnasium's own vector environment": around(lambda: gym.make_vec("CartPole-v1", 2)),
+    "functions for jax: brax, gymnax ...": around(type("Ant", (), {"__module__": "brax.envs"})),
+    "n-step returns": around(short_cartpole, n_steps=3),
+    "n-step returns with Dict observations": around(dict_cartpole, policy="MultiInputPolicy", n_steps=3),
+    "n-step returns with optimize_memory_usage": around(
+        short_cartpole, n_steps=3, optimize_memory_usage=True, **WITHOUT_LIMITS
+    ),
+    "optimize_memory_usage with time limits": around(short_cartpole, optimize_memory_usage=True),
+    "optimize_memory_usage with Dict observations": around(
+        dict_cartpole, policy="MultiInputPolicy", optimize_memory_usage=True, **WITHOUT_LIMITS
+    ),
+    "training after episodes, one environment": after_episodes(short_cartpole),
+    "training after episodes, several environments": after_episodes(lambda: several_cartpoles(2)),
+    "HerReplayBuffer": around(
+        lambda: BitFlippingEnv(3, continuous=False, max_steps=3),
+        policy="MultiInputPolicy",
+        replay_buffer_class=HerReplayBuffer,
+    ),
+    "a replay memory of your own": around(short_cartpole, replay_buffer_class=Own),
+    "a features extractor of your own": around(
+        short_cartpole, policy_kwargs={"features_extractor_class": OwnExtractor, "features_extractor_kwargs": {}}
+    ),
+    "DQNReplayBuffer with terminal copies": around(short_cartpole, replay_buffer_kwargs={"terminal_copies": 2}, **MEMORY),
+    "DQNReplayBuffer with prioritized replay": around(
+        short_cartpole, replay_buffer_kwargs={"sampler": "prioritized"}, **MEMORY
+    ),
+    "TerminalPenalty and the other wrappers": around(lambda: TerminalPenalty(short_cartpole(), reward=-5)),
+    "schedules of ours for epsilon": lambda algorithm, _: trained(
+        algorithm, short_cartpole(), callback=EpsilonScheduleCallback(LinearSchedule(1.0, 0.5))
+    ),
+    "diagnostics": lambda algorithm, _: trained(
+        algorithm, short_cartpole(), callback=DiagnosticsCallback(every=8, calibration={"every": 8, "n_episodes": 1})
+    ),
+    "exact checkpoints": checkpointed,
+    "a zip that DQN saved": lambda algorithm, folder: loaded(algorithm, DQN, folder),
+    "a zip that DQNExt saved": lambda algorithm, folder: loaded(algorithm, DQNExt, folder),
+    "compiled updates": argument("compile"),  # that they work is seen in test_compiled.py
+    "masks of actions": argument("mask"),
+    "recurrent networks": argument("lstm"),
+}
+REFUSALS = (ValueError, AssertionError, NotImplementedError, TypeError, RuntimeError, IndexError)
+
+
+def table_of_uses() -> list[list[str]]:
+    heads = ("observations", "actions", "environments", "feature")
+    found = [[head, *cells] for head in heads for cells in rows(DOCS / "sb3.md", head)]
+    return [[f"actions: {name}" if head == "actions" else name, theirs, ours] for head, name, theirs, ours, *_ in found]
+
+
+def test_the_table_of_uses_has_a_row_for_each_case() -> None:
+    assert [name for name, *_ in table_of_uses()] == list(CASES)
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "said"),
+    [
+        (name, algorithm, said)
+        for name, *cells in table_of_uses()
+        for algorithm, said in zip((DQN, DQNExt), cells, strict=True)
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else value,
+)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_the_table_of_uses_is_true(name: str, algorithm: Algorithm, said: str, tmp_path: Path) -> None:
+    assert said in ("yes", "no")
+    if said == "yes":
+        CASES[name](algorithm, tmp_path)
+    else:
+        with pytest.raises(REFUSALS):
+            CASES[name](algorithm, tmp_path)
+
+
+# -- the site --------------------------------------------------------------------------------------------------------------
+
+
+def built(project: Path, folder: Path) -> Process:
+    """What `make docs` does."""
+    return python("-m", "mkdocs", "build", "--strict", "-d", str(folder), cwd=project, NO_MKDOCS_2_WARNING="1")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site; a link or an anchor inside it that leads nowhere, or a page that is in no menu, is a warning, and an error."""
+    folder = tmp_path_factory.mktemp("site")
+    output(built(ROOT, folder))
+    return folder
+
+
+def text_of(path: Path) -> str:
+    return html.unescape(path.read_text())
+
+
+@of_site
+def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    there = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
+    assert there >= {re.sub(r"(README)?\.md$", "", page) + ("index" * page.endswith("README.md")) + ".html" for page in PAGES}
+    for path in site.rglob("*.html"):
+        loaded_from = re.findall(
+            r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?([^\"\s>]+)|<link\b[^>]*href=\"?([^\"\s>]+)", text_of(path)
+        )
+        assert not [url for urls in loaded_from for url in urls if re.match(r"(https?:)?//", url)], path
+    for path in site.rglob("*.css"):
+        assert not re.search(r"url\(\"?(https?:)?//", path.read_text()), path
+
+
+DOCUMENTED = [
+    "sb3_dqn_ext.callbacks",
+    "sb3_dqn_ext.envs",
+    "sb3_dqn_ext.plot",
+    "sb3_dqn_ext.networks.policies",
+    "sb3_dqn_ext.replay",
+]
+DOCUMENTED += ["sb3_dqn_ext.report", "sb3_dqn_ext.algorithm.schedules", "sb3_dqn_ext.vec_env"]
+
+
+@of_site
+@pytest.mark.parametrize("module", DOCUMENTED)
+def test_every_public_class_and_function_is_in_the_reference(module: str, site: Path) -> None:
+    anchors = set(re.findall(r'id="([\w.]+)"', "".join(text_of(path) for path in site.rglob("*.html"))))
+    assert "sb3_dqn_ext.DQNExt" in anchors
+    public = importlib.import_module(module)
+    for name in public.__all__:
+        if inspect.isclass(getattr(public, name)) or inspect.isfunction(getattr(public, name)):
+            assert f"{module}.{name}" in anchors, name
+
+
+@of_site
+def test_the_roles_of_docstrings_are_links(site: Path) -> None:
+    page = text_of(site / "diagnostics.html")
+    assert re.search(r'<a [^>]*href="#sb3_dqn_ext.callbacks.QValuesCallback"[^>]*><code>QValuesCallback</code></a>', page)
+    for path in site.rglob("*.html"):
+        assert not re.search(r":(class|func|meth|mod|data):`", text_of(path)), path
+
+
+@of_site
+def test_a_link_that_leads_nowhere_does_not_pass(tmp_path: Path) -> None:
+    """So that the check of the links is one."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text("[a](#nowhere) and [b](nothing.md)\n")
+    told = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.SafeLoader)["validation"]
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump({"site_name": "x", "validation": told, "plugins": []}))
+    process = built(tmp_path, tmp_path / "site")
+    assert process.returncode != 0
+    assert "'#nowhere', but there is no such anchor" in process.stderr
+    assert "'nothing.md', but the target is not found" in process.stderr
+
+
+class Answers(BaseHTTPRequestHandler):
+    """``/200`` is there, ``/404`` is not."""
+
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.strip("/")))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_outer_links_that_lead_nowhere_are_named_with_their_places(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    page, module = tmp_path / "page.md", tmp_path / "module.py"
+    page.write_text(f"[there]({address}/200) and\n[not]({address}/404), [no robots]({address}/403).\n")
+    module.write_text(f'"""See {address}/200, {address}/404."""\n')
+    asked = subprocess.run(
+        [sys.executable, str(DOCS / "site_tools/links.py"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    server.shutdown()
+    server.server_close()
+    assert asked.returncode == 1, asked.stderr
+    assert asked.stdout.splitlines() == [f"{address}/404: 404 ({module}:1, {page}:2)", "2 of 3 links lead somewhere."]

@@ -1,0 +1,1066 @@
+"""gymnasium's vector environments against DummyVecEnv with SB3's Monitor, and against the single environments."""
+
+import csv
+import importlib
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import pytest
+import yaml
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers.vector import TransformReward
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
+
+from sb3_dqn_ext.envs import TerminalPenalty
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
+from tests.parity import InParts
+from tests.paths import ROOT
+from tests.processes import output, python
+
+Env = gym.Env[Any, Any]
+Array = npt.NDArray[Any]
+Step = tuple[Any, Array, Array, list[dict[str, Any]]]
+
+SHORT = {"max_episode_steps": 30}  # CartPoles fall before and after that
+
+
+# -- environments of the tests, which other processes find by their entry points -------------------------------------------
+
+
+class Pictures(gym.ObservationWrapper[Any, Any, Any]):
+    """CartPole seen as a picture of noise, of which one part tells the angle."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self.observation_space = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
+
+    def observation(self, observation: Any) -> Any:
+        picture = np.zeros((36, 36, 3), np.uint8)
+        picture[: int(abs(observation[2]) * 100), :, 1] = 200
+        return picture
+
+
+class Talks(gym.Wrapper[Any, Any, Any, Any]):
+    """CartPole that says much, maybe in a dict and an array that it uses again and again."""
+
+    n_resets = 0
+
+    def __init__(self, env: Env, uses_again: bool) -> None:
+        super().__init__(env)
+        self.info: dict[str, Any] = {}
+        self.seen = np.zeros(4, np.float32)
+        self.uses_again = uses_again
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        self.n_resets += 1
+        observation, _ = self.env.reset(**kwargs)
+        return self.shown(observation), {"resets": self.n_resets, "options": kwargs.get("options")}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        # A whole number or not, by environment and by step; None; a dict of a dict.
+        side = int(observation[0] > 0) or 0.5
+        self.info.update(
+            side=side, name="cart", nothing=None, inner={"of": {"x": float(observation[0])}}, where=observation[:2]
+        )
+        return self.shown(observation), reward, terminated, truncated, self.info if self.uses_again else dict(self.info)
+
+    def shown(self, observation: Any) -> Any:
+        self.seen[:] = observation
+        return self.seen if self.uses_again else observation
+
+    def twice(self, number: int, plus: int = 0) -> int:
+        return 2 * number + plus
+
+
+def in_parts(**kwargs: Any) -> Env:
+    return InParts(CartPoleEnv(**kwargs))
+
+
+def pictures(**kwargs: Any) -> Env:
+    return Pictures(CartPoleEnv(**kwargs))
+
+
+def talks(uses_again: bool = False, **kwargs: Any) -> Env:
+    return Talks(CartPoleEnv(**kwargs), uses_again)
+
+
+def vector(mode: AutoresetMode, make: Callable[..., Env], num_envs: int, max_episode_steps: int, **kwargs: Any) -> Any:
+    """A vector environment whose parts are known: each is a single environment with its own seed."""
+    return SyncVectorEnv([lambda: TimeLimit(make(**kwargs), max_episode_steps)] * num_envs, autoreset_mode=mode, copy=False)
+
+
+def same_step(num_envs: int, **kwargs: Any) -> Any:
+    return vector(AutoresetMode.SAME_STEP, talks, num_envs, **kwargs)
+
+
+def next_step(num_envs: int, **kwargs: Any) -> Any:
+    return vector(AutoresetMode.NEXT_STEP, in_parts, num_envs, **kwargs)
+
+
+def half_paid(num_envs: int, **kwargs: Any) -> Any:
+    return TransformReward(next_step(num_envs, **kwargs), lambda rewards: rewards - 0.5)
+
+
+def times(env: Env, factor: float) -> Env:
+    return gym.wrappers.TransformReward(env, lambda reward: factor * float(reward))
+
+
+def never(num_envs: int, **kwargs: Any) -> Any:
+    return vector(AutoresetMode.DISABLED, CartPoleEnv, num_envs, **kwargs)
+
+
+class Foreign(VectorWrapper):
+    """A vector environment with arrays of another library, which has whole numbers in place of bools, and lists of numbers."""
+
+    def step(self, actions: Any) -> Any:
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        return ForeignArray(observations), rewards.tolist(), terminated.astype(np.int32), truncated.astype(np.float32), infos
+
+
+class ForeignArray:
+    """An array that numpy can read, but not write."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._array, dtype)
+
+
+def foreign(num_envs: int, **kwargs: Any) -> Any:
+    return Foreign(same_step(num_envs, **kwargs))
+
+
+def on_jax(num_envs: int, **kwargs: Any) -> Any:
+    made = same_step(num_envs, **kwargs)
+    made.metadata = {**made.metadata, "jax": True}
+    return made
+
+
+def without_limit(num_envs: int) -> Any:
+    return same_step(num_envs, max_episode_steps=30)
+
+
+def register(name: str, entry_point: str, vector_entry_point: str | None = None) -> None:
+    if f"tests/{name}-v0" not in gym.registry:
+        gym.register(
+            f"tests/{name}-v0",
+            f"tests.vec_env.test_fast_vec_env:{entry_point}",
+            max_episode_steps=30,
+            disable_env_checker=True,  # it wants a new info dict at each step
+            vector_entry_point=vector_entry_point and f"tests.vec_env.test_fast_vec_env:{vector_entry_point}",
+        )
+
+
+register("InParts", "in_parts")
+register("Pictures", "pictures")
+register("Talks", "talks")
+register("SameStep", "talks", "same_step")
+register("NextStep", "in_parts", "next_step")
+register("HalfPaid", "in_parts", "half_paid")
+register("Never", "in_parts", "never")
+register("Foreign", "talks", "foreign")
+register("OnJax", "talks", "on_jax")
+register("WithoutLimit", "talks", "without_limit")
+register("AnotherForm", "in_parts", "same_step")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def box2d() -> None:
+    """Its compiled part warns at its import, and does not survive that a warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("Box2D")
+
+
+@pytest.fixture
+def made() -> Iterator[list[VecEnv]]:
+    """Environments that are closed when the test has ended."""
+    venvs: list[VecEnv] = []
+    yield venvs
+    for venv in venvs:
+        venv.close()
+
+
+# -- the reference ---------------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """Python's own values, and no time that passed."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items() if key != "t" or not {"r", "l"} <= set(value)}
+    if isinstance(value, np.ndarray):
+        return (value.dtype.str, value.tolist())
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def same_observations(ours: Any, theirs: Any) -> None:
+    assert type(ours) is dict or not isinstance(theirs, dict)
+    for key in theirs if isinstance(theirs, dict) else [...]:
+        np.testing.assert_array_equal(
+            ours if key is ... else ours[key], theirs if key is ... else theirs[key], strict=True, err_msg=str(key)
+        )
+
+
+def random_actions(venv: VecEnv, steps: int, seed: int = 0) -> Iterator[Array]:
+    assert isinstance(venv.action_space, gym.spaces.Discrete)
+    return iter(np.random.default_rng(seed).integers(venv.action_space.n, size=(steps, venv.num_envs)))
+
+
+def assert_same_trajectories(ours: VecEnv, theirs: VecEnv, steps: int = 150) -> int:
+    """
+    Step both with the same actions.
+
+    :return: how many episodes ended
+    """
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    assert ours.num_envs == theirs.num_envs
+    assert [ours.action_space.sample() for _ in range(20)] == [theirs.action_space.sample() for _ in range(20)]
+    same_observations(ours.reset(), theirs.reset())
+    assert plain(dict(enumerate(ours.reset_infos))) == plain(dict(enumerate(theirs.reset_infos)))
+    ended = 0
+    for actions in random_actions(theirs, steps):
+        our, their = ours.step(actions), theirs.step(actions)
+        same_observations(our[0], their[0])
+        for i in (1, 2):
+            np.testing.assert_array_equal(our[i], their[i], strict=True)
+        assert [plain(info) for info in our[3]] == [plain(info) for info in their[3]]
+        assert plain(dict(enumerate(ours.reset_infos))) == plain(dict(enumerate(theirs.reset_infos)))
+        ended += int(np.asarray(their[2]).sum())
+    return ended
+
+
+def rows(file: Path) -> list[tuple[str, ...]]:
+    """What a monitor.csv says, but for the times."""
+    lines = list(csv.DictReader(file.read_text().splitlines()[1:]))
+    return [tuple(value for key, value in line.items() if key != "t") for line in lines]
+
+
+# -- one after the other: DummyVecEnv, in every bit ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "n_envs", "kwargs"),
+    [
+        ("CartPole-v1", 1, {}),
+        ("CartPole-v1", 3, SHORT),
+        ("MountainCar-v0", 2, {"max_episode_steps": 40}),
+        ("Acrobot-v1", 2, {"max_episode_steps": 40}),
+        ("LunarLander-v3", 2, {}),
+        ("Taxi-v4", 2, SHORT),
+        ("dqn_ext/CartPoleTerminalPenalty-v1", 2, {"reward": -7.5}),
+        ("dqn_ext/MountainCarTerminalPenalty-v0", 2, {"max_episode_steps": 40}),
+        ("dqn_ext/CartPoleRandomStart-v0", 2, {}),
+        ("tests/InParts-v0", 2, {}),
+        ("tests/Pictures-v0", 2, {}),
+        ("tests/Talks-v0", 2, {}),
+    ],
+)
+def test_environments_in_turn_are_dummy_vec_env(env: str, n_envs: int, kwargs: dict[str, Any], made: list[VecEnv]) -> None:
+    ours = make_fast_vec_env(env, n_envs, seed=5, vectorization_mode="sync", env_kwargs=kwargs)
+    theirs = make_vec_env(env, n_envs, seed=5, env_kwargs=kwargs)
+    made += [ours, theirs]
+    assert assert_same_trajectories(ours, theirs) > 0
+
+
+def test_environments_taken_over_go_on_as_they_would_have(tmp_path: Path, made: list[VecEnv]) -> None:
+    def make(folder: str) -> VecEnv:
+        return make_vec_env(
+            "tests/Talks-v0",
+            2,
+            seed=9,
+            env_kwargs={"max_episode_steps": 25},
+            monitor_dir=str(tmp_path / folder),
+            monitor_kwargs={"info_keywords": ("side",)},
+        )
+
+    replaced, theirs = make("ours"), make("theirs")
+    header = (tmp_path / "ours" / "1.monitor.csv").read_text()
+    ours = FastVecEnv(replaced)
+    made += [ours, theirs]
+    assert ours.vectorization_mode == "sync"
+    assert assert_same_trajectories(ours, theirs) > 4
+    for name in ("0.monitor.csv", "1.monitor.csv"):
+        assert rows(tmp_path / "ours" / name) == rows(tmp_path / "theirs" / name) != []
+    assert (tmp_path / "ours" / "1.monitor.csv").read_text().startswith(header)
+    assert load_results(str(tmp_path / "ours"))["t"].between(0, 60).all()
+
+
+def test_a_second_seed_and_the_options_of_each_environment_count_at_the_next_reset(made: list[VecEnv]) -> None:
+    ours = make_fast_vec_env("CartPole-v1", 2, seed=1, vectorization_mode="sync")
+    theirs = make_vec_env("CartPole-v1", 2, seed=1)
+    made += [ours, theirs]
+    assert_same_trajectories(ours, theirs, steps=10)
+    for venv in (ours, theirs):
+        assert list(venv.seed(33)) == [33, 34]
+        venv.set_options([{"low": 0.01, "high": 0.02}, {}])
+    assert_same_trajectories(ours, theirs, steps=10)
+    assert_same_trajectories(ours, theirs, steps=10)  # neither seeds nor options are used twice
+    observations = ours.reset()
+    assert isinstance(observations, np.ndarray)
+    assert (observations[0] < 0.05).all()
+
+
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
+def test_what_was_returned_stays_as_it_was(mode: str, made: list[VecEnv]) -> None:
+    for env in ("CartPole-v1", "tests/SameStep-v0", "tests/NextStep-v0"):
+        kwargs = {"uses_again": True} if env == "tests/SameStep-v0" else {}
+        venv = make_fast_vec_env(env, 3, seed=0, vectorization_mode=mode, env_kwargs=kwargs)
+        made.append(venv)
+        kept: list[tuple[Step, str]] = []
+        venv.reset()
+        for actions in random_actions(venv, 60):
+            step = venv.step(actions)
+            step[3][0]["mine"] = True
+            kept.append((step, repr([plain(part) for part in (*step[:3], *step[3])])))
+        for step, then in kept:
+            assert repr([plain(part) for part in (*step[:3], *step[3])]) == then
+
+
+# -- each in a process ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env", ["tests/Talks-v0", "tests/InParts-v0"])
+def test_environments_in_processes_are_dummy_vec_env(env: str, tmp_path: Path, made: list[VecEnv]) -> None:
+    kwargs = {"max_episode_steps": 10}  # some fall in the very step in which the time runs out
+    wrap: Any = {"wrapper_class": times, "wrapper_kwargs": {"factor": 3.0}}
+    ours = make_fast_vec_env(env, 2, 5, "async", kwargs, tmp_path / "ours", **wrap)
+    theirs = make_vec_env(env, 2, 5, env_kwargs=kwargs, monitor_dir=str(tmp_path / "theirs"), **wrap)
+    made += [ours, theirs]
+    assert assert_same_trajectories(ours, theirs) > 20
+    assert rows(tmp_path / "ours" / "1.monitor.csv") == rows(tmp_path / "theirs" / "1.monitor.csv") != []
+    if env == "tests/Talks-v0":
+        for venv in (ours, theirs):
+            venv.seed(33)
+            venv.set_options([{"low": 0.01, "high": 0.02}, {"low": -0.02, "high": -0.01}])
+        assert_same_trajectories(ours, theirs, steps=10)
+        assert_single_environments_can_be_asked(ours)
+
+
+def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, made: list[VecEnv]) -> None:
+    def make(folder: str, kind: type[DummyVecEnv | SubprocVecEnv]) -> VecEnv:
+        return make_vec_env("Acrobot-v1", 2, 3, monitor_dir=str(tmp_path / folder), env_kwargs=SHORT, vec_env_cls=kind)
+
+    replaced, theirs = make("ours", SubprocVecEnv), make("theirs", DummyVecEnv)
+    ours = FastVecEnv(replaced)
+    made += [ours, theirs]
+    file = tmp_path / "ours" / "0.monitor.csv"
+    assert ours.vectorization_mode == "async"
+    assert isinstance(replaced, SubprocVecEnv)
+    assert replaced.closed
+    assert assert_same_trajectories(ours, theirs) > 4
+    assert rows(file) == rows(tmp_path / "theirs" / "0.monitor.csv") != []
+    # The times go on from the start that the header names, which was before other processes took over.
+    header, *_, last = file.read_text().splitlines()
+    ended = json.loads(header[1:])["t_start"] + float(last.split(",")[2])
+    assert abs(ended - file.stat().st_mtime) < 0.5
+
+
+# -- vector entry points ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env", ["tests/SameStep-v0", "tests/Foreign-v0"])
+def test_a_vector_entry_point_that_resets_in_the_same_step_is_dummy_vec_env(
+    env: str, tmp_path: Path, made: list[VecEnv]
+) -> None:
+    ours = make_fast_vec_env(env, 3, seed=5, monitor_dir=tmp_path / "ours")
+    theirs = make_vec_env("tests/Talks-v0", 3, seed=5, monitor_dir=str(tmp_path / "theirs"))
+    made += [ours, theirs]
+    assert ours.vectorization_mode == "vector_entry_point"
+    assert not ours.marks_reset_steps
+    for key in ("side",):  # gymnasium gives all environments the type of the first
+        drop(ours, key)
+        drop(theirs, key)
+    assert assert_same_trajectories(ours, theirs) > 4
+    for i in range(3):
+        assert rows(tmp_path / "ours" / f"{i}.monitor.csv") == rows(tmp_path / "theirs" / f"{i}.monitor.csv") != []
+
+
+def drop(venv: VecEnv, key: str) -> None:
+    """Take a key out of the infos."""
+    step = venv.step_wait
+
+    def without() -> Any:
+        *others, infos = step()
+        return (*others, [{name: value for name, value in info.items() if name != key} for info in infos])
+
+    venv.step_wait = without  # type: ignore[method-assign]
+
+
+def by_angle(observations: Any) -> Array:
+    """Push to where the pole leans: a policy that needs nothing but the observation."""
+    angle = observations["pole"][:, 0] if isinstance(observations, dict) else observations[:, 2]
+    return np.asarray(angle > 0).astype(np.int64)
+
+
+def streams(venv: VecEnv, steps: int) -> list[list[Any]]:
+    """What each environment went through under ``by_angle``, without its reset steps."""
+    observations = venv.reset()
+    told: list[list[Any]] = [[] for _ in range(venv.num_envs)]
+    for _ in range(steps):
+        actions = by_angle(observations)
+        seen = observations
+        observations, rewards, dones, infos = venv.step(actions)
+        for i, info in enumerate(infos):
+            if not info.get("reset_step"):
+                before, after = ({key: part[i] for key, part in of.items()} for of in (seen, observations))  # type: ignore[union-attr]
+                after = info.get("terminal_observation", after)
+                told[i].append(plain({"from": before, "to": after, "reward": rewards[i], "done": dones[i], "info": info}))
+    return told
+
+
+def test_without_its_reset_steps_a_vector_entry_point_is_dummy_vec_env(made: list[VecEnv]) -> None:
+    ours = make_fast_vec_env("tests/NextStep-v0", 3, seed=5)
+    theirs = make_vec_env("tests/InParts-v0", 3, seed=5)
+    made += [ours, theirs]
+    assert ours.marks_reset_steps
+    for our, their in zip(streams(ours, 200), streams(theirs, 200), strict=True):
+        assert our == their[: len(our)]
+        n_ended = sum(step["done"] for step in our)
+        assert n_ended >= 4
+        assert len(our) == 200 - n_ended + our[-1]["done"]
+        assert {step["info"]["TimeLimit.truncated"] for step in our if step["done"]} <= {True, False}
+
+
+def test_each_cart_pole_moves_as_a_single_one_and_each_reset_step_is_marked(made: list[VecEnv]) -> None:
+    n_envs = 5
+    venv = make_fast_vec_env("CartPole-v1", n_envs, seed=2, env_kwargs={"max_episode_steps": 12})
+    made.append(venv)
+    single: Any = CartPoleEnv()
+    single.reset()
+    observations: Any = venv.reset()
+    lengths, ended = np.zeros(n_envs, int), np.zeros(n_envs, bool)
+    kinds = set()
+    for actions in random_actions(venv, 120):
+        states = venv.get_attr("state")[0].T.copy()  # (n_envs, 4), in double precision
+        np.testing.assert_array_equal(states.astype(np.float32), observations)
+        observations, rewards, dones, infos = venv.step(actions)
+        assert [array.dtype.name for array in (rewards, dones, observations)] == ["float32", "bool", "float32"]
+        assert observations.flags.c_contiguous  # in the order in which networks and replay buffers read quickest
+        for i, info in enumerate(infos):
+            if ended[i]:
+                assert info == {"reset_step": True, "TimeLimit.truncated": False}
+                assert (rewards[i], dones[i]) == (0, False)
+                assert (np.abs(observations[i]) <= 0.05).all()
+                lengths[i] = 0
+                continue
+            single.state, single.steps_beyond_terminated = tuple(states[i]), None
+            expected, reward, terminated, *_ = single.step(int(actions[i]))
+            lengths[i] += 1
+            truncated = lengths[i] == 12
+            np.testing.assert_allclose(observations[i], expected, rtol=1e-6)
+            assert (rewards[i], dones[i]) == (reward, terminated or truncated)
+            if not dones[i]:
+                assert info == {"TimeLimit.truncated": False}
+                continue
+            np.testing.assert_array_equal(info.pop("terminal_observation"), observations[i], strict=True)
+            assert info.pop("episode").items() >= {"r": lengths[i], "l": lengths[i]}.items()
+            assert info == {"TimeLimit.truncated": truncated and not terminated}
+            kinds.add((bool(terminated), bool(truncated)))
+        ended = dones
+    assert kinds >= {(True, False), (False, True)}
+
+
+def test_the_infos_of_a_vector_entry_point_reach_each_environment(made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("dqn_ext/CartPoleTerminalPenalty-v1", 4, seed=0, env_kwargs={"reward": -3.0})
+    made.append(venv)
+    venv.reset()
+    returns = np.zeros(4)
+    n_ended = 0
+    for actions in random_actions(venv, 100):
+        _, rewards, dones, infos = venv.step(actions)
+        returns += rewards
+        for i, info in enumerate(infos):
+            assert "_original_reward" not in info
+            if info.get("reset_step"):
+                assert "original_reward" not in info
+                assert rewards[i] == 0
+            else:
+                assert type(info["original_reward"]) is float
+                assert (info["original_reward"], rewards[i]) == (1.0, -3.0 if dones[i] else 1.0)
+            if dones[i]:
+                assert info["episode"]["r"] == returns[i] == info["episode"]["l"] - 4
+                returns[i] = 0
+                n_ended += 1
+    assert n_ended > 4
+
+
+def test_a_reset_step_earns_nothing_even_if_a_wrapper_says_so(made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("tests/HalfPaid-v0", 2, seed=0)
+    made.append(venv)
+    venv.reset()
+    lengths = []
+    for actions in random_actions(venv, 100):
+        _, rewards, _, infos = venv.step(actions)
+        for reward, info in zip(rewards, infos, strict=True):
+            assert reward == (0 if "reset_step" in info else 0.5)
+            if "episode" in info:
+                assert info["episode"]["r"] == info["episode"]["l"] / 2
+                lengths.append(info["episode"]["l"])
+    assert len(lengths) > 4
+
+
+def test_a_reset_between_begins_new_episodes(made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("CartPole-v1", 2, seed=0, env_kwargs={"max_episode_steps": 5})
+    made.append(venv)
+    for steps in (3, 5, 2):  # in the middle, right after an end, in the middle
+        venv.reset()
+        for step in range(steps):
+            _, _, dones, infos = venv.step(np.array([step % 2, step % 2]))
+            assert not any("reset_step" in info for info in infos)
+            assert dones.all() == (step == 4)
+            if step == 4:
+                assert [info["episode"]["l"] for info in infos] == [5, 5]
+    seeded = [venv.seed(4) and venv.reset() for _ in range(2)]
+    same_observations(*seeded)
+
+
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
+def test_monitor_csv_is_what_sb3_reads(mode: str, tmp_path: Path, made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env(
+        "dqn_ext/CartPoleTerminalPenalty-v1",
+        3,
+        seed=0,
+        vectorization_mode=mode,
+        env_kwargs={"reward": -0.1234567},
+        monitor_dir=tmp_path,
+        monitor_kwargs={"info_keywords": ["original_reward"]},
+    )
+    made.append(venv)
+    venv.reset()
+    episodes = []
+    for actions in random_actions(venv, 100):
+        episodes += [info["episode"] for info in venv.step(actions)[3] if "episode" in info]
+    read = load_results(str(tmp_path))
+    assert len(read) == len(episodes) > 6
+    assert sorted(zip(read["r"], read["l"], read["original_reward"], strict=True)) == sorted(
+        (episode["r"], episode["l"], episode["original_reward"]) for episode in episodes
+    )
+    assert all(episode["r"] == round(episode["l"] - 1.1234567, 6) == round(episode["r"], 6) for episode in episodes)
+    first, titles = (tmp_path / "2.monitor.csv").read_text().splitlines()[:2]
+    assert json.loads(first.removeprefix("#")).keys() == {"t_start", "env_id"}
+    assert json.loads(first.removeprefix("#"))["env_id"] == "dqn_ext/CartPoleTerminalPenalty-v1"
+    assert titles == "r,l,t,original_reward"
+
+
+def test_a_file_can_be_appended_to(tmp_path: Path, made: list[VecEnv]) -> None:
+    for override in (True, False, False):
+        venv = make_fast_vec_env("CartPole-v1", 2, monitor_dir=tmp_path, monitor_kwargs={"override_existing": override})
+        made.append(venv)
+        venv.reset()
+        while not venv.step(np.array([1, 1]))[2].any():
+            pass
+        venv.close()
+    assert len(load_results(str(tmp_path))) >= 3
+
+
+# -- who may learn from it, and who may look at it --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", [DQN, PPO])
+def test_an_algorithm_that_would_store_reset_steps_is_stopped(algorithm: Any, made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("CartPole-v1", 2, seed=0)
+    made.append(venv)
+    model = algorithm("MlpPolicy", venv, device="cpu")
+    with pytest.raises(ArgumentError, match=rf"{algorithm.__name__} would learn .* Use DQNExt.*vectorization_mode='sync'"):
+        model.learn(10)
+    in_turn = make_fast_vec_env("CartPole-v1", 2, seed=0, vectorization_mode="sync")
+    made.append(in_turn)
+    algorithm("MlpPolicy", in_turn, device="cpu", **({"n_steps": 16, "batch_size": 32} if algorithm is PPO else {})).learn(10)
+
+
+def test_an_algorithm_that_leaves_them_out_says_so(made: list[VecEnv]) -> None:
+    class Knows(DQN):
+        leaves_out_reset_steps = True
+
+    venv = make_fast_vec_env("CartPole-v1", 2, seed=0)
+    made.append(venv)
+    Knows("MlpPolicy", venv, device="cpu", buffer_size=100).learn(50)
+
+
+def test_a_stock_algorithm_is_evaluated_on_it_while_it_learns(tmp_path: Path, made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("CartPole-v1", 2, seed=0, vectorization_mode="sync")
+    looked_at = make_fast_vec_env("CartPole-v1", 2, seed=0)
+    made += [venv, looked_at]
+    evaluation = EvalCallback(looked_at, n_eval_episodes=4, eval_freq=10, log_path=str(tmp_path), verbose=0)
+    DQN("MlpPolicy", venv, device="cpu").learn(40, callback=evaluation)
+    with np.load(tmp_path / "evaluations.npz") as evaluations:
+        np.testing.assert_array_equal(evaluations["results"], evaluations["ep_lengths"])
+        assert evaluations["results"].shape == (2, 4)
+
+
+class ByAngle:
+    """What ``evaluate_policy`` asks of a model."""
+
+    def predict(self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False) -> Any:
+        return by_angle(observation), None
+
+
+def test_evaluation_counts_the_episodes_of_gymnasiums_own_vector_environment(made: list[VecEnv]) -> None:
+    n_envs, n_episodes = 3, 9
+    raw = CartPoleVectorEnv(n_envs, max_episode_steps=45)
+    observations, _ = raw.reset(seed=7)
+    counted: list[list[int]] = [[] for _ in range(n_envs)]
+    steps, ended = np.zeros(n_envs, int), np.zeros(n_envs, bool)
+    while min(map(len, counted)) < n_episodes // n_envs:
+        observations, _, terminated, truncated, _ = raw.step(by_angle(observations))
+        steps = np.where(ended, 0, steps + 1)
+        ended = terminated | truncated
+        for i in np.flatnonzero(ended):
+            counted[i].append(int(steps[i]))
+    raw.close()
+    venv = make_fast_vec_env("CartPole-v1", n_envs, seed=7, env_kwargs={"max_episode_steps": 45})
+    made.append(venv)
+    returns, lengths = evaluate_policy(ByAngle(), venv, n_episodes, return_episode_rewards=True)
+    expected = sorted(length for of_env in counted for length in of_env[: n_episodes // n_envs])
+    assert sorted(lengths) == sorted(returns) == expected  # type: ignore[arg-type]
+    assert len(set(expected)) > 1
+
+
+# -- wrappers of SB3 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "wrap"),
+    [
+        ("CartPole-v1", lambda venv: VecNormalize(venv, gamma=0.9)),
+        ("CartPole-v1", lambda venv: VecFrameStack(venv, 3)),
+        ("CartPole-v1", lambda venv: VecNormalize(VecFrameStack(venv, 2), norm_obs=False)),
+        ("tests/InParts-v0", lambda venv: VecNormalize(venv, norm_obs_keys=["cart", "pole"])),
+        ("tests/Pictures-v0", lambda venv: VecFrameStack(VecTransposeImage(venv), 2)),
+    ],
+)
+def test_around_environments_in_turn_the_wrappers_of_sb3_do_the_same(
+    env: str, wrap: Callable[[VecEnv], VecEnv], made: list[VecEnv]
+) -> None:
+    ours = wrap(make_fast_vec_env(env, 3, seed=1, vectorization_mode="sync", env_kwargs=SHORT))
+    theirs = wrap(make_vec_env(env, 3, seed=1, env_kwargs=SHORT))
+    made += [ours, theirs]
+    assert assert_same_trajectories(ours, theirs, steps=80) > 2
+
+
+@pytest.mark.filterwarnings("ignore:The environment is already wrapped with a `Monitor` wrapper")
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (VecNormalize, "VecNormalize takes .* a return of 0 for each; norm_reward=False would do"),
+        (lambda venv: VecFrameStack(venv, 2), "VecFrameStack takes .* stack the last frame"),
+        (VecMonitor, "VecMonitor takes .* count them"),
+    ],
+)
+def test_a_wrapper_that_would_count_reset_steps_is_stopped(
+    wrap: Callable[[VecEnv], VecEnv], message: str, made: list[VecEnv]
+) -> None:
+    venv = wrap(make_fast_vec_env("CartPole-v1", 2, seed=0))
+    made.append(venv)
+    with pytest.raises(ArgumentError, match=message):
+        venv.reset()
+    in_turn = wrap(make_fast_vec_env("CartPole-v1", 2, seed=0, vectorization_mode="sync"))
+    made.append(in_turn)
+    in_turn.reset()
+
+
+@pytest.mark.parametrize("kwargs", [{"norm_reward": False}, {"training": False}])
+def test_observations_can_be_normalized_where_reset_steps_are_marked(kwargs: dict[str, Any], made: list[VecEnv]) -> None:
+    venv = VecNormalize(make_fast_vec_env("CartPole-v1", 2, seed=0), **kwargs)
+    made.append(venv)
+    venv.reset()
+    seen = [venv.get_original_obs()]
+    for actions in random_actions(venv, 50):
+        venv.step(actions)
+        seen.append(venv.get_original_obs())
+    if venv.training:
+        # Each observation counts once, those of resets and those of ends among them.
+        statistics: Any = venv.obs_rms
+        np.testing.assert_allclose(statistics.mean, np.concatenate(seen).mean(0), atol=1e-4)  # type: ignore[arg-type]
+
+
+# -- what a single environment can be asked ---------------------------------------------------------------------------------
+
+
+def assert_single_environments_can_be_asked(venv: VecEnv) -> None:
+    """Of two environments ``tests/Talks-v0``."""
+    assert venv.env_method("twice", 4, plus=1) == [9, 9]
+    assert venv.env_method("twice", 4, indices=1) == [8]
+    assert venv.get_attr("gravity") == [9.8, 9.8]
+    venv.set_attr("gravity", 5.5, indices=[1])
+    assert venv.get_attr("gravity") == [9.8, 5.5]
+    assert venv.get_attr("gravity", indices=-1) == [5.5]
+    assert venv.env_method("get_wrapper_attr", "gravity") == [9.8, 5.5]
+    assert venv.has_attr("twice")
+    assert not venv.has_attr("thrice")
+    with pytest.raises(AttributeError, match="thrice"):
+        venv.get_attr("thrice")
+    with pytest.raises(AttributeError, match="thrice"):
+        venv.env_method("thrice")
+    assert venv.env_is_wrapped(Monitor) == [True, True]
+    assert venv.env_is_wrapped(Talks, indices=[0]) == [True]
+    assert venv.env_is_wrapped(InParts) == [False, False]
+    for name in ("reset", "step", "close"):
+        with pytest.raises(ArgumentError, match=f"method_name='{name}'.*call {name}"):
+            venv.env_method(name)
+    assert venv.get_attr("episode_returns", indices=0) != []
+
+
+def test_a_single_environment_in_turn_can_be_asked(made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("tests/Talks-v0", 2, seed=0, vectorization_mode="sync")
+    made.append(venv)
+    venv.reset()
+    for actions in random_actions(venv, 80):
+        venv.step(actions)
+    assert_single_environments_can_be_asked(venv)
+    assert venv.get_attr("unwrapped")[1].gravity == 5.5
+
+
+def test_a_vector_entry_point_answers_for_all_or_says_that_it_cannot(made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("dqn_ext/CartPoleTerminalPenalty-v1", 3, seed=0)
+    made.append(venv)
+    assert venv.get_attr("gravity") == [9.8] * 3
+    assert venv.get_attr("terminal_reward", indices=[0, 2])[1].reward == -50.0  # of a wrapper
+    venv.set_attr("gravity", 1.5)
+    assert venv.get_attr("gravity", indices=1) == [1.5]
+    assert venv.get_attr("unwrapped")[0].gravity == 1.5
+    with pytest.raises(ArgumentError, match=r"indices=\[1\]: .* one 'gravity' for all"):
+        venv.set_attr("gravity", 9.8, indices=1)
+    with pytest.raises(ArgumentError, match="method_name='render' cannot be called on single environments"):
+        venv.env_method("render")
+    assert not venv.has_attr("lightness")
+    with pytest.raises(AttributeError, match="lightness"):
+        venv.get_attr("lightness")
+    assert venv.env_is_wrapped(Monitor) == [True] * 3
+    assert venv.env_is_wrapped(TimeLimit, indices=[0]) == [False]
+    venv.set_options({"low": 0.03, "high": 0.04})
+    observations: Any = venv.reset()
+    assert ((observations > 0.029) & (observations < 0.041)).all()
+    venv.set_options([{"low": 0.03, "high": 0.04}, {}, {}])
+    with pytest.raises(ArgumentError, match="the same options"):
+        venv.reset()
+
+
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
+def test_pictures_of_all_are_tiled(mode: str, made: list[VecEnv]) -> None:
+    venv = make_fast_vec_env("CartPole-v1", 4, seed=0, vectorization_mode=mode, env_kwargs={"render_mode": "rgb_array"})
+    dark = make_fast_vec_env("CartPole-v1", 4, vectorization_mode=mode)
+    made += [venv, dark]
+    venv.reset()
+    assert [picture.shape for picture in venv.get_images() if picture is not None] == [(400, 600, 3)] * 4
+    tiled = venv.render()
+    assert tiled is not None
+    assert tiled.shape == (800, 1200, 3)
+    assert venv.render_mode == "rgb_array"
+    with pytest.warns(UserWarning, match="The render mode is None"):
+        assert dark.get_images() == [None] * 4
+
+
+# -- which mode, and what is refused ----------------------------------------------------------------------------------------
+
+
+class Plain(gym.Wrapper[Any, Any, Any, Any]):
+    """A wrapper that does not record its arguments."""
+
+
+def dummy(wrap: Callable[[Any], Env] = lambda env: env, n_envs: int = 2, **kwargs: Any) -> VecEnv:
+    return make_vec_env("CartPole-v1", n_envs, seed=4, wrapper_class=wrap, env_kwargs=kwargs)
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "kwargs", "mode"),
+    [
+        (2, {}, "vector_entry_point"),
+        (1, {}, "sync"),  # of one, the vector form is slower
+        (2, {"max_episode_steps": 7}, "vector_entry_point"),
+        (2, {"max_episode_steps": -1}, "sync"),
+        (2, {"disable_env_checker": True}, "vector_entry_point"),
+    ],
+)
+def test_the_quickest_mode_is_taken_where_nothing_is_in_its_way(
+    n_envs: int, kwargs: dict[str, Any], mode: str, made: list[VecEnv]
+) -> None:
+    made += [make_fast_vec_env("CartPole-v1", n_envs, env_kwargs=kwargs), FastVecEnv(dummy(n_envs=n_envs, **kwargs))]
+    assert [venv.vectorization_mode for venv in made if isinstance(venv, FastVecEnv)] == [mode, mode]
+
+
+def test_one_id_is_one_environment_whatever_the_number_of_environments(made: list[VecEnv]) -> None:
+    def make(n_envs: int, mode: str = "auto") -> FastVecEnv:
+        made.append(venv := make_fast_vec_env("tests/AnotherForm-v0", n_envs, vectorization_mode=mode))
+        return venv
+
+    single = make(1)
+    with pytest.warns(
+        UserWarning, match=r"'auto' is 'sync' here.* another environment: it has the observations Box.*"
+    ) as told:
+        several = make(3)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    assert "vectorization_mode='vector_entry_point'" in str(told[0].message)
+    assert (single.vectorization_mode, several.vectorization_mode) == ("sync", "sync")
+    assert single.observation_space == several.observation_space == make_vec_env("tests/InParts-v0").observation_space
+    for n_envs in (1, 3):
+        assert make(n_envs, "vector_entry_point").observation_space == make_vec_env("tests/Talks-v0").observation_space
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ("tests/WithoutLimit-v0", "does not take its arguments: .*'max_episode_steps'"),
+        ("tests/OnJax-v0", "cannot be used: it runs on jax"),
+        ("tests/Never-v0", "cannot be used: it has autoreset_mode=AutoresetMode.DISABLED"),
+    ],
+)
+def test_a_vector_form_that_cannot_be_used_is_not_taken_by_itself(env: str, reason: str, made: list[VecEnv]) -> None:
+    with pytest.warns(UserWarning, match=f"'auto' is 'sync' here: the vector form of {env} {reason}"):
+        made.append(venv := make_fast_vec_env(env, 2, seed=0))
+    assert venv.vectorization_mode == "sync"
+    with pytest.raises(ArgumentError, match=f"the vector form of {env} {reason}"):
+        make_fast_vec_env(env, 2, vectorization_mode="vector_entry_point")
+
+
+def test_atari_is_gymnasiums_for_any_number_and_ale_pys_vector_form_by_name(made: list[VecEnv]) -> None:
+    ale_py = pytest.importorskip("ale_py")
+    gym.register_envs(ale_py)
+    with pytest.warns(
+        UserWarning, match=r"observations Box\(0, 255, \(4, 84, 84\), uint8\) and .* rewards are clipped .* FIRE"
+    ):
+        made.append(make_fast_vec_env("ALE/Breakout-v5", 2))
+    assert made[0].observation_space.shape == (210, 160, 3)
+    made.append(by_name := make_fast_vec_env("ALE/Breakout-v5", 1, 0, "vector_entry_point"))
+    assert by_name.observation_space.shape == (4, 84, 84)
+    by_name.reset()
+    frames = by_name.reset_infos[0]["episode_frame_number"]
+    assert 0 < frames <= 30 + 4
+    assert by_name.step(np.array([0]))[3][0]["episode_frame_number"] == frames + 4
+
+
+def test_a_wrapper_class_is_that_of_make_vec_env(tmp_path: Path, made: list[VecEnv]) -> None:
+    def make(function: Callable[..., VecEnv], folder: str, **kwargs: Any) -> VecEnv:
+        kwargs |= {"wrapper_class": times, "wrapper_kwargs": {"factor": 3.0}, "env_kwargs": SHORT}
+        made.append(venv := function("CartPole-v1", 2, 5, monitor_dir=str(tmp_path / folder), **kwargs))
+        return venv
+
+    ours, theirs = make(make_fast_vec_env, "ours/logs"), make(make_vec_env, "theirs/logs", start_index=0)
+    assert assert_same_trajectories(ours, theirs) > 4
+    assert ours.step(np.array([0, 0]))[1].tolist() == [3, 3]
+    for name in ("0.monitor.csv", "1.monitor.csv"):
+        assert rows(tmp_path / "ours" / "logs" / name) == rows(tmp_path / "theirs" / "logs" / name) != []
+    with pytest.raises(ArgumentError, match="times would be dropped"):
+        make(make_fast_vec_env, "ours", vectorization_mode="vector_entry_point")
+
+
+def test_the_time_limit_is_taken_over(made: list[VecEnv]) -> None:
+    venv = FastVecEnv(dummy(max_episode_steps=7))
+    made.append(venv)
+    venv.reset()
+    ends = [venv.step(by_angle(np.zeros((2, 4))))[2].tolist() for _ in range(7)]
+    assert ends == [[False, False]] * 6 + [[True, True]]
+
+
+def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(made: list[VecEnv]) -> None:
+    def wrap(env: Any) -> Any:
+        return TerminalPenalty(env, -50.0)
+
+    ours, theirs = FastVecEnv(dummy(wrap, n_envs=3)), dummy(wrap, n_envs=3)
+    made += [ours, theirs]
+    assert ours.vectorization_mode == "sync"
+    assert assert_same_trajectories(ours, theirs) > 4
+    returns = np.concatenate(ours.get_attr("episode_returns"))
+    np.testing.assert_array_equal(returns, np.concatenate(ours.get_attr("episode_lengths")))  # without the -50
+
+
+@pytest.mark.parametrize(
+    ("venv", "mode", "message"),
+    [
+        (lambda: dummy(Plain), "auto", "The wrapper Plain has no vector form, and cannot be made anew"),
+        (
+            lambda: dummy(lambda env: TimeLimit(env, 5)),
+            "auto",
+            "was TimeLimit around TimeLimit around .* spec makes TimeLimit",
+        ),
+        (lambda: DummyVecEnv([lambda: Monitor(Plain(gym.make("CartPole-v1")))]), "sync", "Plain .*Leave out FastVecEnv, or"),
+        (lambda: dummy(lambda env: TerminalPenalty(env, -1)), "vector_entry_point", "TerminalPenalty would be dropped"),
+        (lambda: DummyVecEnv([CartPoleEnv]), "auto", "that gymnasium.make has made"),
+        (lambda: DummyVecEnv([lambda: Monitor(CartPoleEnv())]), "auto", "has no spec"),
+        (lambda: VecNormalize(dummy()), "auto", "not of a VecNormalize; wrappers of vector environments go around it"),
+        (lambda: dummy(max_episode_steps=-1), "vector_entry_point", "without its time limit"),
+        (
+            lambda: make_vec_env("CartPole-v1", monitor_kwargs={"allow_early_resets": False}),
+            "auto",
+            "allow_early_resets=False",
+        ),
+        (dummy, "dummy", "vectorization_mode='dummy' is not known; .*Did you mean 'sync'"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_refused_and_stays_as_it_is(
+    venv: Callable[[], VecEnv], mode: str, message: str, made: list[VecEnv], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = venv()
+    made.append(replaced)
+    closed: list[str] = []
+    monkeypatch.setattr(replaced, "close", lambda: closed.append("closed"))
+    with pytest.raises(ArgumentError, match=message):
+        FastVecEnv(replaced, mode)
+    assert not closed
+
+
+def test_environments_that_differ_are_stepped_in_turn(made: list[VecEnv]) -> None:
+    venv = FastVecEnv(DummyVecEnv([partial(gym.make, "CartPole-v1", max_episode_steps=limit) for limit in (4, 6)]))
+    made.append(venv)
+    venv.seed(0)
+    venv.reset()
+    dones = np.stack([venv.step(np.array([k % 2, k % 2]))[2] for k in range(6)])
+    np.testing.assert_array_equal(dones.argmax(0), [3, 5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"id": "CartPol-v1"}, "id='CartPol-v1' is not known to gymnasium. Did you mean 'CartPole-v1'"),
+        ({"id": "no_such_module:CartPole-v1"}, "No module named 'no_such_module'"),
+        ({"id": 3}, "id=3 must be the id of an environment or an EnvSpec"),
+        ({"n_envs": 0}, "n_envs=0 must be a whole number"),
+        ({"n_envs": 2.5}, "n_envs=2.5 must be a whole number"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
+        ({"vectorization_mode": "snyc"}, "Did you mean 'sync'"),
+        ({"vectorization_mode": "native"}, "Did you mean 'vector_entry_point'"),
+        ({"vectorization_mode": None}, "vectorization_mode=None is not known"),
+        ({"env_kwargs": ["render_mode"]}, "env_kwargs=.* must be a mapping"),
+        ({"monitor_kwargs": {"info_keyword": ()}}, "Did you mean 'info_keywords'"),
+        ({"monitor_dir": 3}, "monitor_dir=3 must be a folder"),
+        ({"wrapper_class": "TimeLimit"}, "wrapper_class='TimeLimit' must be a wrapper or a function"),
+        ({"wrapper_kwargs": {"factor": 2}}, "wrapper_kwargs={'factor': 2} has no effect without wrapper_class"),
+        ({"id": "MountainCar-v0", "vectorization_mode": "vector_entry_point"}, "MountainCar-v0 has no vector entry point"),
+        (
+            {"vectorization_mode": "vector_entry_point", "env_kwargs": {"render_mode": "human"}},
+            "render_mode='human' is for single environments",
+        ),
+        (
+            {"id": "tests/Never-v0", "n_envs": 2, "vectorization_mode": "vector_entry_point"},
+            "autoreset_mode=AutoresetMode.DISABLED",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make_fast_vec_env(**{"id": "CartPole-v1", **arguments})
+
+
+def test_an_id_is_not_an_environment() -> None:
+    with pytest.raises(ArgumentError, match="make_fast_vec_env takes an id"):
+        FastVecEnv("CartPole-v1")  # type: ignore[arg-type]
+
+
+def test_an_id_may_name_its_module_and_a_spec_will_do(made: list[VecEnv]) -> None:
+    made.append(make_fast_vec_env("sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1", 2))
+    of_numpy: Any = np.array([2, 3])
+    made.append(make_fast_vec_env(gym.spec("CartPole-v1"), *of_numpy))
+    observations: Any = made[0].reset()
+    assert (observations[:, [1, 3]] == 0).all()
+
+
+# -- the zoo, which patches gymnasium, so in a process of its own ----------------------------------------------------------
+
+ZOO = """
+import sys
+from stable_baselines3.common.env_util import make_vec_env
+kwargs = dict(n_envs=2, seed=3, env_kwargs={"max_episode_steps": 15})
+made_before = make_vec_env("CartPole-v1", **kwargs)
+from rl_zoo3.train import train
+from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
+from tests.vec_env.test_fast_vec_env import assert_same_trajectories
+
+for name in ("plain", "fast", "wrapped", "stock"):
+    algo = "dqn" if name == "stock" else "dqn_ext"
+    freq = "150" if name == "fast" else "-1"
+    sys.argv = ["train", "--algo", algo, "--env", "CartPole-v1", "-n", "300", "-conf", name + ".yml", "-f", name]
+    sys.argv += ["--seed", "1", "--eval-freq", freq, "--eval-episodes", "2"]
+    try:
+        train()
+    except ValueError as error:
+        print(name, "stopped:", error)
+
+for ours in (FastVecEnv(made_before, "sync"), make_fast_vec_env("CartPole-v1", vectorization_mode="sync", **kwargs)):
+    assert assert_same_trajectories(ours, make_vec_env("CartPole-v1", **kwargs)) > 4
+"""
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """
+    :return: the folder with the runs, and what the zoo said
+    """
+    project = tmp_path_factory.mktemp("zoo")
+    settings: dict[str, Any] = {
+        "policy": "MlpPolicy",
+        "n_timesteps": 300,
+        "learning_starts": 50,
+        "n_envs": 2,
+        "env_kwargs": SHORT,
+    }
+    ours = "sb3_dqn_ext.vec_env.FastVecEnv"
+    different: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "fast": {"vec_env_wrapper": [{ours: {"vectorization_mode": "sync"}}]},
+        "wrapped": {"vec_env_wrapper": ours, "env_wrapper": "rl_zoo3.wrappers.MaskVelocityWrapper"},
+        "stock": {"vec_env_wrapper": ours},
+    }
+    for name, more in different.items():
+        (project / f"{name}.yml").write_text(yaml.safe_dump({"CartPole-v1": settings | more}))
+    return project, output(python("-c", ZOO, cwd=project, PYTHONPATH=str(ROOT)))
+
+
+def test_the_zoo_trains_on_it_as_on_its_own_environments(zoo: tuple[Path, str]) -> None:
+    fast, plain_run = (zoo[0] / name / "dqn_ext" / "CartPole-v1_1" for name in ("fast", "plain"))
+    for name in ("0.monitor.csv", "1.monitor.csv"):
+        assert rows(fast / name) == rows(plain_run / name) != []
+    assert load_results(str(fast))["l"].le(30).all()
+    with np.load(fast / "evaluations.npz") as evaluations:
+        np.testing.assert_array_equal(evaluations["results"], evaluations["ep_lengths"])
+
+
+def test_the_zoo_gets_an_error_where_a_wrapper_would_be_dropped(zoo: tuple[Path, str]) -> None:
+    assert "wrapped stopped: The wrapper MaskVelocityWrapper has no vector form" in zoo[1]
+
+
+def test_the_zoos_own_algorithms_get_an_error_where_reset_steps_are_marked(zoo: tuple[Path, str]) -> None:
+    assert "stock stopped: DQN would learn from the steps that are resets" in zoo[1]
+
+
+def test_the_package_is_imported_without_it_and_it_imports_nothing_else() -> None:
+    code = (
+        "import sys, sb3_dqn_ext; before = set(sys.modules); assert 'sb3_dqn_ext.vec_env' not in before;"
+        "import sb3_dqn_ext.vec_env; print(*sorted(m for m in set(sys.modules) - before if 'sb3_dqn_ext.vec_env' not in m))"
+    )
+    assert output(python("-c", code, cwd=ROOT)).split() == []
+
+
+def test_vector_environments_of_gymnasium_are_closed() -> None:
+    venv = make_fast_vec_env("tests/SameStep-v0", 2)
+    inner = venv.get_attr("unwrapped")[0]
+    assert isinstance(inner, VectorEnv)
+    venv.close()
+    venv.close()
+    assert inner.closed
