@@ -29,7 +29,7 @@ from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.envs import TerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.fast import compiled
+from sb3_dqn_ext.fast import compilation
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
@@ -514,13 +514,13 @@ def test_the_parts_check_their_arguments_too(make_it: Callable[[], object], mess
 
 
 def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with compiled.announced(verbose=1):
+    with compilation.announced(verbose=1):
         assert "Compiling" in capsys.readouterr().out
-    with compiled.announced(verbose=0):
+    with compilation.announced(verbose=0):
         assert capsys.readouterr() == ("", "")
     # a long wait is explained to all
-    monkeypatch.setattr(compiled, "PATIENCE", 0.0)
-    with compiled.announced(verbose=0):
+    monkeypatch.setattr(compilation, "PATIENCE", 0.0)
+    with compilation.announced(verbose=0):
         for _ in range(500):
             if "Compiling" in (said := capsys.readouterr().err):
                 break

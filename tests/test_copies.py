@@ -169,10 +169,12 @@ def test_a_copy_of_a_compiled_model_trains_on_with_the_bits_of_the_original(soft
     targets: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1} if soft else {}
     model = build(compile={"unroll": 2}, gradient_steps=2, **targets)
     learn(model, 20)
-    assert model._compiled.values is not None
+    assert model.updater.compiled.values is not None
     twins = [way(model) for way in WAYS.values()]
     assert_trained_on_alike(model, twins)
-    assert all(twin._compiled.values is not None and twin._compiled.learner.online is twin.q_net for twin in twins)
+    assert all(
+        twin.updater.compiled.values is not None and twin.updater.compiled.loss.online_net is twin.q_net for twin in twins
+    )
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -354,8 +356,8 @@ def test_no_update_is_lost_while_another_thread_pickles_the_policy() -> None:
             time.sleep(0.05)
 
         for one, check in ((model, pickled_meanwhile), (twin, None)):
-            one._backward(batch)
-            assert one._adam.step(1.0, check)
+            one.updater.backward(one, batch)
+            assert one.updater.adam.step(1.0, check)
     train_on(model)
     train_on(twin)
     assert_same_model(model, twin)

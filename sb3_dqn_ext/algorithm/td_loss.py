@@ -1,4 +1,4 @@
-"""What is descended: the losses of a batch, as the five choices say."""
+"""The losses of DQN, as the five choices define them. Shapes: B batch, A actions, K numbers per action."""
 
 from contextlib import nullcontext
 
@@ -11,64 +11,66 @@ from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.algorithm.value_models import Fit, Params, ReturnModel
 from sb3_dqn_ext.networks.q_network import params_of, sampled, values_of
 
-__all__ = ["Learner", "Targets"]
+__all__ = ["TDLoss", "TDTarget"]
 
 
-class Learner(nn.Module):
+class TDLoss(nn.Module):
     """
-    The whole algorithm, as a module: with other parameters in the place of its own it is a pure function.
+    Per-transition DQN losses of a batch, as a module: with other parameters in the place of its own it is a pure function.
 
-    :param online: the network that learns
-    :param old: the target network
-    :param returns: what the networks' numbers mean
-    :param target_policy: which policy is followed at the next state
+    :param online_net: the network that is trained
+    :param target_net: the target network, or the online network itself
+    :param returns: the return model, which the networks' outputs parametrize
+    :param target_policy: the policy that is followed at the next state
     :param fit: which of the predictions are fitted
     """
 
-    def __init__(self, online: QNetwork, old: QNetwork, returns: ReturnModel, target_policy: TargetPolicy, fit: Fit) -> None:
+    def __init__(
+        self, online_net: QNetwork, target_net: QNetwork, returns: ReturnModel, target_policy: TargetPolicy, fit: Fit
+    ) -> None:
         super().__init__()
-        self.online = online
-        self.old = old
+        self.online_net = online_net
+        self.target_net = target_net
         self.returns = returns
         self.target_policy = target_policy
         self.fit = fit
-        self._by_chance = [net for net in dict.fromkeys([online, old]) if getattr(net, "knows_chance", False)]
+        self._stochastic = [net for net in dict.fromkeys([online_net, target_net]) if getattr(net, "knows_chance", False)]
 
     @property
-    def targets_stay(self) -> bool:
+    def targets_are_fixed(self) -> bool:
         """Whether no update of the online network changes the targets: those of several updates are then one computation."""
-        return self.old is not self.online and not self._by_chance and not self.target_policy.looks_online
+        return self.target_net is not self.online_net and not self._stochastic and not self.target_policy.looks_online
 
     def forward(self, batch: Batch, target: Params | None = None) -> th.Tensor:
-        """B transitions, and their targets if these are there already -> (B,) losses."""
-        online, old = self.online, self.old
-        with sampled(*self._by_chance) if self._by_chance else nullcontext():
+        """B transitions, and their targets if these are known -> (B,) losses."""
+        online_net, target_net = self.online_net, self.target_net
+        with sampled(*self._stochastic) if self._stochastic else nullcontext():
             if target is None:
                 target = self.target(batch)
-            params_tm1 = params_of(online, batch.observations, "online")
-            return self.fit(self.returns, params_tm1, batch.actions, target, lambda: params_of(old, batch.observations))
+            params_tm1 = params_of(online_net, batch.observations, "online")
+            return self.fit(self.returns, params_tm1, batch.actions, target, lambda: params_of(target_net, batch.observations))
 
     def target(self, batch: Batch) -> Params:
-        """B transitions -> (B, K) what is learned of each."""
-        online, old, returns = self.online, self.old, self.returns
+        """B transitions -> (B, K) the parameters that their predictions are fitted to."""
+        online_net, target_net, returns = self.online_net, self.target_net, self.returns
         with th.no_grad():
-            params_t = params_of(old, batch.next_observations, "target")
-            q_t = values_of(old, batch.next_observations, params_t, returns)
-            pi_t, rewards = self.target_policy(batch, online, old, q_t)
+            params_t = params_of(target_net, batch.next_observations, "target")
+            q_t = values_of(target_net, batch.next_observations, params_t, returns)
+            pi_t, rewards = self.target_policy(batch, online_net, target_net, q_t)
             return returns.target(params_t, pi_t, rewards, batch.discounts)
 
 
-class Targets(nn.Module):
+class TDTarget(nn.Module):
     """
-    What a learner learns of each transition, as a module of its own.
+    The targets of a loss, as a module of its own.
 
-    :param learner: the learner
+    :param loss: the loss
     """
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, loss: TDLoss) -> None:
         super().__init__()
-        self.learner = learner
+        self.loss = loss
 
     def forward(self, batch: Batch) -> Params:
         """B transitions -> (B, K) parameters."""
-        return self.learner.target(batch)
+        return self.loss.target(batch)

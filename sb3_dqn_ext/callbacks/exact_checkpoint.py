@@ -60,22 +60,22 @@ class ExactCheckpointCallback(RunCallback):
 
     def _before_rollout(self) -> None:
         model: Any = self.model
-        if self.is_due or model.interruption.asked:
+        if self.is_due or model.run_state.interruption.asked:
             self._save()
-        model.interruption.obey()
+        model.run_state.interruption.obey()
 
     def _on_training_end(self) -> None:
         model: Any = self.model
         # After a callback has ended a run, what its last rollout collected is not learned from.
         is_asked = self.is_due and self.parent is not None  # by the event of another callback, in the last rollout
-        if self.run.is_between_rollouts and (is_asked or model.interruption.asked):
+        if self.run.is_between_rollouts and (is_asked or model.run_state.interruption.asked):
             self._save()
 
     def _save(self) -> None:
         model: Any = self.model
         self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved with the rest
         path = model.save_checkpoint(self.path, self.keep)
-        if model.interruption.asked:
+        if model.run_state.interruption.asked:
             print(f"Saved {path}: model.resume({self.path!r}) goes on from there.", file=sys.stderr, flush=True)
 
 
@@ -88,7 +88,7 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
     :param callback: what ``learn`` takes
     :raises CheckpointError: if another run writes to a folder, or has left its checkpoints there
     """
-    model._callback_states = []
+    model.run_state.callback_states = []
     paths = {one.path for one in all_callbacks(callback) if isinstance(one, ExactCheckpointCallback)}
     with ExitStack() as stack:
         if paths:
@@ -96,7 +96,7 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
 
             for path in paths:
                 stack.enter_context(claimed(model, path))
-            stack.enter_context(model.interruption)
+            stack.enter_context(model.run_state.interruption)
         try:
             yield
         finally:
@@ -104,7 +104,7 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
                 from sb3_dqn_ext.checkpoint.training import callback_states
 
                 with suppress(Exception):  # callbacks may have closed their environments
-                    model._callback_states = callback_states(callback)
+                    model.run_state.callback_states = callback_states(callback)
 
 
 def where_to_go_on(model: Any, callbacks: Iterable[BaseCallback]) -> str:
@@ -115,7 +115,7 @@ def where_to_go_on(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     """
     from sb3_dqn_ext.checkpoint.folder import newest  # only those wait for its imports who have an error
 
-    saved = getattr(model, "_saved", {})
+    saved = model.run_state.saved if hasattr(model, "run_state") else {}
     folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
     written = []
     for folder in (folder for folder in folders if os.path.abspath(folder) in saved):

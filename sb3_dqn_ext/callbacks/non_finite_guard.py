@@ -264,8 +264,8 @@ class Guard:
 
     def _end(self, what: str) -> NoReturn:
         self.leave()
-        callback = getattr(self._model, "_callback", None)
-        where = where_to_go_on(self._model, all_callbacks(callback))
+        run_state = getattr(self._model, "run_state", None)
+        where = "" if run_state is None else where_to_go_on(self._model, all_callbacks(run_state.callback))
         raise NonFiniteError(
             f"Step {self._model.num_timesteps}: {what}: the networks, the optimizer and the replay memory are as they were "
             f"before.{where}"
@@ -302,7 +302,7 @@ class NonFiniteGuardCallback(RunCallback):
             raise ArgumentError(f"NonFiniteGuardCallback needs a DQN or QRDQN, not {type(model).__name__}.")
         self._guard = Guard(model)
         if hasattr(model, "check_finite"):
-            model._guard = self._guard
+            model.run_state.guard = self._guard
         else:
             self._guard.follow(optimizer)
         self._guard.check_start()
@@ -317,8 +317,8 @@ class NonFiniteGuardCallback(RunCallback):
         model: Any = self.model
         if self._guard is not None:
             self._guard.leave()
-            if getattr(model, "_guard", None) is self._guard:
-                model._guard = None
+            if hasattr(model, "run_state") and model.run_state.guard is self._guard:
+                model.run_state.guard = None
         self._guard = None
 
 

@@ -53,7 +53,7 @@ def save(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -
     _check_env(model)
     place, step = os.path.abspath(folder), int(model.num_timesteps)
     with claimed(model, folder):
-        saved: Saved | None = model._saved.get(place)
+        saved: Saved | None = model.run_state.saved.get(place)
         if saved is not None and saved.step > step:
             raise CheckpointError(f"{folder} holds this model at the later step {saved.step}: name another folder.")
         if saved is not None:
@@ -66,7 +66,7 @@ def save(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -
             "environments": environments_state(model.env),
         }
         path = write(place, step, tree, _parts(saved, model.replay_buffer), keep)
-    model._saved[place] = saved
+    model.run_state.saved[place] = saved
     return path
 
 
@@ -83,7 +83,7 @@ def claimed(model: Any, folder: Folder) -> Iterator[None]:
     check_memory(model.replay_buffer)
     place = os.path.abspath(folder)
     with Lock.or_held(place):
-        if place not in model._saved and manifests(place):
+        if place not in model.run_state.saved and manifests(place):
             raise CheckpointError(f"{folder} holds checkpoints of another run: resume from it, or name another folder.")
         yield
 
@@ -114,8 +114,8 @@ def resume(model: Any, path: Folder) -> list[str]:
     if begun:
         _begin_episodes(model, list(begun))
     rows = Saved(saved["run"], tuple(saved["bounds"]), checkpoint.step)
-    model._saved = {os.path.abspath(checkpoint.path.parent): rows}
-    model._resumed = checkpoint.tree
+    model.run_state.saved = {os.path.abspath(checkpoint.path.parent): rows}
+    model.run_state.resumed = checkpoint.tree
     return [f"Environment {i}: {problem}" for i, problem in begun.items()]
 
 

@@ -70,7 +70,7 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
         "generators": _generators(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGED} if logger else {},
         "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboards(logger) else None,
-        "callbacks": model._callback_states if callback is None else callback_states(callback),
+        "callbacks": model.run_state.callback_states if callback is None else callback_states(callback),
     }
 
 

@@ -11,9 +11,10 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, QuantileReturns
+from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork, Shared
 
-__all__ = ["QValues", "numpy_values"]
+__all__ = ["COMPUTE", "QValues", "acts_by_network", "numpy_values"]
 
 Array = npt.NDArray[Any]
 QValues = Callable[[Array], Array]
@@ -27,6 +28,8 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {
 
 COMPUTE = ("forward", "params", "extract_features")
 """the methods of a Q-network by which it computes Q-values"""
+POLICY_METHODS = ("predict", "_predict", "obs_to_tensor")
+"""the methods of a policy by which it chooses actions"""
 
 
 def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
@@ -71,3 +74,18 @@ def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
         return x if returns.n_params == 1 else x.reshape(shape).mean(axis=1)
 
     return values
+
+
+def acts_by_network(policy: Any, q_net: Any) -> bool:
+    """
+    :param policy: a policy
+    :param q_net: its online network
+    :return: whether it takes the best action of that network, by no method of a user's own
+    """
+    own = (*POLICY_METHODS, *COMPUTE, "_predict")
+    return (
+        all(getattr(type(policy), name, None) is getattr(MlpPolicy, name) for name in POLICY_METHODS)
+        and type(q_net)._predict is QNetwork._predict
+        and vars(policy).keys().isdisjoint(own)
+        and vars(q_net).keys().isdisjoint(own)
+    )

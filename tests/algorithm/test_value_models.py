@@ -239,7 +239,7 @@ def test_fitting_all_actions_is_what_the_loss_of_a_batch_does() -> None:
         best = model.q_net_target(batch.next_observations).max(dim=1).values
         table[th.arange(16), batch.actions] = batch.rewards + batch.discounts * best
         expected = ((model.q_net(batch.observations) - table) ** 2).mean(dim=1)
-    th.testing.assert_close(model._errors(batch).detach(), expected)
+    th.testing.assert_close(model.updater.loss(batch).detach(), expected)
 
 
 # whole runs

@@ -26,6 +26,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, NonFiniteGuardCallback
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import ArgumentError, NonFiniteError
+from sb3_dqn_ext.updates import Updater
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.parity import InParts, assert_same, assert_same_model, learn, short_cartpole
 from tests.processes import python, write_package
@@ -314,20 +315,26 @@ class Kinked(BaseFeaturesExtractor):
         return observations + 0 * (self.scale * observations[:, :1]).abs().sqrt()
 
 
-class Recorder(DQNExt):
+class RecordingUpdater(Updater):
     """What the parameters are before each eager update, and which was the first after which they are not finite."""
 
-    def _descend(self, *args: Any) -> th.Tensor:
-        if not hasattr(self, "before"):
-            self.before: list[Any] = []
-            self.first_bad: int | None = None
-        kept = {name: value.clone() for name, value in self.policy.state_dict().items()}
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.before: list[Any] = []
+        self.first_bad: int | None = None
+
+    def gradient_step(self, model: Any, *args: Any) -> th.Tensor:
+        kept = {name: value.clone() for name, value in model.policy.state_dict().items()}
         try:
-            return super()._descend(*args)
+            return super().gradient_step(model, *args)
         finally:
             if self.first_bad is None:
                 self.before.append(kept)
-                self.first_bad = None if is_finite(self.policy.state_dict()) else self._n_updates + 1
+                self.first_bad = None if is_finite(model.policy.state_dict()) else model._n_updates + 1
+
+
+class Recorder(DQNExt):
+    updater_class = RecordingUpdater
 
 
 ADAM: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": Kinked}}
@@ -361,7 +368,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
     recorder = kinked(Recorder, **eager)
     with suppress(FloatingPointError):  # of prioritized replay, at the update after
         learn(recorder, 200)
-    first_bad = recorder.first_bad
+    first_bad = recorder.updater.first_bad
     assert first_bad is not None
     assert not is_finite(recorder.get_parameters()), "without the guard it is learned"
     model = kinked(**KINDS[kind], check_finite=True)
@@ -377,8 +384,8 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
     compiled = bool(model.compile)
     if compiled:
         assert (n - 1) % model.gradient_steps % 4 in (1, 2), "in the middle of a call"
-        assert model._adam.steps.tolist() == [n - 1] * len(model._adam.steps)
-    for name, expected in recorder.before[-1].items():
+        assert model.updater.adam.steps.tolist() == [n - 1] * len(model.updater.adam.steps)
+    for name, expected in recorder.updater.before[-1].items():
         if not compiled or "target" not in name or "soft" not in kind:
             ours = model.policy.state_dict()[name]
             th.testing.assert_close(ours, expected, rtol=1e-3 if compiled else 0, atol=1e-4 if compiled else 0, msg=name)
@@ -511,9 +518,11 @@ def test_the_guard_changes_no_bit_of_a_run(compile: bool) -> None:
     for arguments in ({}, {"check_finite": True}):
         model = build(DQNExt, short_cartpole(), gradient_steps=4, compile=compile, **arguments)
         guards: list[Any] = []
-        rows = learn(model, 200, callback=lambda variables, _, seen=guards: [seen.append(variables["self"]._guard)]).rows
+        rows = learn(
+            model, 200, callback=lambda variables, _, seen=guards: [seen.append(variables["self"].run_state.guard)]
+        ).rows
         assert {guard is None for guard in guards} == {not arguments}
-        assert model._guard is None
+        assert model.run_state.guard is None
         ends.append((model, rows))
     (plain, rows), (guarded, guarded_rows) = ends
     assert_same_model(guarded, plain)
@@ -572,7 +581,7 @@ def test_the_option_is_saved_with_the_model_and_the_guard_of_a_run_is_not(tmp_pa
     model.save(tmp_path / "model")
     again = DQNExt.load(tmp_path / "model", device="cpu")
     assert again.check_finite is True
-    assert again._guard is None
+    assert again.run_state.guard is None
 
 
 def test_an_option_that_cannot_be_is_refused() -> None:

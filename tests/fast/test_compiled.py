@@ -144,8 +144,8 @@ def assert_trained_alike(eager: DQNExt, compiled: DQNExt, first: int = 1, then: 
 
 def functions(model: DQNExt) -> dict[Any, Any]:
     """The functions that a model has compiled, or found in torch's cache."""
-    assert model._compiled is not None, "it is eager"
-    return model._compiled._functions
+    assert model.updater.compiled is not None, "it is eager"
+    return model.updater.compiled._functions
 
 
 def assert_compiled(model: DQNExt) -> None:
@@ -156,13 +156,13 @@ def assert_compiled(model: DQNExt) -> None:
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many arguments each function had that was compiled since the test began."""
     seen: list[int] = []
-    compile = sb3_dqn_ext.fast.compiled._compile
+    compile = sb3_dqn_ext.fast.compilation.compiled
 
     def counted(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callable[..., Any]:
         seen.append(len(arguments))
         return compile(function, arguments)
 
-    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "_compile", counted)
+    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compiled", counted)
     return seen
 
 
@@ -252,7 +252,7 @@ def test_the_optimizer_has_the_arguments_it_was_given(policy_kwargs: dict[str, A
 @pytest.mark.slow
 def test_gradients_are_clipped_to_the_norm_that_was_given() -> None:
     eager, compiled = pair(1, max_grad_norm=0.01)
-    eager._errors(eager._sample_batch(8)).mean().backward()  # type: ignore[no-untyped-call]
+    eager.updater.loss(eager._sample_batch(8)).mean().backward()
     assert max(float(parameter.grad.norm()) for parameter in eager.q_net.parameters() if parameter.grad is not None) > 0.1
     assert_trained_alike(eager, compiled)
 
@@ -507,7 +507,7 @@ def test_two_at_a_time_both_batches_are_drawn_before_their_errors_are_known() ->
     np.random.seed(7)
     batches = eager._sample_batch(eager.batch_size, 2)
     for batch in batches.split(2):
-        eager._update(batch, 1)
+        eager.updater.update(eager, batch, 1, None)
     assert_near(compiled, eager, 1e-6)
     np.testing.assert_allclose(weights_of_a_draw(compiled), weights_of_a_draw(eager), rtol=1e-5)
 
@@ -521,8 +521,8 @@ def test_a_transition_of_weight_0_teaches_nothing() -> None:
     weights = th.ones(8)
     weights[0] = 0.0
     for model, given in zip(twice, (batch.rewards, rewards), strict=True):
-        assert model._compiled is not None
-        _, errors = model._compiled(batch._replace(rewards=given, weights=weights), 1)
+        assert model.updater.compiled is not None
+        _, errors = model.updater.compiled(batch._replace(rewards=given, weights=weights), 1)
     assert float(errors[0]) > 100
     assert_same(twice[0].get_parameters(), twice[1].get_parameters(), "parameters")
 
@@ -582,7 +582,7 @@ def test_a_saved_model_is_loaded_by_all_and_goes_on_as_the_eager_one(tmp_path: P
     assert isinstance(loaded[0], DQNExt)
     assert isinstance(loaded[1], DQNExt)
     assert loaded[0].compile == {"unroll": 1}
-    assert loaded[1]._compiled is None
+    assert loaded[1].updater.compiled is None
     train(model, 1)
     for other in loaded[:2]:
         assert isinstance(other, DQNExt)
@@ -720,7 +720,7 @@ def test_what_cannot_be_compiled_says_so_once_and_is_eager(name: str) -> None:
 
 def test_batches_that_were_drawn_together_are_learned_from_when_compiling_fails() -> None:
     eager, compiled = pair(2, **extractor(DependsOnValues))
-    assert compiled._compiled is not None
+    assert compiled.updater.compiled is not None
     train(eager, 5)
     with pytest.warns(UserWarning, match="training is eager") as caught:
         train(compiled, 5)
@@ -842,6 +842,6 @@ def test_an_argument_that_cannot_be_is_refused(compile: Any, message: str) -> No
 @pytest.mark.parametrize(("compile", "unroll"), [(True, 4), ({}, 4), ({"unroll": 3}, 3), ({"unroll": np.int64(3)}, 3)])
 def test_the_argument_says_how_many_updates_one_call_makes(compile: Any, unroll: int) -> None:
     model = make(compile)
-    assert model._compiled is not None
-    assert model._compiled.unroll == unroll
-    assert make(False)._compiled is None
+    assert model.updater.compiled is not None
+    assert model.updater.compiled.unroll == unroll
+    assert make(False).updater.compiled is None

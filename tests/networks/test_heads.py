@@ -250,7 +250,7 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
     learn(model, 20)
     drawn: list[th.Tensor] = []
     online, old = noisy_layers(model.q_net)[0], noisy_layers(model.q_net_target)[0]
-    inner = model._learner.target_policy
+    inner = model.updater.loss.target_policy
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         assert online.noise is not None
@@ -258,15 +258,15 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
         drawn.extend([online.noise[0], old.noise[0]])
         return inner(*args, **kwargs)
 
-    model._learner.target_policy = spy  # type: ignore[assignment]
+    model.updater.loss.target_policy = spy  # type: ignore[assignment]
     batch = model._sample_batch(8)
-    losses = [model._errors(batch) for _ in range(2)]
+    losses = [model.updater.loss(batch) for _ in range(2)]
     assert online.noise is None
     assert old.noise is None
     assert len({noise.numpy().tobytes() for noise in drawn}) == 4
     assert not th.equal(losses[0], losses[1])
     # the graph keeps the noise it was built with
-    losses[0].sum().backward()  # type: ignore[no-untyped-call]
+    losses[0].sum().backward()
     assert online.weight_sigma.grad is not None
 
 
@@ -330,7 +330,7 @@ def test_acting_draws_implicit_fractions_and_a_deterministic_prediction_does_not
 def test_every_number_is_made_on_the_device_of_the_network(returns: str) -> None:
     """Tensors of the device "meta" refuse to meet those of another."""
     model = make(returns=returns, returns_kwargs=RETURNS[returns], noisy=True, head="action_input", head_arch=[4])
-    net, returns_model = network(model).to("meta"), model._learner.returns
+    net, returns_model = network(model).to("meta"), model.updater.loss.returns
     obs = th.zeros(8, 4, device="meta")
     numbers = th.zeros(8, device="meta")
     for scope in (sampled(net), sampled()):
@@ -351,7 +351,7 @@ def test_everything_is_computed_in_float64_if_asked_for(returns: str) -> None:
     learn(model, 20)
     assert {parameter.dtype for parameter in model.policy.parameters()} == {th.float64}
     assert model.q_net(th.as_tensor(observations())).dtype == th.float64
-    errors = model._errors(model._sample_batch(8))
+    errors = model.updater.loss(model._sample_batch(8))
     assert errors.dtype == th.float64
     state: Any = model.policy.optimizer.state_dict()["state"]
     assert {entry["exp_avg"].dtype for entry in state.values()} == {th.float64}

@@ -217,10 +217,10 @@ def test_a_hook_that_is_removed_leaves_the_faster_ways_free_again() -> None:
     handle = model.q_net.register_forward_hook(lambda *_: None)
     with pytest.warns(UserWarning, match="training is eager: a hook is registered on its modules"):
         model._follow_changes()
-    assert model._compiled is None
+    assert model.updater.compiled is None
     handle.remove()
     model._follow_changes()
-    assert model._compiled is not None
+    assert model.updater.compiled is not None
 
 
 def test_a_profiler_sees_the_steps_of_the_optimizer() -> None:
@@ -445,7 +445,7 @@ def test_a_forward_that_masks_an_action_counts_in_every_target(returns: str, tar
             net.q_net[-1].bias.view(-1, 2)[:, 0] = 50.0  # of action 0, which would look best; (quantiles, actions)
     batch = model._sample_batch(64)
     with th.no_grad():
-        target = model._learner.target(batch).values  # (B, K)
+        target = model.updater.loss.target(batch).values  # (B, K)
         features = model.q_net_target.q_net(batch.next_observations.float())  # (B, A, K)
     rewards = batch.rewards
     if target_policy == "munchausen":  # the policy takes action 1 for certain: its logarithm is 0, that of action 0 clipped
@@ -470,14 +470,14 @@ class MirrorsObservations(MlpPolicy):
 def test_a_method_that_is_assigned_later_chooses_the_actions_of_compiled_training_too(where: str) -> None:
     model = make(DQNExt, exploration="none", learning_starts=0, train_freq=4, compile={"unroll": 1})
     learn(model, 24)
-    assert model._numpy_values is not None
+    assert model.updater.numpy_q_values is not None
 
     def one(observation: Any, deterministic: bool = True) -> th.Tensor:
         return th.ones(len(observation), dtype=th.long)
 
     (model.policy if where == "policy" else model.q_net)._predict = one
     learn(model, 40, reset_num_timesteps=False)
-    assert model._compiled is not None
+    assert model.updater.compiled is not None
     assert set(model.replay_buffer.actions[24:64].flat) == {1}
 
 

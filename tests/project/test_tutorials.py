@@ -202,11 +202,11 @@ class Run:
         self.model.learn(self.n_timesteps, callback=[*callbacks, watch])
         self.choices = watch.choices
         self.was_stopped = self.model.num_timesteps < self.n_timesteps
-        del self.model.train, self.model._descend, self.buffer.sample_batch, self.buffer.epoch
+        del self.model.train, self.model.updater.gradient_step, self.buffer.sample_batch, self.buffer.epoch
 
     def _watch_training(self, trains: bool) -> None:
         model, buffer = self.model, self.buffer
-        train, descend, sample_batch, epoch = model.train, model._descend, buffer.sample_batch, buffer.epoch
+        train, descend, sample_batch, epoch = model.train, model.updater.gradient_step, buffer.sample_batch, buffer.epoch
 
         def watched_train(gradient_steps: int, batch_size: int = 100) -> None:
             self.trainings.append(Training(self.n_stored, weights(model.q_net_target)))
@@ -229,7 +229,7 @@ class Run:
                 yield batch
 
         model.train = watched_train  # type: ignore[method-assign]
-        model._descend = watched_descend  # type: ignore[method-assign, assignment]
+        model.updater.gradient_step = watched_descend  # type: ignore[method-assign, assignment]
         buffer.sample_batch, buffer.epoch = watched_sample_batch, watched_epoch
 
 

@@ -178,13 +178,13 @@ def test_an_epoch_goes_once_through_all_that_can_be_replayed(copies: int, n_envs
         policy_kwargs={"net_arch": [8]},
     )
     seen: list[Batch] = []
-    errors = model._errors
+    gradient_step = model.updater.gradient_step
 
-    def remember(batch: Batch) -> th.Tensor:
+    def remember(model: Any, optimizer: Any, batch: Batch, guard: Any) -> th.Tensor:
         seen.append(batch)
-        return errors(batch)
+        return gradient_step(model, optimizer, batch, guard)
 
-    model._errors = remember  # type: ignore[method-assign]
+    model.updater.gradient_step = remember  # type: ignore[method-assign]
     learn(model, 1)
     buffer = memory(model)
     ends = buffer.dones * (1 - buffer.timeouts)
@@ -238,10 +238,10 @@ def test_a_minibatch_is_a_batch_of_its_own(compile: Any, sampler: str) -> None:
         model.train(gradient_steps=2, batch_size=8)
     assert [len(batch.actions) for batch in batches] == [8] * 6
     assert model._n_updates == 24
-    batch_by_batch._compiled = None
+    batch_by_batch.updater.compiled = None
     for batch in batches:
         for part in batch.split(4):
-            batch_by_batch._update(part, 1)
+            batch_by_batch.updater.update(batch_by_batch, part, 1, None)
     for net in ("q_net", "q_net_target"):
         pairs = zip(getattr(model, net).parameters(), getattr(batch_by_batch, net).parameters(), strict=True)
         for ours, theirs in pairs:

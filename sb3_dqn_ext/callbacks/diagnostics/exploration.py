@@ -132,7 +132,8 @@ class ExplorationCallback(Diagnostic):
     def _compare(self, seen: Mapping[str, Any]) -> None:
         """The actions of this step with those that are greedy where they were chosen."""
         model: Any = self.model
-        by_numpy = getattr(model, "_numpy_values", None)  # as training chooses then
+        updater = getattr(model, "updater", None)
+        by_numpy = None if updater is None else updater.numpy_q_values  # as training chooses then
         if by_numpy is None:
             # to keep the generators takes longer than to look
             with nullcontext() if self._is_quiet else undisturbed(model), th.no_grad():

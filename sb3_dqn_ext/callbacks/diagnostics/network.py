@@ -131,7 +131,8 @@ class NetworkHealthCallback(Watching):
 
     @property
     def _is_compiled(self) -> bool:
-        return getattr(self.model, "_compiled", None) is not None
+        updater = getattr(self.model, "updater", None)
+        return updater is not None and updater.compiled is not None
 
     def _look(self) -> None:
         model: Any = self.model
@@ -154,7 +155,7 @@ class NetworkHealthCallback(Watching):
             self._record({"feature_rank": rank, "feature_rank_share": rank / min(found.shape)})
         if self._is_compiled:
             with th.enable_grad():
-                loss = model._learner(batch).mean()
+                loss = model.updater.loss(batch).mean()
                 gradients = th.autograd.grad(loss, [of for of in online.parameters() if of.requires_grad], allow_unused=True)
             self._record_gradients([th.linalg.vector_norm(th.cat([of.ravel() for of in gradients if of is not None]))], None)
         elif self._norms:

@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
-from sb3_dqn_ext.algorithm.td_loss import Learner
+from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import numpy_values
@@ -103,13 +103,14 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
     """
     online, old = networks(model, "td_errors")
     predicted = q_values(online, batch.observations).gather(1, batch.actions.unsqueeze(1)).squeeze(1)  # (B,)
-    learner: Learner | None = getattr(model, "_learner", None)
-    if learner is None:
+    updater = getattr(model, "updater", None)
+    if updater is None:
         rewards, next_values = batch.rewards, q_values(old, batch.next_observations).max(dim=1).values
     else:
-        params = params_of(learner.old, batch.next_observations, "target")
-        q = values_of(learner.old, batch.next_observations, params, learner.returns)  # (B, A)
-        pi, rewards = learner.target_policy(batch, learner.online, learner.old, q)
+        loss: TDLoss = updater.loss
+        params = params_of(loss.target_net, batch.next_observations, "target")
+        q = values_of(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
+        pi, rewards = loss.target_policy(batch, loss.online_net, loss.target_net, q)
         next_values = (pi * q).sum(dim=1)
     return rewards + batch.discounts * next_values - predicted
 

@@ -274,7 +274,7 @@ def test_compiled_updates_do_not_change_either(tmp_path: Path) -> None:
     for callback in (None, everything()):
         model = build(DQNExt, compile={"unroll": 1})
         rows.append(learn(model, 120, callback=callback).rows)
-        assert model._compiled is not None
+        assert model.updater.compiled is not None
         ends.append(model)
     assert_same_model(ends[1], ends[0])
     assert_same(theirs(rows[1]), theirs(rows[0]), "logged")
