@@ -6,15 +6,13 @@ weights, the optimizer, the replay buffer, the states of all generators and the 
 that leave all numbers as they are: OLD is a git worktree of the commit before the first of them.
 """
 
-import argparse
 import hashlib
 import importlib.util
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +26,8 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from tests.checkouts import report, results, start, two_checkouts
 
 RENAMED: dict[str, str] = {}
 """arguments and values of OLD, and what they are called in NEW"""
@@ -329,59 +329,41 @@ def digests(model: DQN, logged: Logged) -> dict[str, str]:
     }
 
 
-def run(checkout: str, names: list[str], new_names: dict[str, str]) -> None:
-    """Print a line of JSON for each training."""
+def run(names: str, new_names: str) -> None:
+    """
+    Report the digests of each training.
+
+    :param names: a JSON list of trainings
+    :param new_names: a JSON object: how arguments and values are called in this checkout
+    """
     th.set_num_threads(1)
-    import warnings
-
     warnings.simplefilter("ignore")
-    # an editable installation would find its own checkout before the one that is asked for
-    sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in f"{finder!r}{type(finder)!r}".lower()]
-    sys.path.insert(0, checkout)
-    for module in [name for name in sys.modules if name.partition(".")[0] == "sb3_dqn_ext"]:
-        del sys.modules[module]
-    import sb3_dqn_ext
-
-    assert Path(sb3_dqn_ext.__file__).is_relative_to(checkout), sb3_dqn_ext.__file__
     every = trainings()
-    for name in names:
+    for name in json.loads(names):
         training = every[name]
+        kwargs = renamed(dict(training.kwargs), json.loads(new_names))
         with tempfile.TemporaryDirectory() as folder:
             try:
-                found = digests(*trained(training._replace(kwargs=renamed(dict(training.kwargs), new_names)), folder))
+                found = digests(*trained(training._replace(kwargs=kwargs), folder))
             except Exception as error:  # which is compared, too
                 found = {"error": repr(error)[:300]}
-        print(json.dumps([name, found]), flush=True)
+        report([name, found])
 
 
 # in the process that compares
 
 
 def of_checkout(checkout: Path, names: list[str], new_names: dict[str, str]) -> dict[str, dict[str, str]]:
-    command = [sys.executable, str(Path(__file__).resolve()), "--run", str(checkout.resolve()), json.dumps([names, new_names])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "SB3_DQN_EXT_NO_HOOK": "1"}
-    lines: list[Any] = []
-    with tempfile.TemporaryDirectory() as folder:  # no checkout is on the path by itself
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("["):
-                    lines.append(json.loads(line))
-                    print(f"\r{checkout.name}: {len(lines)} of {len(names)}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-    if process.returncode:
-        raise SystemExit(f"the trainings in {checkout} ended with code {process.returncode}")
-    return dict(lines)
+    found = {}
+    for name, parts in results(start(checkout, __spec__.name, json.dumps(names), json.dumps(new_names))):
+        found[name] = parts
+        print(f"\r{checkout.resolve().name}: {len(found)} of {len(names)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--run"]:
-        names, new_names = json.loads(sys.argv[3])
-        run(sys.argv[2], names, new_names)
-        return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", type=Path)
-    parser.add_argument("new", type=Path)
+    parser = two_checkouts(str(__doc__))
     parser.add_argument("-k", default="", help="only trainings with this in their name")
     options = parser.parse_args()
     names = [name for name in trainings() if options.k in name]
