@@ -50,10 +50,12 @@ from sb3_dqn_ext._validation import build, check_keys, choose, parameters_of
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3, joined
 from sb3_dqn_ext.algorithm.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
 from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.algorithm.fitted_actions import Fit, fit_taken
+from sb3_dqn_ext.algorithm.predictions import sampled
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES
 from sb3_dqn_ext.algorithm.td_loss import Learner
-from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, Fit, ReturnModel, fit_taken
+from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, ReturnModel
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, with_checkpoints
@@ -63,13 +65,14 @@ from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.errors import ArgumentError, ModelFileError, UnsupportedError
 from sb3_dqn_ext.fast.compiled import CannotCompile, CompiledUpdates, unroll_of, why_not
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, take_apart, why_not_flat
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, why_not_flat
 from sb3_dqn_ext.fast.numpy_forward import COMPUTE, QValues
 from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
+from sb3_dqn_ext.networks.flat_storage import take_apart
 from sb3_dqn_ext.networks.hooks import NetworkSnapshot, attached_to_optimizer
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
-from sb3_dqn_ext.networks.q_network import QNetwork, sampled
+from sb3_dqn_ext.networks.q_network import QNetwork
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
 from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
 

@@ -19,11 +19,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from sb3_dqn_ext._validation import check_keys, check_number
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.finite_updates import largest_norm
+from sb3_dqn_ext.algorithm.predictions import Params
 from sb3_dqn_ext.algorithm.td_loss import Learner, Targets
-from sb3_dqn_ext.algorithm.value_models import Params
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, adam, locked, side_by_side, views, why_not_flat
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, adam, locked, why_not_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, numpy_values
+from sb3_dqn_ext.networks.flat_storage import side_by_side, views
 
 __all__ = ["CannotCompile", "CompiledUpdates", "unroll_of", "why_not"]
 

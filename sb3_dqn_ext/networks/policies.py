@@ -15,13 +15,16 @@ from torch import nn
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, named_class, parameters_of
 from sb3_dqn_ext.algorithm.batches import each
-from sb3_dqn_ext.algorithm.value_models import FITS, RETURN_MODELS, CosineEmbedding, Fit, make_returns
+from sb3_dqn_ext.algorithm.fitted_actions import FITS, Fit
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, make_returns
+from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
-from sb3_dqn_ext.fast.flat_adam import take_apart
+from sb3_dqn_ext.networks.flat_storage import take_apart
+from sb3_dqn_ext.networks.heads import HEADS, MultiHead
 from sb3_dqn_ext.networks.hooks import NetworkSnapshot
 from sb3_dqn_ext.networks.noisy import NoisyLinear
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
-from sb3_dqn_ext.networks.q_network import HEADS, MultiHead, QNetwork
+from sb3_dqn_ext.networks.q_network import QNetwork
 
 __all__ = ["ACTIVATIONS", "EXTRACTORS", "OPTIMIZERS", "CnnPolicy", "MlpPolicy", "MultiHeadPolicy", "MultiInputPolicy"]
 
