@@ -12,14 +12,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
-from sb3_dqn_ext._validation import choose
 from sb3_dqn_ext.algorithm.predictions import Params, Purpose, is_sampled, sampled
 from sb3_dqn_ext.algorithm.value_models import ReturnModel
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.networks.config import NetworkConfig
 from sb3_dqn_ext.networks.flat_storage import take_apart
-from sb3_dqn_ext.networks.heads import HEAD_SYNONYMS, HEADS, Sizes
+from sb3_dqn_ext.networks.heads import HEADS, Sizes
 from sb3_dqn_ext.networks.hooks import is_watched
-from sb3_dqn_ext.networks.init import INIT_SYNONYMS, INITS
+from sb3_dqn_ext.networks.init import INITS
 from sb3_dqn_ext.networks.noisy import make_noisy, noisy_layers
 from sb3_dqn_ext.networks.preprocessing import image_keys, preprocess
 
@@ -52,13 +52,8 @@ class QNetwork(SB3QNetwork):
     :param net_arch: sizes of the hidden layers that all actions share
     :param activation_fn: Activation function
     :param normalize_images: whether to divide images by 255
-    :param head: a name of ``HEADS``
-    :param head_arch: sizes of the hidden layers behind the trunk
-    :param return_model: what the K numbers mean
-    :param batch_norm: whether the trunk has batch normalisation
-    :param sigma0: how noisy the linear layers of trunk and head start, if they are noisy
-    :param init: a name of ``INITS``
-    :param dtype: in which precision it computes
+    :param config: the choice of head, precision, initial weights, noise and normalisation
+    :param return_model: the meaning of the K numbers
     """
 
     def __init__(
@@ -70,13 +65,8 @@ class QNetwork(SB3QNetwork):
         net_arch: list[int],
         activation_fn: type[nn.Module],
         normalize_images: bool,
-        head: str,
-        head_arch: list[int],
+        config: NetworkConfig,
         return_model: ReturnModel,
-        batch_norm: bool = False,
-        sigma0: float | None = None,
-        init: str = "torch",
-        dtype: th.dtype = th.float32,
     ) -> None:
         # not SB3QNetwork's, which would build its own layers and so draw from torch's generator
         BasePolicy.__init__(
@@ -89,26 +79,24 @@ class QNetwork(SB3QNetwork):
         self.net_arch = net_arch
         self.activation_fn = activation_fn
         self.features_dim = features_dim
-        self.head = head
-        self.head_arch = head_arch
+        self.config = config
         self.return_model = return_model
-        self.batch_norm = batch_norm
         self.n_actions = int(action_space.n)
-        make_head = choose("head", head, HEADS, HEAD_SYNONYMS)
-        sizes = Sizes(features_dim, self.n_actions, return_model.n_params, net_arch, head_arch, activation_fn, batch_norm)
+        head_arch = list(config.head_arch or [])
+        sizes = Sizes(
+            features_dim, self.n_actions, return_model.n_params, net_arch, head_arch, activation_fn, config.batch_norm
+        )
         self.embedding = return_model.embedding(sizes.hidden_dim)
-        if head == "shared" and head_arch and self.embedding is None:
+        if config.head == "shared" and head_arch and self.embedding is None:
             raise ArgumentError(f"head_arch={head_arch!r} has no effect with head='shared'; write the layers into net_arch.")
-        if batch_norm and not net_arch:
+        if config.batch_norm and not net_arch:
             raise ArgumentError("batch_norm=True has no effect on a trunk without layers; give net_arch, for example [64].")
-        self.q_net = make_head(sizes)  # type: ignore[assignment]
-        if sigma0 is not None:
-            make_noisy(self.q_net, sigma0)
-        self.sigma0 = sigma0
-        self.init = init
-        self.apply(choose("init", init, INITS, INIT_SYNONYMS))
-        self.dtype = dtype
-        self.to(dtype)
+        self.q_net = HEADS[config.head](sizes)  # type: ignore[assignment]
+        if config.sigma0 is not None:
+            make_noisy(self.q_net, config.sigma0)
+        self.apply(INITS[config.init])
+        self.dtype = config.torch_dtype
+        self.to(self.dtype)
         self._is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
         self._images = image_keys(observation_space)
         self.find_noisy_layers()
@@ -188,14 +176,4 @@ class QNetwork(SB3QNetwork):
         return vars(self)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        data.update(
-            head=self.head,
-            head_arch=self.head_arch,
-            return_model=self.return_model,
-            batch_norm=self.batch_norm,
-            sigma0=self.sigma0,
-            init=self.init,
-            dtype=self.dtype,
-        )
-        return data
+        return super()._get_constructor_parameters() | {"config": self.config, "return_model": self.return_model}
