@@ -45,6 +45,7 @@ from sb3_dqn_ext._missing import Missing, needed_for_training
 from sb3_dqn_ext._validation import build, check_keys, choose, parameters_of
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3, joined
 from sb3_dqn_ext.algorithm.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
+from sb3_dqn_ext.algorithm.predictions import sampled
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES
 from sb3_dqn_ext.callback_tree import all_callbacks
@@ -54,12 +55,11 @@ from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
-from sb3_dqn_ext.fast.flat_adam import take_apart
 from sb3_dqn_ext.fast.numpy_forward import QValues
 from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
+from sb3_dqn_ext.networks.flat_storage import take_apart
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
-from sb3_dqn_ext.networks.q_network import sampled
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
 from sb3_dqn_ext.run_state import RunState

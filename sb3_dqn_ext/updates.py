@@ -12,9 +12,10 @@ from stable_baselines3.common.utils import polyak_update
 
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.algorithm.fitted_actions import fit_taken
 from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
-from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, fit_taken
+from sb3_dqn_ext.algorithm.value_models import ExpectedReturns
 from sb3_dqn_ext.fast.compilation import CannotCompile
 from sb3_dqn_ext.fast.compiled import CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.fast.flat_adam import FlatAdam, why_not_flat

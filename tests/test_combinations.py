@@ -13,7 +13,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
-from sb3_dqn_ext.networks.q_network import HEADS
+from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from tests.parity import InParts, assert_same, learn, several_cartpoles
 

@@ -22,9 +22,9 @@ from stable_baselines3.common.envs import FakeImageEnv
 
 import sb3_dqn_ext.fast.compiled
 from sb3_dqn_ext import DQNExt, callbacks
+from sb3_dqn_ext.algorithm.predictions import sampled
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, SummaryCallback
 from sb3_dqn_ext.errors import CheckpointError
-from sb3_dqn_ext.networks.q_network import sampled
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.vec_env.async_ import InProcesses
 from tests.parity import assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole

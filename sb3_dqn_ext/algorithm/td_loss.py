@@ -7,9 +7,11 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_dqn_ext.algorithm.batches import Batch
+from sb3_dqn_ext.algorithm.fitted_actions import Fit
+from sb3_dqn_ext.algorithm.predictions import Params, params_of, sampled
 from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
-from sb3_dqn_ext.algorithm.value_models import Fit, Params, ReturnModel
-from sb3_dqn_ext.networks.q_network import params_of, sampled, values_of
+from sb3_dqn_ext.algorithm.value_models import ReturnModel
+from sb3_dqn_ext.algorithm.value_models.base import values_of
 
 __all__ = ["TDLoss", "TDTarget"]
 

@@ -14,9 +14,10 @@ from sb3_dqn_ext.algorithm.finite_updates import largest_norm
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.compilation import CannotCompile, announced, compiled
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, locked, side_by_side, why_not_flat
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, locked, why_not_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, numpy_values
 from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
+from sb3_dqn_ext.networks.flat_storage import side_by_side
 
 __all__ = ["CompiledUpdates", "unroll_of", "why_not"]
 

@@ -4,65 +4,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from itertools import accumulate, pairwise
 from operator import is_
 from threading import RLock
 from typing import Any, TypeVar, cast
-from weakref import WeakValueDictionary
 
 import numpy as np
 import torch as th
 from torch import nn
 
-__all__ = ["FlatAdam", "adam", "locked", "side_by_side", "take_apart", "views", "why_not_flat"]
+from sb3_dqn_ext.networks.flat_storage import set_updater, side_by_side, views
+
+__all__ = ["FlatAdam", "adam", "locked", "why_not_flat"]
 
 NOT_OURS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
 """settings of torch's Adam that are left to it"""
 
 
-_updaters: "WeakValueDictionary[int, FlatAdam]" = WeakValueDictionary()
-"""the one that updates a tensor of parameters, by the address of the tensor"""
-
-
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def views(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
-    """(P,) numbers -> parts of them in the shapes of tensors that have P numbers together"""
-    ends = accumulate((tensor.numel() for tensor in like), initial=0)
-    return [flat[start:end].view(tensor.shape) for (start, end), tensor in zip(pairwise(ends), like, strict=True)]
-
-
-def side_by_side(parameters: Sequence[nn.Parameter]) -> th.Tensor:
-    """
-    Move parameters into one tensor, of which each is a view from then on.
-
-    :param parameters: of one precision, on one device
-    :return: (P,)
-    """
-    flat = th.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    for parameter, view in zip(parameters, views(flat, parameters), strict=True):
-        parameter.data = view
-    return flat
-
-
-def take_apart(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer | None = None) -> None:
-    """
-    Give each parameter storage of its own again, with the same numbers: a view would be pickled with the whole tensor.
-
-    :param parameters: the parameters
-    :param optimizer: an optimizer, whose state of each is treated alike
-    """
-    updaters = (_updaters.get(parameter.untyped_storage().data_ptr()) for parameter in parameters)
-    updater = next((found for found in updaters if found is not None), None)
-    if updater is None:
-        return
-    states: Mapping[Any, dict[str, Any]] = getattr(optimizer, "state", {})
-    with updater.lock:  # another thread may train
-        for parameter in parameters:
-            for tensor in (parameter, *states.get(parameter, {}).values()):
-                if isinstance(tensor, th.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:
-                    tensor.data = tensor.data.clone()
 
 
 def locked(method: Method) -> Method:
@@ -156,9 +114,8 @@ class FlatAdam:
             states[parameter].setdefault("step", th.zeros((), dtype=th.float32))
             for name in ("exp_avg", "exp_avg_sq"):
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
-        _updaters.pop(self._places[0], None)
         self.flat = side_by_side(parameters)
-        _updaters[self.flat.data_ptr()] = self
+        set_updater(self.flat, self, self._places[0])
         self.first, self.second = (
             th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in ("exp_avg", "exp_avg_sq")
         )

@@ -11,8 +11,9 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, QuantileReturns
+from sb3_dqn_ext.networks.heads import Shared
 from sb3_dqn_ext.networks.policies import MlpPolicy
-from sb3_dqn_ext.networks.q_network import QNetwork, Shared
+from sb3_dqn_ext.networks.q_network import QNetwork
 
 __all__ = ["COMPUTE", "QValues", "acts_by_network", "numpy_values"]
 

@@ -11,9 +11,10 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_unflatten
 
 from sb3_dqn_ext.algorithm.batches import Batch
+from sb3_dqn_ext.algorithm.predictions import Params
 from sb3_dqn_ext.algorithm.td_loss import TDLoss, TDTarget
-from sb3_dqn_ext.algorithm.value_models import Params
-from sb3_dqn_ext.fast.flat_adam import adam, views
+from sb3_dqn_ext.fast.flat_adam import adam
+from sb3_dqn_ext.networks.flat_storage import views
 
 __all__ = ["UpdateFunction"]
 

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 __all__ = ["NetworkSnapshot", "attached_to_optimizer", "is_watched"]
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-METHODS = ("params", "extract_features")
+METHODS = ("params", "predict_params", "extract_features")
 """methods beside ``forward`` by which a Q-network computes"""
 STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
 """the steps that torch came with; it wraps them for its profiler"""

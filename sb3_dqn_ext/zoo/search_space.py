@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
-from sb3_dqn_ext.algorithm.value_models import LOSSES, RETURN_MODELS
-from sb3_dqn_ext.networks.q_network import HEADS
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
+from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
+from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 
 __all__ = ["converter", "sampler"]

@@ -11,18 +11,17 @@ from sb3_contrib import QRDQN
 from sb3_contrib.common.utils import quantile_huber_loss
 
 from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.algorithm.fitted_actions import fit_all
+from sb3_dqn_ext.algorithm.predictions import Params
 from sb3_dqn_ext.algorithm.value_models import (
     CategoricalReturns,
-    CosineEmbedding,
     ExpectedReturns,
     ImplicitQuantileReturns,
-    Params,
     QuantileReturns,
     ReturnModel,
-    fit_all,
-    huber_beyond,
-    project,
 )
+from sb3_dqn_ext.algorithm.value_models.categorical import project
+from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding, huber_beyond
 from tests.parity import assert_same, learn, short_cartpole
 
 B, A, K = 6, 3, 7

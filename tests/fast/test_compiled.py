@@ -20,12 +20,13 @@ from torch._dynamo.utils import counters
 
 import sb3_dqn_ext.fast.compiled
 from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.algorithm.fitted_actions import FITS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
-from sb3_dqn_ext.algorithm.value_models import FITS, RETURN_MODELS
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.callbacks import SoftTargetUpdateCallback
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.networks.policies import MlpPolicy
-from sb3_dqn_ext.networks.q_network import HEADS
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.serialization.names import SimpleLinearSchedule

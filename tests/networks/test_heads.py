@@ -12,10 +12,10 @@ import torch as th
 from torch import nn
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.algorithm.value_models import taken
+from sb3_dqn_ext.algorithm.predictions import sampled, taken
 from sb3_dqn_ext.networks.noisy import NoisyLinear, noisy_layers
 from sb3_dqn_ext.networks.policies import MlpPolicy
-from sb3_dqn_ext.networks.q_network import QNetwork, sampled
+from sb3_dqn_ext.networks.q_network import QNetwork
 from tests.parity import assert_same, dict_cartpole, learn, short_cartpole
 
 RETURNS: dict[str, dict[str, Any]] = {

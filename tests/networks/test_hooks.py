@@ -427,7 +427,7 @@ class MasksAction0(QNetwork):
 class MaskedPolicy(MlpPolicy):
     def make_q_net(self) -> QNetwork:
         args = self._update_features_extractor(self.net_args, features_extractor=None)
-        return MasksAction0(**args, head=self.head, head_arch=[], return_model=self.return_model, **self._network_kwargs)
+        return MasksAction0(**args)
 
 
 @pytest.mark.parametrize("target_policy", ["greedy", "double", "munchausen"])

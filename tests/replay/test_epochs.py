@@ -13,7 +13,7 @@ from torch import nn
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.networks.q_network import MultiHead
+from sb3_dqn_ext.networks.heads import MultiHead
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.serialization.names import SimpleLinearSchedule
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole

@@ -17,11 +17,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
+from sb3_dqn_ext.algorithm.predictions import params_of
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
+from sb3_dqn_ext.algorithm.value_models.base import values_of
 from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import numpy_values
-from sb3_dqn_ext.networks.q_network import params_of, values_of
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.prioritized import Prioritized
 from sb3_dqn_ext.replay.samplers import Rows, Uniform

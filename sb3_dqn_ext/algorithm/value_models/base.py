@@ -1,0 +1,69 @@
+"""The contract of a return model. Shapes: B batch, A actions, K numbers per action, N fractions of a prediction."""
+
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+from sb3_dqn_ext.algorithm.predictions import Params, Purpose
+
+__all__ = ["ReturnModel", "values_of"]
+
+
+class ReturnModel(nn.Module):
+    """A return model; its constants are buffers that are not saved, so that target updates leave them alone."""
+
+    n_params: int
+    """how many numbers the network answers for each action in one evaluation; K, where no fractions are sampled"""
+
+    def mean(self, params: Params) -> th.Tensor:
+        """(B, A, K) parameters -> (B, A) expected returns, the Q-values."""
+        raise NotImplementedError
+
+    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
+        """
+        One backup: the return's parameters at the next state, seen from this one.
+
+        :param params: (B, A, K) parameters at the next state, from the target network
+        :param pi: (B, A) probabilities of the actions at the next state
+        :param rewards: (B,)
+        :param discounts: (B,)
+        :return: (B, K) parameters
+        """
+        raise NotImplementedError
+
+    def loss(self, params: Params, target: Params) -> th.Tensor:
+        """(B, K) predicted and (B, K) target parameters -> (B,) losses."""
+        raise NotImplementedError
+
+    def absolute_errors(self, losses: th.Tensor) -> th.Tensor:
+        """
+        (B,) losses -> (B,) how wrong the predictions were, which is what they are prioritized by: the absolute TD errors
+        where values are learned, the losses where distributions are (as in https://arxiv.org/abs/1710.02298).
+        """
+        return losses
+
+    def embedding(self, hidden_dim: int) -> nn.Module | None:
+        """
+        :param hidden_dim: H, how wide the trunk's output is
+        :return: a network from (B, N) fractions to (B, N, H), if the network is asked at fractions
+        """
+        return None
+
+    def fractions(self, hidden: th.Tensor, purpose: Purpose, sampled: bool) -> th.Tensor:
+        """
+        :param hidden: (B, H) the trunk's output
+        :param purpose: what the answers are for
+        :param sampled: whether to draw from torch's generator, or to take midpoints, which are the same every time
+        :return: (B, N) fractions at which the network is asked
+        """
+        raise NotImplementedError
+
+
+def values_of(net: nn.Module, obs: PyTorchObs, params: Params, returns: ReturnModel) -> th.Tensor:
+    """
+    (B, A) Q-values: read out of the parameters, or, where these are samples, out of others, so that no action is chosen by
+    the same luck by which it is valued (https://arxiv.org/abs/1806.06923, section 3.1).
+    """
+    if params.q_values is not None:
+        return params.q_values
+    return returns.mean(params) if params.fractions is None else net(obs)

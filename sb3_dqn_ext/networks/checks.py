@@ -1,0 +1,91 @@
+"""Checks of the arguments of policies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from torch import nn
+
+from sb3_dqn_ext._validation import check_keys, check_number, check_type, parameters_of
+from sb3_dqn_ext.errors import UnsupportedError
+
+__all__ = ["check_arch", "check_extractor_kwargs", "check_optimizer_kwargs", "check_space"]
+
+SMALLEST_IMAGE = 36
+"""pixels of an edge, of which NatureCNN's three convolutions leave one"""
+
+
+def check_extractor_kwargs(extractor: type[BaseFeaturesExtractor], kwargs: Mapping[str, Any] | None) -> None:
+    """
+    :param extractor: a class of features extractors
+    :param kwargs: its arguments beside the observation space
+    :raises ArgumentError: if they are no mapping, or it has no such argument
+    """
+    check_type("features_extractor_kwargs", kwargs, Mapping | None, "a mapping of arguments")
+    check_keys("features_extractor_kwargs", kwargs or {}, parameters_of(extractor).keys() - {"observation_space"})
+
+
+def check_optimizer_kwargs(optimizer: type[th.optim.Optimizer], kwargs: Mapping[str, Any] | None) -> None:
+    """
+    :param optimizer: a class of optimizers
+    :param kwargs: its arguments beside the parameters and the learning rate
+    :raises ArgumentError: if they are no mapping, it has no such argument, or a value is not of the kind that an optimizer of
+        torch has as its default: it takes any, and fails in the run
+    """
+    check_type("optimizer_kwargs", kwargs, Mapping | None, "a mapping of arguments")
+    parameters = parameters_of(optimizer)
+    check_keys("optimizer_kwargs", kwargs or {}, parameters.keys() - {"params", "lr"})
+    if not optimizer.__module__.startswith("torch.optim."):
+        return
+    for name, value in (kwargs or {}).items():
+        default = parameters[name].default
+        if isinstance(default, bool):
+            check_type(f"optimizer_kwargs[{name!r}]", value, bool, "True or False")
+        elif isinstance(default, int | float):
+            check_number(f"optimizer_kwargs[{name!r}]", value)
+
+
+def check_arch(argument: str, sizes: Any) -> None:
+    """
+    :param argument: the argument's name, for the message
+    :param sizes: the value that the user gave; None for the default
+    :raises ArgumentError: if it is no list of layer sizes
+    """
+    if sizes is not None:
+        check_type(argument, sizes, list | tuple, "a list of layer sizes, for example [64, 64]")
+        for size in sizes:
+            check_number(f"a layer of {argument}", size, low=1, integer=True)
+
+
+def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]) -> None:
+    """
+    :param space: the observation space
+    :param extractor: the class of features extractors that reads it
+    :raises UnsupportedError: if an extractor of SB3 cannot read the observations
+    """
+    is_dict = isinstance(space, spaces.Dict)
+    if is_dict and extractor in (FlattenExtractor, NatureCNN):
+        raise UnsupportedError("this policy reads one array; for Dict observations use policy='MultiInputPolicy'.")
+    if not is_dict and extractor is CombinedExtractor:
+        raise UnsupportedError(
+            f"policy='MultiInputPolicy' reads Dict observations, not {space}; use 'MlpPolicy' or 'CnnPolicy'."
+        )
+    if isinstance(space, spaces.Box) and extractor is FlattenExtractor and 0 in (len(space.shape), *space.shape):
+        raise UnsupportedError(
+            f"observations {space} of shape {space.shape} cannot be read; at least one axis with one number is needed, "
+            "see gymnasium.wrappers.ReshapeObservation."
+        )
+    parts = space.spaces if isinstance(space, spaces.Dict) and extractor is CombinedExtractor else {}
+    layers = nn.ModuleDict()
+    for key in parts:
+        if not isinstance(key, str) or not key or "." in key or hasattr(layers, key):
+            raise UnsupportedError(f"the key {key!r} of the Dict observations cannot name a layer of torch; rename it.")
+    for image in [space] if extractor is NatureCNN else parts.values():
+        if is_image_space(image) and min(image.shape[1:]) < SMALLEST_IMAGE:  # type: ignore[index]
+            raise UnsupportedError(
+                f"images of shape {image.shape} are too small for NatureCNN, which needs {SMALLEST_IMAGE} x {SMALLEST_IMAGE} "
+                "pixels: enlarge them with gymnasium.wrappers.ResizeObservation, or give a features_extractor_class."
+            )
