@@ -221,10 +221,10 @@ class Updater:
     def _compiled_update(
         self, model: Trainable, compiled: CompiledUpdates, batches: Batch, n_updates: int, guard: UpdateGuard | None
     ) -> th.Tensor:
-        losses, of_transitions, *norms = compiled(batches, n_updates)
+        losses, td_errors, *norms = compiled(batches, n_updates)
         if guard is not None and norms and not math.hypot(*losses.tolist(), *norms[0].tolist()) <= LARGEST:
             self._check_compiled(model, compiled, batches, losses.tolist(), norms[0].tolist(), guard)
-        self._pass_on_errors(model, batches, of_transitions)
+        self._update_priorities(model, batches, td_errors)
         self._count(model, n_updates)
         return losses
 
@@ -257,7 +257,7 @@ class Updater:
         :param guard: checks the numbers of the update
         :return: () the loss before it
         """
-        loss, of_transitions = self.backward(model, batch)
+        loss, td_errors = self.backward(model, batch)
         max_grad_norm = model.max_grad_norm
         check = None if guard is None else partial(guard.check_update, loss.item(), max_grad_norm=max_grad_norm)
         if not (self._is_flat and self.adam.step(max_grad_norm, check)):
@@ -265,7 +265,7 @@ class Updater:
                 check(th.nn.utils.get_total_norm([of.grad for of in self._clipped_params if of.grad is not None]).item())
             th.nn.utils.clip_grad_norm_(self._clipped_params, max_grad_norm)
             optimizer.step()
-        self._pass_on_errors(model, batch, of_transitions)
+        self._update_priorities(model, batch, td_errors)
         return loss
 
     def backward(self, model: Trainable, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
@@ -274,9 +274,9 @@ class Updater:
 
         :param model: the model
         :param batch: B transitions
-        :return: () the loss and (B,) the losses of the transitions
+        :return: () the loss and (B,) the TD errors of the transitions
         """
-        losses: th.Tensor = self.loss(batch)
+        losses, td_errors = self.loss(batch)
         sampler = getattr(model.replay_buffer, "sampler", None)
         loss = (batch.weights * losses).mean() if sampler is not None and sampler.weighted else losses.mean()
         if self._is_flat:
@@ -284,10 +284,10 @@ class Updater:
                 parameter.grad = None
         else:
             model.policy.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), losses.detach()
+        loss.backward()
+        return loss.detach(), td_errors.detach()
 
-    def _pass_on_errors(self, model: Trainable, batch: Batch, losses: th.Tensor) -> None:
+    def _update_priorities(self, model: Trainable, batch: Batch, td_errors: th.Tensor) -> None:
         sampler = getattr(model.replay_buffer, "sampler", None)
         if sampler is not None and sampler.wants_errors:
-            sampler.update(batch.cells, self.loss.returns.absolute_errors(losses).cpu().double().numpy())
+            sampler.update(batch.cells, td_errors.abs().cpu().double().numpy())

@@ -161,7 +161,7 @@ def test_the_loss_of_a_batch_equals_a_loop_over_its_transitions(target_policy: s
     assert isinstance(batch.observations, th.Tensor)
     assert isinstance(batch.next_observations, th.Tensor)
     differ = 0
-    errors = model.updater.loss(batch).tolist()
+    errors = model.updater.loss(batch)[0].tolist()
     for i in range(64):
         q = model.q_net(batch.observations[i : i + 1])[0].tolist()
         q_next = model.q_net(batch.next_observations[i : i + 1])[0].tolist()
@@ -212,7 +212,7 @@ def test_without_a_target_network_targets_come_from_the_network_itself(tmp_path:
         target = batch.rewards + batch.discounts * model.q_net(batch.next_observations).max(dim=1).values
         q = model.q_net(batch.observations)[th.arange(32), batch.actions]
     expected = th.nn.functional.smooth_l1_loss(q, target, reduction="none")
-    th.testing.assert_close(model.updater.loss(batch).detach(), expected)
+    th.testing.assert_close(model.updater.loss(batch)[0].detach(), expected)
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
     assert loaded.q_net_target is loaded.q_net

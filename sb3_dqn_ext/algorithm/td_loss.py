@@ -43,8 +43,8 @@ class TDLoss(nn.Module):
         """Whether no update of the online network changes the targets: those of several updates are then one computation."""
         return self.target_net is not self.online_net and not self._stochastic and not self.target_policy.looks_online
 
-    def forward(self, batch: Batch, target: Params | None = None) -> th.Tensor:
-        """B transitions, and their targets if these are known -> (B,) losses."""
+    def forward(self, batch: Batch, target: Params | None = None) -> tuple[th.Tensor, th.Tensor]:
+        """B transitions, and their targets if these are known -> (B,) losses, (B,) TD errors."""
         online_net, target_net = self.online_net, self.target_net
         with sampled(*self._stochastic) if self._stochastic else nullcontext():
             if target is None:

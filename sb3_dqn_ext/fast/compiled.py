@@ -114,8 +114,8 @@ class CompiledUpdates:
         """
         :param batches: k batches of B transitions, one after the other in its (k * B, ...) tensors
         :param n_updates: k
-        :return: (k,) losses before each update, (k * B,) losses of the transitions, before they were weighted; and if it is
-            guarded, (k,) norms of the gradients
+        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and if it is guarded, (k,) norms
+            of the gradients
         :raises CannotCompile: if torch cannot compile the loss
         """
         if not self._functions:
@@ -155,8 +155,8 @@ class CompiledUpdates:
         """:raises CannotCompile: if there is a parameter without a gradient, which Adam does not change"""
         buffers = {name: buffer.clone() for name, buffer in self.loss.named_buffers()}  # some layers change theirs
         with th.enable_grad(), th.random.fork_rng():
-            loss = functional_call(self.loss, buffers, (batch,), tie_weights=False).sum()
-            gradients = th.autograd.grad(loss, list(self.loss.online_net.parameters()), allow_unused=True)
+            losses, _ = functional_call(self.loss, buffers, (batch,), tie_weights=False)
+            gradients = th.autograd.grad(losses.sum(), list(self.loss.online_net.parameters()), allow_unused=True)
         if any(gradient is None for gradient in gradients):
             raise CannotCompile("some parameters take no part in the loss")
 

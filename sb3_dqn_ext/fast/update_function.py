@@ -64,7 +64,7 @@ class UpdateFunction:
         :param numbers: (k, 3) see :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.numbers`
         :param settings: (2,) the norm to which gradients are clipped, and tau
         :param leaves: the tensors of a batch of k * B transitions
-        :return: (k,) losses before each update, (k * B,) losses of the transitions; and with ``largest_norm`` (k,) norms
+        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and with ``largest_norm`` (k,) norms
         """
         batches = self._batch_of(leaves)
         good = th.ones_like(flat[0])
@@ -72,7 +72,7 @@ class UpdateFunction:
         for batch, target, of_step in zip(
             batches.split(self.n_updates), self._targets(batches, flat_target), numbers, strict=True
         ):
-            gradient, loss, losses = self._gradient(flat, flat_target, batch, target)
+            gradient, loss, td_errors = self._gradient(flat, flat_target, batch, target)
             norm = gradient.norm()
             state = (flat, first, second, flat_target) if self.moves_target else (flat, first, second)
             before = [tensor.clone() for tensor in state] if self.largest_norm is not None else []
@@ -82,10 +82,10 @@ class UpdateFunction:
                 good = th.stack([good, is_good.to(good.dtype)]).amin()  # 0 from the first bad one on
                 for tensor, was in zip(state, before, strict=True):
                     tensor.copy_(th.where(good > 0, tensor, was))
-            made.append((loss, losses, norm))
+            made.append((loss, td_errors, norm))
         steps.add_(self.n_updates)
-        loss_of_each, losses_of_each, norms = zip(*made, strict=True)
-        return th.stack(loss_of_each), th.cat(losses_of_each), *([] if self.largest_norm is None else [th.stack(norms)])
+        losses, td_errors_of_each, norms = zip(*made, strict=True)
+        return th.stack(losses), th.cat(td_errors_of_each), *([] if self.largest_norm is None else [th.stack(norms)])
 
     def _batch_of(self, leaves: Tensors) -> Batch:
         fields = leaves if self.structure is None else tree_unflatten(leaves, self.structure)
@@ -100,7 +100,7 @@ class UpdateFunction:
         return [Params(values) for values in of_all.values.chunk(self.n_updates)]
 
     def _gradient(self, flat: th.Tensor, flat_target: th.Tensor, batch: Batch, target: Params | None) -> Tensors:
-        """(P,) parameters, and B transitions with their targets -> (P,) gradient, () loss, (B,) losses"""
+        """(P,) parameters, and B transitions with their targets -> (P,) gradient, () loss, (B,) TD errors"""
         loss_module = self.loss
         online = _named_views(flat, "online_net", dict(loss_module.online_net.named_parameters()))
         is_one = loss_module.target_net is loss_module.online_net
@@ -108,11 +108,13 @@ class UpdateFunction:
 
         def weighted(parameters: dict[str, th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
             # where both are one network, torch would put what is traced in the place of its parameters, and leave it there
-            losses = functional_call(loss_module, of_target | parameters, (batch, target), tie_weights=bool(of_target))
-            return (batch.weights * losses).mean(), losses
+            losses, td_errors = functional_call(
+                loss_module, of_target | parameters, (batch, target), tie_weights=bool(of_target)
+            )
+            return (batch.weights * losses).mean(), td_errors
 
-        gradients, (loss, losses) = th.func.grad_and_value(weighted, has_aux=True)(online)
-        return th.cat([gradients[name].reshape(-1) for name in online]), loss, losses
+        gradients, (loss, td_errors) = th.func.grad_and_value(weighted, has_aux=True)(online)
+        return th.cat([gradients[name].reshape(-1) for name in online]), loss, td_errors
 
     def _step(self, state: Tensors, gradient: th.Tensor, norm: th.Tensor, of_step: th.Tensor, settings: th.Tensor) -> None:
         """Clip the gradient, and change parameters and averages."""

@@ -75,7 +75,7 @@ class Sampler(Protocol):
         """
         :param cells: (B,) the cells of a batch
         :param errors: (B,) how wrong the prediction of each was, see
-            :meth:`~sb3_dqn_ext.algorithm.value_models.ReturnModel.absolute_errors`
+            :meth:`~sb3_dqn_ext.algorithm.value_models.ReturnModel.td_errors`
         """
         ...
 

@@ -151,7 +151,7 @@ def test_the_munchausen_loss_of_a_batch_equals_a_loop_over_its_transitions(n_ste
     batch = model._sample_batch(32)
     assert isinstance(batch.observations, th.Tensor)
     assert isinstance(batch.next_observations, th.Tensor)
-    errors = model.updater.loss(batch).tolist()
+    errors = model.updater.loss(batch)[0].tolist()
     clipped = 0
     for i in range(32):
         q = model.q_net(batch.observations[i : i + 1])[0].tolist()

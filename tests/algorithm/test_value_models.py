@@ -149,15 +149,17 @@ def test_quantile_regression_finds_the_quantiles_of_its_target() -> None:
 
 
 @pytest.mark.parametrize("loss", ["huber", "mse"])
-def test_the_absolute_error_is_read_off_the_loss_of_a_value(loss: str) -> None:
+def test_the_td_error_of_a_value_is_the_target_minus_the_prediction(loss: str) -> None:
     model, errors = ExpectedReturns(loss), th.linspace(-20, 20, 401, dtype=th.float64)
-    losses = model.loss(Params(errors.unsqueeze(1)), Params(th.zeros(401, 1, dtype=th.float64)))
-    np.testing.assert_allclose(model.absolute_errors(losses), errors.abs(), rtol=1e-12, atol=1e-12)
+    prediction, target = Params(th.full((401, 1), 3.0, dtype=th.float64)), Params((3 + errors).unsqueeze(1))
+    found = model.td_errors(prediction, target, model.loss(prediction, target))
+    np.testing.assert_allclose(found, errors, rtol=1e-12, atol=1e-12)
 
 
 def test_a_distribution_is_prioritized_by_its_loss() -> None:
     losses = numbers(B).abs()
-    assert th.equal(CategoricalReturns(5, 0, 1).absolute_errors(losses), losses)
+    parameters = Params(numbers(B, 5))
+    assert th.equal(CategoricalReturns(5, 0, 1).td_errors(parameters, parameters, losses), losses)
 
 
 def test_the_embedding_of_fractions_equals_a_loop_over_cosines() -> None:
@@ -238,7 +240,7 @@ def test_fitting_all_actions_is_what_the_loss_of_a_batch_does() -> None:
         best = model.q_net_target(batch.next_observations).max(dim=1).values
         table[th.arange(16), batch.actions] = batch.rewards + batch.discounts * best
         expected = ((model.q_net(batch.observations) - table) ** 2).mean(dim=1)
-    th.testing.assert_close(model.updater.loss(batch).detach(), expected)
+    th.testing.assert_close(model.updater.loss(batch)[0].detach(), expected)
 
 
 # whole runs

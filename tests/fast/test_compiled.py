@@ -253,7 +253,7 @@ def test_the_optimizer_has_the_arguments_it_was_given(policy_kwargs: dict[str, A
 @pytest.mark.slow
 def test_gradients_are_clipped_to_the_norm_that_was_given() -> None:
     eager, compiled = pair(1, max_grad_norm=0.01)
-    eager.updater.loss(eager._sample_batch(8)).mean().backward()
+    eager.updater.loss(eager._sample_batch(8))[0].mean().backward()
     assert max(float(parameter.grad.norm()) for parameter in eager.q_net.parameters() if parameter.grad is not None) > 0.1
     assert_trained_alike(eager, compiled)
 

@@ -260,7 +260,7 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
 
     model.updater.loss.target_policy = spy  # type: ignore[assignment]
     batch = model._sample_batch(8)
-    losses = [model.updater.loss(batch) for _ in range(2)]
+    losses = [model.updater.loss(batch)[0] for _ in range(2)]
     assert online.noise is None
     assert old.noise is None
     assert len({noise.numpy().tobytes() for noise in drawn}) == 4
@@ -351,7 +351,7 @@ def test_everything_is_computed_in_float64_if_asked_for(returns: str) -> None:
     learn(model, 20)
     assert {parameter.dtype for parameter in model.policy.parameters()} == {th.float64}
     assert model.q_net(th.as_tensor(observations())).dtype == th.float64
-    errors = model.updater.loss(model._sample_batch(8))
+    errors = model.updater.loss(model._sample_batch(8))[0]
     assert errors.dtype == th.float64
     state: Any = model.policy.optimizer.state_dict()["state"]
     assert {entry["exp_avg"].dtype for entry in state.values()} == {th.float64}

@@ -79,7 +79,7 @@ def test_a_sample_of_one_action_leaves_the_gradient_of_every_other_head_exactly_
     head_module: Any = model.q_net.q_net
     for action in range(int(model.q_net.action_space.n)):
         model.policy.optimizer.zero_grad()
-        model.updater.loss(batch._replace(actions=th.full((8,), action))).sum().backward()
+        model.updater.loss(batch._replace(actions=th.full((8,), action)))[0].sum().backward()
         for other, head in enumerate(head_module.heads):
             gradients = [parameter.grad for parameter in head.parameters()]
             if other == action:

@@ -35,10 +35,11 @@ class ReturnModel(nn.Module):
         """(B, K) predicted and (B, K) target parameters -> (B,) losses."""
         raise NotImplementedError
 
-    def absolute_errors(self, losses: th.Tensor) -> th.Tensor:
+    def td_errors(self, params: Params, target: Params, losses: th.Tensor) -> th.Tensor:
         """
-        (B,) losses -> (B,) how wrong the predictions were, which is what they are prioritized by: the absolute TD errors
-        where values are learned, the losses where distributions are (as in https://arxiv.org/abs/1710.02298).
+        (B, K) predicted and (B, K) target parameters, and (B,) their losses -> (B,) errors, by whose absolute values
+        transitions are prioritized: the TD errors of values, the losses of distributions (as in
+        https://arxiv.org/abs/1710.02298).
         """
         return losses
 

@@ -22,19 +22,7 @@ def mse(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
     return F.mse_loss(prediction, target, reduction="none")
 
 
-def inverse_huber(losses: th.Tensor) -> th.Tensor:
-    """Return the absolute errors that have these Huber losses; shapes are kept."""
-    return th.where(losses < 0.5, (2 * losses).sqrt(), losses + 0.5)
-
-
-def inverse_mse(losses: th.Tensor) -> th.Tensor:
-    """Return the absolute errors that have these squared errors; shapes are kept."""
-    return losses.sqrt()
-
-
 LOSSES: dict[str, Callable[[th.Tensor, th.Tensor], th.Tensor]] = {"huber": huber, "mse": mse}
-INVERSES: dict[str, Callable[[th.Tensor], th.Tensor]] = {"huber": inverse_huber, "mse": inverse_mse}
-"""losses -> the absolute errors that have them"""
 
 
 class ExpectedReturns(ReturnModel):
@@ -49,7 +37,6 @@ class ExpectedReturns(ReturnModel):
     def __init__(self, loss: str = "huber") -> None:
         super().__init__()
         self._loss = choose("loss", loss, LOSSES, {"smooth_l1": "huber", "l1": "huber", "l2": "mse", "squared": "mse"})
-        self._inverse = INVERSES[loss]
 
     def mean(self, params: Params) -> th.Tensor:
         return params.values.squeeze(-1)
@@ -61,5 +48,5 @@ class ExpectedReturns(ReturnModel):
     def loss(self, params: Params, target: Params) -> th.Tensor:
         return self._loss(params.values, target.values).squeeze(-1)
 
-    def absolute_errors(self, losses: th.Tensor) -> th.Tensor:
-        return self._inverse(losses)
+    def td_errors(self, params: Params, target: Params, losses: th.Tensor) -> th.Tensor:
+        return (target.values - params.values.detach()).squeeze(-1)

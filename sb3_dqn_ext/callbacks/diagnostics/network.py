@@ -155,7 +155,7 @@ class NetworkHealthCallback(Watching):
             self._record({"feature_rank": rank, "feature_rank_share": rank / min(found.shape)})
         if self._is_compiled:
             with th.enable_grad():
-                loss = model.updater.loss(batch).mean()
+                loss = model.updater.loss(batch)[0].mean()
                 gradients = th.autograd.grad(loss, [of for of in online.parameters() if of.requires_grad], allow_unused=True)
             self._record_gradients([th.linalg.vector_norm(th.cat([of.ravel() for of in gradients if of is not None]))], None)
         elif self._norms:
