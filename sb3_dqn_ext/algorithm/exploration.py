@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, parameters_of
-from sb3_dqn_ext.algorithm.schedules import PerAction, Schedule, check_range, make_schedule
+from sb3_dqn_ext.algorithm.schedule_specs import check_range, make_schedule
+from sb3_dqn_ext.algorithm.schedules import PerAction, Schedule
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
@@ -270,7 +271,7 @@ def exploration_schedule(
 
     :param exploration: whose rate it is
     :param exploration_kwargs: ``schedule`` (or ``temperature``): what
-        :func:`~sb3_dqn_ext.algorithm.schedules.make_schedule` takes; ``unit``: what its steps are. ``"env_steps"``:
+        :func:`~sb3_dqn_ext.algorithm.schedule_specs.make_schedule` takes; ``unit``: what its steps are. ``"env_steps"``:
         environment steps, over all environments, as SB3 counts them; ``"actions"``: actions that each environment has chosen,
         greedy ones included, after the random ones of the warm-up
     :param learning_starts: environment steps of the warm-up, in which every action is random; 0 without one
