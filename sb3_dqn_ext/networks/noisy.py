@@ -58,10 +58,9 @@ class NoisyLinear(nn.Linear):
 
     def draw(self) -> None:
         """Draw new noise from torch's generator; the old one stays with the graphs that were built with it."""
+        weight, sizes = self.weight, (self.in_features, self.out_features)
         with th.no_grad():
-            e_in, e_out = (
-                scaled(th.randn(n, dtype=self.weight.dtype, device=self.weight.device)) for n in self.weight.T.shape
-            )
+            e_in, e_out = (scaled(th.randn(n, dtype=weight.dtype, device=weight.device)) for n in sizes)
             _of_thread.drawn[self] = th.outer(e_out, e_in), e_out
 
     def silence(self) -> None:
