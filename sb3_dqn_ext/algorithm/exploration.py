@@ -1,4 +1,4 @@
-"""Exploration: what the agent does now. Shapes: N environments, A actions."""
+"""Exploration: the choice of the next actions. Shapes: N environments, A actions."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ Values = npt.NDArray[np.floating[Any]]
 
 class Moment(NamedTuple):
     """
-    All that an exploration chooses by. The network is computed at most once: by ``greedy`` or by ``values``.
+    The input of an exploration. The network is evaluated at most once: by ``greedy`` or by ``values``.
     """
 
     n_envs: int
@@ -56,16 +56,16 @@ class Exploration(Protocol):
     """Chooses one action for each environment."""
 
     scheduled: ClassVar[str] = "schedule"
-    """the key of ``exploration_kwargs`` that says how ``rate`` changes"""
+    """the key of ``exploration_kwargs`` that has the schedule of ``rate``"""
     default_rate: ClassVar[float | None] = None
-    """the rate where that key is missing, None where SB3's ``exploration_*`` arguments say it"""
+    """the rate where that key is missing, None where it is that of SB3's ``exploration_*`` arguments"""
 
     def __call__(self, moment: Moment) -> Actions:
         """:return: (N,) actions"""
         ...
 
     def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
-        """:return: the name and the value that the log shows for ``rate``"""
+        """:return: the name and the value that are logged for ``rate``"""
         return "rollout/exploration_rate", rate
 
 
@@ -267,7 +267,7 @@ def exploration_schedule(
     exploration: Exploration, exploration_kwargs: Mapping[str, Any], learning_starts: float, n_envs: int
 ) -> Schedule | None:
     """
-    How the exploration's rate changes, if ``exploration_kwargs`` say so themselves.
+    Make the schedule of the exploration's rate, if it is in ``exploration_kwargs``.
 
     :param exploration: whose rate it is
     :param exploration_kwargs: ``schedule`` (or ``temperature``): what

@@ -1,9 +1,9 @@
 """
 Schedules: a number that changes with the environment steps taken so far, e.g. epsilon.
 
-A schedule says its value for a step and the number of steps of the whole run. SB3 instead hands ``progress_remaining``, which
-falls from 1 to 0, to a callable: :class:`ConstantSchedule` and :class:`LinearSchedule` depend on nothing else and are such
-callables too, so that they can be a ``learning_rate``; :class:`ProgressSchedule` makes one of any schedule.
+A schedule has a value for a step and the number of steps of the whole run. SB3 instead calls a function of
+``progress_remaining``, which falls from 1 to 0. :class:`ConstantSchedule` and :class:`LinearSchedule` depend on nothing else
+and can be called so too, for example as a ``learning_rate``; :class:`ProgressSchedule` makes such a function of any schedule.
 """
 
 import itertools
@@ -210,7 +210,7 @@ class ProgressSchedule:
     """
     Any schedule as the callable of ``progress_remaining`` that SB3 expects, e.g. as ``model.exploration_schedule``.
 
-    It knows the length of the run and not the model, so that a model which holds it can be saved.
+    It holds the length of the run and not the model, so that a model which holds it can be saved.
 
     :param schedule: the schedule
     :param total_steps: environment steps of the whole run; like SB3's ``learn``, it may also be 0, or a float such as 1e5
