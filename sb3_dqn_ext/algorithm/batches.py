@@ -1,4 +1,4 @@
-"""What the learner sees of the replay memory."""
+"""Batches of transitions from a replay buffer."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast

@@ -1,4 +1,4 @@
-"""Exploration: what the agent does now. Shapes: N environments, A actions."""
+"""Exploration: the choice of the next actions. Shapes: N environments, A actions."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, parameters_of
-from sb3_dqn_ext.algorithm.schedules import PerAction, Schedule, check_range, make_schedule
+from sb3_dqn_ext.algorithm.schedule_specs import check_range, make_schedule
+from sb3_dqn_ext.algorithm.schedules import PerAction, Schedule
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
@@ -32,7 +33,7 @@ Values = npt.NDArray[np.floating[Any]]
 
 class Moment(NamedTuple):
     """
-    All that an exploration chooses by. The network is computed at most once: by ``greedy`` or by ``values``.
+    The input of an exploration. The network is evaluated at most once: by ``greedy`` or by ``values``.
     """
 
     n_envs: int
@@ -55,16 +56,16 @@ class Exploration(Protocol):
     """Chooses one action for each environment."""
 
     scheduled: ClassVar[str] = "schedule"
-    """the key of ``exploration_kwargs`` that says how ``rate`` changes"""
+    """the key of ``exploration_kwargs`` that has the schedule of ``rate``"""
     default_rate: ClassVar[float | None] = None
-    """the rate where that key is missing, None where SB3's ``exploration_*`` arguments say it"""
+    """the rate where that key is missing, None where it is that of SB3's ``exploration_*`` arguments"""
 
     def __call__(self, moment: Moment) -> Actions:
         """:return: (N,) actions"""
         ...
 
     def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
-        """:return: the name and the value that the log shows for ``rate``"""
+        """:return: the name and the value that are logged for ``rate``"""
         return "rollout/exploration_rate", rate
 
 
@@ -266,11 +267,11 @@ def exploration_schedule(
     exploration: Exploration, exploration_kwargs: Mapping[str, Any], learning_starts: float, n_envs: int
 ) -> Schedule | None:
     """
-    How the exploration's rate changes, if ``exploration_kwargs`` say so themselves.
+    Make the schedule of the exploration's rate, if it is in ``exploration_kwargs``.
 
     :param exploration: whose rate it is
     :param exploration_kwargs: ``schedule`` (or ``temperature``): what
-        :func:`~sb3_dqn_ext.algorithm.schedules.make_schedule` takes; ``unit``: what its steps are. ``"env_steps"``:
+        :func:`~sb3_dqn_ext.algorithm.schedule_specs.make_schedule` takes; ``unit``: what its steps are. ``"env_steps"``:
         environment steps, over all environments, as SB3 counts them; ``"actions"``: actions that each environment has chosen,
         greedy ones included, after the random ones of the warm-up
     :param learning_starts: environment steps of the warm-up, in which every action is random; 0 without one

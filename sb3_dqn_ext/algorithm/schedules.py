@@ -1,25 +1,23 @@
 """
 Schedules: a number that changes with the environment steps taken so far, e.g. epsilon.
 
-A schedule says its value for a step and the number of steps of the whole run. SB3 instead hands ``progress_remaining``, which
-falls from 1 to 0, to a callable: :class:`ConstantSchedule` and :class:`LinearSchedule` depend on nothing else and are such
-callables too, so that they can be a ``learning_rate``; :class:`ProgressSchedule` makes one of any schedule.
+A schedule has a value for a step and the number of steps of the whole run. SB3 instead calls a function of
+``progress_remaining``, which falls from 1 to 0. :class:`ConstantSchedule` and :class:`LinearSchedule` depend on nothing else
+and can be called so too, for example as a ``learning_rate``; :class:`ProgressSchedule` makes such a function of any schedule.
 """
 
-import inspect
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from sb3_dqn_ext._validation import as_number, check_keys, check_number, choose
+from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
-    "SCHEDULES",
     "ConstantSchedule",
     "ExponentialSchedule",
     "LinearSchedule",
@@ -28,9 +26,6 @@ __all__ = [
     "PiecewiseSchedule",
     "ProgressSchedule",
     "Schedule",
-    "ScheduleSpec",
-    "check_range",
-    "make_schedule",
 ]
 
 
@@ -215,7 +210,7 @@ class ProgressSchedule:
     """
     Any schedule as the callable of ``progress_remaining`` that SB3 expects, e.g. as ``model.exploration_schedule``.
 
-    It knows the length of the run and not the model, so that a model which holds it can be saved.
+    It holds the length of the run and not the model, so that a model which holds it can be saved.
 
     :param schedule: the schedule
     :param total_steps: environment steps of the whole run; like SB3's ``learn``, it may also be 0, or a float such as 1e5
@@ -232,86 +227,3 @@ class ProgressSchedule:
         """:param progress_remaining: 1 at the start of the run, 0 at its end"""
         step = round((1 - progress_remaining) * self.total_steps)
         return self.schedule.value(step, self.total_steps)
-
-
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": ConstantSchedule,
-    "linear": LinearSchedule,
-    "exponential": ExponentialSchedule,
-    "multiplicative": MultiplicativeSchedule,
-    "piecewise": PiecewiseSchedule,
-}
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "constant": {"name": "constant", "val": 0.1},
-    "linear": {"name": "linear", "start": 1.0, "end": 0.05, "end_fraction": 0.1},
-    "exponential": {"name": "exponential", "start": 1.0, "end": 0.05, "rate": 0.0001},
-    "multiplicative": {"name": "multiplicative", "start": 1.0, "end": 0.05, "factor": 0.999},
-    "piecewise": {"name": "piecewise", "points": [[0, 1.0], [10_000, 0.05]]},
-}
-SYNONYMS = {
-    "const": "constant",
-    "fixed": "constant",
-    "anneal": "linear",
-    "annealed": "linear",
-    "decay": "exponential",
-    "exp": "exponential",
-    "geometric": "multiplicative",
-    "multiply": "multiplicative",
-    "interpolate": "piecewise",
-    "piecewise_linear": "piecewise",
-}
-
-ScheduleSpec: TypeAlias = Schedule | float | Mapping[str, Any]
-"""A schedule, a number that never changes, or a name with its arguments: ``{"name": "linear", "start": 1.0, "end": 0.1}``"""
-
-
-def make_schedule(spec: ScheduleSpec) -> Schedule:
-    """
-    :param spec: see :data:`ScheduleSpec`; the names are the keys of :data:`SCHEDULES`
-    :return: the schedule
-    :raises ArgumentError: if there is no such name or argument, an argument is missing, or its value cannot be
-    """
-    if isinstance(spec, Schedule):
-        return spec
-    if isinstance(spec, Mapping):
-        return _from_mapping(spec)
-    if isinstance(spec, int | float | np.number):
-        return ConstantSchedule(spec)
-    error = f"schedule={spec!r} must be a schedule, a number, or a mapping with a name."
-    name = SYNONYMS.get(spec.lower(), spec.lower()) if isinstance(spec, str) else ""
-    if name in EXAMPLES:
-        error += f" Did you mean {EXAMPLES[name]}?"
-    elif isinstance(spec, str):
-        error += as_number(spec)
-    elif callable(spec):
-        error += (
-            " Functions of the remaining progress are for learning_rate; a schedule has a method value(step, total_steps)."
-        )
-    raise ArgumentError(error)
-
-
-def check_range(argument: str, schedule: Schedule, low: float, high: float = math.inf) -> None:
-    """
-    :param argument: the argument's name, for the message
-    :param schedule: a schedule; those of this module rise or fall from the first value to the last, others are not checked
-    :param low: smallest allowed value
-    :param high: largest allowed value
-    :raises ArgumentError: if its values leave the range
-    """
-    if type(schedule) in SCHEDULES.values():
-        for step in (0, 10**9):
-            check_number(f"{argument} at step {step}", schedule.value(step, 10**9), low, high)
-
-
-def _from_mapping(spec: Mapping[str, Any]) -> Schedule:
-    kwargs = dict(spec)
-    if "name" not in kwargs:
-        raise ArgumentError(f"schedule={kwargs!r} has no 'name'; it can be one of: {', '.join(sorted(SCHEDULES))}.")
-    name = kwargs.pop("name")
-    schedule = choose("schedule", name, SCHEDULES, SYNONYMS)
-    parameters = inspect.signature(schedule).parameters
-    check_keys(f"schedule {name}", kwargs, parameters)
-    missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in kwargs]
-    if missing:
-        raise ArgumentError(f"schedule {name} misses: {', '.join(missing)}.")
-    return schedule(**kwargs)

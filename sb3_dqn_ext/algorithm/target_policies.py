@@ -1,4 +1,4 @@
-"""Target policies: which policy is followed at the next state. Shapes: B batch, A actions."""
+"""Target policies: the policy at the next state. Shapes: B batch, A actions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ QFunction = Callable[[PyTorchObs], th.Tensor]
 
 
 class TargetPolicy(Protocol):
-    """A value that says which policy the target follows, and what reward it sees on the way."""
+    """The policy at the next state, of which the target is computed, and the reward on the way there."""
 
     @property
     def looks_online(self) -> bool:
-        """Whether it asks the online network."""
+        """Whether the online network takes part."""
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
@@ -36,7 +36,7 @@ class TargetPolicy(Protocol):
 
 
 def one_hot_argmax(q: th.Tensor) -> th.Tensor:
-    """(B, A) Q-values -> (B, A) the policy that takes the best action, the first of equals."""
+    """(B, A) Q-values -> (B, A) probabilities: 1 for the best action, the first of equals."""
     return th.zeros_like(q).scatter_(1, q.argmax(dim=1, keepdim=True), 1.0)
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sb3_dqn_ext.algorithm.schedules import ProgressSchedule, ScheduleSpec, check_range, make_schedule
+from sb3_dqn_ext.algorithm.schedule_specs import ScheduleSpec, check_range, make_schedule
+from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
 from sb3_dqn_ext.errors import ArgumentError
 

@@ -26,13 +26,13 @@ class NetworkConfig:
     """
     The arguments that the policies of this package have beside those of SB3's policies: keys of ``policy_kwargs``.
 
-    :param head: ``"shared"``: one network answers for all actions; ``"multi_head"``: each action has layers of its own;
+    :param head: ``"shared"``: one network for all actions; ``"multi_head"``: each action has layers of its own;
         ``"dueling"``: the value of the state, and the advantages of the actions (https://arxiv.org/abs/1511.06581);
-        ``"action_input"``: one network that is told the state and the action
+        ``"action_input"``: one network whose input is the state and the action
     :param head_arch: sizes of the hidden layers behind the trunk: of each action (``multi_head``), of each of the two streams
-        (``dueling``), of the network that is told the action (``action_input``), or of all actions behind the embedded
+        (``dueling``), of the network whose input the action is (``action_input``), or of all actions behind the embedded
         quantile fraction (``shared`` with ``implicit_quantile``)
-    :param returns: what the network says about the return of an action: ``"expected"`` value; ``"categorical"``, C51
+    :param returns: what the network predicts of the return of an action: the ``"expected"`` value; ``"categorical"``, C51
         (https://arxiv.org/abs/1707.06887); ``"quantile"``, QR-DQN (https://arxiv.org/abs/1710.10044);
         ``"implicit_quantile"``, IQN (https://arxiv.org/abs/1806.06923)
     :param returns_kwargs: arguments of that return model, see :class:`~sb3_dqn_ext.algorithm.value_models.CategoricalReturns`,
@@ -42,11 +42,10 @@ class NetworkConfig:
     :param noisy: whether the linear layers of trunk and head are noisy (https://arxiv.org/abs/1706.10295). The noise is drawn
         anew for each batch and each step; deterministic predictions are without
     :param noisy_kwargs: arguments of the noisy layers: ``{"sigma0": 0.5}``
-    :param fitted_actions: ``"taken"``; or ``"all"``: the other actions are fitted to what the target network says of them, and
-        the loss is averaged over all (expected returns only)
-    :param dtype: in which precision the network computes: ``"float32"`` or ``"float64"``; the replay memory stays as it is
-    :param init: how weights start: ``"torch"``, as its layers do by themselves, or ``"keras"``: Glorot uniform weights and
-        zero biases
+    :param fitted_actions: ``"taken"``; or ``"all"``: the other actions are fitted to the predictions of the target network,
+        and the loss is averaged over all (expected returns only)
+    :param dtype: the precision of the network: ``"float32"`` or ``"float64"``; that of the replay buffer is not changed
+    :param init: the initial weights: ``"torch"``, those of its layers, or ``"keras"``: Glorot uniform weights and zero biases
     :param batch_norm: whether the layers of the trunk have batch normalisation (https://arxiv.org/abs/1502.03167)
     :param optimizer_per_head: whether each head of ``multi_head`` has an optimizer of its own, over the trunk and that head.
         The transitions of a batch are then fitted action by action, one step of an optimizer for each action among them
@@ -101,7 +100,7 @@ class NetworkConfig:
 
     @property
     def sigma0(self) -> float | None:
-        """How noisy the linear layers of trunk and head start; None if they are not noisy."""
+        """The initial noise of the linear layers of trunk and head; None if they are not noisy."""
         return float((self.noisy_kwargs or {}).get("sigma0", 0.5)) if self.noisy else None
 
     @property

@@ -38,7 +38,7 @@ def set_updater(flat: th.Tensor, updater: Updater, address_before: int) -> None:
 
 
 def views(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
-    """(P,) numbers -> parts of them in the shapes of tensors that have P numbers together"""
+    """(P,) numbers -> views of them in the shapes of tensors that have P elements together"""
     ends = accumulate((tensor.numel() for tensor in like), initial=0)
     return [flat[start:end].view(tensor.shape) for (start, end), tensor in zip(pairwise(ends), like, strict=True)]
 

@@ -18,7 +18,7 @@ __all__ = ["HEADS", "HEAD_SYNONYMS", "ActionInput", "Dueling", "Head", "MultiHea
 
 
 class Head(nn.Module):
-    """A trunk, which describes the state, and what says K numbers about each action from there."""
+    """A trunk that maps features to a hidden vector, and output layers with K outputs per action."""
 
     trunk: Callable[[th.Tensor], th.Tensor]
     """(B, F) features -> (B, H)"""
@@ -30,7 +30,7 @@ class Head(nn.Module):
     def forward(self, features: th.Tensor, embedded: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
         """
         :param features: (B, F)
-        :param embedded: gives (B * N, H) for the trunk's (B, H) output, at N quantile fractions of each
+        :param embedded: a function from the trunk's (B, H) output to (B * N, H), at N quantile fractions of each
         :return: (B, A, K), or (B * N, A, K)
         """
         hidden = self.trunk(features)
@@ -39,7 +39,7 @@ class Head(nn.Module):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a head is built from."""
+    """The sizes from which a head is built."""
 
     features_dim: int
     """F"""
@@ -53,7 +53,7 @@ class Sizes:
     """the layers behind the trunk"""
     activation_fn: type[nn.Module]
     batch_norm: bool = False
-    """whether the trunk normalises what its layers say"""
+    """whether the trunk has batch normalisation"""
 
     @property
     def hidden_dim(self) -> int:
@@ -72,7 +72,7 @@ class Sizes:
 
 class Shared(nn.Sequential, Head):
     """
-    One network for all actions, as SB3's: its last layer answers for each of them.
+    One network for all actions, as SB3's: its last layer has K outputs for each of them.
 
     Its layers have the names and the order of those of SB3's DQN, and of sb3-contrib's QR-DQN.
     """
@@ -113,7 +113,7 @@ class MultiHead(Head):
 
 
 class Dueling(Head):
-    """The value of the state, and what each action adds to the mean of all (https://arxiv.org/abs/1511.06581, equation 9)."""
+    """The value of the state, plus the centred advantages of the actions (https://arxiv.org/abs/1511.06581, equation 9)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Dueling(Head):
 
 
 class ActionInput(Head):
-    """One network that is told the state and the action; it is asked about all actions in one batch of B * A."""
+    """One network whose input is the state and the action, as a one-hot vector; all actions are one batch of B * A."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """
-Hooks and replacements that a user has attached to networks and optimizers, found in microseconds.
+Hooks and replaced methods of networks and optimizers, found in microseconds.
 
-torch calls hooks in ``Module.__call__``, ``Tensor.backward`` and ``Optimizer.step``. Code that does not call these has to know
-whether there are any.
+torch calls hooks in ``Module.__call__``, ``Tensor.backward`` and ``Optimizer.step``. Code that does not call these has to look
+for them.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ _any_global_hook: Any = torch_module._has_any_global_hook
 def is_watched(module: nn.Module) -> bool:
     """
     :param module: a module
-    :return: whether a call of it does more than its class says: it has hooks or a ``forward`` of its own, or is compiled
+    :return: whether a call does more than ``forward`` of its class: it has hooks or a ``forward`` of its own, or is compiled
     """
     own = module.__dict__
     return bool(
@@ -50,7 +50,7 @@ def is_watched(module: nn.Module) -> bool:
 
 class NetworkSnapshot:
     """
-    The modules and parameters of networks at one moment, to compare them with later.
+    The modules and parameters of networks at one time, to be compared with later ones.
 
     :param networks: the networks
     """
@@ -87,7 +87,7 @@ class NetworkSnapshot:
         return same and list(map(_is_learned, self._parameters)) == self._learned
 
     def attached(self) -> str | None:
-        """:return: what is attached to a module or a parameter, in words; None if there is nothing"""
+        """:return: a description of what is attached to a module or a parameter; None if there is nothing"""
         # torch numbers the handles of all hooks: as long as there is no new one, none was registered
         if self._hooked is not None or RemovableHandle.next_id != self._n_handles:
             self._hooked, self._n_handles = self._find_hooks(), RemovableHandle.next_id
@@ -108,7 +108,7 @@ class NetworkSnapshot:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    """Whether it is a layer of torch, which computes without children; a parametrization changes its class and parameters."""
+    """Whether a module is a layer of torch without children; a parametrization changes its class and parameters."""
     kind = type(module).__module__
     return not module._modules and kind.startswith("torch.nn.modules.") and kind != "torch.nn.modules.container"
 
@@ -120,7 +120,7 @@ def _has_parameters(module: nn.Module) -> bool:
 def attached_to_optimizer(optimizer: th.optim.Optimizer) -> str | None:
     """
     :param optimizer: torch's Adam or AdamW
-    :return: what is attached to it that its own ``step`` heeds, in words; None if there is nothing
+    :return: a description of what is attached to it and called by its own ``step``; None if there is nothing
     """
     own, kind = vars(optimizer), type(optimizer)
     name, step = kind.__name__, kind.step

@@ -8,7 +8,7 @@ __all__ = ["INITS", "INIT_SYNONYMS"]
 
 
 def keras_init(module: nn.Module) -> None:
-    """Glorot uniform weights (https://proceedings.mlr.press/v9/glorot10a.html) and zero biases, as Keras starts a layer."""
+    """Draw Glorot uniform weights (https://proceedings.mlr.press/v9/glorot10a.html) and zero the biases, as Keras does."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -16,7 +16,7 @@ def keras_init(module: nn.Module) -> None:
 
 
 def torch_init(module: nn.Module) -> None:
-    """As the layers of torch start by themselves."""
+    """Leave the weights as torch has drawn them."""
 
 
 INITS: dict[str, Callable[[nn.Module], None]] = {"torch": torch_init, "keras": keras_init}

@@ -1,4 +1,4 @@
-"""Linear layers whose weights are noisy (https://arxiv.org/abs/1706.10295)."""
+"""Linear layers with noisy weights (https://arxiv.org/abs/1706.10295)."""
 
 import math
 import threading
@@ -42,7 +42,7 @@ class NoisyLinear(nn.Linear):
 
     :param in_features: P, numbers per input
     :param out_features: Q, numbers per output
-    :param sigma0: every sigma starts at ``sigma0 / sqrt(P)``
+    :param sigma0: the initial value of every sigma is ``sigma0 / sqrt(P)``
     """
 
     def __init__(self, in_features: int, out_features: int, sigma0: float = 0.5) -> None:
@@ -58,14 +58,13 @@ class NoisyLinear(nn.Linear):
 
     def draw(self) -> None:
         """Draw new noise from torch's generator; the old one stays with the graphs that were built with it."""
+        weight, sizes = self.weight, (self.in_features, self.out_features)
         with th.no_grad():
-            e_in, e_out = (
-                scaled(th.randn(n, dtype=self.weight.dtype, device=self.weight.device)) for n in self.weight.T.shape
-            )
+            e_in, e_out = (scaled(th.randn(n, dtype=weight.dtype, device=weight.device)) for n in sizes)
             _of_thread.drawn[self] = th.outer(e_out, e_in), e_out
 
     def silence(self) -> None:
-        """Answer by the means from now on."""
+        """Remove the noise: outputs are those of the means from now on."""
         _of_thread.drawn.pop(self, None)
 
     def forward(self, input: th.Tensor) -> th.Tensor:

@@ -1,4 +1,4 @@
-"""Optimizers of which each has a part of the network."""
+"""An optimizer for each action."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,8 +12,8 @@ __all__ = ["OptimizerPerHead"]
 
 class OptimizerPerHead(th.optim.Optimizer):
     """
-    As many optimizers as there are heads, each over the trunk and the layers of one action: what a step of one head tells
-    the trunk does not enter the running averages of another, as when each head is a model of its own that shares its trunk.
+    As many optimizers as there are heads, each over the trunk and the layers of one action. The gradients of one head do not
+    enter the running averages of another, as when each head is a model of its own that shares its trunk.
 
     :param optimizers: one optimizer for each action
     """
@@ -24,11 +24,13 @@ class OptimizerPerHead(th.optim.Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The groups of all of them; to set a learning rate here sets it there."""
+        """The groups of all optimizers; a learning rate that is set here is set there."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def parts(self, batch: Batch) -> Iterator[tuple[th.optim.Optimizer, Batch]]:
         """
+        Split a batch by action.
+
         :param batch: B transitions
         :return: for each action that was taken in any of them, its optimizer and those transitions
         """
@@ -39,7 +41,7 @@ class OptimizerPerHead(th.optim.Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """
-        Forget the gradients of all heads.
+        Clear the gradients of all heads.
 
         :param set_to_none: whether to remove them, or to fill them with zeros
         """
@@ -52,12 +54,14 @@ class OptimizerPerHead(th.optim.Optimizer):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """
-        :param state_dict: what :meth:`state_dict` gave
+        Restore the state of all optimizers.
+
+        :param state_dict: the result of :meth:`state_dict`
         """
         for optimizer, state in zip(self.optimizers, state_dict["heads"], strict=True):
             optimizer.load_state_dict(state)
 
-    # torch's keep and restore what its constructor makes
+    # torch's own methods keep and restore the attributes that its constructor makes
 
     def __getstate__(self) -> dict[str, Any]:
         return {"optimizers": self.optimizers}

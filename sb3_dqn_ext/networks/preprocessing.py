@@ -50,7 +50,7 @@ def from_zero(obs: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
 def image_keys(space: spaces.Space[Any]) -> set[str | None]:
     """
     :param space: of observations
-    :return: keys of its parts that are images, None where it is one image; it takes long to tell
+    :return: the keys of its parts that are images, None where it is one image; slow, so that it is done once
     """
     if isinstance(space, spaces.Dict):
         return {key for key, part in space.spaces.items() if is_image_space(part)}

@@ -40,7 +40,7 @@ _call = _Call()
 
 class QNetwork(SB3QNetwork):
     """
-    Q-network whose head says K numbers about each action, and whose return model reads the Q-values out of them.
+    Q-network whose head has K outputs per action, out of which a return model reads the Q-values.
 
     Called by itself it is deterministic; noise is drawn, and quantile fractions too, within
     :func:`~sb3_dqn_ext.algorithm.predictions.sampled`.
@@ -102,7 +102,7 @@ class QNetwork(SB3QNetwork):
         self.find_noisy_layers()
 
     def find_noisy_layers(self) -> None:
-        """Look for the layers to draw noise for; again after a user has replaced some."""
+        """Find the layers to draw noise for; again after a user has replaced some."""
         self.noisy_layers = noisy_layers(self.q_net)
         self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
 
@@ -118,8 +118,8 @@ class QNetwork(SB3QNetwork):
     def params(self, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
         """
         :param obs: (B, \\*obs) observations
-        :param purpose: what the answer is for, where that decides how many quantile fractions are asked
-        :return: (B, A, K) numbers
+        :param purpose: the use of the prediction, which decides the number of quantile fractions
+        :return: (B, A, K) parameters
         """
         assert self.features_extractor is not None
         features = self.extract_features(obs, self.features_extractor)

@@ -14,7 +14,8 @@ from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.config import NetworkConfig
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork
-from tests.parity import assert_same, short_cartpole
+from tests.networks.helpers import RETURNS, make, observations
+from tests.parity import assert_same, learn, short_cartpole
 
 
 def test_the_signature_of_a_policy_names_every_choice_with_its_default() -> None:
@@ -63,3 +64,29 @@ def test_a_network_can_be_saved_and_loaded_without_its_policy(tmp_path: Path) ->
     loaded = QNetwork.load(str(tmp_path / "network.pt"), device="cpu")
     observations = th.as_tensor(np.random.default_rng(0).normal(size=(5, 4)))
     assert_same(loaded(observations).detach(), net(observations).detach(), "Q-values")
+
+
+def test_a_policy_with_every_choice_is_saved_and_loaded_without_its_algorithm(tmp_path: Path) -> None:
+    choices: dict[str, Any] = {
+        "head": "dueling",
+        "head_arch": [6],
+        "returns": "implicit_quantile",
+        "returns_kwargs": RETURNS["implicit_quantile"],
+        "noisy": True,
+        "noisy_kwargs": {"sigma0": 0.3},
+        "dtype": "float64",
+        "init": "keras",
+        "batch_norm": True,
+    }
+    for kwargs in (choices, {"fitted_actions": "all", "loss": "mse"}):
+        model = make(**kwargs)
+        learn(model, 20)
+        model.policy.save(str(tmp_path / "policy.pt"))
+        loaded = MlpPolicy.load(str(tmp_path / "policy.pt"))
+        for name, value in kwargs.items():
+            assert getattr(loaded, name) == value, name
+        assert_same(loaded.state_dict(), model.policy.state_dict(), "weights")
+        model.policy.set_training_mode(False)
+        loaded.set_training_mode(False)
+        obs = th.as_tensor(observations())
+        assert_same(loaded.q_net(obs).detach(), model.q_net(obs).detach(), "Q-values")

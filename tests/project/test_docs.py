@@ -31,7 +31,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStac
 from sb3_dqn_ext import DQNExt, presets
 from sb3_dqn_ext._validation import named_class
 from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
-from sb3_dqn_ext.algorithm.schedules import SCHEDULES, LinearSchedule
+from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULES
+from sb3_dqn_ext.algorithm.schedules import LinearSchedule
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, EpsilonScheduleCallback, ExactCheckpointCallback

@@ -1,5 +1,5 @@
 """
-Return models: what the K numbers that a network predicts per action mean, how they are backed up, and how they are regressed.
+Return models: the meaning of the K numbers that a network predicts per action, their targets and their losses.
 """
 
 from collections.abc import Callable, Mapping

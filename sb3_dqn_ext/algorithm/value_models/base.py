@@ -13,7 +13,7 @@ class ReturnModel(nn.Module):
     """A return model; its constants are buffers that are not saved, so that target updates leave them alone."""
 
     n_params: int
-    """how many numbers the network answers for each action in one evaluation; K, where no fractions are sampled"""
+    """how many numbers the network predicts for each action in one evaluation; K, where no fractions are sampled"""
 
     def mean(self, params: Params) -> th.Tensor:
         """(B, A, K) parameters -> (B, A) expected returns, the Q-values."""
@@ -21,7 +21,7 @@ class ReturnModel(nn.Module):
 
     def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
         """
-        One backup: the return's parameters at the next state, seen from this one.
+        One backup: the parameters of the return from this state, by those at the next one.
 
         :param params: (B, A, K) parameters at the next state, from the target network
         :param pi: (B, A) probabilities of the actions at the next state
@@ -45,17 +45,17 @@ class ReturnModel(nn.Module):
 
     def embedding(self, hidden_dim: int) -> nn.Module | None:
         """
-        :param hidden_dim: H, how wide the trunk's output is
-        :return: a network from (B, N) fractions to (B, N, H), if the network is asked at fractions
+        :param hidden_dim: H, the width of the trunk's output
+        :return: a network from (B, N) fractions to (B, N, H), if fractions are an input of the network
         """
         return None
 
     def fractions(self, hidden: th.Tensor, purpose: Purpose, sampled: bool) -> th.Tensor:
         """
         :param hidden: (B, H) the trunk's output
-        :param purpose: what the answers are for
+        :param purpose: the use of the prediction
         :param sampled: whether to draw from torch's generator, or to take midpoints, which are the same every time
-        :return: (B, N) fractions at which the network is asked
+        :return: (B, N) fractions at which the network is evaluated
         """
         raise NotImplementedError
 

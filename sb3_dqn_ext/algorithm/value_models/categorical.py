@@ -12,9 +12,10 @@ __all__ = ["CategoricalReturns"]
 
 def project(atoms: th.Tensor, places: th.Tensor, probabilities: th.Tensor) -> th.Tensor:
     """
-    (K,) even atoms, (B, K) places of probability and (B, K) how much lies there -> (B, K) how much lies at each atom.
+    (K,) evenly spaced atoms, (B, K) values and their (B, K) probabilities -> (B, K) probabilities of the atoms.
 
-    Each place gives to its two neighbours, to the nearer one more (https://arxiv.org/abs/1707.06887, equation 7).
+    The probability of each value is split between its two neighbours, most of it for the nearer one
+    (https://arxiv.org/abs/1707.06887, equation 7).
     """
     distances = (places.clamp(atoms[0], atoms[-1]).unsqueeze(1) - atoms.view(1, -1, 1)).abs()  # (B, K atoms, K places)
     shares = (1 - distances / (atoms[1] - atoms[0])).clamp(min=0)  # (B, K atoms, K places)
@@ -23,7 +24,7 @@ def project(atoms: th.Tensor, places: th.Tensor, probabilities: th.Tensor) -> th
 
 class CategoricalReturns(ReturnModel):
     """
-    C51: the probabilities of K returns that lie evenly between two bounds (https://arxiv.org/abs/1707.06887).
+    C51: the probabilities of K returns that are evenly spaced between two bounds (https://arxiv.org/abs/1707.06887).
 
     A prediction is K logits, a target K probabilities. Under a target policy that is not greedy, the target is the mixture of
     the actions' distributions. The bounds have no default: a return beyond them is cut off at them, unnoticed.

@@ -40,9 +40,9 @@ def quantile_huber(quantiles: th.Tensor, fractions: th.Tensor, targets: th.Tenso
 
 class _Quantiles(ReturnModel):
     """
-    What the two models of quantiles share. Where the target policy is not greedy, quantiles of equal fractions are averaged
-    over the actions, as in M-IQN (https://arxiv.org/abs/2007.14430, section 3): the mean is that of the mixture, its spread
-    between the actions is left out. For a greedy policy this is exact.
+    The mean and the target of both models of quantiles. Where the target policy is not greedy, quantiles of equal fractions
+    are averaged over the actions, as in M-IQN (https://arxiv.org/abs/2007.14430, section 3): the mean is that of the mixture,
+    its spread between the actions is left out. For a greedy policy this is exact.
     """
 
     def mean(self, params: Params) -> th.Tensor:
@@ -80,7 +80,7 @@ class CosineEmbedding(nn.Module):
     Fractions as weighted cosines (https://arxiv.org/abs/1806.06923, equation 4).
 
     :param embedding_dim: n, how many cosines
-    :param hidden_dim: H, how wide the features are that it is multiplied with
+    :param hidden_dim: H, the width of the features that it is multiplied with
     """
 
     frequencies: th.Tensor
@@ -98,7 +98,7 @@ class CosineEmbedding(nn.Module):
 
 class ImplicitQuantileReturns(_Quantiles):
     """
-    IQN: the quantile at any fraction one asks for (https://arxiv.org/abs/1806.06923).
+    IQN: the quantile at any fraction (https://arxiv.org/abs/1806.06923).
 
     Fractions are drawn anew for every batch, and for every action that is not deterministic. The embedded fraction is
     multiplied with the trunk's output; ``head_arch`` are the layers behind.
