@@ -49,7 +49,7 @@ def results(process: subprocess.Popen[str]) -> Iterator[Any]:
         if line.startswith("result "):
             yield json.loads(line.removeprefix("result "))
     if process.wait():
-        raise SystemExit(f"{' '.join(map(str, process.args))} ended with code {process.returncode}")  # type: ignore[arg-type]
+        raise SystemExit(f"{process.args!r} ended with code {process.returncode}")
 
 
 # in the process of one checkout

@@ -1,8 +1,9 @@
-"""The blocks of code in pages of Markdown, and how they are run: as a user does, in a folder of their own."""
+"""The blocks of code and the commands in pages of Markdown. Code is run as a user does, in a folder of its own."""
 
 import json
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +61,37 @@ def blocks(path: Path, language: str | None = None) -> list[Block]:
         for match in FENCE.finditer(text)
     ]
     return [block for block in found if language in (None, block.language)]
+
+
+class Command(NamedTuple):
+    """A command line."""
+
+    where: str
+    words: list[str]
+    is_whole: bool
+    """whether it could be given like that; in a sentence it may be an abbreviation"""
+
+    @property
+    def module(self) -> str | None:
+        """The module that Python runs."""
+        runs_module = re.match(r"python3?$", Path(self.words[0]).name) and self.words[1:2] == ["-m"]
+        return self.words[2] if runs_module else None
+
+
+def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
+    """
+    :param where: names the place of the script
+    :param text: a shell script
+    :param is_whole: see :class:`Command`
+    :return: its commands, without what they set in their environment
+    """
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        for part in re.split(r" && ", line):
+            words = shlex.split(part, comments=True)
+            while words and re.match(r"[A-Z_0-9]+=", words[0]):
+                words = words[1:]
+            if words:
+                yield Command(where, words, is_whole)
 
 
 def run_all(of_python: Iterable[Block], folder: Path) -> str:

@@ -125,8 +125,8 @@ def measured(checkouts: Sequence[Path], name: str, pairs: int, turns: int) -> li
     :return: the ratios of all turns
     """
     if name in IMPORTS:
-        every = [ratios(checkouts, name, 1, first=i) for i in range(1 + IMPORT_TURNS)]  # the first compiles the modules
-        return [ratio for pair in every[1:] for ratio in pair]
+        found = [ratio for i in range(1 + IMPORT_TURNS) for ratio in ratios(checkouts, name, 1, first=i)]
+        return found[1:]  # the first import compiles the modules
     every = [islice(ratios(checkouts, name, WARM_UP + turns, first=i), WARM_UP, None) for i in range(pairs)]
     return [ratio for pair in every for ratio in pair]
 

@@ -4,14 +4,11 @@ import ast
 import html
 import importlib
 import inspect
-import itertools
-import json
 import re
-import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,8 +25,7 @@ from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
-from sb3_dqn_ext import DQNExt, presets
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
 from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULES
 from sb3_dqn_ext.algorithm.schedules import LinearSchedule
@@ -41,8 +37,7 @@ from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from sb3_dqn_ext.zoo.config import check_config
-from tests.pages import DOCS, PAGES, Block, blocks, run_all
+from tests.pages import DOCS, PAGES, blocks, commands, run_all
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import Process, output, python
@@ -78,106 +73,12 @@ def test_the_python_that_is_not_run_has_arguments_that_exist() -> None:
                 inspect.signature(DQNExt).bind(*map(ast.literal_eval, call.args), **given)
 
 
-CALLED_BY_THE_ZOO = ("env_wrapper", "vec_env_wrapper", "callback")
-THE_ZOOS_OWN = {"n_timesteps", "n_envs", "normalize", "frame_stack", *CALLED_BY_THE_ZOO}
-
-
-def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The classes of a key of the zoo, by their dotted names, and their arguments."""
-    for one in value if isinstance(value, list) else [value]:
-        yield from one.items() if isinstance(one, dict) else [(one, {})]
-
-
-@pytest.mark.parametrize("block", [block for block in ALL if block.language == "yaml"], ids=lambda block: block.where)
-def test_the_zoo_would_take_the_configuration(block: Block, tmp_path: Path) -> None:
-    (tmp_path / "conf.yml").write_text(block.text)
-    check_config(tmp_path / "conf.yml")
-    for env_id, given in yaml.safe_load(block.text).items():
-        for key in CALLED_BY_THE_ZOO:
-            for name, kwargs in named(given.get(key, [])):
-                made_from = inspect.signature(named_class(key, name, {})).parameters
-                assert set(kwargs) <= set(made_from), name
-        arguments = {key: value for key, value in given.items() if key not in THE_ZOOS_OWN}
-        if isinstance(given.get("learning_rate"), str):  # lin_0.001, which the zoo makes a schedule of
-            del arguments["learning_rate"]
-        DQNExt(arguments.pop("policy"), env_id, **arguments)
-
-
-# Commands are parsed by the very parsers that would parse them, all in one process.
-PARSE = """
-import argparse, json, runpy, sys
-with open("commands.json") as file:
-    commands = json.load(file)
-parse = argparse.ArgumentParser.parse_args
-class Parsed(Exception):
-    pass
-def parse_and_stop(*args, **kwargs):
-    parse(*args, **kwargs)
-    raise Parsed
-argparse.ArgumentParser.parse_args = parse_and_stop
-for where, module, *arguments in commands:
-    print(where, module, *arguments, file=sys.stderr)
-    sys.argv = [module, *arguments]
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except Parsed:
-        print("parsed")
-"""
-
-
-def commands(block: Block) -> Iterator[list[str]]:
-    """The commands of a block, in words."""
-    for line in re.sub(r"\\\n", " ", block.text).splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-            yield words
-
-
-PYTHON = [
-    (block, words[2:])
-    for block in ALL
-    if block.language == "bash"
-    for words in commands(block)
-    if words[:2] == ["python", "-m"]
-]
-
-
-def test_every_command_has_arguments_that_exist(tmp_path: Path) -> None:
-    given = [[block.where, *words] for block, words in PYTHON]
-    assert len(given) >= 10
-    (tmp_path / "commands.json").write_text(json.dumps(given))
-    assert output(python("-c", PARSE, cwd=tmp_path)).count("parsed\n") == len(given)
-
-
-def test_commands_name_environments_and_configurations_that_exist() -> None:
-    for block, words in PYTHON:
-        for argument, value in itertools.pairwise(words):
-            if argument in ("--env", "-e"):
-                assert value in gym.registry, block.where
-            if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
-                assert value.removeprefix("sb3_dqn_ext.presets.") in presets.names(), block.where
-            elif argument == "-conf" and value != "my_config.yml":
-                assert (ROOT / value).is_file(), block.where
-
-
-def test_every_command_is_python_or_make_or_says_that_it_is_not_run() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for block in ALL:
-        for words in commands(block) if block.language == "bash" else ():
-            if words[0] == "make":
-                assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), block.where
-            elif words[:2] != ["python", "-m"]:
-                assert block.mark.startswith("not run"), block.where
-    for page in PAGES:
-        for target in re.findall(r"`make ([a-z-]+)`", (DOCS / page).read_text()):
-            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{page}: make {target}"
-
-
 @of_zoo_page
 def test_the_quick_commands_run_and_leave_the_files_that_are_named(tmp_path: Path) -> None:
     quick = [block for block in ALL if block.language == "bash" and block.runs]
     assert {block.page for block in quick} == {"docs/zoo.md"}
-    printed = [output(python(*words[1:], cwd=tmp_path)) for block in quick for words in commands(block)]
+    given = [command for block in quick for command in commands(block.where, block.text)]
+    printed = [output(python(*command.words[1:], cwd=tmp_path)) for command in given]
     assert "is finished: it came to its end at step 2000" in printed[-1]
     files = [name for name, *_ in rows(DOCS / "index.md", "file")]
     assert len(files) == 7

@@ -59,9 +59,3 @@ def test_every_file_it_links_to_is_there() -> None:
     assert len(links) >= 4
     for link in links:
         assert (ROOT / link).exists(), link
-
-
-def test_every_target_it_names_is_in_the_makefile() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([a-z-]+)", README):
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

@@ -1,0 +1,204 @@
+"""
+Names in pages, configurations, results and the Makefile exist: commands and their arguments, targets of make, keys of YAML,
+imports and dotted names of Python.
+"""
+
+import ast
+import importlib.util
+import inspect
+import itertools
+import json
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import yaml
+from stable_baselines3.common.envs import FakeImageEnv
+
+from sb3_dqn_ext import DQNExt, presets
+from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext.zoo.config import check_config
+from tests.pages import DOCS, PAGES, Block, Command, blocks, commands
+from tests.paths import ROOT
+from tests.processes import output, python
+
+MARKDOWN = [ROOT / "README.md", *(DOCS / page for page in PAGES)]
+CONFIGURATIONS = sorted((ROOT / "zoo_configs").rglob("*.yml"))
+TEXTS = [*MARKDOWN, *CONFIGURATIONS, *sorted((DOCS / "results").glob("*.csv"))]
+BLOCKS = [block for path in MARKDOWN for block in blocks(path)]
+MAKEFILE = (ROOT / "Makefile").read_text()
+EXTRAS = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE))
+VARIABLES = dict(re.findall(r"^(\w+) [?:]?= (.*)", MAKEFILE, flags=re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+
+
+def in_sentences(path: Path) -> Iterator[Command]:
+    """The commands in the running text of a file. ``...`` stands for arguments, ``COMMAND`` for a command of the zoo."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for span in re.findall(r"`((?:python3?|make)\s[^`]+)`", text):
+        words = span.replace(" ...", "").replace("COMMAND", "train").split()
+        yield Command(path.relative_to(ROOT).as_posix(), words, is_whole=False)
+
+
+def in_recipes() -> Iterator[Command]:
+    """The commands of the Makefile, and those that its comments give as examples."""
+    values = VARIABLES | {"MAKE": "make", "EXTRAS": "dev"}
+    lines = re.findall(r"^\t(?!@|test |touch )((?:.*\\\n)*.*\n)", MAKEFILE, flags=re.MULTILINE)
+    text = re.sub(r"\$[@<]|\$\(@D\)/", "", "".join(lines))
+    while "$(" in text:
+        text = re.sub(r"\$\(([^()]+)\)", lambda match: values[match[1]], text)
+    yield from commands("Makefile", text)
+    for example in re.findall(r"e\.g\. (make .*)", MAKEFILE):
+        yield from commands("Makefile", example)
+
+
+COMMANDS = [
+    *(command for block in BLOCKS if block.language == "bash" for command in commands(block.where, block.text)),
+    *(command for path in TEXTS for command in in_sentences(path)),
+    *in_recipes(),
+]
+
+# -- commands --------------------------------------------------------------------------------------------------------------
+
+# Commands are parsed by the very parsers that would parse them, all in one process.
+PARSE = """
+import argparse, json, runpy, sys
+class Parsed(Exception):
+    pass
+parse, fail = argparse.ArgumentParser.parse_args, argparse.ArgumentParser.error
+def parse_and_stop(*args, **kwargs):
+    parse(*args, **kwargs)
+    raise Parsed
+def fail_or_stop(parser, message):
+    if not is_whole and message.startswith("the following arguments are required"):
+        raise Parsed
+    fail(parser, message)
+argparse.ArgumentParser.parse_args, argparse.ArgumentParser.error = parse_and_stop, fail_or_stop
+with open(sys.argv[1]) as file:
+    commands = json.load(file)
+for where, module, arguments, is_whole in commands:
+    print(where, module, *arguments, file=sys.stderr)
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Parsed:
+        print("parsed")
+"""
+
+
+def source_of(module: str) -> str | None:
+    """The source of what ``python -m module`` runs, None if there is no such module."""
+    try:
+        found = importlib.util.find_spec(f"{module}.__main__") or importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = importlib.util.find_spec(module)
+    return None if found is None or found.origin is None else Path(found.origin).read_text()
+
+
+def test_every_module_exists_and_its_parser_takes_the_arguments(tmp_path: Path) -> None:
+    parsed = []
+    for command in COMMANDS:
+        if command.module is not None:
+            source = source_of(command.module)
+            assert source is not None, command
+            if "argparse" in source or command.module.partition(".")[0] in ("rl_zoo3", "sb3_dqn_ext"):
+                parsed.append((command.where, command.module, command.words[3:], command.is_whole))
+    assert len(parsed) >= 40
+    (tmp_path / "commands.json").write_text(json.dumps(parsed))
+    assert output(python("-c", PARSE, str(tmp_path / "commands.json"), cwd=ROOT)).count("parsed\n") == len(parsed)
+
+
+def test_every_target_of_make_exists_with_its_variables() -> None:
+    made = [command for command in COMMANDS if command.words[0] == "make"]
+    assert len(made) >= 15
+    for command in made:
+        for word in [word for word in command.words[1:] if not word.startswith(".")]:  # no file
+            assert word.partition("=")[0] in (VARIABLES if "=" in word else TARGETS), command
+
+
+def test_every_other_command_says_that_it_is_not_run() -> None:
+    for block in BLOCKS:
+        for command in commands(block.where, block.text) if block.language == "bash" else ():
+            if command.module is None and command.words[0] != "make":
+                assert block.mark.startswith("not run") or block.page == "README.md", block.where
+
+
+def test_files_environments_configurations_and_extras_in_commands_exist() -> None:
+    for command in COMMANDS:
+        for extras in re.findall(r"\.\[([\w,]+)\]", " ".join(command.words)):
+            assert EXTRAS.issuperset(extras.split(",")), command
+        for argument, value in itertools.pairwise(command.words):
+            if argument in ("--env", "-e") and "rl_zoo3" in str(command.module):
+                assert value in gym.registry, command
+            if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
+                assert value.removeprefix("sb3_dqn_ext.presets.") in presets.names(), command
+            elif (argument == "-conf" and value != "my_config.yml") or value.startswith(("tests/", "docs/")):
+                assert (ROOT / value).exists(), command
+
+
+# -- YAML ------------------------------------------------------------------------------------------------------------------
+
+CALLED_BY_THE_ZOO = ("env_wrapper", "vec_env_wrapper", "callback")
+THE_ZOOS_OWN = {"n_timesteps", "n_envs", "normalize", "frame_stack", *CALLED_BY_THE_ZOO}
+
+
+def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The classes of a key of the zoo, by their dotted names, and their arguments."""
+    for one in value if isinstance(value, list) else [value]:
+        yield from one.items() if isinstance(one, dict) else [(one, {})]
+
+
+def check_classes(key: str, value: Any) -> None:
+    """Check that classes of a key of the zoo exist and have these arguments."""
+    for name, kwargs in named(value):
+        inspect.signature(named_class(key, name, {})).bind_partial(**kwargs)
+
+
+def yaml_texts() -> dict[str, str]:
+    """The configurations, by where they are. An indented part of one gets the name of an environment."""
+    found = {path.relative_to(ROOT).as_posix(): path.read_text() for path in CONFIGURATIONS}
+    for block in BLOCKS:
+        if block.language == "yaml":
+            found[block.where] = f"CartPole-v1:\n{block.text}" if block.text.startswith(" ") else block.text
+    return found
+
+
+@pytest.mark.parametrize("where", yaml_texts())
+def test_the_zoo_would_take_the_configuration(where: str, tmp_path: Path) -> None:
+    text = yaml_texts()[where]
+    (tmp_path / "conf.yml").write_text(text)
+    check_config(tmp_path / "conf.yml")
+    for given in yaml.safe_load(text).values():
+        for key in given.keys() & CALLED_BY_THE_ZOO:
+            check_classes(key, given[key])
+        arguments = {key: value for key, value in given.items() if key not in THE_ZOOS_OWN}
+        if isinstance(given.get("learning_rate"), str):  # lin_0.001, which the zoo makes a schedule of
+            del arguments["learning_rate"]
+        policy = arguments.pop("policy", "MlpPolicy")
+        env = FakeImageEnv(discrete=True) if policy == "CnnPolicy" else gym.make("CartPole-v1")
+        DQNExt(policy, env, **{**arguments, "buffer_size": 1000})
+
+
+def test_the_callbacks_that_make_watches_with_exist() -> None:
+    check_classes("callback", ast.literal_eval(VARIABLES["WATCHED"]))
+
+
+# -- Python ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"], ids=lambda block: block.where)
+def test_the_imports_of_python_resolve(block: Block) -> None:
+    for statement in ast.walk(ast.parse(block.text)):
+        if isinstance(statement, ast.ImportFrom) and str(statement.module).startswith("sb3_dqn_ext"):
+            for alias in statement.names:
+                pkgutil.resolve_name(f"{statement.module}:{alias.name}")
+
+
+@pytest.mark.parametrize("path", [*TEXTS, ROOT / "Makefile"], ids=lambda path: path.name)
+def test_dotted_names_resolve(path: Path) -> None:
+    for name in re.findall(r"(?<![\w/.])sb3_dqn_ext(?:\.\w+)+", path.read_text()):
+        pkgutil.resolve_name(name)
