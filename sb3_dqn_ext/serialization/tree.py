@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
-__all__ = ["MAX_DEPTH", "MAX_HEADER", "is_plain", "pack", "unpack"]
+from sb3_dqn_ext.storage.arrays import MAX_HEADER
+
+__all__ = ["MAX_DEPTH", "is_plain", "pack", "unpack"]
 
 Array = npt.NDArray[Any]
 Path = tuple[Any, ...]
 
 MAX_DEPTH = 100
 """levels of nesting; each takes up to four in the JSON, whose parser gives up near 1000"""
-MAX_HEADER = 2**16
-"""bytes of the header of a stored array, which names each field of a structured type"""
 
 _STORED_AS = {  # types that numpy does not have, as whole numbers of the same size
     th.bfloat16: th.int16,

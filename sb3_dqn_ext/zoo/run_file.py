@@ -7,7 +7,6 @@ stored by their dotted names.
 
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.storage.atomic import write_atomically
 
 __all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "write"]
 
@@ -63,14 +63,9 @@ def write(folder: str | Path, run: RunFile) -> None:
     :raises CheckpointError: if it cannot be written
     """
     path = Path(folder) / NAME
-    temporary = path.with_suffix(".tmp")
     text = json.dumps({"format": FORMAT, "schema": SCHEMA, **asdict(run)}, indent=2)
     try:
-        with open(temporary, "w") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_atomically(path, f"{text}\n".encode())
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sb3_dqn_ext import DQNExt, saved_model
-from sb3_dqn_ext.checkpoint import folder
+from sb3_dqn_ext.checkpoint import manifest
 from tests.data.write import STEPS, made, q_values
 from tests.paths import DATA
 
@@ -31,7 +31,7 @@ def check(model: DQNExt, expected: dict[str, Any]) -> None:
 
 def test_there_are_files_of_each_version() -> None:
     names = [folder.name for folder in RELEASED]
-    assert names == [f"schema_{version}" for version in range(1, max(saved_model.SCHEMA, folder.SCHEMA) + 1)]
+    assert names == [f"schema_{version}" for version in range(1, max(saved_model.SCHEMA, manifest.SCHEMA) + 1)]
 
 
 @pytest.mark.parametrize("folder", RELEASED, ids=lambda folder: folder.name)

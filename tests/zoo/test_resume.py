@@ -27,9 +27,10 @@ from torch import nn
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.folder import Lock, checkpoints, read
+from sb3_dqn_ext.checkpoint.folder import checkpoints, read
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo import resume, run_file
