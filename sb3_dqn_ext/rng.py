@@ -76,7 +76,7 @@ def _space_state(space: spaces.Space[Any]) -> Any:
     return None if space._np_random is None else space._np_random.bit_generator.state
 
 
-def _set_space_state(space: spaces.Space[Any], state: Any) -> None:
+def _set_space_state(space: Any, state: Any) -> None:
     if state is None:
         space._np_random = None
     else:

@@ -17,6 +17,7 @@ from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
 from sb3_dqn_ext.checkpoint.environments import environments_state, go_on_recording, restore_environments
 from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
+from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.serialization.tree import is_plain
 
 __all__ = ["callback_states", "logger_of", "restore_run", "restore_training", "training_state"]
@@ -116,7 +117,7 @@ def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
         getattr(model.logger, name).update(values)
     left = list(state["callbacks"])
     for one in all_callbacks(callback):
-        place = next((i for i, own in enumerate(left) if own["class"] == _name_of(one)), None)
+        place = next((i for i, own in enumerate(left) if own["class"] == qualified_name(type(one))), None)
         if place is not None:
             _restore_own_state(one, left.pop(place))
     for own in (own for own in left if own["attributes"].keys() - OF_EVERY_CALLBACK):
@@ -146,7 +147,7 @@ def _own_state(callback: BaseCallback) -> State:
     """
     told = OF_THE_RUN | set(parameters_of(type(callback)))
     own = {name: value for name, value in vars(callback).items() if name not in told and is_plain(value)}
-    state: State = {"class": _name_of(callback), "attributes": own}
+    state: State = {"class": qualified_name(type(callback)), "attributes": own}
     if hasattr(callback, "eval_env"):
         state["environments"] = environments_state(callback.eval_env)
     return state
@@ -158,7 +159,3 @@ def _restore_own_state(callback: Any, own: State) -> None:
         for problem in restore_environments(callback.eval_env, own["environments"]):
             warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
         go_on_recording(callback.eval_env, own["environments"])
-
-
-def _name_of(callback: BaseCallback) -> str:
-    return f"{type(callback).__module__}.{type(callback).__qualname__}"

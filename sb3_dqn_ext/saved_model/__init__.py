@@ -24,18 +24,12 @@ from sb3_dqn_ext._validation import check_type
 from sb3_dqn_ext.errors import ModelFileError
 from sb3_dqn_ext.saved_model.archive import VARIABLES, Parts, clean_archive, parse, read_parts, weight, with_data, write
 from sb3_dqn_ext.saved_model.budget import Budget
+from sb3_dqn_ext.saved_model.classes import CLASSES, AskedFor, class_at, let_files_name, with_classes
 from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer, restored, stored
-from sb3_dqn_ext.serialization.names import (
-    CLASSES,
-    AskedFor,
-    NotStored,
-    class_at,
-    let_files_name,
-    pack_value,
-    unpack_value,
-    with_classes,
-)
-from sb3_dqn_ext.serialization.sb3_pickle import value_of
+from sb3_dqn_ext.saved_model.sb3_values import value_of
+from sb3_dqn_ext.saved_model.values import pack_value, unpack_value
+from sb3_dqn_ext.serialization.names import qualified_name
+from sb3_dqn_ext.serialization.tree import NotStored
 
 __all__ = [
     "FORGOTTEN",
@@ -95,7 +89,7 @@ _KINDS: dict[str, Any] = {
     "policy_kwargs": Mapping,
 }
 _MOST_ENVS = 2**16
-_KNOWN_NAMES = {*CLASSES, *(f"{kind.__module__}.{kind.__qualname__}" for kind in CLASSES.values())}
+_KNOWN_NAMES = {*CLASSES, *map(qualified_name, CLASSES.values())}
 
 
 def lost_in_a_file(attributes: Given) -> dict[str, str]:

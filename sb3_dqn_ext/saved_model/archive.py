@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch as th
 
 from sb3_dqn_ext.errors import ModelFileError
+from sb3_dqn_ext.serialization.sb3_pickle import NotFollowedError, described
 from sb3_dqn_ext.storage.atomic import write_atomically
 from sb3_dqn_ext.storage.zip_checks import ZipError, check_members, stored_members
 
@@ -177,12 +178,16 @@ def _records(data: bytes) -> dict[str, bytes]:
 
 
 def _check_pickle(data: bytes) -> None:
-    """Look at each instruction without following it."""
+    """Look at each instruction, then follow them with inert objects."""
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES or (opcode.name == "PROTO" and argument != 2):
             raise ModelFileError(f"the instruction {opcode.name} is none of parameters")
         if opcode.name == "GLOBAL" and argument not in _GLOBALS:
             raise ModelFileError(f"{argument!r} is not among {', '.join(sorted(_GLOBALS))}")
+    try:
+        described(data)
+    except NotFollowedError:
+        raise ModelFileError("it has keys that are no names or numbers, or instructions in the wrong places") from None
 
 
 def _check_tree(tree: Any) -> None:

@@ -5,7 +5,6 @@ It holds no code and no pickle. What the zoo would evaluate as Python is evaluat
 stored by their dotted names.
 """
 
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.serialization.names import import_name, qualified_name
 from sb3_dqn_ext.storage.atomic import write_atomically
 
 __all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "write"]
@@ -181,10 +181,10 @@ def _may_be_named(path: tuple[str, ...]) -> bool:
 
 
 def _name_of(kind: type, path: tuple[str, ...]) -> str:
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    name = qualified_name(kind)
     try:
-        found = getattr(importlib.import_module(kind.__module__), kind.__qualname__, None)
-    except ImportError:
+        found = import_name(name)
+    except (ImportError, AttributeError):
         found = None
     if found is not kind:
         raise TypeError(f"{'.'.join(path)} is the class {name}, which cannot be imported by its name")

@@ -35,7 +35,10 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm import schedules
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError, ModelFileError
 from sb3_dqn_ext.networks.policies import MlpPolicy
-from sb3_dqn_ext.serialization.names import KINDS, NotStored, SimpleLinearSchedule, pack_value, unpack_value
+from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
+from sb3_dqn_ext.saved_model.kinds import KINDS
+from sb3_dqn_ext.saved_model.values import pack_value, unpack_value
+from sb3_dqn_ext.serialization.tree import NotStored
 from tests.parity import Env, assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python, write_package
@@ -485,7 +488,7 @@ def test_the_schedule_of_the_zoo_comes_back_by_its_own_formula(tmp_path: Path) -
 import sys
 import numpy as np
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.serialization.names import SimpleLinearSchedule
+from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 
 if sys.argv[1] == "save":
     from rl_zoo3.utils import SimpleLinearSchedule as TheirSchedule
