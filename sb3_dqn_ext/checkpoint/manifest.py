@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sb3_dqn_ext.errors import CheckpointError
+from sb3_dqn_ext.serialization.migrations import SCHEMA, is_known, migrate, unknown_schema
 from sb3_dqn_ext.storage.arrays import ArrayFile
 from sb3_dqn_ext.storage.disk import open_plain_file
 
 __all__ = [
     "MAX_STEP",
-    "SCHEMA",
     "Manifest",
     "OtherSchemaError",
     "Piece",
@@ -27,7 +27,6 @@ __all__ = [
     "step_of",
 ]
 
-SCHEMA = 1
 MAX_MANIFEST = 2**28  # bytes; what is larger is neither written nor read
 MAX_STEP = 10**12 - 1
 
@@ -149,14 +148,13 @@ def read_manifest(path: Path) -> Manifest:
     match = _FIRST_LINE.fullmatch(first_line)
     if match is None or step_of(path.name) is None:
         raise CheckpointError(f"{path} is not a checkpoint.")
-    if int(match[1]) != SCHEMA:
-        raise OtherSchemaError(
-            f"{path} has the schema version {int(match[1])}, and this version of sb3_dqn_ext reads {SCHEMA} only."
-        )
+    schema = int(match[1])
+    if not is_known(schema):
+        raise OtherSchemaError(f"{path} has {unknown_schema(schema)}.")
     if hashlib.sha256(rest).hexdigest() != match[2].decode():
         raise CheckpointError(f"{path} is damaged: its checksum is wrong, it has been cut short or changed.")
     try:
-        manifest = _parsed(data)
+        manifest = _parsed(data, schema)
         _expect(manifest.step == step_of(path.name), "step", manifest.step)
     # RecursionError: nested too deep
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError) as error:
@@ -164,10 +162,13 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _parsed(data: bytes) -> Manifest:
+def _parsed(data: bytes, schema: int) -> Manifest:
     body = json.loads(data, parse_constant=_refuse_constant)["manifest"]
     segments = {key: [Piece(**piece) for piece in pieces] for key, pieces in body["segments"].items()}
-    return Manifest(body["step"], body["versions"], Piece(**body["state"]), segments)
+    manifest = Manifest(body["step"], body["versions"], Piece(**body["state"]), segments)
+    for piece in manifest.pieces():
+        migrate(piece.tree, "checkpoint", schema)
+    return manifest
 
 
 def _refuse_constant(name: str) -> float:

@@ -20,7 +20,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from sb3_dqn_ext._missing import Missing
 from sb3_dqn_ext.saved_model.classes import CLASSES, OBJECTS, AskedFor, Place, class_at, import_trusted, stored_name
 from sb3_dqn_ext.saved_model.kinds import KINDS, Fields
-from sb3_dqn_ext.serialization.migrations import current_class_name
 from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.serialization.tree import NotStored, Packing, Path, Unpacking, pack_node, unpack_node
 
@@ -98,12 +97,11 @@ def unpack_value(node: Any, trust: bool = False, place: Place = ()) -> Any:
     :raises Exception: whatever constructors raise at arguments that cannot be
     """
 
-    def named(content: Any, path: Path, unpacking: Unpacking) -> Any:
-        name = current_class_name(content)
+    def named(name: Any, path: Path, unpacking: Unpacking) -> Any:
         return import_trusted(name) if trust and name not in CLASSES else class_at((*place, *path), name, CLASSES)
 
     def made(content: Any, path: Path, unpacking: Unpacking) -> Any:
-        name = current_class_name(content["class"])
+        name = content["class"]
         if not trust and name not in OBJECTS:
             raise AskedFor(f"names {name}, which is imported only from files that are trusted")
         kind = OBJECTS[name] if name in OBJECTS else import_trusted(name)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.serialization.migrations import SCHEMA, is_known, migrate, unknown_schema
 from sb3_dqn_ext.serialization.names import import_name, qualified_name
 from sb3_dqn_ext.storage.atomic import write_atomically
 
@@ -23,7 +24,6 @@ Data = dict[str, Any]
 
 NAME = "run.json"
 FORMAT = "sb3_dqn_ext run"
-SCHEMA = 1
 MAX_SIZE = 2**24  # bytes; what is larger is not read
 TUPLE = "__tuple__"
 
@@ -103,8 +103,8 @@ def read(folder: str | Path) -> RunFile:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     schema = data.pop("schema")
-    if schema != SCHEMA:
-        raise CheckpointError(f"{path} has the schema version {schema}, and this version of sb3_dqn_ext reads {SCHEMA} only.")
+    if not is_known(schema):
+        raise CheckpointError(f"{path} has {unknown_schema(schema)}.")
     try:
         return RunFile(**data)
     except TypeError as error:
@@ -114,8 +114,9 @@ def read(folder: str | Path) -> RunFile:
 def _checked(data: Any) -> Data:
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
         raise ValueError("it does not say that it is of a run")
-    if data.get("schema") != SCHEMA:
+    if not is_known(data.get("schema")):
         return {"schema": data.get("schema")}
+    migrate(data, "run", data["schema"])
     kinds: dict[str, Any] = {"env": str, "directory": str, "arguments": dict, "hyperparameters": dict, "versions": dict}
     kinds |= {"checkpoints": str | None, "obstacle": str | None, "finished": int | None}
     for key, kind in kinds.items():
@@ -186,6 +187,6 @@ def _name_of(kind: type, path: tuple[str, ...]) -> str:
         found = import_name(name)
     except (ImportError, AttributeError):
         found = None
-    if found is not kind:
+    if found is not kind or "." in kind.__qualname__:  # the zoo looks for classes at the top level of modules
         raise TypeError(f"{'.'.join(path)} is the class {name}, which cannot be imported by its name")
     return name

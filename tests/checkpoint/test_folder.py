@@ -325,7 +325,7 @@ def test_an_empty_folder_has_no_checkpoints(tmp_path: Path) -> None:
 def test_the_manifest_says_what_wrote_it(tmp_path: Path) -> None:
     path = write(tmp_path, 12_000, {"a": 1})
     manifest = json.loads(path.read_text())
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == 2
     assert manifest["manifest"]["step"] == 12_000
     assert read(path).versions["numpy"] == manifest["manifest"]["versions"]["numpy"] == np.__version__
     (data,) = tmp_path.glob("*.npz")
@@ -549,11 +549,11 @@ def test_damaged_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
 
 def test_checkpoints_of_another_version_are_left_alone(tmp_path: Path) -> None:
     written = fill(tmp_path, 2)
-    written[1].write_bytes(written[1].read_bytes().replace(b'"schema": 1,', b'"schema": 2,'))
+    written[1].write_bytes(written[1].read_bytes().replace(b'"schema": 2,', b'"schema": 3,'))
     before = stats(tmp_path)
     for work in (lambda: read(written[1]), lambda: write(tmp_path, 2, {})):
         with pytest.raises(
-            CheckpointError, match=r"checkpoint_000000000001\.json has the schema version 2, and .* reads 1 only"
+            CheckpointError, match=r"checkpoint_000000000001\.json has the schema version 3, and .* reads 1 to 2 only"
         ):
             work()
     assert stats(tmp_path) == before
@@ -571,7 +571,7 @@ def forge(path: Path, change: Change) -> None:
 
 def forge_text(path: Path, manifest: str) -> None:
     text = b'"manifest": ' + manifest.encode() + b"}\n"
-    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 1, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     path.write_bytes(head.encode() + text)
 
 

@@ -428,7 +428,7 @@ def test_a_pickle_that_remembers_far_away_takes_no_memory() -> None:
 
 
 def test_nothing_but_names_and_calls_is_on_the_stack_of_the_unpickler() -> None:
-    for value in (Bomb(Path("a")), Claims(), {"a": {1: Plain}}, OrderedDict(a=1), np.arange(3), spaces.Box(0, 1, (2,))):
+    for value in (Bomb(Path("a")), {"a": {1: th.nn.Tanh}}, OrderedDict(a=1), np.arange(3), spaces.Box(0, 1, (2,))):
         for protocol in (2, 4, 5):
             kinds = {type(part) for part in parts_of_description(described(cloudpickle.dumps(value, protocol)))}
             assert kinds <= {Name, Call, str, int, float, bool, bytes, bytearray, tuple, list, type(None)}
@@ -658,7 +658,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "an array of great items": lambda: inserted('{"array": ["|V1000000000", [1], ""]}'),
     "a tensor of what it is not": lambda: inserted('{"tensor": [["<f8", [1], "AAAAAAAAAAA="], "float32"]}'),
     "a marker that is not known": lambda: inserted('{"eval": "1"}'),
-    "no attributes": lambda: raw('{":schema:": 1}'),
+    "no attributes": lambda: raw('{":schema:": 2}'),
     "another version": lambda: with_data(OURS, **{":schema:": "2"}),
     # what it describes
     "a great observation": lambda: with_data(OURS, observation_space=box([GREAT])),
@@ -883,7 +883,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
 def signed(manifest: bytes) -> bytes:
     """With a checksum that is right."""
     text = manifest.partition(b"\n")[2]
-    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 1, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     return head.encode() + text
 
 
