@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -54,6 +55,51 @@ def made() -> DQNExt:
     )
 
 
+class Halves(gym.ObservationWrapper[Any, Any, Any]):
+    """A cart pole whose observation is a dictionary."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        half = spaces.Box(-np.inf, np.inf, (2,))
+        self.observation_space = spaces.Dict({"cart": half, "pole": half})
+
+    def observation(self, observation: Any) -> Any:
+        return {"cart": observation[:2], "pole": observation[2:]}
+
+
+def made_as(case: str) -> DQNExt:
+    """A small model with choices that the first one does not have."""
+    small: dict[str, Any] = {
+        "buffer_size": 60,
+        "learning_starts": 20,
+        "batch_size": 4,
+        "train_freq": 2,
+        "seed": 0,
+        "device": "cpu",
+    }
+    two = make_resumable(DummyVecEnv([lambda: Halves(gym.make("CartPole-v1", max_episode_steps=20))] * 2))
+    if case == "rows":
+        return DQNExt(
+            "MultiInputPolicy",
+            two,
+            exploration_kwargs={"coin": "shared"},
+            replay_buffer_kwargs={"sampler": "rows", "terminal_copies": 2},
+            policy_kwargs={"net_arch": [4]},
+            **small,
+        )
+    return DQNExt(
+        "MlpPolicy",
+        two_cartpoles(),
+        exploration="boltzmann",
+        replay_buffer_kwargs={"keep_episodes": 3},
+        policy_kwargs={"net_arch": [4], "head": "dueling", "head_arch": [4]},
+        **small,
+    )
+
+
+CASES = ("rows", "keep_episodes")
+
+
 def q_values(model: DQNExt, observations: Any) -> Any:
     """(N, A) of a model without noise."""
     tensor, _ = model.policy.obs_to_tensor(np.array(observations, np.float32))
@@ -91,6 +137,13 @@ def main(folder: Path) -> None:
         "rewards": model.replay_buffer.rewards.sum().item() if model.replay_buffer else 0,
     }
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    for case in CASES:
+        other = made_as(case)
+        other.learn(60)
+        other.save(folder / case)
+        name_no_machine(folder / f"{case}.zip")
+        other.save_checkpoint(folder / f"{case}_checkpoint")
+        (folder / f"{case}_checkpoint" / "writer.lock").unlink()
 
 
 if __name__ == "__main__":
