@@ -1,7 +1,6 @@
 """Look a name up among the choices that exist, or say what would have been right."""
 
 import difflib
-import importlib
 import inspect
 import math
 import re
@@ -13,6 +12,7 @@ import numpy as np
 
 from sb3_dqn_ext._other_names import WRITTEN
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.serialization.names import import_name
 
 __all__ = [
     "as_number",
@@ -245,11 +245,10 @@ def named_class(argument: str, value: type[T] | str, options: Mapping[str, type[
     """
     if isinstance(value, type):
         return value
-    module, _, name = str(value).rpartition(".")
-    if not module:
+    if "." not in str(value).strip("."):
         return choose(argument, value, options)
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = import_name(str(value))
     except (ImportError, AttributeError) as error:
         raise ArgumentError(f"{argument}={value!r} cannot be imported: {error}") from error
     if not isinstance(found, type):

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext._arguments import DQNKwargs
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.serialization.names import SimpleLinearSchedule
+from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from tests.parity import (
     Env,
     assert_same,

@@ -154,7 +154,7 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
     clocks.watch(session, "training_state", "training")
     clocks.watch(session, "take_rows", "rows")
     clocks.watch(session, "write", "write")
-    clocks.watch(folder, "_to_disk", "fsync")
+    clocks.watch(os, "fsync", "fsync")
     callbacks: list[BaseCallback] = [Stopwatch()]
     if folder is not None:
         callbacks.append(ExactCheckpointCallback(sizes.every, folder))

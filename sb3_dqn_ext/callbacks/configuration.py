@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.serialization.names import qualified_name
 
 __all__ = ["arguments_of", "env_of", "flat", "plain"]
 
@@ -87,10 +88,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return f"{value.__module__}.{value.__qualname__}"
+        return qualified_name(value)
     text = repr(value)
     # the default has an address, which says nothing
-    return text if " object at 0x" not in text else f"{type(value).__module__}.{type(value).__qualname__}"
+    return text if " object at 0x" not in text else qualified_name(type(value))
 
 
 def flat(arguments: Mapping[str, Any]) -> dict[str, float | str]:

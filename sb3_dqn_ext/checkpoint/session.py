@@ -18,12 +18,13 @@ from sb3_dqn_ext.checkpoint.environments import (
     make_resumable,
     restore_or_reset,
 )
-from sb3_dqn_ext.checkpoint.folder import Checkpoint, Lock, Segments, manifests, newest_good, read, remove_after, write
+from sb3_dqn_ext.checkpoint.folder import Checkpoint, Segments, manifests, newest_good, read, remove_after, write
 from sb3_dqn_ext.checkpoint.replay import check_memory, restore_rows, restore_timeouts, stored_rows, take_rows
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.buffer import truncate_open_episodes
+from sb3_dqn_ext.storage.lock import Lock
 
 __all__ = ["Saved", "claimed", "resume", "save"]
 

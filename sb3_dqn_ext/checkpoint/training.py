@@ -5,21 +5,19 @@ It is taken between two rollouts: what was stepped is stored, and what was to be
 """
 
 import os
-import random
 import warnings
 from typing import Any
 
-import numpy as np
-import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 from stable_baselines3.common.type_aliases import MaybeCallback
 
+from sb3_dqn_ext import rng
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
 from sb3_dqn_ext.checkpoint.environments import environments_state, go_on_recording, restore_environments
 from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
+from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.serialization.tree import is_plain
 
 __all__ = ["callback_states", "logger_of", "restore_run", "restore_training", "training_state"]
@@ -67,7 +65,7 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
         "attributes": {name: getattr(model, name) for name in ATTRIBUTES},
         "parameters": model.get_parameters(),
         "memory": memory_state(model.replay_buffer),
-        "generators": _generators(model),
+        "generators": rng.get_state(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGED} if logger else {},
         "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboards(logger) else None,
         "callbacks": model.run_state.callback_states if callback is None else callback_states(callback),
@@ -119,14 +117,14 @@ def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
         getattr(model.logger, name).update(values)
     left = list(state["callbacks"])
     for one in all_callbacks(callback):
-        place = next((i for i, own in enumerate(left) if own["class"] == _name_of(one)), None)
+        place = next((i for i, own in enumerate(left) if own["class"] == qualified_name(type(one))), None)
         if place is not None:
             _restore_own_state(one, left.pop(place))
     for own in (own for own in left if own["attributes"].keys() - OF_EVERY_CALLBACK):
         warnings.warn(f"A {own['class']} was part of the run and is not now: what it remembered is left out.", stacklevel=2)
     if model._total_timesteps == state["attributes"]["_total_timesteps"]:
         model.exploration_rate = state["attributes"]["exploration_rate"]
-    _restore_generators(model, state["generators"])
+    rng.set_state(state["generators"], model)
 
 
 def _tensorboards(logger: Logger) -> list[TensorBoardOutputFormat]:
@@ -142,38 +140,6 @@ def _hide_points_after(tensorboard: TensorBoardOutputFormat, step: int) -> None:
         writer.file_writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
 
-def _generators(model: Any) -> State:
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": th.get_rng_state(),
-        "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
-        "algorithm": model._generator.bit_generator.state,
-        "spaces": [_state_of(space) for space in _spaces(model)],
-    }
-
-
-def _restore_generators(model: Any, state: State) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    th.set_rng_state(state["torch"])
-    if state["cuda"]:
-        th.cuda.set_rng_state_all(state["cuda"])
-    model._generator.bit_generator.state = state["algorithm"]
-    for space, of_space in zip(_spaces(model), state["spaces"], strict=True):
-        if of_space is not None:
-            space.np_random.bit_generator.state = of_space
-
-
-def _spaces(model: Any) -> list[spaces.Space[Any]]:
-    return [model.action_space, model.observation_space]
-
-
-def _state_of(space: spaces.Space[Any]) -> Any:
-    """Of its generator, None if it has drawn nothing yet."""
-    return None if space._np_random is None else space._np_random.bit_generator.state
-
-
 def _own_state(callback: BaseCallback) -> State:
     """
     What it remembers: neither what it was told when it was made, which it is told again, nor what is no plain data, such as
@@ -181,7 +147,7 @@ def _own_state(callback: BaseCallback) -> State:
     """
     told = OF_THE_RUN | set(parameters_of(type(callback)))
     own = {name: value for name, value in vars(callback).items() if name not in told and is_plain(value)}
-    state: State = {"class": _name_of(callback), "attributes": own}
+    state: State = {"class": qualified_name(type(callback)), "attributes": own}
     if hasattr(callback, "eval_env"):
         state["environments"] = environments_state(callback.eval_env)
     return state
@@ -193,7 +159,3 @@ def _restore_own_state(callback: Any, own: State) -> None:
         for problem in restore_environments(callback.eval_env, own["environments"]):
             warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
         go_on_recording(callback.eval_env, own["environments"])
-
-
-def _name_of(callback: BaseCallback) -> str:
-    return f"{type(callback).__module__}.{type(callback).__qualname__}"

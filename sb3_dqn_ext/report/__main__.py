@@ -2,9 +2,7 @@
 
 import argparse
 import importlib
-import os
 import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from sb3_dqn_ext.plot.models import N_EPISODES
 from sb3_dqn_ext.plot.runs import find_runs
 from sb3_dqn_ext.report.run import page_of
 from sb3_dqn_ext.report.run_data import read
+from sb3_dqn_ext.storage.atomic import write_atomically
 
 COMMAND = "python -m sb3_dqn_ext.report"
 MANY = 20
@@ -56,20 +55,6 @@ def the_run(folders: Sequence[str]) -> Path:
     return found[0]
 
 
-def write(path: Path, page: str) -> None:
-    """
-    :param path: of a file; whoever reads there sees it as it was or as it is now
-    :param page: what goes into it
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def main(arguments: list[str]) -> None:
     """
     :param arguments: of the command
@@ -83,7 +68,8 @@ def main(arguments: list[str]) -> None:
         known = read(folder, args.tensorboard, args.model, args.episodes, args.trust)
         page = page_of(known)
         output = args.output or folder / "report.html"
-        write(output, page)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, page.encode())
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
         sys.exit(f"{COMMAND}: {error}")
     print(output)

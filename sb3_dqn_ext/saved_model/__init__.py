@@ -24,24 +24,18 @@ from sb3_dqn_ext._validation import check_type
 from sb3_dqn_ext.errors import ModelFileError
 from sb3_dqn_ext.saved_model.archive import VARIABLES, Parts, clean_archive, parse, read_parts, weight, with_data, write
 from sb3_dqn_ext.saved_model.budget import Budget
+from sb3_dqn_ext.saved_model.classes import CLASSES, AskedFor, class_at, let_files_name, with_classes
 from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer, restored, stored
-from sb3_dqn_ext.serialization.names import (
-    CLASSES,
-    AskedFor,
-    NotStored,
-    class_at,
-    let_files_name,
-    pack_value,
-    unpack_value,
-    with_classes,
-)
-from sb3_dqn_ext.serialization.sb3_pickle import value_of
+from sb3_dqn_ext.saved_model.sb3_values import value_of
+from sb3_dqn_ext.saved_model.values import pack_value, unpack_value
+from sb3_dqn_ext.serialization.migrations import SCHEMA, is_known, migrate, unknown_schema
+from sb3_dqn_ext.serialization.names import qualified_name
+from sb3_dqn_ext.serialization.tree import NotStored
 
 __all__ = [
     "FORGOTTEN",
     "FOR_TRAINING",
     "REBUILT",
-    "SCHEMA",
     "Budget",
     "Opened",
     "StoredBuffer",
@@ -59,7 +53,6 @@ __all__ = [
 Given = Mapping[str, Any]
 File = str | Path | io.BufferedIOBase
 
-SCHEMA = 1
 _SCHEMA = ":schema:"  # no attribute has such a name, and SB3 has such names in its own data
 _FOR_SB3 = ":for SB3:"
 """where SB3's own ``load`` unpickles a text in the place of a number, which is an error that names this library"""
@@ -95,7 +88,7 @@ _KINDS: dict[str, Any] = {
     "policy_kwargs": Mapping,
 }
 _MOST_ENVS = 2**16
-_KNOWN_NAMES = {*CLASSES, *(f"{kind.__module__}.{kind.__qualname__}" for kind in CLASSES.values())}
+_KNOWN_NAMES = {*CLASSES, *map(qualified_name, CLASSES.values())}
 
 
 def lost_in_a_file(attributes: Given) -> dict[str, str]:
@@ -218,8 +211,10 @@ def opened(
             _check_names(parts, variables, *names)
         if schema is None and trust:
             return Opened(clean_archive(parts, json.dumps(data)), dict(custom_objects or {}), size)
-        if schema not in (None, SCHEMA):
-            raise ModelFileError(f"it has the schema version {schema!r}, and this version of sb3_dqn_ext reads {SCHEMA} only.")
+        if schema is not None:
+            if not is_known(schema):
+                raise ModelFileError(f"it has {unknown_schema(schema)}.")
+            migrate(data, "model", schema)
         attributes = _attributes(data, schema is None, custom_objects or {}, given, trust, needed)
         return Opened(clean_archive(parts, json.dumps(dict.fromkeys(attributes))), attributes, size)
     except ModelFileError as error:

@@ -5,14 +5,11 @@ It is a zip of ``data`` and of some ``.pth``, which are zips themselves. Their m
 is written anew in memory: whoever reads that sees what was checked, and not another reading of the same bytes.
 """
 
-import contextlib
 import io
 import json
 import os
 import pickletools
 import re
-import stat
-import uuid
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +19,9 @@ from typing import Any, BinaryIO, NamedTuple
 import torch as th
 
 from sb3_dqn_ext.errors import ModelFileError
+from sb3_dqn_ext.serialization.sb3_pickle import NotFollowedError, described
+from sb3_dqn_ext.storage.atomic import write_atomically
+from sb3_dqn_ext.storage.zip_checks import ZipError, check_members, stored_members
 
 __all__ = [
     "MAX_DATA",
@@ -94,10 +94,13 @@ def read_parts(file: BinaryIO) -> Archive:
         with zipfile.ZipFile(file) as archive:
             size = file.seek(0, os.SEEK_END)
             members = archive.infolist()
-            _check_members(members, size)
+            check_members(members, size, MAX_RATIO * size + _SPARE, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+            _check_parts(members)
             parts = {info.filename: _read(archive, info) for info in members if _means_something(info.filename)}
     except zipfile.BadZipFile as error:
         raise ModelFileError(f"it is no zip file that can be read: {error}") from error
+    except ZipError as error:
+        raise ModelFileError(str(error)) from error
     except ModelFileError:
         raise
     # whatever zipfile raises at bytes that were made for it
@@ -122,31 +125,14 @@ def _means_something(name: str) -> bool:
     return name == "data" or name in _TEXTS or name.endswith(".pth")
 
 
-def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
-    """:param size: bytes of the archive"""
-    seen: set[str] = set()
-    for info in members:
-        name = info.filename
-        if name in seen:
-            raise ModelFileError(f"it holds {name!r} twice.")
-        seen.add(name)
-        path = name.replace("\\", "/")
-        if not name.isprintable() or path.startswith("/") or ":" in path or ".." in path.split("/"):
-            raise ModelFileError(f"its part {name!r} has a name that leads out of it.")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise ModelFileError(f"its part {name!r} is a link.")
-        if name.endswith(".pth") and not _PTH.fullmatch(name):
-            raise ModelFileError(f"its part {name!r} has no name of parameters.")
-        # the other ways of packing say nothing of how much a few bytes unpack to
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-            raise ModelFileError(f"its part {name!r} is packed in a way that is not read.")
-    packed, unpacked = (sum(getattr(info, kind) for info in members) for kind in ("compress_size", "file_size"))
-    if packed > size or unpacked > MAX_RATIO * size + _SPARE:
-        raise ModelFileError(f"it has {size} bytes and promises {unpacked}, more than a model can shrink by.")
+def _check_parts(members: list[zipfile.ZipInfo]) -> None:
     limits = {"data": MAX_DATA} | dict.fromkeys(_TEXTS, _MAX_TEXT)
     for info in members:
-        if info.file_size > limits.get(info.filename, unpacked):
-            raise ModelFileError(f"its part {info.filename!r} is larger than {limits[info.filename]} bytes.")
+        name = info.filename
+        if name.endswith(".pth") and not _PTH.fullmatch(name):
+            raise ModelFileError(f"its part {name!r} has no name of parameters.")
+        if name in limits and info.file_size > limits[name]:
+            raise ModelFileError(f"its part {name!r} is larger than {limits[name]} bytes.")
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -183,11 +169,7 @@ def _records(data: bytes) -> dict[str, bytes]:
     """What ``torch.save`` wrote, by name; it packs nothing."""
     records: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = archive.infolist()
-        plain = all(info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size for info in members)
-        if not plain or sum(info.file_size for info in members) > len(data):
-            raise ModelFileError(f"it promises more than its {len(data)} bytes")
-        for info in members:
+        for info in stored_members(archive, len(data)):
             match = _RECORD.fullmatch(info.filename)
             if match is None or match[1] in records:
                 raise ModelFileError(f"{info.filename!r} is no record of torch, or is there twice")
@@ -196,12 +178,16 @@ def _records(data: bytes) -> dict[str, bytes]:
 
 
 def _check_pickle(data: bytes) -> None:
-    """Look at each instruction without following it."""
+    """Look at each instruction, then follow them with inert objects."""
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES or (opcode.name == "PROTO" and argument != 2):
             raise ModelFileError(f"the instruction {opcode.name} is none of parameters")
         if opcode.name == "GLOBAL" and argument not in _GLOBALS:
             raise ModelFileError(f"{argument!r} is not among {', '.join(sorted(_GLOBALS))}")
+    try:
+        described(data)
+    except NotFollowedError:
+        raise ModelFileError("it has keys that are no names or numbers, or instructions in the wrong places") from None
 
 
 def _check_tree(tree: Any) -> None:
@@ -296,18 +282,7 @@ def write(path: str | Path | io.BufferedIOBase, content: bytes) -> None:
     if target.exists() and not target.is_file():
         target.write_bytes(content)  # a device or a pipe
         return
-    temporary = target.with_name(f".saving-{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync(target.parent)
+    write_atomically(target, content)
 
 
 def _target(path: Path) -> Path:
@@ -321,13 +296,3 @@ def _target(path: Path) -> Path:
         warnings.warn(f"Path '{path.parent}' does not exist. Will create it.", stacklevel=5)
         path.parent.mkdir(exist_ok=True, parents=True)
     return path
-
-
-def _sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where that can be asked for."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,1 +1,1 @@
-"""Files that are whole at every moment."""
+"""Files that are complete at every moment, and files that are read without trusting them."""

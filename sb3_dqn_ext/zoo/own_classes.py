@@ -24,6 +24,7 @@ from torch import nn, optim
 from sb3_dqn_ext._validation import named_class
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.zoo import run_file
 from sb3_dqn_ext.zoo.run_file import RunFile
 
@@ -110,7 +111,7 @@ def classes_of_the_model(hyperparameters: dict[str, Any], hint: str) -> Classes:
     found = import_classes([name for name in names if name[0] in OF_NETWORKS], hint)
     with contextlib.suppress(ArgumentError):  # training needs it, predictions do not
         found |= import_classes([name for name in names if name[0] == "replay_buffer_class"], hint)
-    return found | {f"{kind.__module__}.{kind.__qualname__}": kind for kind in found.values()}
+    return found | {qualified_name(kind): kind for kind in found.values()}
 
 
 def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:

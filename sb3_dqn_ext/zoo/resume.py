@@ -26,8 +26,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_dqn_ext._validation import named_class
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.folder import Lock
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo import run_file
 from sb3_dqn_ext.zoo.own_classes import ALGO, hint_of, import_classes, load_pretrained_agent, names_in

@@ -5,9 +5,7 @@ It holds no code and no pickle. What the zoo would evaluate as Python is evaluat
 stored by their dotted names.
 """
 
-import importlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.serialization.migrations import SCHEMA, is_known, migrate, unknown_schema
+from sb3_dqn_ext.serialization.names import import_name, qualified_name
+from sb3_dqn_ext.storage.atomic import write_atomically
 
 __all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "write"]
 
@@ -23,7 +24,6 @@ Data = dict[str, Any]
 
 NAME = "run.json"
 FORMAT = "sb3_dqn_ext run"
-SCHEMA = 1
 MAX_SIZE = 2**24  # bytes; what is larger is not read
 TUPLE = "__tuple__"
 
@@ -63,14 +63,9 @@ def write(folder: str | Path, run: RunFile) -> None:
     :raises CheckpointError: if it cannot be written
     """
     path = Path(folder) / NAME
-    temporary = path.with_suffix(".tmp")
     text = json.dumps({"format": FORMAT, "schema": SCHEMA, **asdict(run)}, indent=2)
     try:
-        with open(temporary, "w") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_atomically(path, f"{text}\n".encode())
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
 
@@ -108,8 +103,8 @@ def read(folder: str | Path) -> RunFile:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     schema = data.pop("schema")
-    if schema != SCHEMA:
-        raise CheckpointError(f"{path} has the schema version {schema}, and this version of sb3_dqn_ext reads {SCHEMA} only.")
+    if not is_known(schema):
+        raise CheckpointError(f"{path} has {unknown_schema(schema)}.")
     try:
         return RunFile(**data)
     except TypeError as error:
@@ -119,8 +114,9 @@ def read(folder: str | Path) -> RunFile:
 def _checked(data: Any) -> Data:
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
         raise ValueError("it does not say that it is of a run")
-    if data.get("schema") != SCHEMA:
+    if not is_known(data.get("schema")):
         return {"schema": data.get("schema")}
+    migrate(data, "run", data["schema"])
     kinds: dict[str, Any] = {"env": str, "directory": str, "arguments": dict, "hyperparameters": dict, "versions": dict}
     kinds |= {"checkpoints": str | None, "obstacle": str | None, "finished": int | None}
     for key, kind in kinds.items():
@@ -186,11 +182,11 @@ def _may_be_named(path: tuple[str, ...]) -> bool:
 
 
 def _name_of(kind: type, path: tuple[str, ...]) -> str:
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    name = qualified_name(kind)
     try:
-        found = getattr(importlib.import_module(kind.__module__), kind.__qualname__, None)
-    except ImportError:
+        found = import_name(name)
+    except (ImportError, AttributeError):
         found = None
-    if found is not kind:
+    if found is not kind or "." in kind.__qualname__:  # the zoo looks for classes at the top level of modules
         raise TypeError(f"{'.'.join(path)} is the class {name}, which cannot be imported by its name")
     return name

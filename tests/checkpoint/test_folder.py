@@ -13,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import zipfile
@@ -29,10 +30,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sb3_dqn_ext.checkpoint import folder as files
-from sb3_dqn_ext.checkpoint.folder import Lock, Segments, checkpoints, newest, newest_good, read, remove_after, write
+from sb3_dqn_ext.checkpoint.folder import Segments, checkpoints, newest, newest_good, read, remove_after, write
+from sb3_dqn_ext.checkpoint.manifest import read_manifest
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.serialization.tree import MAX_DEPTH, is_plain, pack, unpack
+from sb3_dqn_ext.storage.lock import Lock
 from tests.paths import ROOT
 
 Array = npt.NDArray[Any]
@@ -180,7 +182,7 @@ def endless() -> list[Any]:
         ({"callbacks": [{"best": object()}]}, r"callbacks\[0\]\.best is a builtins\.object"),
         ({"a b": {3: ({1, 2},)}}, r"\['a b'\]\[3\]\[0\] is a builtins\.set"),
         (b"bytes", "the tree is a builtins.bytes"),
-        ([Text("a")], r"\[0\] is a tests\.test_checkpoint_files\.Text"),
+        ([Text("a")], r"\[0\] is a tests\.checkpoint\.test_folder\.Text"),
         ({"state": Counter(a=1)}, r"state is a collections\.Counter"),
         ({"n": {True: 1}}, "n is a builtins.bool.*as a key"),
         ({"n": {(1, 2.0): 1}}, "n is a builtins.tuple.*as a key"),
@@ -323,7 +325,7 @@ def test_an_empty_folder_has_no_checkpoints(tmp_path: Path) -> None:
 def test_the_manifest_says_what_wrote_it(tmp_path: Path) -> None:
     path = write(tmp_path, 12_000, {"a": 1})
     manifest = json.loads(path.read_text())
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == 2
     assert manifest["manifest"]["step"] == 12_000
     assert read(path).versions["numpy"] == manifest["manifest"]["versions"]["numpy"] == np.__version__
     (data,) = tmp_path.glob("*.npz")
@@ -547,11 +549,11 @@ def test_damaged_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
 
 def test_checkpoints_of_another_version_are_left_alone(tmp_path: Path) -> None:
     written = fill(tmp_path, 2)
-    written[1].write_bytes(written[1].read_bytes().replace(b'"schema": 1,', b'"schema": 2,'))
+    written[1].write_bytes(written[1].read_bytes().replace(b'"schema": 2,', b'"schema": 3,'))
     before = stats(tmp_path)
     for work in (lambda: read(written[1]), lambda: write(tmp_path, 2, {})):
         with pytest.raises(
-            CheckpointError, match=r"checkpoint_000000000001\.json has the schema version 2, and .* reads 1 only"
+            CheckpointError, match=r"checkpoint_000000000001\.json has the schema version 3, and .* reads 1 to 2 only"
         ):
             work()
     assert stats(tmp_path) == before
@@ -569,7 +571,7 @@ def forge(path: Path, change: Change) -> None:
 
 def forge_text(path: Path, manifest: str) -> None:
     text = b'"manifest": ' + manifest.encode() + b"}\n"
-    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 1, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     path.write_bytes(head.encode() + text)
 
 
@@ -745,7 +747,7 @@ def test_other_files_are_not_checkpoints(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_any_size_takes_bounded_memory(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_MANIFEST", 10**6)
+    monkeypatch.setattr("sb3_dqn_ext.checkpoint.manifest.MAX_MANIFEST", 10**6)
     os.truncate(good, 10**12)  # a hole: takes no disk
     with pytest.raises(CheckpointError, match=r"is not a checkpoint|is damaged"):
         read(good)
@@ -837,7 +839,7 @@ def test_members_that_lie_over_each_other_are_no_more_than_their_file(good: Path
     entries = b"".join(entry.replace(b"0.npy", b"%d.npy" % (i % 10)) for i in range(n))
     tail = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, n, n, len(entries), start, 0)
     forge_data(good, data[:start] + entries + tail, unpacked=len(data) - 200)
-    with pytest.raises(CheckpointError, match="it does not promise"):
+    with pytest.raises(CheckpointError, match=r"it holds .* twice"):
         read(good)
 
 
@@ -909,7 +911,7 @@ class Processes:
     """Starts functions of this module in processes of their own, without the seconds that imports take."""
 
     def __init__(self) -> None:
-        source = "from tests import test_checkpoint_files; test_checkpoint_files.serve()"
+        source = f"from {__name__} import serve; serve()"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.server = subprocess.Popen(
             [sys.executable, "-c", source], cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -1041,7 +1043,7 @@ def test_a_writer_can_die_between_any_two_steps(processes: Processes, tmp_path: 
         assert not newest_good(folder).skipped
         write(folder, 11, tree_of(11), segments_of(11), keep=2)
         assert len(checkpoints(folder)) == 2
-        named = {piece.file for path in checkpoints(folder) for piece in files._manifest(path).pieces()}
+        named = {piece.file for path in checkpoints(folder) for piece in read_manifest(path).pieces()}
         assert {name for name in names(folder) if not name.endswith(".json")} == named | {"writer.lock"}
         if ended == "lived":
             break
@@ -1126,7 +1128,29 @@ def test_a_worker_that_outlives_its_parent_does_not_keep_the_lock(processes: Pro
         os.kill(worker, signal.SIGKILL)
 
 
-def test_a_system_without_locks_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "fcntl", None)
-    with pytest.warns(UserWarning, match="is not locked, which this system cannot do"), Lock(tmp_path):
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with pytest.raises(CheckpointError, match=r"cannot be locked: \[Errno 38\]"), Lock(tmp_path):
         pass
+
+
+def test_another_thread_does_not_hold_the_lock(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def hold() -> None:
+        try:
+            with Lock.or_held(tmp_path):
+                pass
+        except CheckpointError as error:
+            refused.append(str(error))
+
+    with Lock(tmp_path), Lock.or_held(tmp_path):
+        thread = threading.Thread(target=hold)
+        thread.start()
+        thread.join()
+    assert refused == [f"{tmp_path} is being written to by process {os.getpid()}."]
+    hold()
+    assert len(refused) == 1

@@ -21,9 +21,10 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.environments import Resumable
-from sb3_dqn_ext.checkpoint.folder import Lock, checkpoints, newest
+from sb3_dqn_ext.checkpoint.folder import checkpoints, newest
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE, SIGNALS
 from sb3_dqn_ext.errors import CheckpointError
+from sb3_dqn_ext.storage.lock import Lock
 from tests.interrupted_runs import WHOLE, ended, make
 from tests.parity import assert_same, learn
 from tests.paths import ROOT

@@ -29,7 +29,7 @@ from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
-from sb3_dqn_ext.serialization.names import SimpleLinearSchedule
+from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from tests.parity import Records, assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python

@@ -15,7 +15,7 @@ from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.heads import MultiHead
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.serialization.names import SimpleLinearSchedule
+from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
 GAMES, GAMMA, LEARNING_RATE = 6, 0.9, 1e-2

@@ -14,6 +14,7 @@ import sys
 import tracemalloc
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
@@ -35,8 +37,10 @@ from sb3_dqn_ext._missing import Missing
 from sb3_dqn_ext.checkpoint.folder import read, write
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError, ModelFileError
 from sb3_dqn_ext.saved_model import FOR_TRAINING, FORGOTTEN, REBUILT
-from sb3_dqn_ext.serialization.names import AskedFor, unpack_value
-from sb3_dqn_ext.serialization.sb3_pickle import value_of
+from sb3_dqn_ext.saved_model.classes import AskedFor
+from sb3_dqn_ext.saved_model.sb3_values import value_of
+from sb3_dqn_ext.saved_model.values import unpack_value
+from sb3_dqn_ext.serialization.sb3_pickle import Call, Name, described
 from sb3_dqn_ext.serialization.tree import unpack
 from tests.parity import learn, short_cartpole
 from tests.paths import ROOT
@@ -413,6 +417,35 @@ def test_a_class_of_the_users_own_cannot_be_made_larger_than_the_file() -> None:
             load(own(**kwargs))
 
 
+def test_a_pickle_that_remembers_far_away_takes_no_memory() -> None:
+    """An unpickler in C has a place for each number up to the one that is named."""
+    tracemalloc.start()
+    try:
+        assert value_of(b"\x80\x04Nr\xff\xff\xff\xff.") is None
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_but_names_and_calls_is_on_the_stack_of_the_unpickler() -> None:
+    for value in (Bomb(Path("a")), {"a": {1: th.nn.Tanh}}, OrderedDict(a=1), np.arange(3), spaces.Box(0, 1, (2,))):
+        for protocol in (2, 4, 5):
+            kinds = {type(part) for part in parts_of_description(described(cloudpickle.dumps(value, protocol)))}
+            assert kinds <= {Name, Call, str, int, float, bool, bytes, bytearray, tuple, list, type(None)}
+
+
+def parts_of_description(said: Any) -> Iterator[Any]:
+    """All that a pickle describes, each once: it may hold itself."""
+    left, seen = [said], set()
+    while left:
+        part = left.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            yield part
+            inside = [*part.arguments, part.state, *part.appended, *part.pairs] if isinstance(part, Call) else part
+            left.extend(inside if isinstance(inside, list | tuple) else [])
+
+
 def test_pickles_are_read_on_paper_only(marker: Path) -> None:
     """All that SB3 could have pickled, and all that could have been put in its place."""
     assert value_of(pickle.dumps({"a": [1, (2.5, None)], 3: np.arange(3)}, 5)).keys() == {"a", 3}
@@ -490,6 +523,26 @@ def deep_pickle(depth: int) -> bytes:
     return b"\x80\x02N" + b"\x85" * depth + b"."
 
 
+DEEP = b")" + b"\x85" * 10**6
+"""a tuple in a tuple in a tuple ...: to hash it takes more than the stack that a process has"""
+ENDLESS = b")" + b"q\x00h\x00\x86" * 100
+"""a tuple of the same tuple twice, and so on: to hash it takes forever"""
+
+
+def keys(key: bytes) -> dict[str, bytes]:
+    """Pickles of a .pth in which a key is hashed."""
+    ordered, pairs = b"ccollections\nOrderedDict\n", b"](" + key + b"K\x01\x86e"
+    found = {
+        "a dictionary": b"}" + key + b"K\x01s",
+        "several items": b"}(" + key + b"K\x01u",
+        "ordered": ordered + b")R" + key + b"K\x01s",
+        "ordered pairs": ordered + pairs + b"\x85R",
+        "ordered state": ordered + b")R" + pairs + b"b",
+        "a storage": b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + key + b"X\x03\x00\x00\x00cpuK\x01tQ",
+    }
+    return {name: b"\x80\x02" + instructions + b"." for name, instructions in found.items()}
+
+
 def calls(function: bytes, argument: bytes) -> bytes:
     return b"\x80\x02c" + function + b"\n" + argument + b"\x85R."
 
@@ -564,6 +617,25 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a tensor without numbers": lambda: archive_of(OURS | {"policy.pth": pth({"a": th.empty(GREAT, device="meta")})}),
     "lists of lists of the same": lambda: archive_of(OURS | {"policy.optimizer.pth": pth({"state": laughs(12)})}),
     "a deep .pth": lambda: archive_of(OURS | {"policy.pth": pth({}, data_pkl=deep_pickle(10**5))}),
+    **{
+        f"{name} of a .pth with a key of {what}": partial(
+            lambda data: archive_of(OURS | {"policy.pth": pth({}, data_pkl=data)}), data
+        )
+        for what, key in {"a deep tuple": DEEP, "a tuple that never ends": ENDLESS}.items()
+        for name, data in keys(key).items()
+    },
+    **{
+        f"a pickle with a key of {what}": partial(
+            lambda data: with_data(THEIRS, gamma=serialized(data)), b"\x80\x04}" + key + b"K\x01s."
+        )
+        for what, key in {"a deep tuple": DEEP, "a tuple that never ends": ENDLESS}.items()
+    },
+    "a pickle that remembers far away": lambda: with_data(
+        THEIRS, gamma=serialized(b"\x80\x04Nr\xff\xff\xff\xff0j\xff\xff\xff\xff.")
+    ),
+    "a pickle of bytes that are not there": lambda: with_data(
+        THEIRS, gamma=serialized(b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b".")
+    ),
     "parameters of another network": lambda: archive_of(OURS | {"policy.pth": pth({"a": th.ones(3)})}),
     "an optimizer of nothing": lambda: archive_of(OURS | {"policy.optimizer.pth": pth({"state": 3, "param_groups": None})}),
     "parameters that are a number": lambda: archive_of(OURS | {"policy.pth": pth(3)}),
@@ -586,7 +658,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "an array of great items": lambda: inserted('{"array": ["|V1000000000", [1], ""]}'),
     "a tensor of what it is not": lambda: inserted('{"tensor": [["<f8", [1], "AAAAAAAAAAA="], "float32"]}'),
     "a marker that is not known": lambda: inserted('{"eval": "1"}'),
-    "no attributes": lambda: raw('{":schema:": 1}'),
+    "no attributes": lambda: raw('{":schema:": 2}'),
     "another version": lambda: with_data(OURS, **{":schema:": "2"}),
     # what it describes
     "a great observation": lambda: with_data(OURS, observation_space=box([GREAT])),
@@ -811,7 +883,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
 def signed(manifest: bytes) -> bytes:
     """With a checksum that is right."""
     text = manifest.partition(b"\n")[2]
-    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 1, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     return head.encode() + text
 
 

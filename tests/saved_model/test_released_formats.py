@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sb3_dqn_ext import saved_model
-from sb3_dqn_ext.checkpoint import folder as files
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.serialization.migrations import SCHEMA
+from sb3_dqn_ext.serialization.names import import_name
+from sb3_dqn_ext.zoo import run_file
 from tests.data.write import KINDS, ZOO_RUN, names_a_machine, outcomes, outcomes_of_zoo_run
 from tests.paths import DATA
 
@@ -35,9 +37,9 @@ def assert_close(ours: Any, theirs: Any, where: str) -> None:
         assert ours == theirs, where
 
 
-def test_there_are_files_of_each_version() -> None:
+def test_there_are_files_of_each_earlier_version() -> None:
     names = [folder.name for folder in RELEASED]
-    assert names == [f"schema_{version}" for version in range(1, max(saved_model.SCHEMA, files.SCHEMA) + 1)]
+    assert names == [f"schema_{version}" for version in range(1, SCHEMA)]
 
 
 @of_each_release
@@ -66,3 +68,14 @@ def test_released_files_are_small_and_name_no_machine(release: Path) -> None:
 def test_a_path_is_found_in_a_file(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(text)
     assert names_a_machine(tmp_path / "file")
+
+
+@of_each_release
+def test_the_names_of_classes_in_a_released_configuration_are_found(release: Path) -> None:
+    run = run_file.read(release / "configuration")
+    policy = import_name(run.hyperparameters["policy"])
+    names = ("exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs", "train_freq")
+    model = DQNExt(policy, run.env, **{name: run.hyperparameters[name] for name in names}, buffer_size=50)
+    assert type(model.policy) is policy
+    ((callback, arguments),) = run.hyperparameters["callback"][0].items()
+    assert import_name(callback)(**arguments).tau == 0.5

@@ -35,7 +35,10 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm import schedules
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError, ModelFileError
 from sb3_dqn_ext.networks.policies import MlpPolicy
-from sb3_dqn_ext.serialization.names import KINDS, NotStored, SimpleLinearSchedule, pack_value, unpack_value
+from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
+from sb3_dqn_ext.saved_model.kinds import KINDS
+from sb3_dqn_ext.saved_model.values import pack_value, unpack_value
+from sb3_dqn_ext.serialization.tree import NotStored
 from tests.parity import Env, assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python, write_package
@@ -320,7 +323,7 @@ def test_nothing_is_pickled(name: str, models: tuple[Path, dict[str, DQNExt]]) -
     with pytest.raises(ValueError, match=r"load it with sb3_dqn_ext\.DQNExt\.load"):
         pickle.loads(text)
     assert "serialized" not in json.dumps(found)
-    assert found[":schema:"] == 1
+    assert found[":schema:"] == 2
     assert found["num_timesteps"] == models[1][name].num_timesteps
     assert found["policy_class"] == {"class": f"sb3_dqn_ext.networks.policies.{CASES[name][0]}"}
 
@@ -485,7 +488,7 @@ def test_the_schedule_of_the_zoo_comes_back_by_its_own_formula(tmp_path: Path) -
 import sys
 import numpy as np
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.serialization.names import SimpleLinearSchedule
+from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 
 if sys.argv[1] == "save":
     from rl_zoo3.utils import SimpleLinearSchedule as TheirSchedule
@@ -895,8 +898,8 @@ def change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> by
 
 
 def test_another_version_is_refused(models: tuple[Path, dict[str, DQNExt]]) -> None:
-    content = change(models[0] / "plain.zip", lambda data: data | {":schema:": 2})
-    with pytest.raises(ModelFileError, match="has the schema version 2, and this version of sb3_dqn_ext reads 1 only"):
+    content = change(models[0] / "plain.zip", lambda data: data | {":schema:": 3})
+    with pytest.raises(ModelFileError, match="has the schema version 3, and this version of sb3_dqn_ext reads 1 to 2 only"):
         DQNExt.load(io.BytesIO(content))
 
 

@@ -27,9 +27,11 @@ from torch import nn
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.folder import Lock, checkpoints, read
+from sb3_dqn_ext.checkpoint.folder import checkpoints, read
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.serialization.migrations import SCHEMA
+from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo import resume, run_file
@@ -220,7 +222,7 @@ def test_a_folder_that_is_none_of_a_run_is_refused(tmp_path: Path) -> None:
     )
 
 
-WRITTEN = {"format": run_file.FORMAT, "schema": run_file.SCHEMA, **asdict(RUN)}
+WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ WRITTEN = {"format": run_file.FORMAT, "schema": run_file.SCHEMA, **asdict(RUN)}
         ("\0", "run.json is damaged: Expecting value"),
         (
             json.dumps({**WRITTEN, "schema": 99}),
-            "run.json has the schema version 99, and this version of sb3_dqn_ext reads 1 only.",
+            "run.json has the schema version 99, and this version of sb3_dqn_ext reads 1 to 2 only.",
         ),
         (json.dumps({**WRITTEN, "arguments": "rm -r"}), "run.json is damaged: its arguments is 'rm -r'"),
         (json.dumps({key: value for key, value in WRITTEN.items() if key != "env"}), "run.json is damaged: its env is 'None'"),

@@ -16,6 +16,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_dqn_ext import rng
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
 from sb3_dqn_ext.algorithm.predictions import params_of
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
@@ -124,31 +125,15 @@ def undisturbed(model: Any) -> Iterator[None]:
 
     :param model: the model
     """
-    # the tuple that numpy gives by default takes three times as long
-    numpy, python, torch = np.random.get_state(legacy=False), random.getstate(), th.get_rng_state()
-    cuda = th.cuda.get_rng_state_all() if th.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    space, own = model.action_space, getattr(model, "_generator", None)
-    of_space = None if space._np_random is None else space._np_random.bit_generator.state
-    of_model = None if own is None else own.bit_generator.state
     in_training = [layer for layer in model.policy.modules() if layer.training]
     for layer in in_training:
         layer.training = False
     try:
-        yield
+        with rng.preserved(model):
+            yield
     finally:
         for layer in in_training:
             layer.training = True
-        np.random.set_state(numpy)
-        random.setstate(python)
-        th.set_rng_state(torch)
-        if cuda:
-            th.cuda.set_rng_state_all(cuda)
-        if of_space is None:
-            space._np_random = None
-        else:
-            space.np_random.bit_generator.state = of_space
-        if own is not None:
-            own.bit_generator.state = of_model
 
 
 def draws_nothing(net: nn.Module) -> bool:

@@ -1,0 +1,83 @@
+"""The state of all generators of random numbers: those of the process, and those of a model."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+
+__all__ = ["get_state", "preserved", "set_state"]
+
+State = dict[str, Any]
+
+
+def get_state(model: Any = None) -> State:
+    """
+    :param model: a model whose own generators are included: that of its algorithm and those of its spaces
+    :return: the state of the generators of Python, numpy and torch, and of CUDA if it is in use, as plain data
+    """
+    state: State = {
+        "python": random.getstate(),
+        # the tuple that numpy gives by default takes three times as long
+        "numpy": np.random.get_state(legacy=False),
+        "torch": th.get_rng_state(),
+        "cuda": th.cuda.get_rng_state_all() if th.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
+    }
+    if model is None:
+        return state
+    own = getattr(model, "_generator", None)  # models of other libraries have none
+    return state | {
+        "algorithm": None if own is None else own.bit_generator.state,
+        "spaces": [_space_state(space) for space in _spaces(model)],
+    }
+
+
+def set_state(state: State, model: Any = None) -> None:
+    """
+    :param state: what :func:`get_state` returned
+    :param model: a model whose own generators are set, too, if they are in the state
+    """
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    th.set_rng_state(state["torch"])
+    if state["cuda"]:
+        th.cuda.set_rng_state_all(state["cuda"])
+    if model is None:
+        return
+    if state["algorithm"] is not None:
+        model._generator.bit_generator.state = state["algorithm"]
+    for space, of_space in zip(_spaces(model), state["spaces"], strict=True):
+        _set_space_state(space, of_space)
+
+
+@contextmanager
+def preserved(model: Any = None) -> Iterator[None]:
+    """
+    Restore all generators at the end of the block, whatever is drawn in it.
+
+    :param model: a model whose own generators are restored, too
+    """
+    state = get_state(model)
+    try:
+        yield
+    finally:
+        set_state(state, model)
+
+
+def _spaces(model: Any) -> list[spaces.Space[Any]]:
+    return [model.action_space, model.observation_space]
+
+
+def _space_state(space: spaces.Space[Any]) -> Any:
+    """The state of the generator of a space; None if it has none before its first draw."""
+    return None if space._np_random is None else space._np_random.bit_generator.state
+
+
+def _set_space_state(space: Any, state: Any) -> None:
+    if state is None:
+        space._np_random = None
+    else:
+        space.np_random.bit_generator.state = state
