@@ -71,7 +71,8 @@ from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork, sampled
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
-from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
+from sb3_dqn_ext.replay.observations import write
+from sb3_dqn_ext.replay.truncation import truncate_open_episodes
 
 __all__ = ["DQNExt"]
 
@@ -751,14 +752,14 @@ class DQNExt(DQN):
     def _epochs(self, n_epochs: int, batch_size: int) -> Iterator[tuple[Batch, int]]:
         """The batches of some rounds through all that can be replayed."""
         assert isinstance(self.replay_buffer, DQNReplayBuffer)
-        groups = [self.replay_buffer.every_cell()]
+        groups = [self.replay_buffer.all_indices()]
         if isinstance(self.policy.optimizer, OptimizerPerHead):
             # one head after another
-            actions = self.replay_buffer.actions_at(groups[0])
+            actions = self.replay_buffer.actions.take(groups[0])
             groups = [groups[0][actions == action] for action in range(self.q_net.action_space.n)]
-        for cells in groups:
+        for indices in groups:
             for _ in range(n_epochs):
-                for batch in self.replay_buffer.epoch(cells, batch_size, self._vec_normalize_env):
+                for batch in self.replay_buffer.epoch(indices, batch_size, self._vec_normalize_env):
                     yield batch, 1
 
     def _descend(self, optimizer: th.optim.Optimizer, batch: Batch) -> th.Tensor:
@@ -776,7 +777,7 @@ class DQNExt(DQN):
     def _backward(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
         """The loss and the (B,) losses of B transitions, once its gradient is that of the parameters."""
         errors = self._errors(batch)
-        loss = (batch.weights * errors).mean() if self._sampler is not None and self._sampler.weighted else errors.mean()
+        loss = errors.mean() if batch.weights is None else (batch.weights * errors).mean()
         if self._is_flat:
             for parameter in self._learned:
                 parameter.grad = None
@@ -801,9 +802,9 @@ class DQNExt(DQN):
 
     def _tell_errors(self, batch: Batch, errors: th.Tensor) -> None:
         """:param errors: (B,) losses"""
-        if self._sampler is not None and self._sampler.wants_errors:
+        if self._sampler is not None and self._sampler.uses_td_errors:
             absolute = self._learner.returns.absolute_errors(errors).cpu().double().numpy()
-            self._sampler.update(batch.cells, absolute)
+            self._sampler.update_priorities(batch.indices, absolute)
 
     @property
     def _warm_up_steps(self) -> int:

@@ -217,6 +217,8 @@ class CompiledUpdates:
             self._check(batches)
         self.adopt()
         adam, group = self.adam, self.adam.group
+        if batches.weights is None:  # one function is enough
+            batches = batches._replace(weights=th.ones_like(batches.rewards))
         *fields, _ = batches
         # a flat list needs no look at its structure
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
@@ -284,7 +286,7 @@ class CompiledUpdates:
         ) -> tuple[th.Tensor, th.Tensor]:
             # where both are one network, torch would put what is traced in the place of its parameters, and leave it there
             errors = functional_call(learner, old | online, (batch, target), tie_weights=bool(old))
-            return (batch.weights * errors).mean(), errors
+            return (cast(th.Tensor, batch.weights) * errors).mean(), errors
 
         def updates(
             flat: th.Tensor,

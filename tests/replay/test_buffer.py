@@ -14,7 +14,7 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.index_set import CellSet
+from sb3_dqn_ext.replay.index_set import IndexSet
 from tests.parity import assert_same, assert_same_memory, dict_cartpole, learn, several_cartpoles, short_cartpole
 
 BOX = spaces.Box(-np.inf, np.inf, (1,), np.float64)
@@ -169,7 +169,7 @@ def test_folded_transitions_equal_a_loop_over_the_episodes(
         assert action == expected[name][0]
         np.testing.assert_allclose([reward, discount], expected[name][1:3], rtol=1e-5, atol=1e-6)
         assert after == expected[name][3]
-    np.testing.assert_array_equal(batch.weights, 1.0)
+    assert batch.weights is None
 
 
 def test_a_truncated_episode_still_bootstraps_from_its_true_last_observation_when_memory_is_optimized() -> None:
@@ -184,7 +184,7 @@ def test_a_truncated_episode_still_bootstraps_from_its_true_last_observation_whe
 
 def test_a_set_of_cells_keeps_what_a_python_set_keeps() -> None:
     rng = np.random.default_rng(0)
-    ours: CellSet = CellSet(60)
+    ours: IndexSet = IndexSet(60)
     theirs: set[int] = set()
     for _ in range(1000):
         cells = rng.permutation(60)[:3]
@@ -307,7 +307,7 @@ def test_an_episode_that_is_broken_off_by_a_reset_is_replayed_and_bootstraps_fro
     assert isinstance(buffer, DQNReplayBuffer)
     np.testing.assert_array_less(0, buffer.rewards[:120])
     batch = buffer.sample_batch(3000)
-    members = dict(zip(batch.cells.tolist(), batch.discounts.tolist(), strict=True))
+    members = dict(zip(batch.indices.tolist(), batch.discounts.tolist(), strict=True))
     ends = np.flatnonzero(buffer.dones[:120, 0])
     assert set(members) == set(range(int(ends.max()) + 1))
     assert 32 not in ends
@@ -376,7 +376,7 @@ def test_terminal_copies_work_inside_a_stock_algorithm() -> None:
     assert isinstance(buffer, DQNReplayBuffer)
     ended = buffer.dones.sum()
     expected = 8 * ended / (buffer.size() + 7 * ended)
-    rows, envs = np.divmod(buffer.sample_batch(20_000).cells, 1)
+    rows, envs = np.divmod(buffer.sample_batch(20_000).indices, 1)
     assert buffer.dones[rows, envs].mean() == pytest.approx(expected, abs=0.02)
 
 
@@ -397,14 +397,21 @@ def test_a_saved_memory_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path
     assert_same(tuple(batches[0]), tuple(batches[1]), "batch")
 
 
+def takes_memory(buffer: Any) -> bool:
+    """Return whether the arrays of a buffer, which are made when they are first read, are there."""
+    return bool({"before", "after"} & vars(buffer.observation_ring).keys() or {"actions", "rewards"} & vars(buffer).keys())
+
+
 def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), **(SMALL | {"buffer_size": 1_000_000}))
-    assert "observations" not in vars(model.replay_buffer)
+    assert not takes_memory(model.replay_buffer)
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
-    assert "observations" not in vars(loaded.replay_buffer)
+    assert not takes_memory(loaded.replay_buffer)
     learn(loaded, 30)
-    assert vars(loaded.replay_buffer)["observations"].shape == (1_000_000, 1, 4)
+    assert takes_memory(loaded.replay_buffer)
+    assert isinstance(loaded.replay_buffer, DQNReplayBuffer)
+    assert np.asarray(loaded.replay_buffer.observations).shape == (1_000_000, 1, 4)
 
 
 @pytest.mark.parametrize(
@@ -476,7 +483,7 @@ def test_a_subclass_that_changes_what_was_read_is_learned_from(subclass: Any, n_
 
 def test_rewards_that_a_subclass_changes_are_those_of_epochs_and_a_sample_that_is_never_drawn_is_refused() -> None:
     buffer = filled(scripted(15, 1), kind=DoublesRewards, gamma=0.9)
-    assert {float(reward) for batch in buffer.epoch(buffer.every_cell(), 4) for reward in batch.rewards} == {
+    assert {float(reward) for batch in buffer.epoch(buffer.all_indices(), 4) for reward in batch.rewards} == {
         2 * float(reward) for reward in buffer.rewards[:15].flat
     }
     with pytest.raises(ArgumentError, match=r"sample\(\) of DoublesRewardsOfSamples would never be called"):

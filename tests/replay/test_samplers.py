@@ -20,9 +20,9 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized, Rows, Uniform
-from sb3_dqn_ext.replay.prioritized import PriorityTree
+from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized, Sampler
 from sb3_dqn_ext.replay.samplers import distinct
+from sb3_dqn_ext.replay.sum_tree import PriorityTree
 from tests.parity import assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.replay.test_buffer import ACTIONS, BOX, ROWS, filled, scripted
 
@@ -82,6 +82,11 @@ def test_rounding_leads_to_no_cell_that_cannot_be_replayed(seed: int) -> None:
     assert (priorities[tree.find(points)] > 0).all()
 
 
+def refresh(tree: PriorityTree) -> None:
+    """Compute the sums of the changed blocks."""
+    assert tree.total >= 0
+
+
 def test_the_sums_do_not_drift_over_a_hundred_thousand_updates() -> None:
     rng = np.random.default_rng(0)
     size, now = 500, np.zeros(500)
@@ -89,7 +94,7 @@ def test_the_sums_do_not_drift_over_a_hundred_thousand_updates() -> None:
     cells, values = rng.integers(size, size=(100_000, 1)), 10.0 ** rng.uniform(-8, 8, size=(100_000, 1))
     for i in range(100_000):
         tree[cells[i]] = values[i]
-        tree._refresh()
+        refresh(tree)
         now[cells[i]] = values[i]
     assert tree.total == pytest.approx(math.fsum(now), rel=1e-14)
     assert tree.lowest == now[now > 0].min()
@@ -109,7 +114,7 @@ def prioritized_memory(**kwargs: Any) -> tuple[DQNReplayBuffer, np.ndarray[Any, 
     buffer = filled(script, sampler="prioritized", sampler_kwargs=sampler_kwargs, **({"terminal_copies": COPIES} | kwargs))
     errors = np.random.default_rng(1).exponential(size=2 * ROWS)
     for cells in np.array_split(np.arange(2 * ROWS), 5):
-        buffer.sampler.update(cells, errors[cells])
+        buffer.sampler.update_priorities(cells, errors[cells])
     terminal = (buffer.dones * (1 - buffer.timeouts)).astype(bool).reshape(-1)
     assert 0 < terminal.sum() < 2 * ROWS
     return buffer, (errors + EPS) ** ALPHA, np.where(terminal, buffer.terminal_copies, 1)
@@ -123,7 +128,7 @@ def test_cells_are_drawn_in_proportion_to_their_priorities_and_copies(copies: in
     if compact:  # the oldest row cannot be replayed; an update must not bring it back
         shares.reshape(ROWS, 2)[buffer.pos] = 0
     np.random.seed(0)
-    drawn = np.concatenate([buffer.sample_batch(32).cells for _ in range(1500)])
+    drawn = np.concatenate([buffer.sample_batch(32).indices for _ in range(1500)])
     counts = np.bincount(drawn, minlength=2 * ROWS)
     assert counts[shares == 0].sum() == 0
     stored = shares > 0
@@ -136,7 +141,8 @@ def test_at_beta_1_the_expected_weighted_gradient_is_that_of_a_list_that_holds_t
     of_the_list = np.repeat(gradients, copies, axis=0).mean(axis=0)
     np.random.seed(0)
     batch = buffer.sample_batch(5000, progress=1.0)
-    weights = dict(zip(batch.cells.tolist(), batch.weights.tolist(), strict=True))
+    assert batch.weights is not None
+    weights = dict(zip(batch.indices.tolist(), batch.weights.tolist(), strict=True))
     assert len(weights) == 2 * ROWS
     probabilities = priorities * copies / (priorities * copies).sum()  # as tested above
     expected = sum(probabilities[cell] * weights[cell] * gradients[cell] for cell in weights)
@@ -154,20 +160,22 @@ def test_beta_goes_from_its_start_to_its_end_along_a_straight_line(beta: float, 
     # the weight as section 3.4 of the paper writes it, with b_i / sum b in place of 1 / N
     p = priorities * copies / (priorities * copies).sum()
     weights = (copies / copies.sum() / p) ** now
-    np.testing.assert_allclose(batch.weights, (weights / weights.max())[batch.cells], rtol=1e-5)
+    assert batch.weights is not None
+    np.testing.assert_allclose(batch.weights, (weights / weights.max())[batch.indices], rtol=1e-5)
 
 
 def test_without_alpha_it_is_uniform() -> None:
     buffer, _, copies = prioritized_memory(sampler_kwargs={"alpha": 0.0})
     batch = buffer.sample_batch(20_000, progress=0.5)
+    assert batch.weights is not None
     np.testing.assert_array_equal(batch.weights, 1.0)
-    counts = np.bincount(batch.cells, minlength=2 * ROWS)
+    counts = np.bincount(batch.indices, minlength=2 * ROWS)
     np.testing.assert_allclose(counts / 20_000, copies / copies.sum(), atol=1e-3)
 
 
 def some_cells(sampler: Prioritized, n: int) -> list[float]:
     """How often each of n cells is drawn, as a share of a batch that is large."""
-    cells, _ = sampler.draw(0, n, 10_000)
+    cells, _ = sampler.sample(0, n, 10_000)
     shares: list[float] = (np.bincount(cells, minlength=n) / 10_000).tolist()
     return shares
 
@@ -175,41 +183,41 @@ def some_cells(sampler: Prioritized, n: int) -> list[float]:
 def test_a_new_transition_has_the_highest_priority_so_far() -> None:
     sampler = Prioritized(10, 1, 1, False, alpha=1.0, eps=0.5)
     no = np.array([False])
-    sampler.added(np.array([0]), no)
-    sampler.added(np.array([1]), no)
+    sampler.add(np.array([0]), no)
+    sampler.add(np.array([1]), no)
     assert some_cells(sampler, 2) == pytest.approx([0.5, 0.5], abs=1e-3)
-    sampler.update(np.array([0, 1]), np.array([2.5, 0.0]))  # priorities 3, 0.5
-    sampler.added(np.array([2]), no)
+    sampler.update_priorities(np.array([0, 1]), np.array([2.5, 0.0]))  # priorities 3, 0.5
+    sampler.add(np.array([2]), no)
     assert some_cells(sampler, 3) == pytest.approx([3 / 6.5, 0.5 / 6.5, 3 / 6.5], abs=1e-3)
-    sampler.update(np.array([0, 2]), np.array([0.0, 0.0]))
-    sampler.added(np.array([0]), no)  # in the place of an older one
+    sampler.update_priorities(np.array([0, 2]), np.array([0.0, 0.0]))
+    sampler.add(np.array([0]), no)  # in the place of an older one
     assert some_cells(sampler, 3) == pytest.approx([3 / 4, 0.5 / 4, 0.5 / 4], abs=1e-3)
 
 
 def test_of_a_cell_that_is_twice_in_a_batch_the_last_error_counts() -> None:
     sampler = Prioritized(10, 1, COPIES, False, alpha=1.0, eps=0.5)
-    sampler.added(np.arange(2), np.array([True, False]))
-    sampler.update(np.array([1, 0, 0, 1]), np.array([9.0, 9.0, 0.5, 0.0]))  # the last ones: priorities 1, 0.5
+    sampler.add(np.arange(2), np.array([True, False]))
+    sampler.update_priorities(np.array([1, 0, 0, 1]), np.array([9.0, 9.0, 0.5, 0.0]))  # the last ones: priorities 1, 0.5
     assert some_cells(sampler, 2) == pytest.approx([4 / 4.5, 0.5 / 4.5], abs=1e-3)
 
 
 def test_what_was_removed_is_not_drawn_and_no_update_brings_it_back() -> None:
     sampler = Prioritized(10, 1, 1, False)
-    sampler.added(np.arange(3), np.zeros(3, dtype=bool))
-    sampler.removed(np.array([1, 7]))
-    sampler.update(np.arange(10), np.full(10, 5.0))
+    sampler.add(np.arange(3), np.zeros(3, dtype=bool))
+    sampler.remove(np.array([1, 7]))
+    sampler.update_priorities(np.arange(10), np.full(10, 5.0))
     assert np.flatnonzero(some_cells(sampler, 10)).tolist() == [0, 2]
-    sampler.removed(np.arange(10))
+    sampler.remove(np.arange(10))
     with pytest.raises(ArgumentError, match="nothing that could be replayed"):
-        sampler.draw(0, 3, 1)
+        sampler.sample(0, 3, 1)
 
 
 @pytest.mark.parametrize("error", [math.nan, math.inf])
 def test_an_error_that_is_no_finite_number_is_reported(error: float) -> None:
     sampler = Prioritized(10, 1, 1, False)
-    sampler.added(np.arange(3), np.zeros(3, dtype=bool))
+    sampler.add(np.arange(3), np.zeros(3, dtype=bool))
     with pytest.raises(FloatingPointError, match="learning has diverged"):
-        sampler.update(np.arange(2), np.array([1.0, error]))
+        sampler.update_priorities(np.arange(2), np.array([1.0, error]))
     assert some_cells(sampler, 3) == pytest.approx([1 / 3] * 3, abs=1e-3)
 
 
@@ -241,11 +249,11 @@ def test_without_replacement_no_copy_is_drawn_twice(copies: int, keep_episodes: 
     np.random.seed(0)
     total = np.zeros(2 * ROWS)
     for _ in range(800):
-        counts = np.bincount(buffer.sample_batch(20).cells, minlength=2 * ROWS)
+        counts = np.bincount(buffer.sample_batch(20).indices, minlength=2 * ROWS)
         assert (counts <= listed).all()
         total += counts
     assert chisquare(total, listed / listed.sum() * 16_000).pvalue > 1e-3
-    np.testing.assert_array_equal(np.bincount(buffer.sample_batch(listed.sum()).cells), listed)
+    np.testing.assert_array_equal(np.bincount(buffer.sample_batch(listed.sum()).indices), listed)
     with pytest.raises(ArgumentError, match=rf"{listed.sum() + 1} of {listed.sum()} cannot be drawn.*learning_starts"):
         buffer.sample_batch(listed.sum() + 1)
 
@@ -265,10 +273,10 @@ def test_rows_are_drawn_whole_and_each_as_often(length: int, compact: bool, repl
     drawn = []
     for _ in range(800):
         batch = buffer.sample_batch(15)
-        moments, envs = np.divmod(batch.cells.reshape(5, 3), 3)
+        moments, envs = np.divmod(batch.indices.reshape(5, 3), 3)
         np.testing.assert_array_equal(envs, [[0, 1, 2]] * 5)
         np.testing.assert_array_equal(moments, moments[:, :1] + [0, 0, 0])
-        np.testing.assert_array_equal(batch.weights, 1.0)
+        assert batch.weights is None
         assert replace or len(set(moments[:, 0])) == 5
         drawn += moments[:, 0].tolist()
     assert set(drawn) == set(rows)
@@ -285,7 +293,8 @@ def test_rows_weight_terminal_cells_as_a_list_that_holds_their_copies(length: in
     listed = expected_copies(buffer)[there]
     np.random.seed(0)
     batch = buffer.sample_batch(3000)
-    weights = dict(zip(batch.cells.tolist(), batch.weights.tolist(), strict=True))
+    assert batch.weights is not None
+    weights = dict(zip(batch.indices.tolist(), batch.weights.tolist(), strict=True))
     np.testing.assert_allclose([weights[cell] for cell in there], listed / listed.mean(), rtol=1e-6)
 
 
@@ -300,11 +309,12 @@ def test_with_gaps_every_sampler_draws_the_cells_that_uniform_draws(kwargs: dict
     for sampler in ("uniform", "prioritized", "rows"):
         buffer = filled(scripted(length, 2), sampler=sampler, terminal_copies=copies, gamma=0.9, **kwargs)
         batch = buffer.sample_batch(4000, progress=1.0)
-        drawn[sampler] = set(batch.cells.tolist())
+        drawn[sampler] = set(batch.indices.tolist())
         if sampler == "rows" and copies > 1:
             listed = expected_copies(buffer)
             mean = listed[sorted(drawn["rows"])].mean()
-            np.testing.assert_allclose(batch.weights, listed[batch.cells] / mean, rtol=1e-6)
+            assert batch.weights is not None
+            np.testing.assert_allclose(batch.weights, listed[batch.indices] / mean, rtol=1e-6)
     assert drawn["prioritized"] == drawn["uniform"]
     assert 0 < len(drawn["uniform"]) < 2 * min(length, ROWS)
     assert drawn["rows"] == {cell for cell in drawn["uniform"] if cell ^ 1 in drawn["uniform"]}  # the other env's, too
@@ -371,7 +381,7 @@ def test_the_priorities_are_the_absolute_td_errors() -> None:
     ended = (buffer.dones * (1 - buffer.timeouts))[:80, 0]
     errors = np.abs(buffer.rewards[:80, 0] + 0.9 * (1 - ended) * following - q)
     assert errors.min() < 1 < errors.max()
-    found = buffer.sampler._tree[np.arange(80)]
+    found = buffer.sampler.priorities().values[:80]
     priorities = (errors + EPS) ** ALPHA
     seen = np.isclose(found, priorities, rtol=1e-4)
     assert seen.sum() > 70
@@ -381,24 +391,23 @@ def test_the_priorities_are_the_absolute_td_errors() -> None:
 
 def test_the_algorithm_tells_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[float] = []
-    draw = Prioritized.draw
+    sample = Prioritized.sample
 
     def recording(self: Prioritized, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> Any:
         told.append(progress)
-        return draw(self, first_row, n_rows, batch_size, progress)
+        return sample(self, first_row, n_rows, batch_size, progress)
 
-    monkeypatch.setattr(Prioritized, "draw", recording)
+    monkeypatch.setattr(Prioritized, "sample", recording)
     make({"sampler": "prioritized"}).learn(50)
     assert told == pytest.approx(np.arange(21, 51) / 50)
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "rows"])
 def test_errors_are_fetched_only_for_a_sampler_that_wants_them(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def update(*_: Any) -> None:
-        raise AssertionError("it was told of errors")
+    def update_priorities(*_: Any) -> None:
+        raise AssertionError("it was given errors")
 
-    monkeypatch.setattr(Uniform, "update", update)
-    monkeypatch.setattr(Rows, "update", update)
+    monkeypatch.setattr(Sampler, "update_priorities", update_priorities)
     make({"sampler": sampler}).learn(40)
 
 
@@ -421,8 +430,8 @@ def test_a_saved_memory_draws_what_the_memory_would_have_drawn(sampler: str, mon
         for progress in (0.0, 0.5):
             batch = buffer.sample_batch(200, progress=progress)
             batches[-1].append(tuple(batch))
-            buffer.sampler.update(batch.cells, np.linspace(0, 1, 200))
-            buffer.sampler.removed(batch.cells[:4])
+            buffer.sampler.update_priorities(batch.indices, np.linspace(0, 1, 200))
+            buffer.sampler.remove(batch.indices[:4])
     assert_same(batches[0], batches[1], "batches")
     learn(other, 50, reset_num_timesteps=False)
 
@@ -494,12 +503,12 @@ def test_prioritized_draws_and_updates_at_a_million_rows_cost_at_most_three_draw
         for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
             getattr(buffer, name)[:] = 0
     rng = np.random.default_rng(0)
-    ours.sampler.added(np.arange(rows), np.zeros(rows, dtype=bool))
-    ours.sampler.update(np.arange(rows), rng.exponential(size=rows))
+    ours.sampler.add(np.arange(rows), np.zeros(rows, dtype=bool))
+    ours.sampler.update_priorities(np.arange(rows), rng.exponential(size=rows))
     losses = rng.exponential(size=batch_size)
 
     def draw_and_update() -> None:
-        ours.sampler.update(ours.sample_batch(batch_size, progress=0.5).cells, losses)
+        ours.sampler.update_priorities(ours.sample_batch(batch_size, progress=0.5).indices, losses)
 
     def cost(function: Callable[[], Any]) -> float:
         start = time.process_time()
