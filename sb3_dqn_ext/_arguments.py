@@ -22,7 +22,7 @@ from sb3_dqn_ext._missing import Missing
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.policies import MlpPolicy
-from sb3_dqn_ext.replay import DQNReplayBuffer, Rows, Uniform
+from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
 __all__ = [
@@ -349,7 +349,7 @@ def check_reset_steps(model: Any) -> None:
             f"the environments reset in a step of their own, which {type(memory).__name__} would store: build the model with "
             f"these environments and DQNReplayBuffer, or {instead}."
         )
-    if isinstance(memory.sampler, Rows):
+    if memory.sampler.draws_whole_rows:
         raise ArgumentError(f"sampler='rows' needs whole rows, but the environments reset in a step of their own: {instead}.")
 
 
@@ -385,19 +385,18 @@ def _check_epochs(model: Any, given: set[str]) -> None:
     """
     :raises ArgumentError: if there is an argument beside which a training cannot go through all that is stored
     """
-    sampler = getattr(model.replay_buffer, "sampler", None)
-    if not isinstance(sampler, Uniform):
-        what = f"replay_buffer_class={type(model.replay_buffer).__name__}" if sampler is None else "another sampler"
-        raise ArgumentError(f"n_epochs={model.n_epochs} needs sampler='uniform' of DQNReplayBuffer, not {what}.")
+    kind = type(model.replay_buffer).__name__
+    if not isinstance(model.replay_buffer, DQNReplayBuffer):
+        raise ArgumentError(
+            f"n_epochs={model.n_epochs} needs sampler='uniform' of DQNReplayBuffer, not replay_buffer_class={kind}."
+        )
     if type(model.replay_buffer).sample is not DQNReplayBuffer.sample:
-        kind = type(model.replay_buffer).__name__
         raise ArgumentError(f"n_epochs={model.n_epochs} draws nothing, so that sample() of {kind} would never be called.")
     if "gradient_steps" in given:
         warnings.warn("gradient_steps has no effect beside n_epochs.", stacklevel=4)  # as above
     if model.minibatch_size is not None:
         raise ArgumentError("minibatch_size has no effect beside n_epochs, whose batches have batch_size; leave one out.")
-    if not sampler.replace:
-        raise ArgumentError("sampler_kwargs['replace'] has no effect beside n_epochs; leave one out.")
+    model.replay_buffer.sampler.check_epochs(model.n_epochs)
     if getattr(model.policy, "batch_norm", False):
         raise ArgumentError(f"n_epochs={model.n_epochs} needs batch_norm=False: the last batch may be a single transition.")
 

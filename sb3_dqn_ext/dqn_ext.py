@@ -61,7 +61,8 @@ from sb3_dqn_ext.networks.flat_storage import take_apart
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.buffer import truncate_open_episodes, write
+from sb3_dqn_ext.replay.observations import write
+from sb3_dqn_ext.replay.truncation import truncate_open_episodes
 from sb3_dqn_ext.run_state import RunState
 from sb3_dqn_ext.updates import Updater
 
@@ -607,14 +608,14 @@ class DQNExt(DQN):
         """The batches of ``n_epochs`` passes through all transitions that can be replayed, each for one update."""
         assert isinstance(self.replay_buffer, DQNReplayBuffer)
         assert self.n_epochs is not None
-        groups = [self.replay_buffer.every_cell()]
+        groups = [self.replay_buffer.all_indices()]
         if isinstance(self.policy.optimizer, OptimizerPerHead):
             # one head after another
-            actions = self.replay_buffer.actions_at(groups[0])
+            actions = self.replay_buffer.actions.take(groups[0])
             groups = [groups[0][actions == action] for action in range(self.q_net.action_space.n)]
-        for cells in groups:
+        for indices in groups:
             for _ in range(self.n_epochs):
-                for batch in self.replay_buffer.epoch(cells, batch_size, self._vec_normalize_env):
+                for batch in self.replay_buffer.epoch(indices, batch_size, self._vec_normalize_env):
                     yield batch, 1
 
     def _sample_batch(self, batch_size: int, n_batches: int = 1) -> Batch:

@@ -3,6 +3,7 @@
 __all__ = [
     "ArgumentError",
     "CheckpointError",
+    "EmptyReplayError",
     "EnvironmentDiedError",
     "ModelFileError",
     "NonFiniteError",
@@ -12,6 +13,16 @@ __all__ = [
 
 class ArgumentError(ValueError):
     """An argument has a value that cannot work; the message names it, what it was, and what is allowed."""
+
+
+class EmptyReplayError(ArgumentError):
+    """A batch was to be drawn from a replay buffer in which nothing can be replayed yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is nothing that could be replayed. With monte_carlo, no episode has ended that could be replayed (of all "
+            "environments at once for sampler='rows'): learning_starts must outlast an episode."
+        )
 
 
 class UnsupportedError(ArgumentError, AssertionError, NotImplementedError):

@@ -277,8 +277,7 @@ class Updater:
         :return: () the loss and (B,) the TD errors of the transitions
         """
         losses, td_errors = self.loss(batch)
-        sampler = getattr(model.replay_buffer, "sampler", None)
-        loss = (batch.weights * losses).mean() if sampler is not None and sampler.weighted else losses.mean()
+        loss = losses.mean() if batch.weights is None else (batch.weights * losses).mean()
         if self._is_flat:
             for parameter in self._online_params:
                 parameter.grad = None
@@ -289,5 +288,5 @@ class Updater:
 
     def _update_priorities(self, model: Trainable, batch: Batch, td_errors: th.Tensor) -> None:
         sampler = getattr(model.replay_buffer, "sampler", None)
-        if sampler is not None and sampler.wants_errors:
-            sampler.update(batch.cells, td_errors.abs().cpu().double().numpy())
+        if sampler is not None and sampler.uses_td_errors:
+            sampler.update_priorities(batch.indices, td_errors.abs().cpu().double().numpy())

@@ -250,7 +250,7 @@ def ended(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ],
     }
     np.random.seed(1)
-    result["drawn"] = memory.sampler.draw(*memory._valid_rows(), 8, 0.5)
+    result["drawn"] = memory.sampler.sample(*memory.replayable_rows(), 8, 0.5)
     return result
 
 

@@ -342,7 +342,7 @@ LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
 }
 NESTED: dict[str, tuple[Iterable[Any], set[str]]] = {
     "policy_kwargs returns_kwargs": (RETURN_MODELS.values(), {"loss"}),
-    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"buffer_size", "n_envs", "terminal_copies", "gaps"}),
+    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "has_gaps"}),
     "target_policy_kwargs": (TARGET_POLICIES.values(), set()),
 }
 

@@ -19,7 +19,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.checkpoint.environments import make_resumable
-from sb3_dqn_ext.replay import DQNReplayBuffer, Rows
+from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.parity import assert_same, several_cartpoles
 
@@ -238,12 +238,12 @@ def test_nothing_reaches_over_a_seam_and_nothing_is_lost(case: str, n_envs: int,
     latest = over[-(memory.keep_episodes or HUGE) :] + ([] if memory.monte_carlo else [run for run in runs if not run[3]])
     oldest = len(rows) - n_rows + memory.optimize_memory_usage
     replayed = {(i, env) for env, first, last, _ in latest for i in range(max(first, oldest), last + 1)}
-    if isinstance(memory.sampler, Rows):
+    if memory.sampler.draws_whole_rows:
         replayed = {(i, env) for i, env in replayed if all((i, other) in replayed for other in range(n_envs))}
 
-    counts = Counter(memory.sample_batch(12 * len(world.steps) + 1200).cells.tolist())
+    counts = Counter(memory.sample_batch(12 * len(world.steps) + 1200).indices.tolist())
     cells = np.array(sorted(counts))
-    batch = memory._read(cells, np.ones(len(cells), np.float32), None)
+    batch = memory.read(cells)
     drawn = pairs(batch.observations)
     assert set(drawn) == {rows[i][env] for i, env in replayed}
     places = {rows[i][env]: (env, i) for env, i in ends}
@@ -257,7 +257,7 @@ def test_nothing_reaches_over_a_seam_and_nothing_is_lost(case: str, n_envs: int,
         assert reward == pytest.approx(sum(GAMMA**k * world.reward(episode, step + k) for k in range(n)), rel=1e-5)
         assert discount == pytest.approx(0 if is_terminal else GAMMA**n)
     if memory.terminal_copies > 1:
-        copies = Counter(memory.every_cell().tolist())
+        copies = Counter(memory.all_indices().tolist())
         for cell, (episode, step) in zip(cells.tolist(), drawn, strict=True):
             is_terminal = step + 1 == world.length(episode) and world.terminates(episode)
             assert copies[cell] == (memory.terminal_copies if is_terminal else 1)
@@ -313,7 +313,7 @@ def test_a_reset_is_a_seam_where_observations_do_not_show_it() -> None:
     model.learn(5)
     model.set_env(model.get_env())
     model.learn(10, reset_num_timesteps=False, callback=Resets())
-    batch = model.replay_buffer._read(np.arange(20), np.ones(20, np.float32), None)
+    batch = model.replay_buffer.read(np.arange(20))
     left = [5, 4, 3, 2, 1] * 2 + [7, 6, 5, 4, 3, 2, 1] + [3, 2, 1]
     assert batch.discounts.tolist() == [GAMMA ** min(3, n) for n in left]
     assert batch.rewards.tolist() == [sum(GAMMA**k * (i + 1 + k) for k in range(min(3, n))) for i, n in enumerate(left)]
@@ -330,8 +330,8 @@ def test_a_seam_behind_rows_that_lie_on_the_disk_is_part_of_the_next_checkpoint(
         return small(make_resumable(DummyVecEnv([lambda: gym.make("MountainCar-v0")] * 2)), **kwargs)
 
     def drawn(model: Any) -> Batch:
-        cells = np.arange(72) if "n_steps" in kwargs else np.sort(model.replay_buffer.every_cell())
-        batch: Batch = model.replay_buffer._read(cells, np.ones(len(cells), np.float32), None)
+        cells = np.arange(72) if "n_steps" in kwargs else np.sort(model.replay_buffer.all_indices())
+        batch: Batch = model.replay_buffer.read(cells)
         return batch
 
     model, again = make(), make()
@@ -359,16 +359,16 @@ def test_environments_that_reset_in_a_step_of_their_own_have_seams_too() -> None
     memory = model.replay_buffer
     obs, after, dones = memory.observations, memory.next_observations, memory.dones
     batch = memory.sample_batch(2000)
-    assert len(np.unique(batch.cells)) > 350
+    assert len(np.unique(batch.indices)) > 350
     for cell, discount, last in zip(
-        batch.cells.tolist(), batch.discounts.tolist(), batch.next_observations.numpy(), strict=True
+        batch.indices.tolist(), batch.discounts.tolist(), batch.next_observations.numpy(), strict=True
     ):
         (row, env_id), n = divmod(cell, 4), 1
         while n < 3 and not dones[row, env_id] and np.array_equal(after[row, env_id], obs[row + 1, env_id]):
             row, n = row + 1, n + 1
         assert np.array_equal(last, after[row, env_id])
         assert discount in (0, pytest.approx(GAMMA**n))
-    lengths = [end - first for first, end, _ in memory._ended]
+    lengths = [end - first for first, end, _ in memory.episodes.ended]
     assert min(lengths) >= 1
     assert max(lengths) <= 9
 

@@ -146,7 +146,7 @@ def ended_with(model: DQNExt) -> dict[str, str]:
         "parameters": fingerprint(parameters["policy"]),
         "optimizer": fingerprint(parameters["policy.optimizer"]),
         "memory": fingerprint([getattr(memory, name) for name in rows]),
-        "priorities": fingerprint(memory.sampler._tree[np.arange(memory.buffer_size)]),
+        "priorities": fingerprint(memory.sampler.priorities().values),
         "counters": fingerprint([model.num_timesteps, model._n_updates, model._episode_num, memory.pos, memory.full]),
         "generators": fingerprint([random.random(), np.random.rand(), float(th.rand(1)), float(model._generator.random())]),
     }

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 
-__all__ = ["Batch", "each", "from_sb3", "joined"]
+__all__ = ["Batch", "each", "from_sb3", "joined", "to_sb3"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -34,10 +34,10 @@ class Batch(NamedTuple):
     """(B,) gamma**n, and 0 after a termination"""
     next_observations: PyTorchObs
     """(B, \\*obs) the observation after the last folded step"""
-    weights: th.Tensor
-    """(B,) importance weights, 1 when drawn uniformly"""
-    cells: npt.NDArray[np.int64]
-    """(B,) row * n_envs + env; where the transitions lie, for the sampler"""
+    weights: th.Tensor | None
+    """(B,) importance weights; None if all are 1"""
+    indices: npt.NDArray[np.int64]
+    """(B,) ``row * n_envs + env`` of each in the replay buffer; empty for buffers that do not return it"""
 
     def part(self, chosen: th.Tensor | slice) -> "Batch":
         """(B,) bool, or a slice: which transitions -> a batch of those"""
@@ -52,8 +52,8 @@ class Batch(NamedTuple):
             rewards=of(self.rewards),
             discounts=of(self.discounts),
             next_observations=each(of, self.next_observations),
-            weights=of(self.weights),
-            cells=self.cells[places] if len(self.cells) else self.cells,
+            weights=None if self.weights is None else of(self.weights),
+            indices=self.indices[places] if len(self.indices) else self.indices,
         )
 
     def split(self, n: int) -> list["Batch"]:
@@ -67,13 +67,15 @@ def joined(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
 
-    def together(*parts: PyTorchObs) -> Any:
+    def together(*parts: PyTorchObs | None) -> Any:
+        if parts[0] is None:
+            return None
         if isinstance(parts[0], dict):
             return {key: th.cat([part[key] for part in parts]) for key in parts[0]}  # type: ignore[index]
         return th.cat(cast(tuple[th.Tensor, ...], parts))
 
-    *tensors, cells = zip(*batches, strict=True)
-    return Batch._make([*(together(*parts) for parts in tensors), np.concatenate(cells)])
+    *tensors, indices = zip(*batches, strict=True)
+    return Batch._make([*(together(*parts) for parts in tensors), np.concatenate(indices)])
 
 
 def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> Batch:
@@ -90,6 +92,26 @@ def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: floa
         rewards=samples.rewards.flatten(),
         discounts=((1 - samples.dones) * discounts).flatten(),
         next_observations=samples.next_observations,
-        weights=th.ones_like(samples.rewards).flatten(),
-        cells=np.empty(0, dtype=np.int64),
+        weights=None,
+        indices=np.empty(0, dtype=np.int64),
+    )
+
+
+def to_sb3(batch: Batch, with_discounts: bool) -> ReplayBufferSamples | DictReplayBufferSamples:
+    """
+    Write a batch as the samples of an SB3 replay buffer, which have no weights.
+
+    :param batch: B transitions
+    :param with_discounts: whether the samples have discounts of their own
+    :return: (B, 1) actions, rewards, dones, discounts
+    """
+    samples = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
+    discounts = batch.discounts.unsqueeze(1)
+    return samples(
+        observations=batch.observations,  # type: ignore[arg-type]
+        actions=batch.actions.unsqueeze(1),
+        next_observations=batch.next_observations,  # type: ignore[arg-type]
+        dones=(discounts == 0).to(discounts.dtype),
+        rewards=batch.rewards.unsqueeze(1),
+        discounts=discounts if with_discounts else None,
     )

@@ -1,10 +1,11 @@
 """
-A replay memory as plain data: the rows, which never change once they are written, but for ``timeouts``, and all that is made
+A replay buffer as plain data: the rows, which never change once they are written, but for ``timeouts``, and all that is made
 of them.
 
 Shapes: R rows, N environments.
 """
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,8 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.index_set import CellSet
-from sb3_dqn_ext.replay.prioritized import Prioritized, PriorityTree
-from sb3_dqn_ext.replay.samplers import Rows, Sampler, Uniform
+from sb3_dqn_ext.replay.episodes import Episode
+from sb3_dqn_ext.replay.observations import by_key
 
 __all__ = ["check_memory", "memory_state", "restore_memory", "restore_rows", "restore_timeouts", "stored_rows", "take_rows"]
 
@@ -24,15 +24,12 @@ State = dict[str, Any]
 
 OF_SB3 = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-# written when an episode ends, into rows that were stored before
-OF_EPISODES = ("returns", "ends")
-COUNTERS = ("pos", "full", "n_added", "_open_steps", "_ended", "_last_observations")
 
 
 def check_memory(memory: ReplayBuffer) -> None:
     """
-    :param memory: a replay memory
-    :raises ArgumentError: if its class may remember more than those that are known here
+    :param memory: a replay buffer
+    :raises ArgumentError: if its class may have a state beside that of the classes that are known here
     """
     if not isinstance(memory, DQNReplayBuffer) and type(memory) not in OF_SB3:
         raise ArgumentError(
@@ -43,17 +40,16 @@ def check_memory(memory: ReplayBuffer) -> None:
 
 def stored_rows(memory: ReplayBuffer) -> tuple[int, int]:
     """
-    :param memory: a replay memory
+    :param memory: a replay buffer
     :return: the first and the end of the rows that it holds, counted since it was made
     """
-    held = memory.buffer_size if memory.full else memory.pos
-    end = memory.n_added if isinstance(memory, DQNReplayBuffer) else held
-    return end - held, end
+    end = memory.n_added if isinstance(memory, DQNReplayBuffer) else memory.size()
+    return end - memory.size(), end
 
 
 def take_rows(memory: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
     """
-    :param memory: a replay memory
+    :param memory: a replay buffer
     :param first: a row, counted since it was made
     :param end: the row behind the last
     :return: (R, N, \\*shape) arrays by their names
@@ -64,9 +60,9 @@ def take_rows(memory: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
 
 def restore_rows(memory: ReplayBuffer, first: int, rows: dict[str, Array]) -> None:
     """
-    :param memory: a replay memory, made as the other was, whose state is restored already
+    :param memory: a replay buffer, made as the other was, whose state is restored already
     :param first: the first of the rows, counted since the other was made
-    :param rows: what :func:`take_rows` gave; those that it no longer holds are left out
+    :param rows: what :func:`take_rows` returned; those that the buffer no longer holds are left out
     """
     arrays = _arrays(memory)
     kept_from = stored_rows(memory)[0]
@@ -77,44 +73,51 @@ def restore_rows(memory: ReplayBuffer, first: int, rows: dict[str, Array]) -> No
 
 def memory_state(memory: ReplayBuffer) -> State:
     """
-    :param memory: a replay memory
+    :param memory: a replay buffer
     :return: all of it but the rows
     """
-    state: State = {name: getattr(memory, name) for name in COUNTERS if hasattr(memory, name)}
-    if isinstance(memory, DQNReplayBuffer):
-        held = memory.buffer_size if memory.full else memory.pos
-        if memory.n_added:  # an episode may be truncated when its last row lies on the disk already
-            state["timeouts"] = np.flatnonzero(memory.timeouts[:held])
-        state["sampler"] = _sampler_state(memory.sampler, held * memory.n_envs)
-        if memory.monte_carlo > 0:
-            state["of_episodes"] = {name: getattr(memory, name)[:held] for name in OF_EPISODES}
-        if memory.optimize_memory_usage and memory.n_added:
-            # the next observations of the newest row, where those of the next one will be
-            state["newest"] = {key: array[memory.pos] for key, array in _named(memory.observations).items()}
+    state: State = {"pos": memory.pos, "full": memory.full}
+    if not isinstance(memory, DQNReplayBuffer):
+        return state
+    state["n_added"] = memory.n_added
+    state["_open_steps"] = memory.episodes.open_steps
+    state["_ended"] = deque(map(tuple, memory.episodes.ended))
+    state["_last_observations"] = memory.observation_ring.last
+    held = memory.size()
+    if memory.n_added:  # an episode may be truncated when its last row is on the disk already
+        state["timeouts"] = np.flatnonzero(memory.timeouts[:held])
+    state["sampler"] = memory.sampler.state_dict()
+    if memory.monte_carlo > 0:
+        state["of_episodes"] = {"returns": memory.returns[:held], "ends": memory.ends[:held]}
+    if memory.optimize_memory_usage and memory.n_added:
+        # the next observations of the newest row, where those of the next one will be
+        state["newest"] = {key: array[memory.pos] for key, array in by_key(memory.observations).items()}
     return state
 
 
 def restore_memory(memory: ReplayBuffer, state: State) -> None:
     """
-    :param memory: a replay memory, made as the other was
-    :param state: what :func:`memory_state` gave
+    :param memory: a replay buffer, made as the other was
+    :param state: what :func:`memory_state` returned
     """
-    for name in COUNTERS:
-        if name in state:
-            setattr(memory, name, state[name])
+    memory.pos, memory.full = state["pos"], state["full"]
     if not isinstance(memory, DQNReplayBuffer):
         return
-    _restore_sampler(memory.sampler, state["sampler"])
-    for name, of_episodes in state.get("of_episodes", {}).items():
+    memory.n_added = state["n_added"]
+    memory.episodes.open_steps = state["_open_steps"]
+    memory.episodes.ended = deque(Episode(*episode) for episode in state["_ended"])
+    memory.observation_ring.last = state["_last_observations"]
+    memory.sampler.load_state_dict(state["sampler"])
+    for name, of_episodes in state.get("of_episodes", {}).items():  # written into rows that were stored before
         getattr(memory, name)[: len(of_episodes)] = of_episodes
     for key, newest in state.get("newest", {}).items():
-        _named(memory.observations)[key][memory.pos] = newest
+        by_key(memory.observations)[key][memory.pos] = newest
 
 
 def restore_timeouts(memory: ReplayBuffer, state: State) -> None:
     """
-    :param memory: a replay memory, whose rows and state are restored already
-    :param state: what :func:`memory_state` gave; in older checkpoints there are no timeouts beside those of the rows
+    :param memory: a replay buffer, whose rows and state are restored already
+    :param state: what :func:`memory_state` returned; in older checkpoints there are no timeouts beside those of the rows
     """
     if "timeouts" in state:
         memory.timeouts.reshape(-1)[state["timeouts"]] = 1
@@ -124,56 +127,7 @@ def _places(memory: ReplayBuffer, first: int, end: int) -> npt.NDArray[np.int64]
     return np.arange(first, end) % memory.buffer_size
 
 
-def _named(stored: Any) -> dict[str, Array]:
-    """Observations by their keys, "" where they are one array."""
-    return stored if isinstance(stored, dict) else {"": stored}
-
-
 def _arrays(memory: ReplayBuffer) -> dict[str, Array]:
     """(rows, N, \\*shape) arrays by their names; with optimize_memory_usage there are no next observations."""
     names = [name for name in ROWS if not (memory.optimize_memory_usage and name == "next_observations")]
-    return {f"{name}/{key}" if key else name: array for name in names for key, array in _named(getattr(memory, name)).items()}
-
-
-def _sampler_state(sampler: Sampler, n_cells: int) -> State:
-    """:param n_cells: from there on, no cell has ever been written"""
-    if isinstance(sampler, Uniform):
-        members = None if sampler._members is None else sampler._members.array.copy()
-        return {"members": members, "terminal": sampler._terminal.array.copy()}
-    if isinstance(sampler, Rows):
-        return {
-            "rows": _sampler_state(sampler._rows, n_cells),
-            "present": sampler._present,
-            "terminal": sampler._terminal,
-            "n_whole": sampler._n_whole,
-            "n_terminal": sampler._n_terminal,
-        }
-    assert isinstance(sampler, Prioritized)
-    tree = sampler._tree
-    copies = None if tree._copies is None else tree._copies.reshape(-1)[:n_cells].copy()
-    return {"highest": sampler._highest, "priorities": tree._priorities.reshape(-1)[:n_cells].copy(), "copies": copies}
-
-
-def _restore_sampler(sampler: Sampler, state: State) -> None:
-    if isinstance(sampler, Uniform):
-        if sampler._members is not None:
-            _restore_set(sampler._members, state["members"])
-        _restore_set(sampler._terminal, state["terminal"])
-    elif isinstance(sampler, Rows):
-        _restore_sampler(sampler._rows, state["rows"])
-        sampler._present[:], sampler._terminal[:] = state["present"], state["terminal"]
-        sampler._n_whole, sampler._n_terminal = state["n_whole"], state["n_terminal"]
-    else:
-        assert isinstance(sampler, Prioritized)
-        sampler._highest = state["highest"]
-        sampler._tree = PriorityTree(sampler.n_cells)
-        cells = np.arange(len(state["priorities"]))
-        sampler._tree[cells] = state["priorities"]
-        if state["copies"] is not None:
-            sampler._tree.set_copies(cells, state["copies"])
-
-
-def _restore_set(cells: CellSet, members: Array) -> None:
-    """In the same order, by which members are drawn."""
-    cells.discard(cells.array.copy())
-    cells.add(members)
+    return {f"{name}/{key}" if key else name: array for name in names for key, array in by_key(getattr(memory, name)).items()}

@@ -23,7 +23,7 @@ from sb3_dqn_ext.checkpoint.replay import check_memory, restore_rows, restore_ti
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.buffer import truncate_open_episodes
+from sb3_dqn_ext.replay.truncation import truncate_open_episodes
 from sb3_dqn_ext.storage.lock import Lock
 
 __all__ = ["Saved", "claimed", "resume", "save"]

@@ -122,6 +122,8 @@ class CompiledUpdates:
             self._check(batches)
         self.adopt()
         adam, group = self.adam, self.adam.group
+        if batches.weights is None:  # one function is enough
+            batches = batches._replace(weights=th.ones_like(batches.rewards))
         *fields, _ = batches
         # the structure of a flat list is known
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)

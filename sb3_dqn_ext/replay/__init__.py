@@ -1,7 +1,20 @@
-"""The replay memory: what is stored, which of it is replayed (samplers), and what a stored row says (folds)."""
+"""The replay buffer: what is stored, which of it is replayed (samplers), and over how many steps (multi-step returns)."""
 
 from sb3_dqn_ext.replay.buffer import DQNReplayBuffer
-from sb3_dqn_ext.replay.multistep import Fold, Folded, MonteCarlo, NStep, OneStep
-from sb3_dqn_ext.replay.samplers import Prioritized, Rows, Sampler, Uniform
+from sb3_dqn_ext.replay.multistep import MonteCarlo, MultistepReturn, NStep, NStepTransitions, OneStep
+from sb3_dqn_ext.replay.prioritized import Prioritized
+from sb3_dqn_ext.replay.sampler_base import Sampler
+from sb3_dqn_ext.replay.samplers import Rows, Uniform
 
-__all__ = ["DQNReplayBuffer", "Fold", "Folded", "MonteCarlo", "NStep", "OneStep", "Prioritized", "Rows", "Sampler", "Uniform"]
+__all__ = [
+    "DQNReplayBuffer",
+    "MonteCarlo",
+    "MultistepReturn",
+    "NStep",
+    "NStepTransitions",
+    "OneStep",
+    "Prioritized",
+    "Rows",
+    "Sampler",
+    "Uniform",
+]

@@ -1,69 +1,69 @@
-"""
-Cells: the places of stored transitions, ``row * n_envs + env``.
-"""
+"""Sets of indices of stored transitions."""
 
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.errors import ArgumentError
+__all__ = ["IndexSet", "Indices"]
 
-__all__ = ["CellSet", "Cells", "nothing_to_replay"]
+Indices = npt.NDArray[np.int64]
+"""(n,) indices of stored transitions, ``row * n_envs + env``"""
 
-Cells = npt.NDArray[np.int64]
 
-
-class CellSet:
+class IndexSet:
     """
-    A set of cells that lies in an array, so that members can be drawn at random.
+    A set of indices in an array, so that members can be drawn at random.
 
-    :param size: cells are below this number
+    :param size: all indices are below this number
+    :param members: (n,) different indices, in the order that they get in the array; none if None
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, members: Indices | None = None) -> None:
         self._size = size
-        self._cells: Cells = np.empty(16, dtype=np.int64)
+        self._members: Indices = np.empty(16, dtype=np.int64)
         self._n = 0
+        if members is not None:
+            self.add(members)
 
     @cached_property
-    def _places(self) -> Cells:
-        """(size,) where in the array each cell is, -1 for those that are no members; made when there is one"""
+    def _positions(self) -> Indices:
+        """(size,) the position of each index in the array, -1 for those that are no members; made when there is a member"""
         return np.full(self._size, -1)
 
     def __len__(self) -> int:
         return self._n
 
     @property
-    def array(self) -> Cells:
+    def array(self) -> Indices:
         """(len,) the members, in no order."""
-        return self._cells[: self._n]
+        return self._members[: self._n]
 
-    def add(self, cells: Cells) -> None:
-        """:param cells: different ones, the new members; those that are members already stay"""
-        new = cells[self._places[cells] < 0]
+    def add(self, indices: Indices) -> None:
+        """
+        Add members.
+
+        :param indices: (n,) different indices; those that are members already stay where they are
+        """
+        new = indices[self._positions[indices] < 0]
         end = self._n + len(new)
-        if end > len(self._cells):
-            self._cells = np.concatenate([self._cells, np.empty(max(end, len(self._cells)), dtype=np.int64)])
-        self._cells[self._n : end] = new
-        self._places[new] = np.arange(self._n, end)
+        if end > len(self._members):
+            self._members = np.concatenate([self._members, np.empty(max(end, len(self._members)), dtype=np.int64)])
+        self._members[self._n : end] = new
+        self._positions[new] = np.arange(self._n, end)
         self._n = end
 
-    def discard(self, cells: Cells) -> None:
-        """:param cells: what are no longer members, if they were; the last member takes the place of each"""
+    def discard(self, indices: Indices) -> None:
+        """
+        Remove members. The last member takes the position of each.
+
+        :param indices: (n,) indices, which may be no members
+        """
         if self._n == 0:
             return
-        for cell in cells[self._places[cells] >= 0].tolist():
+        for index in indices[self._positions[indices] >= 0].tolist():
             self._n -= 1
-            place, last = self._places[cell], self._cells[self._n]
-            self._cells[place] = last
-            self._places[last] = place
-            self._places[cell] = -1
-
-
-def nothing_to_replay() -> ArgumentError:
-    """The error for a draw from a memory that has nothing to give."""
-    return ArgumentError(
-        "there is nothing that could be replayed. With monte_carlo, no episode has ended that could be replayed (of all "
-        "environments at once for sampler='rows'): learning_starts must outlast an episode."
-    )
+            position, last = self._positions[index], self._members[self._n]
+            self._members[position] = last
+            self._positions[last] = position
+            self._positions[index] = -1

@@ -1,11 +1,12 @@
 """
-Folds: what a stored row says, seen over the steps that follow it.
+Multi-step returns: the rewards and the next observation that belong to a stored transition.
 
 Shapes: B batch, n steps.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -14,19 +15,19 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-class Folded(NamedTuple):
-    """B transitions, each folded into one."""
+class NStepTransitions(NamedTuple):
+    """B transitions over several steps each."""
 
     rewards: Array
-    """(B,) float32, the discounted sum of the folded rewards"""
+    """(B,) float32, the discounted sum of their rewards"""
     discounts: Array
-    """(B,) float32, what the value after the last folded step is worth; 0 after a termination"""
+    """(B,) float32, the factor of the value after the last step; 0 after a termination"""
     last: Array
-    """(B,) the cell of the last folded step"""
+    """(B,) the index of the last step"""
 
 
 class Ring(Protocol):
-    """What a fold reads of the memory: (rows, n_envs) arrays that are written in a circle, row * n_envs + env being a cell."""
+    """A part of a replay buffer: (rows, n_envs) arrays that are written in a circle; the index is ``row * n_envs + env``."""
 
     buffer_size: int
     n_envs: int
@@ -43,7 +44,7 @@ class Ring(Protocol):
 
 
 class EpisodeRing(Ring, Protocol):
-    """A ring that knows how its episodes went on."""
+    """A ring with the realised returns of ended episodes."""
 
     @property
     def returns(self) -> Array:
@@ -54,21 +55,23 @@ class EpisodeRing(Ring, Protocol):
         """(rows, n_envs) the row of that last step."""
 
 
-class Fold(Protocol):
-    """Folds cells of a ring."""
+class MultistepReturn(Protocol):
+    """A way to sum up rewards."""
 
-    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
+    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
         """
-        :param ring: the memory
-        :param cells: (B,) the steps to start from
-        :param normalize: what turns stored rewards into those that are learned from; shapes are kept
+        Sum up the rewards from some steps on.
+
+        :param ring: the stored transitions
+        :param indices: (B,) the steps to start from
+        :param normalize: turns stored rewards into those that are learned from; shapes are kept
         """
         ...
 
 
-def terminated(ring: Ring, cells: Array) -> Array:
+def terminated(ring: Ring, indices: Array) -> Array:
     """(B,) float32, 1 where the step ended its episode for good, 0 elsewhere and at a time limit."""
-    ended: Array = ring.dones.take(cells) * (1 - ring.timeouts.take(cells))
+    ended: Array = ring.dones.take(indices) * (1 - ring.timeouts.take(indices))
     return ended
 
 
@@ -82,8 +85,8 @@ class OneStep:
 
     gamma: float
 
-    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
-        return Folded(normalize(ring.rewards.take(cells)), self.gamma * (1 - terminated(ring, cells)), cells)
+    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
+        return NStepTransitions(normalize(ring.rewards.take(indices)), self.gamma * (1 - terminated(ring, indices)), indices)
 
 
 @dataclass(frozen=True)
@@ -99,53 +102,81 @@ class NStep:
     n_steps: int
     gamma: float
 
-    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
-        n_cells, steps = ring.buffer_size * ring.n_envs, np.arange(self.n_steps)
-        window = (cells[:, None] + steps * ring.n_envs) % n_cells  # (B, n)
+    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
+        n_indices, steps = ring.buffer_size * ring.n_envs, np.arange(self.n_steps)
+        window = (indices[:, None] + steps * ring.n_envs) % n_indices  # (B, n)
         newest = (ring.pos - 1) % ring.buffer_size
         ended = np.logical_or(ring.dones.take(window), ring.timeouts.take(window))  # (B, n)
         last = ended | (window // ring.n_envs == newest)  # (B, n)
-        n_folded = np.where(last.any(axis=1), last.argmax(axis=1) + 1, self.n_steps)  # (B,)
-        discounting = self.gamma ** steps.astype(np.float32) * (steps < n_folded[:, None])  # (B, n)
+        length = np.where(last.any(axis=1), last.argmax(axis=1) + 1, self.n_steps)  # (B,)
+        discounting = self.gamma ** steps.astype(np.float32) * (steps < length[:, None])  # (B, n)
         rewards = normalize(ring.rewards.take(window)) * discounting  # (B, n)
-        last_cells = (cells + (n_folded - 1) * ring.n_envs) % n_cells  # (B,)
-        discounts = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, last_cells))  # (B,)
-        return Folded(rewards.sum(axis=1), discounts, last_cells)
+        last_indices = (indices + (length - 1) * ring.n_envs) % n_indices  # (B,)
+        discounts = self.gamma ** length.astype(np.float32) * (1 - terminated(ring, last_indices))  # (B,)
+        return NStepTransitions(rewards.sum(axis=1), discounts, last_indices)
 
 
 @dataclass(frozen=True)
 class MonteCarlo:
     """
-    A share of the realised return of the episode, the rest of another fold; 1 is every-visit Monte-Carlo control
+    A share of the realised return of the episode, and for the rest another return; 1 is every-visit Monte-Carlo control
     (http://incompleteideas.net/book/the-book-2nd.html, section 5.4).
 
     A terminated episode needs no bootstrap. One that was cut off bootstraps at its cut. As a batch holds one next state for
-    each transition, such a transition is read as the realised return with probability ``share``, and else through the other
-    fold: this is the mixture in expectation.
+    each transition, such a transition is read as the realised return with probability ``share``, and else by the other
+    return: this is the mixture in expectation.
 
     :param share: of the realised return, in (0, 1]
     :param gamma: the discount factor
-    :param other: the fold of the rest
+    :param other: the return for the rest
     """
 
     share: float
     gamma: float
-    other: Fold
+    other: MultistepReturn
 
-    def __call__(self, ring: Ring, cells: Array, normalize: Callable[[Array], Array]) -> Folded:
+    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
         episodes = cast(EpisodeRing, ring)
-        near = self.other(ring, cells, normalize)
-        rows, envs = np.divmod(cells, ring.n_envs)  # (B,), (B,)
-        ends = episodes.ends.take(cells)  # (B,) rows
-        n_folded = (ends - rows) % ring.buffer_size + 1  # (B,)
+        near = self.other(ring, indices, normalize)
+        rows, envs = np.divmod(indices, ring.n_envs)  # (B,), (B,)
+        ends = episodes.ends.take(indices)  # (B,) rows
+        length = (ends - rows) % ring.buffer_size + 1  # (B,)
         last = ends * ring.n_envs + envs  # (B,)
-        bootstrap = self.gamma ** n_folded.astype(np.float32) * (1 - terminated(ring, last))  # (B,)
-        realised = episodes.returns.take(cells)  # (B,)
+        bootstrap = self.gamma ** length.astype(np.float32) * (1 - terminated(ring, last))  # (B,)
+        realised = episodes.returns.take(indices)  # (B,)
         cut = bootstrap > 0
-        whole = cut & (np.random.rand(len(cells)) < self.share) if cut.any() else cut
+        whole = cut & (np.random.rand(len(indices)) < self.share) if cut.any() else cut
         mixture = np.where(cut, 0, np.float32(self.share))
-        return Folded(
+        return NStepTransitions(
             np.where(whole, realised, (1 - mixture) * near.rewards + mixture * realised),
             np.where(whole, bootstrap, (1 - mixture) * near.discounts),
             np.where(whole, last, near.last),
         )
+
+
+def realised_returns(rewards: Array, gamma: float) -> Array:
+    """
+    Sum up the rewards of an episode from each of its steps to the end.
+
+    :param rewards: (T,) of the steps in their order
+    :param gamma: the discount factor
+    :return: (T,) of the type of the rewards
+    """
+    returns, total = np.empty_like(rewards), 0.0
+    for step in reversed(range(len(rewards))):
+        total = rewards[step] + gamma * total
+        returns[step] = total
+    return returns
+
+
+@lru_cache
+def make_return(n_steps: int, gamma: float, monte_carlo: float) -> MultistepReturn:
+    """
+    Make the return that the arguments of a replay buffer describe.
+
+    :param n_steps: n
+    :param gamma: the discount factor
+    :param monte_carlo: the share of the realised return
+    """
+    bootstrapped = OneStep(gamma) if n_steps == 1 else NStep(n_steps, gamma)
+    return bootstrapped if monte_carlo == 0 else MonteCarlo(monte_carlo, gamma, bootstrapped)

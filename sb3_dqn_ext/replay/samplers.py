@@ -1,89 +1,23 @@
-"""
-Samplers: which stored transitions are replayed.
+"""Samplers by their names, and those that draw with equal probabilities."""
 
-A *cell* is one stored transition: ``row * n_envs + env``.
-"""
-
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext._validation import check_type
-from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.replay.index_set import Cells, CellSet, nothing_to_replay
+from sb3_dqn_ext._validation import build, check_type
+from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
+from sb3_dqn_ext.replay.index_set import IndexSet, Indices
 from sb3_dqn_ext.replay.prioritized import Prioritized
+from sb3_dqn_ext.replay.sampler_base import Bools, Sampler, Weights
 
-__all__ = ["SAMPLERS", "SYNONYMS", "Prioritized", "Rows", "Sampler", "Uniform"]
-
-Bools = npt.NDArray[np.bool_]
-Weights = npt.NDArray[np.float32]
-
-
-class Sampler(Protocol):
-    """
-    Knows which cells there are by being told, and draws some of them.
-
-    It is built from the number of rows, the number of environments, ``terminal_copies``, and whether there are *gaps*: stored
-    rows that cannot be replayed, as they were not added yet, or were removed.
-    """
-
-    @property
-    def wants_errors(self) -> bool:
-        """Whether :meth:`update` has to be called."""
-
-    @property
-    def told(self) -> bool:
-        """Whether :meth:`added` and :meth:`removed` have to be called."""
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the weights matter; a learner that ignores them would learn something else."""
-
-    def added(self, cells: Cells, terminal: Bools) -> None:
-        """
-        :param cells: (n,) the cells just written, over older ones perhaps
-        :param terminal: (n,) which of them ended an episode by their own step
-        """
-        ...
-
-    def removed(self, cells: Cells) -> None:
-        """
-        :param cells: cells that can no longer be replayed
-        """
-        ...
-
-    def check(self, batch_size: int) -> None:
-        """
-        :param batch_size: B
-        :raises ArgumentError: if no batch of this size can be drawn
-        """
-        ...
-
-    def draw(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Cells, Weights]:
-        """
-        :param first_row: the first row of the ring that can be replayed
-        :param n_rows: how many rows from there on can be
-        :param batch_size: B
-        :param progress: how much of the run is over, from 0 to 1
-        :return: (B,) cells, (B,) importance weights
-        """
-        ...
-
-    def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
-        """
-        :param cells: (B,) the cells of a batch
-        :param errors: (B,) how wrong the prediction of each was, see
-            :meth:`~sb3_dqn_ext.algorithm.value_models.ReturnModel.td_errors`
-        """
-        ...
+__all__ = ["SAMPLERS", "Rows", "Uniform", "make_sampler"]
 
 
 def distinct(n: int, size: int) -> npt.NDArray[np.int64]:
-    """
-    (size,) different whole numbers below n, each such set with the same probability.
-    """
+    """Draw (size,) different whole numbers below n, each such set with the same probability."""
     if size > n // 2:
         return np.random.permutation(n)[:size]
     found = np.unique(np.random.randint(0, n, size=size))
@@ -92,85 +26,89 @@ def distinct(n: int, size: int) -> npt.NDArray[np.int64]:
     return found
 
 
-class Uniform:
+class Uniform(Sampler):
     """
-    Every cell with the same probability; those that ended an episode as if they were stored several times.
+    Every transition with the same probability; those that ended an episode as if they were stored several times.
 
-    :param buffer_size: number of rows
-    :param n_envs: number of cells in a row
-    :param terminal_copies: how often a cell that ended an episode stands in the memory
-    :param gaps: whether only those stored cells can be replayed that were added and not removed
-    :param replace: whether a batch can hold the same cell twice; if not, no copy of one is in it more than once
+    :param n_rows: number of rows
+    :param n_envs: number of transitions in a row
+    :param terminal_copies: how often a transition that ended an episode counts
+    :param has_gaps: whether only those stored transitions can be replayed that were added and not removed
+    :param replace: whether a batch can hold the same transition twice; if not, no copy of one is in it more than once
     """
 
-    wants_errors = False
-    weighted = False
-
-    def __init__(self, buffer_size: int, n_envs: int, terminal_copies: int, gaps: bool, replace: bool = True) -> None:
+    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, has_gaps: bool, replace: bool = True) -> None:
         check_type("replace", replace, bool, "True or False")
-        self.buffer_size = buffer_size
-        self.n_envs = n_envs
-        self.terminal_copies = terminal_copies
+        super().__init__(n_rows, n_envs, terminal_copies, has_gaps)
         self.replace = replace
-        self._members = CellSet(buffer_size * n_envs) if gaps else None
-        self._terminal = CellSet(buffer_size * n_envs)
-        self.told = gaps or terminal_copies > 1
+        self.tracks_indices = has_gaps or terminal_copies > 1
+        self._members = IndexSet(n_rows * n_envs) if has_gaps else None
+        self._terminal = IndexSet(n_rows * n_envs)
 
-    def added(self, cells: Cells, terminal: Bools) -> None:
+    def check_epochs(self, n_epochs: int) -> None:
+        if not self.replace:
+            raise ArgumentError("sampler_kwargs['replace'] has no effect beside n_epochs; leave one out.")
+
+    def add(self, indices: Indices, terminal: Bools) -> None:
         if self._members is not None:
-            self._members.add(cells)
+            self._members.add(indices)
         if self.terminal_copies > 1:
-            self._terminal.discard(cells)
-            self._terminal.add(cells[terminal])
+            self._terminal.discard(indices)
+            self._terminal.add(indices[terminal])
 
-    def removed(self, cells: Cells) -> None:
+    def remove(self, indices: Indices) -> None:
         if self._members is not None:
-            self._members.discard(cells)
-        self._terminal.discard(cells)
+            self._members.discard(indices)
+        self._terminal.discard(indices)
 
-    def check(self, batch_size: int) -> None:
-        pass
-
-    def draw(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Cells, Weights]:
-        weights = np.ones(batch_size, dtype=np.float32)
+    def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Indices, None]:
         if self._members is None and self.replace and len(self._terminal) == 0:
             # SB3 draws rows, then environments: the same calls keep its random stream
-            rows = (first_row + np.random.randint(0, n_rows, size=batch_size)) % self.buffer_size
+            rows = (first_row + np.random.randint(0, n_rows, size=batch_size)) % self.n_rows
             if self.n_envs == 1:  # a number below 1 takes nothing from the stream
-                return rows, weights
-            return rows * self.n_envs + np.random.randint(0, self.n_envs, size=batch_size), weights
-        index = self._places(self._length(n_rows), batch_size)  # (B,)
-        return self._listed(index, first_row, n_rows), weights
+                return rows, None
+            return rows * self.n_envs + np.random.randint(0, self.n_envs, size=batch_size), None
+        places = self._places(self._length(n_rows), batch_size)  # (B,)
+        return self._listed(places, first_row, n_rows), None
 
-    def every(self, first_row: int, n_rows: int) -> Cells:
-        """
-        :param first_row: the first row of the ring that can be replayed
-        :param n_rows: how many rows from there on can be
-        :return: all cells, and as often as there are copies of each
-        """
+    def epoch(self, first_row: int, n_rows: int) -> Indices:
         return self._listed(np.arange(self._length(n_rows)), first_row, n_rows)
 
-    def _length(self, n_rows: int) -> int:
-        """How long a list of all cells is that is followed by the further copies of the terminal ones."""
-        n_cells = n_rows * self.n_envs if self._members is None else len(self._members)
-        return n_cells + (self.terminal_copies - 1) * len(self._terminal)
+    def replayable(self) -> Indices | None:
+        return None if self._members is None else self._members.array
 
-    def _listed(self, index: npt.NDArray[np.int64], first_row: int, n_rows: int) -> Cells:
-        """(B,) places in that list -> (B,) cells"""
+    def state_dict(self) -> dict[str, Any]:
+        members = None if self._members is None else self._members.array.copy()
+        return {"members": members, "terminal": self._terminal.array.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        # in the same order, by which members are drawn
+        size = self.n_rows * self.n_envs
+        if self._members is not None:
+            self._members = IndexSet(size, state["members"])
+        self._terminal = IndexSet(size, state["terminal"])
+
+    def _length(self, n_rows: int) -> int:
+        """Return the length of a list of all indices that is followed by the further copies of the terminal ones."""
+        n_indices = n_rows * self.n_envs if self._members is None else len(self._members)
+        return n_indices + (self.terminal_copies - 1) * len(self._terminal)
+
+    def _listed(self, places: npt.NDArray[np.int64], first_row: int, n_rows: int) -> Indices:
+        """(B,) places in that list -> (B,) indices"""
         terminal = self._terminal.array
-        n_cells = self._length(n_rows) - (self.terminal_copies - 1) * len(terminal)
+        n_indices = self._length(n_rows) - (self.terminal_copies - 1) * len(terminal)
         if self._members is None:
-            cells = (first_row * self.n_envs + index) % (self.buffer_size * self.n_envs)  # (B,)
+            indices = (first_row * self.n_envs + places) % (self.n_rows * self.n_envs)  # (B,)
         else:
-            cells = self._members.array[index % n_cells]  # (B,)
+            indices = self._members.array[places % n_indices]  # (B,)
         if len(terminal):
-            cells = np.where(index < n_cells, cells, terminal[(index - n_cells) % len(terminal)])  # (B,)
-        return cells
+            indices = np.where(places < n_indices, indices, terminal[(places - n_indices) % len(terminal)])  # (B,)
+        return indices
 
     def _places(self, n: int, batch_size: int) -> npt.NDArray[np.int64]:
         """(B,) places in a list of n"""
         if n == 0:
-            raise nothing_to_replay()
+            raise EmptyReplayError
         if self.replace:
             return np.random.randint(0, n, size=batch_size)
         if batch_size > n:
@@ -179,41 +117,30 @@ class Uniform:
             )
         return distinct(n, batch_size)
 
-    def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
-        pass
 
-
-class Rows:
+class Rows(Sampler):
     """
-    One stored moment with all its environments, for each ``n_envs`` transitions of the batch, every moment with the same
-    probability. Copies of a cell would be copies of its neighbours, too: a terminal cell is weighted instead.
+    One time step with all its environments, for each ``n_envs`` transitions of the batch, every time step with the same
+    probability. Copies of a transition would be copies of its neighbours, too: a terminal one is weighted instead.
 
-    :param buffer_size: number of rows
-    :param n_envs: number of cells in a row
-    :param terminal_copies: how much more a cell weighs that ended an episode; the weights have a mean of 1
-    :param gaps: whether only those rows can be replayed that were added and not removed in all environments
+    :param n_rows: number of rows
+    :param n_envs: number of transitions in a row
+    :param terminal_copies: how much more a transition weighs that ended an episode; the weights have a mean of 1
+    :param has_gaps: whether only those rows can be replayed that were added and not removed in all environments
     :param replace: whether a batch can hold the same row twice
     """
 
-    wants_errors = False
+    draws_whole_rows = True
 
-    def __init__(self, buffer_size: int, n_envs: int, terminal_copies: int, gaps: bool, replace: bool = True) -> None:
-        self.n_envs = n_envs
-        self.terminal_copies = terminal_copies
-        self.weighted = terminal_copies > 1
-        self._rows = Uniform(buffer_size, 1, 1, gaps, replace)
-        self.told = gaps or self.weighted
-        shape = (buffer_size, n_envs) if self.told else (0, n_envs)
+    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, has_gaps: bool, replace: bool = True) -> None:
+        super().__init__(n_rows, n_envs, terminal_copies, has_gaps)
+        self.tracks_indices = has_gaps or terminal_copies > 1
+        self._rows = Uniform(n_rows, 1, 1, has_gaps, replace)
+        shape = (n_rows if self.tracks_indices else 0, n_envs)
         self._present = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
         self._terminal = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
         self._n_whole = 0  # rows that are present in all environments ...
-        self._n_terminal = 0  # ... and the terminal cells in them
-
-    def added(self, cells: Cells, terminal: Bools) -> None:
-        self._write(cells, True, terminal)
-
-    def removed(self, cells: Cells) -> None:
-        self._write(cells, False, np.zeros(len(cells), dtype=np.bool_))
+        self._n_terminal = 0  # ... and the terminal transitions in them
 
     def check(self, batch_size: int) -> None:
         if batch_size % self.n_envs:
@@ -222,40 +149,83 @@ class Rows:
                 "which draws whole rows of environments."
             )
 
-    def draw(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Cells, Weights]:
+    def add(self, indices: Indices, terminal: Bools) -> None:
+        self._write(indices, True, terminal)
+
+    def remove(self, indices: Indices) -> None:
+        self._write(indices, False, np.zeros(len(indices), dtype=np.bool_))
+
+    def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Indices, Weights | None]:
         self.check(batch_size)
-        rows, weights = self._rows.draw(first_row, n_rows, batch_size // self.n_envs)  # (B / n_envs,)
-        cells = (rows[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)  # (B,)
-        if not self.weighted:
-            return cells, weights.repeat(self.n_envs)
+        rows, _ = self._rows.sample(first_row, n_rows, batch_size // self.n_envs)  # (B / n_envs,)
+        indices = self._indices_of(rows)  # (B,)
+        if self.terminal_copies == 1:
+            return indices, None
         mean = 1 + (self.terminal_copies - 1) * self._n_terminal / (self._n_whole * self.n_envs)
-        copies = np.where(self._terminal.reshape(-1)[cells], self.terminal_copies, 1)  # (B,)
-        return cells, (copies / mean).astype(np.float32)
+        copies = np.where(self._terminal.reshape(-1)[indices], self.terminal_copies, 1)  # (B,)
+        return indices, (copies / mean).astype(np.float32)
 
-    def update(self, cells: Cells, errors: npt.NDArray[Any]) -> None:
-        pass
+    def replayable(self) -> Indices | None:
+        rows = self._rows.replayable()
+        return None if rows is None else self._indices_of(rows)
 
-    def _write(self, cells: Cells, present: bool, terminal: Bools) -> None:
-        if not self.told:
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self._rows.state_dict(),
+            "present": self._present,
+            "terminal": self._terminal,
+            "n_whole": self._n_whole,
+            "n_terminal": self._n_terminal,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rows.load_state_dict(state["rows"])
+        self._present[:], self._terminal[:] = state["present"], state["terminal"]
+        self._n_whole, self._n_terminal = state["n_whole"], state["n_terminal"]
+
+    def _indices_of(self, rows: npt.NDArray[np.int64]) -> Indices:
+        """(n,) rows -> (n * n_envs,) the indices in them"""
+        return (rows[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
+
+    def _write(self, indices: Indices, present: bool, terminal: Bools) -> None:
+        if not self.tracks_indices:
             return
-        rows = np.unique(cells // self.n_envs)
+        rows = np.unique(indices // self.n_envs)
         before = self._present[rows].all(axis=1)  # (rows,)
         self._n_terminal -= int(self._terminal[rows[before]].sum())
-        self._present.reshape(-1)[cells] = present
-        self._terminal.reshape(-1)[cells] = terminal
+        self._present.reshape(-1)[indices] = present
+        self._terminal.reshape(-1)[indices] = terminal
         after = self._present[rows].all(axis=1)  # (rows,)
         self._n_terminal += int(self._terminal[rows[after]].sum())
         self._n_whole += int(after.sum()) - int(before.sum())
-        self._rows.removed(rows[before & ~after])
+        self._rows.remove(rows[before & ~after])
         whole = rows[after & ~before]
-        self._rows.added(whole, np.zeros(len(whole), dtype=np.bool_))
+        self._rows.add(whole, np.zeros(len(whole), dtype=np.bool_))
 
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": Uniform, "prioritized": Prioritized, "rows": Rows}
-SYNONYMS = {
+SAMPLERS: dict[str, type[Sampler]] = {"uniform": Uniform, "prioritized": Prioritized, "rows": Rows}
+_SYNONYMS = {
     "per": "prioritized",
     "prioritised": "prioritized",
     "priority": "prioritized",
     "proportional": "prioritized",
     "random": "uniform",
 }
+
+
+def make_sampler(
+    choice: str | type[Sampler], kwargs: Mapping[str, Any], n_rows: int, n_envs: int, terminal_copies: int, has_gaps: bool
+) -> Sampler:
+    """
+    Make a sampler.
+
+    :param choice: its name, or a subclass of Sampler
+    :param kwargs: its own arguments
+    :param n_rows: see :class:`Sampler`, as the following ones
+    :raises ArgumentError: if there is no such sampler, or it has no such argument
+    """
+    is_class = isinstance(choice, type) and issubclass(choice, Sampler)
+    options = {choice: cast(type[Sampler], choice)} if is_class else SAMPLERS
+    factories: Any = {name: partial(kind, n_rows, n_envs, terminal_copies, has_gaps) for name, kind in options.items()}
+    sampler: Sampler = build("sampler", cast(str, choice), factories, kwargs, _SYNONYMS)
+    return sampler

@@ -401,7 +401,7 @@ def test_prioritized_replay_is_not_told_of_errors_that_are_not_finite(kind: str)
     assert "the loss is inf in update" in refused(model, callback=None)
     assert model._n_updates == unguarded._n_updates
     assert is_finite(model.get_parameters())
-    assert is_finite(model.replay_buffer.sampler._tree._priorities)
+    assert is_finite(model.replay_buffer.sampler.priorities().values)
 
 
 @pytest.mark.parametrize("algorithm", [DQN, QRDQN], ids=lambda algorithm: algorithm.__name__)

@@ -34,7 +34,7 @@ def filled(sampler: str) -> DQNExt:
     memory.rewards[:] = 1
     memory.dones[:] = rng.random((ROWS, 1)) < 0.05
     memory.full, memory.n_added = True, ROWS
-    memory.sampler.added(np.arange(ROWS), memory.dones[:, 0] > 0)
+    memory.sampler.add(np.arange(ROWS), memory.dones[:, 0] > 0)
     return model
 
 

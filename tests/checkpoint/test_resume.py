@@ -204,7 +204,7 @@ def test_no_return_reaches_from_an_episode_that_was_broken_off_into_the_next(
     def folded(of: DQNExt, rows: list[int], env: int) -> list[tuple[float, float, float]]:
         """Rewards, discounts, and the steps counted at the next observation."""
         memory: Any = of.replay_buffer
-        batch = memory._read(2 * np.array(rows) + env, np.ones(len(rows), np.float32), None)
+        batch = memory.read(2 * np.array(rows) + env)
         return list(zip(batch.rewards.tolist(), batch.discounts.tolist(), batch.next_observations[:, 0].tolist(), strict=True))
 
     def resumed() -> DQNExt:
@@ -235,9 +235,9 @@ def test_a_realised_return_ends_where_its_episode_was_broken_off(tmp_path: Path)
         again.resume(tmp_path)
     learn(again, 12, callback=ExactCheckpointCallback(10**6, tmp_path))
     memory: Any = again.replay_buffer
-    cells = np.sort(memory.every_cell())
+    cells = np.sort(memory.all_indices())
     assert cells.tolist() == [0, 1, 2, 3], "the new episode has not ended"
-    batch = memory._read(cells, np.ones(4, np.float32), None)
+    batch = memory.read(cells)
     assert batch.rewards.tolist() == [1 + 1 + 3 / 4 + 4 / 8, 2 + 3 / 2 + 4 / 4, 3 + 4 / 2, 4]
     assert batch.discounts.tolist() == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
     assert batch.next_observations[:, 0].tolist() == [4, 4, 4, 4]
@@ -270,7 +270,7 @@ def test_each_callback_finds_what_it_remembered_wherever_it_stands(tmp_path: Pat
 def test_a_callback_that_is_missing_is_named(tmp_path: Path) -> None:
     learn(make("CartPole"), 44, callback=[Counter(), ExactCheckpointCallback(40, tmp_path)])
     again = make("CartPole").resume(tmp_path)
-    with pytest.warns(UserWarning, match=r"A tests\.test_resume\.Counter was part of the run and is not now"):
+    with pytest.warns(UserWarning, match=r"A tests\.checkpoint\.test_resume\.Counter was part of the run and is not now"):
         learn(again, 60, callback=ExactCheckpointCallback(40, tmp_path))
 
 

@@ -491,7 +491,7 @@ def weights_of_a_draw(model: DQNExt) -> np.ndarray[Any, Any]:
     sampler = memory(model).sampler
     assert isinstance(sampler, Prioritized)
     np.random.seed(1)
-    return sampler.draw(*memory(model)._valid_rows(), 64, 0.0)[1]
+    return sampler.sample(*memory(model).replayable_rows(), 64, 0.0)[1]
 
 
 def test_one_at_a_time_priorities_and_what_is_drawn_by_them_are_those_of_the_eager_path() -> None:

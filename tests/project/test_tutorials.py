@@ -220,12 +220,12 @@ class Run:
 
         def watched_sample_batch(*args: Any) -> Any:
             batch = sample_batch(*args)
-            self.trainings[-1].batches.append(batch.cells)
+            self.trainings[-1].batches.append(batch.indices)
             return batch
 
         def watched_epoch(*args: Any) -> Iterator[Any]:
             for batch in epoch(*args):
-                self.trainings[-1].batches.append(batch.cells)
+                self.trainings[-1].batches.append(batch.indices)
                 yield batch
 
         model.train = watched_train  # type: ignore[method-assign]
@@ -726,7 +726,7 @@ def test_the_preset_explores_and_remembers_as_its_tutorial_does(tutorial: type[P
     entries = {port.cell(entry): entry for entry in port.entries()}
     buffer = run.buffer
     for batch in buffer.epoch(np.array(list(entries)), 1000):
-        those = [entries[cell] for cell in batch.cells.tolist()]
+        those = [entries[cell] for cell in batch.indices.tolist()]
         np.testing.assert_array_equal(batch.observations, [entry.state for entry in those])
         np.testing.assert_array_equal(batch.actions, [entry.action for entry in those])
         rewards, discounts = zip(*map(port.learned, those), strict=True)
@@ -743,7 +743,7 @@ def replayable(run: Run) -> list[int]:
     if hasattr(sampler, "every"):
         return list(sampler.every(0, run.buffer.size()).tolist())
     # rows: so many draws that none is missed
-    cells, its_weights = sampler.draw(0, run.buffer.size(), 40 * run.buffer.size() * run.n_envs)
+    cells, its_weights = sampler.sample(0, run.buffer.size(), 40 * run.buffer.size() * run.n_envs)
     assert set(its_weights.tolist()) == {1.0}
     return sorted(set(cells.tolist()))
 
@@ -752,7 +752,7 @@ def test_a_game_of_four_steps_is_worth_what_the_first_tutorial_says() -> None:
     run = Run("monte_carlo_multi_head", scripted(MonteCarloMultiHead, (4, TERMINATED), (4, CUT)))
     run.go(8, trains=False)
     (batch,) = run.buffer.epoch(np.arange(8), 8)
-    values = batch.rewards.numpy()[np.argsort(batch.cells)]
+    values = batch.rewards.numpy()[np.argsort(batch.indices)]
     np.testing.assert_allclose(values, [2.71, 1.9, 1, 0] * 2, rtol=1e-6)
     assert not batch.discounts.any()
 

@@ -94,7 +94,7 @@ def test_epochs_with_an_optimizer_for_each_head_are_models_of_their_own_that_sha
     learn(model, 1)  # until the end of the sixth game
     buffer = memory(model)
     returns = realised_returns(buffer)
-    rows = buffer.every_cell()
+    rows = buffer.all_indices()
     assert sorted(rows) == sorted(returns)
 
     # the same shuffles: numpy's state at the training is found by going through the games again
@@ -137,7 +137,7 @@ def test_a_batch_is_fitted_action_by_action_when_each_head_has_an_optimizer() ->
         for action in range(2):
             chosen = (batch.actions == action).numpy()
             if chosen.any():
-                realised = np.array([returns[row] for row in batch.cells[chosen]], np.float32)
+                realised = np.array([returns[row] for row in batch.indices[chosen]], np.float32)
                 port.fit(action, batch.observations[chosen], realised)  # type: ignore[index]
     port.assert_equals(model)
 
@@ -193,7 +193,7 @@ def test_an_epoch_goes_once_through_all_that_can_be_replayed(copies: int, n_envs
         last = np.flatnonzero(buffer.dones[:, env])  # the latest games are all there are
         for row in range(last[-1] + 1 if len(last) else 0):
             kept[row * n_envs + env] = copies if ends[row, env] else 1
-    drawn = Counter(np.concatenate([batch.cells for batch in seen]).tolist())
+    drawn = Counter(np.concatenate([batch.indices for batch in seen]).tolist())
     if n_envs == 1:
         assert drawn == {cell: N_EPOCHS * count for cell, count in kept.items()}
     else:  # open games can be replayed too, when what is learned is bootstrapped

@@ -89,7 +89,7 @@ def test_steps_are_counted_without_the_resets_and_all_of_them_can_be_drawn() -> 
         row * N_ENVS + env for row, (_, _, resets) in enumerate(story.steps) for env in range(N_ENVS) if not resets[env]
     }
     np.random.seed(0)
-    drawn = {int(cell) for _ in range(40) for cell in memory(model).sample_batch(1000).cells}
+    drawn = {int(cell) for _ in range(40) for cell in memory(model).sample_batch(1000).indices}
     assert drawn == happened
     assert model._episode_num == sum(int(dones.sum()) for _, dones, _ in story.steps)
 
@@ -101,7 +101,7 @@ def test_returns_over_several_steps_end_where_episodes_end(monte_carlo: float) -
     model, story = make(learning_starts=10**6, n_steps=n_steps, gamma=gamma, replay_buffer_kwargs=buffer_kwargs), Story()
     learn(model, 1000, callback=story)
     batch = memory(model).sample_batch(300)
-    for cell, reward in zip(batch.cells, batch.rewards, strict=True):
+    for cell, reward in zip(batch.indices, batch.rewards, strict=True):
         row, env = divmod(int(cell), N_ENVS)
         left = next((i for i in range(len(story.steps) - row) if story.steps[row + i][1][env]), 10**6) + 1
         n_folded = left if monte_carlo else min(left, n_steps, len(story.steps) - row)

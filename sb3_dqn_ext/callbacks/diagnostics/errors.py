@@ -8,7 +8,8 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.numbers import by_age, effective_sample_size, error_numbers, largest_weight
 from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_cells, ended_cells, stored_rows, td_errors, transitions
-from sb3_dqn_ext.replay.prioritized import Prioritized
+from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.sampler_base import Priorities
 
 __all__ = ["TDErrorsCallback"]
 
@@ -63,9 +64,9 @@ class TDErrorsCallback(Diagnostic):
         parts = by_age(sizes, ages_of(memory, rows), stored_rows(memory)[1] * memory.n_envs, AGES)
         self._record({f"age_{i}_of_{AGES}": part for i, part in enumerate(parts, 1)}, in_table=False)
         self._record_histogram("histogram", errors)
-        sampler = getattr(memory, "sampler", None)
-        if isinstance(sampler, Prioritized):
-            self._record(prioritization(sampler, 1 - model._current_progress_remaining))
+        priorities = memory.sampler.priorities() if isinstance(memory, DQNReplayBuffer) else None
+        if priorities is not None:
+            self._record(prioritization(priorities, memory.sampler.beta(1 - model._current_progress_remaining)))
 
     def _of_terminal(self, generator: np.random.Generator) -> float | None:
         """The mean size of the errors of stored transitions that ended an episode."""
@@ -83,21 +84,18 @@ def _mean(sizes: Any) -> float | None:
     return float(sizes.mean()) if len(sizes) else None
 
 
-def prioritization(sampler: Prioritized, progress: float) -> dict[str, float]:
+def prioritization(priorities: Priorities, beta: float) -> dict[str, float]:
     """
-    :param sampler: whose transitions are drawn with unequal probabilities
-    :param progress: how much of the run is over, from 0 to 1
-    :return: how unequal they are
+    Measure how unequal the probabilities of draws are.
+
+    :param priorities: those of all transitions that can be replayed
+    :param beta: the exponent of the importance weights
+    :return: the numbers by their names
     """
-    tree = sampler._tree
-    there = np.flatnonzero(tree._priorities)
-    priorities = tree._priorities.reshape(-1)[there]  # (N,)
-    copies = np.ones_like(priorities) if tree._copies is None else tree._copies.reshape(-1)[there]  # (N,)
-    beta = sampler.beta + (sampler.beta_end - sampler.beta) * min(max(progress, 0.0), 1.0)
-    size = effective_sample_size(priorities * copies)
+    size = effective_sample_size(priorities.values * priorities.copies)
     return {
         "effective_sample_size": size,
-        "effective_share": size / len(there),
+        "effective_share": size / len(priorities.indices),
         "beta": beta,
-        "largest_weight": largest_weight(priorities, copies, beta),
+        "largest_weight": largest_weight(priorities.values, priorities.copies, beta),
     }

@@ -25,8 +25,6 @@ from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import numpy_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.prioritized import Prioritized
-from sb3_dqn_ext.replay.samplers import Rows, Uniform
 
 __all__ = [
     "ages_of",
@@ -216,19 +214,7 @@ def happened(memory: ReplayBuffer, rows: Array) -> npt.NDArray[np.bool_]:
 
 def _pool(memory: ReplayBuffer) -> Cells | None:
     """All cells that can be replayed, in no order; None where these are all that are stored."""
-    return _drawable(memory.sampler) if isinstance(memory, DQNReplayBuffer) else None
-
-
-def _drawable(sampler: Any) -> Cells | None:
-    """All cells that a sampler can draw; None where these are all that are stored."""
-    if isinstance(sampler, Prioritized):
-        return np.flatnonzero(sampler._tree._priorities)
-    if isinstance(sampler, Uniform):
-        return None if sampler._members is None else sampler._members.array
-    if isinstance(sampler, Rows):
-        rows = _drawable(sampler._rows)
-        return None if rows is None else (rows[:, None] * sampler.n_envs + np.arange(sampler.n_envs)).reshape(-1)
-    return None
+    return memory.sampler.replayable() if isinstance(memory, DQNReplayBuffer) else None
 
 
 def ages_of(memory: ReplayBuffer, rows: Array, pos: int | None = None) -> Cells:
@@ -252,12 +238,12 @@ def transitions(model: Any, cells: Cells) -> Batch:
     :return: B transitions
     """
     memory, normalize = model.replay_buffer, model._vec_normalize_env
-    # of the class: whoever watches what training draws from this memory is not told
-    kind: Any = type(memory)
     if isinstance(memory, DQNReplayBuffer):
-        batch: Batch = kind._read(memory, cells, np.ones(len(cells), dtype=np.float32), normalize)
+        batch = memory.read(cells, env=normalize)
         # of an algorithm of SB3, which has told the memory no gamma and applies its own
         return batch if memory.gamma is not None else batch._replace(discounts=model.gamma * batch.discounts)
+    # of the class: whoever watches what training draws from this memory is not told
+    kind: Any = type(memory)
     return from_sb3(kind._get_samples(memory, cells // memory.n_envs, env=normalize), model.gamma)
 
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ REWARDS = 5_000  # rows that are looked at
 
 class Watched:
     """
-    Takes the place of a method of a replay memory that reads what was drawn, and tells what it reads.
+    Takes the place of a method of a replay memory of SB3 that reads what was drawn, and tells what it reads.
 
     A memory that is saved meanwhile is saved without it.
 
@@ -78,30 +79,38 @@ class ReplayHealthCallback(Watching):
         super().__init__(every)
         # of each: what was read, the write position at that time, and whether it had ended if the places do not tell
         self._draws: deque[tuple[Any, ...]] = deque(maxlen=DRAWS)
-        self._watched: Watched | None = None
+        self._stop_watching: Callable[[], None] | None = None
 
     def _begin(self) -> None:
-        model: Any = self.model
         self._end()
         self._draws.clear()
-        self._reads_cells = isinstance(model.replay_buffer, DQNReplayBuffer)
 
     def _watch(self) -> None:
         model: Any = self.model
-        if self._watched is None:
-            self._watched = Watched(model.replay_buffer, "_read" if self._reads_cells else "_get_samples", self._drawing)
+        if self._stop_watching is not None:
+            return
+        memory, note = model.replay_buffer, self._note_indices
+        if isinstance(memory, DQNReplayBuffer):
+            memory.sample_hooks.append(note)
+            self._stop_watching = partial(memory.sample_hooks.remove, note)
+        else:
+            self._stop_watching = Watched(memory, "_get_samples", self._note_samples).leave
 
     def _has_seen(self) -> bool:
         return bool(self._draws)
 
     def _end(self) -> None:
-        if self._watched is not None:
-            self._watched.leave()
-        self._watched = None
+        if self._stop_watching is not None:
+            self._stop_watching()
+        self._stop_watching = None
 
-    def _drawing(self, places: Array, read: Any) -> None:
+    def _note_indices(self, indices: Array) -> None:
         model: Any = self.model
-        self._draws.append((places, model.replay_buffer.pos, None if self._reads_cells else read.dones))
+        self._draws.append((indices, model.replay_buffer.pos, None))
+
+    def _note_samples(self, rows: Array, samples: Any) -> None:
+        model: Any = self.model
+        self._draws.append((rows, model.replay_buffer.pos, samples.dones))
 
     def _look_undisturbing(self) -> None:
         self._look()  # only numbers that are there
@@ -127,7 +136,7 @@ class ReplayHealthCallback(Watching):
         """:param ended: (rows, n_envs)"""
         ages, terminal = [], []
         for places, pos, dones in self._draws:
-            rows = places // memory.n_envs if self._reads_cells else places
+            rows = places // memory.n_envs if dones is None else places
             ages.append(ages_of(memory, rows, pos))
             terminal.append(ended.take(places) if dones is None else dones.cpu().numpy().ravel() > 0)
         of_all = np.concatenate(ages)

@@ -996,7 +996,7 @@ def test_what_can_be_replayed_is_drawn_and_nothing_else(name: str, steps: int) -
         memory._get_samples = lambda rows, env: drawn.update((rows[:, None] * 2 + np.arange(2)).ravel().tolist())
         memory.sample(4000)
     else:
-        drawn.update(memory.sample_batch(4000).cells.tolist())
+        drawn.update(memory.sample_batch(4000).indices.tolist())
     assert set(drawn_cells(memory, 4000, np.random.default_rng(0)).tolist()) == drawn
     memory.dones[memory.pos], memory.timeouts[memory.pos] = 1, 0  # which may be no row of these
     ends = {cell for cell in drawn if memory.dones.flat[cell] and not memory.timeouts.flat[cell]}
@@ -1012,9 +1012,9 @@ def test_prioritized_draws_are_described_by_their_probabilities() -> None:
 
     def look(model: Any) -> None:
         sampler = model.replay_buffer.sampler
-        there = [cell for cell in range(120) if sampler._tree[np.array([cell])][0] > 0]
-        copies = np.array([3 if ended(model.replay_buffer, cell) else 1 for cell in there])
-        shares = copies * sampler._tree[np.array(there)]
+        there, priorities, _ = sampler.priorities()
+        copies = np.array([3 if ended(model.replay_buffer, index) else 1 for index in there.tolist()])
+        shares = copies * priorities
         drawn = np.bincount(np.searchsorted(np.cumsum(shares) / shares.sum(), np.random.default_rng(0).random(200_000)))
         frequencies = drawn / drawn.sum()
         seen.append(
@@ -1087,11 +1087,16 @@ def test_a_draw_from_one_training_to_the_next_is_seen() -> None:
     assert found["replay/terminal_sampled"] == np.mean(dones)
 
 
+def is_watched(memory: Any) -> bool:
+    """Return whether a callback is called for what is drawn."""
+    return bool(getattr(memory, "sample_hooks", [])) or "_get_samples" in vars(memory)
+
+
 def test_draws_are_watched_near_a_look_only(algorithm: Any) -> None:
     seen: dict[int, bool] = {}
 
     def look(model: Any) -> None:
-        seen[model.num_timesteps] = bool({"_read", "_get_samples"} & vars(model.replay_buffer).keys())
+        seen[model.num_timesteps] = is_watched(model.replay_buffer)
 
     learn(build(algorithm), 310, callback=[ReplayHealthCallback(300), *(At(step, look) for step in (150, 292, 294, 299, 302))])
     assert seen == {150: False, 292: False, 294: True, 299: True, 302: False}
@@ -1147,9 +1152,9 @@ def test_a_memory_that_is_saved_meanwhile_is_itself_again(algorithm: Any, tmp_pa
     for of in (memory, model.replay_buffer):
         np.random.seed(0)
         of.sample(5)
-    name = "_read" if algorithm is DQNExt else "_get_samples"
-    assert name not in vars(model.replay_buffer), "the run is over"
-    assert getattr(memory, name).__self__ is memory
+    assert not is_watched(model.replay_buffer), "the run is over"
+    assert memory._get_samples.__self__ is memory
+    assert not getattr(memory, "sample_hooks", [])
     assert algorithm.load(tmp_path / "model.zip").num_timesteps == 89
 
 
@@ -1612,7 +1617,7 @@ def test_a_run_that_broke_off_leaves_the_next_one_alone(algorithm: Any) -> None:
     assert_same_model(ends[1][0], ends[0][0])
     assert_same(ends[1][1:], ends[0][1:], "logged and drawn")
     assert ours(rows)["network/gradient_norm"] > 0
-    assert not {"_get_samples", "_read"} & vars(model.replay_buffer).keys()
+    assert not is_watched(model.replay_buffer)
     assert not any(one._post_accumulate_grad_hooks for one in model.q_net.parameters())
 
 

@@ -1,0 +1,125 @@
+"""Multi-step returns against loops over the episodes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.replay import DQNReplayBuffer
+from tests.replay.scripts import ACTIONS, BOX, DICT, ROWS, brute_force, ended_rows, filled, name_of, scripted
+
+
+@pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+@pytest.mark.parametrize("space", [BOX, DICT], ids=["Box", "Dict"])
+@pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
+@pytest.mark.parametrize("timeouts", [False, True], ids=["", "handle_timeout_termination"])
+def test_folded_transitions_equal_a_loop_over_the_episodes(
+    length: int, n_envs: int, n_steps: int, space: spaces.Space[Any], compact: bool, timeouts: bool
+) -> None:
+    gamma = 0.9
+    script = scripted(length, n_envs)
+    buffer = filled(
+        script, space, n_steps=n_steps, gamma=gamma, optimize_memory_usage=compact, handle_timeout_termination=timeouts
+    )
+    kept = script[-(ROWS - 1 if compact and length > ROWS else ROWS) :]
+    expected = {
+        step.name: (step.action, *brute_force(kept, i, env, n_steps, gamma, timeouts))
+        for i, row in enumerate(kept)
+        for env, step in enumerate(row)
+    }
+    np.random.seed(0)
+    batch = buffer.sample_batch(2000)
+    names = name_of(batch.observations)
+    assert set(names) == set(expected)
+    found = zip(batch.actions, batch.rewards, batch.discounts, name_of(batch.next_observations), strict=True)
+    for name, (action, reward, discount, after) in zip(names, found, strict=True):
+        assert action == expected[name][0]
+        np.testing.assert_allclose([reward, discount], expected[name][1:3], rtol=1e-5, atol=1e-6)
+        assert after == expected[name][3]
+    assert batch.weights is None
+
+
+def test_a_truncated_episode_still_bootstraps_from_its_true_last_observation_when_memory_is_optimized() -> None:
+    script = scripted(20, 1, seed=0)
+    cut = {row[0].name: row[0].after for row in script if row[0].truncated}
+    assert cut
+    buffer = filled(script, optimize_memory_usage=True, gamma=0.9)
+    batch = buffer.sample_batch(500)
+    after = dict(zip(name_of(batch.observations), name_of(batch.next_observations), strict=True))
+    assert {name: after[name] for name in cut} == cut
+
+
+def test_realised_returns_equal_the_hand_computed_ones() -> None:
+    rewards = [1.0, 1.0, 1.0, 0.0]
+    buffer = DQNReplayBuffer(10, BOX, ACTIONS, device="cpu", gamma=0.9, monte_carlo=1.0)
+    for i, reward in enumerate(rewards):
+        with pytest.raises(ArgumentError, match="no episode has ended"):
+            buffer.sample_batch(1)
+        arrays = (np.array([[float(i)]]), np.array([[i + 1.0]]), np.array([0]), np.array([reward]), np.array([i == 3]))
+        buffer.add(*arrays, [{}])
+    batch = buffer.sample_batch(100)
+    found = dict(zip(name_of(batch.observations).tolist(), batch.rewards.tolist(), strict=True))
+    assert found == pytest.approx({0.0: 2.71, 1.0: 1.9, 2.0: 1.0, 3.0: 0.0})
+    assert not batch.discounts.any()
+
+
+@pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("share", [0.25, 1.0])
+@pytest.mark.parametrize("timeouts", [False, True], ids=["", "handle_timeout_termination"])
+@pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
+def test_realised_returns_of_ended_episodes_are_mixed_with_n_step_returns(
+    length: int, n_envs: int, share: float, timeouts: bool, compact: bool
+) -> None:
+    gamma, n_steps = 0.9, 2
+    script = scripted(length, n_envs)
+    buffer = filled(
+        script,
+        DICT,
+        n_steps=n_steps,
+        gamma=gamma,
+        monte_carlo=share,
+        handle_timeout_termination=timeouts,
+        optimize_memory_usage=compact,
+    )
+    oldest = max(0, length - (ROWS - compact))
+    expected: dict[float, list[tuple[float, float, float]]] = {}
+    for env in range(n_envs):
+        for first, last in ended_rows(script, env):
+            for i in range(max(first, oldest), last + 1):
+                near = brute_force(script, i, env, n_steps, gamma, timeouts)
+                far = brute_force(script, i, env, last - i + 1, gamma, timeouts)
+                if far[1] > 0:  # cut off: one or the other
+                    expected[script[i][env].name] = [far] if share == 1 else [near, far]
+                else:
+                    reward, discount = ((1 - share) * a + share * b for a, b in zip(near[:2], far[:2], strict=True))
+                    expected[script[i][env].name] = [(reward, discount, near[2])]
+    np.random.seed(0)
+    batch = buffer.sample_batch(4000)
+    names = name_of(batch.observations)
+    assert set(names) == set(expected), "exactly the rows of ended episodes are replayed"
+    seen: dict[float, set[int]] = {name: set() for name in expected}
+    found = zip(batch.rewards.tolist(), batch.discounts.tolist(), name_of(batch.next_observations), strict=True)
+    for name, transition in zip(names, found, strict=True):
+        close = [np.allclose(transition[:2], candidate[:2], atol=1e-5) for candidate in expected[name]]
+        assert any(close), (name, transition, expected[name])
+        if transition[1] > 0:
+            assert any(transition[2] == candidate[2] for candidate in expected[name])
+        seen[name] |= {i for i, is_close in enumerate(close) if is_close}
+    assert all(len(seen[name]) == len(expected[name]) for name in expected), "a cut episode is read in both ways"
+
+
+def test_a_cut_episode_is_read_as_its_realised_return_as_often_as_the_share_says() -> None:
+    buffer = DQNReplayBuffer(10, BOX, ACTIONS, device="cpu", gamma=0.5, monte_carlo=0.25)
+    for i in range(3):
+        arrays = (np.array([[float(i)]]), np.array([[i + 1.0]]), np.array([0]), np.array([1.0]), np.array([i == 2]))
+        buffer.add(*arrays, [{"TimeLimit.truncated": i == 2}])
+    np.random.seed(0)
+    batch = buffer.sample_batch(20_000)
+    first = batch.discounts.numpy()[name_of(batch.observations) == 0.0]
+    assert set(first.tolist()) == {0.5, 0.125}
+    assert np.mean(first == 0.125) == pytest.approx(0.25, abs=0.02)
