@@ -446,7 +446,8 @@ class DQNExt(DQN):
             callback = guarded_too(callback)
         callbacks = list(all_callbacks(callback))
         if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):
-            from sb3_dqn_ext.checkpoint.environments import make_resumable, outlive_interrupts
+            from sb3_dqn_ext.checkpoint.envs import make_resumable
+            from sb3_dqn_ext.checkpoint.envs.resumable_envs import outlive_interrupts
 
             for env in (self.env, *(one.eval_env for one in callbacks if hasattr(one, "eval_env"))):
                 outlive_interrupts(make_resumable(env))
@@ -1032,7 +1033,7 @@ class DQNExt(DQN):
         :return: the file that makes the checkpoint exist
         :raises CheckpointError: if the folder holds checkpoints of another run, or cannot be written to
         :raises ArgumentError: if the environments cannot be asked for their states, see
-            :func:`~sb3_dqn_ext.checkpoint.environments.make_resumable`
+            :func:`~sb3_dqn_ext.checkpoint.envs.make_resumable`
         """
         from sb3_dqn_ext.checkpoint.session import save  # only those wait for its imports who save
 

@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 RENAMED: dict[str, str] = {}
 """arguments and values of OLD, and what they are called in NEW"""
 
-MODULES = {"make_resumable": ["sb3_dqn_ext.checkpoint.environments"]}
+MODULES = {"make_resumable": ["sb3_dqn_ext.checkpoint.environments", "sb3_dqn_ext.checkpoint.envs"]}
 """functions, and the modules in which a checkout may have them"""
 
 SMALL: dict[str, Any] = {

@@ -37,7 +37,7 @@ class InProcesses:
         self._async = WithInfosAsTheyAre(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
         self.env: Vectors = self._async
         self.reset_infos: list[Info] = [{} for _ in recipes]
-        self._recipes = recipes
+        self.recipes = recipes
 
     def __getstate__(self) -> None:
         # a copy that is made in part, and then given up, would close the pipes of this one
@@ -76,7 +76,7 @@ class InProcesses:
         return observations, rewards.astype(np.float32), dones, infos
 
     def has_attr(self, name: str) -> bool:
-        return all(self._ask(range(len(self._recipes)), "has_wrapper_attr", name))
+        return all(self._ask(range(len(self.recipes)), "has_wrapper_attr", name))
 
     def get_attr(self, name: str, indices: Sequence[int]) -> list[Any]:
         self._check(name, indices)
@@ -93,7 +93,7 @@ class InProcesses:
         """A process cannot be asked, but one can look at another environment from the same recipe."""
         answers = []
         for i in indices:
-            with self._recipes[i].unrecorded()() as env:
+            with self.recipes[i].unrecorded()() as env:
                 answers.append(is_wrapped(env, wrapper))
         return answers
 
@@ -103,7 +103,7 @@ class InProcesses:
     def _check(self, name: str, indices: Sequence[int]) -> None:
         """An error in a process ends it, so the usual one is found here."""
         if not all(self._ask(indices, "has_wrapper_attr", name)):
-            raise AttributeError(f"{self._recipes[0].spec.id} has no attribute {name!r}.")
+            raise AttributeError(f"{self.recipes[0].spec.id} has no attribute {name!r}.")
 
     def _ask(self, indices: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
         """gymnasium's ``call``, but not always of all environments."""
@@ -112,5 +112,5 @@ class InProcesses:
             pipe.send(("_call", (name, args, kwargs)))
         answers = [pipe.recv() for pipe in pipes]
         failed = {i for i, (_, success) in zip(indices, answers, strict=True) if not success}
-        self._async._raise_if_errors([i not in failed for i in range(len(self._recipes))])
+        self._async._raise_if_errors([i not in failed for i in range(len(self.recipes))])
         return [answer for answer, _ in answers]

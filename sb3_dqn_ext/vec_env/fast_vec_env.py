@@ -222,13 +222,13 @@ class FastVecEnv(VecEnv):
         self.vectorization_mode = mode_of(recipes, vectorization_mode, otherwise)
         if replaced is not None:
             replaced.close()
-        self._vector = MODES[self.vectorization_mode](recipes)
-        self.marks_reset_steps = self._vector.marks_reset_steps
-        env = self._vector.env
+        self.backend = MODES[self.vectorization_mode](recipes)
+        self.marks_reset_steps = self.backend.marks_reset_steps
+        env = self.backend.env
         super().__init__(len(recipes), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
         self.spec = recipes[0].spec
-        self.reset_infos = self._vector.reset_infos
+        self.reset_infos = self.backend.reset_infos
         if replaced is not None:
             self._seeds, self._options = replaced._seeds, replaced._options
 
@@ -241,7 +241,7 @@ class FastVecEnv(VecEnv):
         """
         if self.marks_reset_steps:
             check_callers(self)
-        observations = self._vector.reset(self._seeds, self._options)
+        observations = self.backend.reset(self._seeds, self._options)
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -250,24 +250,24 @@ class FastVecEnv(VecEnv):
         """
         :param actions: (n_envs, ...)
         """
-        self._vector.step_async(actions)
+        self.backend.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """
         :return: observations (n_envs, ...), rewards (n_envs,) float32, dones (n_envs,) bool, infos (n_envs,)
         """
-        return self._vector.step_wait()
+        return self.backend.step_wait()
 
     def close(self) -> None:
         """Close the environments and their files."""
-        self._vector.close()
+        self.backend.close()
 
     def has_attr(self, attr_name: str) -> bool:
         """
         :param attr_name: the name of an attribute
         :return: whether every environment has it
         """
-        return self._vector.has_attr(attr_name)
+        return self.backend.has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """
@@ -275,7 +275,7 @@ class FastVecEnv(VecEnv):
         :param indices: of which environments; by default all
         :return: its value in each; from a vector entry point the one value that it has for all
         """
-        return self._vector.get_attr(attr_name, self._chosen(indices))
+        return self.backend.get_attr(attr_name, self._chosen(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """
@@ -286,7 +286,7 @@ class FastVecEnv(VecEnv):
         :param indices: in which environments; by default in all
         :raises ArgumentError: if it is for some only, of a vector entry point
         """
-        self._vector.set_attr(attr_name, value, self._chosen(indices))
+        self.backend.set_attr(attr_name, value, self._chosen(indices))
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
@@ -303,7 +303,7 @@ class FastVecEnv(VecEnv):
             raise ArgumentError(
                 f"method_name={method_name!r}: call {method_name}() of the FastVecEnv, which counts the episodes."
             )
-        return self._vector.call(method_name, self._chosen(indices), method_args, method_kwargs)
+        return self.backend.call(method_name, self._chosen(indices), method_args, method_kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
@@ -313,7 +313,7 @@ class FastVecEnv(VecEnv):
         :param indices: which environments; by default all
         :return: for each of them, whether it is wrapped
         """
-        return self._vector.wrapped(wrapper_class, self._chosen(indices))
+        return self.backend.wrapped(wrapper_class, self._chosen(indices))
 
     def get_images(self) -> Sequence[npt.NDArray[Any] | None]:
         """
@@ -322,7 +322,7 @@ class FastVecEnv(VecEnv):
         if self.render_mode != "rgb_array":
             warnings.warn(f"The render mode is {self.render_mode}, and pictures need 'rgb_array'.", stacklevel=2)
             return [None] * self.num_envs
-        pictures: Any = self._vector.env.render()
+        pictures: Any = self.backend.env.render()
         return list(pictures)
 
     def _chosen(self, indices: VecEnvIndices) -> list[int]:

@@ -5,11 +5,11 @@ from copy import deepcopy
 from typing import Any, NoReturn
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorWrapper
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_dqn_ext.env_factory import Recipe
+from sb3_dqn_ext.env_factory import Recipe, layers_of
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env.backend import Array, Info, Vectors, Wrapper, one_for_all
 from sb3_dqn_ext.vec_env.episode_statistics import Episodes
@@ -81,7 +81,7 @@ class Native:
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._n_envs = len(recipes)
         self._ended: list[int] = []  # the environments that the coming step will reset
-        self._episodes = Episodes([recipe.record for recipe in recipes], recipes[0].spec.id)
+        self.episodes = Episodes([recipe.record for recipe in recipes], recipes[0].spec.id)
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         if not one_for_all(options):
@@ -90,7 +90,7 @@ class Native:
         self.reset_infos[:] = [{} for _ in range(self._n_envs)]
         hand_out(infos, self.reset_infos)
         self._ended = []
-        self._episodes.restart()
+        self.episodes.restart()
         return copied(observations)  # type: ignore[no-any-return]
 
     def step_async(self, actions: Array) -> None:
@@ -104,7 +104,7 @@ class Native:
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
         if told:
             hand_out(told, infos)
-        self._episodes.count(np.asarray(own_rewards))
+        self.episodes.count(np.asarray(own_rewards))
         if self._ended:
             self._mark(infos, rewards, dones)
         if np.count_nonzero(dones):
@@ -123,7 +123,7 @@ class Native:
         """
         for env in self._ended:
             rewards[env], dones[env] = 0, False
-            self._episodes.restart(env)
+            self.episodes.restart(env)
             del infos[env]["TimeLimit.truncated"]
             self.reset_infos[env] = infos[env]
             infos[env] = {"reset_step": True, "TimeLimit.truncated": False}
@@ -144,8 +144,8 @@ class Native:
             infos[env] = {**of_reset.pop("final_info", {}), "terminal_observation": deepcopy(of_reset.pop("final_obs"))}
             self.reset_infos[env] = of_reset
         infos[env]["TimeLimit.truncated"] = cut_short
-        self._episodes.end(env, infos[env])
-        self._episodes.restart(env)
+        self.episodes.end(env, infos[env])
+        self.episodes.restart(env)
 
     def has_attr(self, name: str) -> bool:
         return self._layer_with(name) is not None
@@ -173,13 +173,8 @@ class Native:
         return [issubclass(Monitor, wrapper)] * len(indices)
 
     def close(self) -> None:
-        self._episodes.close()
+        self.episodes.close()
         self.env.close()
 
     def _layer_with(self, name: str) -> Vectors | None:
-        env = self.env
-        while not hasattr(env, name):
-            if not isinstance(env, VectorWrapper):
-                return None
-            env = env.env
-        return env
+        return next((layer for layer in reversed(layers_of(self.env)) if hasattr(layer, name)), None)

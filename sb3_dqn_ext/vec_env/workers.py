@@ -49,8 +49,8 @@ def workers_of(env: VecEnv | None) -> Workers | None:
             inner.waiting, inner.closed = False, True
 
         return Workers(inner.processes, inner.remotes, forget)
-    if isinstance(inner, FastVecEnv) and isinstance(inner._vector, InProcesses):
-        vector = inner._vector._async
+    if isinstance(inner, FastVecEnv) and isinstance(inner.backend, InProcesses):
+        vector = inner.backend._async
 
         def forget_fast() -> None:
             vector._state = AsyncState.DEFAULT  # whatever it was waiting for
