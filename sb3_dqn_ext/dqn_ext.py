@@ -8,8 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import repeat
-from operator import contains, is_
+from operator import is_
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -42,7 +41,6 @@ from sb3_dqn_ext._arguments import (
     check_environment,
     check_read_first,
     check_replay_buffer,
-    check_reset_steps,
     train_freq_of,
 )
 from sb3_dqn_ext._missing import Missing, needed_for_training
@@ -126,9 +124,6 @@ class DQNExt(DQN):
     :raises ArgumentError: if an argument cannot work
     """
 
-    leaves_out_reset_steps: ClassVar[bool] = True
-    """environments that reset in a step of their own may be learned from, see :class:`~sb3_dqn_ext.vec_env.FastVecEnv`"""
-
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -195,7 +190,6 @@ class DQNExt(DQN):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
-            check_reset_steps(self)
             self._tell_what_cannot_be_stored()
 
     def _tell_what_cannot_be_stored(self) -> None:
@@ -374,7 +368,6 @@ class DQNExt(DQN):
                 optimize_memory_usage=self.optimize_memory_usage,
                 n_steps=self.n_steps,
                 gamma=self.gamma,
-                reset_steps=self.env is not None and getattr(self.env.unwrapped, "marks_reset_steps", False),
                 **self.replay_buffer_kwargs,
             )
 
@@ -440,7 +433,6 @@ class DQNExt(DQN):
         self._has_followed = False
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
-        check_reset_steps(self)
         self._guard = None  # that of a run that broke off
         if self.check_finite:
             callback = guarded_too(callback)
@@ -560,9 +552,8 @@ class DQNExt(DQN):
         self._has_followed = False
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
-        num_collected_steps = num_collected_episodes = num_env_steps = 0
+        num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, self._warm_up_steps)
-        has_reset_steps = getattr(env.unwrapped, "marks_reset_steps", False)
         continue_training = True
         self._continue_episodes(env)  # a checkpoint may be written now
         callback.on_rollout_start()
@@ -573,9 +564,7 @@ class DQNExt(DQN):
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
                 resets, originals = latest_resets(self._stepped_envs), self._swap_originals(None)
-                n_steps = env.num_envs - (sum(map(contains, infos, repeat("reset_step"))) if has_reset_steps else 0)
-                self.num_timesteps += n_steps
-                num_env_steps += n_steps
+                self.num_timesteps += env.num_envs
                 num_collected_steps += 1
                 callback.update_locals(locals())
                 # a callback that ends the training does so after this step, which is stored as all others are
@@ -600,7 +589,7 @@ class DQNExt(DQN):
                     self.dump_logs()
         if continue_training:
             callback.on_rollout_end()
-        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training)
+        return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
         """As SB3's, but an episode counts once where an environment leaves its record in the infos of later steps."""

@@ -126,8 +126,6 @@ class DQNReplayBuffer(ReplayBuffer):
     :param monte_carlo: the share of the realised discounted return in what is learned, the rest is the n-step return; while it
         is not 0, only episodes that have ended are replayed
     :param keep_episodes: how many of the latest ended episodes can be replayed, over all environments; all if None
-    :param reset_steps: whether there are environments that reset in a step of their own, which is not to be replayed:
-        where ``infos[i]["reset_step"]`` is there, the transition of environment i is left out
     :raises ArgumentError: if an argument cannot work
     """
 
@@ -154,12 +152,10 @@ class DQNReplayBuffer(ReplayBuffer):
         terminal_on: str = "terminated",
         monte_carlo: float = 0.0,
         keep_episodes: int | None = None,
-        reset_steps: bool = False,
     ) -> None:
         for name, count in {"buffer_size": buffer_size, "n_envs": n_envs, "n_steps": n_steps}.items():
             check_number(name, count, low=1, integer=True)
-        for name, flag in {"optimize_memory_usage": optimize_memory_usage, "reset_steps": reset_steps}.items():
-            check_type(name, flag, bool, "True or False")
+        check_type("optimize_memory_usage", optimize_memory_usage, bool, "True or False")
         check_number("terminal_copies", terminal_copies, low=1, integer=True)
         check_type("handle_timeout_termination", handle_timeout_termination, bool, "True or False")
         check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
@@ -192,7 +188,6 @@ class DQNReplayBuffer(ReplayBuffer):
         self.terminal_copies = terminal_copies
         self.monte_carlo = monte_carlo
         self.keep_episodes = keep_episodes
-        self.reset_steps = reset_steps
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
         self.sampler = self._make_sampler()
         # with optimize_memory_usage: the last observation of each episode, by cell
@@ -288,24 +283,21 @@ class DQNReplayBuffer(ReplayBuffer):
         self.n_added += 1
 
         if self.sampler.told:
-            self._tell(row, done, truncated, infos)
+            self._tell(row, done, truncated)
         if self.optimize_memory_usage:
             self._keep_last_observations(row, next_obs, done)
             # the oldest row's own observation has just become the newest row's next one
             self.sampler.removed(self._cells_of(self.pos))
 
-    def _tell(self, row: int, done: Array, truncated: Array, infos: list[dict[str, Any]]) -> None:
+    def _tell(self, row: int, done: Array, truncated: Array) -> None:
         """Tell the sampler what was written into a row, as soon as it can be replayed."""
         cells, terminal = self._cells_of(row), TERMINAL_ON[self.terminal_on](done, truncated)
-        happened = np.array(["reset_step" not in info for info in infos]) if self.reset_steps else np.ones_like(done)
         if self.monte_carlo > 0:
             self.sampler.removed(cells)  # what stood here; it comes back when its episode has ended
         else:
-            self.sampler.added(cells[happened], terminal[happened])
-        if self.reset_steps:
-            self.sampler.removed(cells[~happened])
+            self.sampler.added(cells, terminal)
         if self._by_episodes:
-            self._open_steps[happened] += 1
+            self._open_steps += 1
             for env in np.flatnonzero(done).tolist():
                 self._end_episode(row, env, bool(terminal[env]))
 
@@ -524,7 +516,7 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _make_sampler(self) -> Sampler:
         name, kwargs = self._sampler_choice
-        of_this_memory = (self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes or self.reset_steps)
+        of_this_memory = (self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes)
         samplers = {name: partial(factory, *of_this_memory) for name, factory in SAMPLERS.items()}
         return build("sampler", name, samplers, kwargs, SYNONYMS)
 

@@ -29,8 +29,6 @@ class InProcesses:
     :param recipes: (n_envs,) what makes them
     """
 
-    marks_reset_steps = False
-
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         # As SB3 chooses it: a fork copies locks that threads of torch may hold.
         start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose
+from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, parameters_of
 from sb3_dqn_ext.env_factory import Recipe, Record, recipes_of
+from sb3_dqn_ext.envs.registry import CART_POLES
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env.async_ import InProcesses
 from sb3_dqn_ext.vec_env.backend import Vector, Vectors
-from sb3_dqn_ext.vec_env.callers import check_callers
 from sb3_dqn_ext.vec_env.sync import InTurn
 from sb3_dqn_ext.vec_env.vector_entry_point import Native
 
@@ -71,6 +72,19 @@ def hindrance(recipes: Sequence[Recipe]) -> str | None:
     return None
 
 
+SAME_STEP_FORMS = {"gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": CART_POLES}
+"""vector entry points that reset in the step after an episode's end, and those that do it in the same step"""
+
+
+def entry_point_of(spec: EnvSpec) -> Any:
+    """
+    :param spec: of an environment with a vector entry point
+    :return: what makes its vector form
+    """
+    entry_point = spec.vector_entry_point
+    return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+
+
 def vector_form(recipes: Sequence[Recipe]) -> Vectors:
     """
     Make the vector form of an environment.
@@ -80,8 +94,12 @@ def vector_form(recipes: Sequence[Recipe]) -> Vectors:
     """
     first = recipes[0]
     kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # there is none
+    spec = copy(first.spec)
+    spec.vector_entry_point = SAME_STEP_FORMS.get(str(spec.vector_entry_point), spec.vector_entry_point)
+    if "autoreset_mode" in parameters_of(entry_point_of(spec)):  # as in ale_py
+        kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
     try:
-        env = gym.make_vec(first.spec, num_envs=len(recipes), vectorization_mode="vector_entry_point", **kwargs)
+        env = gym.make_vec(spec, num_envs=len(recipes), vectorization_mode="vector_entry_point", **kwargs)
     except TypeError as error:
         raise ArgumentError(f"the vector form of {first.spec.id} does not take its arguments: {error}.") from error
     if (reason := unusable(env)) is not None:
@@ -96,8 +114,11 @@ def unusable(env: Vectors) -> str | None:
     :return: why nothing can be learned from it, or None
     """
     mode = env.metadata.get("autoreset_mode")
-    if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-        return f"it has autoreset_mode={mode}, and does not reset its episodes"
+    if mode is not AutoresetMode.SAME_STEP:
+        return (
+            f"it has autoreset_mode={mode}, and does not reset an environment in the step that ends its episode, as "
+            "vectorization_mode='sync' does"
+        )
     if env.metadata.get("jax"):  # gymnasium's FunctionalJaxVectorEnv, seen in gymnasium 1.4
         return "it runs on jax, and whenever it resets one environment, it loses the step of all others"
     return None
@@ -198,11 +219,9 @@ class FastVecEnv(VecEnv):
     Infos, episode statistics, terminal observations and seeds are those of DummyVecEnv with environments in a Monitor, but the
     infos are no deep copies. With ``"sync"`` and ``"async"`` the trajectories are too.
 
-    gymnasium's own vectorised CartPole resets an environment in the step after its episode's end, and ignores the action.
-    Where ``marks_reset_steps`` is True, such a step has ``infos[i]["reset_step"]`` True, reward 0 and no place in any episode;
-    DQNExt leaves it out, ``evaluate_policy`` takes no notice of it, and SB3's own algorithms, VecFrameStack, VecMonitor and a
-    VecNormalize of rewards, which would take it for a step, get an error when they reset the environment. The state of a
-    recurrent policy sees the ignored observation in evaluation. There one seed is for all environments together.
+    All modes reset an environment in the step that ends its episode. gymnasium's own vectorised CartPole does it one step
+    later, and is replaced by :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoles`. A vector entry point has one seed for
+    all environments together.
 
     :param venv: the environments to replace: a DummyVecEnv or a SubprocVecEnv of environments that ``gymnasium.make`` made, in
         SB3's Monitor or not. It is closed. Or recipes to make them from.
@@ -223,7 +242,6 @@ class FastVecEnv(VecEnv):
         if replaced is not None:
             replaced.close()
         self.backend = MODES[self.vectorization_mode](recipes)
-        self.marks_reset_steps = self.backend.marks_reset_steps
         env = self.backend.env
         super().__init__(len(recipes), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
@@ -237,10 +255,7 @@ class FastVecEnv(VecEnv):
         Reset all environments.
 
         :return: (n_envs, ...)
-        :raises ArgumentError: if it is for one who would take a step that is a reset for a step
         """
-        if self.marks_reset_steps:
-            check_callers(self)
         observations = self.backend.reset(self._seeds, self._options)
         self._reset_seeds()
         self._reset_options()

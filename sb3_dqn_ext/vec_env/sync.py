@@ -21,8 +21,6 @@ class InTurn:
     :param recipes: (n_envs,) what makes them
     """
 
-    marks_reset_steps = False
-
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         sync: SyncVectorEnv[Any, Any] = SyncVectorEnv(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP)
         self.env: Vectors = sync

@@ -5,7 +5,6 @@ from copy import deepcopy
 from typing import Any, NoReturn
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
@@ -25,19 +24,6 @@ def copied(observations: Any) -> Any:
     if isinstance(observations, tuple):
         return tuple(np.array(value, order="C") for value in observations)
     return np.array(observations, order="C")
-
-
-def row(observations: Any, env: int) -> Any:
-    """
-    :param observations: (n_envs, ...), or a mapping or a tuple of such
-    :param env: one of the environments
-    :return: (...) what it observed, in memory of its own
-    """
-    if isinstance(observations, dict):
-        return {key: value[env].copy() for key, value in observations.items()}
-    if isinstance(observations, tuple):
-        return tuple(value[env].copy() for value in observations)
-    return observations[env].copy()
 
 
 def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
@@ -66,21 +52,16 @@ def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
 
 class Native:
     """
-    One object that steps all environments at once.
+    One object that steps all environments at once. Its infos of a step that ends an episode become those that SB3 expects.
 
-    What it tells in the step that ends an episode is turned into what SB3 expects. If it resets in the next step, then that
-    step is marked: ``info["reset_step"]`` is True, its reward is 0 and no episode counts it.
-
-    :param env: gymnasium's vector environment, which resets its episodes itself
+    :param env: gymnasium's vector environment, which resets an environment in the step that ends its episode
     :param recipes: (n_envs,) what it replaces
     """
 
     def __init__(self, env: Vectors, recipes: Sequence[Recipe]) -> None:
         self.env = env
-        self.marks_reset_steps = env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._n_envs = len(recipes)
-        self._ended: list[int] = []  # the environments that the coming step will reset
         self.episodes = Episodes([recipe.record for recipe in recipes], recipes[0].spec.id)
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
@@ -89,7 +70,6 @@ class Native:
         observations, infos = self.env.reset(seed=seeds[0], options=options[0] or None)
         self.reset_infos[:] = [{} for _ in range(self._n_envs)]
         hand_out(infos, self.reset_infos)
-        self._ended = []
         self.episodes.restart()
         return copied(observations)  # type: ignore[no-any-return]
 
@@ -103,47 +83,28 @@ class Native:
         observations, rewards, dones = copied(observations), np.array(own_rewards, np.float32), terminated | truncated
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
         if told:
-            hand_out(told, infos)
+            # ale_py gives no mask, and final observations of all environments
+            hand_out({"_final_obs": dones, **told} if "final_obs" in told else told, infos)
         self.episodes.count(np.asarray(own_rewards))
-        if self._ended:
-            self._mark(infos, rewards, dones)
         if np.count_nonzero(dones):
-            ended = np.flatnonzero(dones).tolist()
-            for env in ended:
-                self._end(env, infos, observations, bool(truncated[env] and not terminated[env]))
-            if self.marks_reset_steps:
-                self._ended = ended
+            for env in np.flatnonzero(dones).tolist():
+                self._end(env, infos, bool(truncated[env] and not terminated[env]))
         return observations, rewards, dones, infos
 
-    def _mark(self, infos: list[Info], rewards: Array, dones: Array) -> None:
-        """
-        :param infos: (n_envs,) of a step that resets some
-        :param rewards: (n_envs,)
-        :param dones: (n_envs,)
-        """
-        for env in self._ended:
-            rewards[env], dones[env] = 0, False
-            self.episodes.restart(env)
-            del infos[env]["TimeLimit.truncated"]
-            self.reset_infos[env] = infos[env]
-            infos[env] = {"reset_step": True, "TimeLimit.truncated": False}
-        self._ended = []
-
-    def _end(self, env: int, infos: list[Info], observations: Any, cut_short: bool) -> None:
+    def _end(self, env: int, infos: list[Info], cut_short: bool) -> None:
         """
         :param env: an environment whose episode has ended
         :param infos: (n_envs,) of the step
-        :param observations: (n_envs, ...) of the step
         :param cut_short: whether it was only the time that ended
         """
-        if self.marks_reset_steps:
-            infos[env]["terminal_observation"] = row(observations, env)
-        else:
-            of_reset = infos[env]
-            del of_reset["TimeLimit.truncated"]
-            infos[env] = {**of_reset.pop("final_info", {}), "terminal_observation": deepcopy(of_reset.pop("final_obs"))}
-            self.reset_infos[env] = of_reset
-        infos[env]["TimeLimit.truncated"] = cut_short
+        of_reset = infos[env]
+        del of_reset["TimeLimit.truncated"]
+        infos[env] = {
+            **of_reset.pop("final_info", {}),
+            "terminal_observation": deepcopy(of_reset.pop("final_obs")),
+            "TimeLimit.truncated": cut_short,
+        }
+        self.reset_infos[env] = of_reset
         self.episodes.end(env, infos[env])
         self.episodes.restart(env)
 

@@ -38,6 +38,7 @@ from sb3_dqn_ext.checkpoint.envs.resumable_envs import check_vector
 from sb3_dqn_ext.checkpoint.envs.states import current_observations, environments_state, restore_environments
 from sb3_dqn_ext.env_factory import Recipe, layers_of
 from sb3_dqn_ext.envs import RandomFirstStep, TerminalPenalty
+from sb3_dqn_ext.envs.cart_poles import SameStepCartPoles
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
 from sb3_dqn_ext.vec_env.async_ import InProcesses
@@ -678,7 +679,7 @@ def vec_followed(venv: VecEnv, steps: int, seed: int) -> list[Any]:
     told = []
     for actions in np.random.default_rng(seed).integers(2, size=shape):
         observations, rewards, dones, infos = venv.step(actions)
-        more = [(info.get("episode"), info.get("terminal_observation"), info.get("reset_step")) for info in infos]
+        more = [(info.get("episode"), info.get("terminal_observation")) for info in infos]
         told.append(exact([observations, np.float32(rewards), dones, more]))  # SubprocVecEnv leaves rewards as they are
     return told
 
@@ -707,7 +708,7 @@ def test_vectorised_environments_go_on_as_the_first(name: str, made: list[VecEnv
 
 
 @pytest.mark.parametrize("name", [name for name in VEC_MAKERS if name.startswith("at once")])
-def test_a_reset_that_is_due_in_the_next_step_comes(name: str, made: list[VecEnv]) -> None:
+def test_episodes_that_have_just_begun_go_on(name: str, made: list[VecEnv]) -> None:
     a, b = (make_resumable(VEC_MAKERS[name]()) for _ in range(2))
     made += [a, b]
     a.set_options({"low": 0.01, "high": 0.02})  # of all resets up to the next that has other ones
@@ -808,12 +809,12 @@ def test_environments_in_other_processes_must_be_made_resumable_there(made: list
             make_resumable(fast)
 
 
-class MyCartPoles(CartPoleVectorEnv):
+class MyCartPoles(SameStepCartPoles):  # type: ignore[misc]  # to mypy sb3_dqn_ext.envs is Any, see pyproject.toml
     """Might remember more than CartPoles do."""
 
 
 def test_vector_environments_that_are_not_known_are_refused() -> None:
-    for unknown in (MyCartPoles(2), NormalizeObservation(CartPoleVectorEnv(2))):
+    for unknown in (MyCartPoles(2), NormalizeObservation(CartPoleVectorEnv(2)), CartPoleVectorEnv(2)):
         with pytest.raises(ArgumentError, match=f"state of {type(unknown).__name__}, .*vectorization_mode='sync'"):
             check_vector(unknown)
 
@@ -834,3 +835,12 @@ def test_states_of_others_are_refused(made: list[VecEnv]) -> None:
         restore_environments(two, environments_state(one))
     with pytest.raises(ArgumentError, match=r"Call make_resumable\(env\) before"):
         environments_state(plain)
+
+
+def test_states_of_cart_poles_that_were_reset_one_step_later_are_refused(made: list[VecEnv]) -> None:
+    made.append(venv := make_resumable(fast("vector_entry_point", 2)))
+    venv.reset()
+    states = environments_state(venv)
+    states[0]["layer"] = "a vector entry point"  # as earlier checkpoints have it
+    with pytest.raises(ArgumentError, match=r"a vector entry point, and not .* with same-step resets"):
+        restore_environments(venv, states)

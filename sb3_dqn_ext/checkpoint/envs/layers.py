@@ -54,8 +54,8 @@ def slots_of_fast(venv: FastVecEnv) -> dict[str, Slot]:
     if not isinstance(vector, Native):
         return slots
     inner = vector.env.unwrapped
-    of_cart_poles = attributes(inner, "state", "steps", "prev_done", "low", "high")
-    return slots | of_cart_poles | attributes(vector.episodes, "returns", "lengths") | {"ended": (vector, "_ended")}
+    of_cart_poles = attributes(inner, "state", "steps", "low", "high")
+    return slots | of_cart_poles | attributes(vector.episodes, "returns", "lengths")
 
 
 def slots_of_normalize(layer: VecNormalize) -> dict[str, Slot]:

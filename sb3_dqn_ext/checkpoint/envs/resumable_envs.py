@@ -4,15 +4,15 @@ from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import VectorEnv
-from gymnasium.wrappers import vector as vector_wrappers
+from gymnasium.wrappers.vector import TransformAction, TransformReward
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_dqn_ext._validation import check_type
 from sb3_dqn_ext.checkpoint.envs.replay_wrapper import Resumable
 from sb3_dqn_ext.env_factory import layers_of
-from sb3_dqn_ext.envs.random_start_cart_poles import RandomStartCartPoles
+from sb3_dqn_ext.envs.cart_poles import RandomStartCartPoles, SameStepCartPoles
+from sb3_dqn_ext.envs.hidden_velocities import VectorHiddenVelocities
 from sb3_dqn_ext.envs.terminal_penalty import VectorTerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import FastVecEnv
@@ -126,11 +126,11 @@ def make_resumable(env: VecEnv) -> VecEnv:
     return env
 
 
-VECTORS = (CartPoleVectorEnv, RandomStartCartPoles)
+VECTORS = (SameStepCartPoles, RandomStartCartPoles)
 WITHOUT_STATE = (
-    vector_wrappers.TransformObservation,
-    vector_wrappers.TransformReward,
-    vector_wrappers.TransformAction,
+    TransformReward,
+    TransformAction,
+    VectorHiddenVelocities,
     VectorTerminalPenalty,
 )
 

@@ -27,7 +27,7 @@ def name_of(layer: VecEnv) -> str:
     """
     if isinstance(layer, VecEnvWrapper):
         return type(layer).__name__
-    return "single environments" if steps_at_once(layer) is None else "a vector entry point"
+    return "single environments" if steps_at_once(layer) is None else "a vector entry point with same-step resets"
 
 
 def layer_state(layer: VecEnv) -> State:
