@@ -26,6 +26,20 @@ def copied(observations: Any) -> Any:
     return np.array(observations, order="C")
 
 
+def row(observations: Any, env: int) -> Any:
+    """
+    :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
+    :param env: one of the environments
+    :return: (...) what it observed, in memory of its own
+    """
+    if isinstance(observations, dict):
+        return {key: row(value, env) for key, value in observations.items()}
+    if isinstance(observations, tuple):
+        return tuple(row(value, env) for value in observations)
+    observation = np.asarray(observations)[env]
+    return observation.copy() if isinstance(observation, np.ndarray) else deepcopy(observation)
+
+
 def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
     """
     gymnasium tells many environments' infos as one dict of arrays: ``_key`` says whom ``key`` is about.
@@ -48,6 +62,10 @@ def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
                 values = values.tolist()  # Python's own numbers, as a single environment has them
         for env in envs:
             to[env][key] = values[env]
+
+
+OF_ENDS = {"final_obs", "_final_obs", "final_info", "_final_info"}
+"""the infos in which gymnasium puts what belongs to the episodes that have ended"""
 
 
 class Native:
@@ -82,31 +100,21 @@ class Native:
         # The environment may write its next step into the same arrays.
         observations, rewards, dones = copied(observations), np.array(own_rewards, np.float32), terminated | truncated
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
-        if told:
-            # ale_py gives no mask, and final observations of all environments
-            hand_out({"_final_obs": dones, **told} if "final_obs" in told else told, infos)
+        if told.keys() - OF_ENDS:
+            hand_out({key: values for key, values in told.items() if key not in OF_ENDS}, infos)
         self.episodes.count(np.asarray(own_rewards))
         if np.count_nonzero(dones):
+            final_infos: list[Info] = [{} for _ in infos]
+            if final_info := told.get("final_info"):
+                hand_out(final_info, final_infos)
             for env in np.flatnonzero(dones).tolist():
-                self._end(env, infos, bool(truncated[env] and not terminated[env]))
+                self.reset_infos[env], infos[env] = infos[env], final_infos[env]
+                del self.reset_infos[env]["TimeLimit.truncated"]
+                infos[env]["terminal_observation"] = row(told["final_obs"], env)
+                infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
+                self.episodes.end(env, infos[env])
+                self.episodes.restart(env)
         return observations, rewards, dones, infos
-
-    def _end(self, env: int, infos: list[Info], cut_short: bool) -> None:
-        """
-        :param env: an environment whose episode has ended
-        :param infos: (n_envs,) of the step
-        :param cut_short: whether it was only the time that ended
-        """
-        of_reset = infos[env]
-        del of_reset["TimeLimit.truncated"]
-        infos[env] = {
-            **of_reset.pop("final_info", {}),
-            "terminal_observation": deepcopy(of_reset.pop("final_obs")),
-            "TimeLimit.truncated": cut_short,
-        }
-        self.reset_infos[env] = of_reset
-        self.episodes.end(env, infos[env])
-        self.episodes.restart(env)
 
     def has_attr(self, name: str) -> bool:
         return self._layer_with(name) is not None
