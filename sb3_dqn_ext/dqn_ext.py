@@ -54,7 +54,7 @@ from sb3_dqn_ext.algorithm.td_loss import Learner
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, Fit, ReturnModel, fit_taken
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
-from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, with_checkpoints
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, where_to_go_on, with_checkpoints
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
@@ -898,7 +898,10 @@ class DQNExt(DQN):
         """
         from sb3_dqn_ext.vec_env.workers import explained  # only those wait for its imports who train
 
-        with with_checkpoints(self, callback), explained(self, list(all_callbacks(callback))):
+        callbacks = list(all_callbacks(callback))
+        evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
+        hint = partial(where_to_go_on, self, callbacks)
+        with with_checkpoints(self, callback), explained({"Environment": self.env, **evaluated}, hint):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:

@@ -32,8 +32,8 @@ class InProcesses:
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         # As SB3 chooses it: a fork copies locks that threads of torch may hold.
         start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        self._async = WithInfosAsTheyAre(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
-        self.env: Vectors = self._async
+        self.async_env = WithInfosAsTheyAre(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
+        self.env: Vectors = self.async_env
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self.recipes = recipes
 
@@ -45,21 +45,21 @@ class InProcesses:
         observations: VecEnvObs
         told: Any
         if one_for_all(options):
-            observations, told = self._async.reset(seed=seeds, options=options[0] or None)
+            observations, told = self.async_env.reset(seed=seeds, options=options[0] or None)
             self.reset_infos[:] = [told[i] for i in range(len(seeds))]
             return observations
         for i, own in enumerate(options):  # gymnasium takes one set of options, but can reset some environments only
             only = np.arange(len(seeds)) == i
-            observations, told = self._async.reset(seed=seeds, options={**own, "reset_mask": only})
+            observations, told = self.async_env.reset(seed=seeds, options={**own, "reset_mask": only})
             self.reset_infos[i] = told[i]
         return observations
 
     def step_async(self, actions: Array) -> None:
-        self._async.step_async(actions)
+        self.async_env.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         told: Any
-        observations, rewards, terminated, truncated, told = self._async.step_wait()
+        observations, rewards, terminated, truncated, told = self.async_env.step_wait()
         dones = terminated | truncated
         cut_short = (truncated & ~terminated).tolist()
         infos: list[Info] = [{**told[i], "TimeLimit.truncated": cut_short[i]} for i in range(len(dones))]
@@ -105,10 +105,10 @@ class InProcesses:
 
     def _ask(self, indices: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
         """gymnasium's ``call``, but not always of all environments."""
-        pipes = [self._async.parent_pipes[i] for i in indices]
+        pipes = [self.async_env.parent_pipes[i] for i in indices]
         for pipe in pipes:
             pipe.send(("_call", (name, args, kwargs)))
         answers = [pipe.recv() for pipe in pipes]
         failed = {i for i, (_, success) in zip(indices, answers, strict=True) if not success}
-        self._async._raise_if_errors([i not in failed for i in range(len(self.recipes))])
+        self.async_env._raise_if_errors([i not in failed for i in range(len(self.recipes))])
         return [answer for answer, _ in answers]

@@ -56,7 +56,7 @@ def made() -> Iterator[list[VecEnv]]:
 
 def processes_of(env: VecEnv) -> list[Any]:
     inner: Any = env.unwrapped
-    found: list[Any] = inner.backend._async.processes if hasattr(inner, "backend") else inner.processes
+    found: list[Any] = inner.backend.async_env.processes if hasattr(inner, "backend") else inner.processes
     return found
 
 
