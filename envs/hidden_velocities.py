@@ -5,8 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import VectorEnv
-from gymnasium.wrappers.vector import TransformObservation
+from gymnasium.vector import VectorWrapper
 
 SHOWN = np.array([True, False, True, False])  # position, its velocity, angle, its velocity
 
@@ -37,11 +36,20 @@ class HiddenVelocities(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCo
         return hide_velocities(observation)
 
 
-def vector_hidden_velocities(env: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
+class VectorHiddenVelocities(VectorWrapper):
     """
-    :class:`HiddenVelocities` for gymnasium's vector environments.
+    :class:`HiddenVelocities` for gymnasium's vector environments. gymnasium's TransformObservation takes no environments that
+    reset in the step that ends an episode.
 
     :param env: a vector of CartPoles
-    :return: the same with zeros in place of the velocities
     """
-    return TransformObservation(env, hide_velocities)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observations, infos = self.env.reset(seed=seed, options=options)
+        return hide_velocities(observations), infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        if "final_obs" in infos:
+            infos = {**infos, "final_obs": hide_velocities(infos["final_obs"])}
+        return hide_velocities(observations), rewards, terminated, truncated, infos

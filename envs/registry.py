@@ -24,15 +24,15 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from sb3_dqn_ext._validation import check_keys
-from sb3_dqn_ext.envs.hidden_velocities import HiddenVelocities, vector_hidden_velocities
+from sb3_dqn_ext.envs.hidden_velocities import HiddenVelocities, VectorHiddenVelocities
 from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
 from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
 
 # By name, so that they are imported when they are made.
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
-CART_POLES = "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv"
-RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.random_start_cart_poles:RandomStartCartPoles"
+CART_POLES = "sb3_dqn_ext.envs.cart_poles:SameStepCartPoles"
+RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.cart_poles:RandomStartCartPoles"
 MOUNTAIN_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
 
 
@@ -144,7 +144,7 @@ class PenaltyOfSpec(TerminalPenalty):  # type: ignore[misc]  # to mypy sb3_dqn_e
 cart_pole_penalty = EntryPoint(CART_POLE, partial(penalty_on_termination, TerminalPenalty))
 cart_poles_penalty = EntryPoint(CART_POLES, partial(penalty_on_termination, VectorTerminalPenalty))
 cart_pole_no_vel = EntryPoint(CART_POLE, HiddenVelocities)
-cart_poles_no_vel = EntryPoint(CART_POLES, vector_hidden_velocities)
+cart_poles_no_vel = EntryPoint(CART_POLES, VectorHiddenVelocities)
 cart_pole_random_start = EntryPoint(CART_POLE, RandomFirstStep)
 cart_poles_random_start = EntryPoint(RANDOM_START_CART_POLES, as_it_is)
 mountain_car = EntryPoint(MOUNTAIN_CAR, penalty_to_come)

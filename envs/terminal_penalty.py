@@ -101,7 +101,8 @@ class VectorTerminalPenalty(VectorWrapper):
     :class:`TerminalPenalty` for gymnasium's vector environments: the same reward in each of them.
 
     ``infos["original_reward"]``, (n_envs,), belongs to the step whose rewards are returned, in every autoreset mode; where
-    that step is the reset that follows an end, it is the vector environment's own 0.
+    that step is the reset that follows an end, it is the vector environment's own 0. Where an environment is reset in the step
+    that ends an episode, ``infos["final_info"]`` has it too.
 
     :param env: the vector environment
     :param reward: see :class:`TerminalPenalty`
@@ -118,4 +119,6 @@ class VectorTerminalPenalty(VectorWrapper):
         observations, own, terminated, truncated, infos = self.env.step(actions)  # each but infos: (n_envs, ...)
         # A copy, as the environment may write its next rewards into the same array.
         originals = {"original_reward": np.array(own), "_original_reward": np.ones(self.num_envs, dtype=np.bool_)}
+        if "final_info" in infos:
+            infos = {**infos, "final_info": {**originals, **infos["final_info"]}}
         return observations, self.terminal_reward(own, terminated, truncated), terminated, truncated, {**originals, **infos}

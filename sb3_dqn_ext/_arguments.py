@@ -36,7 +36,6 @@ __all__ = [
     "check_environment",
     "check_read_first",
     "check_replay_buffer",
-    "check_reset_steps",
     "train_freq_of",
 ]
 
@@ -91,7 +90,7 @@ EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exp
 TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
 FUNCTIONAL = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
 """packages with environments that are functions for jax"""
-OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma", "reset_steps"}
+OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
 
 
 def check_read_first(given: Mapping[str, Any], names: Mapping[str, Any]) -> None:
@@ -291,7 +290,7 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
     """
     known = set(parameters_of(buffer_class))
     if issubclass(buffer_class, DQNReplayBuffer):
-        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma", "reset_steps"}
+        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
         check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
         return
     for key in OWN_BUFFER_KEYS & set(kwargs) - known:
@@ -333,24 +332,6 @@ def check_replay_buffer(model: Any, wanted: Mapping[str, Any]) -> None:
             f"the replay buffer, a {type(model.replay_buffer).__name__}, does not fit the model: it has {', '.join(differ)}. "
             "Make the model with the arguments of this replay buffer, or begin with an empty one."
         )
-
-
-def check_reset_steps(model: Any) -> None:
-    """
-    :param model: a DQNExt with its environments
-    :raises ArgumentError: if they mark steps that are resets, and its memory would take these for steps
-    """
-    env, memory = model.env, model.replay_buffer
-    if env is None or not getattr(env.unwrapped, "marks_reset_steps", False):
-        return
-    instead = "use make_fast_vec_env(..., vectorization_mode='sync'), which resets in the same step"
-    if not getattr(memory, "reset_steps", False):
-        raise ArgumentError(
-            f"the environments reset in a step of their own, which {type(memory).__name__} would store: build the model with "
-            f"these environments and DQNReplayBuffer, or {instead}."
-        )
-    if memory.sampler.draws_whole_rows:
-        raise ArgumentError(f"sampler='rows' needs whole rows, but the environments reset in a step of their own: {instead}.")
 
 
 def check_effects(model: Any, given: set[str]) -> None:

@@ -5,8 +5,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import repeat
-from operator import contains
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -38,7 +37,6 @@ from sb3_dqn_ext._arguments import (
     check_environment,
     check_read_first,
     check_replay_buffer,
-    check_reset_steps,
     train_freq_of,
 )
 from sb3_dqn_ext._missing import Missing, needed_for_training
@@ -50,7 +48,7 @@ from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
-from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, with_checkpoints
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, where_to_go_on, with_checkpoints
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
@@ -116,9 +114,6 @@ class DQNExt(DQN):
     :raises ArgumentError: if an argument cannot work
     """
 
-    leaves_out_reset_steps: ClassVar[bool] = True
-    """environments that reset in a step of their own may be learned from, see :class:`~sb3_dqn_ext.vec_env.FastVecEnv`"""
-
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -179,7 +174,6 @@ class DQNExt(DQN):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
-            check_reset_steps(self)
             self._known_losses = self._unstorable()
 
     def _unstorable(self) -> set[str]:
@@ -285,7 +279,6 @@ class DQNExt(DQN):
                 optimize_memory_usage=self.optimize_memory_usage,
                 n_steps=self.n_steps,
                 gamma=self.gamma,
-                reset_steps=self.env is not None and getattr(self.env.unwrapped, "marks_reset_steps", False),
                 **self.replay_buffer_kwargs,
             )
 
@@ -351,7 +344,6 @@ class DQNExt(DQN):
         self._has_followed = False
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
-        check_reset_steps(self)
         run = self.run_state
         run.guard = None  # that of a run that broke off
         if self.check_finite:
@@ -466,9 +458,8 @@ class DQNExt(DQN):
         self._has_followed = False
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
-        num_collected_steps = num_collected_episodes = num_env_steps = 0
+        num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, self._warm_up_steps)
-        has_reset_steps = getattr(env.unwrapped, "marks_reset_steps", False)
         continue_training = True
         self._continue_episodes(env)  # a checkpoint may be written now
         callback.on_rollout_start()
@@ -479,9 +470,7 @@ class DQNExt(DQN):
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
                 resets, originals = latest_resets(run.stepped_envs), self._swap_originals(None)
-                n_steps = env.num_envs - (sum(map(contains, infos, repeat("reset_step"))) if has_reset_steps else 0)
-                self.num_timesteps += n_steps
-                num_env_steps += n_steps
+                self.num_timesteps += env.num_envs
                 num_collected_steps += 1
                 callback.update_locals(locals())
                 # a callback that ends the training does so after this step, which is stored as all others are
@@ -506,7 +495,7 @@ class DQNExt(DQN):
                     self.dump_logs()
         if continue_training:
             callback.on_rollout_end()
-        return RolloutReturn(num_env_steps, num_collected_episodes, continue_training)
+        return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
         """As SB3's, but an episode counts once where an environment leaves its record in the infos of later steps."""
@@ -728,7 +717,10 @@ class DQNExt(DQN):
         """
         from sb3_dqn_ext.vec_env.workers import explained  # only those wait for its imports who train
 
-        with with_checkpoints(self, callback), explained(self, list(all_callbacks(callback))):
+        callbacks = list(all_callbacks(callback))
+        evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
+        hint = partial(where_to_go_on, self, callbacks)
+        with with_checkpoints(self, callback), explained({"Environment": self.env, **evaluated}, hint):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
@@ -820,7 +812,7 @@ class DQNExt(DQN):
         :return: the file that makes the checkpoint exist
         :raises CheckpointError: if the folder holds checkpoints of another run, or cannot be written to
         :raises ArgumentError: if the environments cannot be asked for their states, see
-            :func:`~sb3_dqn_ext.checkpoint.environments.make_resumable`
+            :func:`~sb3_dqn_ext.checkpoint.envs.make_resumable`
         """
         path: Path = _persistence().save_checkpoint(self, folder, keep, self.run_state.callback)
         return path

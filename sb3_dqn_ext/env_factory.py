@@ -8,9 +8,10 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
+from gymnasium.vector import VectorWrapper
 from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
-from stable_baselines3.common.vec_env import CloudpickleWrapper, DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import CloudpickleWrapper, DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
 
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -98,7 +99,7 @@ class Recipe:
             env = around(env=env, **(wrapper.kwargs or {}))
         if self.wrapper is not None:
             env = self.wrapper(env)
-        if self.layers not in (None, layers := layers_of(env)):
+        if self.layers not in (None, layers := layer_names(env)):
             env.close()
             raise ArgumentError(
                 f"{self.spec.id} was {' around '.join(self.layers or ())}, and its spec makes {' around '.join(layers)}. "
@@ -124,17 +125,24 @@ class Recipe:
         return replace(self, record=replace(self.record, filename=None))
 
 
-def layers_of(env: Env) -> tuple[str, ...]:
+def layers_of(env: Any) -> list[Any]:
+    """
+    :param env: an environment, or gymnasium's or SB3's vector environment, in its wrappers
+    :return: the environment and its wrappers, innermost first
+    """
+    if isinstance(env, gym.Wrapper | VectorWrapper):
+        return [*layers_of(env.env), env]
+    return [*layers_of(env.venv), env] if isinstance(env, VecEnvWrapper) else [env]
+
+
+def layer_names(env: Env) -> tuple[str, ...]:
     """
     :param env: an environment
     :return: the names of its wrappers, but for SB3's Monitor, and its own, outermost first
     """
-    names: tuple[str, ...] = ()
-    while isinstance(env, gym.Wrapper):
-        # The zoo has a time limit of its own; other processes may not have imported it.
-        names += () if isinstance(env, Monitor) else (type(env).__name__.removeprefix("Patched"),)
-        env = env.env
-    return (*names, type(env).__name__)
+    layers = [layer for layer in reversed(layers_of(env)) if not isinstance(layer, Monitor)]
+    # The zoo has a time limit of its own; other processes may not have imported it.
+    return tuple(type(layer).__name__.removeprefix("Patched") for layer in layers)
 
 
 def record_of(monitor: Monitor[Any, Any] | None) -> Record:
@@ -174,7 +182,7 @@ def recipe_of(env: Env) -> Recipe:
                 f"(gymnasium.utils.RecordConstructorArgs). {INSTEAD}"
             )
     record = record_of(monitor if isinstance(monitor, Monitor) else None)
-    return Recipe(spec, record=record, wrappers=tuple(outer), layers=layers_of(env))
+    return Recipe(spec, record=record, wrappers=tuple(outer), layers=layer_names(env))
 
 
 class Look:

@@ -12,7 +12,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dqn_ext import saved_model
 from sb3_dqn_ext._missing import Missing
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.environments import make_resumable, outlive_interrupts
+from sb3_dqn_ext.checkpoint.envs import make_resumable
+from sb3_dqn_ext.checkpoint.envs.resumable_envs import outlive_interrupts
 from sb3_dqn_ext.checkpoint.session import resume
 from sb3_dqn_ext.checkpoint.session import save as save_checkpoint
 from sb3_dqn_ext.checkpoint.training import logger_of, restore_run

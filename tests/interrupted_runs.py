@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
-from sb3_dqn_ext.checkpoint.environments import Resumable
+from sb3_dqn_ext.checkpoint.envs import Resumable
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.parity import dict_cartpole, learn, short_cartpole
 

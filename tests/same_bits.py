@@ -7,13 +7,14 @@ that leave all numbers as they are: OLD is a git worktree of the commit before t
 """
 
 import hashlib
-import importlib.util
+import importlib
 import json
 import random
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from tests.checkouts import report, results, start, two_checkouts
 RENAMED: dict[str, str] = {}
 """arguments and values of OLD, and what they are called in NEW"""
 
-MODULES = {"make_resumable": ["sb3_dqn_ext.checkpoint.environments"]}
+MODULES = {"make_resumable": ["sb3_dqn_ext.checkpoint.environments", "sb3_dqn_ext.checkpoint.envs"]}
 """functions, and the modules in which a checkout may have them"""
 
 SMALL: dict[str, Any] = {
@@ -201,8 +202,10 @@ def evaluation() -> DummyVecEnv:
 
 def imported(name: str) -> Any:
     """The function of a name in ``MODULES``."""
-    (module,) = [module for module in MODULES[name] if importlib.util.find_spec(module)]
-    return getattr(importlib.import_module(module), name)
+    for module in MODULES[name]:
+        with suppress(ModuleNotFoundError):
+            return getattr(importlib.import_module(module), name)
+    raise LookupError(f"{name} is in none of {MODULES[name]}")
 
 
 def make_env(name: str) -> Any:

@@ -337,7 +337,7 @@ GIVEN = {"observation_space", "action_space", "lr_schedule", "device", "n_envs",
 LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
     "": ([DQNExt], set()),
     "policy_kwargs": ([MlpPolicy], GIVEN),
-    "replay_buffer_kwargs": ([DQNReplayBuffer], {*GIVEN, "n_steps", "buffer_size", "reset_steps"}),
+    "replay_buffer_kwargs": ([DQNReplayBuffer], {*GIVEN, "n_steps", "buffer_size"}),
     "exploration_kwargs": (EXPLORATIONS.values(), set()),
 }
 NESTED: dict[str, tuple[Iterable[Any], set[str]]] = {

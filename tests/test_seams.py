@@ -18,7 +18,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.checkpoint.environments import make_resumable
+from sb3_dqn_ext.checkpoint.envs import make_resumable
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.parity import assert_same, several_cartpoles

@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.environments import Resumable
+from sb3_dqn_ext.checkpoint.envs import Resumable
 
 STEPS = 8_000
 EVERY = 200  # steps between two checkpoints

@@ -12,12 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_dqn_ext.checkpoint.environments import (
-    current_observations,
-    environments_state,
-    make_resumable,
-    restore_or_reset,
-)
+from sb3_dqn_ext.checkpoint.envs import make_resumable
+from sb3_dqn_ext.checkpoint.envs.states import current_observations, environments_state, restore_or_reset
 from sb3_dqn_ext.checkpoint.folder import Checkpoint, Segments, manifests, newest_good, read, remove_after, write
 from sb3_dqn_ext.checkpoint.replay import check_memory, restore_rows, restore_timeouts, stored_rows, take_rows
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state

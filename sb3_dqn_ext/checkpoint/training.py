@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from sb3_dqn_ext import rng
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
-from sb3_dqn_ext.checkpoint.environments import environments_state, go_on_recording, restore_environments
+from sb3_dqn_ext.checkpoint.envs.states import environments_state, go_on_recording, restore_environments
 from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
 from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.serialization.tree import is_plain

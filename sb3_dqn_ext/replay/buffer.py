@@ -111,8 +111,6 @@ class DQNReplayBuffer(ReplayBuffer):
     :param monte_carlo: the share of the realised discounted return in what is learned, the rest is the n-step return; while it
         is not 0, only episodes that have ended are replayed
     :param keep_episodes: how many of the latest ended episodes can be replayed, over all environments; all if None
-    :param reset_steps: whether there are environments that reset in a step of their own, which is not to be replayed:
-        where ``infos[i]["reset_step"]`` is there, the transition of environment i is left out
     :raises ArgumentError: if an argument cannot work
     """
 
@@ -151,14 +149,9 @@ class DQNReplayBuffer(ReplayBuffer):
         terminal_on: str = "terminated",
         monte_carlo: float = 0.0,
         keep_episodes: int | None = None,
-        reset_steps: bool = False,
     ) -> None:
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
-        check_flags(
-            optimize_memory_usage=optimize_memory_usage,
-            reset_steps=reset_steps,
-            handle_timeout_termination=handle_timeout_termination,
-        )
+        check_flags(optimize_memory_usage=optimize_memory_usage, handle_timeout_termination=handle_timeout_termination)
         check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
         choose("terminal_on", terminal_on, TERMINAL_ON, {"termination": "terminated", "both": "done"})
         check_discounting(n_steps, gamma, monte_carlo)
@@ -174,7 +167,6 @@ class DQNReplayBuffer(ReplayBuffer):
         self.terminal_copies = terminal_copies
         self.monte_carlo = monte_carlo
         self.keep_episodes = keep_episodes
-        self.reset_steps = reset_steps
         self.sample_hooks: list[Callable[[Indices], None]] = []
         """functions that are called with the indices of what is drawn, each time that it is read; they are not saved"""
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
@@ -185,7 +177,7 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _start_empty(self) -> None:
         self.sampler = make_sampler(
-            *self._sampler_choice, self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes or self.reset_steps
+            *self._sampler_choice, self.buffer_size, self.n_envs, self.terminal_copies, self._by_episodes
         )
         self.n_added = 0
         """number of rows that were ever stored"""
@@ -245,23 +237,17 @@ class DQNReplayBuffer(ReplayBuffer):
         self.n_added += 1
 
         if self.sampler.tracks_indices:
-            self._update_sampler(row, done, TERMINAL_ON[self.terminal_on](done, truncated), infos)
+            self._update_sampler(row, done, TERMINAL_ON[self.terminal_on](done, truncated))
 
-    def _update_sampler(self, row: int, done: Bools, terminal: Bools, infos: list[dict[str, Any]]) -> None:
+    def _update_sampler(self, row: int, done: Bools, terminal: Bools) -> None:
         """Give the sampler what was written into a row, once it can be replayed."""
         indices: Indices = np.arange(row * self.n_envs, (row + 1) * self.n_envs)
-        happened: Bools | bool = True
         if self.monte_carlo > 0:
             self.sampler.remove(indices)  # what stood here; it comes back when its episode has ended
-        elif not self.reset_steps:
+        else:
             self.sampler.add(indices, terminal)
-        if self.reset_steps:
-            happened = np.array(["reset_step" not in info for info in infos])
-            if self.monte_carlo == 0:
-                self.sampler.add(indices[happened], terminal[happened])
-            self.sampler.remove(indices[~happened])
         if self._by_episodes:
-            self.episodes.extend(happened)
+            self.episodes.open_steps += 1
             for env in done.nonzero()[0].tolist():
                 self._end_episode(env, bool(terminal[env]))
         if self.optimize_memory_usage:

@@ -4,7 +4,6 @@ from collections import deque
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 __all__ = ["Episode", "Episodes"]
 
@@ -34,14 +33,6 @@ class Episodes:
         """(n_envs,) steps of each open episode"""
         self.ended: deque[Episode] = deque()
         """the latest ended episodes, the oldest first"""
-
-    def extend(self, happened: npt.NDArray[np.bool_] | bool) -> None:
-        """
-        Count a step of each open episode.
-
-        :param happened: (n_envs,) whether it was a step of an episode; True if all were
-        """
-        self.open_steps += happened
 
     def finish(self, env: int, end: int, longest: int) -> Episode:
         """

@@ -29,15 +29,13 @@ class InProcesses:
     :param recipes: (n_envs,) what makes them
     """
 
-    marks_reset_steps = False
-
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         # As SB3 chooses it: a fork copies locks that threads of torch may hold.
         start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        self._async = WithInfosAsTheyAre(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
-        self.env: Vectors = self._async
+        self.async_env = WithInfosAsTheyAre(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
+        self.env: Vectors = self.async_env
         self.reset_infos: list[Info] = [{} for _ in recipes]
-        self._recipes = recipes
+        self.recipes = recipes
 
     def __getstate__(self) -> None:
         # a copy that is made in part, and then given up, would close the pipes of this one
@@ -47,21 +45,21 @@ class InProcesses:
         observations: VecEnvObs
         told: Any
         if one_for_all(options):
-            observations, told = self._async.reset(seed=seeds, options=options[0] or None)
+            observations, told = self.async_env.reset(seed=seeds, options=options[0] or None)
             self.reset_infos[:] = [told[i] for i in range(len(seeds))]
             return observations
         for i, own in enumerate(options):  # gymnasium takes one set of options, but can reset some environments only
             only = np.arange(len(seeds)) == i
-            observations, told = self._async.reset(seed=seeds, options={**own, "reset_mask": only})
+            observations, told = self.async_env.reset(seed=seeds, options={**own, "reset_mask": only})
             self.reset_infos[i] = told[i]
         return observations
 
     def step_async(self, actions: Array) -> None:
-        self._async.step_async(actions)
+        self.async_env.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         told: Any
-        observations, rewards, terminated, truncated, told = self._async.step_wait()
+        observations, rewards, terminated, truncated, told = self.async_env.step_wait()
         dones = terminated | truncated
         cut_short = (truncated & ~terminated).tolist()
         infos: list[Info] = [{**told[i], "TimeLimit.truncated": cut_short[i]} for i in range(len(dones))]
@@ -76,7 +74,7 @@ class InProcesses:
         return observations, rewards.astype(np.float32), dones, infos
 
     def has_attr(self, name: str) -> bool:
-        return all(self._ask(range(len(self._recipes)), "has_wrapper_attr", name))
+        return all(self._ask(range(len(self.recipes)), "has_wrapper_attr", name))
 
     def get_attr(self, name: str, indices: Sequence[int]) -> list[Any]:
         self._check(name, indices)
@@ -93,7 +91,7 @@ class InProcesses:
         """A process cannot be asked, but one can look at another environment from the same recipe."""
         answers = []
         for i in indices:
-            with self._recipes[i].unrecorded()() as env:
+            with self.recipes[i].unrecorded()() as env:
                 answers.append(is_wrapped(env, wrapper))
         return answers
 
@@ -103,14 +101,14 @@ class InProcesses:
     def _check(self, name: str, indices: Sequence[int]) -> None:
         """An error in a process ends it, so the usual one is found here."""
         if not all(self._ask(indices, "has_wrapper_attr", name)):
-            raise AttributeError(f"{self._recipes[0].spec.id} has no attribute {name!r}.")
+            raise AttributeError(f"{self.recipes[0].spec.id} has no attribute {name!r}.")
 
     def _ask(self, indices: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
         """gymnasium's ``call``, but not always of all environments."""
-        pipes = [self._async.parent_pipes[i] for i in indices]
+        pipes = [self.async_env.parent_pipes[i] for i in indices]
         for pipe in pipes:
             pipe.send(("_call", (name, args, kwargs)))
         answers = [pipe.recv() for pipe in pipes]
         failed = {i for i, (_, success) in zip(indices, answers, strict=True) if not success}
-        self._async._raise_if_errors([i not in failed for i in range(len(self._recipes))])
+        self.async_env._raise_if_errors([i not in failed for i in range(len(self.recipes))])
         return [answer for answer, _ in answers]

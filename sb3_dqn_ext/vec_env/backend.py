@@ -22,7 +22,6 @@ class Vector(Protocol):
     """
 
     env: Vectors
-    marks_reset_steps: bool
     reset_infos: list[Info]
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:

@@ -25,8 +25,8 @@ class Episodes:
         self.lengths = np.zeros(len(records), dtype=np.int64)  # (n_envs,)
         self._keywords = [record.info_keywords for record in records]
         writers = [record.writer(env_id) for record in records]
-        self._writers = [writer for writer, _ in writers]
-        self._t_starts = [t_start for _, t_start in writers]
+        self.writers = [writer for writer, _ in writers]
+        self.t_starts = [t_start for _, t_start in writers]
 
     def count(self, rewards: Floats) -> None:
         """
@@ -49,16 +49,16 @@ class Episodes:
         :param env: the environment
         :param info: its info, which gets a key ``"episode"``
         """
-        passed = time.time() - self._t_starts[env]
+        passed = time.time() - self.t_starts[env]
         episode = {"r": round(float(self.returns[env]), 6), "l": int(self.lengths[env]), "t": round(passed, 6)}
         episode.update((key, info[key]) for key in self._keywords[env])
-        writer = self._writers[env]
+        writer = self.writers[env]
         if writer is not None:
             writer.write_row(episode)
         info["episode"] = episode
 
     def close(self) -> None:
         """Close the files."""
-        for writer in self._writers:
+        for writer in self.writers:
             if writer is not None:
                 writer.close()

@@ -5,7 +5,6 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,176 +13,17 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose
+from sb3_dqn_ext._validation import check_keys, check_number, check_type
 from sb3_dqn_ext.env_factory import Recipe, Record, recipes_of
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.vec_env.async_ import InProcesses
-from sb3_dqn_ext.vec_env.backend import Vector, Vectors
-from sb3_dqn_ext.vec_env.callers import check_callers
-from sb3_dqn_ext.vec_env.sync import InTurn
-from sb3_dqn_ext.vec_env.vector_entry_point import Native
+from sb3_dqn_ext.vec_env.modes import MODES, mode_of
 
 __all__ = ["FastVecEnv", "make_fast_vec_env"]
 
 OWN_METHODS = ("reset", "step", "close")  # on a single environment they would leave the episode that is counted
-
-
-# -- which of the three ----------------------------------------------------------------------------------------------------
-
-
-def without_time_limit(recipe: Recipe) -> bool:
-    """
-    :param recipe: an environment
-    :return: whether it was made without the time limit of its id, which a vector entry point would put back
-    """
-    registered = gym.registry.get(recipe.spec.id)
-    limit = recipe.kwargs.get("max_episode_steps", recipe.spec.max_episode_steps)
-    return limit == -1 or (limit is None and registered is not None and registered.max_episode_steps is not None)
-
-
-def hindrance(recipes: Sequence[Recipe]) -> str | None:
-    """
-    :param recipes: (n_envs,) what is to be stepped at once
-    :return: why a vector entry point cannot do it, or None
-    """
-    first = recipes[0]
-    spec = first.spec
-    # The state of a vector entry point can be asked for without a Resumable.
-    wrappers = [
-        *(wrapper.name for wrapper in spec.additional_wrappers),
-        *(name for name in first.around if name != "Resumable"),
-    ]
-    render_mode = {**spec.kwargs, **first.kwargs}.get("render_mode")
-    if spec.vector_entry_point is None:
-        return f"{spec.id} has no vector entry point"
-    if wrappers:
-        return f"{', '.join(wrappers)} would be dropped, for it has no vector form there"
-    if any(recipe.alike != first.alike for recipe in recipes):
-        return "the environments are not all the same"
-    if render_mode not in (None, "rgb_array"):
-        return f"render_mode={render_mode!r} is for single environments"
-    if without_time_limit(first):
-        return f"{spec.id} without its time limit is for single environments"
-    return None
-
-
-def vector_form(recipes: Sequence[Recipe]) -> Vectors:
-    """
-    Make the vector form of an environment.
-
-    :param recipes: (n_envs,) what is to be stepped at once
-    :raises ArgumentError: if there is no such form with these arguments, or none that can be relied on
-    """
-    first = recipes[0]
-    kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # there is none
-    try:
-        env = gym.make_vec(first.spec, num_envs=len(recipes), vectorization_mode="vector_entry_point", **kwargs)
-    except TypeError as error:
-        raise ArgumentError(f"the vector form of {first.spec.id} does not take its arguments: {error}.") from error
-    if (reason := unusable(env)) is not None:
-        env.close()
-        raise ArgumentError(f"the vector form of {first.spec.id} cannot be used: {reason}.")
-    return env
-
-
-def unusable(env: Vectors) -> str | None:
-    """
-    :param env: gymnasium's vector environment
-    :return: why nothing can be learned from it, or None
-    """
-    mode = env.metadata.get("autoreset_mode")
-    if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-        return f"it has autoreset_mode={mode}, and does not reset its episodes"
-    if env.metadata.get("jax"):  # gymnasium's FunctionalJaxVectorEnv, seen in gymnasium 1.4
-        return "it runs on jax, and whenever it resets one environment, it loses the step of all others"
-    return None
-
-
-def difference(recipe: Recipe) -> str | None:
-    """
-    Compare an environment with its vector form.
-
-    :param recipe: the environment
-    :return: why the vector form is another environment, or cannot be had; None if the spaces of the two are equal
-    """
-    try:
-        vector = vector_form([recipe])
-    except ArgumentError as error:
-        return str(error)
-    with closing(vector), closing(recipe.unrecorded()()) as single:
-        pairs = {
-            "observations": (vector.single_observation_space, single.observation_space),
-            "actions": (vector.single_action_space, single.action_space),
-        }
-    different = [f"{name} {form} and not {own}" for name, (form, own) in pairs.items() if form != own]
-    if not different:
-        return None
-    beside = NOTES.get(str(recipe.spec.vector_entry_point).partition(".")[0], "")
-    return (
-        f"the vector form of {recipe.spec.id} is another environment: it has the {' and the '.join(different)}.{beside} "
-        "To use it, for any number of environments, set vectorization_mode='vector_entry_point'."
-    )
-
-
-# By the package of the vector entry point: what differs beside the spaces.
-NOTES = {
-    "ale_py": " Its rewards are clipped to -1, 0 and 1, and each episode begins with up to 30 idle frames and FIRE.",
-}
-
-
-def native(recipes: Sequence[Recipe]) -> Vector:
-    """
-    :param recipes: (n_envs,) what is to be stepped at once
-    """
-    env = vector_form(recipes)
-    env.single_action_space.seed(recipes[0].seed)
-    return Native(env, recipes)
-
-
-MODES: dict[str, Callable[[Sequence[Recipe]], Vector]] = {
-    "vector_entry_point": native,
-    "sync": InTurn,
-    "async": InProcesses,
-}
-MODE_SYNONYMS = {
-    "vector": "vector_entry_point",
-    "native": "vector_entry_point",
-    "dummy": "sync",
-    "serial": "sync",
-    "subproc": "async",
-    "process": "async",
-    "processes": "async",
-    "multiprocessing": "async",
-}
-
-
-def mode_of(recipes: Sequence[Recipe], wanted: str, otherwise: str) -> str:
-    """
-    :param recipes: (n_envs,) what is to be made
-    :param wanted: the mode, or ``"auto"``
-    :param otherwise: what ``"auto"`` means where no vector entry point is used
-    :return: the mode
-    :raises ArgumentError: if there is no such mode, or the environments cannot have it
-    """
-    if wanted == "auto":
-        # The vector form of a single environment is slower than the environment itself.
-        if len(recipes) == 1 or hindrance(recipes) is not None:
-            return otherwise
-        if (reason := difference(recipes[0])) is None:
-            return "vector_entry_point"
-        warnings.warn(f"vectorization_mode='auto' is {otherwise!r} here: {reason}", stacklevel=4)
-        return otherwise
-    choose("vectorization_mode", wanted, {"auto": None, **MODES}, MODE_SYNONYMS)
-    if wanted == "vector_entry_point" and (why_not := hindrance(recipes)) is not None:
-        raise ArgumentError(f"vectorization_mode={wanted!r} is not possible: {why_not}. Use 'sync' or 'async'.")
-    return wanted
-
-
-# -- the environment -------------------------------------------------------------------------------------------------------
 
 
 class FastVecEnv(VecEnv):
@@ -198,11 +38,9 @@ class FastVecEnv(VecEnv):
     Infos, episode statistics, terminal observations and seeds are those of DummyVecEnv with environments in a Monitor, but the
     infos are no deep copies. With ``"sync"`` and ``"async"`` the trajectories are too.
 
-    gymnasium's own vectorised CartPole resets an environment in the step after its episode's end, and ignores the action.
-    Where ``marks_reset_steps`` is True, such a step has ``infos[i]["reset_step"]`` True, reward 0 and no place in any episode;
-    DQNExt leaves it out, ``evaluate_policy`` takes no notice of it, and SB3's own algorithms, VecFrameStack, VecMonitor and a
-    VecNormalize of rewards, which would take it for a step, get an error when they reset the environment. The state of a
-    recurrent policy sees the ignored observation in evaluation. There one seed is for all environments together.
+    All modes reset an environment in the step that ends its episode. gymnasium's own vectorised CartPole does it one step
+    later, and is replaced by :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoles`. A vector entry point has one seed for
+    all environments together.
 
     :param venv: the environments to replace: a DummyVecEnv or a SubprocVecEnv of environments that ``gymnasium.make`` made, in
         SB3's Monitor or not. It is closed. Or recipes to make them from.
@@ -222,13 +60,12 @@ class FastVecEnv(VecEnv):
         self.vectorization_mode = mode_of(recipes, vectorization_mode, otherwise)
         if replaced is not None:
             replaced.close()
-        self._vector = MODES[self.vectorization_mode](recipes)
-        self.marks_reset_steps = self._vector.marks_reset_steps
-        env = self._vector.env
+        self.backend = MODES[self.vectorization_mode](recipes)
+        env = self.backend.env
         super().__init__(len(recipes), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
         self.spec = recipes[0].spec
-        self.reset_infos = self._vector.reset_infos
+        self.reset_infos = self.backend.reset_infos
         if replaced is not None:
             self._seeds, self._options = replaced._seeds, replaced._options
 
@@ -237,11 +74,8 @@ class FastVecEnv(VecEnv):
         Reset all environments.
 
         :return: (n_envs, ...)
-        :raises ArgumentError: if it is for one who would take a step that is a reset for a step
         """
-        if self.marks_reset_steps:
-            check_callers(self)
-        observations = self._vector.reset(self._seeds, self._options)
+        observations = self.backend.reset(self._seeds, self._options)
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -250,24 +84,24 @@ class FastVecEnv(VecEnv):
         """
         :param actions: (n_envs, ...)
         """
-        self._vector.step_async(actions)
+        self.backend.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """
         :return: observations (n_envs, ...), rewards (n_envs,) float32, dones (n_envs,) bool, infos (n_envs,)
         """
-        return self._vector.step_wait()
+        return self.backend.step_wait()
 
     def close(self) -> None:
         """Close the environments and their files."""
-        self._vector.close()
+        self.backend.close()
 
     def has_attr(self, attr_name: str) -> bool:
         """
         :param attr_name: the name of an attribute
         :return: whether every environment has it
         """
-        return self._vector.has_attr(attr_name)
+        return self.backend.has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """
@@ -275,7 +109,7 @@ class FastVecEnv(VecEnv):
         :param indices: of which environments; by default all
         :return: its value in each; from a vector entry point the one value that it has for all
         """
-        return self._vector.get_attr(attr_name, self._chosen(indices))
+        return self.backend.get_attr(attr_name, self._chosen(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """
@@ -286,7 +120,7 @@ class FastVecEnv(VecEnv):
         :param indices: in which environments; by default in all
         :raises ArgumentError: if it is for some only, of a vector entry point
         """
-        self._vector.set_attr(attr_name, value, self._chosen(indices))
+        self.backend.set_attr(attr_name, value, self._chosen(indices))
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
@@ -303,7 +137,7 @@ class FastVecEnv(VecEnv):
             raise ArgumentError(
                 f"method_name={method_name!r}: call {method_name}() of the FastVecEnv, which counts the episodes."
             )
-        return self._vector.call(method_name, self._chosen(indices), method_args, method_kwargs)
+        return self.backend.call(method_name, self._chosen(indices), method_args, method_kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
@@ -313,7 +147,7 @@ class FastVecEnv(VecEnv):
         :param indices: which environments; by default all
         :return: for each of them, whether it is wrapped
         """
-        return self._vector.wrapped(wrapper_class, self._chosen(indices))
+        return self.backend.wrapped(wrapper_class, self._chosen(indices))
 
     def get_images(self) -> Sequence[npt.NDArray[Any] | None]:
         """
@@ -322,14 +156,11 @@ class FastVecEnv(VecEnv):
         if self.render_mode != "rgb_array":
             warnings.warn(f"The render mode is {self.render_mode}, and pictures need 'rgb_array'.", stacklevel=2)
             return [None] * self.num_envs
-        pictures: Any = self._vector.env.render()
+        pictures: Any = self.backend.env.render()
         return list(pictures)
 
     def _chosen(self, indices: VecEnvIndices) -> list[int]:
         return [int(i) for i in np.arange(self.num_envs)[list(self._get_indices(indices))]]
-
-
-# -- from an id ------------------------------------------------------------------------------------------------------------
 
 
 def spec_of(id: str | EnvSpec) -> EnvSpec:

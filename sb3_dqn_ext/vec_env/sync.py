@@ -21,12 +21,10 @@ class InTurn:
     :param recipes: (n_envs,) what makes them
     """
 
-    marks_reset_steps = False
-
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         sync: SyncVectorEnv[Any, Any] = SyncVectorEnv(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP)
         self.env: Vectors = sync
-        self._envs = sync.envs
+        self.envs = sync.envs
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._space = self.env.single_observation_space
         keys, shapes, dtypes = obs_space_info(self._space)
@@ -36,7 +34,7 @@ class InTurn:
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         parts = self._empty()
-        for i, env in enumerate(self._envs):
+        for i, env in enumerate(self.envs):
             maybe_options = {"options": options[i]} if options[i] else {}
             observation, self.reset_infos[i] = env.reset(seed=seeds[i], **maybe_options)
             self._put(parts, i, observation)
@@ -50,7 +48,7 @@ class InTurn:
         whole = parts.get(None)  # (n_envs, ...) an observation that is one array
         rewards = np.empty(len(self.reset_infos), np.float32)
         dones, infos = [], []
-        for i, (env, action) in enumerate(zip(self._envs, self._actions, strict=True)):
+        for i, (env, action) in enumerate(zip(self.envs, self._actions, strict=True)):
             observation, rewards[i], terminated, truncated, info = env.step(action)
             info = {**info, "TimeLimit.truncated": truncated and not terminated}
             done = terminated or truncated
@@ -78,20 +76,20 @@ class InTurn:
             part[i] = observation if key is None else observation[key]
 
     def has_attr(self, name: str) -> bool:
-        return all(env.has_wrapper_attr(name) for env in self._envs)
+        return all(env.has_wrapper_attr(name) for env in self.envs)
 
     def get_attr(self, name: str, indices: Sequence[int]) -> list[Any]:
-        return [self._envs[i].get_wrapper_attr(name) for i in indices]
+        return [self.envs[i].get_wrapper_attr(name) for i in indices]
 
     def set_attr(self, name: str, value: Any, indices: Sequence[int]) -> None:
         for i in indices:
-            self._envs[i].set_wrapper_attr(name, value)
+            self.envs[i].set_wrapper_attr(name, value)
 
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> list[Any]:
         return [method(*args, **kwargs) for method in self.get_attr(name, indices)]
 
     def wrapped(self, wrapper: Wrapper, indices: Sequence[int]) -> list[bool]:
-        return [is_wrapped(self._envs[i], wrapper) for i in indices]
+        return [is_wrapped(self.envs[i], wrapper) for i in indices]
 
     def close(self) -> None:
         self.env.close()

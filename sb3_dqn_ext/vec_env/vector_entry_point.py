@@ -5,11 +5,10 @@ from copy import deepcopy
 from typing import Any, NoReturn
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorWrapper
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_dqn_ext.env_factory import Recipe
+from sb3_dqn_ext.env_factory import Recipe, layers_of
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env.backend import Array, Info, Vectors, Wrapper, one_for_all
 from sb3_dqn_ext.vec_env.episode_statistics import Episodes
@@ -29,15 +28,16 @@ def copied(observations: Any) -> Any:
 
 def row(observations: Any, env: int) -> Any:
     """
-    :param observations: (n_envs, ...), or a mapping or a tuple of such
+    :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
     :param env: one of the environments
     :return: (...) what it observed, in memory of its own
     """
     if isinstance(observations, dict):
-        return {key: value[env].copy() for key, value in observations.items()}
+        return {key: row(value, env) for key, value in observations.items()}
     if isinstance(observations, tuple):
-        return tuple(value[env].copy() for value in observations)
-    return observations[env].copy()
+        return tuple(row(value, env) for value in observations)
+    observation = np.asarray(observations)[env]
+    return observation.copy() if isinstance(observation, np.ndarray) else deepcopy(observation)
 
 
 def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
@@ -64,24 +64,23 @@ def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
             to[env][key] = values[env]
 
 
+OF_ENDS = {"final_obs", "_final_obs", "final_info", "_final_info"}
+"""the infos in which gymnasium puts what belongs to the episodes that have ended"""
+
+
 class Native:
     """
-    One object that steps all environments at once.
+    One object that steps all environments at once. Its infos of a step that ends an episode become those that SB3 expects.
 
-    What it tells in the step that ends an episode is turned into what SB3 expects. If it resets in the next step, then that
-    step is marked: ``info["reset_step"]`` is True, its reward is 0 and no episode counts it.
-
-    :param env: gymnasium's vector environment, which resets its episodes itself
+    :param env: gymnasium's vector environment, which resets an environment in the step that ends its episode
     :param recipes: (n_envs,) what it replaces
     """
 
     def __init__(self, env: Vectors, recipes: Sequence[Recipe]) -> None:
         self.env = env
-        self.marks_reset_steps = env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._n_envs = len(recipes)
-        self._ended: list[int] = []  # the environments that the coming step will reset
-        self._episodes = Episodes([recipe.record for recipe in recipes], recipes[0].spec.id)
+        self.episodes = Episodes([recipe.record for recipe in recipes], recipes[0].spec.id)
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         if not one_for_all(options):
@@ -89,8 +88,7 @@ class Native:
         observations, infos = self.env.reset(seed=seeds[0], options=options[0] or None)
         self.reset_infos[:] = [{} for _ in range(self._n_envs)]
         hand_out(infos, self.reset_infos)
-        self._ended = []
-        self._episodes.restart()
+        self.episodes.restart()
         return copied(observations)  # type: ignore[no-any-return]
 
     def step_async(self, actions: Array) -> None:
@@ -102,50 +100,21 @@ class Native:
         # The environment may write its next step into the same arrays.
         observations, rewards, dones = copied(observations), np.array(own_rewards, np.float32), terminated | truncated
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
-        if told:
-            hand_out(told, infos)
-        self._episodes.count(np.asarray(own_rewards))
-        if self._ended:
-            self._mark(infos, rewards, dones)
+        if told.keys() - OF_ENDS:
+            hand_out({key: values for key, values in told.items() if key not in OF_ENDS}, infos)
+        self.episodes.count(np.asarray(own_rewards))
         if np.count_nonzero(dones):
-            ended = np.flatnonzero(dones).tolist()
-            for env in ended:
-                self._end(env, infos, observations, bool(truncated[env] and not terminated[env]))
-            if self.marks_reset_steps:
-                self._ended = ended
+            final_infos: list[Info] = [{} for _ in infos]
+            if final_info := told.get("final_info"):
+                hand_out(final_info, final_infos)
+            for env in np.flatnonzero(dones).tolist():
+                self.reset_infos[env], infos[env] = infos[env], final_infos[env]
+                del self.reset_infos[env]["TimeLimit.truncated"]
+                infos[env]["terminal_observation"] = row(told["final_obs"], env)
+                infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
+                self.episodes.end(env, infos[env])
+                self.episodes.restart(env)
         return observations, rewards, dones, infos
-
-    def _mark(self, infos: list[Info], rewards: Array, dones: Array) -> None:
-        """
-        :param infos: (n_envs,) of a step that resets some
-        :param rewards: (n_envs,)
-        :param dones: (n_envs,)
-        """
-        for env in self._ended:
-            rewards[env], dones[env] = 0, False
-            self._episodes.restart(env)
-            del infos[env]["TimeLimit.truncated"]
-            self.reset_infos[env] = infos[env]
-            infos[env] = {"reset_step": True, "TimeLimit.truncated": False}
-        self._ended = []
-
-    def _end(self, env: int, infos: list[Info], observations: Any, cut_short: bool) -> None:
-        """
-        :param env: an environment whose episode has ended
-        :param infos: (n_envs,) of the step
-        :param observations: (n_envs, ...) of the step
-        :param cut_short: whether it was only the time that ended
-        """
-        if self.marks_reset_steps:
-            infos[env]["terminal_observation"] = row(observations, env)
-        else:
-            of_reset = infos[env]
-            del of_reset["TimeLimit.truncated"]
-            infos[env] = {**of_reset.pop("final_info", {}), "terminal_observation": deepcopy(of_reset.pop("final_obs"))}
-            self.reset_infos[env] = of_reset
-        infos[env]["TimeLimit.truncated"] = cut_short
-        self._episodes.end(env, infos[env])
-        self._episodes.restart(env)
 
     def has_attr(self, name: str) -> bool:
         return self._layer_with(name) is not None
@@ -173,13 +142,8 @@ class Native:
         return [issubclass(Monitor, wrapper)] * len(indices)
 
     def close(self) -> None:
-        self._episodes.close()
+        self.episodes.close()
         self.env.close()
 
     def _layer_with(self, name: str) -> Vectors | None:
-        env = self.env
-        while not hasattr(env, name):
-            if not isinstance(env, VectorWrapper):
-                return None
-            env = env.env
-        return env
+        return next((layer for layer in reversed(layers_of(self.env)) if hasattr(layer, name)), None)

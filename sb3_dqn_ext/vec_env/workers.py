@@ -5,17 +5,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import wait
 from threading import Thread
 from typing import Any, NamedTuple
 
 from gymnasium.vector.async_vector_env import AsyncState
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from sb3_dqn_ext.callbacks.exact_checkpoint import where_to_go_on
 from sb3_dqn_ext.errors import EnvironmentDiedError
 from sb3_dqn_ext.vec_env.async_ import InProcesses
 from sb3_dqn_ext.vec_env.fast_vec_env import FastVecEnv
@@ -49,8 +47,8 @@ def workers_of(env: VecEnv | None) -> Workers | None:
             inner.waiting, inner.closed = False, True
 
         return Workers(inner.processes, inner.remotes, forget)
-    if isinstance(inner, FastVecEnv) and isinstance(inner._vector, InProcesses):
-        vector = inner._vector._async
+    if isinstance(inner, FastVecEnv) and isinstance(inner.backend, InProcesses):
+        vector = inner.backend.async_env
 
         def forget_fast() -> None:
             vector._state = AsyncState.DEFAULT  # whatever it was waiting for
@@ -61,17 +59,15 @@ def workers_of(env: VecEnv | None) -> Workers | None:
 
 
 @contextmanager
-def explained(model: Any, callbacks: Sequence[BaseCallback]) -> Iterator[None]:
+def explained(envs: Mapping[str, VecEnv | None], resume_hint: Callable[[], str]) -> Iterator[None]:
     """
     Inside of this context, an error because the process of an environment has ended becomes one that says so. The processes of
     the other environments are ended, and closing the environments does no more.
 
-    :param model: that is about to run
-    :param callbacks: of its run
+    :param envs: the vectorised environments of a run, by the names that the error gives them
+    :param resume_hint: returns a sentence on the checkpoint from which the run can be resumed, or an empty string
     :raises EnvironmentDiedError: in place of other errors
     """
-    evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
-    envs = {"Environment": model.env, **evaluated}
     found = {name: workers for name, env in envs.items() if (workers := workers_of(env)) is not None}
     with ExitStack() as stack:
         for workers in found.values():
@@ -88,7 +84,7 @@ def explained(model: Any, callbacks: Sequence[BaseCallback]) -> Iterator[None]:
             for name in dead:
                 end(found[name])
             said = [f"{name} {i} {how}" for name, ends in dead.items() for i, how in ends.items()]
-            raise EnvironmentDiedError(f"{'; '.join(said)}.{where_to_go_on(model, callbacks)}") from error
+            raise EnvironmentDiedError(f"{'; '.join(said)}.{resume_hint()}") from error
 
 
 # -- one that has ended ----------------------------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def create_envs(theirs: Theirs, manager: Any, *args: Any, **kwargs: Any) -> Any:
         manager.monitor_kwargs = {**manager.monitor_kwargs, "override_existing": False}
     if getattr(manager, "checkpoints", None) is None:
         return theirs(*args, **kwargs)
-    from sb3_dqn_ext.checkpoint.environments import resumable
+    from sb3_dqn_ext.checkpoint.envs import resumable
 
     wrapper = manager.env_wrapper
     manager.env_wrapper = functools.partial(resumable, wrapper=wrapper)

@@ -215,7 +215,7 @@ def test_fast_environments_are_looked_at_too(mode: str) -> None:
         class Spoil(BaseCallback):
             def _on_step(self) -> bool:
                 if self.n_calls == 20:
-                    envs._vector.env.unwrapped.state[1, 2] = np.nan  # type: ignore[attr-defined]
+                    envs.backend.env.unwrapped.state[1, 2] = np.nan  # type: ignore[attr-defined]
                 return True
 
         assert "of environment 2 is no finite" in refused(build(DQNExt, envs), callback=[NonFiniteGuardCallback(), Spoil()])

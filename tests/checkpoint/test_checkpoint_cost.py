@@ -9,7 +9,7 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.checkpoint.environments import make_resumable
+from sb3_dqn_ext.checkpoint.envs import make_resumable
 
 ROWS = 1_000_000
 NEW_ROWS = 10_000

@@ -31,17 +31,14 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from sb3_dqn_ext.checkpoint import environments
-from sb3_dqn_ext.checkpoint.environments import (
-    CannotRestore,
-    Resumable,
-    current_observations,
-    environments_state,
-    make_resumable,
-    restore_environments,
-)
-from sb3_dqn_ext.env_factory import Recipe
+from sb3_dqn_ext.checkpoint.envs import Resumable, make_resumable, replay_wrapper
+from sb3_dqn_ext.checkpoint.envs.plain_data import packed, unpacked
+from sb3_dqn_ext.checkpoint.envs.replay_wrapper import CannotRestore
+from sb3_dqn_ext.checkpoint.envs.resumable_envs import check_vector
+from sb3_dqn_ext.checkpoint.envs.states import current_observations, environments_state, restore_environments
+from sb3_dqn_ext.env_factory import Recipe, layers_of
 from sb3_dqn_ext.envs import RandomFirstStep, TerminalPenalty
+from sb3_dqn_ext.envs.cart_poles import SameStepCartPoles
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
 from sb3_dqn_ext.vec_env.async_ import InProcesses
@@ -470,7 +467,7 @@ def test_options_and_pythons_own_numbers_are_given_again() -> None:
         env.step(action)
     state = env.get_state()
     assert exact(other.set_state(state)) == exact(env.last_observation)
-    assert [type(action) for action in environments.unpacked(state)] == [int] * 3
+    assert [type(action) for action in unpacked(state)] == [int] * 3
 
 
 @pytest.mark.parametrize(
@@ -486,9 +483,9 @@ def test_options_and_pythons_own_numbers_are_given_again() -> None:
     ],
 )
 def test_actions_of_every_kind_come_back_as_they_were(actions: list[Any], kind: type) -> None:
-    state = environments.packed(actions)
+    state = packed(actions)
     assert isinstance(state["actions"], kind)
-    back = environments.unpacked(loaded(dumped(state)))
+    back = unpacked(loaded(dumped(state)))
     assert exact(back) == exact(actions)
     assert [type(action) for action in back if np.isscalar(action)] == [type(a) for a in actions if np.isscalar(a)]
 
@@ -606,14 +603,14 @@ def test_an_episode_that_has_ended_is_restored_too() -> None:
 
 def test_without_the_generators_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
-    monkeypatch.setattr(environments, "set_generators", lambda env, states: None)
+    monkeypatch.setattr(replay_wrapper, "set_generators", lambda env, states: None)
     with pytest.raises(CannotRestore):
         Resumable(MAKERS["cut short"]()).set_state(state)
 
 
 def test_without_the_actions_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
-    monkeypatch.setattr(environments, "unpacked", lambda state: [])
+    monkeypatch.setattr(replay_wrapper, "unpacked", lambda state: [])
     with pytest.raises(CannotRestore):
         Resumable(MAKERS["cut short"]()).set_state(state)
 
@@ -682,7 +679,7 @@ def vec_followed(venv: VecEnv, steps: int, seed: int) -> list[Any]:
     told = []
     for actions in np.random.default_rng(seed).integers(2, size=shape):
         observations, rewards, dones, infos = venv.step(actions)
-        more = [(info.get("episode"), info.get("terminal_observation"), info.get("reset_step")) for info in infos]
+        more = [(info.get("episode"), info.get("terminal_observation")) for info in infos]
         told.append(exact([observations, np.float32(rewards), dones, more]))  # SubprocVecEnv leaves rewards as they are
     return told
 
@@ -711,7 +708,7 @@ def test_vectorised_environments_go_on_as_the_first(name: str, made: list[VecEnv
 
 
 @pytest.mark.parametrize("name", [name for name in VEC_MAKERS if name.startswith("at once")])
-def test_a_reset_that_is_due_in_the_next_step_comes(name: str, made: list[VecEnv]) -> None:
+def test_episodes_that_have_just_begun_go_on(name: str, made: list[VecEnv]) -> None:
     a, b = (make_resumable(VEC_MAKERS[name]()) for _ in range(2))
     made += [a, b]
     a.set_options({"low": 0.01, "high": 0.02})  # of all resets up to the next that has other ones
@@ -805,26 +802,26 @@ def test_environments_in_other_processes_must_be_made_resumable_there(made: list
     with pytest.raises(ArgumentError, match=r"Write SubprocVecEnv\(\[lambda: Resumable\(gym.make"):
         make_resumable(venv)
     fast = FastVecEnv.__new__(FastVecEnv)  # what would run in processes
-    fast._vector = processes = InProcesses.__new__(InProcesses)
+    fast.backend = processes = InProcesses.__new__(InProcesses)
     for wrappers in (), (RandomFirstStep.wrapper_spec(),), (Resumable.wrapper_spec(), RandomFirstStep.wrapper_spec()):
-        processes._recipes = [Recipe(gym.spec("CartPole-v1"), wrappers=wrappers)]
+        processes.recipes = [Recipe(gym.spec("CartPole-v1"), wrappers=wrappers)]
         with pytest.raises(ArgumentError, match=r"Write make_fast_vec_env\(.*wrapper_class=Resumable"):
             make_resumable(fast)
 
 
-class MyCartPoles(CartPoleVectorEnv):
+class MyCartPoles(SameStepCartPoles):  # type: ignore[misc]  # to mypy sb3_dqn_ext.envs is Any, see pyproject.toml
     """Might remember more than CartPoles do."""
 
 
 def test_vector_environments_that_are_not_known_are_refused() -> None:
-    for unknown in (MyCartPoles(2), NormalizeObservation(CartPoleVectorEnv(2))):
+    for unknown in (MyCartPoles(2), NormalizeObservation(CartPoleVectorEnv(2)), CartPoleVectorEnv(2)):
         with pytest.raises(ArgumentError, match=f"state of {type(unknown).__name__}, .*vectorization_mode='sync'"):
-            environments.check_vector(unknown)
+            check_vector(unknown)
 
 
 def test_other_vectorised_environments_are_refused() -> None:
     venv = VecCheckNan(dummy("cut short", 1))
-    assert environments.layers_of(make_resumable(venv)) == [venv.venv, venv]
+    assert layers_of(make_resumable(venv)) == [venv.venv, venv]
     unknown: Any = type("Unknown", (VecEnv,), dict.fromkeys(VecEnv.__abstractmethods__))
     with pytest.raises(ArgumentError, match="environments of a Unknown cannot be made resumable, only those of a DummyVecEnv"):
         make_resumable(unknown.__new__(unknown))
@@ -838,3 +835,12 @@ def test_states_of_others_are_refused(made: list[VecEnv]) -> None:
         restore_environments(two, environments_state(one))
     with pytest.raises(ArgumentError, match=r"Call make_resumable\(env\) before"):
         environments_state(plain)
+
+
+def test_states_of_cart_poles_that_were_reset_one_step_later_are_refused(made: list[VecEnv]) -> None:
+    made.append(venv := make_resumable(fast("vector_entry_point", 2)))
+    venv.reset()
+    states = environments_state(venv)
+    states[0]["layer"] = "a vector entry point"  # as earlier checkpoints have it
+    with pytest.raises(ArgumentError, match=r"a vector entry point, and not .* with same-step resets"):
+        restore_environments(venv, states)

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.environments import Resumable
+from sb3_dqn_ext.checkpoint.envs import Resumable
 from sb3_dqn_ext.checkpoint.folder import checkpoints, newest
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE, SIGNALS
 from sb3_dqn_ext.errors import CheckpointError

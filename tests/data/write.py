@@ -28,7 +28,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.checkpoint.environments import make_resumable
+from sb3_dqn_ext.checkpoint.envs import make_resumable
 from tests.parity import dict_cartpole, short_cartpole
 from tests.processes import output, python
 

@@ -168,15 +168,19 @@ def test_random_actions_come_first_in_the_vector_form_too() -> None:
         np.testing.assert_array_equal(vector.reset(seed=seed)[0], plain.step(pushes)[0])
     moved = 0
     for _ in range(60):
-        over, states = native.prev_done.copy(), native.state.copy()
-        observations = vector.step(np.zeros(n_envs, dtype=np.int64))[0]
+        states = native.state.copy()
+        observations, _, terminated, truncated, infos = vector.step(np.zeros(n_envs, dtype=np.int64))
+        over = terminated | truncated
         # a push of 10 N on 1.1 kg for 0.02 s: about 0.18 m/s, more than the 0.05 that a reset gives
         begun = observations[over]
         assert (np.abs(begun[:, 1]) > 0.1).all()
         moved += len(begun)
-        # all others took the step that they were told
+        # all took the step that they were told
         plain.state, plain.steps[:], plain.prev_done[:] = states, 0, False
-        np.testing.assert_array_equal(observations[~over], plain.step(np.zeros(n_envs, dtype=np.int64))[0][~over])
+        expected = plain.step(np.zeros(n_envs, dtype=np.int64))[0]
+        np.testing.assert_array_equal(observations[~over], expected[~over])
+        if over.any():
+            np.testing.assert_array_equal(infos["final_obs"][over], expected[over])
     assert moved > 10
 
 
@@ -292,21 +296,21 @@ def test_the_vector_form_is_the_single_form_many_times(env_id: str) -> None:
         ends = np.zeros(2, dtype=int)
         for _ in range(250):
             action = actions.integers(2, size=n_envs)
-            states, over = native.state.T.copy(), native.prev_done.copy()  # (n_envs, 4), (n_envs,)
-            observations, rewards, terminated, truncated, _ = vector.step(action)
+            states = native.state.T.copy()  # (n_envs, 4)
+            observations, rewards, terminated, truncated, infos = vector.step(action)
             assert observations.dtype == np.float32
             for i, env in enumerate(singles):
-                if over[i]:  # this step of the vector was a reset
+                inner: Any = env.unwrapped
+                inner.state = states[i]
+                observation, *rest, _ = env.step(action[i])
+                assert [rewards[i], terminated[i], truncated[i]] == rest
+                seen = observations[i]
+                if terminated[i] or truncated[i]:
                     env.reset()
                     expected = np.where(np.isin(range(4), hidden), 0, native.state.T[i]).astype(np.float32)
                     np.testing.assert_array_equal(observations[i], expected)
-                    assert (rewards[i], terminated[i], truncated[i]) == (0.0, False, False)
-                else:
-                    inner: Any = env.unwrapped
-                    inner.state = states[i]
-                    observation, *rest, _ = env.step(action[i])
-                    np.testing.assert_allclose(observations[i], observation, rtol=1e-6)  # sines of arrays differ in a last bit
-                    assert [rewards[i], terminated[i], truncated[i]] == rest
+                    seen = infos["final_obs"][i]
+                np.testing.assert_allclose(seen, observation, rtol=1e-6)  # sines of arrays differ in a last bit
             ends += [terminated.sum(), (truncated & ~terminated).sum()]
         assert (ends > 5).all()
 

@@ -223,7 +223,7 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "VecMonitor": around(lambda: VecMonitor(several_cartpoles(2))),
     "make_fast_vec_env, all as one array": around(one_array),
     "make_fast_vec_env, one after the other": around(in_turn),
-    "VecNormalize of observations around one array": around(lambda: VecNormalize(one_array(), norm_reward=False)),
+    "VecNormalize around one array": around(lambda: VecNormalize(one_array())),
     "VecFrameStack around one array": around(lambda: VecFrameStack(one_array(), 2)),
     "ends of 0 and 1, or 0.0 and 1.0": around(lambda: Returning(several_cartpoles(2), FORMS["ends of 0 and 1"])),
     "gymnasium's own vector environment": around(lambda: gym.make_vec("CartPole-v1", 2)),

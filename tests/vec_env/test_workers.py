@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.environments import Resumable
+from sb3_dqn_ext.checkpoint.envs import Resumable
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import EnvironmentDiedError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
@@ -56,7 +56,7 @@ def made() -> Iterator[list[VecEnv]]:
 
 def processes_of(env: VecEnv) -> list[Any]:
     inner: Any = env.unwrapped
-    found: list[Any] = inner._vector._async.processes if hasattr(inner, "_vector") else inner.processes
+    found: list[Any] = inner.backend.async_env.processes if hasattr(inner, "backend") else inner.processes
     return found
 
 

@@ -69,7 +69,7 @@ def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None =
             layers.append(venv)
             venv = venv.venv
         fast: Any = venv
-        spec = fast.spec if getattr(venv, "marks_reset_steps", False) else venv.get_attr("spec")[0]
+        spec = fast.spec if getattr(venv, "vectorization_mode", None) == "vector_entry_point" else venv.get_attr("spec")[0]
         if spec is None:
             raise CannotMake("they were not made by gymnasium.make")
         wrappers = [(wrapper, _arguments(wrapper, venv)) for wrapper in spec.additional_wrappers if _matters(wrapper)]

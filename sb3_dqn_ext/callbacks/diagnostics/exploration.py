@@ -13,7 +13,7 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.exploration import EpsilonLadder
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.pictures import heat_map
-from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, happened, q_values, stored_rows, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, q_values, stored_rows, undisturbed
 
 __all__ = ["ExplorationCallback"]
 
@@ -140,10 +140,9 @@ class ExplorationCallback(Diagnostic):
                 q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
         else:
             q = by_numpy(model._last_obs)  # (n_envs, A)
-        steps = np.array(["reset_step" not in info for info in seen["infos"]])
         differ = q.argmax(axis=1) != seen["actions"]
-        self._n_compared += int(steps.sum())
-        self._n_exploratory += int((differ & steps).sum())
+        self._n_compared += len(differ)
+        self._n_exploratory += int(differ.sum())
 
     def _look(self) -> None:
         model: Any = self.model
@@ -155,14 +154,13 @@ class ExplorationCallback(Diagnostic):
         self._n_compared = self._n_exploratory = 0
         n_new = min(model._n_calls - self._n_rows_seen, stored_rows(memory)[1])
         self._n_rows_seen = model._n_calls
-        rows = (memory.pos - 1 - np.arange(n_new)) % memory.buffer_size  # (n,)
-        steps = happened(memory, rows)  # (n, n_envs)
-        if not steps.any():
+        if n_new == 0:
             return
-        self._record_actions(memory.actions[rows][..., 0][steps].astype(np.int64))
+        rows = (memory.pos - 1 - np.arange(n_new)) % memory.buffer_size  # (n,)
+        self._record_actions(memory.actions[rows].ravel().astype(np.int64))
         space = model.observation_space
         if isinstance(space, spaces.Box) and space.shape == (2,):
-            self._count(space, memory.observations[rows][steps])
+            self._count(space, memory.observations[rows].reshape(-1, 2))
 
     def _record_actions(self, actions: Array) -> None:
         """:param actions: (N,)"""

@@ -33,7 +33,6 @@ __all__ = [
     "drawn_rows",
     "draws_nothing",
     "ended_cells",
-    "happened",
     "networks",
     "q_values",
     "reseed",
@@ -201,15 +200,6 @@ def ended_cells(memory: ReplayBuffer) -> Cells:
         return np.intersect1d(ends, pool)
     first, n_rows = stored_rows(memory)
     return ends[(ends // memory.n_envs - first) % memory.buffer_size < n_rows]
-
-
-def happened(memory: ReplayBuffer, rows: Array) -> npt.NDArray[np.bool_]:
-    """(n,) rows -> (n, n_envs) which are steps; the others are resets that took a step, which are stored and never replayed"""
-    if not getattr(memory, "reset_steps", False):
-        return np.ones((len(rows), memory.n_envs), dtype=np.bool_)
-    is_unknown = rows == memory.pos if memory.full else np.zeros(len(rows), dtype=np.bool_)  # the row before is written over
-    steps: npt.NDArray[np.bool_] = (memory.dones[rows - 1] == 0) & ~is_unknown[:, None]
-    return steps
 
 
 def _pool(memory: ReplayBuffer) -> Cells | None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Watching
-from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows, happened
+from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["ReplayHealthCallback"]
@@ -122,11 +122,10 @@ class ReplayHealthCallback(Watching):
         if n_rows == 0:
             return
         ended = memory.dones > memory.timeouts  # (rows, n_envs)
-        steps = happened(memory, np.arange(n_rows))  # (n_rows, n_envs)
-        self._record({"size": int(steps.sum()), "fill": n_rows / memory.buffer_size})
-        self._record({"terminal_stored": float(ended[:n_rows][steps].mean())})
+        self._record({"size": n_rows * memory.n_envs, "fill": n_rows / memory.buffer_size})
+        self._record({"terminal_stored": float(ended[:n_rows].mean())})
         rows = np.arange(n_rows) if n_rows <= REWARDS else drawn_rows(memory, REWARDS, self._generator())
-        rewards = memory.rewards[rows][happened(memory, rows)]
+        rewards = memory.rewards[rows].ravel()
         self._record({"reward_mean": float(rewards.mean())})
         self._record_histogram("rewards", rewards)
         if self._draws:

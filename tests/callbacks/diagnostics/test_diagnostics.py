@@ -1298,38 +1298,37 @@ def test_actions_are_counted_since_the_last_look(algorithm: Any, monkeypatch: py
     assert sorted(found["exploration/actions"].tolist()) == sorted(counts[0].tolist())
 
 
-def test_steps_that_are_resets_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_steps_of_a_vector_entry_point_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exploration, "GLIMPSE", 0)  # each step
     monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
-    # of each call and environment: the action, whether it is another than the greedy one, an end, a reset
-    seen: list[list[tuple[int, bool, bool, bool]]] = []
+    # of each call and environment: the action, whether it is another than the greedy one, an end
+    seen: list[list[tuple[int, bool, bool]]] = []
     looks: dict[int, int] = {}  # number of calls before
 
     class Noting(BaseCallback):
         def _on_step(self) -> bool:
-            resets = ["reset_step" in info for info in self.locals["infos"]]
             looks.setdefault(self.num_timesteps // 100, len(seen))
             model: Any = self.model
             with th.no_grad():
                 differ = model.q_net(th.as_tensor(model._last_obs)).argmax(dim=1).numpy() != self.locals["actions"]
-            seen.append(list(zip(self.locals["actions"], differ, self.locals["dones"], resets, strict=True)))
+            seen.append(list(zip(self.locals["actions"], differ, self.locals["dones"], strict=True)))
             return True
 
     env = make_fast_vec_env("CartPole-v1", n_envs=3, seed=3)
+    assert env.vectorization_mode == "vector_entry_point"
     found = ours(learn(build(DQNExt, env), 320, callback=[ExplorationCallback(100), ReplayHealthCallback(100), Noting()]).rows)
     before = looks[3]
-    stored = [one for row in seen[before - 39 : before] for one in row]  # of the oldest of 40 rows it is not known
-    steps = [end for _, _, end, reset in stored if not reset]
-    assert len(steps) < len(stored)
-    assert found["replay/size"] == len(steps)
+    ends = [end for row in seen[before - 40 : before] for _, _, end in row]  # of the 40 rows that are stored
+    assert 0 < sum(ends) < len(ends)
+    assert found["replay/size"] == len(ends)
     assert found["replay/fill"] == 1
-    assert found["replay/terminal_stored"] == pytest.approx(np.mean(steps))
+    assert found["replay/terminal_stored"] == pytest.approx(np.mean(ends))
     assert found["replay/reward_mean"] == 1
-    assert found["replay/rewards"].shape == (len(steps),)
-    new = [action for row in seen[looks[2] : before] for action, *_, reset in row if not reset]
+    assert found["replay/rewards"].shape == (len(ends),)
+    new = [action for row in seen[looks[2] : before] for action, _, _ in row]
     assert sorted(found["exploration/actions"].tolist()) == sorted(new)
     # those that were compared are stored after it
-    compared = [other for row in seen[looks[2] + 1 : before + 1] for _, other, _, reset in row if not reset]
+    compared = [other for row in seen[looks[2] + 1 : before + 1] for _, other, _ in row]
     assert found["exploration/exploratory"] == pytest.approx(np.mean(compared))
 
 
