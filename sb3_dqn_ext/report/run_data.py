@@ -1,7 +1,7 @@
 """What is known of a run."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,18 +12,19 @@ from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot import curves, models, runs
 from sb3_dqn_ext.plot.models import Calibration
 from sb3_dqn_ext.plot.runs import Curve, Log, Run
-from sb3_dqn_ext.report.page import Html, missing
+from sb3_dqn_ext.report.blocks import Block, Missing
 
-__all__ = ["CALIBRATION", "CONFIGURATION", "EPISODES", "EVALUATIONS", "LOG", "MODEL", "Known", "attempted", "read"]
+__all__ = ["CALIBRATION", "CONFIGURATION", "EPISODES", "EVALUATIONS", "LOG", "MODEL", "RunData", "attempted", "read"]
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Block)
 
 CONFIGURATION, EPISODES, EVALUATIONS = "configuration of the zoo", "training episodes", "evaluations"
 LOG, MODEL, CALIBRATION = "curves of the log", "model", "predicted beside realised values"
 
 
 @dataclass(frozen=True)
-class Known:
+class RunData:
     """What is known of a run. What is None could not be had, and :attr:`problems` says why."""
 
     run: Run
@@ -37,7 +38,7 @@ class Known:
     problems: dict[str, str]
     """by what is not in the page: why"""
 
-    def attempt(self, what: str, make: Callable[[], Html]) -> Html:
+    def attempt(self, what: str, make: Callable[[], B]) -> B | Missing:
         """
         :param what: a part of the page
         :param make: what makes it
@@ -46,12 +47,21 @@ class Known:
         made = attempted(self.problems, what, make)
         return self.missing(what) if made is None else made
 
-    def missing(self, what: str) -> Html:
+    def blocks(self, what: str, make: Callable[[], Iterable[Block]]) -> Sequence[Block]:
+        """
+        :param what: a part of the page
+        :param make: makes the blocks of that part
+        :return: the blocks, or a line with the reason why there are none
+        """
+        made = attempted(self.problems, what, lambda: list(make()))
+        return [self.missing(what)] if made is None else made
+
+    def missing(self, what: str) -> Missing:
         """
         :param what: is not there
         :return: a line that says why
         """
-        return missing(what, self.problems[what])
+        return Missing(what, self.problems[what])
 
 
 def attempted(problems: dict[str, str], what: str, make: Callable[[], T]) -> T | None:
@@ -69,7 +79,7 @@ def attempted(problems: dict[str, str], what: str, make: Callable[[], T]) -> T |
     return None
 
 
-def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: int, trust: bool) -> Known:
+def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: int, trust: bool) -> RunData:
     """
     :param folder: of the run
     :param tensorboard: where TensorBoard's logs are, if the run does not tell
@@ -82,7 +92,7 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
     run = run or Run(folder, logs=(folder,) if tensorboard is None else (folder, tensorboard))
     path = attempted(problems, MODEL, lambda: models.model_file(run, model))
     learner = None if path is None else attempted(problems, MODEL, lambda: _loaded(run, path, trust))
-    return Known(
+    return RunData(
         run=run,
         episodes=attempted(problems, EPISODES, lambda: curves.episodes_of(folder)),
         evaluations=attempted(problems, EVALUATIONS, lambda: _evaluations(run)),
