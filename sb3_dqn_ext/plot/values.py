@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_dqn_ext.callbacks.diagnostics.figures import draw_calibration
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.intervals import rolling_mean
 from sb3_dqn_ext.plot.models import Calibration, q_values
@@ -45,18 +46,9 @@ def plot_calibration(found: Calibration, title: str) -> Figure:
     :param title: stands above the figure
     """
     figure, axes = new_axes(title)
-    _scatter(axes, found, size=4)
+    draw_calibration(axes, *found, size=4)
     axes.legend(frameon=False, title=f"correlation {found.correlation:.2f}, bias {found.bias:.2f}", markerscale=2)
     return figure
-
-
-def _scatter(axes: Axes, found: Calibration, size: float) -> None:
-    ends = [min(found.predicted.min(), found.realised.min()), max(found.predicted.max(), found.realised.max())]
-    axes.plot(
-        found.realised, found.predicted, ".", color=COLORS[0], markersize=size, alpha=0.3, rasterized=True, label="an action"
-    )
-    axes.plot(ends, ends, LINES[1], color="black", linewidth=1, label="as predicted")
-    axes.set(xlabel="realised Q", ylabel="predicted Q")
 
 
 def plot_panels(runs: Mapping[str, tuple[Array, Array, tuple[Array, Array]]], window: int = WINDOW) -> Figure:
@@ -78,7 +70,7 @@ def plot_panels(runs: Mapping[str, tuple[Array, Array, tuple[Array, Array]]], wi
         row[1].plot(games, rolling_mean(returns, window), LINES[1], color=COLORS[1], label=f"mean of {window}")
         row[1].set(xlabel="game", ylabel="return")
         row[1].legend(frameon=False)
-        _scatter(row[2], found, size=2)
+        draw_calibration(row[2], *found, size=2)
         row[2].set_title(f"correlation {found.correlation:.2f}, bias {found.bias:.2f}", fontsize="medium")
         for axes in row:
             clean(axes)

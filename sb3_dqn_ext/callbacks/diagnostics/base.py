@@ -1,5 +1,6 @@
 """What all diagnostics have in common: when they look, what they leave alone, and how they log."""
 
+import importlib.util
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,7 @@ class Pictures(OfCallback):
     def __init__(self, owner: "Diagnostic") -> None:
         self._owner = owner
         self._logger: Logger | None = None
+        self._warned = False
 
     def join(self, logger: Logger) -> None:
         """:param logger: to add them to, before its formats write"""
@@ -57,13 +59,28 @@ class Pictures(OfCallback):
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
         assert self._logger is not None
         waiting, self._owner._waiting = self._owner._waiting, {}
-        if waiting and any(not isinstance(output, (*TEXTS, Pictures)) for output in self._logger.output_formats):
+        if waiting and self._can_be_shown() and self._can_draw():
             for name, data in waiting.items():
                 key = f"{self._owner.group}/{name}"
                 key_values[key], key_excluded[key] = Image(self._owner._drawn(name, data), "HWC"), OF_TEXT
 
     def close(self) -> None:
         pass
+
+    def _can_be_shown(self) -> bool:
+        assert self._logger is not None
+        return any(not isinstance(output, (*TEXTS, Pictures)) for output in self._logger.output_formats)
+
+    def _can_draw(self) -> bool:
+        if importlib.util.find_spec("matplotlib") is not None:
+            return True
+        if not self._warned:
+            self._warned = True
+            name = type(self._owner).__name__
+            warnings.warn(
+                f"{name} logs no pictures, as matplotlib is not installed: pip install 'sb3_dqn_ext[plots]'.", stacklevel=2
+            )
+        return False
 
 
 class Diagnostic(RunCallback):

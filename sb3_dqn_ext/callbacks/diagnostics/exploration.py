@@ -12,7 +12,6 @@ from gymnasium import spaces
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.exploration import EpsilonLadder
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.pictures import heat_map
 from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, happened, q_values, stored_rows, undisturbed
 
 __all__ = ["ExplorationCallback"]
@@ -73,7 +72,8 @@ class ExplorationCallback(Diagnostic):
     - ``exploration/exploratory``: the share of actions that are not the greedy one. A random action is greedy by chance, too:
       with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 256th
     - ``exploration/action_0`` ...: the share of each action, if there are at most 18; ``exploration/actions``: their histogram
-    - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began
+    - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began.
+      It needs matplotlib
 
     Actions and observations are those that were stored in the replay memory since the last look, as far as they still are
     there.
@@ -185,5 +185,7 @@ class ExplorationCallback(Diagnostic):
         self._show("visited", {"visited": self._visited, "step": self.num_timesteps})
 
     def _drawn(self, name: str, data: Any) -> Array:
+        from sb3_dqn_ext.callbacks.diagnostics.figures import heat_map  # matplotlib takes half a second to import
+
         counts, low, high = data["visited"]
         return heat_map(counts, low, high, f"step {data['step']}: visited states")

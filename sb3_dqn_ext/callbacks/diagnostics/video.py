@@ -13,8 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, check_env, follow_statistics, vectorised
-from sb3_dqn_ext.callbacks.diagnostics.pictures import animation, film, with_bars
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import another_env, check_env, follow_statistics, vectorised
 from sb3_dqn_ext.callbacks.diagnostics.reading import values_at
 from sb3_dqn_ext.callbacks.summary import run_folder
 from sb3_dqn_ext.errors import ArgumentError
@@ -101,6 +100,8 @@ class EpisodeVideoCallback(Diagnostic):
         return str(self.logger.dir)
 
     def _look(self) -> None:
+        from sb3_dqn_ext.callbacks.diagnostics.film import animation, film, with_bars  # Pillow and imageio, if they are there
+
         frames, q, rewards = self._played()
         low, high = float(q.min()), float(q.max())
         shown = [
