@@ -57,8 +57,9 @@ from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, Fit, ReturnModel
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, with_checkpoints
+from sb3_dqn_ext.callbacks.guards import UpdateGuard
 from sb3_dqn_ext.callbacks.logged import without_callbacks
-from sb3_dqn_ext.callbacks.non_finite_guard import Guard, guarded_too
+from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.checkpoint.interruption import Interruption
 from sb3_dqn_ext.errors import ArgumentError, ModelFileError, UnsupportedError
@@ -129,6 +130,9 @@ class DQNExt(DQN):
     leaves_out_reset_steps: ClassVar[bool] = True
     """environments that reset in a step of their own may be learned from, see :class:`~sb3_dqn_ext.vec_env.FastVecEnv`"""
 
+    default_replay_buffer_class: ClassVar[type[ReplayBuffer]] = DQNReplayBuffer
+    """the replay buffer of a model for which none is named"""
+
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -166,7 +170,7 @@ class DQNExt(DQN):
         self.minibatch_size = minibatch_size
         self.compile = compile
         self.check_finite = check_finite
-        self._guard: Guard | None = None
+        self._guard: UpdateGuard | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
         self._chosen: tuple[Any, ...] | None = None
         self._has_followed = False  # whether nothing can have been changed since the last look for changes

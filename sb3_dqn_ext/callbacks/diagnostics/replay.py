@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.callbacks.diagnostics.base import Watching
 from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows, happened
+from sb3_dqn_ext.callbacks.diagnostics.watching import Watching
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["ReplayHealthCallback"]
@@ -82,7 +82,7 @@ class ReplayHealthCallback(Watching):
 
     def _begin(self) -> None:
         model: Any = self.model
-        self._end()
+        self._put_back()
         self._draws.clear()
         self._reads_cells = isinstance(model.replay_buffer, DQNReplayBuffer)
 
@@ -94,7 +94,7 @@ class ReplayHealthCallback(Watching):
     def _has_seen(self) -> bool:
         return bool(self._draws)
 
-    def _end(self) -> None:
+    def _put_back(self) -> None:
         if self._watched is not None:
             self._watched.leave()
         self._watched = None
@@ -102,9 +102,6 @@ class ReplayHealthCallback(Watching):
     def _drawing(self, places: Array, read: Any) -> None:
         model: Any = self.model
         self._draws.append((places, model.replay_buffer.pos, None if self._reads_cells else read.dones))
-
-    def _look_undisturbing(self) -> None:
-        self._look()  # only numbers that are there
 
     def _look(self) -> None:
         model: Any = self.model

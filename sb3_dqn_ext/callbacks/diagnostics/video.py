@@ -84,7 +84,7 @@ class EpisodeVideoCallback(Diagnostic):
         if modes[0] != "rgb_array":
             raise ArgumentError(f"{name} needs an eval_env with render_mode='rgb_array', not {modes[0]!r}.")
 
-    def _end(self) -> None:
+    def _put_back(self) -> None:
         if self._env is not None and not hasattr(self, "eval_env"):
             self._env.close()
         self._env = None

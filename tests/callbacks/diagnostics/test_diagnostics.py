@@ -1599,7 +1599,7 @@ def test_histograms_are_logged_at_each_fourth_look(n_envs: int, every: int, step
 
 def test_nothing_is_drawn_for_texts(tmp_path: Path) -> None:
     class Undrawn(ValueCalibrationCallback):
-        def _drawn(self, name: str, data: Any) -> Any:
+        def _draw(self, data: Any) -> Any:
             raise AssertionError
 
     model = build(DQN)

@@ -8,7 +8,6 @@ import pytest
 import torch as th
 from scipy import stats
 
-from sb3_dqn_ext.callbacks.diagnostics.exploration import counted
 from sb3_dqn_ext.callbacks.diagnostics.numbers import (
     action_gap,
     by_age,
@@ -24,6 +23,7 @@ from sb3_dqn_ext.callbacks.diagnostics.numbers import (
     unit_scores,
     value_numbers,
 )
+from sb3_dqn_ext.callbacks.diagnostics.visits import counted
 
 Q = np.array([[1.0, 3.0, 2.0], [-1.0, -4.0, 0.0]])
 
