@@ -27,7 +27,7 @@ from sb3_dqn_ext.callbacks.diagnostics.reading import networks
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
 
-__all__ = ["Calibration", "calibration", "load_model", "make_env", "model_file", "q_values"]
+__all__ = ["calibration", "load_model", "make_env", "model_file", "q_values"]
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from sb3_dqn_ext.plot.models import N_EPISODES
-from sb3_dqn_ext.plot.runs import lifetime
+from sb3_dqn_ext.plot.run_files import lifetime
 from sb3_dqn_ext.report.blocks import Block, Section
 from sb3_dqn_ext.report.run_data import RunData, attempted, read
 from sb3_dqn_ext.report.sections import calibration, learning, video

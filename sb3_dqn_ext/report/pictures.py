@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sb3_dqn_ext.callbacks.charts import Layout, layout
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot.runs import Series
+from sb3_dqn_ext.plot.run_files import Series
 from sb3_dqn_ext.plot.style import new_axes
 from sb3_dqn_ext.plot.values import draw_log
 from sb3_dqn_ext.report.blocks import Image, Picture, Video, data_url

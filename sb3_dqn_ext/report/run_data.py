@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot import curves, models, runs
-from sb3_dqn_ext.plot.models import Calibration
-from sb3_dqn_ext.plot.runs import Curve, Log, Run
+from sb3_dqn_ext.plot import curves, models
+from sb3_dqn_ext.plot.logs import log_folder
+from sb3_dqn_ext.plot.run_files import Curve, Log, evaluations, read_log
+from sb3_dqn_ext.plot.runs import Run, read_run
 from sb3_dqn_ext.report.blocks import Block, Missing
 
 __all__ = ["CALIBRATION", "CONFIGURATION", "EPISODES", "EVALUATIONS", "LOG", "MODEL", "RunData", "attempted", "read"]
@@ -88,7 +90,7 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
     :param trust: whether pickles are opened, and classes of one's own imported from wherever the run was started
     """
     problems: dict[str, str] = {}
-    run = attempted(problems, CONFIGURATION, lambda: runs.read_run(folder, tensorboard))
+    run = attempted(problems, CONFIGURATION, lambda: read_run(folder, tensorboard))
     run = run or Run(folder, logs=(folder,) if tensorboard is None else (folder, tensorboard))
     path = attempted(problems, MODEL, lambda: models.model_file(run, model))
     learner = None if path is None else attempted(problems, MODEL, lambda: _loaded(run, path, trust))
@@ -96,7 +98,7 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
         run=run,
         episodes=attempted(problems, EPISODES, lambda: curves.episodes_of(folder)),
         evaluations=attempted(problems, EVALUATIONS, lambda: _evaluations(run)),
-        log=attempted(problems, LOG, lambda: runs.read_log(runs.log_folder(run))),
+        log=attempted(problems, LOG, lambda: read_log(log_folder(run))),
         model=learner,
         model_file=path,
         played=attempted(problems, CALIBRATION, lambda: _played(run, learner, n_episodes, problems)),
@@ -108,7 +110,7 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
 def _evaluations(run: Run) -> Curve:
     if not curves.has_evaluations(run):
         raise ArgumentError(f"{run.folder} has no evaluations.npz, which EvalCallback writes.")
-    return runs.evaluations(run.folder)
+    return evaluations(run.folder)
 
 
 def _loaded(run: Run, path: Path, trust: bool) -> BaseAlgorithm:

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from gymnasium import spaces
 
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot import curves, models, values
+from sb3_dqn_ext.plot import curves
+from sb3_dqn_ext.plot.models import check_plain
+from sb3_dqn_ext.plot.value_maps import plot_value_map
+from sb3_dqn_ext.plot.values import plot_calibration
 from sb3_dqn_ext.report.blocks import Block, Charts, Heading, Missing, Picture, Text
 from sb3_dqn_ext.report.pictures import chart, charts_of, film, image_of, logged_image, newest_film
 from sb3_dqn_ext.report.run_data import CALIBRATION, EPISODES, EVALUATIONS, LOG, MODEL, RunData
@@ -88,7 +91,7 @@ def _scatter(data: RunData) -> Picture:
         f"average: values are {'over' if found.bias > 0 else 'under'}estimated by {abs(found.bias):.3g}. The correlation is "
         f"{found.correlation:.2f}."
     )
-    drawn = values.plot_calibration(found, data.run.name)
+    drawn = plot_calibration(found, data.run.name)
     return Picture(image_of(drawn, "Predicted over realised values, a point for each action."), told, "wide")
 
 
@@ -99,9 +102,9 @@ def _map(data: RunData) -> Picture:
     space = model.observation_space
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ArgumentError(f"observations are no vectors, but of {space}.")
-    models.check_plain(run, "sb3_dqn_ext.plot.plot_value_map() draws it.")
+    check_plain(run, "sb3_dqn_ext.plot.plot_value_map() draws it.")
     try:
-        drawn = values.plot_value_map(model, run.name, run.env_id or "")
+        drawn = plot_value_map(model, run.name, run.env_id or "")
     except ArgumentError as error:
         if space.shape[0] == 2:
             raise

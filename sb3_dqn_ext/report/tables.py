@@ -9,9 +9,8 @@ from typing import Any
 
 from sb3_dqn_ext.callbacks.configuration import arguments_of
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot import runs
 from sb3_dqn_ext.plot.intervals import rolling_mean
-from sb3_dqn_ext.plot.runs import N_LAST
+from sb3_dqn_ext.plot.run_files import N_LAST, lifetime
 from sb3_dqn_ext.report.blocks import Block, Code, Details, Fact, Facts, Heading, Table, Text
 from sb3_dqn_ext.report.commands import resume_command, train_command
 from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, RunData, attempted
@@ -65,7 +64,7 @@ def _progress(data: RunData) -> Iterator[Fact]:
         yield Fact("Environment steps", f"{steps:,}", "as far as its files tell")
     if data.episodes is not None:
         yield Fact("Training episodes", f"{len(data.episodes.steps):,}", "that came to their end")
-    lived = runs.lifetime(data.run.folder)
+    lived = lifetime(data.run.folder)
     if lived is not None and math.isfinite(lived[1]):
         seconds = lived[1] - lived[0]
         speed = f"{steps / max(seconds, 1e-9):,.0f} steps per second"

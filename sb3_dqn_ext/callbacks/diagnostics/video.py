@@ -9,6 +9,7 @@ import numpy.typing as npt
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.callback_tree import all_callbacks
@@ -140,8 +141,6 @@ class EpisodeVideoCallback(Diagnostic):
 
     def _write(self, board: TensorBoardOutputFormat, picture: bytes, shape: tuple[int, ...]) -> None:
         # SB3's own way, SummaryWriter.add_video, writes nothing with moviepy 2
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         image = Summary.Image(height=shape[0], width=shape[1], colorspace=3, encoded_image_string=picture)
         summary = Summary(value=[Summary.Value(tag=f"{self.group}/episode", image=image)])
         writer: Any = board.writer
