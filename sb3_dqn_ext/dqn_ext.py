@@ -57,7 +57,7 @@ from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, Fit, ReturnModel
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, with_checkpoints
-from sb3_dqn_ext.callbacks.guards import UpdateGuard
+from sb3_dqn_ext.callbacks.finite_checks import UpdateCheck
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
@@ -170,7 +170,7 @@ class DQNExt(DQN):
         self.minibatch_size = minibatch_size
         self.compile = compile
         self.check_finite = check_finite
-        self._guard: UpdateGuard | None = None
+        self._guard: UpdateCheck | None = None
         self._eager_reasons: set[str] = set()  # of which a warning has told
         self._chosen: tuple[Any, ...] | None = None
         self._has_followed = False  # whether nothing can have been changed since the last look for changes

@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_dqn_ext.callback_tree import all_callbacks
-from sb3_dqn_ext.callbacks.guards import StepGuard, UpdateGuard
+from sb3_dqn_ext.callbacks.finite_checks import StepCheck, UpdateCheck
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -31,8 +31,8 @@ class NonFiniteGuardCallback(RunCallback):
     :raises ArgumentError: at the start of the run, if the model has not one optimizer, as DQN and QRDQN have
     """
 
-    _steps: StepGuard | None = None
-    _updates: UpdateGuard | None = None
+    _steps: StepCheck | None = None
+    _updates: UpdateCheck | None = None
 
     @property
     def _observes_from(self) -> int:
@@ -43,7 +43,7 @@ class NonFiniteGuardCallback(RunCallback):
         optimizer = getattr(model.policy, "optimizer", None)
         if not isinstance(optimizer, th.optim.Optimizer):
             raise ArgumentError(f"NonFiniteGuardCallback needs a DQN or QRDQN, not {type(model).__name__}.")
-        self._steps, self._updates = StepGuard(model), UpdateGuard(model)
+        self._steps, self._updates = StepCheck(model), UpdateCheck(model)
         if hasattr(model, "check_finite"):
             model._guard = self._updates
         else:

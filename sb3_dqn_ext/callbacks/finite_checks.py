@@ -1,4 +1,4 @@
-"""Guards of a run, which end it before a number that is nan or infinite is stored or learned."""
+"""Checks of a run, which end it before a number that is nan or infinite is stored or learned."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ from sb3_dqn_ext.callbacks.exact_checkpoint import where_to_go_on
 from sb3_dqn_ext.callbacks.finite_numbers import FEW, FLOAT32, SMALL, fault_in, is_finite, shown, types_of
 from sb3_dqn_ext.errors import NonFiniteError
 
-__all__ = ["StepGuard", "UpdateGuard"]
+__all__ = ["StepCheck", "UpdateCheck"]
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +58,7 @@ class Statistics:
             now.update(kept)
 
 
-class StepGuard:
+class StepCheck:
     """
     Checks what is about to be stored.
 
@@ -144,7 +144,7 @@ def training_of(model: Any) -> dict[str, Any]:
     return {}
 
 
-class UpdateGuard:
+class UpdateCheck:
     """
     Checks updates of the networks before they are made.
 
