@@ -114,6 +114,9 @@ class DQNExt(DQN):
     :raises ArgumentError: if an argument cannot work
     """
 
+    default_replay_buffer_class: ClassVar[type[ReplayBuffer]] = DQNReplayBuffer
+    """the replay buffer of a model for which none is named"""
+
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,

@@ -190,7 +190,7 @@ def test_the_value_of_a_last_observation_that_is_left_out_is_that_of_the_one_obs
 
     venv = Returning(DummyVecEnv([lambda: short_cartpole(5)]), without)
     model = DQNExt("MlpPolicy", venv, gamma=0.9, device="cpu")
-    played = play(model, venv, n_episodes=1, max_steps=100, deterministic=True, seed=0)
+    (played,) = play(model, venv, n_episodes=1, max_steps=100, deterministic=True, seed=0)
     with th.no_grad():
         value = model.q_net(th.as_tensor(steps[-1][0])).max().item()
     assert played.realised[-1] == pytest.approx(1 + 0.9 * value)

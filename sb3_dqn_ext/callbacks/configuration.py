@@ -14,7 +14,6 @@ from stable_baselines3.common.utils import ConstantSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from sb3_dqn_ext._validation import parameters_of
-from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.serialization.names import qualified_name
 
 __all__ = ["arguments_of", "env_of", "flat", "plain"]
@@ -39,9 +38,8 @@ def arguments_of(model: BaseAlgorithm) -> Data:
 
 def _usual_memories(model: BaseAlgorithm) -> set[type]:
     """Those that an algorithm may take where none is named."""
-    from sb3_dqn_ext.dqn_ext import DQNExt  # which imports callbacks
-
-    return {DQNReplayBuffer} if isinstance(model, DQNExt) else {ReplayBuffer, DictReplayBuffer, NStepReplayBuffer}
+    ours = getattr(model, "default_replay_buffer_class", None)  # of DQNExt
+    return {ReplayBuffer, DictReplayBuffer, NStepReplayBuffer} if ours is None else {ours}
 
 
 def _policy_of(model: BaseAlgorithm) -> str:

@@ -29,5 +29,5 @@ class EpsilonScheduleCallback(RunCallback):
         model: Any = self.model
         if not hasattr(model, "exploration_schedule"):
             raise ArgumentError(f"{type(model).__name__} has no exploration schedule that could be replaced.")
-        self.run.replace("exploration_schedule", ProgressSchedule(self.schedule, model._total_timesteps))
+        self.run.replaced.add("exploration_schedule", ProgressSchedule(self.schedule, model._total_timesteps))
         model.exploration_rate = self.schedule.value(model.num_timesteps, model._total_timesteps)

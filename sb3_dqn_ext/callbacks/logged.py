@@ -46,6 +46,27 @@ class Score(NamedTuple):
 class OfCallback(KVWriter):
     """An output format that a callback adds to the logger for the length of its run."""
 
+    logger: Logger | None = None
+    """the logger that it belongs to"""
+
+    def join(self, logger: Logger, is_first: bool = False) -> None:
+        """
+        :param logger: the only logger that it belongs to from now on
+        :param is_first: whether it is written before the other formats
+        """
+        self.leave()
+        self.logger = logger
+        logger.output_formats.insert(0 if is_first else len(logger.output_formats), self)
+
+    def leave(self) -> None:
+        """Leave the logger as it was."""
+        if self.logger is not None and self in self.logger.output_formats:
+            self.logger.output_formats.remove(self)
+        self.logger = None
+
+    def close(self) -> None:
+        pass
+
 
 def without_callbacks(logger: Logger) -> Logger:
     """
@@ -69,25 +90,9 @@ class Listener(OfCallback):
 
     def __init__(self, tell: Callable[[Values, Excluded, int], None]) -> None:
         self._tell = tell
-        self._logger: Logger | None = None
-
-    def join(self, logger: Logger) -> None:
-        """:param logger: to listen to from now on; to no other one"""
-        self.leave()
-        self._logger = logger
-        logger.output_formats.append(self)
-
-    def leave(self) -> None:
-        """Listen no longer."""
-        if self._logger is not None and self in self._logger.output_formats:
-            self._logger.output_formats.remove(self)
-        self._logger = None
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         self._tell(key_values, key_excluded, step)
-
-    def close(self) -> None:
-        pass
 
 
 class Listening(RunCallback):

@@ -1,13 +1,14 @@
 """Callbacks that get all events of a run, whatever holds them, and put back what they have changed, however it ends."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_dqn_ext.callbacks.replaced_attributes import ReplacedAttributes
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["NEVER", "Run", "RunCallback", "end_run"]
@@ -116,8 +117,7 @@ class Run:
         self.is_over = False
         self.began = model.start_time
         """when ``learn`` was called"""
-        self._replaced: dict[str, Any] = {}
-        self._own: dict[str, Any] = {}
+        self.replaced = ReplacedAttributes(model)
         self._begun: list[RunCallback] = []
         self._unfinished: list[RunCallback] = []
         own: Any = type(model)
@@ -144,21 +144,18 @@ class Run:
         if self.began != self.model.start_time:  # an interrupt between two rollouts of this run has passed unnoticed
             self.end()
             return self.model.collect_rollouts(env, callback, *args, **kwargs)
-        try:
-            self.model.__class__ = self._class
-            if self.root is None:
-                self.begin(callback)
-            result = self._class.collect_rollouts(self.model, env, self._relay, *args, **kwargs)
-            self._leave_own_class()
-        except BaseException:
-            self.end()
-            raise
-        return result
+        if self.root is None:
+            self._with_own_class(self.begin, callback)
+        return self._with_own_class(self._class.collect_rollouts, self.model, env, self._relay, *args, **kwargs)
 
     def _train(self, *args: Any, **kwargs: Any) -> Any:
+        return self._with_own_class(self._class.train, self.model, *args, **kwargs)
+
+    def _with_own_class(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function while the model has its own class. An exception ends the run."""
         try:
             self.model.__class__ = self._class
-            result = self._class.train(self.model, *args, **kwargs)
+            result = function(*args, **kwargs)
             self._leave_own_class()
         except BaseException:
             self.end()
@@ -181,36 +178,11 @@ class Run:
         """:param root: the callback of ``learn``"""
         self.root, self._relay = root, _Relay(self.model, root, self)
         vars(root)["on_training_end"] = self._on_training_end  # SB3's event callbacks do not pass it on
-        try:
-            for one, continues in self.callbacks.items():
-                one.num_timesteps = self.model.num_timesteps
-                self._begun.append(one)
-                one._on_run_start(continues)
-            self._unfinished = list(self.callbacks)
-        except BaseException:
-            self.end()
-            raise
-
-    def replace(self, name: str, value: Any) -> None:
-        """
-        Replace an attribute of the model until the run ends, but not while callbacks are executed: what they save, or change,
-        is the model's own value.
-
-        :param name: the attribute
-        :param value: its value while the model collects transitions and trains
-        """
-        self._replaced[name] = value
-
-    def show(self, is_replaced: bool) -> None:
-        """:param is_replaced: whether attributes have the values of :meth:`replace`, and not the model's own"""
-        if is_replaced and not self._own:
-            for name, value in self._replaced.items():
-                self._own[name] = getattr(self.model, name)
-                setattr(self.model, name, value)
-        elif not is_replaced and self._own:
-            for name, value in self._own.items():
-                setattr(self.model, name, value)
-            self._own = {}
+        for one, continues in self.callbacks.items():
+            one.num_timesteps = self.model.num_timesteps
+            self._begun.append(one)
+            one._on_run_start(continues)
+        self._unfinished = list(self.callbacks)
 
     def _on_training_end(self) -> None:
         self.end(is_regular=True)
@@ -222,7 +194,7 @@ class Run:
         :param callback: a callback of the run
         """
         if self.root is None and not self.is_over:  # ``learn`` had no step to make
-            self.begin(callback)
+            self._with_own_class(self.begin, callback)
             self.end(is_regular=True)
         elif callback in self._unfinished:
             self._unfinished.remove(callback)
@@ -240,7 +212,7 @@ class Run:
         self.is_between_rollouts &= is_regular
         self.model.__class__ = self._class
         self._class_in_run = None
-        self.show(is_replaced=False)
+        self.replaced.put_back()
         if self.root is not None:
             vars(self.root).pop("on_training_end", None)
         with ExitStack() as stack:  # it calls the last first, and all of them even if some raise
@@ -280,15 +252,15 @@ class _Relay(BaseCallback):
         self._observers = [one for one in run.callbacks if _overrides(one, "_on_run_step")]
 
     def on_rollout_start(self) -> None:
-        self._of_run.show(is_replaced=False)
+        self._of_run.replaced.put_back()
         for one in self._between_rollouts:
             one._before_rollout()
         self._of_run.is_between_rollouts = False
         self.root.on_rollout_start()
-        self._of_run.show(is_replaced=True)
+        self._of_run.replaced.apply()
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
-        self._of_run.show(is_replaced=False)
+        self._of_run.replaced.put_back()
         locals_["callback"] = self.root
         self._seen = locals_
         self.root.update_locals(locals_)
@@ -304,7 +276,8 @@ class _Relay(BaseCallback):
         goes_on = self.root.on_step()
         if is_due:
             self._due = min([one._observes_from for one in self._observers], default=NEVER)
-        self._of_run.show(is_replaced=bool(goes_on))
+        if goes_on:
+            self._of_run.replaced.apply()
         return goes_on
 
     def _on_step(self) -> bool:
@@ -312,9 +285,9 @@ class _Relay(BaseCallback):
 
     def on_rollout_end(self) -> None:
         self._of_run.is_between_rollouts = True
-        self._of_run.show(is_replaced=False)
+        self._of_run.replaced.put_back()
         self.root.on_rollout_end()
-        self._of_run.show(is_replaced=True)
+        self._of_run.replaced.apply()
 
 
 def _run_of(model: Any) -> Run | None:

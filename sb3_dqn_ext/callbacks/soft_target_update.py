@@ -74,7 +74,7 @@ class SoftTargetUpdateCallback(RunCallback):
         self._n_calls = model._n_calls
         # version 0.1.0 saved models in the middle of a run without their own interval
         model.target_update_interval = vars(model).pop("own_target_update_interval", model.target_update_interval)
-        self.run.replace("target_update_interval", NEVER)
+        self.run.replaced.add("target_update_interval", NEVER)
 
     def _on_step(self) -> bool:
         model: Any = self.model

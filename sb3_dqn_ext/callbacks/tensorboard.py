@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import TensorBoardOutputFormat
+from torch.utils.tensorboard import summary
 
 from sb3_dqn_ext.callbacks.charts import Layout, layout
 from sb3_dqn_ext.callbacks.configuration import Data, arguments_of, env_of, flat
@@ -63,8 +64,6 @@ class TensorBoardCallback(Listening):
         that of all: arguments that the first run does not have would be in no column, and those that differ not in front.
         """
         for board in self._boards():
-            from torch.utils.tensorboard import summary  # SB3 goes without it, too
-
             to_summaries: Any = summary.hparams
             _, start, self._begun.end = to_summaries(flat(described(self.model)), {})
             board.writer.file_writer.add_summary(start)

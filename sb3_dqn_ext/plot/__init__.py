@@ -3,23 +3,17 @@ Pictures of runs, as matplotlib figures, from what the RL Zoo, SB3's ``Monitor``
 folders. ``python -m sb3_dqn_ext.plot RUN_FOLDERS`` draws all that can be drawn.
 """
 
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration
 from sb3_dqn_ext.plot.curves import plot_evaluations, plot_learning, plot_rolling, plot_run, plot_scores, plot_seeds, scores
+from sb3_dqn_ext.plot.groups import groups_of
 from sb3_dqn_ext.plot.intervals import aligned, bootstrap_interval, interquartile_mean, rolling_mean
-from sb3_dqn_ext.plot.models import Calibration, calibration, load_model, make_env, q_values
-from sb3_dqn_ext.plot.runs import (
-    Curve,
-    Run,
-    Series,
-    evaluations,
-    event_folder,
-    find_runs,
-    groups_of,
-    read_run,
-    scalars,
-    training_episodes,
-)
+from sb3_dqn_ext.plot.logs import event_folder
+from sb3_dqn_ext.plot.models import calibration, load_model, make_env, q_values
+from sb3_dqn_ext.plot.run_files import Curve, Series, evaluations, scalars, training_episodes
+from sb3_dqn_ext.plot.runs import Run, find_runs, read_run
 from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES
-from sb3_dqn_ext.plot.values import ValueMap, plot_calibration, plot_log, plot_panels, plot_value_map, value_map
+from sb3_dqn_ext.plot.value_maps import ValueMap, plot_value_map, value_map
+from sb3_dqn_ext.plot.values import plot_calibration, plot_log, plot_panels
 
 __all__ = [
     "COLORS",

@@ -10,9 +10,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from sb3_dqn_ext._validation import choose
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
-from sb3_dqn_ext.plot import curves, models, runs, values
-from sb3_dqn_ext.plot.runs import Run
+from sb3_dqn_ext.plot import curves, models, values
+from sb3_dqn_ext.plot.groups import groups_of
+from sb3_dqn_ext.plot.logs import log_folder
+from sb3_dqn_ext.plot.run_files import Series, scalars
+from sb3_dqn_ext.plot.runs import Run, find_runs, read_run
+from sb3_dqn_ext.plot.value_maps import plot_value_map
 
 DPI = 120
 
@@ -24,7 +29,7 @@ Groups = Mapping[str, Sequence[Run]]
 
 
 @functools.cache
-def played(run: Run, model: str | None, n_episodes: int) -> models.Calibration:
+def played(run: Run, model: str | None, n_episodes: int) -> Calibration:
     """
     :param run: a run
     :param model: the name of its file
@@ -38,12 +43,12 @@ def played(run: Run, model: str | None, n_episodes: int) -> models.Calibration:
         env.close()
 
 
-def logged(run: Run) -> dict[str, runs.Series]:
+def logged(run: Run) -> dict[str, Series]:
     """
     :param run: a run
     :raises ArgumentError: if it has no TensorBoard log, or it is not known where
     """
-    return runs.scalars(runs.log_folder(run))
+    return scalars(log_folder(run))
 
 
 def calibration_log(run: Run, args: Arguments) -> Figure:
@@ -65,7 +70,7 @@ def value_map(run: Run, args: Arguments) -> Figure:
     models.check_plain(run, "Give plot_value_map() the model.")
     ranges = {int(index): (float(low), float(high)) for index, low, high in args.range or []}
     model = models.load_model(run, args.model)
-    return values.plot_value_map(model, run.name, run.env_id or "", args.slice, ranges)
+    return plot_value_map(model, run.name, run.env_id or "", args.slice, ranges)
 
 
 OF_A_RUN: dict[str, Callable[[Run, Arguments], Figure]] = {
@@ -150,9 +155,9 @@ def found_runs(arguments: Iterable[str], tensorboard: Path | None) -> list[Run]:
     folders: dict[Path, str] = {}
     for argument in arguments:
         label, _, folder = ("", "", argument) if Path(argument).exists() else argument.rpartition("=")
-        for path in runs.find_runs(folder):
+        for path in find_runs(folder):
             folders.setdefault(path, label)
-    return [runs.read_run(folder, tensorboard, label) for folder, label in folders.items()]
+    return [read_run(folder, tensorboard, label) for folder, label in folders.items()]
 
 
 def file_names(found: Sequence[Run]) -> dict[Run, str]:
@@ -178,7 +183,7 @@ def figures(found: Sequence[Run], args: Arguments) -> Iterator[tuple[str, Callab
             for env_id, of_env in by_env.items():
                 if args.kind or len(of_env) > 1:  # of one run, there is a picture that shows more
                     name = env_id.replace("/", "-").replace(" ", "_")
-                    yield f"{name}_{kind}", functools.partial(OF_GROUPS[kind], runs.groups_of(of_env), env_id, args)
+                    yield f"{name}_{kind}", functools.partial(OF_GROUPS[kind], groups_of(of_env), env_id, args)
         else:
             for run in found:
                 yield f"{names[run]}_{kind}", functools.partial(OF_A_RUN[kind], run, args)

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.intervals import aligned, bootstrap_interval, interquartile_mean, rolling_mean
-from sb3_dqn_ext.plot.runs import N_LAST, Curve, Run, evaluations, final_score, training_episodes
+from sb3_dqn_ext.plot.run_files import N_LAST, Curve, evaluations, final_score, training_episodes
+from sb3_dqn_ext.plot.runs import Run
 from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES, clean, new_axes, style_of
 
 __all__ = ["plot_evaluations", "plot_learning", "plot_rolling", "plot_run", "plot_scores", "plot_seeds", "scores"]

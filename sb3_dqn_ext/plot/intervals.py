@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from sb3_dqn_ext.plot.runs import Curve
+from sb3_dqn_ext.plot.run_files import Curve
 
 __all__ = ["aligned", "bootstrap_interval", "interquartile_mean", "rolling_mean"]
 

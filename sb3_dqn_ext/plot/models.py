@@ -7,8 +7,9 @@ Shapes: B batch, A actions, T steps of an episode, N steps of all of them.
 import importlib
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,16 +18,16 @@ import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_normalize
 
 from sb3_dqn_ext._validation import named_class
 from sb3_dqn_ext.callbacks.diagnostics import reading
-from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, PlayedEpisode, Player, calibration_of, play_episodes
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
 
-__all__ = ["Calibration", "calibration", "load_model", "make_env", "model_file", "q_values"]
+__all__ = ["calibration", "load_model", "make_env", "model_file", "q_values"]
 
 Array = npt.NDArray[Any]
 
@@ -35,27 +36,6 @@ N_RANDOM = 30
 LIMIT = 10_000
 _OTHERWISE = "trust the run: load_model(..., trust=True), or --trust of the report"
 FRESH = 10_000  # added to the seed: training has hardly seen these episodes
-
-
-class Calibration(NamedTuple):
-    """Predicted and realised values of actions."""
-
-    predicted: Array
-    """(N,) Q-values"""
-    realised: Array
-    """(N,) discounted returns"""
-
-    @property
-    def correlation(self) -> float:
-        """Pearson's, 0 where one of both is the same everywhere."""
-        if min(self.predicted.std(), self.realised.std()) == 0:
-            return 0.0
-        return float(np.corrcoef(self.predicted, self.realised)[0, 1])
-
-    @property
-    def bias(self) -> float:
-        """How much more is predicted than realised."""
-        return float(np.mean(self.predicted - self.realised))
 
 
 def q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Array:
@@ -71,6 +51,34 @@ def q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Ar
     with th.no_grad():
         values: Array = reading.q_values(online, inputs).cpu().numpy()
     return values
+
+
+class RandomStarts:
+    """
+    Chooses greedy actions, but for some random ones at the beginning of an episode, in one environment.
+
+    :param rng: draws how many there are, and which
+    :param most: at most so many
+    """
+
+    def __init__(self, rng: np.random.Generator, most: int) -> None:
+        self._rng, self._most = rng, most
+        self.numbers: list[int] = []
+        """the number of random actions of each episode"""
+
+    def __call__(self, q: Array, observations: Any, n_steps: int) -> Array:
+        """
+        :param q: (1, A)
+        :param observations: (1, \\*obs)
+        :param n_steps: of the episode up to now
+        :return: (1,) action
+        """
+        if n_steps == 0:
+            self.numbers.append(int(self._rng.integers(self._most + 1)))
+        if n_steps < self.numbers[-1]:
+            return np.array([self._rng.integers(q.shape[1])])
+        greedy: Array = q.argmax(axis=1)
+        return greedy
 
 
 def calibration(
@@ -89,39 +97,18 @@ def calibration(
     :param seed: of the random actions
     :return: predicted and realised values
     """
-    rng = np.random.default_rng(seed)
-    episodes = [_episode(model, env, rng, int(rng.integers(n_random + 1))) for _ in range(n_episodes)]
-    return Calibration(*(np.concatenate(values) for values in zip(*episodes, strict=True)))
-
-
-def _episode(model: BaseAlgorithm, env: VecEnv, rng: np.random.Generator, n_random: int) -> Calibration:
     learner: Any = model
-    observation: Any = env.reset()
-    predicted: list[float] = []
-    rewards: list[float] = []
     limits_end = not (learner.replay_buffer_kwargs or {}).get("handle_timeout_termination", True)
-    last_value = 0.0
-    while True:
-        (values,) = q_values(model, observation)  # (A,)
-        action = rng.integers(len(values)) if len(rewards) < n_random else values.argmax()
-        observation, (reward,), (done,), (info,) = env.step(np.array([action]))
-        predicted.append(float(values[action]))
-        rewards.append(float(reward))
-        if done and info.get("TimeLimit.truncated") and not limits_end:
-            last = info.get("terminal_observation")  # without it, training takes what was observed
-            last_value = float(q_values(model, observation if last is None else _batch_of_one(last)).max())
-        elif not done and len(rewards) == LIMIT:
-            last_value = float(q_values(model, observation).max())
-        if done or len(rewards) == LIMIT:
-            break
-    counted = slice(min(max(n_random, 1), len(rewards)) - 1, None)
-    return Calibration(np.array(predicted)[counted], discounted_returns(np.array(rewards), learner.gamma, last_value)[counted])
+    choose = RandomStarts(np.random.default_rng(seed), n_random)
+    player = Player(partial(q_values, model), choose, learner.gamma, limits_end, unwrap_vec_normalize(env))
+    episodes = list(play_episodes(player, env, n_episodes, LIMIT))
+    return calibration_of(_from_step(episode, max(n, 1) - 1) for episode, n in zip(episodes, choose.numbers, strict=True))
 
 
-def _batch_of_one(observation: Any) -> Any:
-    if isinstance(observation, dict):
-        return {key: np.asarray(part)[None] for key, part in observation.items()}
-    return np.asarray(observation)[None]
+def _from_step(episode: PlayedEpisode, step: int) -> PlayedEpisode:
+    """What follows a step; the last step of an episode that is shorter."""
+    counted = slice(min(step, len(episode.predicted) - 1), None)
+    return episode._replace(predicted=episode.predicted[counted], realised=episode.realised[counted])
 
 
 # -- from run folders ------------------------------------------------------------------------------------------------------

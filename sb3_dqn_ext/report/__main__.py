@@ -10,7 +10,7 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.plot.models import N_EPISODES
 from sb3_dqn_ext.plot.runs import find_runs
-from sb3_dqn_ext.report.run import page_of
+from sb3_dqn_ext.report.page import page_of
 from sb3_dqn_ext.report.run_data import read
 from sb3_dqn_ext.storage.atomic import write_atomically
 
@@ -65,15 +65,15 @@ def main(arguments: list[str]) -> None:
         for module in args.gym_packages:
             importlib.import_module(module)
         folder = the_run(args.run_folder)
-        known = read(folder, args.tensorboard, args.model, args.episodes, args.trust)
-        page = page_of(known)
+        data = read(folder, args.tensorboard, args.model, args.episodes, args.trust)
+        page = page_of(data)
         output = args.output or folder / "report.html"
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
         sys.exit(f"{COMMAND}: {error}")
     print(output)
-    for what, why in known.problems.items():
+    for what, why in data.problems.items():
         print(f"No {what}: {why}", file=sys.stderr)
     if (size := output.stat().st_size / 1e6) > MANY:
         print(f"{output} has {size:.0f} MB, which is much for a page: most of it is what is shown as a film.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Pictures and films as they are in the page."""
+"""Pictures and films as they are in the page: each is a ``data:`` URL."""
 
 import io
 import re
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from sb3_dqn_ext.callbacks.charts import Layout, layout
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot.runs import Series
+from sb3_dqn_ext.plot.run_files import Series
 from sb3_dqn_ext.plot.style import new_axes
 from sb3_dqn_ext.plot.values import draw_log
-from sb3_dqn_ext.report.page import Html, data_url, element, figure
+from sb3_dqn_ext.report.blocks import Image, Picture, Video, data_url
 
-__all__ = ["chart", "charts_of", "film", "logged_image", "newest_film", "picture"]
+__all__ = ["chart", "charts_of", "film", "image_of", "logged_image", "newest_film"]
 
 Charts = dict[str, list[str]]
 """by title, the names of what is in a chart"""
@@ -31,7 +31,7 @@ DPI = 160
 IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif", b"\xff\xd8\xff": "image/jpeg"}
 
 
-def picture(drawn: Figure, alt: str) -> Html:
+def image_of(drawn: Figure, alt: str) -> Image:
     """
     :param drawn: a figure
     :param alt: what there is to see
@@ -40,7 +40,7 @@ def picture(drawn: Figure, alt: str) -> Html:
         content, kind = _saved(drawn, "svg"), "image/svg+xml"
     if len(content) > MAX_SVG:
         content, kind = _saved(drawn, "png"), "image/png"
-    return element("img", src=data_url(kind, content), alt=alt)
+    return Image(data_url(kind, content), alt)
 
 
 def _saved(drawn: Figure, file_format: str) -> bytes:
@@ -70,7 +70,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def chart(logged: Mapping[str, Series], title: str, names: Sequence[str]) -> Html:
+def chart(logged: Mapping[str, Series], title: str, names: Sequence[str]) -> Picture:
     """
     :param logged: by name
     :param title: of the chart
@@ -85,7 +85,7 @@ def chart(logged: Mapping[str, Series], title: str, names: Sequence[str]) -> Htm
             axes.get_lines()[: len(names)], _labels(names), loc="outside upper left", ncols=3, frameon=False, fontsize="small"
         )
     caption = title if len(names) <= MANY_LINES else f"{title}: {len(names)} lines, {names[0]} to {names[-1]}"
-    return figure(picture(drawn, f"{title}, over environment steps. {_told(logged, names)}"), caption, "chart")
+    return Picture(image_of(drawn, f"{title}, over environment steps. {_told(logged, names)}"), caption, "chart")
 
 
 def _labels(names: Sequence[str]) -> list[str]:
@@ -105,7 +105,7 @@ def _told(logged: Mapping[str, Series], names: Sequence[str]) -> str:
     return " ".join(lines)
 
 
-def logged_image(content: bytes, name: str) -> Html:
+def logged_image(content: bytes, name: str) -> Image:
     """
     :param content: of a file
     :param name: under which it was logged
@@ -114,7 +114,7 @@ def logged_image(content: bytes, name: str) -> Html:
     kind = next((kind for start, kind in IMAGES.items() if content.startswith(start)), None)
     if kind is None:
         raise ArgumentError(f"What was logged as {name} is neither PNG nor GIF nor JPEG.")
-    return element("img", src=data_url(kind, content), alt=f"{name}, as it was logged last")
+    return Image(data_url(kind, content), f"{name}, as it was logged last")
 
 
 def newest_film(folder: Path) -> Path | None:
@@ -131,7 +131,7 @@ def _age(path: Path) -> tuple[int, float]:
     return int(step[1]) if step else -1, path.stat().st_mtime
 
 
-def film(path: Path) -> Html:
+def film(path: Path) -> Video:
     """
     :param path: of a film
     :raises ArgumentError: if it is none
@@ -139,5 +139,4 @@ def film(path: Path) -> Html:
     content = path.read_bytes()
     if content[4:8] != b"ftyp":
         raise ArgumentError(f"{path} is no mp4 file.")
-    shown = {"controls": "", "loop": "", "muted": "", "playsinline": "", "preload": "auto"}
-    return element("video", **shown, src=data_url("video/mp4", content), **{"aria-label": f"film of an episode: {path.name}"})
+    return Video(data_url("video/mp4", content), f"film of an episode: {path.name}")

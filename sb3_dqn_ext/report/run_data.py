@@ -1,29 +1,32 @@
 """What is known of a run."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot import curves, models, runs
-from sb3_dqn_ext.plot.models import Calibration
-from sb3_dqn_ext.plot.runs import Curve, Log, Run
-from sb3_dqn_ext.report.page import Html, missing
+from sb3_dqn_ext.plot import curves, models
+from sb3_dqn_ext.plot.logs import log_folder
+from sb3_dqn_ext.plot.run_files import Curve, Log, evaluations, read_log
+from sb3_dqn_ext.plot.runs import Run, read_run
+from sb3_dqn_ext.report.blocks import Block, Missing
 
-__all__ = ["CALIBRATION", "CONFIGURATION", "EPISODES", "EVALUATIONS", "LOG", "MODEL", "Known", "attempted", "read"]
+__all__ = ["CALIBRATION", "CONFIGURATION", "EPISODES", "EVALUATIONS", "LOG", "MODEL", "RunData", "attempted", "read"]
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Block)
 
 CONFIGURATION, EPISODES, EVALUATIONS = "configuration of the zoo", "training episodes", "evaluations"
 LOG, MODEL, CALIBRATION = "curves of the log", "model", "predicted beside realised values"
 
 
 @dataclass(frozen=True)
-class Known:
+class RunData:
     """What is known of a run. What is None could not be had, and :attr:`problems` says why."""
 
     run: Run
@@ -37,7 +40,7 @@ class Known:
     problems: dict[str, str]
     """by what is not in the page: why"""
 
-    def attempt(self, what: str, make: Callable[[], Html]) -> Html:
+    def attempt(self, what: str, make: Callable[[], B]) -> B | Missing:
         """
         :param what: a part of the page
         :param make: what makes it
@@ -46,12 +49,21 @@ class Known:
         made = attempted(self.problems, what, make)
         return self.missing(what) if made is None else made
 
-    def missing(self, what: str) -> Html:
+    def blocks(self, what: str, make: Callable[[], Iterable[Block]]) -> Sequence[Block]:
+        """
+        :param what: a part of the page
+        :param make: makes the blocks of that part
+        :return: the blocks, or a line with the reason why there are none
+        """
+        made = attempted(self.problems, what, lambda: list(make()))
+        return [self.missing(what)] if made is None else made
+
+    def missing(self, what: str) -> Missing:
         """
         :param what: is not there
         :return: a line that says why
         """
-        return missing(what, self.problems[what])
+        return Missing(what, self.problems[what])
 
 
 def attempted(problems: dict[str, str], what: str, make: Callable[[], T]) -> T | None:
@@ -69,7 +81,7 @@ def attempted(problems: dict[str, str], what: str, make: Callable[[], T]) -> T |
     return None
 
 
-def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: int, trust: bool) -> Known:
+def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: int, trust: bool) -> RunData:
     """
     :param folder: of the run
     :param tensorboard: where TensorBoard's logs are, if the run does not tell
@@ -78,15 +90,15 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
     :param trust: whether pickles are opened, and classes of one's own imported from wherever the run was started
     """
     problems: dict[str, str] = {}
-    run = attempted(problems, CONFIGURATION, lambda: runs.read_run(folder, tensorboard))
+    run = attempted(problems, CONFIGURATION, lambda: read_run(folder, tensorboard))
     run = run or Run(folder, logs=(folder,) if tensorboard is None else (folder, tensorboard))
     path = attempted(problems, MODEL, lambda: models.model_file(run, model))
     learner = None if path is None else attempted(problems, MODEL, lambda: _loaded(run, path, trust))
-    return Known(
+    return RunData(
         run=run,
         episodes=attempted(problems, EPISODES, lambda: curves.episodes_of(folder)),
         evaluations=attempted(problems, EVALUATIONS, lambda: _evaluations(run)),
-        log=attempted(problems, LOG, lambda: runs.read_log(runs.log_folder(run))),
+        log=attempted(problems, LOG, lambda: read_log(log_folder(run))),
         model=learner,
         model_file=path,
         played=attempted(problems, CALIBRATION, lambda: _played(run, learner, n_episodes, problems)),
@@ -98,7 +110,7 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
 def _evaluations(run: Run) -> Curve:
     if not curves.has_evaluations(run):
         raise ArgumentError(f"{run.folder} has no evaluations.npz, which EvalCallback writes.")
-    return runs.evaluations(run.folder)
+    return evaluations(run.folder)
 
 
 def _loaded(run: Run, path: Path, trust: bool) -> BaseAlgorithm:

@@ -9,12 +9,11 @@ from typing import Any
 
 from sb3_dqn_ext.callbacks.configuration import arguments_of
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot import runs
 from sb3_dqn_ext.plot.intervals import rolling_mean
-from sb3_dqn_ext.plot.runs import N_LAST
+from sb3_dqn_ext.plot.run_files import N_LAST, lifetime
+from sb3_dqn_ext.report.blocks import Block, Code, Details, Fact, Facts, Heading, Table, Text
 from sb3_dqn_ext.report.commands import resume_command, train_command
-from sb3_dqn_ext.report.page import Html, code, element, joined, table, together
-from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, Known, attempted
+from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, RunData, attempted
 from sb3_dqn_ext.versions import versions
 
 __all__ = ["commands", "configuration", "facts", "packages", "returns"]
@@ -29,104 +28,102 @@ SYSTEM = {
 """what SB3 calls the packages in a saved model, and what we call them"""
 MAX_TEXT = 2**16  # bytes
 
-Fact = tuple[str, str, str]
-"""what it is, how much, and what there is to say of it"""
-
 
 # -- what came of it -------------------------------------------------------------------------------------------------------
 
 
-def facts(known: Known) -> Html:
+def facts(data: RunData) -> Iterator[Block]:
     """What came of the run, in a few numbers."""
-    found = [*returns(known), *_progress(known)]
+    found = [*returns(data), *_progress(data)]
     if not found:
-        raise ArgumentError(f"{known.run.folder} has neither training episodes nor evaluations nor a log.")
-    cards = [element("div", element("dt", name), element("dd", value, element("small", note))) for name, value, note in found]
-    return element("dl", *cards, class_="facts")
+        raise ArgumentError(f"{data.run.folder} has neither training episodes nor evaluations nor a log.")
+    yield Facts(found)
 
 
-def returns(known: Known) -> Iterator[Fact]:
+def returns(data: RunData) -> Iterator[Fact]:
     """Mean returns of evaluations and of training."""
-    if known.evaluations is not None:
-        steps, found = known.evaluations
+    if data.evaluations is not None:
+        steps, found = data.evaluations
         means = found.mean(axis=1)
         best = int(means.argmax())
-        yield "Best evaluation", f"{means[best]:.2f}", f"mean of {found.shape[1]} episodes, at step {steps[best]:,}"
-        yield "Last evaluation", f"{means[-1]:.2f}", f"at step {steps[-1]:,}"
-    if known.episodes is not None:
-        steps, found = known.episodes
+        yield Fact("Best evaluation", f"{means[best]:.2f}", f"mean of {found.shape[1]} episodes, at step {steps[best]:,}")
+        yield Fact("Last evaluation", f"{means[-1]:.2f}", f"at step {steps[-1]:,}")
+    if data.episodes is not None:
+        steps, found = data.episodes
         means = rolling_mean(found[:, 0], N_LAST)
         if len(means) > N_LAST:
             best = int(means[N_LAST - 1 :].argmax()) + N_LAST - 1  # the mean of a few episodes is high by chance
-            yield "Best training return", f"{means[best]:.2f}", f"mean of {N_LAST} episodes, at step {steps[best]:,}"
-        yield "Last training return", f"{means[-1]:.2f}", f"mean of {min(len(means), N_LAST)} episodes, which explore"
+            yield Fact("Best training return", f"{means[best]:.2f}", f"mean of {N_LAST} episodes, at step {steps[best]:,}")
+        yield Fact("Last training return", f"{means[-1]:.2f}", f"mean of {min(len(means), N_LAST)} episodes, which explore")
 
 
-def _progress(known: Known) -> Iterator[Fact]:
-    told = [known.episodes, known.evaluations, *(known.log.scalars.values() if known.log else ())]
+def _progress(data: RunData) -> Iterator[Fact]:
+    told = [data.episodes, data.evaluations, *(data.log.scalars.values() if data.log else ())]
     steps = max((int(series.steps[-1]) for series in told if series is not None and len(series.steps)), default=0)
     if steps > 0:
-        yield "Environment steps", f"{steps:,}", "as far as its files tell"
-    if known.episodes is not None:
-        yield "Training episodes", f"{len(known.episodes.steps):,}", "that came to their end"
-    lived = runs.lifetime(known.run.folder)
+        yield Fact("Environment steps", f"{steps:,}", "as far as its files tell")
+    if data.episodes is not None:
+        yield Fact("Training episodes", f"{len(data.episodes.steps):,}", "that came to their end")
+    lived = lifetime(data.run.folder)
     if lived is not None and math.isfinite(lived[1]):
         seconds = lived[1] - lived[0]
-        yield "Time", str(datetime.timedelta(seconds=round(seconds))), f"{steps / max(seconds, 1e-9):,.0f} steps per second"
+        speed = f"{steps / max(seconds, 1e-9):,.0f} steps per second"
+        yield Fact("Time", str(datetime.timedelta(seconds=round(seconds))), speed)
 
 
 # -- how to make it again --------------------------------------------------------------------------------------------------
 
 
-@together
-def commands(known: Known) -> Iterator[Html]:
+def commands(data: RunData) -> Iterator[Block]:
     """How to make the run again, or to go on with it."""
-    yield known.attempt("command", lambda: _command(known))
-    going_on = attempted(known.problems, "command to go on", lambda: resume_command(known.run.folder))
+    yield from data.blocks("command", lambda: _command(data))
+    going_on = attempted(data.problems, "command to go on", lambda: resume_command(data.run.folder))
     if going_on is not None:
-        yield element("p", "It has not come to its end. This goes on with it, from its newest checkpoint:")
-        yield code(going_on, "command")
+        yield Text("It has not come to its end. This goes on with it, from its newest checkpoint:")
+        yield Code(going_on, is_command=True)
 
 
-def _command(known: Known) -> Html:
-    command = train_command(known.run)
+def _command(data: RunData) -> Iterator[Block]:
+    command = train_command(data.run)
     if command is not None:
-        source = known.run.arguments.get("conf_file") or "the zoo's presets"
+        source = data.run.arguments.get("conf_file") or "the zoo's presets"
         note = f"What it does not name is taken from {source}. What the run was given is in the configuration below."
-        return joined([code(command, "command"), element("p", element("small", note))])
-    logged = None if known.log is None else known.log.texts.get("run/command")
+        yield Code(command, is_command=True)
+        yield Text(note, is_note=True)
+        return
+    logged = None if data.log is None else data.log.texts.get("run/command")
     if logged is None:
         raise ArgumentError("it is not known. The zoo keeps it in args.yml and run.json, TensorBoardCallback in the log.")
-    return joined([element("p", "As it was logged:"), code(logged.strip(), "command")])
+    yield Text("As it was logged:")
+    yield Code(logged.strip(), is_command=True)
 
 
 # -- what it was -----------------------------------------------------------------------------------------------------------
 
 
-@together
-def configuration(known: Known) -> Iterator[Html]:
+def configuration(data: RunData) -> Iterator[Block]:
     """Hyperparameters, environment and arguments."""
-    run, model = known.run, known.model
-    if CONFIGURATION in known.problems:
-        yield known.missing(CONFIGURATION)
-    yield element("h3", "Hyperparameters")
+    run, model = data.run, data.model
+    if CONFIGURATION in data.problems:
+        yield data.missing(CONFIGURATION)
+    yield Heading("Hyperparameters")
     if run.hyperparameters:
-        yield table(["name", "value"], {name: [_shown(value)] for name, value in run.hyperparameters.items()})
+        yield Table(["name", "value"], {name: [_shown(value)] for name, value in run.hyperparameters.items()})
     elif run.config:
-        yield element("p", "They hold Python objects, which are not made here:")
-        yield code(run.config[:MAX_TEXT])
+        yield Text("They hold Python objects, which are not made here:")
+        yield Code(run.config[:MAX_TEXT])
     if model is None:
-        yield known.missing(MODEL)
-    if model is not None and known.model_file is not None:
-        arguments = table(["argument", "value"], {name: [_shown(value)] for name, value in arguments_of(model).items()})
-        title = element("summary", f"All arguments of the model in {known.model_file.name}")
-        yield element("details", title, arguments, **({} if run.hyperparameters or run.config else {"open": ""}))
-    yield element("h3", "Environment")
-    yield table(["", "value"], {name: [_shown(value)] for name, value in _environment(known).items() if value})
+        yield data.missing(MODEL)
+    if model is not None and data.model_file is not None:
+        arguments = Table(["argument", "value"], {name: [_shown(value)] for name, value in arguments_of(model).items()})
+        summary = f"All arguments of the model in {data.model_file.name}"
+        yield Details(summary, arguments, is_open=not (run.hyperparameters or run.config))
+    yield Heading("Environment")
+    yield Table(["", "value"], {name: [_shown(value)] for name, value in _environment(data).items() if value})
 
 
-def _environment(known: Known) -> dict[str, Any]:
-    run, model = known.run, known.model
+def _environment(data: RunData) -> dict[str, Any]:
+    run, model = data.run, data.model
     found: dict[str, Any] = {"id": run.env_id or "unknown", "arguments": run.env_kwargs}
     names = ("n_envs", "env_wrapper", "vec_env_wrapper", "frame_stack", "normalize")
     found |= {name: run.hyperparameters.get(name) for name in names}
@@ -137,25 +134,26 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def packages(known: Known) -> Html:
+def packages(data: RunData) -> Iterator[Block]:
     """What the run was made with, beside what is here now where that differs."""
-    then, now = _versions_then(known), versions()
+    then, now = _versions_then(data), versions()
     if not then:
         raise ArgumentError("neither run.json nor a model tells them.")
     if any(now.get(name, version) != version for name, version in then.items()):
-        return table(["package", "of the run", "of this page"], {name: [then[name], now.get(name, "")] for name in then})
-    return table(["package", "version"], {name: [version] for name, version in then.items()})
+        yield Table(["package", "of the run", "of this page"], {name: [then[name], now.get(name, "")] for name in then})
+    else:
+        yield Table(["package", "version"], {name: [version] for name, version in then.items()})
 
 
-def _versions_then(known: Known) -> dict[str, str]:
-    path, folder = known.model_file, known.run.folder
+def _versions_then(data: RunData) -> dict[str, str]:
+    path, folder = data.model_file, data.run.folder
     found: dict[str, str] = {}
     if (folder / "run.json").is_file():
         from sb3_dqn_ext.zoo import run_file
 
-        found = attempted(known.problems, "versions in run.json", lambda: run_file.read(folder).versions) or {}
+        found = attempted(data.problems, "versions in run.json", lambda: run_file.read(folder).versions) or {}
     if path is not None:
-        saved = attempted(known.problems, f"versions in {path.name}", lambda: _system(path)) or {}
+        saved = attempted(data.problems, f"versions in {path.name}", lambda: _system(path)) or {}
         found |= {name: version for name, version in saved.items() if name not in found}
     return found
 

@@ -34,7 +34,7 @@ from sb3_dqn_ext.callbacks import (
 )
 from sb3_dqn_ext.callbacks.charts import CHARTS, layout
 from sb3_dqn_ext.callbacks.configuration import arguments_of, env_of, flat, plain
-from sb3_dqn_ext.plot.runs import scalars
+from sb3_dqn_ext.plot.run_files import scalars
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from tests.parity import Records, assert_same, assert_same_model, short_cartpole
 

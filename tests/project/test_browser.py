@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from torch.utils.tensorboard import SummaryWriter
 
-from sb3_dqn_ext.plot.runs import scalars
+from sb3_dqn_ext.plot.run_files import scalars
 from tests.paths import ROOT
 from tests.processes import output, python
 from tests.tensorboard_pages import (

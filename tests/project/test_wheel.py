@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing
         [
             *(moved.get(name, name) for name in ours),
             *files("zoo_configs", "*.yml", "sb3_dqn_ext/zoo_configs"),
+            *files("sb3_dqn_ext", "*.j2", "sb3_dqn_ext"),
             "sb3_dqn_ext/py.typed",
             "_sb3_dqn_ext_hook.pth",
             *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")),

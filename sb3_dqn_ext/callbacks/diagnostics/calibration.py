@@ -9,10 +9,10 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext._validation import check_number, check_type
-from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import CannotMake, another_env, check_env, play, vectorised
-from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration
-from sb3_dqn_ext.callbacks.diagnostics.pictures import scatter
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import calibration_of, play
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import CannotMake, another_env, check_env, vectorised
+from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration_numbers
+from sb3_dqn_ext.callbacks.diagnostics.pictures import DrawingDiagnostic
 from sb3_dqn_ext.callbacks.diagnostics.reading import reseed
 from sb3_dqn_ext.callbacks.run_callback import NEVER
 
@@ -23,7 +23,7 @@ AT_ONCE = 16  # environments of its own that are stepped together
 IN_A_PICTURE = 20_000  # points
 
 
-class ValueCalibrationCallback(Diagnostic):
+class ValueCalibrationCallback(DrawingDiagnostic):
     """
     Play some episodes in environments of its own, and compare what the network predicts of each action with the discounted
     return that followed: the picture of Mnih et al.'s successors, such as https://arxiv.org/abs/1509.06461, figure 3.
@@ -41,7 +41,7 @@ class ValueCalibrationCallback(Diagnostic):
       highest fifth
     - ``calibration/mean_return``: the mean sum of rewards, not discounted, not normalised: a policy that has collapsed
       predicts its own failure perfectly
-    - ``calibration/scatter``: a picture, with a point for each step
+    - ``calibration/scatter``: a picture, with a point for each step. It needs matplotlib
 
     Slope and correlation are left out where all predictions, or returns, are the same.
 
@@ -55,7 +55,7 @@ class ValueCalibrationCallback(Diagnostic):
         made, or the model cannot play in ``eval_env``
     """
 
-    group = "calibration"
+    group, picture = "calibration", "scatter"
     eval_env: VecEnv
     is_optional = False
     """whether there is a warning in place of an error where no environments like those of training can be made"""
@@ -91,10 +91,10 @@ class ValueCalibrationCallback(Diagnostic):
         else:
             check_env(self.model, self._env, name)
 
-    def _first_due(self) -> int:
-        return NEVER if self._env is None else super()._first_due()
+    def _next_look(self) -> int:
+        return NEVER if self._env is None else super()._next_look()
 
-    def _end(self) -> None:
+    def _put_back(self) -> None:
         if self._env is not None and not hasattr(self, "eval_env"):
             self._env.close()
         self._env = None
@@ -104,17 +104,20 @@ class ValueCalibrationCallback(Diagnostic):
         seed = int(self._generator().integers(2**31))
         if not self.deterministic:
             reseed(self.model, seed)
-        played = play(self.model, self._env, self.n_episodes, self.max_steps, self.deterministic, seed)
-        numbers = calibration(played.predicted, played.realised)
+        episodes = play(self.model, self._env, self.n_episodes, self.max_steps, self.deterministic, seed)
+        predicted, realised = calibration_of(episodes)
+        numbers = calibration_numbers(predicted, realised)
         parts = {name: number for name, number in numbers.items() if name.startswith("error_")}
         self._record({name: number for name, number in numbers.items() if name not in parts})
-        self._record({"mean_return": float(played.returns.mean())})
+        self._record({"mean_return": float(np.mean([episode.total for episode in episodes]))})
         self._record(parts, in_table=False)
-        few = slice(None, None, -(-len(played.predicted) // IN_A_PICTURE))
-        pairs = np.stack([played.predicted[few], played.realised[few]]).astype(np.float32)
-        self._show("scatter", {"pairs": pairs, "numbers": numbers, "step": self.num_timesteps})
+        few = slice(None, None, -(-len(predicted) // IN_A_PICTURE))
+        pairs = np.stack([predicted[few], realised[few]]).astype(np.float32)
+        self._show({"pairs": pairs, "numbers": numbers, "step": self.num_timesteps})
 
-    def _drawn(self, name: str, data: Any) -> Array:
+    def _draw(self, data: Any) -> Array:
+        from sb3_dqn_ext.callbacks.diagnostics.figures import scatter  # matplotlib takes half a second to import
+
         shown = [f"{key} {data['numbers'][key]:.3g}" for key in ("bias", "slope", "correlation") if key in data["numbers"]]
         predicted, realised = data["pairs"].astype(np.float64)
         return scatter(predicted, realised, f"step {data['step']}: {', '.join(shown)}")

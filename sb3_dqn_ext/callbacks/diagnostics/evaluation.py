@@ -1,259 +1,168 @@
-"""Environments to play in that are no part of training, and what is seen there."""
+"""
+Evaluation of predicted values: what a network predicts of the actions of some episodes, beside their realised returns.
 
-from dataclasses import replace
+Shapes: A actions, T steps of an episode, N steps of all episodes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
-from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    VecCheckNan,
-    VecEnv,
-    VecEnvWrapper,
-    VecExtractDictObs,
-    VecFrameStack,
-    VecMonitor,
-    VecNormalize,
-    VecTransposeImage,
-    sync_envs_normalization,
-    unwrap_vec_normalize,
-)
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_dqn_ext._arguments import check_environment
-from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.algorithm.batches import each
-from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import follow_statistics
+from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration_numbers, discounted_returns
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, values_at
-from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["CannotMake", "Played", "another_env", "check_env", "follow_statistics", "play", "vectorised"]
+__all__ = ["Calibration", "PlayedEpisode", "Player", "calibration_of", "play", "play_episodes"]
 
 Array = npt.NDArray[Any]
-Env = gym.Env[Any, Any]
-
-# what records, and changes nothing
-RECORDERS = (
-    *("Monitor", "Resumable", "RecordVideo", "RenderCollection", "HumanRendering"),
-    "AtariWrapper",  # it puts the others on when it is made, and does no more
-)
-# SB3's wrappers do not record their arguments; under which names they keep them
-KEPT_AS = {
-    "NoopResetEnv": {"noop_max": "noop_max"},
-    "MaxAndSkipEnv": {"skip": "_skip"},
-    "StickyActionEnv": {"action_repeat_probability": "action_repeat_probability"},
-    "WarpFrame": {"width": "width", "height": "height"},
-}
 
 
-class CannotMake(ArgumentError):
-    """Another environment like those of training cannot be made."""
+class Player(NamedTuple):
+    """How episodes are played, and in which unit their returns are counted."""
+
+    q_values: Callable[[Any], Array]
+    """(n_envs, \\*obs) -> (n_envs, A), and \\*obs -> (1, A)"""
+    choose: Callable[[Array, Any, int], Array]
+    """(n_envs, A) Q-values, the observations, and the number of steps since the reset -> (n_envs,) actions"""
+    gamma: float
+    limits_end: bool
+    """whether an episode that a time limit ends has no further value"""
+    normalize: VecNormalize | None
+    """normalises rewards to the unit that the network learns"""
 
 
-def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
-    """
-    Environments like those of training, with the same wrappers, but without a record in files, and without a window. They are
-    not seeded.
-
-    :param venv: the training environments
-    :param n_envs: how many
-    :param owner: who asks, for the message
-    :param render_mode: of the environments
-    :raises CannotMake: if it is not known how they were made, or they cannot be made again
-    """
-    try:
-        layers = []
-        while isinstance(venv, VecEnvWrapper):
-            layers.append(venv)
-            venv = venv.venv
-        fast: Any = venv
-        spec = fast.spec if getattr(venv, "vectorization_mode", None) == "vector_entry_point" else venv.get_attr("spec")[0]
-        if spec is None:
-            raise CannotMake("they were not made by gymnasium.make")
-        wrappers = [(wrapper, _arguments(wrapper, venv)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
-        kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
-        if render_mode is not None:
-            kwargs["render_mode"] = render_mode
-        bare = replace(spec, additional_wrappers=(), kwargs=kwargs)
-        made: VecEnv = DummyVecEnv([lambda: _make(bare, wrappers)] * n_envs)
-        for layer in reversed(layers):
-            made = _around(layer, made)
-    except Exception as error:  # whatever those raise who make them
-        reason = str(error) if isinstance(error, CannotMake) else repr(error)
-        raise CannotMake(
-            f"{owner} cannot make environments like those of training: {reason}. Give it an eval_env of your own."
-        ) from error
-    return made
-
-
-def _matters(wrapper: WrapperSpec) -> bool:
-    return wrapper.name not in RECORDERS
-
-
-def _arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
-    """What the wrapper was told, beside the environment."""
-    if wrapper.kwargs is not None:
-        return wrapper.kwargs
-    names = list(parameters_of(load_env_creator(wrapper.entry_point)))[1:]
-    kept = KEPT_AS.get(wrapper.name, {})
-    if not set(names) <= set(kept):
-        raise CannotMake(
-            f"the wrapper {wrapper.name} does not record its arguments (gymnasium.utils.RecordConstructorArgs), which are "
-            f"{', '.join(names)}"
-        )
-    return {name: venv.get_attr(kept[name])[0] for name in names}
-
-
-def _make(bare: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]]) -> Env:
-    env: Env = gym.make(bare, disable_env_checker=True)
-    assert env.spec is not None
-    n_of_its_own = sum(map(_matters, env.spec.additional_wrappers))  # which its entry point puts around
-    for wrapper, arguments in wrappers[n_of_its_own:]:
-        around: Any = load_env_creator(wrapper.entry_point)
-        env = around(env, **arguments)
-    return env
-
-
-def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
-    """A wrapper like another one."""
-    if isinstance(layer, VecNormalize):
-        return VecNormalize(
-            venv,
-            training=False,
-            norm_obs=layer.norm_obs,
-            norm_reward=False,
-            clip_obs=layer.clip_obs,
-            epsilon=layer.epsilon,
-            norm_obs_keys=layer.norm_obs_keys,
-        )
-    if isinstance(layer, VecFrameStack):
-        stacked: Any = layer.stacked_obs
-        parts = getattr(stacked, "sub_stacked_observations", None)
-        first = {key: part.channels_first for key, part in parts.items()} if parts else stacked.channels_first
-        order = each(lambda is_first: "first" if is_first else "last", first)
-        return VecFrameStack(venv, stacked.n_stack, order)
-    if isinstance(layer, VecTransposeImage):
-        return VecTransposeImage(venv, layer.skip)
-    if isinstance(layer, VecExtractDictObs):
-        return VecExtractDictObs(venv, layer.key)
-    if isinstance(layer, (VecMonitor, VecCheckNan)):
-        return venv
-    raise CannotMake(f"it is not known how a {type(layer).__name__} is made")
-
-
-def vectorised(env: Env | VecEnv) -> VecEnv:
-    """
-    :param env: an environment, or several
-    :return: the same in a VecEnv
-    """
-    check_environment(env)
-    return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
-
-
-def check_env(model: Any, env: VecEnv, owner: str) -> None:
-    """
-    :param model: which is to play
-    :param env: where
-    :param owner: who asks, for the message
-    :raises ArgumentError: if it cannot
-    """
-    if _games(env) & _games(model.get_env()):
-        raise ArgumentError(f"The eval_env of {owner} must not be the environment of training, which it would disturb.")
-    try:
-        check_for_correct_spaces(env, model.observation_space, model.action_space)
-        follow_statistics(model, env)
-    except (ValueError, AssertionError) as error:
-        raise ArgumentError(
-            f"The eval_env of {owner} must have the spaces of the training environments, and the same wrappers around them, "
-            f"such as VecNormalize: {error}"
-        ) from error
-
-
-def _games(venv: VecEnv) -> set[int]:
-    """What is stepped in the end, without wrappers."""
-    bare: Any = venv.unwrapped
-    return {id(env.unwrapped) for env in getattr(bare, "envs", [])} | {id(bare)}
-
-
-def follow_statistics(model: Any, env: VecEnv) -> None:
-    """
-    :param model: whose VecNormalize counts, if it has one
-    :param env: normalises by the same numbers from now on
-    """
-    if model.get_vec_normalize_env() is not None:
-        sync_envs_normalization(model.get_env(), env)
-
-
-class Played(NamedTuple):
-    """Episodes of N steps in all."""
+class PlayedEpisode(NamedTuple):
+    """An episode of T steps."""
 
     predicted: Array
-    """(N,) Q-values of the actions"""
+    """(T,) Q-values of the actions"""
     realised: Array
-    """(N,) discounted returns from there on, in the same unit"""
-    returns: Array
-    """(episodes,) sums of the rewards"""
+    """(T,) discounted returns from there on, in the same unit"""
+    total: float
+    """the sum of the rewards, neither discounted nor normalised"""
 
 
-def _one_of(observations: Any, i: int) -> Any:
-    """(n_envs, \\*obs) -> \\*obs"""
-    return each(lambda of: of[i], observations)
+class Calibration(NamedTuple):
+    """Predicted and realised values of actions."""
+
+    predicted: Array
+    """(N,) Q-values"""
+    realised: Array
+    """(N,) discounted returns"""
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's, 0 where one of both is the same everywhere."""
+        return calibration_numbers(self.predicted, self.realised).get("correlation", 0.0)
+
+    @property
+    def bias(self) -> float:
+        """How much more is predicted than realised."""
+        return calibration_numbers(self.predicted, self.realised)["bias"]
 
 
-class Episode:
-    """What has been seen of one episode."""
-
-    def __init__(self) -> None:
-        self.predicted: list[float] = []
-        self.rewards: list[float] = []
-
-
-def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic: bool, seed: int) -> Played:
+def calibration_of(episodes: Iterable[PlayedEpisode]) -> Calibration:
     """
-    Within :func:`~sb3_dqn_ext.callbacks.diagnostics.reading.undisturbed`: play some episodes.
+    :param episodes: some episodes
+    :return: the values of all their steps
+    """
+    predicted, realised, _ = zip(*episodes, strict=True)
+    return Calibration(np.concatenate(predicted), np.concatenate(realised))
 
-    An episode that a time limit cuts off, or that is cut here, is worth ``gamma**k max_a Q(s, a)`` more, where s is its last
-    observation, k steps ahead. If the replay memory takes time limits for ends (``handle_timeout_termination=False``), so does
-    this.
+
+def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic: bool, seed: int) -> list[PlayedEpisode]:
+    """
+    Within :func:`~sb3_dqn_ext.callbacks.diagnostics.reading.undisturbed`: play some episodes as a model in training does.
+
+    If the replay memory takes time limits for ends (``handle_timeout_termination=False``), so does this.
 
     :param model: plays
-    :param env: where
-    :param n_episodes: how many; as many at a time as there are environments, which are then reset
+    :param env: where; it is normalised as the training environments are at this time
+    :param n_episodes: how many
     :param max_steps: after how many an episode is cut off
     :param deterministic: whether the actions are greedy, or those of training, with its exploration
     :param seed: of the episodes
+    :return: the episodes
     """
-    online, _ = networks(model, "play")
-    normalize, own_normalize = model.get_vec_normalize_env(), unwrap_vec_normalize(env)
-    values = values_at(model, online, env.num_envs)
-    limits_end = not getattr(model.replay_buffer, "handle_timeout_termination", True)
 
+    def choose(q: Array, observations: Any, n_steps: int) -> Array:
+        actions: Array = q.argmax(axis=1) if deterministic else model.predict(observations, deterministic=False)[0]
+        return actions
+
+    online, _ = networks(model, "play")
+    limits_end = not getattr(model.replay_buffer, "handle_timeout_termination", True)
+    q_values = values_at(model, online, env.num_envs)
     follow_statistics(model, env)
     env.seed(seed)
-    of_all: list[tuple[Array, Array, float]] = []
-    while len(of_all) < n_episodes:
-        observations: Any = env.reset()
-        going_on = {i: Episode() for i in range(min(env.num_envs, n_episodes - len(of_all)))}
-        while going_on:
-            q = values(observations)  # (n_envs, A)
-            actions = q.argmax(axis=1) if deterministic else model.predict(observations, deterministic=False)[0]  # (n_envs,)
-            observations, rewards, dones, infos = env.step(actions)
-            raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
-            for i, episode in list(going_on.items()):
-                episode.predicted.append(float(q[i, actions[i]]))
-                episode.rewards.append(float(raw[i]))
-                if dones[i] or len(episode.rewards) == max_steps:
-                    limited = not dones[i] or (infos[i].get("TimeLimit.truncated", False) and not limits_end)
-                    last = infos[i].get("terminal_observation") if dones[i] else None
-                    if last is None:  # an environment may leave it out: training, too, then takes what it observed
-                        last = _one_of(observations, i)
-                    value = float(values(last).max()) if limited else 0.0
-                    own = np.array(episode.rewards)
-                    scaled = own if normalize is None else normalize.normalize_reward(own).astype(np.float64)
-                    realised = discounted_returns(scaled, model.gamma, value)
-                    of_all.append((np.array(episode.predicted), realised, float(own.sum())))
-                    del going_on[i]
-    all_predicted, all_realised, returns = zip(*of_all, strict=True)
-    return Played(np.concatenate(all_predicted), np.concatenate(all_realised), np.array(returns))
+    player = Player(q_values, choose, model.gamma, limits_end, model.get_vec_normalize_env())
+    return list(play_episodes(player, env, n_episodes, max_steps))
+
+
+def play_episodes(player: Player, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+    """
+    Play some episodes: as many at a time as there are environments, which are then reset.
+
+    An episode that a time limit cuts off, or that is cut here, is worth ``gamma**k max_a Q(s, a)`` more, where s is its last
+    observation, k steps ahead.
+
+    :param player: plays
+    :param env: where
+    :param n_episodes: how many
+    :param max_steps: after how many an episode is cut off
+    :return: the episodes, in the order in which they end
+    """
+    for n_played in range(0, n_episodes, env.num_envs):
+        yield from _play_at_once(player, env, min(env.num_envs, n_episodes - n_played), max_steps)
+
+
+class _Open:
+    """An episode that goes on."""
+
+    def __init__(self) -> None:
+        self.predicted: list[float] = []
+        self.rewards: list[float] = []  # as the environment gives them
+        self.learned: list[float] = []  # in the unit that the network learns
+
+    def ended(self, gamma: float, last_value: float) -> PlayedEpisode:
+        """
+        :param gamma: the discount factor
+        :param last_value: the value of what would have followed
+        """
+        realised = discounted_returns(np.array(self.learned), gamma, last_value)
+        return PlayedEpisode(np.array(self.predicted), realised, float(np.array(self.rewards).sum()))
+
+
+def _play_at_once(player: Player, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+    """An episode in each of the first ``n_episodes`` environments."""
+    own_normalize = unwrap_vec_normalize(env)
+    observations: Any = env.reset()
+    going_on = {i: _Open() for i in range(n_episodes)}
+    for n_steps in range(max_steps):
+        q = player.q_values(observations)  # (n_envs, A)
+        actions = player.choose(q, observations, n_steps)  # (n_envs,)
+        observations, rewards, dones, infos = env.step(actions)
+        raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
+        learned = raw if player.normalize is None else player.normalize.normalize_reward(raw)  # (n_envs,)
+        for i, episode in list(going_on.items()):
+            episode.predicted.append(float(q[i, actions[i]]))
+            episode.rewards.append(float(raw[i]))
+            episode.learned.append(float(learned[i]))
+            if dones[i] or n_steps + 1 == max_steps:
+                yield episode.ended(player.gamma, _value_at_end(player, observations, i, bool(dones[i]), infos[i]))
+                del going_on[i]
+        if not going_on:
+            return
+
+
+def _value_at_end(player: Player, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
+    """What would have followed the last step of an episode in environment i."""
+    if done and (player.limits_end or not info.get("TimeLimit.truncated", False)):
+        return 0.0
+    last = info.get("terminal_observation") if done else None
+    if last is None:  # an environment may leave it out: training, too, then takes what it observed
+        last = each(lambda part: part[i], observations)
+    return float(player.q_values(last).max())

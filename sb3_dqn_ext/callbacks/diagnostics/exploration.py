@@ -11,16 +11,15 @@ from gymnasium import spaces
 
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.exploration import EpsilonLadder
-from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.pictures import heat_map
+from sb3_dqn_ext.callbacks.diagnostics.pictures import DrawingDiagnostic
 from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, q_values, stored_rows, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics.visits import counted, no_visits
 
 __all__ = ["ExplorationCallback"]
 
 Array = npt.NDArray[Any]
 GLIMPSE = 256  # calls of ``env.step`` between two comparisons with the greedy action
 FEW = 18  # actions that have a line each in the log: as many as Atari has
-UNBOUNDED = 1e6  # what reaches further has no bounds to speak of
 
 
 def rates(model: Any) -> dict[str, float]:
@@ -37,34 +36,7 @@ def rates(model: Any) -> dict[str, float]:
     return {"temperature" if name.endswith("temperature") else "epsilon": float(shown)}
 
 
-def counted(counts: Array, low: Array, high: Array, points: Array) -> tuple[Array, Array, Array]:
-    """
-    Count points in a grid, which grows to twice its size as often as need be, so that all lie in it: two cells become one.
-
-    :param counts: (G, G) of the points before, G even
-    :param low: (2,) where the grid begins
-    :param high: (2,) where it ends
-    :param points: (N, 2); those that are not finite are left out
-    :return: the same three, with the points
-    """
-    counts, low, high = counts.copy(), low.astype(np.float64), high.astype(np.float64)
-    points = points[np.isfinite(points).all(axis=1)].astype(np.float64)
-    n_cells = len(counts)
-    for axis in range(2) if len(points) else ():
-        first, last = points[:, axis].min(), points[:, axis].max()
-        while first < low[axis] or last > high[axis]:
-            downwards = first < low[axis]
-            pairs = np.moveaxis(counts, axis, 0).reshape(n_cells // 2, 2, n_cells).sum(axis=1)  # (G / 2, G)
-            empty = np.zeros_like(pairs)
-            counts = np.moveaxis(np.concatenate([empty, pairs] if downwards else [pairs, empty]), 0, axis)
-            size = high[axis] - low[axis]
-            low[axis], high[axis] = (low[axis] - size, high[axis]) if downwards else (low[axis], high[axis] + size)
-    places = np.minimum((points - low) / (high - low) * n_cells, n_cells - 1).astype(np.int64)  # (N, 2)
-    np.add.at(counts, (places[:, 0], places[:, 1]), 1)
-    return counts, low, high
-
-
-class ExplorationCallback(Diagnostic):
+class ExplorationCallback(DrawingDiagnostic):
     """
     Log what is tried.
 
@@ -73,7 +45,8 @@ class ExplorationCallback(Diagnostic):
     - ``exploration/exploratory``: the share of actions that are not the greedy one. A random action is greedy by chance, too:
       with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 256th
     - ``exploration/action_0`` ...: the share of each action, if there are at most 18; ``exploration/actions``: their histogram
-    - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began
+    - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began.
+      It needs matplotlib
 
     Actions and observations are those that were stored in the replay memory since the last look, as far as they still are
     there.
@@ -83,13 +56,12 @@ class ExplorationCallback(Diagnostic):
     :raises ArgumentError: if an argument cannot be
     """
 
-    group = "exploration"
+    group, picture = "exploration", "visited"
 
     def __init__(self, every: int = 10_000, cells: int = 60) -> None:
         super().__init__(every)
         check_number("cells", cells, low=2, integer=True)
         self.cells = cells + cells % 2
-        self._log_at = 0
         self._n_rows_seen = 0  # rows that were stored before the last look
         self._n_compared = self._n_exploratory = 0
         self._visited: Any = None  # counts, and where they begin and end
@@ -103,30 +75,15 @@ class ExplorationCallback(Diagnostic):
     def _begin(self) -> None:
         self._is_quiet = draws_nothing(self._networks[0])
 
-    def _first_due(self) -> int:
-        self._log_at = self._next_look()
-        return self._next_glimpse()
-
-    def _next_glimpse(self) -> int:
+    def _next_observation(self) -> int:
         regular = self.num_timesteps + GLIMPSE * self.training_env.num_envs
         return min(regular, self._log_at) if self._log_at > self.num_timesteps else regular
 
-    @property
-    def due(self) -> int:
-        """The environment step of the next look."""
-        return self._log_at
-
-    @property
-    def _observes_from(self) -> int:
-        return self._due
-
     def _on_run_step(self, seen: Mapping[str, Any]) -> None:
         self._compare(seen)
-        self._due = self._next_glimpse()
+        self._due = self._next_observation()
 
-    def _attend(self) -> None:
-        self._look()
-        self._log_at = self._next_look()
+    def _after_look(self) -> None:
         self._due = min(self._due, self._log_at)
 
     def _compare(self, seen: Mapping[str, Any]) -> None:
@@ -174,15 +131,13 @@ class ExplorationCallback(Diagnostic):
     def _count(self, space: spaces.Box, points: Array) -> None:
         """:param points: (N, 2)"""
         if self._visited is None:
-            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-            bounded = (np.abs(low) < UNBOUNDED) & (np.abs(high) < UNBOUNDED) & (high > low)
-            middle = np.median(points, axis=0)
-            low, high = np.where(bounded, low, middle - 1e-3), np.where(bounded, high, middle + 1e-3)
-            self._visited = np.zeros((self.cells, self.cells), dtype=np.int64), low, high
+            self._visited = no_visits(space, points, self.cells)
         counts, low, high = self._visited
         self._visited = counted(counts, low, high, points)
-        self._show("visited", {"visited": self._visited, "step": self.num_timesteps})
+        self._show({"visited": self._visited, "step": self.num_timesteps})
 
-    def _drawn(self, name: str, data: Any) -> Array:
+    def _draw(self, data: Any) -> Array:
+        from sb3_dqn_ext.callbacks.diagnostics.figures import heat_map  # matplotlib takes half a second to import
+
         counts, low, high = data["visited"]
         return heat_map(counts, low, high, f"step {data['step']}: visited states")

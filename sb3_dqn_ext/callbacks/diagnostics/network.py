@@ -12,9 +12,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.callbacks.diagnostics.base import Watching
 from sb3_dqn_ext.callbacks.diagnostics.numbers import dormant, effective_rank, unit_scores
 from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, q_values, transitions
+from sb3_dqn_ext.callbacks.diagnostics.watching import Watching
 from sb3_dqn_ext.networks.policies import ACTIVATIONS
 from sb3_dqn_ext.networks.q_network import QNetwork
 
@@ -96,17 +96,17 @@ class NetworkHealthCallback(Watching):
         self._hooks: tuple[Any, ...] = ()
 
     def _begin(self) -> None:
-        self._end()
+        self._put_back()
         self._norms.clear()
         self._parts = {}
 
-    def _end(self) -> None:
+    def _put_back(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = ()
 
-    def _watch_from(self) -> int:
-        return self._log_at if self._is_compiled else super()._watch_from()  # compiled updates show no gradients
+    def _next_observation(self) -> int:
+        return self._log_at if self._is_compiled else super()._next_observation()  # compiled updates show no gradients
 
     def _watch(self) -> None:
         if not self._hooks and not self._is_compiled:
@@ -137,6 +137,7 @@ class NetworkHealthCallback(Watching):
     def _look(self) -> None:
         model: Any = self.model
         online, _ = self._networks
+        self._close_gradient()
         norms = {name: float(th.linalg.vector_norm(of)) for name, of in online.named_parameters()}
         self._record({"weight_norm": float(np.linalg.norm(list(norms.values())))})
         self._record({f"norm_of_{name}": norm for name, norm in norms.items()}, in_table=False)

@@ -10,7 +10,7 @@ import torch as th
 __all__ = [
     "action_gap",
     "by_age",
-    "calibration",
+    "calibration_numbers",
     "changed",
     "discounted_returns",
     "distance",
@@ -160,7 +160,7 @@ def discounted_returns(rewards: Array, gamma: float, last_value: float = 0.0) ->
     return returns
 
 
-def calibration(predicted: Array, realised: Array, n_parts: int = 5) -> Numbers:
+def calibration_numbers(predicted: Array, realised: Array, n_parts: int = 5) -> Numbers:
     """
     :param predicted: (N,) Q-values
     :param realised: (N,) discounted returns

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.callbacks.diagnostics.base import Watching
 from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows
+from sb3_dqn_ext.callbacks.diagnostics.watching import Watching
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["ReplayHealthCallback"]
@@ -82,7 +82,7 @@ class ReplayHealthCallback(Watching):
         self._stop_watching: Callable[[], None] | None = None
 
     def _begin(self) -> None:
-        self._end()
+        self._put_back()
         self._draws.clear()
 
     def _watch(self) -> None:
@@ -99,7 +99,7 @@ class ReplayHealthCallback(Watching):
     def _has_seen(self) -> bool:
         return bool(self._draws)
 
-    def _end(self) -> None:
+    def _put_back(self) -> None:
         if self._stop_watching is not None:
             self._stop_watching()
         self._stop_watching = None
@@ -111,9 +111,6 @@ class ReplayHealthCallback(Watching):
     def _note_samples(self, rows: Array, samples: Any) -> None:
         model: Any = self.model
         self._draws.append((rows, model.replay_buffer.pos, samples.dones))
-
-    def _look_undisturbing(self) -> None:
-        self._look()  # only numbers that are there
 
     def _look(self) -> None:
         model: Any = self.model

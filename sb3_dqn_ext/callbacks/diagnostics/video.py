@@ -9,12 +9,12 @@ import numpy.typing as npt
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, check_env, follow_statistics, vectorised
-from sb3_dqn_ext.callbacks.diagnostics.pictures import animation, film, with_bars
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import another_env, check_env, follow_statistics, vectorised
 from sb3_dqn_ext.callbacks.diagnostics.reading import values_at
 from sb3_dqn_ext.callbacks.summary import run_folder
 from sb3_dqn_ext.errors import ArgumentError
@@ -85,7 +85,7 @@ class EpisodeVideoCallback(Diagnostic):
         if modes[0] != "rgb_array":
             raise ArgumentError(f"{name} needs an eval_env with render_mode='rgb_array', not {modes[0]!r}.")
 
-    def _end(self) -> None:
+    def _put_back(self) -> None:
         if self._env is not None and not hasattr(self, "eval_env"):
             self._env.close()
         self._env = None
@@ -101,6 +101,8 @@ class EpisodeVideoCallback(Diagnostic):
         return str(self.logger.dir)
 
     def _look(self) -> None:
+        from sb3_dqn_ext.callbacks.diagnostics.film import animation, film, with_bars  # Pillow and imageio, if they are there
+
         frames, q, rewards = self._played()
         low, high = float(q.min()), float(q.max())
         shown = [
@@ -139,8 +141,6 @@ class EpisodeVideoCallback(Diagnostic):
 
     def _write(self, board: TensorBoardOutputFormat, picture: bytes, shape: tuple[int, ...]) -> None:
         # SB3's own way, SummaryWriter.add_video, writes nothing with moviepy 2
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         image = Summary.Image(height=shape[0], width=shape[1], colorspace=3, encoded_image_string=picture)
         summary = Summary(value=[Summary.Value(tag=f"{self.group}/episode", image=image)])
         writer: Any = board.writer

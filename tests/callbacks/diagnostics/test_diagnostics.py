@@ -1,5 +1,6 @@
 """The diagnostics on SB3's DQN, sb3-contrib's QRDQN and DQNExt."""
 
+import importlib.util
 import pickle
 import random
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from matplotlib.colors import to_rgb
 from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, HerReplayBuffer
 from stable_baselines3.common.atari_wrappers import AtariWrapper, WarpFrame
@@ -32,9 +34,10 @@ from sb3_dqn_ext.callbacks import (
     TDErrorsCallback,
     ValueCalibrationCallback,
 )
-from sb3_dqn_ext.callbacks.diagnostics import base, exploration, replay
+from sb3_dqn_ext.callbacks.diagnostics import base, calibration, exploration, figures, replay
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import another_env, play
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import calibration_of, play
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import another_env
 from sb3_dqn_ext.callbacks.diagnostics.reading import (
     drawn_cells,
     ended_cells,
@@ -470,18 +473,19 @@ def test_what_follows_where_an_episode_is_cut_off_is_no_episode() -> None:
     model = knowing_model(DQN)
     with undisturbed(model), th.no_grad():
         played = play(model, DummyVecEnv([FromTheFirst] * 2), 7, 2, True, 0)
-    assert played.returns.tolist() == [1 + 2] * 7
+    assert [episode.total for episode in played] == [1 + 2] * 7
+    predicted, realised = calibration_of(played)
     q = true_values()[:, 1]
-    np.testing.assert_allclose(played.predicted, [q[0], q[1]] * 7, rtol=1e-6)
-    np.testing.assert_allclose(played.realised, [q[0], q[1]] * 7, rtol=1e-6)
+    np.testing.assert_allclose(predicted, [q[0], q[1]] * 7, rtol=1e-6)
+    np.testing.assert_allclose(realised, [q[0], q[1]] * 7, rtol=1e-6)
 
 
 def test_resets_that_take_a_step_are_no_part_of_an_episode() -> None:
     model = build(DQN)
     with undisturbed(model), th.no_grad():
         played = play(model, make_fast_vec_env("CartPole-v1", n_envs=2, seed=0), 7, 100, True, 0)
-    assert len(played.returns) == 7
-    assert len(played.predicted) == played.returns.sum(), "each step earns 1"
+    assert len(played) == 7
+    assert len(calibration_of(played).predicted) == sum(episode.total for episode in played), "each step earns 1"
 
 
 def test_its_random_numbers_are_not_those_that_training_is_about_to_draw(algorithm: Any) -> None:
@@ -520,42 +524,59 @@ def test_it_plays_in_a_few_environments_and_closes_them() -> None:
 
 
 def test_a_picture_of_many_points_is_of_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sb3_dqn_ext.callbacks.diagnostics import calibration, pictures
-
+    draw = figures.scatter
     monkeypatch.setattr(calibration, "IN_A_PICTURE", 10)
     drawn: list[int] = []
 
     def noted(predicted: Any, realised: Any, title: str) -> Any:
         drawn.append(len(predicted))
-        return pictures.scatter(predicted, realised, title)
+        return draw(predicted, realised, title)
 
-    monkeypatch.setattr(calibration, "scatter", noted)
+    monkeypatch.setattr(figures, "scatter", noted)
     calibrated(knowing_model(DQN))
     assert 5 <= drawn[0] <= 10, "of 24 episodes"
 
 
+def quadrants(picture: Any, is_there: Any) -> set[tuple[bool, bool]]:
+    """Whether what is there lies low, and whether it lies to the right."""
+    height, width, _ = picture.shape
+    return {(bool(y > height / 2), bool(x > width / 2)) for y, x in np.argwhere(is_there)}
+
+
+def is_blue(picture: Any) -> Any:
+    """Where many points of a scatter picture lie."""
+    return np.abs(picture.astype(int) - np.array(to_rgb(figures.BLUE)) * 255).sum(axis=2) < 30
+
+
+def is_colourful(picture: Any) -> Any:
+    return np.ptp(picture, axis=2) > 50
+
+
 def test_predictions_are_upwards_and_visits_to_the_right_are_of_large_first_numbers() -> None:
-    from sb3_dqn_ext.callbacks.diagnostics.pictures import BLUE, MARGIN, SIDE, heat_map, scatter
-
-    def middle(is_there: Any) -> tuple[bool, bool]:
-        ys, xs = np.nonzero(is_there[MARGIN : MARGIN + SIDE, MARGIN : MARGIN + SIDE])
-        return bool(ys.mean() < SIDE / 2), bool(xs.mean() < SIDE / 2)
-
-    picture = scatter(np.array([1.0] * 50 + [0.0]), np.array([0.0] * 50 + [1.0]), "")
-    assert middle(np.abs(picture.astype(int) - BLUE).sum(axis=2) < 30) == (True, True), "high and left"
+    picture = figures.scatter(np.array([1.0] * 50 + [0.0]), np.array([0.0] * 50 + [1.0]), "")
+    assert quadrants(picture, is_blue(picture)) == {(False, False)}, "high and left"
     counts = np.zeros((10, 10), dtype=np.int64)
     counts[9, 1] = 3
-    picture = heat_map(counts, np.zeros(2), np.ones(2), "")
-    assert middle((picture != 255).any(axis=2)) == (False, False), "low and right"
+    picture = figures.heat_map(counts, np.zeros(2), np.ones(2), "")
+    assert quadrants(picture, is_colourful(picture)) == {(True, True)}, "low and right"
 
 
 def test_the_picture_has_the_points_on_its_diagonal() -> None:
-    from sb3_dqn_ext.callbacks.diagnostics.pictures import BLUE, MARGIN, SIDE, scatter
+    picture = figures.scatter(np.repeat([0.0, 1.0], 200), np.repeat([0.0, 1.0], 200), "")
+    assert quadrants(picture, is_blue(picture)) == {(False, True), (True, False)}
 
-    picture = scatter(np.repeat([0.0, 1.0], 200), np.repeat([0.0, 1.0], 200), "")
-    dark = np.argwhere((np.abs(picture.astype(int) - BLUE).sum(axis=2)) < 30)
-    inside = dark - MARGIN
-    assert {(int(y > SIDE / 2), int(x > SIDE / 2)) for y, x in inside} == {(0, 1), (1, 0)}
+
+def test_without_matplotlib_there_are_numbers_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
+    model = build(DQN)
+    with pytest.warns(
+        UserWarning, match=r"ValueCalibrationCallback logs no pictures, as matplotlib is not installed"
+    ) as warned:
+        rows = learn(model, 130, callback=ValueCalibrationCallback(30, 1)).rows
+    assert len(warned) == 1, "at the first picture only"
+    assert "calibration/bias" in ours(rows)
+    assert "calibration/scatter" not in ours(rows)
 
 
 # other environments like those of training
@@ -1397,7 +1418,7 @@ def test_a_film_lies_beside_the_run_and_moves_in_tensorboard(algorithm: Any, tmp
 
 
 def test_a_bar_is_as_high_as_its_value() -> None:
-    from sb3_dqn_ext.callbacks.diagnostics.pictures import GREY, ORANGE, with_bars
+    from sb3_dqn_ext.callbacks.diagnostics.film import GREY, ORANGE, with_bars
 
     picture = with_bars(np.zeros((100, 160, 3), np.uint8), np.array([1.0, 4.0]), 0.0, 4.0)
     heights = {}
@@ -1582,7 +1603,7 @@ def test_histograms_are_logged_at_each_fourth_look(n_envs: int, every: int, step
 
 def test_nothing_is_drawn_for_texts(tmp_path: Path) -> None:
     class Undrawn(ValueCalibrationCallback):
-        def _drawn(self, name: str, data: Any) -> Any:
+        def _draw(self, data: Any) -> Any:
             raise AssertionError
 
     model = build(DQN)

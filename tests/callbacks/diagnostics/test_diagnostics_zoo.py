@@ -18,7 +18,7 @@ LAZY = ("matplotlib", "moviepy", "PIL", "imageio", "imageio_ffmpeg", "tensorboar
 def test_nothing_is_imported_that_draws(tmp_path: Path) -> None:
     imported = "import sys, stable_baselines3; before = set(sys.modules); import sb3_dqn_ext.callbacks"
     ours = output(python("-c", f"{imported}; print(*set(sys.modules) - before)", cwd=tmp_path)).split()
-    assert "sb3_dqn_ext.callbacks.diagnostics.pictures" in ours
+    assert "sb3_dqn_ext.callbacks.diagnostics.video" in ours
     assert not set(LAZY) & {name.partition(".")[0] for name in ours}, "SB3 itself imports TensorBoard's writer"
 
 

@@ -8,11 +8,10 @@ import pytest
 import torch as th
 from scipy import stats
 
-from sb3_dqn_ext.callbacks.diagnostics.exploration import counted
 from sb3_dqn_ext.callbacks.diagnostics.numbers import (
     action_gap,
     by_age,
-    calibration,
+    calibration_numbers,
     changed,
     discounted_returns,
     distance,
@@ -24,6 +23,7 @@ from sb3_dqn_ext.callbacks.diagnostics.numbers import (
     unit_scores,
     value_numbers,
 )
+from sb3_dqn_ext.callbacks.diagnostics.visits import counted
 
 Q = np.array([[1.0, 3.0, 2.0], [-1.0, -4.0, 0.0]])
 
@@ -115,7 +115,7 @@ def test_calibration_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
     predicted = rng.normal(size=203)
     realised = 0.7 * predicted + 2 + rng.normal(size=203)
-    found = calibration(predicted, realised)
+    found = calibration_numbers(predicted, realised)
     line = stats.linregress(predicted, realised)
     assert found["slope"] == pytest.approx(line.slope)
     assert found["correlation"] == pytest.approx(line.rvalue)
@@ -129,9 +129,9 @@ def test_calibration_agrees_with_scipy() -> None:
 
 def test_what_is_the_same_everywhere_has_no_slope() -> None:
     rising = np.arange(3.0)
-    assert calibration(np.ones(3), rising).keys() == {"predicted", "realised", "bias"}
-    assert "slope" not in calibration(1000 + rising * 1e-5, rising), "which is the rounding of a network"
-    flat = calibration(rising, np.ones(3))
+    assert calibration_numbers(np.ones(3), rising).keys() == {"predicted", "realised", "bias"}
+    assert "slope" not in calibration_numbers(1000 + rising * 1e-5, rising), "which is the rounding of a network"
+    flat = calibration_numbers(rising, np.ones(3))
     assert flat["slope"] == 0
     assert "correlation" not in flat
 

@@ -1,0 +1,210 @@
+"""Checks of a run, which end it before a number that is nan or infinite is stored or learned."""
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.callback_tree import all_callbacks
+from sb3_dqn_ext.callbacks.exact_checkpoint import where_to_go_on
+from sb3_dqn_ext.callbacks.finite_numbers import FEW, FLOAT32, SMALL, fault_in, is_finite, shown, types_of
+from sb3_dqn_ext.errors import NonFiniteError
+
+__all__ = ["StepCheck", "UpdateCheck"]
+
+Array = npt.NDArray[Any]
+
+
+def error_of(model: Any, what: str) -> NonFiniteError:
+    """
+    :param model: whose run ends
+    :param what: is at fault, and what was not done with it
+    :return: the error that ends the run, which names the newest checkpoint
+    """
+    run_state = getattr(model, "run_state", None)
+    where = "" if run_state is None else where_to_go_on(model, all_callbacks(run_state.callback))
+    unchanged = "the networks, the optimizer and the replay memory are as they were before"
+    return NonFiniteError(f"Step {model.num_timesteps}: {what}: {unchanged}.{where}")
+
+
+class Statistics:
+    """
+    What a VecNormalize has counted up to the last good step: it counts a step before anybody can look at it.
+
+    :param env: whose statistics can be put back
+    """
+
+    def __init__(self, env: VecNormalize) -> None:
+        means: Any = vars(env).get("obs_rms", {})
+        running = list(means.values()) if isinstance(means, dict) else [means]
+        self._env, self._running = env, [env.ret_rms, *running]
+        self.keep()
+
+    def keep(self) -> None:
+        """Remember them. Each step makes new arrays, so that none has to be copied."""
+        env = self._env
+        self._kept = [(vars(one), dict(vars(one))) for one in self._running]
+        self._kept.append((vars(env), {name: vars(env).get(name) for name in ("returns", "old_obs", "old_reward")}))
+
+    def put_back(self) -> None:
+        """Make them what they were."""
+        for now, kept in self._kept:
+            now.update(kept)
+
+
+class StepCheck:
+    """
+    Checks what is about to be stored.
+
+    :param model: whose run is about to begin
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._types = types_of(model.observation_space)
+        self._normalize: Any = model.get_vec_normalize_env()
+        self._statistics = None if self._normalize is None else Statistics(self._normalize)
+        space = model.observation_space
+        n_numbers = model.n_envs * math.prod(space.shape) if isinstance(space, spaces.Box) else math.inf
+        self._has_few = self._normalize is None and n_numbers <= FEW
+
+    def check_start(self) -> None:
+        """:raises NonFiniteError: if the run would begin at an observation that is not finite"""
+        if self._normalize is not None:
+            self._check(self._normalize.old_obs, "first observation")
+        self._check(self._model._last_obs, "first observation" if self._normalize is None else "normalised first observation")
+
+    def check_step(self, new_obs: Any, rewards: Array, dones: Array, infos: Sequence[dict[str, Any]]) -> None:
+        """
+        :param new_obs: (n_envs, ...) what was observed, normalised if there is a VecNormalize
+        :param rewards: (n_envs,) normalised if there is a VecNormalize
+        :param dones: (n_envs,) whether an episode ended
+        :param infos: (n_envs,)
+        :raises NonFiniteError: if something of it is not finite
+        """
+        if self._has_few and math.hypot(*new_obs.ravel().tolist(), *rewards.tolist()) <= SMALL and True not in dones.tolist():
+            return  # what most steps are, in a third of the time
+        kind = ""
+        if self._normalize is not None:
+            self._check(self._normalize.old_obs, "observation", dones)
+            self._check_numbers(self._normalize.old_reward, FLOAT32, "reward")
+            kind = "normalised "
+        self._check(new_obs, kind + "observation", dones)
+        self._check_numbers(rewards, FLOAT32, kind + "reward")
+        if any(ended := dones.tolist()):
+            for env, last in ((env, infos[env].get("terminal_observation")) for env, done in enumerate(ended) if done):
+                if last is not None:
+                    self._check(last, kind + "last observation", only=env)
+        if self._statistics is not None:
+            self._statistics.keep()
+
+    def _check(self, observations: Any, what: str, dones: Array | None = None, only: int | None = None) -> None:
+        """
+        :param observations: (n_envs, ...) each part of them, or (...) of one environment
+        :param what: they are, in words
+        :param dones: (n_envs,) whether they are the first of an episode
+        :param only: of which environment they are
+        """
+        parts = observations if isinstance(observations, dict) else {None: observations}
+        for key, numbers in parts.items():
+            of_envs = numbers if only is None else np.asarray(numbers)[None]  # a choice can be a number of Python
+            name = what if key is None else f"{what}[{key!r}]"
+            self._check_numbers(of_envs, self._types[key], name, dones, only or 0)
+
+    def _check_numbers(
+        self, numbers: Array, stored_as: np.dtype[Any], what: str, dones: Array | None = None, first_env: int = 0
+    ) -> None:
+        """See :func:`~sb3_dqn_ext.callbacks.finite_numbers.fault_in`."""
+        if is_finite(numbers, stored_as):
+            return
+        fault = fault_in(numbers, stored_as, what, dones, first_env)
+        if fault is not None:
+            if self._statistics is not None:
+                self._statistics.put_back()
+            self._model._last_obs = None  # what comes next does not follow it
+            raise error_of(self._model, f"{fault}. It was not stored")
+
+
+def training_of(model: Any) -> dict[str, Any]:
+    """
+    :param model: of SB3, in the middle of its ``train()``
+    :return: the variables of that method, which keeps the loss there and tells it to nobody before its gradient is followed
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "train" and frame.f_locals.get("self") is model:
+            return frame.f_locals
+    return {}
+
+
+class UpdateCheck:
+    """
+    Checks updates of the networks before they are made.
+
+    :param model: whose run is about to begin
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        # batch normalisation counts a batch before its loss is known
+        self._counted = [(numbers, numbers.clone()) for numbers in getattr(model, "batch_norm_stats", ())]
+        self._hook: Any = None
+
+    def check_rate(self) -> None:
+        """:raises NonFiniteError: if the learning rate would bring the parameters out of the finite numbers"""
+        for group in self._model.policy.optimizer.param_groups:
+            if not group["lr"] <= LARGEST:
+                what = f"the learning rate is {group['lr']:g}, and can be {LARGEST:g} at most. No update was made with it"
+                raise error_of(self._model, what)
+
+    def check_update(self, loss: float, norm: float, max_grad_norm: float | None = None, n_before: int = 0) -> None:
+        """
+        :param loss: of the batch
+        :param norm: of its gradient, which lies in the parameters' ``grad``
+        :param max_grad_norm: to which norm it is about to be clipped, if it is
+        :param n_before: updates that the model has not counted yet
+        :raises NonFiniteError: if its step would not be finite
+        """
+        if not self._counted and math.hypot(loss, norm) <= LARGEST:
+            return
+        fault = fault_of_update(loss, norm, largest_norm(max_grad_norm))
+        for now, kept in self._counted:
+            kept.copy_(now) if fault is None else now.copy_(kept)
+        if fault is not None:
+            names = [
+                name
+                for name, parameter in self._model.policy.named_parameters()
+                if parameter.grad is not None and not bool(th.isfinite(parameter.grad).all())
+            ]
+            of = f"; the gradient is not finite in {shown(names)}" if names else ""
+            number = self._model._n_updates + n_before + 1
+            raise error_of(self._model, f"{fault} in update {number}{of}. The update was not made")
+
+    def follow(self, optimizer: th.optim.Optimizer) -> None:
+        """
+        Look at each step of an optimizer of SB3's algorithms, which do not ask.
+
+        :param optimizer: of the model
+        """
+        self._hook = optimizer.register_step_pre_hook(self._before_step)
+
+    def _before_step(self, optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        gradients = [of.grad for group in optimizer.param_groups for of in group["params"] if of.grad is not None]
+        norms = [norm.item() for norm in th._foreach_norm(gradients)] if gradients else []  # they are clipped already
+        training = training_of(self._model)
+        loss = training["loss"].item() if "loss" in training else 0.0
+        self.check_rate()
+        self.check_update(loss, math.hypot(*norms), n_before=len(training.get("losses", ())[1:]))
+
+    def leave(self) -> None:
+        """Let the optimizer be."""
+        if self._hook is not None:
+            self._hook.remove()
