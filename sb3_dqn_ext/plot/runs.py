@@ -19,6 +19,7 @@ import numpy.typing as npt
 from stable_baselines3.common.monitor import load_results
 
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.run_folder import run_file
 
 __all__ = [
     "Curve",
@@ -256,8 +257,6 @@ def read_run(folder: Path | str, tensorboard: Path | str | None = None, label: s
 def _from_run_json(folder: Path) -> Data | None:
     if not (folder / "run.json").is_file():
         return None
-    from sb3_dqn_ext.zoo import run_file
-
     run = run_file.read(folder)
     known = {"env_id": run.env, "algo": "dqn_ext", "arguments": run.arguments, "directory": run.directory}
     if not run.hyperparameters:  # they could not be stored there

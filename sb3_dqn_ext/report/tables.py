@@ -15,6 +15,7 @@ from sb3_dqn_ext.plot.runs import N_LAST
 from sb3_dqn_ext.report.commands import resume_command, train_command
 from sb3_dqn_ext.report.page import Html, code, element, joined, table, together
 from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, Known, attempted
+from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.versions import versions
 
 __all__ = ["commands", "configuration", "facts", "packages", "returns"]
@@ -151,8 +152,6 @@ def _versions_then(known: Known) -> dict[str, str]:
     path, folder = known.model_file, known.run.folder
     found: dict[str, str] = {}
     if (folder / "run.json").is_file():
-        from sb3_dqn_ext.zoo import run_file
-
         found = attempted(known.problems, "versions in run.json", lambda: run_file.read(folder).versions) or {}
     if path is not None:
         saved = attempted(known.problems, f"versions in {path.name}", lambda: _system(path)) or {}

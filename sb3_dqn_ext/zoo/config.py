@@ -1,18 +1,19 @@
-"""Reads a YAML of hyperparameters as strictly as a compiler: what is wrong with it is said with its file and line."""
+"""The default YAML of hyperparameters, and a strict check of such files whose errors name the file and the line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import sb3_dqn_ext
 from sb3_dqn_ext._arguments import NUMBERS
 from sb3_dqn_ext._validation import check_number, check_type, parameters_of, unknown, written_as
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["check_config"]
-
+ALGO = "dqn_ext"
 MAPPINGS = "a mapping of arguments"
 
 
@@ -65,6 +66,14 @@ def _check_learning_rate(key: str, value: Any) -> None:
 
 
 CHECKS["learning_rate"] = _check_learning_rate
+
+
+def default_config() -> str:
+    """
+    :return: the path of the YAML that the zoo reads for ``--algo dqn_ext`` when no ``-conf`` is given
+    """
+    places = [os.path.join(folder, "zoo_configs", "dqn_ext.yml") for folder in sb3_dqn_ext.__path__]
+    return next(filter(os.path.isfile, places), places[0])
 
 
 def check_config(path: str | Path) -> None:

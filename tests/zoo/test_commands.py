@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext._start_hook import TAKE_ALGO, refused
+from sb3_dqn_ext.zoo._start_hook import TAKE_ALGO, refused
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import LOSSES, RETURN_MODELS
 from sb3_dqn_ext.networks.q_network import HEADS

@@ -30,10 +30,11 @@ from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.folder import Lock, checkpoints, read
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.run_folder import run_file
+from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.versions import versions
-from sb3_dqn_ext.zoo import resume, run_file
-from sb3_dqn_ext.zoo.run_file import RunFile
+from sb3_dqn_ext.zoo import resume
 from tests.interrupted_runs import make
 from tests.parity import assert_same, learn
 from tests.processes import Process, output, python, write_package
@@ -365,9 +366,22 @@ def test_what_stands_in_a_run_of_ones_own_is_no_obstacle(tmp_path: Path) -> None
         "replay_buffer_class": "stable_baselines3.her.her_replay_buffer.HerReplayBuffer",
         "policy_kwargs": {"activation_fn": "torch.nn.ReLU", "optimizer_class": "rmsprop", "net_arch": [8]},
     }
-    code = f"from sb3_dqn_ext.zoo import resume, run_file; resume.check_names(run_file.read({str(tmp_path)!r}))"
+    imports = "from sb3_dqn_ext.run_folder import run_file; from sb3_dqn_ext.zoo import resume"
+    code = f"{imports}; resume.check_names(run_file.read({str(tmp_path)!r}))"
     run_file.write(tmp_path, replace(RUN, hyperparameters=hyperparameters))
     output(python("-c", code, cwd=tmp_path))
+
+
+def test_classes_that_have_moved_since_are_found(tmp_path: Path) -> None:
+    schedule = {"sb3_dqn_ext.schedules.LinearSchedule": {"start": 1.0}}
+    run_file.write(
+        tmp_path, replace(RUN, hyperparameters={"policy": "sb3_dqn_ext.policies.MlpPolicy", "callback": [schedule]})
+    )
+    hyperparameters = run_file.read(tmp_path).hyperparameters
+    assert hyperparameters["policy"] == "sb3_dqn_ext.networks.policies.MlpPolicy"
+    assert hyperparameters["callback"] == [{"sb3_dqn_ext.algorithm.schedules.LinearSchedule": {"start": 1.0}}]
+    run_file.write(tmp_path, replace(RUN, hyperparameters={"policy": "sb3_dqn_ext.policies.MlpPolicy"}))
+    resume.check_names(run_file.read(tmp_path))
 
 
 # -- scripts ---------------------------------------------------------------------------------------------------------------

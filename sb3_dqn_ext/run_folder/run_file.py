@@ -1,8 +1,8 @@
 """
-``run.json``: what a run of the zoo was started with, as plain data.
+``run.json``: the arguments and hyperparameters that a run of the zoo was started with, as plain data.
 
-It holds no code and no pickle. What the zoo would evaluate as Python is evaluated when the file is written, and classes are
-stored by their dotted names.
+It holds no code and no pickle. Expressions that the zoo would evaluate as Python are evaluated when the file is written, and
+classes are stored by their dotted names.
 """
 
 import importlib
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
-
-__all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "write"]
+from sb3_dqn_ext.serialization.migrations import current_class_name
 
 Data = dict[str, Any]
 
@@ -128,6 +127,18 @@ def _checked(data: Any) -> Data:
             raise ValueError(f"its {key} is {str(data.get(key))[:100]!r}")
     for key in ("arguments", "hyperparameters"):
         data[key] = decoded(data[key])
+    data["hyperparameters"] = _with_current_names(data["hyperparameters"])
+    return data
+
+
+def _with_current_names(data: Any) -> Any:
+    """Replace the dotted names of classes that an earlier version of this library had in another module."""
+    if isinstance(data, str):
+        return current_class_name(data)
+    if isinstance(data, list):
+        return [_with_current_names(item) for item in data]
+    if isinstance(data, dict):
+        return {current_class_name(key): _with_current_names(item) for key, item in data.items()}
     return data
 
 

@@ -1,17 +1,16 @@
 """
-The classes of the user's that the configuration of a run names: imported where a command of the user's names the run.
+Classes of the user's own that the configuration of a run names.
 
-Files name classes and are not trusted with that. ``run.json`` in the folder of a run names those of its configuration: they
-are imported from where Python finds modules, and must be of the right kind. `resume` makes a run of them again; for `enjoy`,
-`record_video`, `train -i` and the report, the file of a model may then name them.
+The file of a model is not trusted to import classes. ``run.json`` in the folder of a run names the classes of its
+configuration: they are imported from where Python finds modules, and must be of the right kind. `resume` makes the run with
+them again; for `enjoy`, `record_video`, `train -i` and the report, the file of a model may then name them.
 """
 
 import contextlib
-import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -22,23 +21,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn, optim
 
 from sb3_dqn_ext._validation import named_class
-from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.zoo import run_file
-from sb3_dqn_ext.zoo.run_file import RunFile
+from sb3_dqn_ext.run_folder import run_file
+from sb3_dqn_ext.run_folder.run_file import RunFile
 
-__all__ = [
-    "ALGO",
-    "classes_of_run",
-    "classes_of_the_model",
-    "find_with_model",
-    "hint_of",
-    "import_classes",
-    "names_in",
-    "trusting",
-]
-
-ALGO = "dqn_ext"
 KINDS: dict[str, type] = {
     "policy": BasePolicy,
     "env_wrapper": gym.Wrapper,
@@ -130,66 +116,3 @@ def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
         with contextlib.suppress(ImportError):  # whoever makes the environment will say that it is not known
             importlib.import_module(module)
     return classes_of_the_model(run.hyperparameters, hint_of(run, otherwise))
-
-
-# -- in the zoo's commands ---------------------------------------------------------------------------------------------------
-
-_trusted = False
-"""whether the command was given with --trust"""
-_OTHERWISE = "say `python -m sb3_dqn_ext.zoo enjoy ... --trust`, or record_video or train in the place of enjoy"
-
-
-def find_with_model(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
-    """
-    :param get_model_path: the zoo's, which `enjoy` and `record_video` call before they make an environment and load the model
-    :return: the same; where the model is one of ours, the classes of its run are then there
-    """
-
-    @functools.wraps(get_model_path)
-    def found(exp_id: int, folder: str, algo: str, *args: Any, **kwargs: Any) -> Any:
-        names = get_model_path(exp_id, folder, algo, *args, **kwargs)
-        if algo == ALGO:
-            let_models_name(classes_of_run(os.path.dirname(names[1]), _trusted, _OTHERWISE))
-        return names
-
-    return found
-
-
-def let_models_name(classes: Classes) -> None:
-    """
-    :param classes: classes that the files of models may name from now on
-    """
-    from sb3_dqn_ext import saved_model  # only those wait for its imports who load
-
-    saved_model.let_files_name(classes)
-
-
-def load_pretrained_agent(theirs: Callable[..., Any], manager: Any, *args: Any, **kwargs: Any) -> Any:
-    """Load the model of `train -i`: its classes are those of the run that it comes from, and those of this configuration."""
-    let_models_name(classes_of_the_model(manager.noted, "Give the command where Python finds it."))
-    let_models_name(classes_of_run(os.path.dirname(manager.trained_agent), _trusted, _OTHERWISE))
-    return theirs(*args, **kwargs)
-
-
-def trusting(arguments: list[str]) -> list[str]:
-    """
-    :param arguments: those of a command of the zoo that loads models
-    :return: the same without ``--trust``; where it stood there, models are loaded with ``trust=True`` from now on
-    """
-    if "--trust" not in arguments:
-        return arguments
-    global _trusted
-    _trusted = True
-    importlib.import_module("rl_zoo3.utils").ALGOS[ALGO] = _Trusting
-    return [argument for argument in arguments if argument != "--trust"]
-
-
-class _Trusting(DQNExt):
-    """What makes and loads the models where the user said --trust: they are DQNExt."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return DQNExt(*args, **kwargs)
-
-    @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> Any:
-        return DQNExt.load(*args, **{**kwargs, "trust": True})
