@@ -112,6 +112,7 @@ import rl_zoo3.exp_manager, rl_zoo3.hyperparams_opt, rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
 from sb3_dqn_ext.zoo._start_hook import WAITED_FOR
 from sb3_dqn_ext.zoo import register
+from sb3_dqn_ext.zoo.manager import OVERRIDDEN, DQNExtManager, ResumedManager
 
 def config(algo, **kwargs):
     return ExperimentManager(argparse.Namespace(), algo, "CartPole-v1", "logs", **kwargs).config
@@ -130,6 +131,11 @@ print(json.dumps({
     ],
     "signature": str(inspect.signature(ExperimentManager)),
     "managers": [cls.__module__ for cls in ExperimentManager.__mro__],
+    "overridden": sorted(
+        {name for kind in (DQNExtManager, ResumedManager) for name in vars(kind) if not name.startswith("__")}
+        & vars(DQNExtManager.__base__).keys()
+    ),
+    "listed": sorted(OVERRIDDEN),
     "of_train": importlib.import_module("rl_zoo3.train").ExperimentManager is ExperimentManager,
     "loaders": [type(module.__spec__.loader).__name__ for name, module in sys.modules.items() if name in WAITED_FOR],
     "finders": [type(finder).__name__ for finder in sys.meta_path].count("ZooFinder"),
@@ -160,6 +166,7 @@ def test_the_zoo_knows_the_algorithm(first: str, hook: str, tmp_path: Path) -> N
     assert said["search_space"] == ["sb3_dqn_ext.zoo.search_space"] * 2
     assert said["signature"].startswith("(args: argparse.Namespace, algo: str, env_id: str")
     assert said["managers"] == ["sb3_dqn_ext.zoo.manager", "rl_zoo3.exp_manager", "builtins"]
+    assert said["overridden"] == said["listed"]
     assert said["of_train"]
     assert said["loaders"] == ["SourceFileLoader"] * 3
     assert said["finders"] == 1
