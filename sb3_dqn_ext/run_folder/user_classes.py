@@ -43,8 +43,10 @@ Classes = dict[str, type]
 
 def names_in(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """
-    :param hyperparameters: hyperparameters of a run, as ``run.json`` has them
-    :return: the dotted names of classes in them, each behind the place where it stands
+    Find the names of classes in hyperparameters.
+
+    :param hyperparameters: the hyperparameters of a run, as ``run.json`` has them
+    :return: the dotted names, each behind the hyperparameter that holds it
     """
     for place in ("env_wrapper", "vec_env_wrapper", "callback"):
         value = hyperparameters.get(place)
@@ -61,10 +63,12 @@ def names_in(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def import_classes(names: Iterable[tuple[str, str]], hint: str) -> Classes:
     """
-    :param names: dotted names, each behind the place where it stands
-    :param hint: what to do where one is not found
+    Import classes by their names.
+
+    :param names: dotted names, each behind the hyperparameter that holds it
+    :param hint: what the user can do if one is not found
     :return: the classes
-    :raises ArgumentError: if one cannot be imported, or is none of those that belong in its place
+    :raises ArgumentError: if one cannot be imported, or is of another kind than the hyperparameter takes
     """
     try:
         found: list[tuple[str, str, type]] = [(place, name, named_class(place, name, {})) for place, name in names]
@@ -79,18 +83,20 @@ def import_classes(names: Iterable[tuple[str, str]], hint: str) -> Classes:
 def hint_of(run: RunFile, otherwise: str = "say --trust") -> str:
     """
     :param run: a run
-    :param otherwise: how the user says that the run is to be trusted
-    :return: what to do where a module is not found
+    :param otherwise: what the user can write to trust the run
+    :return: what the user can do if a module is not found
     """
     return f"Give the command in {run.directory}, where the run was started, or {otherwise}."
 
 
 def classes_of_the_model(hyperparameters: dict[str, Any], hint: str) -> Classes:
     """
-    :param hyperparameters: hyperparameters of a run, as ``run.json`` has them
-    :param hint: what to do where a class is not found
-    :return: the classes that its model is made of
-    :raises ArgumentError: if one of its networks' cannot be imported, or is of another kind
+    Import the classes of the user's own that a model is made of.
+
+    :param hyperparameters: the hyperparameters of a run, as ``run.json`` has them
+    :param hint: what the user can do if a class is not found
+    :return: the classes
+    :raises ArgumentError: if a class of its networks cannot be imported, or is of another kind
     """
     names = list(names_in(hyperparameters))
     found = import_classes([name for name in names if name[0] in OF_NETWORKS], hint)
@@ -101,11 +107,13 @@ def classes_of_the_model(hyperparameters: dict[str, Any], hint: str) -> Classes:
 
 def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
     """
+    Import the classes of the user's own that the model of a run is made of.
+
     :param folder: the folder of a run
-    :param trust: whether modules are also looked for in the directory where the run was started
+    :param trust: whether to import modules from the directory where the run was started, too
     :param otherwise: see :func:`hint_of`
-    :return: the classes that its model is made of; none if nothing in the folder tells them
-    :raises ArgumentError: if one of its networks' cannot be imported, or is of another kind
+    :return: the classes; none if the folder has no ``run.json``
+    :raises ArgumentError: if a class of its networks cannot be imported, or is of another kind
     """
     if not os.path.isfile(os.path.join(folder, run_file.NAME)):
         return {}
@@ -113,6 +121,6 @@ def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
     if trust and run.directory not in sys.path:
         sys.path.insert(0, run.directory)
     for module in run.arguments.get("gym_packages") or []:
-        with contextlib.suppress(ImportError):  # whoever makes the environment will say that it is not known
+        with contextlib.suppress(ImportError):  # the environment, if it is needed, is then not found with an error of its own
             importlib.import_module(module)
     return classes_of_the_model(run.hyperparameters, hint_of(run, otherwise))

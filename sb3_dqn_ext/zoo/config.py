@@ -17,16 +17,16 @@ ALGO = "dqn_ext"
 MAPPINGS = "a mapping of arguments"
 
 
-def _is_number(low: float, high: float, integer: bool) -> Callable[[str, Any], None]:
+def _is_number(low: float, high: float, integer: bool) -> Callable[[str, object], None]:
     return lambda key, value: check_number(key, value, low, high, integer)
 
 
-def _is(kind: Any, called: str) -> Callable[[str, Any], None]:
+def _is(kind: Any, called: str) -> Callable[[str, object], None]:
     return lambda key, value: check_type(key, value, kind, called)
 
 
 # The zoo evaluates strings for some of these as Python, and reads "lin_0.001" as a learning rate.
-CHECKS: dict[str, Callable[[str, Any], None]] = {
+CHECKS: dict[str, Callable[[str, object], None]] = {
     # the zoo's own
     "n_timesteps": _is_number(1, float("inf"), integer=False),
     "n_envs": _is_number(1, float("inf"), integer=True),
@@ -56,7 +56,7 @@ GIVEN_BY_THE_ZOO = {"env", "seed", "verbose", "device", "tensorboard_log", "_ini
 ALLOWED = (set(CHECKS) | set(parameters_of(DQNExt))) - GIVEN_BY_THE_ZOO
 
 
-def _check_learning_rate(key: str, value: Any) -> None:
+def _check_learning_rate(key: str, value: object) -> None:
     if isinstance(value, str):
         kind, _, number = value.partition("_")
         if kind == "lin" and _is_number_in_words(number):
@@ -101,7 +101,7 @@ def check_config(path: str | Path) -> None:
                 _check_entry(path, key, loader.construct_object(value, deep=True))
 
 
-def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
+def _check_entry(path: str | Path, key: yaml.Node, value: object) -> None:
     if key.value not in ALLOWED:
         written = written_as("DQNExt()", key.value, ALLOWED)
         error = unknown("hyperparameter", key.value, ALLOWED)
@@ -119,7 +119,7 @@ def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
         raise _at(path, key.start_mark, f"{error}{hint}") from None
 
 
-def _no_bool_as_key(value: Any) -> None:
+def _no_bool_as_key(value: object) -> None:
     """:raises ArgumentError: if a name is one of those that mean true or false to YAML, such as ``on``"""
     if isinstance(value, dict):
         for key in value:
