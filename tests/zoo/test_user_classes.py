@@ -13,9 +13,8 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError, ModelFileError
 from sb3_dqn_ext.plot import load_model
 from sb3_dqn_ext.plot.runs import read_run
-from sb3_dqn_ext.run_folder import run_file, user_classes
+from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
-from sb3_dqn_ext.run_folder.user_classes import classes_of_run
 from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo.models import find_with_model, let_pretrained_model_name_classes
 from tests.parity import short_cartpole
@@ -137,20 +136,6 @@ def test_the_report_finds_the_classes_of_the_run(project: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(project / "project")
     for name in FILES:
         assert type(load_model(run, name).policy).__name__ == "Policy"
-
-
-@pytest.mark.parametrize("place", user_classes.OF_NETWORKS)
-def test_a_class_of_another_kind_is_refused(place: str, tmp_path: Path) -> None:
-    hyperparameters = {"policy": "subprocess.Popen"} if place == "policy" else {"policy_kwargs": {place: "subprocess.Popen"}}
-    run_file.write(tmp_path, replace(RUN, hyperparameters=hyperparameters))
-    with pytest.raises(ArgumentError, match=rf"{place}='subprocess.Popen' is no \w+, and is called with --trust only"):
-        classes_of_run(str(tmp_path), False, "")
-
-
-def test_a_replay_buffer_that_is_not_found_is_no_obstacle(tmp_path: Path) -> None:
-    run_file.write(tmp_path, replace(RUN, hyperparameters={"replay_buffer_class": "own_buffers.Buffer"}))
-    assert classes_of_run(str(tmp_path), False, "") == {}
-    assert classes_of_run(str(tmp_path / "elsewhere"), False, "") == {}
 
 
 CONFIG = """
