@@ -65,11 +65,12 @@ smoke:  ## train, save, load, go on, enjoy with another Python, e.g. make smoke 
 fuzz: $(VENV)/installed-dev  ## load files that are damaged at random, EXAMPLES of each kind: some minutes
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/saved_model/test_hostile_files.py -k "damaged or harmless"
 
-lint: $(VENV)/installed-dev  ## style and types
+lint: $(VENV)/installed-dev  ## style, types and imports between packages
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy --strict sb3_dqn_ext envs tests
 	$(PY) -m mypy --strict --python-version 3.10 sb3_dqn_ext envs tests
+	$(VENV)/bin/lint-imports
 
 format: $(VENV)/installed-dev  ## rewrite the files in the style
 	$(PY) -m ruff check --fix
@@ -86,7 +87,7 @@ clean:  ## remove the environments, builds and caches, but no runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is kept until something changes that decides what is in it. The start-up files are copied into it, not linked.
-INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/_start_hook.py sb3_dqn_ext/_start_hook.pth
+INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/zoo/_start_hook.py sb3_dqn_ext/zoo/_start_hook.pth
 
 $(VENV)/installed-train: EXTRAS := zoo,plots,box2d
 $(VENV)/installed-bench: EXTRAS := bench

@@ -5,7 +5,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDERS = {"envs": "sb3_dqn_ext/envs", "zoo_configs": "sb3_dqn_ext/zoo_configs"}
-START_UP = {"sb3_dqn_ext/_start_hook.py": "_sb3_dqn_ext_hook.py", "sb3_dqn_ext/_start_hook.pth": "_sb3_dqn_ext_hook.pth"}
+START_UP = {
+    "sb3_dqn_ext/zoo/_start_hook.py": "_sb3_dqn_ext_hook.py",
+    "sb3_dqn_ext/zoo/_start_hook.pth": "_sb3_dqn_ext_hook.pth",
+}
 
 
 class PlaceFiles(BuildHookInterface[Any]):  # type: ignore[misc, unused-ignore]

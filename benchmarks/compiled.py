@@ -4,6 +4,7 @@ quicker learns as soon. Each finished run is a row of docs/results/compiled_seed
 """
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
 
-from benchmarks.rows import RESULTS, Row, complete, read
+from benchmarks.rows import RESULTS, Row, complete
 from benchmarks.runs import train
 from sb3_dqn_ext.plot import evaluations
 
@@ -25,10 +26,10 @@ STEPS, RETURN = f"steps_to_{SOLVED}", "mean_return"
 
 def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
     """Train one model; the step of its first evaluation that is good enough, and the mean return of all evaluations."""
-    # not before it is needed: the zoo changes gymnasium where it is imported
-    import rl_zoo3
-
-    block = Path(rl_zoo3.__file__).parent / "hyperparams" / "dqn.yml"
+    zoo = importlib.util.find_spec("rl_zoo3")  # not imported: that changes gymnasium
+    assert zoo is not None
+    assert zoo.origin is not None
+    block = Path(zoo.origin).parent / "hyperparams" / "dqn.yml"
     arguments = ("-conf", str(block), "--hyperparams", f"compile:{compiled}", "-n", str(n_steps))
     evaluate = ("--eval-freq", str(eval_freq), "--eval-episodes", str(EVAL_EPISODES))
     curve = evaluations(train("dqn_ext", ENV, seed, folder / f"{compiled}_{seed}", *arguments, *evaluate))
@@ -77,10 +78,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     args = parser.parse_args()
 
-    path = args.results / "compiled_seeds.csv"
-    done = {(row["compiled"], int(row["seed"])) for row in read(path)}
-    todo = [(which, seed) for seed in args.seeds for which in (False, True) if (str(which), seed) not in done]
-    rows = complete(path, todo, lambda key: run(*key, args.runs, args.steps, args.eval_freq), args.jobs)
+    rows = complete(
+        args.results / "compiled_seeds.csv",
+        ("compiled", "seed"),
+        [(compiled, seed) for seed in args.seeds for compiled in (False, True)],
+        lambda key: run(*key, args.runs, args.steps, args.eval_freq),
+        args.jobs,
+    )
     text = table(rows)
     (args.results / "compiled_seeds.md").write_text(text)
     print(text)

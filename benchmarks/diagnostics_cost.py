@@ -7,7 +7,6 @@ machine slows down both. As diagnostics change no bit of training, they do the s
 """
 
 import argparse
-import importlib
 import os
 import platform
 import statistics
@@ -15,16 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.rows import RESULTS, Row, complete, read, where
-from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
+from sb3_contrib import QRDQN
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.lunar_lander import import_box2d
+from benchmarks.processes import ONE_THREAD, ROOT
+from benchmarks.rows import RESULTS, Row, complete, where
+from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.callbacks import DiagnosticsCallback
+
 AT_MOST = 1.05
 CLOCKS = ("wall", "cpu")
 
@@ -33,7 +40,7 @@ class Variant(NamedTuple):
     """What is timed."""
 
     title: str
-    algorithm: str
+    algorithm: type[OffPolicyAlgorithm]
     env: str
     arguments: Mapping[str, Any]
     environment: Mapping[str, str] = {}
@@ -55,14 +62,14 @@ LUNAR: dict[str, Any] = {**ZOO_LUNAR_LANDER, "policy_kwargs": {"net_arch": [256,
 # difference than what is timed where batches are as large as those of quantiles.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 VARIANTS = {
-    "cartpole_dqn": Variant("CartPole, 1 env, 64-64, SB3 DQN", "DQN", "CartPole-v1", CARTPOLE),
-    "cartpole_qrdqn": Variant("CartPole, 1 env, 64-64, sb3-contrib QRDQN", "QRDQN", "CartPole-v1", CARTPOLE, KEEP_MEMORY),
-    "cartpole_ours": Variant("CartPole, 1 env, 64-64, DQNExt", "DQNExt", "CartPole-v1", CARTPOLE),
+    "cartpole_dqn": Variant("CartPole, 1 env, 64-64, SB3 DQN", DQN, "CartPole-v1", CARTPOLE),
+    "cartpole_qrdqn": Variant("CartPole, 1 env, 64-64, sb3-contrib QRDQN", QRDQN, "CartPole-v1", CARTPOLE, KEEP_MEMORY),
+    "cartpole_ours": Variant("CartPole, 1 env, 64-64, DQNExt", DQNExt, "CartPole-v1", CARTPOLE),
     "cartpole_compiled": Variant(
-        "CartPole, 1 env, 64-64, DQNExt compiled", "DQNExt", "CartPole-v1", {**CARTPOLE, "compile": True}
+        "CartPole, 1 env, 64-64, DQNExt compiled", DQNExt, "CartPole-v1", {**CARTPOLE, "compile": True}
     ),
-    "lunar_dqn": Variant("LunarLander, 1 env, 256-256, SB3 DQN", "DQN", "LunarLander-v3", LUNAR),
-    "lunar_ours": Variant("LunarLander, 1 env, 256-256, DQNExt", "DQNExt", "LunarLander-v3", LUNAR),
+    "lunar_dqn": Variant("LunarLander, 1 env, 256-256, SB3 DQN", DQN, "LunarLander-v3", LUNAR),
+    "lunar_ours": Variant("LunarLander, 1 env, 256-256, DQNExt", DQNExt, "LunarLander-v3", LUNAR),
 }
 
 
@@ -107,7 +114,7 @@ def training(variant: str, which: str, number: int, sizes: Sizes) -> Iterator["s
     process = subprocess.Popen(
         [*command, "--sizes", *map(str, sizes)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **VARIANTS[variant].environment},
+        env={**os.environ, **ONE_THREAD, **VARIANTS[variant].environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -128,44 +135,42 @@ def _line(process: "subprocess.Popen[str]") -> str:
     return line
 
 
-def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> None:
+class Turns(BaseCallback):
     """
     Waits for a line of standard input at each turn, and answers with the seconds that it took.
 
-    :param name: of the variant
+    :param sizes: how much is timed
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.began = 0.0, 0.0
+
+    def _on_step(self) -> bool:
+        done = self.num_timesteps - self.sizes.begin
+        if done >= 0 and done % self.sizes.turn == 0:
+            now = time.perf_counter(), time.process_time()
+            print(*(f"{end - begin:.6f}" for begin, end in zip(self.began, now, strict=True)), flush=True)
+            if done < self.sizes.timed:
+                sys.stdin.readline()
+            self.began = time.perf_counter(), time.process_time()
+        return True
+
+
+def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> None:
+    """
+    Train in turns: see :class:`Turns`.
+
+    :param name: the name of the variant
     :param with_them: whether there are diagnostics
-    :param seed: of the run
+    :param seed: the seed of the run
     :param sizes: how much of it is timed
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Box2D's
-        importlib.import_module("Box2D")
-    from sb3_contrib import QRDQN
-    from stable_baselines3 import DQN
-    from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.env_util import make_vec_env
-
-    from sb3_dqn_ext import DQNExt
-    from sb3_dqn_ext.callbacks import DiagnosticsCallback
-
-    class InTurns(BaseCallback):
-        """Lets the other training have its turn."""
-
-        began = 0.0, 0.0
-
-        def _on_step(self) -> bool:
-            done = self.num_timesteps - sizes.begin
-            if done >= 0 and done % sizes.turn == 0:
-                now = time.perf_counter(), time.process_time()
-                print(*(f"{end - begin:.6f}" for begin, end in zip(self.began, now, strict=True)), flush=True)
-                if done < sizes.timed:
-                    sys.stdin.readline()
-                self.began = time.perf_counter(), time.process_time()
-            return True
-
+    import_box2d()
     variant = VARIANTS[name]
     with tempfile.TemporaryDirectory() as folder:
-        model = {"DQN": DQN, "QRDQN": QRDQN, "DQNExt": DQNExt}[variant.algorithm](
+        model = variant.algorithm(
             "MlpPolicy",
             # without pictures, as the zoo makes it: with them, LunarLander is so slow that nothing beside it counts
             make_vec_env(variant.env, seed=seed, env_kwargs={"render_mode": None}),
@@ -175,7 +180,7 @@ def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> None:
             **variant.arguments,
         )
         diagnostics = [DiagnosticsCallback(video=True)] if with_them else []
-        model.learn(sizes.begin + sizes.timed, callback=[*diagnostics, InTurns()])
+        model.learn(sizes.begin + sizes.timed, callback=[*diagnostics, Turns(sizes)])
 
 
 def ratios(rows: Iterable[Row], clock: str) -> list[float]:
@@ -241,10 +246,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         variant, which, seed = args.measure
         train(variant, which == "with", int(seed), sizes)
         return
-    path = args.results / "diagnostics_cost.csv"
-    done = {(row["variant"], int(row["number"])) for row in read(path)}
-    todo = [(variant, number) for number in range(args.pairs) for variant in args.variants if (variant, number) not in done]
-    rows = complete(path, todo, lambda key: pair(*key, sizes), jobs=1)
+    rows = complete(
+        args.results / "diagnostics_cost.csv",
+        ("variant", "number"),
+        [(variant, number) for number in range(args.pairs) for variant in args.variants],
+        lambda key: pair(*key, sizes),
+        jobs=1,
+    )
     text = table(rows)
     (args.results / "diagnostics_cost.md").write_text(text)
     print(text)

@@ -1,17 +1,19 @@
-"""Results as rows of CSV files, each written as soon as it is there."""
+"""Results as rows of CSV files. Each row is written as soon as its run has finished, and no run is repeated."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-Row = dict[str, str]
-Key = TypeVar("Key")
+from benchmarks.processes import ROOT
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+Row = dict[str, str]
+Key = TypeVar("Key", bound=tuple[object, ...])
+
+RESULTS = ROOT / "docs" / "results"
 
 
 def read(path: Path) -> list[Row]:
@@ -37,21 +39,34 @@ def append(path: Path, row: Row) -> None:
         writer.writerow(row)
 
 
-def complete(path: Path, missing: Iterable[Key], run: Callable[[Key], Row], jobs: int) -> list[Row]:
+def missing(keys: Iterable[Key], rows: Iterable[Row], columns: Sequence[str]) -> list[Key]:
     """
-    Run what has no row, several at once. A row is written as soon as its run has finished, whatever becomes of the others.
+    :param keys: the runs that are wanted, each a tuple of the values that identify it
+    :param rows: the rows of the runs that have finished
+    :param columns: the columns of a row that hold these values
+    :return: the keys that have no row
+    """
+    done = {tuple(row[column] for column in columns) for row in rows}
+    return [key for key in keys if tuple(map(str, key)) not in done]
+
+
+def complete(path: Path, columns: Sequence[str], keys: Iterable[Key], run: Callable[[Key], Row], jobs: int) -> list[Row]:
+    """
+    Run the benchmarks that have no row, several at once. A row is written as soon as its run has finished, whatever becomes of
+    the others.
 
     :param path: the file of the rows
-    :param missing: what has none yet
-    :param run: gives its row
+    :param columns: the columns of a row that hold the values of its key
+    :param keys: the runs that are wanted
+    :param run: the run of a key, which returns its row
     :param jobs: how many at once
-    :return: all rows there are then
+    :return: all rows of the file afterwards
     :raises Exception: the first of those that runs have raised, once the others have finished
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pool = ThreadPoolExecutor(jobs)
     try:
-        futures: list[Future[Row]] = [pool.submit(run, key) for key in missing]
+        futures: list[Future[Row]] = [pool.submit(run, key) for key in missing(keys, read(path), columns)]
         for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=not futures):
             if future.exception() is None:
                 append(path, future.result())

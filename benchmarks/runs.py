@@ -1,19 +1,15 @@
-"""
-Makes, reads and judges run folders of the RL Zoo.
+"""Makes, reads and judges run folders of the RL Zoo."""
 
-The zoo itself is imported where a model is judged and not before: its import changes gymnasium.
-"""
-
-import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
+
+from benchmarks.processes import printed
 
 FRESH = 10_000  # added to the seeds of training: nothing is judged on the episodes that chose the best model
 
@@ -31,21 +27,8 @@ def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **en
     :return: the run folder
     """
     command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", env_id, "--seed", str(seed), "-f", str(folder)]
-    printed([*command, "--num-threads", "1", "--verbose", "0", *arguments], **environment)
+    printed([*command, "--num-threads", "1", "--verbose", "0", *arguments], environment)
     return newest_run(folder, algo, env_id)
-
-
-def printed(command: list[str], **environment: str) -> str:
-    """
-    :param command: a program and its arguments
-    :param environment: variables to set
-    :return: what it printed
-    :raises RuntimeError: with what it had to say, if it fails
-    """
-    result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
-    return result.stdout
 
 
 def newest_run(folder: Path, algo: str, env_id: str) -> Path:
@@ -67,7 +50,14 @@ def run_number(run: Path) -> int:
     return int(run.name.rpartition("_")[2])
 
 
-def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: Any) -> VecEnv:
+def _zoo_utils() -> ModuleType:
+    """Import the zoo, with its environments, where a model is judged and not before: its import changes gymnasium."""
+    from rl_zoo3 import import_envs, utils  # noqa: F401
+
+    return utils
+
+
+def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: object) -> VecEnv:
     """
     :param run: a run folder
     :param env_id: the ``--env`` it was trained with
@@ -75,11 +65,9 @@ def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: Any) -> VecEnv:
     :param env_kwargs: further arguments of ``gym.make``
     :return: an environment as the zoo makes it for its test, seeded for episodes that training has not seen
     """
-    import rl_zoo3.import_envs  # noqa: F401  the zoo's own environments
-    from rl_zoo3.utils import create_test_env, get_saved_hyperparams
-
-    hyperparams, stats_path = get_saved_hyperparams(str(run / env_id.replace("/", "-")), test_mode=True)
-    return create_test_env(
+    zoo = _zoo_utils()
+    hyperparams, stats_path = zoo.get_saved_hyperparams(str(run / env_id.replace("/", "-")), test_mode=True)
+    env: VecEnv = zoo.create_test_env(
         env_id,
         stats_path=stats_path,
         seed=FRESH + seed,
@@ -87,6 +75,7 @@ def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: Any) -> VecEnv:
         hyperparams=hyperparams,
         env_kwargs=env_kwargs,
     )
+    return env
 
 
 def load(run: Path, algo: str, model: str) -> BaseAlgorithm:
@@ -96,10 +85,8 @@ def load(run: Path, algo: str, model: str) -> BaseAlgorithm:
     :param model: the file, e.g. ``"best_model.zip"``
     :return: the model
     """
-    import rl_zoo3.import_envs  # noqa: F401
-    from rl_zoo3.utils import ALGOS
-
-    return ALGOS[algo].load(run / model, device="cpu")
+    loaded: BaseAlgorithm = _zoo_utils().ALGOS[algo].load(run / model, device="cpu")
+    return loaded
 
 
 def mean_return(run: Path, algo: str, env_id: str, model: str, n_episodes: int = 50, seed: int = 0) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import RESULTS, Row, complete, read
+from benchmarks.rows import RESULTS, Row, complete
 from benchmarks.runs import mean_return, train
 from sb3_dqn_ext.plot import Curve, evaluations, plot_seeds
 
@@ -71,10 +71,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     args = parser.parse_args()
 
-    path = args.results / "cartpole_seeds.csv"
-    done = {(row["algo"], int(row["seed"])) for row in read(path)}
-    todo = [(algo, seed) for seed in args.seeds for algo in LABELS if (algo, seed) not in done]
-    rows = complete(path, todo, lambda key: run(*key, args.runs, args.steps, args.eval_freq), args.jobs)
+    rows = complete(
+        args.results / "cartpole_seeds.csv",
+        ("algo", "seed"),
+        [(algo, seed) for seed in args.seeds for algo in LABELS],
+        lambda key: run(*key, args.runs, args.steps, args.eval_freq),
+        args.jobs,
+    )
     (args.results / "cartpole_seeds.md").write_text(table(rows))
     figure = plot_seeds(curves(rows), f"{ENV}, evaluated every {args.eval_freq:,} steps")
     figure.savefig(args.results / "cartpole_seeds.png", dpi=120)

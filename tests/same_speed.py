@@ -28,7 +28,7 @@ class Workload(NamedTuple):
     """A training and the length of a turn."""
 
     training: Training
-    contestant: str
+    implementation: str
     """``"ours"`` (compiled, in a FastVecEnv) or ``"ours_eager"``"""
     steps: int
     """environment steps of a turn"""
@@ -68,7 +68,7 @@ def time_import(before: str) -> None:
 def time_training(workload: Workload, turns: int) -> None:
     from stable_baselines3.common.callbacks import BaseCallback
 
-    from benchmarks.speed.contestants import make
+    from benchmarks.speed.implementations import make
 
     class Turns(BaseCallback):
         """Wait for the other process after each turn."""
@@ -88,7 +88,7 @@ def time_training(workload: Workload, turns: int) -> None:
             sys.stdin.readline()
             self.begin = time.process_time()
 
-    make(workload.training, workload.contestant, seed=0).learn(turns * workload.steps, callback=Turns())
+    make(workload.training, workload.implementation, seed=0).learn(turns * workload.steps, callback=Turns())
 
 
 # in the process that compares

@@ -7,12 +7,13 @@ other: the machine should have nothing else to do then.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.reliability.faults import FAULTS, Runs
+from benchmarks.reliability.faults import FAULTS
+from benchmarks.reliability.interrupted import Runs
 from benchmarks.reliability.overhead import VARIANTS, Sizes, add_sizes, pair
 from benchmarks.reliability.report import write
 from benchmarks.reliability.train import STEPS
@@ -36,17 +37,6 @@ def plan(faults: Sequence[str], at_most: int | None) -> list[Key]:
     """
     trials = [Key(name, i) for name in faults for i in range(FAULTS[name].trials)[:at_most]]
     return sorted(trials, key=lambda key: key.number)
-
-
-def missing(keys: Iterable[Key], rows: Iterable[Row], column: str) -> list[Key]:
-    """
-    :param keys: trials
-    :param rows: there are
-    :param column: that has the name
-    :return: those that have no row
-    """
-    done = {Key(row[column], int(row["number"])) for row in rows}
-    return [key for key in keys if key not in done]
 
 
 def trial(key: Key, runs: Runs) -> Row:
@@ -83,11 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     faults, pairs = args.results / "reliability.csv", args.results / "overhead.csv"
     if "faults" in args.parts:
-        todo = missing(plan(args.faults, args.trials), read(faults), "fault")
-        complete(faults, todo, partial(trial, runs=Runs(args.runs, args.steps, args.kills)), args.jobs)
+        run = partial(trial, runs=Runs(args.runs, args.steps, args.kills))
+        complete(faults, ("fault", "number"), plan(args.faults, args.trials), run, args.jobs)
     if "overhead" in args.parts:
-        todo = missing((Key(name, i) for i in range(args.pairs) for name in args.variants), read(pairs), "variant")
-        complete(pairs, todo, lambda key: pair(args.runs / "overhead", *key, sizes=Sizes(*args.sizes)), jobs=1)
+        keys = [Key(name, i) for i in range(args.pairs) for name in args.variants]
+        time_pair = partial(pair, args.runs / "overhead", sizes=Sizes(*args.sizes))
+        complete(pairs, ("variant", "number"), keys, lambda key: time_pair(*key), jobs=1)
     print(write(read(faults), read(pairs), args.results / "reliability.md"))
 
 

@@ -2,193 +2,23 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.reliability.folders import contents, manifests, newest_step, pieces, unreadable
+from benchmarks.reliability.interrupted import BROKEN_OFF, Runs, last_line, refusal
 from benchmarks.reliability.kills import killed
-from benchmarks.reliability.process import Training
-from benchmarks.reliability.train import EVERY, environments, make
-from benchmarks.rows import Row
-from sb3_dqn_ext.errors import CheckpointError
+from benchmarks.reliability.outcome import Outcome
+from benchmarks.reliability.train import EVERY
 
-BROKEN_OFF = 3 * EVERY + EVERY // 2  # steps; there are the checkpoints of 2 and 3 times EVERY then
 PAGE = 4096
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a fault; None is what was not asked."""
-
-    how: str = ""
-    """more on the fault"""
-    kills: int | None = None
-    """how many processes were killed"""
-    writing: int | None = None
-    """how many of them were in the middle of a write"""
-    clear: bool | None = None
-    """whether it ended as it should, and said why"""
-    resumed: bool | None = None
-    """whether the run went on from the newest checkpoint that is good, and came to its end"""
-    equal: bool | None = None
-    """whether it ended with the same bits as a run that nothing happened to"""
-    untouched: bool | None = None
-    """whether the files of the folder were the same before the fault and after"""
-    message: str = ""
-    """what the user was told"""
-
-    def row(self, fault: str, number: int) -> Row:
-        """
-        :param fault: its name
-        :param number: which one of its kind
-        :return: all of it
-        """
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"fault": fault, "number": str(number), **{name: _written(value) for name, value in values.items()}}
-
-
-def _written(value: object) -> str:
-    if value is None:
-        return ""
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-class GoneOn(NamedTuple):
-    """What came of a run when a new process went on with it."""
-
-    resumed: bool
-    """whether it came to its end"""
-    equal: bool
-    """whether that was the right one"""
-    problems: str
-
-    def after(self, message: str) -> dict[str, Any]:
-        """
-        :param message: what the user was told before
-        :return: what becomes a part of the outcome
-        """
-        told = "; then: ".join(part for part in (message, self.problems) if part)
-        return {"resumed": self.resumed, "equal": self.equal, "message": told}
-
-
-class Runs:
-    """
-    What faults happen to, each made once.
-
-    :param folder: of all of them, which is emptied
-    :param steps: of each run
-    :param n_kills: how often one is killed, of those that are killed again and again
-    """
-
-    def __init__(self, folder: Path, steps: int, n_kills: int) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        self.folder, self.steps, self.n_kills = folder.absolute(), steps, n_kills
-        self._made: dict[Any, Any] = {}
-        self._locks: defaultdict[Any, threading.Lock] = defaultdict(threading.Lock)
-
-    def training(self, folder: Path, seed: int, options: Sequence[object] = (), prefix: Sequence[object] = ()) -> Training:
-        """
-        :param folder: of checkpoints
-        :param seed: of the run
-        :param options: of the training
-        :param prefix: a command that runs it
-        :return: the process
-        """
-        return Training(folder, seed, ["--steps", self.steps, *options], prefix)
-
-    def undisturbed(self, seed: int, options: Sequence[object] = ()) -> dict[str, str]:
-        """
-        :param seed: of the run
-        :param options: of the training
-        :return: what it ends with when nothing happens to it
-        """
-
-        def end() -> dict[str, str]:
-            with self.training(self.folder / f"undisturbed-{seed}-{len(self._made)}", seed, options) as training:
-                if training.wait() or training.ended is None:
-                    raise RuntimeError(training.errors())
-                return training.ended
-
-        ended: dict[str, str] = self._once(("undisturbed", seed, *options), end)
-        return ended
-
-    def broken_off(self, fault: str, number: int) -> Path:
-        """
-        :param fault: that is about to happen
-        :param number: which one of its kind, and the seed
-        :return: a folder of a run that has come to BROKEN_OFF
-        """
-
-        def begin() -> Path:
-            folder = self.folder / f"broken-off-{number}"
-            with self.training(folder, number, ["--die", BROKEN_OFF]) as training:
-                if training.wait() != -signal.SIGKILL or len(manifests(folder)) != 2:
-                    raise RuntimeError(training.errors())
-            return folder
-
-        original: Path = self._once(("broken off", number), begin)
-        shutil.copytree(original, folder := self.folder / f"{fault.replace(' ', '-')}-{number}")
-        return folder
-
-    def gone_on_with(self, folder: Path, seed: int, expected: int, options: Sequence[object] = ()) -> "GoneOn":
-        """
-        :param folder: of checkpoints
-        :param seed: of the run
-        :param expected: the step that it is to go on from
-        :param options: of the training; what it ends with does not depend on them, but on the number of environments
-        :return: what comes of it
-        """
-        with self.training(folder, seed, options) as training:
-            code = training.wait()
-            problems = unreadable(folder)
-            if code != 0:
-                problems.append(last_line(training.errors(), folder))
-            if training.began != expected:
-                problems.append(f"it began at step {training.began}, and not at {expected}")
-            equal = training.ended == self.undisturbed(seed, options if "--processes" in options else ())
-            return GoneOn(not problems, equal, "; ".join(problems))
-
-    def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
-        with self._locks[key]:
-            if key not in self._made:
-                self._made[key] = make()
-            return self._made[key]
-
-
-def last_line(text: str, folder: Path) -> str:
-    """
-    :param text: standard error of a process that ended with an exception
-    :param folder: named there
-    :return: the exception and what it says
-    """
-    lines = [line for line in text.splitlines() if line and not line.startswith(" ")]
-    return re.sub(r"^(\w+\.)+(?=\w+:)", "", lines[-1] if lines else "").replace(str(folder), "FOLDER")
-
-
-def refusal(path: Path, seed: int, env_id: str = "CartPole-v1") -> str:
-    """
-    :param path: what to resume from
-    :param seed: of the run
-    :param env_id: of the model that is to
-    :return: the error, nothing if there was none
-    """
-    folder = path if path.is_dir() else path.parent
-    try:
-        make(seed, environments(env_id, seed)).resume(path)
-    except CheckpointError as error:
-        return f"CheckpointError: {error}".replace(str(folder), "FOLDER")
-    return ""
 
 
 # -- processes that end ------------------------------------------------------------------------------------------------------

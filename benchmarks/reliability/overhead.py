@@ -4,22 +4,26 @@ given a folder for them.
 """
 
 import argparse
-import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.reliability.process import ROOT
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from benchmarks.lunar_lander import import_box2d
+from benchmarks.processes import ONE_THREAD, ROOT, printed
 from benchmarks.rows import Row
 from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.callbacks import ExactCheckpointCallback
+from sb3_dqn_ext.checkpoint import session
 
 AT_MOST = 1.03
 
@@ -62,15 +66,8 @@ def pair(folder: Path, variant: str, number: int, sizes: Sizes) -> Row:
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-m", "benchmarks.reliability.overhead", variant, str(number)]
         command += ["--sizes", *map(str, sizes)]
-        done = subprocess.run(
-            [*command, *(["--folder", str(folder)] if with_them else [])],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        timings[with_them] = json.loads(done.stdout.splitlines()[-1])
+        output = printed([*command, *(["--folder", str(folder)] if with_them else [])], ONE_THREAD, ROOT)
+        timings[with_them] = json.loads(output.splitlines()[-1])
     shutil.rmtree(folder, ignore_errors=True)
     seconds = {"without_s": timings[False].pop("train"), "with_s": timings[True].pop("train")}
     parts = {f"{name}_ms": 1000 * value for name, value in timings[True].items()}
@@ -110,6 +107,26 @@ class Clocks:
         setattr(owner, name, timed)
 
 
+class Stopwatch(BaseCallback):
+    """
+    Starts the clocks when the replay buffer is full.
+
+    :param clocks: the clocks of functions, which are set to 0
+    :param full: the step at which it is
+    """
+
+    def __init__(self, clocks: Clocks, full: int) -> None:
+        super().__init__()
+        self.clocks, self.full = clocks, full
+        self.began = 0.0
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.full:
+            self.clocks.seconds.clear()
+            self.began = time.perf_counter()
+        return True
+
+
 def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[str, float]:
     """
     :param variant: what is timed
@@ -118,27 +135,9 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
     :param folder: of checkpoints, None to take none
     :return: seconds of the timed steps, and those of each checkpoint, in all and in its parts
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Box2D's
-        importlib.import_module("Box2D")
-    from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.env_util import make_vec_env
-
-    from sb3_dqn_ext import DQNExt
-    from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-    from sb3_dqn_ext.checkpoint import session
-
-    clocks, laps = Clocks(), list[float]()
-
-    class Stopwatch(BaseCallback):
-        """Looks at the clock when the memory is full."""
-
-        def _on_step(self) -> bool:
-            if self.num_timesteps == sizes.full:
-                clocks.seconds.clear()
-                laps.append(time.perf_counter())
-            return True
-
+    import_box2d()
+    clocks = Clocks()
+    stopwatch = Stopwatch(clocks, sizes.full)
     arguments: dict[str, Any] = {**ZOO_LUNAR_LANDER, "buffer_size": sizes.full, "learning_starts": sizes.full * 99 // 100}
     model = DQNExt(
         "MlpPolicy",
@@ -155,11 +154,11 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
     clocks.watch(session, "take_rows", "rows")
     clocks.watch(session, "write", "write")
     clocks.watch(os, "fsync", "fsync")
-    callbacks: list[BaseCallback] = [Stopwatch()]
+    callbacks: list[BaseCallback] = [stopwatch]
     if folder is not None:
         callbacks.append(ExactCheckpointCallback(sizes.every, folder))
     model.learn(sizes.full + sizes.timed, callback=callbacks)
-    seconds = {"train": time.perf_counter() - laps[0]}
+    seconds = {"train": time.perf_counter() - stopwatch.began}
     if folder is None:
         return seconds
     n = sizes.timed // sizes.every

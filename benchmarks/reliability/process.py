@@ -12,7 +12,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.processes import ROOT
 
 
 class Training:

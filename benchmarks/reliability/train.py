@@ -23,9 +23,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from benchmarks.internals import random_number
+from benchmarks.sb3_internals import n_episodes, n_updates
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.replay import DQNReplayBuffer
 
 STEPS = 8_000
 EVERY = 200  # steps between two checkpoints
@@ -138,17 +141,17 @@ def ended_with(model: DQNExt) -> dict[str, str]:
     :param model: after its run
     :return: fingerprints of what it has become, by other means than those of a checkpoint
     """
-    memory: Any = model.replay_buffer
+    memory = model.replay_buffer
+    assert isinstance(memory, DQNReplayBuffer)
     rows = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
     parameters = model.get_parameters()
-    assert model._generator is not None
     return {
         "parameters": fingerprint(parameters["policy"]),
         "optimizer": fingerprint(parameters["policy.optimizer"]),
         "memory": fingerprint([getattr(memory, name) for name in rows]),
         "priorities": fingerprint(memory.sampler.priorities().values),
-        "counters": fingerprint([model.num_timesteps, model._n_updates, model._episode_num, memory.pos, memory.full]),
-        "generators": fingerprint([random.random(), np.random.rand(), float(th.rand(1)), float(model._generator.random())]),
+        "counters": fingerprint([model.num_timesteps, n_updates(model), n_episodes(model), memory.pos, memory.full]),
+        "generators": fingerprint([random.random(), np.random.rand(), float(th.rand(1)), random_number(model)]),
     }
 
 

@@ -3,6 +3,6 @@ What a step of training costs: sb3_dqn_ext beside stock SB3, SBX, sb3-contrib an
 
     python -m benchmarks.speed
 
-The module ``workloads`` says what is trained, ``contestants`` and ``tutorial_loop`` how, ``measure`` times one run in a
-process of its own, ``__main__`` starts these processes one after another, and ``report`` writes tables and charts.
+The module ``workloads`` lists what is trained, ``implementations`` and ``tutorial_loop`` train it, ``measure`` times one run
+in a process of its own, ``__main__`` starts these processes one after another, and ``report`` writes tables and charts.
 """

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from benchmarks.rows import Row, read
-from benchmarks.speed.measure import Parts
-from benchmarks.speed.workloads import AXES, BY_NAME, LABELS, WORKLOADS, Target, Workload
+from benchmarks.speed.stopwatch import Parts
+from benchmarks.speed.workloads import AXES, BY_NAME, IMPLEMENTATION, LABELS, WORKLOADS, Target, Workload
 from sb3_dqn_ext.plot import COLORS, LINES
 
 Array = npt.NDArray[Any]
@@ -77,16 +77,16 @@ class Results:
     def __init__(self, rows: list[Row]) -> None:
         self.rows: defaultdict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
         for row in rows:
-            self.rows[row["workload"], row["contestant"]][int(row["repeat"])] = row
+            self.rows[row["workload"], row[IMPLEMENTATION]][int(row["repeat"])] = row
 
-    def cost(self, workload: Workload, contestant: str, clock: str = "wall_s") -> dict[int, float]:
+    def cost(self, workload: Workload, implementation: str, clock: str = "wall_s") -> dict[int, float]:
         """
         :param workload: what was trained
-        :param contestant: who trained
+        :param implementation: its name
         :param clock: ``"wall_s"`` or ``"cpu_s"``
         :return: microseconds of each repeat, per environment step of those who have as many updates as the workload says
         """
-        rows = self.rows.get((workload.name, contestant), {})
+        rows = self.rows.get((workload.name, implementation), {})
         return {
             repeat: 1e6 * float(row[clock]) / float(row["updates"]) * workload.updates_per_step for repeat, row in rows.items()
         }
@@ -102,14 +102,14 @@ class Results:
         both = sorted(ours.keys() & peer.keys())
         return Spread.of(np.array([peer[repeat] / ours[repeat] for repeat in both])) if both else None
 
-    def start_up(self, workload: Workload, contestant: str, cold: bool | None = None) -> float:
+    def start_up(self, workload: Workload, implementation: str, cold: bool | None = None) -> float:
         """
         :param workload: what was trained
-        :param contestant: who trained
+        :param implementation: its name
         :param cold: whether nothing compiled was on the disk; None where nothing is ever kept there
         :return: seconds, the median of these repeats; NaN if there are none
         """
-        rows = self.rows.get((workload.name, contestant), {}).values()
+        rows = self.rows.get((workload.name, implementation), {}).values()
         seconds = [float(row["start_up_s"]) for row in rows if cold is None or row["cold"] == str(int(cold))]
         return float(np.median(seconds)) if seconds else float("nan")
 
@@ -198,10 +198,10 @@ def parts_table(rows: list[Row]) -> str:
     :return: a Markdown table of where the time goes
     """
     lines = [f"| workload | | {' | '.join(Parts.NAMES)} | sum |", "|---|---|" + "---|" * (len(Parts.NAMES) + 1)]
-    for row in sorted(rows, key=lambda row: (list(BY_NAME).index(row["workload"]), list(LABELS).index(row["contestant"]))):
+    for row in sorted(rows, key=lambda row: (list(BY_NAME).index(row["workload"]), list(LABELS).index(row[IMPLEMENTATION]))):
         parts = [float(row[name]) for name in Parts.NAMES]
         cells = " | ".join(f"{part:.1f}" for part in [*parts, sum(parts)])
-        lines.append(f"| {BY_NAME[row['workload']].title} | {LABELS[row['contestant']]} | {cells} |")
+        lines.append(f"| {BY_NAME[row['workload']].title} | {LABELS[row[IMPLEMENTATION]]} | {cells} |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch as th
 from torch import nn
 
-from benchmarks.speed.measure import Stopwatch
+from benchmarks.speed.stopwatch import Stopwatch
 from benchmarks.speed.workloads import Workload
 
 Array = npt.NDArray[Any]

@@ -1,4 +1,4 @@
-"""What is measured: environments, networks, numbers, who takes part, and what is to be reached."""
+"""What is measured: environments, networks, numbers, which implementations take part, and what is to be reached."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +12,9 @@ LABELS = {
     "ours_eager": "ours, eager",
     "ours": "ours, compiled",
 }
+
+IMPLEMENTATION = "contestant"
+"""the column of speed.csv and speed_parts.csv that names the implementation"""
 
 
 class Target(NamedTuple):
@@ -32,7 +35,7 @@ class Workload:
     :param name: on the command line and in the rows
     :param title: in tables and charts
     :param arguments: of SB3's DQN, by its names
-    :param targets: who takes part, and what is to be reached; there may be nothing to reach
+    :param targets: which implementations take part, and what is to be reached; there may be nothing to reach
     :param steps: environment steps that are timed
     :param warm_up: environment steps before them: learning has started, and what is compiled was called a few times
     :param env_id: the environment
@@ -66,7 +69,7 @@ class Workload:
         return 1.0 if updates < 0 else float(updates / steps)
 
     @property
-    def contestants(self) -> list[str]:
+    def implementations(self) -> list[str]:
         """Peers first."""
         taking_part = {name for target in self.targets for name in (target.ours, target.peer)}
         return [name for name in LABELS if name in taking_part]

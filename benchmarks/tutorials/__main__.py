@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rows import RESULTS, complete, read, where
+from benchmarks.rows import RESULTS, complete, missing, read, where
 from benchmarks.tutorials.asked import VARIANTS, Rows
 from benchmarks.tutorials.measure import Key, Places, measured
 from benchmarks.tutorials.pictures import best_keys, draw
@@ -32,18 +32,16 @@ def plan(tutorials: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
     return [Key(name, variant, seed) for seed in seeds for name in tutorials for variant in variants]
 
 
-def missing(keys: Iterable[Key], rows: Rows, configs: Path) -> list[Key]:
+def configured(keys: Iterable[Key], configs: Path) -> list[Key]:
     """
     :param keys: runs
-    :param rows: there are
     :param configs: where configurations are
-    :return: those that have no row but a configuration; others are named
+    :return: those that have a configuration; the others are named
     """
-    done = {(row["tutorial"], row["variant"], int(row["seed"])) for row in rows}
-    todo = [key for key in keys if key not in done]
-    for name in sorted({key.config for key in todo if not (configs / key.config).is_file()}):
+    keys = list(keys)
+    for name in sorted({key.config for key in keys if not (configs / key.config).is_file()}):
         print(f"There is no {configs / name}: left out.")
-    return [key for key in todo if (configs / key.config).is_file()]
+    return [key for key in keys if (configs / key.config).is_file()]
 
 
 def films(rows: Rows, places: Places, length: int) -> None:
@@ -90,10 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     path, places = args.results / "tutorials.csv", Places(args.configs, args.runs)
     if not args.report_only:
-        todo = missing(plan(args.tutorials, args.variants, args.seeds), read(path), args.configs)
+        keys = plan(args.tutorials, args.variants, args.seeds)
+        todo = configured(missing(keys, read(path), Key._fields), args.configs)
         run = partial(measured, places=places, steps=args.steps)
-        complete(path, (key for key in todo if not BY_NAME[key.tutorial].timed), run, args.jobs)
-        complete(path, (key for key in todo if BY_NAME[key.tutorial].timed), run, jobs=1)
+        complete(path, Key._fields, (key for key in todo if not BY_NAME[key.tutorial].timed), run, args.jobs)
+        complete(path, Key._fields, (key for key in todo if BY_NAME[key.tutorial].timed), run, jobs=1)
     rows = read(path)
     draw(rows, places, args.results)
     print(write(rows, args.results, pages=args.results.parent / "tutorials"))

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.processes import ONE_THREAD, printed
 from benchmarks.rows import Row
-from benchmarks.runs import mean_return, printed, run_number, train
+from benchmarks.runs import mean_return, run_number, train
 from benchmarks.tutorials import plain_loop
 from benchmarks.tutorials.asked import IMPROVED
 from benchmarks.tutorials.calibration import ALGO, calibration
@@ -20,7 +21,6 @@ from sb3_dqn_ext.plot import rolling_mean, training_episodes
 
 EVAL_EPISODES = 10
 N_PARTS = 50
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 Array = npt.NDArray[Any]
 
@@ -172,4 +172,4 @@ def loop_seconds(seed: int, steps: int) -> float:
     :param steps: environment steps
     :return: how long the plain loop takes for them
     """
-    return float(printed([sys.executable, "-m", plain_loop.__name__, str(seed), str(steps)], **ONE_THREAD))
+    return float(printed([sys.executable, "-m", plain_loop.__name__, str(seed), str(steps)], ONE_THREAD))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch as th
 
-from benchmarks.speed.measure import Stopwatch
+from benchmarks.speed.stopwatch import Stopwatch
 from benchmarks.speed.tutorial_loop import train_tutorial
 from benchmarks.speed.workloads import BY_NAME
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gymnasium as gym
 
-from benchmarks.runs import printed
+from benchmarks.processes import printed
 from benchmarks.tutorials.calibration import ALGO
 
 LENGTH = 500  # steps of a video
@@ -45,5 +45,5 @@ def video(folder: Path, env_id: str, length: int = LENGTH) -> Path:
     if not any(output.glob("*.mp4")):
         command = [sys.executable, "-m", "rl_zoo3.record_video", "--algo", ALGO, "--env", env_id, "-f", str(folder)]
         best = ["--load-best"] if any(folder.glob(f"{ALGO}/*/best_model.zip")) else []
-        printed([*command, "-n", str(length), "-o", str(output), *best])
+        printed([*command, "-n", str(length), "-o", str(output), *best], {})
     return next(output.glob("*.mp4"))

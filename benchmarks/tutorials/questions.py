@@ -19,17 +19,18 @@ import yaml
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from benchmarks.compiled import interval
-from benchmarks.rows import RESULTS, Row, complete, read, where
+from benchmarks.processes import ONE_THREAD
+from benchmarks.rows import RESULTS, Row, complete, where
 from benchmarks.runs import FRESH, fresh_env, mean_return, train
 from benchmarks.tutorials.__main__ import CONFIGS
 from benchmarks.tutorials.asked import Numbers, Rows, shown, spread
 from benchmarks.tutorials.calibration import ALGO
-from benchmarks.tutorials.measure import ONE_THREAD, Key, Places
-from benchmarks.tutorials.specs import BY_NAME
+from benchmarks.tutorials.measure import Key, Places
+from benchmarks.tutorials.specs import BY_NAME as TUTORIALS
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.plot import rolling_mean, training_episodes
 
-TUTORIAL = BY_NAME["monte_carlo_multi_head"]
+TUTORIAL = TUTORIALS["monte_carlo_multi_head"]
 ENV = TUTORIAL.env_id
 LAST = f"{ENV}.zip"
 WINDOW = 100  # episodes of training in a mean
@@ -110,6 +111,7 @@ SETTINGS = [
         {"learning_rate": 0.01, "policy_kwargs.optimizer_class": "sgd", "policy_kwargs.optimizer_kwargs": {}},
     ),
 ]
+BY_NAME = {(setting.question, setting.name): setting for setting in [PRESET, *SETTINGS]}
 
 
 class Measure(NamedTuple):
@@ -147,18 +149,22 @@ def changed(hyperparams: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     return result
 
 
-def plan(questions: Sequence[str], seeds: Sequence[int], rows: Rows) -> list[tuple[Setting, int]]:
+class Try(NamedTuple):
+    """The training, or the games, that a row is about."""
+
+    question: str
+    setting: str
+    seed: int
+
+
+def plan(questions: Sequence[str], seeds: Sequence[int]) -> list[Try]:
     """
     :param questions: keys of ``QUESTIONS``
     :param seeds: of the runs
-    :param rows: there are
-    :return: what has no row, of the preset and of what is tried for these questions; all with the first seed before any with
-        the second
+    :return: the preset and what is tried for these questions; all with the first seed before any with the second
     """
-    done = {(row["question"], row["setting"], int(row["seed"])) for row in rows}
     settings = [PRESET, *(setting for setting in SETTINGS if setting.question in questions)]
-    keys = [(setting, seed) for seed in seeds for setting in settings]
-    return [(setting, seed) for setting, seed in keys if (setting.question, setting.name, seed) not in done]
+    return [Try(setting.question, setting.name, seed) for seed in seeds for setting in settings]
 
 
 def trained(setting: Setting, seed: int, places: Places, steps: int | None) -> Path:
@@ -180,17 +186,17 @@ def trained(setting: Setting, seed: int, places: Places, steps: int | None) -> P
     return train(ALGO, ENV, seed, folder, *arguments, **ONE_THREAD)
 
 
-def measured(key: tuple[Setting, int], places: Places, steps: int | None) -> Row:
+def measured(key: Try, places: Places, steps: int | None) -> Row:
     """
     Train and judge one model, or judge that of the preset as it plays otherwise.
 
-    :param key: what is tried, and the seed
+    :param key: what is tried
     :param places: where the preset is, and where run folders are
     :param steps: environment steps, if not those of the preset
     :return: its row
     """
-    setting, seed = key
-    row = {"question": setting.question, "setting": setting.name, "seed": str(seed)}
+    setting, seed = BY_NAME[key.question, key.setting], key.seed
+    row = {**key._asdict(), "seed": str(seed)}
     row |= dict.fromkeys(("greedy_last", "stochastic_last", "best_100", "last_100"), "")
     if setting.exploration is not None:
         run = places.run(Key(TUTORIAL.name, PRESET.file_name, seed)) or trained(PRESET, seed, places, steps)
@@ -333,11 +339,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # what a short trial leaves is never taken for the preset
     places = Places(CONFIGS, args.runs if args.steps is None else args.runs / f"{args.steps}_steps")
     path = args.results / "tutorial_questions.csv"
-    todo = plan(args.questions, args.seeds, read(path))
+    tries = plan(args.questions, args.seeds)
+    trainings = [key for key in tries if BY_NAME[key.question, key.setting].exploration is None]
+    games = [key for key in tries if key not in trainings]
     run = partial(measured, places=places, steps=args.steps)
-    complete(path, (key for key in todo if key[0].exploration is None), run, args.jobs)
+    complete(path, Try._fields, trainings, run, args.jobs)
     # after the preset, whose models are played, and one by one: two would train the same one if it is not there
-    rows = complete(path, (key for key in todo if key[0].exploration is not None), run, jobs=1)
+    rows = complete(path, Try._fields, games, run, jobs=1)
     print(write(rows, args.results, page=args.results.parent / "tutorials" / f"{TUTORIAL.name}.md"))
 
 

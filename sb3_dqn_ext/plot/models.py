@@ -26,6 +26,7 @@ from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, PlayedEpis
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
+from sb3_dqn_ext.run_folder.user_classes import classes_of_run
 
 __all__ = ["calibration", "load_model", "make_env", "model_file", "q_values"]
 
@@ -130,7 +131,6 @@ def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAl
         if run.algo in ("dqn_ext", None):
             from sb3_dqn_ext.dqn_ext import DQNExt
             from sb3_dqn_ext.saved_model import with_classes
-            from sb3_dqn_ext.zoo.own_classes import classes_of_run
 
             with with_classes(classes_of_run(str(run.folder), trust, _OTHERWISE)):
                 return DQNExt.load(path, device="cpu", trust=trust)

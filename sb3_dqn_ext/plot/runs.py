@@ -13,6 +13,7 @@ import gymnasium as gym
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.run_files import monitor_header
+from sb3_dqn_ext.run_folder import run_file
 
 __all__ = ["ALGOS", "EVENTS", "Run", "find_runs", "plain_yaml", "read_run"]
 
@@ -109,8 +110,6 @@ def read_run(folder: Path | str, tensorboard: Path | str | None = None, label: s
 def _from_run_json(folder: Path) -> Data | None:
     if not (folder / "run.json").is_file():
         return None
-    from sb3_dqn_ext.zoo import run_file
-
     run = run_file.read(folder)
     known = {"env_id": run.env, "algo": "dqn_ext", "arguments": run.arguments, "directory": run.directory}
     if not run.hyperparameters:  # they could not be stored there

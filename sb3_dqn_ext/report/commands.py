@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_dqn_ext.plot.runs import Run, plain_yaml
+from sb3_dqn_ext.run_folder import run_file
 
 __all__ = ["OPTIONS", "resume_command", "train_command"]
 
@@ -80,8 +81,6 @@ def resume_command(folder: Path) -> str | None:
     """
     if not (folder / "run.json").is_file():
         return None
-    from sb3_dqn_ext.zoo import run_file
-
     run = run_file.read(folder)
     if run.checkpoints is None or run.finished is not None or run.obstacle is not None:
         return None

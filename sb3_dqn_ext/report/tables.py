@@ -14,6 +14,7 @@ from sb3_dqn_ext.plot.run_files import N_LAST, lifetime
 from sb3_dqn_ext.report.blocks import Block, Code, Details, Fact, Facts, Heading, Table, Text
 from sb3_dqn_ext.report.commands import resume_command, train_command
 from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, RunData, attempted
+from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.versions import versions
 
 __all__ = ["commands", "configuration", "facts", "packages", "returns"]
@@ -149,8 +150,6 @@ def _versions_then(data: RunData) -> dict[str, str]:
     path, folder = data.model_file, data.run.folder
     found: dict[str, str] = {}
     if (folder / "run.json").is_file():
-        from sb3_dqn_ext.zoo import run_file
-
         found = attempted(data.problems, "versions in run.json", lambda: run_file.read(folder).versions) or {}
     if path is not None:
         saved = attempted(data.problems, f"versions in {path.name}", lambda: _system(path)) or {}

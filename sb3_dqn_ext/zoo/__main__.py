@@ -7,7 +7,7 @@ import sys
 from sb3_dqn_ext._validation import choose
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.zoo import resume
-from sb3_dqn_ext.zoo.own_classes import trusting
+from sb3_dqn_ext.zoo.models import trusting
 
 # Importing the package sb3_dqn_ext.zoo, which Python does before it runs this module, has registered the algorithm.
 

@@ -1,31 +1,32 @@
-"""Reads a YAML of hyperparameters as strictly as a compiler: what is wrong with it is said with its file and line."""
+"""The default YAML of hyperparameters, and a strict check of such files whose errors name the file and the line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import sb3_dqn_ext
 from sb3_dqn_ext._arguments import NUMBERS
 from sb3_dqn_ext._validation import check_number, check_type, parameters_of, unknown, written_as
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["check_config"]
-
+ALGO = "dqn_ext"
 MAPPINGS = "a mapping of arguments"
 
 
-def _is_number(low: float, high: float, integer: bool) -> Callable[[str, Any], None]:
+def _is_number(low: float, high: float, integer: bool) -> Callable[[str, object], None]:
     return lambda key, value: check_number(key, value, low, high, integer)
 
 
-def _is(kind: Any, called: str) -> Callable[[str, Any], None]:
+def _is(kind: Any, called: str) -> Callable[[str, object], None]:
     return lambda key, value: check_type(key, value, kind, called)
 
 
 # The zoo evaluates strings for some of these as Python, and reads "lin_0.001" as a learning rate.
-CHECKS: dict[str, Callable[[str, Any], None]] = {
+CHECKS: dict[str, Callable[[str, object], None]] = {
     # the zoo's own
     "n_timesteps": _is_number(1, float("inf"), integer=False),
     "n_envs": _is_number(1, float("inf"), integer=True),
@@ -55,7 +56,7 @@ GIVEN_BY_THE_ZOO = {"env", "seed", "verbose", "device", "tensorboard_log", "_ini
 ALLOWED = (set(CHECKS) | set(parameters_of(DQNExt))) - GIVEN_BY_THE_ZOO
 
 
-def _check_learning_rate(key: str, value: Any) -> None:
+def _check_learning_rate(key: str, value: object) -> None:
     if isinstance(value, str):
         kind, _, number = value.partition("_")
         if kind == "lin" and _is_number_in_words(number):
@@ -65,6 +66,14 @@ def _check_learning_rate(key: str, value: Any) -> None:
 
 
 CHECKS["learning_rate"] = _check_learning_rate
+
+
+def default_config() -> str:
+    """
+    :return: the path of the YAML that the zoo reads for ``--algo dqn_ext`` when no ``-conf`` is given
+    """
+    places = [os.path.join(folder, "zoo_configs", "dqn_ext.yml") for folder in sb3_dqn_ext.__path__]
+    return next(filter(os.path.isfile, places), places[0])
 
 
 def check_config(path: str | Path) -> None:
@@ -92,7 +101,7 @@ def check_config(path: str | Path) -> None:
                 _check_entry(path, key, loader.construct_object(value, deep=True))
 
 
-def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
+def _check_entry(path: str | Path, key: yaml.Node, value: object) -> None:
     if key.value not in ALLOWED:
         written = written_as("DQNExt()", key.value, ALLOWED)
         error = unknown("hyperparameter", key.value, ALLOWED)
@@ -110,7 +119,7 @@ def _check_entry(path: str | Path, key: yaml.Node, value: Any) -> None:
         raise _at(path, key.start_mark, f"{error}{hint}") from None
 
 
-def _no_bool_as_key(value: Any) -> None:
+def _no_bool_as_key(value: object) -> None:
     """:raises ArgumentError: if a name is one of those that mean true or false to YAML, such as ``on``"""
     if isinstance(value, dict):
         for key in value:

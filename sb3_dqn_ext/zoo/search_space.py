@@ -1,4 +1,4 @@
-"""What ``-optimize`` searches: the zoo's space for DQN, and the choices of this package."""
+"""The search space of ``-optimize``: the zoo's space for DQN, and the choices of this package."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +9,17 @@ from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 
-__all__ = ["converter", "sampler"]
-
 Params = dict[str, Any]
 Converter = Callable[[Params], Params]
 Sampler = Callable[[Any, int, int, Params], Params]
 
-# The zoo's space is of epsilon-greedy exploration, and of hard target updates counted in environment steps. What a
-# configuration says otherwise has to be taken back: a schedule would contradict the sampled arguments, a tau would stay.
+# The zoo's space has epsilon-greedy exploration, and hard target updates counted in environment steps. Other arguments of a
+# configuration are replaced: a schedule would contradict the sampled arguments, and a tau would stay.
 EPSILON_GREEDY = {"exploration": "epsilon_greedy", "exploration_kwargs": {}}
 HARD_TARGETS = {"tau": 1.0, "target_update_unit": "env_steps"}
 SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_steps"}
 
-# The support of categorical returns depends on the environment's rewards, which a search does not know.
+# The support of categorical returns depends on the environment's rewards, for which a search has no value.
 RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
 
 OURS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
@@ -46,7 +44,7 @@ def sampler(dqn_sampler: Sampler) -> Sampler:
             params["loss"] = trial.suggest_categorical("loss", sorted(LOSSES))
         if params["soft_targets"]:
             params["tau"] = trial.suggest_float("tau", 1e-3, 0.1, log=True)
-        if not additional_args.get("using_her_replay_buffer"):  # which has its own idea of what is replayed
+        if not additional_args.get("using_her_replay_buffer"):  # it replays transitions in its own way
             params["n_steps"] = trial.suggest_int("n_steps", 1, 5)
             # a batch of rows is a multiple of the environments, and the zoo's smallest batch holds 4
             samplers = sorted(name for name in SAMPLERS if name != "rows" or 4 % n_envs == 0)

@@ -9,9 +9,11 @@ import pytest
 import torch as th
 
 from benchmarks.reliability.__main__ import main, plan
-from benchmarks.reliability.faults import FAULTS, Outcome, last_line
+from benchmarks.reliability.faults import FAULTS
 from benchmarks.reliability.folders import contents, manifests, newest_step, pieces, traces, unreadable
+from benchmarks.reliability.interrupted import last_line
 from benchmarks.reliability.kills import misled
+from benchmarks.reliability.outcome import Outcome
 from benchmarks.reliability.overhead import Sizes, pair
 from benchmarks.reliability.report import cost, parts, table, write
 from benchmarks.reliability.train import fingerprint

@@ -12,17 +12,18 @@ import torch as th
 from benchmarks.rows import Row
 from benchmarks.speed import __main__ as bench
 from benchmarks.speed.__main__ import Measurement, measure_all, parse, plan, run
-from benchmarks.speed.measure import Parts, measure, measure_parts
+from benchmarks.speed.measure import measure, measure_parts
 from benchmarks.speed.report import break_even, verdict
+from benchmarks.speed.stopwatch import Parts
 from benchmarks.speed.tutorial_loop import Copies, Learner, Step
 from benchmarks.speed.workloads import BY_NAME, LABELS, PARTED, Target, Workload
 
 SHORT = replace(BY_NAME["cartpole-32"], warm_up=1120, steps=320)
 
 
-@pytest.mark.parametrize("contestant", ["sb3", "tutorial", "ours_eager"])
-def test_all_make_the_same_updates_in_the_steps_that_are_timed(contestant: str) -> None:
-    numbers = measure(SHORT, contestant, seed=0)
+@pytest.mark.parametrize("implementation", ["sb3", "tutorial", "ours_eager"])
+def test_all_make_the_same_updates_in_the_steps_that_are_timed(implementation: str) -> None:
+    numbers = measure(SHORT, implementation, seed=0)
     assert (numbers["steps"], numbers["updates"]) == (320, 10)
     assert numbers["wall_s"] > 0
 
@@ -43,37 +44,36 @@ def test_the_parts_are_those_of_the_whole() -> None:
 
 
 def test_a_measurement_is_a_process_and_a_row(tmp_path: Path) -> None:
-    row = run(Measurement("cartpole-32", "tutorial", 3), steps=320, caches=tmp_path)
+    row = run(Measurement("cartpole-32", "tutorial", 3), parts=False, steps=320, caches=tmp_path)
     assert (row["workload"], row["contestant"], row["repeat"], row["cold"]) == ("cartpole-32", "tutorial", "3", "1")
     assert float(row["steps"]) == 320
     assert float(row["wall_s"]) > 0
 
 
 def test_peers_and_ours_take_turns() -> None:
-    turns = [m.contestant for m in plan(["cartpole-32"], list(LABELS), repeats=2, scaling_repeats=1) if not m.parts]
+    turns = [m.implementation for m in plan(["cartpole-32"], list(LABELS), repeats=2, scaling_repeats=1)]
     assert turns == ["sb3", "sbx", "tutorial", "ours"] * 2
 
 
 def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def made_up(measurement: Measurement, steps: int | None, caches: Path) -> Row:
+    def made_up(measurement: Measurement, parts: bool, steps: int | None, caches: Path) -> Row:
         calls.append(measurement)
-        key = {"workload": measurement.workload, "contestant": measurement.contestant, "repeat": str(measurement.repeat)}
+        key = {"workload": measurement.workload, "contestant": measurement.implementation, "repeat": str(measurement.repeat)}
         key["cold"] = str(int(measurement.repeat == 0))
-        if measurement.parts:
+        if parts:
             return {**key, **dict.fromkeys(Parts.NAMES, "2.5")}
         # ours: 2 µs per step; SB3: 8, 10 and 6; both busy half of the time
-        wall = 2.0 if measurement.contestant == "ours" else [8.0, 10.0, 6.0][measurement.repeat]
-        start_up = 20 - 12 * min(measurement.repeat, 1) if measurement.contestant == "ours" else 8
+        wall = 2.0 if measurement.implementation == "ours" else [8.0, 10.0, 6.0][measurement.repeat]
+        start_up = 20 - 12 * min(measurement.repeat, 1) if measurement.implementation == "ours" else 8
         updates = 1_000_000 * BY_NAME[measurement.workload].updates_per_step
         numbers = {"start_up_s": start_up, "wall_s": wall, "cpu_s": wall / 2, "steps": 1_000_000, "updates": updates}
         return {**key, **{name: str(number) for name, number in numbers.items()}}
 
     monkeypatch.setattr(bench, "run", made_up)
-    command = (
-        f"--workloads cartpole-32 scaling-envs-8 --contestants sb3 ours --repeats 3 --scaling-repeats 2 --results {tmp_path}"
-    )
+    what = "--workloads cartpole-32 scaling-envs-8 --implementations sb3 ours"
+    command = f"{what} --repeats 3 --scaling-repeats 2 --results {tmp_path}"
     measure_all(parse(command.split()))
     assert len(calls) == 3 * 2 + 2 * 2 + 2
     with (tmp_path / "speed.csv").open(newline="") as file:
@@ -111,9 +111,9 @@ def test_the_break_even_is_where_what_was_saved_is_what_was_spent() -> None:
 def test_every_workload_takes_part_in_something() -> None:
     assert set(PARTED) <= set(BY_NAME)
     for workload in BY_NAME.values():
-        ours = [name for name in workload.contestants if name.startswith("ours")]
+        ours = [name for name in workload.implementations if name.startswith("ours")]
         assert ours
-        assert len(workload.contestants) > len(ours)
+        assert len(workload.implementations) > len(ours)
         assert _divides(workload), "the timed part would not hold whole trainings"
 
 

@@ -13,10 +13,10 @@ import torch as th
 import yaml
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks.rows import Row, complete, read
+from benchmarks.rows import Row, complete, missing, read
 from benchmarks.tutorials import __main__ as tutorials
 from benchmarks.tutorials import measure
-from benchmarks.tutorials.__main__ import CONFIGS, missing, plan
+from benchmarks.tutorials.__main__ import CONFIGS, configured, plan
 from benchmarks.tutorials.calibration import game
 from benchmarks.tutorials.measure import Key, Places, first_at_goal, in_parts, loop_seconds, measured
 from benchmarks.tutorials.pictures import curve, draw, values_picture
@@ -102,18 +102,19 @@ def test_only_what_has_a_configuration_and_no_row_is_run(tmp_path: Path, capsys:
     (tmp_path / "exponential_decay.yml").touch()
     keys = plan(["exponential_decay"], ["faithful", "improved"], [0, 1])
     rows = [row("exponential_decay", "faithful", 1), row("vectorized_envs", "faithful", 0)]
-    assert missing(keys, rows, tmp_path) == [Key("exponential_decay", "faithful", 0)]
+    assert configured(missing(keys, rows, Key._fields), tmp_path) == [Key("exponential_decay", "faithful", 0)]
     assert capsys.readouterr().out == f"There is no {tmp_path}/exponential_decay_improved.yml: left out.\n"
 
 
 def test_a_run_that_fails_costs_no_other_its_row(tmp_path: Path) -> None:
-    def run(number: int) -> Row:
+    def run(key: tuple[int]) -> Row:
+        (number,) = key
         if number == 1:
             raise RuntimeError("the second one")
         return {"number": str(number)}
 
     with pytest.raises(RuntimeError, match="the second one"):
-        complete(tmp_path / "results" / "rows.csv", range(4), run, jobs=1)
+        complete(tmp_path / "results" / "rows.csv", ["number"], zip(range(4), strict=True), run, jobs=1)
     assert {written["number"] for written in read(tmp_path / "results" / "rows.csv")} == {"0", "2", "3"}
 
 
@@ -155,7 +156,7 @@ def test_what_is_timed_is_run_alone_and_the_loop_right_after(tmp_path: Path, mon
 
     jobs: dict[str, int] = {}
 
-    def remember(path: Path, keys: Any, run: Any, jobs_: int = 0, **others: int) -> None:
+    def remember(path: Path, columns: Any, keys: Any, run: Any, jobs_: int = 0, **others: int) -> None:
         jobs.update(dict.fromkeys((key.tutorial for key in keys), others.get("jobs", jobs_)))
 
     for name in ("complete", "draw", "films", "write"):

@@ -57,7 +57,7 @@ def files(folder: str, pattern: str, packaged_as: str) -> Iterator[str]:
 
 def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing_else(wheel: Path) -> None:
     ours = [*files("sb3_dqn_ext", "*.py", "sb3_dqn_ext"), *files("envs", "*.py", "sb3_dqn_ext/envs")]
-    moved = {"sb3_dqn_ext/_start_hook.py": "_sb3_dqn_ext_hook.py"}
+    moved = {"sb3_dqn_ext/zoo/_start_hook.py": "_sb3_dqn_ext_hook.py"}
     info = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     assert sorted(zipfile.ZipFile(wheel).namelist()) == sorted(
         [

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.serialization.migrations import SCHEMA
 from sb3_dqn_ext.serialization.names import import_name
-from sb3_dqn_ext.zoo import run_file
 from tests.data.write import KINDS, ZOO_RUN, names_a_machine, outcomes, outcomes_of_zoo_run
 from tests.paths import DATA
 

@@ -13,11 +13,11 @@ import pytest
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.checkpoint.folder import read, write
 from sb3_dqn_ext.checkpoint.manifest import read_manifest
+from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.serialization import migrations
 from sb3_dqn_ext.serialization.migrations import MIGRATIONS, SCHEMA, Renames, is_known, migrate
 from sb3_dqn_ext.serialization.names import import_name, qualified_name
 from sb3_dqn_ext.versions import versions
-from sb3_dqn_ext.zoo import run_file
 from tests.parity import short_cartpole
 
 OLD = Renames(

@@ -15,13 +15,13 @@ import pytest
 import yaml
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext._start_hook import TAKE_ALGO, refused
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.zoo import default_config
+from sb3_dqn_ext.zoo._start_hook import TAKE_ALGO, refused
 from tests.hub import running_hub
 from tests.paths import ROOT
 from tests.processes import output, python, write_package

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,25 +16,24 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
-from gymnasium.wrappers import TimeAwareObservation
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 from tensorboard.util import tensor_util
-from torch import nn
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.folder import checkpoints, read
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.run_folder import run_file
+from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.serialization.migrations import SCHEMA
 from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.versions import versions
-from sb3_dqn_ext.zoo import resume, run_file
-from sb3_dqn_ext.zoo.run_file import RunFile
+from sb3_dqn_ext.zoo import resume
 from tests.interrupted_runs import make
 from tests.parity import assert_same, learn
 from tests.processes import Process, output, python, write_package
@@ -268,64 +266,6 @@ def test_other_versions_are_named(tmp_path: Path) -> None:
         refusal(tmp_path)
 
 
-def test_run_json_holds_what_a_configuration_says(tmp_path: Path) -> None:
-    names = {"nn": nn, "dict": dict}
-    hyperparameters = OrderedDict(
-        policy="MlpPolicy",
-        policy_kwargs="dict(net_arch=[16, 2 * 8], activation_fn=nn.Tanh)",
-        normalize="{'norm_obs': True}",
-        env_wrapper=[{TimeAwareObservation: {"normalize_time": True}}, "a.B"],
-        env_kwargs={"size": (3, [4])},
-        learning_rate="lin_0.01",
-        gamma=np.float64(0.9),
-        n_steps=np.int64(3),
-    )
-    run_file.write(tmp_path, replace(RUN, hyperparameters=run_file.data_of(hyperparameters, names)))
-    assert_same(
-        run_file.read(tmp_path).hyperparameters,
-        {
-            "policy": "MlpPolicy",
-            "policy_kwargs": {"net_arch": [16, 16], "activation_fn": "torch.nn.modules.activation.Tanh"},
-            "normalize": {"norm_obs": True},
-            "env_wrapper": [
-                {"gymnasium.wrappers.stateful_observation.TimeAwareObservation": {"normalize_time": True}},
-                "a.B",
-            ],
-            "env_kwargs": {"size": (3, [4])},
-            "learning_rate": "lin_0.01",
-            "gamma": 0.9,
-            "n_steps": 3,
-        },
-        "hyperparameters",
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
-
-
-class Local:
-    class Activation(nn.Tanh):
-        """Not found by its name in a module."""
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "message"),
-    [
-        ({"learning_rate": np.sin}, r"learning_rate is <ufunc 'sin'>, which is no plain data"),
-        (
-            {"policy_kwargs": {"activation_fn": Local.Activation}},
-            r"policy_kwargs\.activation_fn is the class .*Local\.Activation,",
-        ),
-        ({"env_kwargs": {"kind": nn.Tanh}}, r"env_kwargs\.kind is <class"),
-        ({"env_kwargs": {"__tuple__": 3}}, r"env_kwargs is \{'__tuple__': 3\}"),
-        ({"env_kwargs": {1: 3}}, r"env_kwargs is \{1: 3\}"),
-        ({"env_kwargs": {"at": [{3}]}}, r"env_kwargs\.at\.0 is \{3\}"),
-    ],
-    ids=["a function", "a hidden class", "a class", "a marker", "a number as a key", "a set"],
-)
-def test_what_run_json_cannot_hold_is_named(hyperparameters: dict[str, Any], message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        run_file.data_of(hyperparameters, {})
-
-
 @pytest.mark.parametrize(
     ("hyperparameters", "message"),
     [
@@ -360,14 +300,15 @@ def test_a_run_json_of_somebody_else_runs_nothing(hyperparameters: dict[str, Any
 
 def test_what_stands_in_a_run_of_ones_own_is_no_obstacle(tmp_path: Path) -> None:
     hyperparameters = {
-        "policy": "sb3_dqn_ext.networks.policies.MlpPolicy",
+        "policy": "sb3_dqn_ext.policies.MlpPolicy",  # the name in a file of an earlier version
         "env_wrapper": [{"sb3_dqn_ext.envs.TerminalPenalty": {"reward": -1}}, "rl_zoo3.wrappers.HistoryWrapper"],
         "vec_env_wrapper": "sb3_dqn_ext.vec_env.FastVecEnv",
         "callback": ["sb3_dqn_ext.callbacks.SoftTargetUpdateCallback"],
         "replay_buffer_class": "stable_baselines3.her.her_replay_buffer.HerReplayBuffer",
         "policy_kwargs": {"activation_fn": "torch.nn.ReLU", "optimizer_class": "rmsprop", "net_arch": [8]},
     }
-    code = f"from sb3_dqn_ext.zoo import resume, run_file; resume.check_names(run_file.read({str(tmp_path)!r}))"
+    imports = "from sb3_dqn_ext.run_folder import run_file; from sb3_dqn_ext.zoo import resume"
+    code = f"{imports}; resume.check_names(run_file.read({str(tmp_path)!r}))"
     run_file.write(tmp_path, replace(RUN, hyperparameters=hyperparameters))
     output(python("-c", code, cwd=tmp_path))
 

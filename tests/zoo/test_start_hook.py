@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sb3_dqn_ext import _start_hook
+from sb3_dqn_ext.zoo import _start_hook
 from tests.processes import Process, output, python, write_package
 
 HOOK = Path(_start_hook.__file__)
@@ -110,8 +110,9 @@ REGISTERED = """
 import argparse, importlib, inspect, json, sys
 import rl_zoo3.exp_manager, rl_zoo3.hyperparams_opt, rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
-from sb3_dqn_ext._start_hook import WAITED_FOR
+from sb3_dqn_ext.zoo._start_hook import WAITED_FOR
 from sb3_dqn_ext.zoo import register
+from sb3_dqn_ext.zoo.manager import OVERRIDDEN, DQNExtManager, ResumedManager
 
 def config(algo, **kwargs):
     return ExperimentManager(argparse.Namespace(), algo, "CartPole-v1", "logs", **kwargs).config
@@ -129,7 +130,13 @@ print(json.dumps({
         for places in (rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER, rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER)
     ],
     "signature": str(inspect.signature(ExperimentManager)),
-    "wrapped_once": not hasattr(ExperimentManager.__init__.__wrapped__, "__wrapped__"),
+    "managers": [cls.__module__ for cls in ExperimentManager.__mro__],
+    "overridden": sorted(
+        {name for kind in (DQNExtManager, ResumedManager) for name in vars(kind) if not name.startswith("__")}
+        & vars(DQNExtManager.__base__).keys()
+    ),
+    "listed": sorted(OVERRIDDEN),
+    "of_train": importlib.import_module("rl_zoo3.train").ExperimentManager is ExperimentManager,
     "loaders": [type(module.__spec__.loader).__name__ for name, module in sys.modules.items() if name in WAITED_FOR],
     "finders": [type(finder).__name__ for finder in sys.meta_path].count("ZooFinder"),
 }))
@@ -158,7 +165,9 @@ def test_the_zoo_knows_the_algorithm(first: str, hook: str, tmp_path: Path) -> N
     assert Path(said["stock"]).parts[-2:] == ("hyperparams", "dqn.yml")
     assert said["search_space"] == ["sb3_dqn_ext.zoo.search_space"] * 2
     assert said["signature"].startswith("(args: argparse.Namespace, algo: str, env_id: str")
-    assert said["wrapped_once"]
+    assert said["managers"] == ["sb3_dqn_ext.zoo.manager", "rl_zoo3.exp_manager", "builtins"]
+    assert said["overridden"] == said["listed"]
+    assert said["of_train"]
     assert said["loaders"] == ["SourceFileLoader"] * 3
     assert said["finders"] == 1
     assert process.stderr == ""

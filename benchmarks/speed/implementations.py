@@ -1,17 +1,27 @@
-"""Who takes part, each set up as its users set it up, with the numbers of the workload."""
+"""The implementations that are measured, each set up as its users set it up, with the numbers of the workload."""
 
+import pkgutil
 from typing import Any
 
 import numpy as np
-from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.speed.measure import Stopwatch
+from benchmarks.sb3_internals import n_updates
+from benchmarks.speed.stopwatch import Stopwatch
 from benchmarks.speed.tutorial_loop import train_tutorial
 from benchmarks.speed.workloads import Workload
+
+ALGORITHMS = {
+    "sb3": "stable_baselines3:DQN",
+    "sbx": "sbx:DQN",  # it knows two layers of one width, as here, and does not clip gradients
+    "qrdqn": "sb3_contrib:QRDQN",
+    "ours_eager": "sb3_dqn_ext:DQNExt",
+    "ours": "sb3_dqn_ext:DQNExt",
+}
+"""the classes that train, by implementation"""
 
 
 class _Steps(BaseCallback):
@@ -26,21 +36,21 @@ class _Steps(BaseCallback):
         self.stopwatch = stopwatch
 
     def _on_step(self) -> bool:
-        self.stopwatch(self.num_timesteps, self.model._n_updates)
+        self.stopwatch(self.num_timesteps, n_updates(self.model))
         return True
 
 
-def train(workload: Workload, contestant: str, seed: int, stopwatch: Stopwatch) -> None:
+def train(workload: Workload, implementation: str, seed: int, stopwatch: Stopwatch) -> None:
     """
     :param workload: what to train
-    :param contestant: who trains
+    :param implementation: its name
     :param seed: of the networks and environments
     :param stopwatch: told of every step
     """
-    if contestant == "tutorial":
+    if implementation == "tutorial":
         train_tutorial(workload, seed, stopwatch)
     else:
-        learn(make(workload, contestant, seed), workload, stopwatch)
+        learn(make(workload, implementation, seed), workload, stopwatch)
 
 
 def learn(model: OffPolicyAlgorithm, workload: Workload, stopwatch: Stopwatch) -> None:
@@ -55,49 +65,37 @@ def learn(model: OffPolicyAlgorithm, workload: Workload, stopwatch: Stopwatch) -
     model.learn(workload.warm_up + workload.steps, callback=_Steps(stopwatch))
 
 
-def make(workload: Workload, contestant: str, seed: int) -> OffPolicyAlgorithm:
+def make(workload: Workload, implementation: str, seed: int) -> OffPolicyAlgorithm:
     """
     :param workload: what to train
-    :param contestant: who trains
+    :param implementation: its name
     :param seed: of the networks and environments
     :return: the algorithm
     """
-    env = make_env(workload, contestant, seed)
     policy_kwargs: dict[str, Any] = {"net_arch": [workload.width, workload.width]}
-    arguments = {**workload.arguments, "seed": seed, "device": "cpu", "policy_kwargs": policy_kwargs}
-    if contestant == "sb3":
-        return DQN("MlpPolicy", env, **arguments)
-    if contestant == "sbx":
-        import sbx
-
-        # It knows two layers of one width, as here, and does not clip gradients.
-        model: OffPolicyAlgorithm = sbx.DQN("MlpPolicy", env, **arguments)
-        return model
-    if contestant == "qrdqn":
-        from sb3_contrib import QRDQN
-
+    arguments: dict[str, Any] = {**workload.arguments, "seed": seed, "device": "cpu", "policy_kwargs": policy_kwargs}
+    if implementation == "qrdqn":
         policy_kwargs["n_quantiles"] = workload.n_quantiles
-        return QRDQN("MlpPolicy", env, max_grad_norm=10, **arguments)  # as DQN clips
-
-    from sb3_dqn_ext import DQNExt
-
-    if workload.n_quantiles is not None:
+        arguments["max_grad_norm"] = 10  # as DQN clips
+    elif workload.n_quantiles is not None:
         policy_kwargs |= {"returns": "quantile", "returns_kwargs": {"n_quantiles": workload.n_quantiles}}
-    if contestant == "ours":
+    if implementation == "ours":
         arguments["compile"] = True
-    return DQNExt("MlpPolicy", env, **arguments)
+    # Imported by its name: no implementation waits for the libraries of another.
+    algorithm = pkgutil.resolve_name(ALGORITHMS[implementation])
+    model: OffPolicyAlgorithm = algorithm("MlpPolicy", make_env(workload, implementation, seed), **arguments)
+    return model
 
 
-def make_env(workload: Workload, contestant: str, seed: int) -> VecEnv:
+def make_env(workload: Workload, implementation: str, seed: int) -> VecEnv:
     """
     :param workload: what to train
-    :param contestant: who trains
+    :param implementation: its name
     :param seed: of the environments
     :return: the environments, which keep the statistics of their episodes
     """
-    if contestant == "ours" and workload.env_id == "CartPole-v1":
-        from sb3_dqn_ext.vec_env import make_fast_vec_env
-
+    if implementation == "ours" and workload.env_id == "CartPole-v1":
+        make_fast_vec_env = pkgutil.resolve_name("sb3_dqn_ext.vec_env:make_fast_vec_env")
         fast: VecEnv = make_fast_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed)
         return fast
     # As the zoo makes them: SB3 would ask for pictures, for which LunarLander simulates sparks, 15 times as slow.

@@ -1,8 +1,8 @@
 """
-``run.json``: what a run of the zoo was started with, as plain data.
+``run.json``: the arguments and hyperparameters that a run of the zoo was started with, as plain data.
 
-It holds no code and no pickle. What the zoo would evaluate as Python is evaluated when the file is written, and classes are
-stored by their dotted names.
+It holds no code and no pickle. Expressions that the zoo would evaluate as Python are evaluated when the file is written, and
+classes are stored by their dotted names.
 """
 
 import json
@@ -36,31 +36,33 @@ _OF_NAMES = ("policy", "env_wrapper", "vec_env_wrapper", "callback", "replay_buf
 
 @dataclass(frozen=True)
 class RunFile:
-    """What a run was started with, and what became of it."""
+    """The content of ``run.json``."""
 
     env: str
     """the environment's id"""
     directory: str
-    """where the command was given"""
+    """the working directory of the command"""
     arguments: Data
-    """of the command, with the seed that was drawn, if it was; but for what the hyperparameters hold"""
+    """the arguments of the command, with the seed that was drawn if none was given, and without the hyperparameters"""
     hyperparameters: Data
-    """as the zoo had read them"""
+    """the hyperparameters as the zoo had read them"""
     checkpoints: str | None
-    """their folder, as seen from that of the run; None: there are none"""
+    """the folder of checkpoints, relative to that of the run; None: there are none"""
     obstacle: str | None
-    """why the run cannot be gone on with, if it cannot"""
+    """why the run cannot be resumed; None: it can"""
     finished: int | None
-    """the step at which it came to its end; None: it did not"""
+    """the environment step at which the run came to its end; None: it did not"""
     versions: dict[str, str]
-    """of the libraries that it was started with"""
+    """the versions of the libraries that the run was started with"""
 
 
 def write(folder: str | Path, run: RunFile) -> None:
     """
-    :param folder: of the run; whoever reads there sees the file as it was or as it is now
-    :param run: what goes into the file
-    :raises CheckpointError: if it cannot be written
+    Write ``run.json``. A reader finds the old file or the new one, never a part.
+
+    :param folder: the folder of the run
+    :param run: the content of the file
+    :raises CheckpointError: if the file cannot be written
     """
     path = Path(folder) / NAME
     text = json.dumps({"format": FORMAT, "schema": SCHEMA, **asdict(run)}, indent=2)
@@ -72,19 +74,23 @@ def write(folder: str | Path, run: RunFile) -> None:
 
 def finish(folder: str | Path, run: RunFile, step: int) -> None:
     """
-    :param folder: of the run
-    :param run: what its file holds
-    :param step: at which it came to its end
-    :raises CheckpointError: if it cannot be written
+    Mark a run as finished.
+
+    :param folder: the folder of the run
+    :param run: the content of its ``run.json``
+    :param step: the environment step at which it came to its end
+    :raises CheckpointError: if the file cannot be written
     """
     write(folder, replace(run, finished=step))
 
 
 def read(folder: str | Path) -> RunFile:
     """
-    :param folder: of a run
-    :return: what its file holds; none of it is executed
-    :raises ArgumentError: if this is no folder of a run
+    Read ``run.json``. Nothing in it is executed.
+
+    :param folder: the folder of a run
+    :return: the content of the file; classes that have moved since have their current names
+    :raises ArgumentError: if the folder is not that of a run
     :raises CheckpointError: if the file is damaged
     """
     path = Path(folder) / NAME
@@ -111,7 +117,7 @@ def read(folder: str | Path) -> RunFile:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
-def _checked(data: Any) -> Data:
+def _checked(data: object) -> Data:
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
         raise ValueError("it does not say that it is of a run")
     if not is_known(data.get("schema")):
@@ -129,10 +135,12 @@ def _checked(data: Any) -> Data:
 
 def data_of(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Data:
     """
-    :param hyperparameters: as the zoo reads them
-    :param names: what stands for what where the zoo evaluates them
+    Evaluate the hyperparameters that the zoo evaluates as Python, and encode all of them.
+
+    :param hyperparameters: the hyperparameters as the zoo reads them
+    :param names: the global names that expressions in them may use
     :return: the same as plain data
-    :raises TypeError: if something in them is none
+    :raises TypeError: if a value is not plain data
     """
     evaluated = {
         key: eval(value, dict(names)) if key in EVALUATED and isinstance(value, str) else value
@@ -142,12 +150,13 @@ def data_of(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Dat
     return data
 
 
-def encoded(value: Any, path: tuple[str, ...] = ()) -> Any:
+def encoded(value: object, path: tuple[str, ...] = ()) -> Any:
     """
-    :param value: numbers, strings, and lists, tuples and dictionaries of such; classes where their names are understood, too
-    :param path: where it stands
-    :return: what JSON can hold
-    :raises TypeError: if there is something else; it says what, and where
+    :param value: numbers, strings, and lists, tuples and dictionaries of such; also classes, in the hyperparameters that may
+        name one
+    :param path: the keys that lead to the value
+    :return: the same as JSON data
+    :raises TypeError: with the value and its path, if it is something else
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -167,8 +176,8 @@ def encoded(value: Any, path: tuple[str, ...] = ()) -> Any:
 
 def decoded(data: Any) -> Any:
     """
-    :param data: what :func:`encoded` gave
-    :return: what it got, in new lists and dictionaries
+    :param data: a result of :func:`encoded`
+    :return: the value that was encoded, in new lists and dictionaries
     """
     if isinstance(data, list):
         return [decoded(item) for item in data]

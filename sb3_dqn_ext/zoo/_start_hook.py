@@ -77,7 +77,7 @@ def install() -> None:
 
 def _register(module: "ModuleType") -> None:
     try:
-        from sb3_dqn_ext.zoo import register
+        from sb3_dqn_ext.zoo.registration import register
 
         register(module)
     except Exception as error:

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +13,10 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError, ModelFileError
 from sb3_dqn_ext.plot import load_model
 from sb3_dqn_ext.plot.runs import read_run
+from sb3_dqn_ext.run_folder import run_file
+from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.versions import versions
-from sb3_dqn_ext.zoo import own_classes, run_file
-from sb3_dqn_ext.zoo.own_classes import classes_of_run, find_with_model, load_pretrained_agent
-from sb3_dqn_ext.zoo.run_file import RunFile
+from sb3_dqn_ext.zoo.models import find_with_model, let_pretrained_model_name_classes
 from tests.parity import short_cartpole
 from tests.processes import output, python, write_package
 
@@ -115,11 +114,15 @@ def test_a_zoo_command_imports_the_classes_of_the_run_that_it_names(project: Pat
 def test_train_i_finds_the_classes_of_both_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = project / "logs" / "dqn_ext" / "CartPole-v1_1"
     monkeypatch.syspath_prepend(project / "project")
+
+    def train_i(hyperparameters: dict[str, Any]) -> list[str]:
+        let_pretrained_model_name_classes(str(folder / "CartPole-v1.zip"), hyperparameters)
+        return load(folder)
+
     noted: dict[str, Any]
     for run, noted in ((RUN, {}), (replace(RUN, hyperparameters={}), RUN.hyperparameters)):
         run_file.write(folder, run)
-        manager = SimpleNamespace(noted=noted, trained_agent=str(folder / "CartPole-v1.zip"))
-        assert apart(load_pretrained_agent, lambda: load(folder), manager) == ["Policy Tiny"] * 2
+        assert apart(train_i, noted) == ["Policy Tiny"] * 2
 
 
 def test_the_report_finds_the_classes_of_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,20 +136,6 @@ def test_the_report_finds_the_classes_of_the_run(project: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(project / "project")
     for name in FILES:
         assert type(load_model(run, name).policy).__name__ == "Policy"
-
-
-@pytest.mark.parametrize("place", own_classes.OF_NETWORKS)
-def test_a_class_of_another_kind_is_refused(place: str, tmp_path: Path) -> None:
-    hyperparameters = {"policy": "subprocess.Popen"} if place == "policy" else {"policy_kwargs": {place: "subprocess.Popen"}}
-    run_file.write(tmp_path, replace(RUN, hyperparameters=hyperparameters))
-    with pytest.raises(ArgumentError, match=rf"{place}='subprocess.Popen' is no \w+, and is called with --trust only"):
-        classes_of_run(str(tmp_path), False, "")
-
-
-def test_a_replay_buffer_that_is_not_found_is_no_obstacle(tmp_path: Path) -> None:
-    run_file.write(tmp_path, replace(RUN, hyperparameters={"replay_buffer_class": "own_buffers.Buffer"}))
-    assert classes_of_run(str(tmp_path), False, "") == {}
-    assert classes_of_run(str(tmp_path / "elsewhere"), False, "") == {}
 
 
 CONFIG = """

@@ -1,0 +1,89 @@
+"""Clocks that measure the timed part of a training, and the parts of its steps."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from benchmarks.speed.workloads import Workload
+
+
+class Lap(NamedTuple):
+    """What the clocks show."""
+
+    wall: float
+    cpu: float
+    """user and system time of all threads"""
+    steps: int
+    updates: int
+
+
+@dataclass
+class Stopwatch:
+    """
+    Looks at the clocks when training passes two marks.
+
+    :param marks: environment steps at which the timed part begins and ends
+    :param at_lap: called right after each look
+    """
+
+    marks: tuple[int, int]
+    at_lap: Callable[[], None] = lambda: None
+    laps: list[Lap] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, workload: Workload, at_lap: Callable[[], None] = lambda: None) -> "Stopwatch":
+        """
+        :param workload: the workload whose timed part is measured
+        :param at_lap: called at its beginning and its end
+        :return: a stopwatch for one run
+        """
+        return cls((workload.warm_up, workload.warm_up + workload.steps), at_lap)
+
+    def __call__(self, steps: int, updates: int) -> None:
+        if len(self.laps) < len(self.marks) and steps >= self.marks[len(self.laps)]:
+            self.laps.append(Lap(time.perf_counter(), time.process_time(), steps, updates))
+            self.at_lap()
+
+
+class Parts:
+    """
+    Wraps methods in clocks, each of which stands still while another runs.
+
+    :param model: the algorithm, of SB3 or made like it
+    """
+
+    # of the algorithm, its environment and its memory; a method that is not there is left out
+    METHODS = (
+        ("env", "env", "step"),
+        ("act", "", "_sample_action"),
+        ("store", "", "_store_transition"),
+        ("sample", "replay_buffer", "sample"),
+        ("sample", "replay_buffer", "sample_batch"),
+        ("update", "", "train"),
+    )
+    NAMES = ("env", "act", "store", "sample", "update", "rest")
+
+    def __init__(self, model: Any) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._inside = [0.0]
+        for part, owner, method in self.METHODS:
+            self._wrap(getattr(model, owner) if owner else model, method, part)
+
+    def _wrap(self, owner: Any, name: str, part: str) -> None:
+        method = getattr(owner, name, None)
+        if method is None:
+            return
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inside.append(0.0)
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                elapsed = time.perf_counter() - start
+                self.seconds[part] += elapsed - self._inside.pop()
+                self._inside[-1] += elapsed
+
+        setattr(owner, name, timed)

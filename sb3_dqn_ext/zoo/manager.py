@@ -1,0 +1,239 @@
+"""The zoo's manager of a training, extended so that a run of ``dqn_ext`` can be resumed."""
+
+import argparse
+import functools
+import inspect
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from pprint import pprint
+from typing import Any
+
+from rl_zoo3 import exp_manager
+from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext.callback_tree import all_callbacks
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
+from sb3_dqn_ext.checkpoint.envs import resumable
+from sb3_dqn_ext.dqn_ext import DQNExt
+from sb3_dqn_ext.run_folder import run_file
+from sb3_dqn_ext.run_folder.run_file import RunFile
+from sb3_dqn_ext.versions import versions
+from sb3_dqn_ext.zoo.config import ALGO, check_config, default_config
+from sb3_dqn_ext.zoo.models import let_pretrained_model_name_classes
+
+Hyperparameters = dict[str, Any]
+
+OVERRIDDEN = (
+    *("read_hyperparameters", "setup_experiment", "create_callbacks", "create_envs", "learn", "save_trained_model"),
+    *("_load_pretrained_agent", "_save_config"),
+)
+"""methods of the zoo's manager that the classes of this module override"""
+
+
+# arguments of the zoo's manager that have another name on the command line
+ON_THE_COMMAND_LINE = {
+    "config": "conf_file",
+    "n_eval_episodes": "eval_episodes",
+    "show_progress": "progress",
+    "vec_env_type": "vec_env",
+}
+
+
+def manager_arguments(command_line: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param command_line: the arguments of ``rl_zoo3.train`` by name
+    :return: those of them that a manager takes, by its names, without those that say what it trains
+    """
+    names = inspect.signature(ExperimentManager).parameters.keys() - {"args", "algo", "env_id"}
+    by_name = {name: ON_THE_COMMAND_LINE.get(name, name) for name in names}
+    return {name: command_line[other] for name, other in by_name.items() if other in command_line}
+
+
+def can_extend(manager: type) -> bool:
+    """
+    :param manager: the zoo's ``ExperimentManager``, which another version of the zoo may have changed
+    :return: whether it has the methods and the arguments that the classes of this module need
+    """
+    arguments = inspect.signature(manager).parameters.keys()
+    return {"algo", "config"} <= arguments and all(hasattr(manager, name) for name in OVERRIDDEN)
+
+
+class TrainingEnd(BaseCallback):
+    """Records that a training came to its end: the zoo's ``learn`` returns in the same way after an interrupt."""
+
+    reached = False
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.reached = True
+
+
+class DQNExtManager(ExperimentManager):
+    """
+    The zoo's manager. Its trainings of ``dqn_ext`` leave a ``run.json`` and write exact checkpoints at every ``--save-freq``.
+
+    It manages other algorithms, and searches for hyperparameters, as the zoo does.
+
+    :param args: the arguments of the command line
+    :param algo: the name of the algorithm
+    :param env_id: the environment
+    :param arguments: further arguments of the zoo's manager
+    :param options: further arguments of the zoo's manager, by name
+    """
+
+    def __init__(self, args: argparse.Namespace, algo: str, env_id: str, *arguments: Any, **options: Any) -> None:
+        if algo == ALGO and not options.get("config"):
+            options["config"] = default_config()
+        super().__init__(args, algo, env_id, *arguments, **options)
+        self.is_recorded = algo == ALGO and not self.optimize_hyperparameters
+        self.stored_hyperparameters: Hyperparameters = {}
+        self.obstacle: str | None = None
+        """why the run cannot be resumed, if it cannot"""
+        self.checkpoints: str | None = None
+        """the folder of exact checkpoints, relative to that of the run; None: there are none"""
+        self.run: RunFile | None = None
+        self.training_end = TrainingEnd()
+
+    def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
+        """Check the file of hyperparameters, and store them as data before the zoo makes objects of them."""
+        if self.algo == ALGO and self.config.endswith((".yml", ".yaml")):
+            check_config(self.config)
+        hyperparameters, saved = super().read_hyperparameters()
+        if self.is_recorded:
+            self._store(saved)
+        return hyperparameters, saved
+
+    def _store(self, hyperparameters: Hyperparameters) -> None:
+        if self.continue_training:
+            self.obstacle = "it went on with a trained agent (-i), which is no part of its checkpoints"
+        try:
+            self.stored_hyperparameters = run_file.data_of(hyperparameters, vars(exp_manager))
+        except Exception as error:  # of an expression; the zoo is about to evaluate it, too
+            self.obstacle = self.obstacle or f"its hyperparameters cannot be stored: {error}"
+
+    def create_callbacks(self) -> None:
+        """Create the zoo's callbacks, and one that writes exact checkpoints unless the configuration names one."""
+        added = self._add_checkpoints() if self.is_recorded else []
+        super().create_callbacks()  # type: ignore[no-untyped-call]
+        self.callbacks.extend(added)
+
+    def _add_checkpoints(self) -> list[ExactCheckpointCallback]:
+        """Place the checkpoints in the folder of the run, and return the callback that is to be added."""
+        named = [one for one in all_callbacks(self.callbacks) if isinstance(one, ExactCheckpointCallback)]
+        added = [ExactCheckpointCallback(self.save_freq, "checkpoints")] if not named and self.save_freq > 0 else []
+        callbacks = named + added
+        self.checkpoints = callbacks[0].path if callbacks else None
+        for callback in callbacks:
+            callback.path = os.path.join(self.save_path, callback.path)
+        return added
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """Create environments whose states checkpoints can hold, in whichever process they are."""
+        wrapper = self.env_wrapper
+        if self.checkpoints is not None:
+            self.env_wrapper = functools.partial(resumable, wrapper=wrapper)
+        try:
+            return super().create_envs(n_envs, eval_env, no_log)
+        finally:
+            self.env_wrapper = wrapper
+
+    def _load_pretrained_agent(self, hyperparams: Hyperparameters, env: VecEnv) -> BaseAlgorithm:
+        """Load the model of `train -i`, which may name the classes of its own run and of this configuration."""
+        if self.is_recorded:
+            let_pretrained_model_name_classes(self.trained_agent, self.stored_hyperparameters)
+        return super()._load_pretrained_agent(hyperparams, env)
+
+    def _save_config(self, saved_hyperparams: Hyperparameters) -> None:
+        super()._save_config(saved_hyperparams)
+        if self.is_recorded:
+            self.run = self._run_file()
+            run_file.write(self.save_path, self.run)
+            if self.run.checkpoints is not None and self.run.obstacle is not None:
+                text = f"`python -m sb3_dqn_ext.zoo resume` will not go on with this run: {self.run.obstacle}."
+                warnings.warn(text, stacklevel=2)
+
+    def _run_file(self) -> RunFile:
+        arguments = {key: value for key, value in vars(self.args).items() if key != "hyperparams"}
+        if arguments.get("tensorboard_log"):
+            arguments["tensorboard_log"] = os.path.abspath(arguments["tensorboard_log"])
+        try:
+            arguments = run_file.encoded(arguments)
+        except TypeError as error:
+            arguments, self.obstacle = {}, f"its arguments cannot be stored: {error}"
+        return RunFile(
+            env=str(self.env_name.gym_id),
+            directory=os.getcwd(),
+            arguments=arguments,
+            hyperparameters=self.stored_hyperparameters,
+            checkpoints=self.checkpoints,
+            obstacle=self.obstacle,
+            finished=None,
+            versions=versions(),
+        )
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        """Train, and record whether the training came to its end."""
+        if self.checkpoints is not None:
+            self.callbacks.append(self.training_end)  # not the first, whose end the zoo calls in any case
+        super().learn(model)
+
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        """Save the model, and mark the run as finished if its training came to its end."""
+        super().save_trained_model(model)
+        if self.run is not None and self.training_end.reached:
+            run_file.finish(self.save_path, self.run, model.num_timesteps)
+
+
+class ResumedManager(DQNExtManager):
+    """
+    The manager of a run that is resumed from its newest checkpoint, in its own folder.
+
+    :param folder: the folder of the run
+    :param run: the content of its ``run.json``
+    :param args: the arguments of the command line
+    :param options: arguments of the zoo's manager
+    """
+
+    def __init__(self, folder: str, run: RunFile, args: argparse.Namespace, **options: Any) -> None:
+        super().__init__(args, ALGO, run.env, **options)
+        self.save_path = folder
+        self.params_path = f"{folder}/{self.env_name}"
+        self.resumed = run
+
+    def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
+        """Take the hyperparameters of ``run.json``."""
+        hyperparameters = run_file.decoded(self.resumed.hyperparameters)
+        replay = hyperparameters.get("replay_buffer_class")
+        if isinstance(replay, str) and "." in replay:
+            hyperparameters["replay_buffer_class"] = named_class("replay_buffer_class", replay, {})
+        print(f"Going on with {self.save_path}")
+        pprint(hyperparameters)
+        return hyperparameters, OrderedDict(hyperparameters)
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """Create environments that continue the files of episodes of the run."""
+        self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
+        return super().create_envs(n_envs, eval_env, no_log)
+
+    def _save_config(self, saved_hyperparams: Hyperparameters) -> None:
+        """Leave the files of the run as they are."""
+        self.run = self.resumed
+        print(f"Log path: {self.save_path}")
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, Hyperparameters]:
+        """Set up the run, and restore the model from the newest checkpoint."""
+        results = super().setup_experiment()
+        assert results is not None, "this is no search"
+        model, hyperparameters = results
+        assert isinstance(model, DQNExt)
+        model.resume(os.path.join(self.save_path, str(self.resumed.checkpoints)))
+        print(f"From step {model.num_timesteps} of {self.n_timesteps}")
+        return model, hyperparameters
