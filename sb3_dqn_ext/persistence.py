@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_dqn_ext import saved_model
+import sb3_dqn_ext.saved_model as saved_model
 from sb3_dqn_ext._missing import Missing
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.envs import make_resumable

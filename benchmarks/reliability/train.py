@@ -143,13 +143,15 @@ def ended_with(model: DQNExt) -> dict[str, str]:
     """
     memory = model.replay_buffer
     assert isinstance(memory, DQNReplayBuffer)
+    priorities = memory.sampler.priorities()
+    assert priorities is not None
     rows = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
     parameters = model.get_parameters()
     return {
         "parameters": fingerprint(parameters["policy"]),
         "optimizer": fingerprint(parameters["policy.optimizer"]),
         "memory": fingerprint([getattr(memory, name) for name in rows]),
-        "priorities": fingerprint(memory.sampler.priorities().values),
+        "priorities": fingerprint(priorities.values),
         "counters": fingerprint([model.num_timesteps, n_updates(model), n_episodes(model), memory.pos, memory.full]),
         "generators": fingerprint([random.random(), np.random.rand(), float(th.rand(1)), random_number(model)]),
     }
