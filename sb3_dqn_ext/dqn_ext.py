@@ -839,7 +839,7 @@ class DQNExt(DQN):
 
 
 def _persistence() -> Any:
-    from sb3_dqn_ext import persistence  # 40 ms, for those who save, load or resume
+    import sb3_dqn_ext.persistence as persistence  # 40 ms, for those who save, load or resume
 
     return persistence
 

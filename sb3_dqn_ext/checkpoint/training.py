@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_dqn_ext import rng
+import sb3_dqn_ext.rng as rng
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
 from sb3_dqn_ext.checkpoint.envs.states import environments_state, go_on_recording, restore_environments

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from sb3_dqn_ext import saved_model
+import sb3_dqn_ext.saved_model as saved_model
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.run_folder.user_classes import classes_of_run, classes_of_the_model
 from sb3_dqn_ext.zoo.config import ALGO

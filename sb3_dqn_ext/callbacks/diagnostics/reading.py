@@ -16,7 +16,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext import rng
+import sb3_dqn_ext.rng as rng
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
 from sb3_dqn_ext.algorithm.predictions import params_of
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
