@@ -2,7 +2,8 @@
 ``run.json``: what a run of the zoo was started with, as plain data.
 
 It holds no code and no pickle. What the zoo would evaluate as Python is evaluated when the file is written, and classes are
-stored by their dotted names.
+stored by their dotted names. People read it, so a dictionary is a plain JSON object here, and not a marker as in the codec of
+models and checkpoints.
 """
 
 import json

@@ -270,7 +270,7 @@ def test_each_callback_finds_what_it_remembered_wherever_it_stands(tmp_path: Pat
 def test_a_callback_that_is_missing_is_named(tmp_path: Path) -> None:
     learn(make("CartPole"), 44, callback=[Counter(), ExactCheckpointCallback(40, tmp_path)])
     again = make("CartPole").resume(tmp_path)
-    with pytest.warns(UserWarning, match=r"A tests\.test_resume\.Counter was part of the run and is not now"):
+    with pytest.warns(UserWarning, match=r"A tests\.checkpoint\.test_resume\.Counter was part of the run and is not now"):
         learn(again, 60, callback=ExactCheckpointCallback(40, tmp_path))
 
 

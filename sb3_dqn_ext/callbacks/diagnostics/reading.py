@@ -16,7 +16,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext import rng
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
 from sb3_dqn_ext.algorithm.td_loss import Learner
 from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
@@ -26,6 +25,7 @@ from sb3_dqn_ext.networks.q_network import params_of, values_of
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.prioritized import Prioritized
 from sb3_dqn_ext.replay.samplers import Rows, Uniform
+from sb3_dqn_ext.rng import rng_preserved
 
 __all__ = [
     "ages_of",
@@ -127,7 +127,7 @@ def undisturbed(model: Any) -> Iterator[None]:
     for layer in in_training:
         layer.training = False
     try:
-        with rng.preserved(model):
+        with rng_preserved(model):
             yield
     finally:
         for layer in in_training:
