@@ -9,12 +9,12 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
-__all__ = ["get_state", "preserved", "set_state"]
+__all__ = ["get_rng_state", "rng_preserved", "set_rng_state"]
 
 State = dict[str, Any]
 
 
-def get_state(model: Any = None) -> State:
+def get_rng_state(model: Any = None) -> State:
     """
     :param model: a model whose own generators are included: that of its algorithm and those of its spaces
     :return: the state of the generators of Python, numpy and torch, and of CUDA if it is in use, as plain data
@@ -35,9 +35,9 @@ def get_state(model: Any = None) -> State:
     }
 
 
-def set_state(state: State, model: Any = None) -> None:
+def set_rng_state(state: State, model: Any = None) -> None:
     """
-    :param state: what :func:`get_state` returned
+    :param state: what :func:`get_rng_state` returned
     :param model: a model whose own generators are set, too, if they are in the state
     """
     random.setstate(state["python"])
@@ -54,17 +54,17 @@ def set_state(state: State, model: Any = None) -> None:
 
 
 @contextmanager
-def preserved(model: Any = None) -> Iterator[None]:
+def rng_preserved(model: Any = None) -> Iterator[None]:
     """
     Restore all generators at the end of the block, whatever is drawn in it.
 
     :param model: a model whose own generators are restored, too
     """
-    state = get_state(model)
+    state = get_rng_state(model)
     try:
         yield
     finally:
-        set_state(state, model)
+        set_rng_state(state, model)
 
 
 def _spaces(model: Any) -> list[spaces.Space[Any]]:

@@ -8,7 +8,8 @@ import pytest
 import torch as th
 from stable_baselines3 import DQN
 
-from sb3_dqn_ext import DQNExt, rng
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.rng import get_rng_state, rng_preserved, set_rng_state
 from sb3_dqn_ext.serialization.tree import pack, unpack
 from tests.parity import short_cartpole
 
@@ -32,20 +33,20 @@ def made(kind: type[DQN]) -> Any:
 def test_what_is_drawn_in_a_block_leaves_no_trace(kind: type[DQN]) -> None:
     model = made(kind)
     drawn(model)  # numpy keeps the second of two normal numbers
-    before = rng.get_state(model)
-    with rng.preserved(model):
+    before = get_rng_state(model)
+    with rng_preserved(model):
         first = drawn(model)
-    with pytest.raises(RuntimeError, match="inside"), rng.preserved(model):
+    with pytest.raises(RuntimeError, match="inside"), rng_preserved(model):
         fail_after(drawn(model))
     assert drawn(model) == first != drawn(model)
-    rng.set_state(unpack(*pack(before)), model)
+    set_rng_state(unpack(*pack(before)), model)
     assert drawn(model) == first
 
 
 def test_a_space_that_has_drawn_nothing_draws_anew() -> None:
     model = made(DQNExt)
     model.observation_space._np_random = None
-    with rng.preserved(model):
+    with rng_preserved(model):
         drawn(model)
     assert model.observation_space._np_random is None
 
@@ -53,15 +54,15 @@ def test_a_space_that_has_drawn_nothing_draws_anew() -> None:
 def test_the_legacy_state_of_numpy_is_restored() -> None:
     model = made(DQNExt)
     drawn(model)
-    state = rng.get_state(model) | {"numpy": np.random.get_state()}  # as in checkpoints of schema 1
+    state = get_rng_state(model) | {"numpy": np.random.get_state()}  # as in checkpoints of schema 1
     first = drawn(model)
-    rng.set_state(state, model)
+    set_rng_state(state, model)
     assert drawn(model) == first
 
 
 def test_generators_of_models_are_left_alone_unless_they_are_named() -> None:
     model = made(DQNExt)
-    with rng.preserved():
+    with rng_preserved():
         first = model._generator.random()
     assert model._generator.random() != first
-    assert rng.get_state().keys() == {"python", "numpy", "torch", "cuda"}
+    assert get_rng_state().keys() == {"python", "numpy", "torch", "cuda"}

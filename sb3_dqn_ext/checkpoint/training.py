@@ -12,11 +12,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-import sb3_dqn_ext.rng as rng
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
 from sb3_dqn_ext.checkpoint.envs.states import environments_state, go_on_recording, restore_environments
 from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
+from sb3_dqn_ext.rng import get_rng_state, set_rng_state
 from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.serialization.tree import is_plain
 
@@ -65,7 +65,7 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
         "attributes": {name: getattr(model, name) for name in ATTRIBUTES},
         "parameters": model.get_parameters(),
         "memory": memory_state(model.replay_buffer),
-        "generators": rng.get_state(model),
+        "generators": get_rng_state(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGED} if logger else {},
         "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboards(logger) else None,
         "callbacks": model.run_state.callback_states if callback is None else callback_states(callback),
@@ -124,7 +124,7 @@ def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
         warnings.warn(f"A {own['class']} was part of the run and is not now: what it remembered is left out.", stacklevel=2)
     if model._total_timesteps == state["attributes"]["_total_timesteps"]:
         model.exploration_rate = state["attributes"]["exploration_rate"]
-    rng.set_state(state["generators"], model)
+    set_rng_state(state["generators"], model)
 
 
 def _tensorboards(logger: Logger) -> list[TensorBoardOutputFormat]:

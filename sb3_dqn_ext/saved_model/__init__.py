@@ -278,18 +278,23 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
                 raise ModelFileError(f"its {name} cannot be: {error!r}"[:1000]) from error
             _check(name, found.get(name))
     if asked:
-        what = "; ".join(f"{name} {why}" for name, why in asked.items())
-        remedy = f"give it by {custom_objects_of(asked)}"
-        if not trust and all(error.trust_helps for error in asked.values()):
-            remedy += ", or load it with trust=True if you know who made it: its code is then run"
-            commands = {"rl_zoo3": "python -m sb3_dqn_ext.zoo enjoy ... ", "sb3_dqn_ext.report": ""}
-            remedy += next((f" ({command}--trust)" for module, command in commands.items() if module in sys.modules), "")
-        raise ModelFileError(f"{what}: {remedy}.")
+        raise _needed(asked, trust)
     for name in ("policy_class", "observation_space", "action_space"):
         if name not in found:
             raise ModelFileError(f"its data have no {name}.")
     # SB3 reads these; where they are left out, its defaults hold
     return {"policy_kwargs": given.get("policy_kwargs", {}), "verbose": 0} | found
+
+
+def _needed(asked: Mapping[str, AskedFor], trust: bool) -> ModelFileError:
+    """:return: the error for attributes without which there is no model, and what to do"""
+    what = "; ".join(f"{name} {why}" for name, why in asked.items())
+    remedy = f"give it by {custom_objects_of(asked)}"
+    if not trust and all(error.trust_helps for error in asked.values()):
+        remedy += ", or load it with trust=True if you know who made it: its code is then run"
+        commands = {"rl_zoo3": "python -m sb3_dqn_ext.zoo enjoy ... ", "sb3_dqn_ext.report": ""}
+        remedy += next((f" ({command}--trust)" for module, command in commands.items() if module in sys.modules), "")
+    return ModelFileError(f"{what}: {remedy}.")
 
 
 def _read(name: str, node: Any, stock: bool, trust: bool) -> Any:

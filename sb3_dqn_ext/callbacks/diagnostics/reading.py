@@ -16,7 +16,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-import sb3_dqn_ext.rng as rng
 from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
 from sb3_dqn_ext.algorithm.predictions import params_of
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
@@ -25,6 +24,7 @@ from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import numpy_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.rng import rng_preserved
 
 __all__ = [
     "ages_of",
@@ -126,7 +126,7 @@ def undisturbed(model: Any) -> Iterator[None]:
     for layer in in_training:
         layer.training = False
     try:
-        with rng.preserved(model):
+        with rng_preserved(model):
             yield
     finally:
         for layer in in_training:
