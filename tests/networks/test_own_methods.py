@@ -10,6 +10,7 @@ import torch as th
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork
+from tests.internals import compiled_updates_of, drawn_batch, learner_of, numpy_values_of
 from tests.networks.small_models import make
 from tests.parity import learn
 
@@ -39,9 +40,9 @@ def test_a_forward_that_masks_an_action_counts_in_every_target(returns: str, tar
     with th.no_grad():
         for net in (model.q_net, model.q_net_target):
             net.q_net[-1].bias.view(-1, 2)[:, 0] = 50.0  # of action 0, which would look best; (quantiles, actions)
-    batch = model._sample_batch(64)
+    batch: Any = drawn_batch(model, 64)
     with th.no_grad():
-        target = model._learner.target(batch).values  # (B, K)
+        target = learner_of(model).target(batch).values  # (B, K)
         features = model.q_net_target.q_net(batch.next_observations.float())  # (B, A, K)
     rewards = batch.rewards
     if target_policy == "munchausen":  # the policy takes action 1 for certain: its logarithm is 0, that of action 0 clipped
@@ -66,14 +67,14 @@ class MirrorsObservations(MlpPolicy):
 def test_a_method_that_is_assigned_later_chooses_the_actions_of_compiled_training_too(where: str) -> None:
     model = make(DQNExt, exploration="none", learning_starts=0, train_freq=4, compile={"unroll": 1})
     learn(model, 24)
-    assert model._numpy_values is not None
+    assert numpy_values_of(model) is not None
 
     def one(observation: Any, deterministic: bool = True) -> th.Tensor:
         return th.ones(len(observation), dtype=th.long)
 
     (model.policy if where == "policy" else model.q_net)._predict = one
     learn(model, 40, reset_num_timesteps=False)
-    assert model._compiled is not None
+    assert compiled_updates_of(model) is not None
     assert set(model.replay_buffer.actions[24:64].flat) == {1}
 
 
