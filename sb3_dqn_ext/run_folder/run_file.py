@@ -2,8 +2,8 @@
 ``run.json``: the arguments and hyperparameters that a run of the zoo was started with, as plain data.
 
 It holds no code and no pickle. Expressions that the zoo would evaluate as Python are evaluated when the file is written, and
-classes are stored by their dotted names. People read it, so a dictionary is a plain JSON object here, and not a marker as in the
-codec of models and checkpoints.
+classes are stored by their dotted names. People read it, so a dictionary is a plain JSON object here, and not a marker as in
+the codec of models and checkpoints.
 """
 
 import json

@@ -32,6 +32,7 @@ from sb3_dqn_ext.algorithm.exploration import (
 )
 from sb3_dqn_ext.algorithm.schedules import ConstantSchedule, MultiplicativeSchedule, PerAction
 from sb3_dqn_ext.errors import ArgumentError
+from tests.internals import exploration_memory_of, exploration_of, n_updates_of, set_exploration
 from tests.parity import assert_same, assert_same_model, learn, several_cartpoles, short_cartpole
 
 SMALL: dict[str, Any] = {
@@ -58,7 +59,7 @@ def assert_same_bits(*arguments: dict[str, Any]) -> None:
     for kwargs in arguments:
         models.append(make(**kwargs))
         learn(models[-1], 300)
-    assert models[0]._n_updates > 0
+    assert n_updates_of(models[0]) > 0
     assert_same_model(*models)
 
 
@@ -167,7 +168,7 @@ class Watch(BaseCallback):
         model: Any = self.model
         self.actions.append(self.locals["actions"].copy())
         self.dones.append(self.locals["dones"].copy())
-        self.remaining.append(model._exploration_memory["remaining"].copy())
+        self.remaining.append(exploration_memory_of(model)["remaining"].copy())
         return True
 
 
@@ -198,7 +199,7 @@ def test_a_reset_ends_all_runs_and_continued_training_goes_on_with_them() -> Non
     model = make(learning_starts=0, exploration="ez_greedy", exploration_kwargs={"schedule": 0.0})
     model.learn(10)
     for reset, remaining in ((False, 90), (True, 0)):
-        model._exploration_memory["remaining"][:] = 100
+        exploration_memory_of(model)["remaining"][:] = 100
         watch = Watch()
         model.learn(10, callback=watch, reset_num_timesteps=reset)
         cut = any(done[0] for done in watch.dones)
@@ -211,10 +212,10 @@ def test_the_kept_actions_survive_saving_and_loading(tmp_path: Path) -> None:
         env=several_cartpoles(4), learning_starts=0, exploration="ez_greedy", exploration_kwargs={"mu": 1.1, "schedule": 0.5}
     )
     learn(model, 200)
-    model._exploration_memory["remaining"][1:3] = 5
+    exploration_memory_of(model)["remaining"][1:3] = 5
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=several_cartpoles(4), force_reset=False)
-    assert_same(loaded._exploration_memory, model._exploration_memory, "memory")
+    assert_same(exploration_memory_of(loaded), exploration_memory_of(model), "memory")
     chosen = []
     for each in (model, loaded):
         np.random.seed(0)
@@ -223,19 +224,19 @@ def test_the_kept_actions_survive_saving_and_loading(tmp_path: Path) -> None:
     np.testing.assert_array_equal(chosen[0], chosen[1])
     again = DQNExt.load(tmp_path / "model", env=several_cartpoles(4))
     again.learn(0, reset_num_timesteps=False)
-    assert again._exploration_memory == {}, "the environments were reset"
+    assert exploration_memory_of(again) == {}, "the environments were reset"
 
 
 @pytest.mark.parametrize("n_observations", [None, 1, 2, 4, 7])
 def test_predictions_of_the_user_leave_the_runs_of_training_alone(n_observations: int | None) -> None:
     model = make(env=several_cartpoles(4), exploration="ez_greedy", exploration_kwargs={"mu": 1.1, "schedule": 0.5})
     learn(model, 200)
-    before = {key: numbers.copy() for key, numbers in model._exploration_memory.items()}
+    before = {key: numbers.copy() for key, numbers in exploration_memory_of(model).items()}
     observations = np.zeros((4,) if n_observations is None else (n_observations, 4), dtype=np.float32)
     for _ in range(20):
         actions = model.predict(observations)[0]
         assert actions.shape == (() if n_observations is None else (n_observations,))
-    assert_same(model._exploration_memory, before, "memory")
+    assert_same(exploration_memory_of(model), before, "memory")
 
 
 # epsilon_ladder
@@ -342,7 +343,7 @@ def test_every_exploration_trains_and_goes_on_after_loading(exploration: str, n_
         each.set_random_seed(3)
         learn(each, 120, reset_num_timesteps=False)
     assert_same_model(*loaded)
-    assert loaded[0]._n_updates > model._n_updates > 0
+    assert n_updates_of(loaded[0]) > n_updates_of(model) > 0
 
 
 @ALL_EXPLORATIONS
@@ -358,7 +359,7 @@ def test_every_exploration_answers_in_the_shape_it_was_asked(exploration: str) -
 def test_the_warm_up_is_random_and_not_explored(exploration: str) -> None:
     model = make(exploration=exploration, exploration_kwargs=kwargs_of(exploration), learning_starts=50, gradient_steps=0)
     asked: list[int] = []
-    forward: Any = model._exploration
+    forward: Any = exploration_of(model)
 
     class Counted(type(forward)):  # type: ignore[misc]
         def __call__(self, moment: Moment) -> Array:
@@ -366,7 +367,7 @@ def test_the_warm_up_is_random_and_not_explored(exploration: str) -> None:
             actions: Array = forward(moment)
             return actions
 
-    model._exploration = Counted()
+    set_exploration(model, Counted())
     model.learn(80)
     assert asked == list(range(50, 80))
 
@@ -445,13 +446,13 @@ def test_without_a_warm_up_the_exploration_chooses_from_the_first_action_on(n_en
     rates = Rates()
     model.learn(20 * n_envs, callback=rates)
     np.testing.assert_allclose(rates.rates, [0.9 * 0.9**k for k in range(20)])
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
 
 
 def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy() -> None:
     model = make(learning_starts=40, exploration="none", exploration_kwargs={"warm_up": False})
     model.learn(28)
-    assert model._n_updates == 0
+    assert n_updates_of(model) == 0
     buffer: Any = model.replay_buffer
     greedy = model.policy.predict(buffer.observations[:28, 0], deterministic=True)[0]
     np.testing.assert_array_equal(buffer.actions[:28, 0, 0], greedy)
@@ -561,7 +562,7 @@ class Rollouts(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self.events.append("start")
-        self.updates.append(self.model._n_updates)
+        self.updates.append(n_updates_of(self.model))
 
     def _on_step(self) -> bool:
         self.events.append("step")
@@ -598,7 +599,7 @@ def test_episodes_are_counted_over_all_environments(lengths: tuple[int, ...], k:
     # as many gradient steps as environment steps collected
     expected = np.cumsum(steps) * len(lengths)
     assert rollouts.updates == [0, *expected[:-1].tolist()]
-    assert model._n_updates == expected[-1]
+    assert n_updates_of(model) == expected[-1]
 
 
 def test_a_callback_can_stop_within_an_episode() -> None:
@@ -624,7 +625,7 @@ def test_training_by_episodes_goes_on_after_loading(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=several_cartpoles(3))
     loaded.learn(200, reset_num_timesteps=False)
-    assert loaded._n_updates > model._n_updates > 0
+    assert n_updates_of(loaded) > n_updates_of(model) > 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from sb3_dqn_ext.algorithm.value_models import (
     ExpectedReturns,
 )
 from tests.algorithm.value_models.helpers import A, B, numbers
+from tests.internals import drawn_batch, losses_of
 from tests.parity import learn, short_cartpole
 
 
@@ -34,7 +35,7 @@ def test_fitting_all_actions_is_what_the_loss_of_a_batch_does() -> None:
     with th.no_grad():
         for parameter in model.q_net_target.parameters():
             parameter.add_(th.randn_like(parameter))
-    batch = model._sample_batch(16)
+    batch = drawn_batch(model, 16)
     assert isinstance(batch.observations, th.Tensor)
     assert isinstance(batch.next_observations, th.Tensor)
     with th.no_grad():
@@ -42,4 +43,4 @@ def test_fitting_all_actions_is_what_the_loss_of_a_batch_does() -> None:
         best = model.q_net_target(batch.next_observations).max(dim=1).values
         table[th.arange(16), batch.actions] = batch.rewards + batch.discounts * best
         expected = ((model.q_net(batch.observations) - table) ** 2).mean(dim=1)
-    th.testing.assert_close(model.updater.loss(batch)[0].detach(), expected)
+    th.testing.assert_close(losses_of(model, batch).detach(), expected)

@@ -13,6 +13,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES, Greedy, Munchausen, scaled_log_softmax
 from sb3_dqn_ext.errors import ArgumentError
+from tests.internals import drawn_batch, losses_of
 from tests.parity import learn, short_cartpole
 
 ALL_POLICIES = pytest.mark.parametrize("target_policy", TARGET_POLICIES)
@@ -148,10 +149,10 @@ def test_the_munchausen_loss_of_a_batch_equals_a_loop_over_its_transitions(n_ste
     with th.no_grad():
         for parameter in model.q_net_target.parameters():
             parameter.add_(th.randn_like(parameter))  # so that the two networks differ
-    batch = model._sample_batch(32)
+    batch = drawn_batch(model, 32)
     assert isinstance(batch.observations, th.Tensor)
     assert isinstance(batch.next_observations, th.Tensor)
-    errors = model.updater.loss(batch)[0].tolist()
+    errors = losses_of(model, batch).tolist()
     clipped = 0
     for i in range(32):
         q = model.q_net(batch.observations[i : i + 1])[0].tolist()

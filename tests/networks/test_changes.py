@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from sb3_dqn_ext import DQNExt
+from tests.internals import drawn_batch
 from tests.networks.small_models import make
 from tests.parity import assert_same, learn
 
@@ -187,7 +188,7 @@ def test_the_number_of_steps_of_returns_and_gamma_are_followed_and_refused_where
     learn(model, 40)
     model.n_steps = 3
     model.train(1, 8)
-    discounts = model._sample_batch(200).discounts.double().numpy()
+    discounts = drawn_batch(model, 200).discounts.double().numpy()
     assert set(np.round(discounts, 6)) - {0.0} == {0.9, round(0.9**2, 6), round(0.9**3, 6)}  # shorter at ends
     model = make(DQNExt, gamma=0.9, replay_buffer_kwargs={"monte_carlo": 1.0})
     learn(model, 40)

@@ -10,6 +10,7 @@ import pytest
 import torch as th
 
 from sb3_dqn_ext import DQNExt
+from tests.internals import n_updates_of
 from tests.networks.helpers import HEADS, RETURNS, arrays, layer, make, network, observations, relu
 from tests.parity import assert_same, dict_cartpole, learn, short_cartpole
 
@@ -21,7 +22,7 @@ def test_every_return_model_goes_with_every_head_and_with_noise(returns: str, he
     model = make(returns=returns, returns_kwargs=RETURNS[returns], head=head, head_arch=HEADS[head], noisy=noisy)
     before = {key: value.clone() for key, value in model.q_net.named_parameters()}
     learn(model, 40)
-    assert model._n_updates == 30
+    assert n_updates_of(model) == 30
     unchanged = [key for key, value in model.q_net.named_parameters() if th.equal(value, before[key])]
     assert unchanged == []
     model.save(tmp_path / "model")
@@ -52,7 +53,7 @@ def test_images_and_dictionaries_go_with_every_head(head: str) -> None:
         make("MultiInputPolicy", dict_cartpole(), batch_norm=True, **kwargs),
     ):
         learn(model, 13)
-        assert model._n_updates == 3
+        assert n_updates_of(model) == 3
 
 
 # heads, layer by layer

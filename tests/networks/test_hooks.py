@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_dqn_ext import DQNExt
+from tests.internals import follow_changes, n_updates_of
 from tests.networks.small_models import SMALL, Make, make
 from tests.parity import assert_same, learn
 
@@ -151,7 +152,7 @@ def test_what_is_attached_is_called_as_often_as_with_sb3_compiled_or_not(attach:
             with attached(attach, model) as counter:
                 learn(model, 60)
                 learn(model, 20, reset_num_timesteps=False)
-        assert model._n_updates > 20
+        assert n_updates_of(model) > 20
         results.append((model.get_parameters(), dict(counter)))
         told = [str(warning.message) for warning in caught if "training is eager" in str(warning.message)]
         assert len(told) == bool(compile), "one warning that names the reason, where something is left"
@@ -176,8 +177,8 @@ def test_hooks_of_networks_of_distributions_are_called_once_for_each_use(returns
     learn(hooked, 60)
     n_greedy_steps = 60 - SMALL["learning_starts"]
     # the Q-values of drawn quantiles are computed apart from the distribution of the target
-    assert counter["target"] == hooked._n_updates * (2 if returns == "implicit_quantile" else 1)
-    assert counter["online"] == n_greedy_steps + hooked._n_updates
+    assert counter["target"] == n_updates_of(hooked) * (2 if returns == "implicit_quantile" else 1)
+    assert counter["online"] == n_greedy_steps + n_updates_of(hooked)
     assert_same(hooked.get_parameters(), plain.get_parameters(), "parameters")
 
 
@@ -185,10 +186,10 @@ def test_a_hook_that_is_removed_leaves_the_faster_ways_free_again() -> None:
     model = make(DQNExt, compile=True)
     handle = model.q_net.register_forward_hook(lambda *_: None)
     with pytest.warns(UserWarning, match="training is eager: a hook is registered on its modules"):
-        model._follow_changes()
+        follow_changes(model)
     assert model.updater.compiled is None
     handle.remove()
-    model._follow_changes()
+    follow_changes(model)
     assert model.updater.compiled is not None
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from sb3_dqn_ext.algorithm.predictions import sampled
 from sb3_dqn_ext.networks.noisy import NoisyLinear, noisy_layers
+from tests.internals import drawn_batch, losses_of, update_target_network
 from tests.networks.helpers import RETURNS, make, network, observations
 from tests.parity import assert_same, learn
 
@@ -81,14 +82,14 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
         return inner(*args, **kwargs)
 
     model.updater.loss.target_policy = spy  # type: ignore[assignment]
-    batch = model._sample_batch(8)
-    losses = [model.updater.loss(batch)[0] for _ in range(2)]
+    batch = drawn_batch(model, 8)
+    losses = [losses_of(model, batch) for _ in range(2)]
     assert online.noise is None
     assert old.noise is None
     assert len({noise.numpy().tobytes() for noise in drawn}) == 4
     assert not th.equal(losses[0], losses[1])
     # the graph keeps the noise it was built with
-    losses[0].sum().backward()
+    losses[0].sum().backward()  # type: ignore[no-untyped-call]
     assert online.weight_sigma.grad is not None
 
 
@@ -127,7 +128,7 @@ def test_noise_is_neither_saved_nor_averaged_into_the_target() -> None:
     model.tau = 0.25
     with th.no_grad():
         model.q_net.q_net[0].weight_sigma.add_(1.0)  # type: ignore[operator]
-    model._update_target_network()
+    update_target_network(model)
     start = 0.5 / math.sqrt(4)
     target: Any = model.q_net_target.q_net[0]
     np.testing.assert_allclose(target.weight_sigma.detach().numpy(), start + 0.25, rtol=1e-5)

@@ -10,6 +10,7 @@ import torch as th
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork
+from tests.internals import drawn_batch
 from tests.networks.small_models import make
 from tests.parity import learn
 
@@ -39,7 +40,7 @@ def test_a_forward_that_masks_an_action_counts_in_every_target(returns: str, tar
     with th.no_grad():
         for net in (model.q_net, model.q_net_target):
             net.q_net[-1].bias.view(-1, 2)[:, 0] = 50.0  # of action 0, which would look best; (quantiles, actions)
-    batch = model._sample_batch(64)
+    batch: Any = drawn_batch(model, 64)
     with th.no_grad():
         target = model.updater.loss.target(batch).values  # (B, K)
         features = model.q_net_target.q_net(batch.next_observations.float())  # (B, A, K)

@@ -15,6 +15,7 @@ from torch import nn
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.policies import MlpPolicy, MultiHeadPolicy
+from tests.internals import drawn_batch, losses_of
 from tests.parity import assert_same, dict_cartpole, learn, short_cartpole
 
 
@@ -75,11 +76,11 @@ def test_the_multi_head_policy_has_a_hidden_layer_of_64_for_each_action_by_defau
 def test_a_sample_of_one_action_leaves_the_gradient_of_every_other_head_exactly_zero(name: str) -> None:
     model = make(name)
     learn(model, 20)
-    batch = model._sample_batch(8)
+    batch = drawn_batch(model, 8)
     head_module: Any = model.q_net.q_net
     for action in range(int(model.q_net.action_space.n)):
         model.policy.optimizer.zero_grad()
-        model.updater.loss(batch._replace(actions=th.full((8,), action)))[0].sum().backward()
+        losses_of(model, batch._replace(actions=th.full((8,), action))).sum().backward()  # type: ignore[no-untyped-call]
         for other, head in enumerate(head_module.heads):
             gradients = [parameter.grad for parameter in head.parameters()]
             if other == action:

@@ -10,6 +10,7 @@ import torch as th
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.predictions import sampled, taken
+from tests.internals import drawn_batch, losses_of, update_target_network
 from tests.networks.helpers import HEADS, RETURNS, arrays, layer, make, network, observations, relu
 from tests.parity import assert_same, learn, short_cartpole
 
@@ -36,7 +37,7 @@ def test_everything_is_computed_in_float64_if_asked_for(returns: str) -> None:
     learn(model, 20)
     assert {parameter.dtype for parameter in model.policy.parameters()} == {th.float64}
     assert model.q_net(th.as_tensor(observations())).dtype == th.float64
-    errors = model.updater.loss(model._sample_batch(8))[0]
+    errors = losses_of(model, drawn_batch(model, 8))
     assert errors.dtype == th.float64
     state: Any = model.policy.optimizer.state_dict()["state"]
     assert {entry["exp_avg"].dtype for entry in state.values()} == {th.float64}
@@ -67,7 +68,7 @@ def test_batch_normalisation_learns_its_statistics_and_hands_them_to_the_target(
     learn(model, 30)
     assert float(model.q_net.state_dict()[mean].abs().max()) > 0
     assert float(model.q_net_target.state_dict()[mean].abs().max()) == 0
-    model._update_target_network()
+    update_target_network(model)
     assert_same(model.q_net_target.state_dict()[mean], model.q_net.state_dict()[mean], "statistics")
     before = model.predict(observations(), deterministic=True)[0]
     model.save(tmp_path / "model")

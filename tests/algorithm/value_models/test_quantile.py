@@ -18,6 +18,7 @@ from sb3_dqn_ext.algorithm.value_models import (
 )
 from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding, huber_beyond
 from tests.algorithm.value_models.helpers import DISCOUNTS, REWARDS, A, B, K, numbers, policies
+from tests.internals import n_updates_of
 from tests.parity import assert_same, short_cartpole
 
 
@@ -120,7 +121,7 @@ def test_quantile_returns_with_the_settings_of_qrdqn_end_with_its_bits(n_quantil
     assert ours.replay_buffer is not None
     assert theirs.replay_buffer is not None
     assert_same(ours.replay_buffer.actions, theirs.replay_buffer.actions, "actions")
-    assert ours._n_updates == theirs._n_updates > 90
+    assert n_updates_of(ours) == n_updates_of(theirs) > 90
     end = {key.replace("quantile_net", "q_net"): value for key, value in theirs.policy.state_dict().items()}
     assert_same(dict(ours.policy.state_dict()), end, "weights")
     assert_same(ours.policy.optimizer.state_dict(), theirs.policy.optimizer.state_dict(), "optimizer")
