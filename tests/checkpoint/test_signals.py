@@ -252,7 +252,7 @@ def run(kind: str, folder: str) -> None:
 @contextmanager
 def running(kind: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """A process that trains, in a group of its own, as a terminal has it; nothing of it stays behind."""
-    source = f"from {__name__} import run; run({kind!r}, {str(folder)!r})"
+    source = f"from tests.checkpoint import test_signals; test_signals.run({kind!r}, {str(folder)!r})"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", source], cwd=ROOT, env=environment, start_new_session=True, **pipes)
