@@ -83,7 +83,7 @@ docs-links: $(VENV)/installed-docs  ## ask each link to the net whether it leads
 	$(PY) docs/site_tools/links.py README.md docs sb3_dqn_ext envs
 
 clean:  ## remove the environments, builds and caches, but no runs
-	rm -rf $(VENV) .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is kept until something changes that decides what is in it. The start-up files are copied into it, not linked.

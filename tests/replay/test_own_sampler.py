@@ -188,7 +188,7 @@ def test_a_stock_algorithm_and_epochs_refuse_it() -> None:
         ({"sampler": int}, "sampler=<class 'int'> is not known"),
         ({"sampler": Newest(4, 1)}, "is not known; it can be one of: prioritized, rows, uniform"),
     ],
-    ids=str,
+    ids=["an unknown argument", "another class", "an object"],
 )
 def test_what_is_no_sampler_is_named(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
