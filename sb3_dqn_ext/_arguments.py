@@ -5,14 +5,14 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
@@ -23,19 +23,16 @@ from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
 __all__ = [
     "NUMBERS",
     "DQNKwargs",
-    "buffer_settings",
     "check_arguments",
     "check_batch_size",
-    "check_buffer_kwargs",
     "check_effects",
     "check_environment",
     "check_read_first",
-    "check_replay_buffer",
+    "doubtful_arguments",
     "train_freq_of",
 ]
 
@@ -90,7 +87,6 @@ EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exp
 TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
 FUNCTIONAL = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
 """packages with environments that are functions for jax"""
-OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
 
 
 def check_read_first(given: Mapping[str, Any], names: Mapping[str, Any]) -> None:
@@ -282,58 +278,6 @@ def train_freq_of(given: Any) -> TrainFreq:
     return TrainFreq(int(pair[0]), unit)
 
 
-def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, Any]) -> None:
-    """
-    :param buffer_class: the class of the replay memory
-    :param kwargs: its arguments, as the user gave them
-    :raises ArgumentError: if one is unknown, or is ours and the class is not
-    """
-    known = set(parameters_of(buffer_class))
-    if issubclass(buffer_class, DQNReplayBuffer):
-        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
-        check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
-        return
-    for key in OWN_BUFFER_KEYS & set(kwargs) - known:
-        raise ArgumentError(
-            f"replay_buffer_kwargs[{key!r}]={kwargs[key]!r} is an argument of DQNReplayBuffer "
-            f"and has no effect on replay_buffer_class={buffer_class.__name__}."
-        )
-
-
-def buffer_settings(buffer: ReplayBuffer) -> dict[str, Any]:
-    """
-    :param buffer: a replay buffer
-    :return: what decides which of its transitions are replayed, and as what; SB3's buffers have the defaults of ours
-    """
-    ours = buffer.settings() if isinstance(buffer, DQNReplayBuffer) else DEFAULT_SETTINGS
-    return {
-        **ours,
-        "n_envs": buffer.n_envs,
-        "observation_space": buffer.observation_space,
-        "action_space": buffer.action_space,
-        "n_step_returns": isinstance(buffer, DQNReplayBuffer | NStepReplayBuffer),
-    }
-
-
-def check_replay_buffer(model: Any, wanted: Mapping[str, Any]) -> None:
-    """
-    :param model: a DQNExt with a replay buffer that was loaded or assigned
-    :param wanted: :func:`buffer_settings` of the replay buffer that the arguments of the model make
-    :raises ArgumentError: if it would learn something else from this one
-    """
-    found = buffer_settings(model.replay_buffer)
-    if model.n_steps == 1:
-        wanted = {**wanted, "n_step_returns": found["n_step_returns"]}  # it does not matter
-    differ = [f"{name}={found[name]!r} in the place of {value!r}" for name, value in wanted.items() if found[name] != value]
-    if model.n_epochs is not None and not isinstance(model.replay_buffer, DQNReplayBuffer):
-        differ.append(f"no way to go through it in {model.n_epochs} epochs")
-    if differ:
-        raise ArgumentError(
-            f"the replay buffer, a {type(model.replay_buffer).__name__}, does not fit the model: it has {', '.join(differ)}. "
-            "Make the model with the arguments of this replay buffer, or begin with an empty one."
-        )
-
-
 def check_effects(model: Any, given: set[str]) -> None:
     """
     Warn of arguments that have no effect beside others.
@@ -404,3 +348,31 @@ def check_batch_size(model: Any) -> None:
         raise ArgumentError(f"{name}=1 leaves batch_norm=True nothing to normalise by; it can be from 2 on.")
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.sampler.check(model.batch_size)
+
+
+OF_ANY_TYPE = (
+    *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
+    *("exploration_kwargs", "target_policy_kwargs"),
+)
+"""attributes in which a user may give what a file cannot hold"""
+
+
+def _is_plain(value: Any, known: set[Any]) -> bool:
+    """:param known: classes that a file can name"""
+    if isinstance(value, Mapping):
+        return all(_is_plain(item, known) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item, known) for item in value)
+    return value is None or isinstance(value, bool | int | float | str) or (isinstance(value, type) and value in known)
+
+
+def doubtful_arguments(model: Any, others: Iterable[str]) -> dict[str, Any]:
+    """
+    Find arguments that a file may be unable to hold, without the imports that it takes to be sure.
+
+    :param model: a DQNExt
+    :param others: the names of arguments of its own class
+    :return: the arguments
+    """
+    names, known = {*OF_ANY_TYPE, *others}, {*model.policy_aliases.values(), DQNReplayBuffer}
+    return {name: value for name, value in vars(model).items() if name in names and not _is_plain(value, known)}

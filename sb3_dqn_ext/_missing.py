@@ -6,7 +6,7 @@ from typing import Any
 
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["Missing", "custom_objects_of", "needed_for_training"]
+__all__ = ["Missing", "check_nothing_is_missing", "custom_objects_of", "learning_rate_was_set"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,29 @@ def needed_for_training(missing: Iterable[Missing]) -> ArgumentError:
     if set(by_name) == {"learning_rate"}:
         ways.append("set model.learning_rate")
     return ArgumentError(f"training needs what was not loaded: {what}. Before training, {', or '.join(ways)}.")
+
+
+def learning_rate_was_set(model: Any) -> bool:
+    """
+    :param model: a DQNExt
+    :return: whether the user has set a learning rate in the place of one that was missing
+    """
+    schedule = getattr(model.lr_schedule, "value_schedule", None)
+    return isinstance(schedule, Missing) and not isinstance(model.learning_rate, Missing)
+
+
+def check_nothing_is_missing(model: Any) -> None:
+    """
+    Check that a model has all that training needs.
+
+    :param model: a DQNExt that was loaded
+    :raises ArgumentError: if its file did not give something, nor the user since
+    """
+    is_replaced = {
+        "learning_rate": not isinstance(getattr(model.lr_schedule, "value_schedule", None), Missing),
+        "replay_buffer_class": not isinstance(model.replay_buffer, Missing),
+        "replay_buffer_kwargs": not isinstance(model.replay_buffer, Missing),
+    }
+    missing = [value for name, value in vars(model).items() if isinstance(value, Missing) and not is_replaced.get(name, False)]
+    if missing:
+        raise needed_for_training(missing)

@@ -4,14 +4,14 @@ import inspect
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -29,38 +29,36 @@ from typing_extensions import Unpack
 
 from sb3_dqn_ext._arguments import (
     DQNKwargs,
-    buffer_settings,
     check_arguments,
     check_batch_size,
-    check_buffer_kwargs,
     check_effects,
     check_environment,
     check_read_first,
-    check_replay_buffer,
+    doubtful_arguments,
     train_freq_of,
 )
-from sb3_dqn_ext._missing import Missing, needed_for_training
-from sb3_dqn_ext._validation import build, check_keys, choose, parameters_of
-from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3, joined
-from sb3_dqn_ext.algorithm.exploration import Actions, Moment, Values, exploration_schedule, make_exploration
-from sb3_dqn_ext.algorithm.predictions import sampled
+from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, follow_arguments, prepare_replay_buffer
+from sb3_dqn_ext._missing import Missing, check_nothing_is_missing, learning_rate_was_set
+from sb3_dqn_ext._validation import check_keys, choose, parameters_of
+from sb3_dqn_ext.acting import explored_actions
+from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.exploration import Actions
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
-from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES
+from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, where_to_go_on, with_checkpoints
 from sb3_dqn_ext.callbacks.logged import without_callbacks
 from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
+from sb3_dqn_ext.choices import Choices, build_choices, warm_up_steps
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
-from sb3_dqn_ext.fast.numpy_forward import QValues
 from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
 from sb3_dqn_ext.networks.flat_storage import take_apart
-from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.observations import write
-from sb3_dqn_ext.replay.truncation import truncate_open_episodes
+from sb3_dqn_ext.resets import continue_episodes, end_open_episodes, start_from, swap_originals
 from sb3_dqn_ext.run_state import RunState
 from sb3_dqn_ext.updates import Updater
 
@@ -159,7 +157,7 @@ class DQNExt(DQN):
         self.check_finite = check_finite
         self._known_reasons: set[str] = set()  # for eager training, of which a warning was given
         self._known_losses: set[str] = set()  # the attributes that cannot be stored, of which a warning was given
-        self._chosen: tuple[Any, ...] | None = None
+        self.choices: Choices | None = None
         self._has_followed = False  # whether nothing can have been changed since the last check for changes
         self._generator: np.random.Generator | None = None
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
@@ -177,15 +175,9 @@ class DQNExt(DQN):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
-            self._known_losses = self._unstorable()
-
-    def _unstorable(self) -> set[str]:
-        """Warn of arguments that the file of the model will not hold, before a long run, and return their names."""
-        own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
-        names = ({*_OF_ANY_TYPE} | own) - {*self._excluded_save_params()}
-        known = {*self.policy_aliases.values(), DQNReplayBuffer}
-        open_ones = {name: value for name, value in vars(self).items() if name in names and not _is_plain(value, known)}
-        return _persistence().unstorable(open_ones) if open_ones else set()
+            own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
+            doubtful = doubtful_arguments(self, own - {*self._excluded_save_params()})
+            self._known_losses = _persistence().unstorable(doubtful) if doubtful else set()
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -205,8 +197,8 @@ class DQNExt(DQN):
         if self._stats_window_size is not None:
             self._stats_window_size = int(self._stats_window_size)  # nor does a deque
         self._convert_train_freq()
-        self._setup_choices()
-        self._setup_replay_buffer()
+        choices = self._setup_choices()
+        prepare_replay_buffer(self)
         saved_generator = self._generator
         with warnings.catch_warnings():
             if isinstance(self.replay_buffer, DQNReplayBuffer | Missing):
@@ -220,70 +212,38 @@ class DQNExt(DQN):
         self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if self._exploration_schedule is not None and not isinstance(self._exploration_schedule, Missing):
+        if not isinstance(choices.exploration_schedule, Missing):
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_updater()
 
-    def _setup_choices(self) -> None:
-        """Build what is chosen by name: when the model is made, and at the start of a run if the user has chosen otherwise."""
-        chosen = (self.target_policy, {**self.target_policy_kwargs}, self.exploration, {**self.exploration_kwargs})
-        if chosen == self._chosen:
-            return
-        self._chosen = chosen
-        target_policy = build("target_policy", self.target_policy, TARGET_POLICIES, self.target_policy_kwargs, SYNONYMS)
-        if target_policy != getattr(self, "_target_policy", None):
-            self._target_policy = target_policy  # another updater
-        self._exploration = make_exploration(self.exploration, self.exploration_kwargs)
-        schedule = self.exploration_kwargs.get(self._exploration.scheduled)
-        self._exploration_schedule = (
-            schedule
-            if isinstance(schedule, Missing)
-            else exploration_schedule(self._exploration, self.exploration_kwargs, self._warm_up_steps, self.n_envs)
-        )
-        if self._exploration_schedule is None and isinstance(getattr(self, "exploration_schedule", None), ProgressSchedule):
+    def _setup_choices(self) -> Choices:
+        self.choices = build_choices(self, self.choices)
+        if self.choices.exploration_schedule is None and isinstance(
+            getattr(self, "exploration_schedule", None), ProgressSchedule
+        ):
             # as SB3's constructor does
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
             )
+        return self.choices
 
     def _setup_updater(self) -> None:
-        self.updater = self.updater_class(self, self._target_policy, self._known_reasons)
+        assert self.choices is not None
+        self.updater = self.updater_class(self, self.choices.target_policy, self._known_reasons)
+
+    def _has_current_updater(self) -> bool:
+        return self.choices is not None and self.updater.is_current(self, self.choices.target_policy)
 
     def _follow_changes(self) -> None:
         """
         Notice what a user has changed since the last rollout or training: attributes of the model that its replay buffer has
         as well, and what was replaced in the networks, or attached to them or to the optimizer, which faster code would skip.
         """
-        self._follow_arguments()
-        if self.updater.is_current(self, self._target_policy):
+        follow_arguments(self)
+        if self._has_current_updater():
             self.updater.follow(self)
         else:
             self._setup_updater()
-
-    def _setup_replay_buffer(self) -> None:
-        missing = [one for one in (self.replay_buffer_class, self.replay_buffer_kwargs) if isinstance(one, Missing)]
-        if missing:
-            self.replay_buffer_class = self.replay_buffer_class or DQNReplayBuffer
-            if self.replay_buffer is None:
-                self.replay_buffer = missing[0]  # type: ignore[assignment]  # predictions need none
-            return
-        buffer_class = self.replay_buffer_class or DQNReplayBuffer
-        check_buffer_kwargs(buffer_class, self.replay_buffer_kwargs)
-        if not issubclass(buffer_class, DQNReplayBuffer):
-            return  # SB3 builds it; it is read through from_sb3()
-        self.replay_buffer_class = buffer_class
-        if self.replay_buffer is None:
-            self.replay_buffer = buffer_class(
-                self.buffer_size,
-                self.observation_space,
-                self.action_space,
-                device=self.device,
-                n_envs=self.n_envs,
-                optimize_memory_usage=self.optimize_memory_usage,
-                n_steps=self.n_steps,
-                gamma=self.gamma,
-                **self.replay_buffer_kwargs,
-            )
 
     def _create_aliases(self) -> None:
         if not hasattr(self.policy, "q_net"):
@@ -318,17 +278,10 @@ class DQNExt(DQN):
         try:
             super().load_replay_buffer(path, truncate_last_traj)
             check_replay_buffer(self, self._buffer_settings)
-            self._follow_arguments()
+            follow_arguments(self)
         except Exception:
             self.replay_buffer = own
             raise
-
-    def _follow_arguments(self) -> None:
-        """Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed."""
-        if isinstance(self.replay_buffer, DQNReplayBuffer):
-            self.replay_buffer.follow(self.n_steps, self.gamma)
-        elif isinstance(self.replay_buffer, NStepReplayBuffer) and self.replay_buffer_class is not type(self.replay_buffer):
-            self.replay_buffer.n_steps, self.replay_buffer.gamma = self.n_steps, self.gamma
 
     def _setup_learn(
         self,
@@ -342,7 +295,9 @@ class DQNExt(DQN):
             raise UnsupportedError(
                 "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
             )
-        self._check_nothing_is_missing()
+        if learning_rate_was_set(self):
+            self._setup_lr_schedule()
+        check_nothing_is_missing(self)
         self._setup_choices()
         self._has_followed = False
         check_replay_buffer(self, self._buffer_settings)
@@ -363,7 +318,7 @@ class DQNExt(DQN):
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
-            self._truncate_open_episodes()  # the environments are about to be reset
+            end_open_episodes(self)  # the environments are about to be reset
             self._last_obs = run.last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
@@ -375,59 +330,15 @@ class DQNExt(DQN):
         run.callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
-        if self._exploration_schedule is not None:
-            self._follow_schedule(horizon)
+        self._follow_schedule(horizon)
         return horizon, callback
-
-    def _truncate_open_episodes(self) -> None:
-        """Nothing that is stored or explored continues over a reset in mid-episode."""
-        self._exploration_memory = {}
-        assert self.replay_buffer is not None
-        truncate_open_episodes(self.replay_buffer)
-
-    def _continue_episodes(self, env: VecEnv) -> None:
-        """Begin new ones if somebody else has reset the environments since the last step: a callback, or an evaluation."""
-        last, obs = self.run_state.last_step, self._last_obs
-        is_replaced = obs is None or (last is not None and obs is not last.observations)
-        if is_replaced or (last is not None and last.is_undone(env)):
-            self._start_from(env.reset() if obs is None or not is_replaced else obs)
-
-    def _swap_originals(self, originals: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
-        """Exchange what VecNormalize keeps of the latest observations and rewards, from before it normalized them."""
-        normalize = self._vec_normalize_env
-        if normalize is None:
-            return None
-        before = normalize.old_obs, normalize.old_reward
-        if originals is not None:
-            normalize.old_obs, normalize.old_reward = originals
-        return before
-
-    def _start_from(self, obs: Any) -> None:
-        """:param obs: (n_envs, \\*obs) the first observations of new episodes; None if a reset is still to come"""
-        self._truncate_open_episodes()
-        envs = self.run_state.stepped_envs
-        self._last_obs, self.run_state.last_step = obs, LastStep(envs, latest_resets(envs), obs)
-        if self._vec_normalize_env is not None:
-            self._last_original_obs = self._vec_normalize_env.get_original_obs()
-
-    def _check_nothing_is_missing(self) -> None:
-        """:raises ArgumentError: if the file that the model was loaded from did not give all that training needs"""
-        schedule = getattr(self.lr_schedule, "value_schedule", None)
-        if isinstance(schedule, Missing) and not isinstance(self.learning_rate, Missing):
-            self._setup_lr_schedule()  # the rate was set since
-            schedule = None
-        given = set() if isinstance(schedule, Missing) else {"learning_rate"}
-        if not isinstance(self.replay_buffer, Missing):
-            given |= {"replay_buffer_class", "replay_buffer_kwargs"}
-        missing = [value for name, value in vars(self).items() if isinstance(value, Missing) and name not in given]
-        if missing:
-            raise needed_for_training(missing)
 
     def _follow_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
-        assert self._exploration_schedule is not None
-        self.exploration_schedule = ProgressSchedule(self._exploration_schedule, total_steps)
-        self.exploration_rate = self._exploration_schedule.value(self.num_timesteps, total_steps)
+        schedule = None if self.choices is None else self.choices.exploration_schedule
+        if schedule is not None:
+            self.exploration_schedule = ProgressSchedule(schedule, total_steps)
+            self.exploration_rate = schedule.value(self.num_timesteps, total_steps)
 
     def collect_rollouts(
         self,
@@ -452,7 +363,7 @@ class DQNExt(DQN):
         :param log_interval: number of episodes between two logs
         :return: the number of environment steps and of episodes, and whether to go on
         """
-        run = self.run_state
+        run, normalize = self.run_state, self._vec_normalize_env
         if run.resumed is not None:
             _persistence().restore_run(self, callback, run.resumed)
             run.resumed = None
@@ -462,17 +373,17 @@ class DQNExt(DQN):
         self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = 0
-        n_random = min(learning_starts, self._warm_up_steps)
+        n_random = min(learning_starts, warm_up_steps(self))
         continue_training = True
-        self._continue_episodes(env)  # a checkpoint may be written now
+        continue_episodes(self, env)  # a checkpoint may be written now
         callback.on_rollout_start()
         while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
-            self._continue_episodes(env)
+            continue_episodes(self, env)
             actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
             last_obs = self._last_obs
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
-                resets, originals = latest_resets(run.stepped_envs), self._swap_originals(None)
+                resets, originals = latest_resets(run.stepped_envs), swap_originals(normalize)
                 self.num_timesteps += env.num_envs
                 num_collected_steps += 1
                 callback.update_locals(locals())
@@ -480,12 +391,12 @@ class DQNExt(DQN):
                 continue_training = callback.on_step()
                 self._update_info_buffer(infos, dones)
                 obs_now, self._last_obs = self._last_obs, last_obs
-                originals = self._swap_originals(originals)
+                originals = swap_originals(normalize, originals)
                 self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
-                self._swap_originals(originals)
+                swap_originals(normalize, originals)
                 run.last_step = LastStep(run.stepped_envs, resets, self._last_obs)
                 if obs_now is not last_obs:  # the callback has reset the environments
-                    self._start_from(obs_now)
+                    start_from(self, obs_now)
             except BaseException:
                 self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
                 raise
@@ -549,11 +460,12 @@ class DQNExt(DQN):
         if self.target_update_unit == "env_steps" and self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
             self._update_target_network()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-        self.logger.record(*self._exploration.logged(self.exploration_rate, self.n_envs))
+        assert self.choices is not None
+        self.logger.record(*self.choices.exploration.logged(self.exploration_rate, self.n_envs))
 
     def _update_target_network(self) -> None:
         if self.target_network:
-            if not self.updater.is_current(self, self._target_policy):  # a callback may have changed them since
+            if not self._has_current_updater():  # a callback may have changed them since
                 self._setup_updater()
             self.updater.update_target(self.tau)
 
@@ -570,59 +482,13 @@ class DQNExt(DQN):
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
         updater.begin(self, guard)
-        batches = self._random_batches(gradient_steps, batch_size) if self.n_epochs is None else self._epochs(batch_size)
+        batches = training_batches(self, gradient_steps, batch_size, updater.n_at_once)
         losses = [updater.update(self, batch, n_updates, guard) for batch, n_updates in batches]
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         loss = losses[0] if len(losses) == 1 else th.cat(losses)
         mean = np.float64(loss.item()) if loss.numel() == 1 else loss.cpu().double().numpy().mean()
         self.logger.record("train/loss", mean)
-
-    def _random_batches(self, gradient_steps: int, batch_size: int) -> Iterator[tuple[Batch, int]]:
-        """Sampled batches, those of several updates as one, and the number of updates."""
-        n_at_once, parts = self.updater.n_at_once, self.minibatch_size
-        if parts is None:
-            n_left = gradient_steps
-            while n_left > 0:
-                n_updates = n_at_once(self, n_left)
-                yield self._sample_batch(batch_size, n_updates), n_updates
-                n_left -= n_updates
-            return
-        for _ in range(gradient_steps):
-            batch, start = self._sample_batch(batch_size), 0
-            while start < batch_size:
-                n_updates = n_at_once(self, (batch_size - start) // parts)
-                end = start + n_updates * parts
-                yield batch.part(slice(start, end)), n_updates
-                start = end
-
-    def _epochs(self, batch_size: int) -> Iterator[tuple[Batch, int]]:
-        """The batches of ``n_epochs`` passes through all transitions that can be replayed, each for one update."""
-        assert isinstance(self.replay_buffer, DQNReplayBuffer)
-        assert self.n_epochs is not None
-        groups = [self.replay_buffer.all_indices()]
-        if isinstance(self.policy.optimizer, OptimizerPerHead):
-            # one head after another
-            actions = self.replay_buffer.actions.take(groups[0])
-            groups = [groups[0][actions == action] for action in range(self.q_net.action_space.n)]
-        for indices in groups:
-            for _ in range(self.n_epochs):
-                for batch in self.replay_buffer.epoch(indices, batch_size, self._vec_normalize_env):
-                    yield batch, 1
-
-    def _sample_batch(self, batch_size: int, n_batches: int = 1) -> Batch:
-        """Some batches, one after the other."""
-        assert self.replay_buffer is not None
-        if isinstance(self.replay_buffer, DQNReplayBuffer):
-            progress = 1 - self._current_progress_remaining
-            return self.replay_buffer.sample_batch(batch_size, self._vec_normalize_env, progress, n_batches)
-        samples = (self.replay_buffer.sample(batch_size, env=self._vec_normalize_env) for _ in range(n_batches))
-        return joined([from_sb3(some, self.gamma) for some in samples])
-
-    @property
-    def _warm_up_steps(self) -> int:
-        """Environment steps with random actions before those that exploration chooses."""
-        return self.learning_starts if self.exploration_kwargs.get("warm_up", True) else 0
 
     def predict(
         self,
@@ -647,9 +513,9 @@ class DQNExt(DQN):
             observation = np.array(observation)
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
-        batched = self.policy.is_vectorized_observation(observation)
-        actions = self._explored(observation, {}, batched)
-        return (actions if batched else np.array(actions[0])), state
+        is_batch = self.policy.is_vectorized_observation(observation)
+        actions = self._explored(observation, is_batch, {})
+        return (actions if is_batch else np.array(actions[0])), state
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -658,42 +524,13 @@ class DQNExt(DQN):
         if is_warm_up or type(self).predict is not DQNExt.predict or "predict" in vars(self):
             return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None
-        actions = self._explored(self._last_obs, self._exploration_memory, True, self.updater.numpy_q_values)
+        actions = self._explored(self._last_obs, True, self._exploration_memory, self.updater.numpy_q_values)
         return actions, actions
 
-    def _explored(
-        self,
-        observation: Observation,
-        memory: dict[str, np.ndarray[Any, Any]],
-        batched: bool,
-        numpy_q_values: QValues | None = None,
-    ) -> Actions:
-        """
-        :param observation: one observation, or one for each environment
-        :param memory: what exploration keeps from step to step
-        :param batched: whether there is one observation for each environment
-        :param numpy_q_values: the Q-values of the online network in numpy, if the greedy actions are those of its network
-        :return: (n_envs,) actions
-        """
+    def _explored(self, observation: Observation, is_batch: bool, memory: dict[str, Any], *fast: Any) -> Actions:
+        assert self.choices is not None
         assert self._generator is not None
-        first = next(iter(observation.values())) if isinstance(observation, dict) else observation
-
-        def greedy() -> Actions:
-            if numpy_q_values is not None:
-                best: Actions = numpy_q_values(first).argmax(axis=1)
-                return best
-            actions = self.policy.predict(observation, deterministic=False)[0]
-            return actions if batched else np.atleast_1d(actions)
-
-        def values() -> Values:
-            self.policy.set_training_mode(False)
-            with th.no_grad(), sampled(self.q_net):
-                q_values: Values = self.q_net(self.policy.obs_to_tensor(observation)[0]).cpu().numpy()
-            return q_values
-
-        n_envs = len(first) if batched else 1
-        sample = self.action_space.sample
-        return self._exploration(Moment(n_envs, self.exploration_rate, greedy, values, sample, self._generator, memory))
+        return explored_actions(self, self.choices.exploration, self._generator, observation, is_batch, memory, *fast)
 
     def learn(
         self: SelfDQNExt,
@@ -834,7 +671,7 @@ class DQNExt(DQN):
         return self
 
     def _excluded_save_params(self) -> list[str]:
-        built = ["_target_policy", "_exploration", "_exploration_schedule", "_chosen", "updater", "_buffer_settings"]
+        built = ["choices", "updater", "_buffer_settings"]
         return [*super()._excluded_save_params(), *built, "_known_reasons", "_known_losses", "_has_followed", "run_state"]
 
 
@@ -842,22 +679,6 @@ def _persistence() -> Any:
     import sb3_dqn_ext.persistence as persistence  # 40 ms, for those who save, load or resume
 
     return persistence
-
-
-_OF_ANY_TYPE = (
-    *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
-    *("exploration_kwargs", "target_policy_kwargs"),
-)
-"""attributes in which a user may give what a file cannot hold"""
-
-
-def _is_plain(value: Any, known: set[Any]) -> bool:
-    """:param known: classes that a file can name"""
-    if isinstance(value, Mapping):
-        return all(_is_plain(item, known) for item in value.values())
-    if isinstance(value, list | tuple):
-        return all(_is_plain(item, known) for item in value)
-    return value is None or isinstance(value, bool | int | float | str) or (isinstance(value, type) and value in known)
 
 
 def _signature() -> inspect.Signature:

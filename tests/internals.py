@@ -7,12 +7,12 @@ import torch as th
 
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.exploration import Exploration
+from sb3_dqn_ext.batch_source import sample_batch
 
 
-def drawn_batch(model: Any, size: int) -> Batch:
+def drawn_batch(model: Any, size: int, n_batches: int = 1) -> Batch:
     """Draw a batch as a training does."""
-    batch: Batch = model._sample_batch(size)
-    return batch
+    return sample_batch(model, size, n_batches)
 
 
 def losses_of(model: Any, batch: Batch) -> th.Tensor:
@@ -38,13 +38,13 @@ def follow_changes(model: Any) -> None:
 
 def exploration_of(model: Any) -> Exploration:
     """The exploration that was built by name."""
-    exploration: Exploration = model._exploration
+    exploration: Exploration = model.choices.exploration
     return exploration
 
 
 def set_exploration(model: Any, exploration: Any) -> None:
     """Put another exploration in the place of the one that was built by name."""
-    model._exploration = exploration
+    model.choices = model.choices._replace(exploration=exploration)
 
 
 def exploration_memory_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:

@@ -27,6 +27,7 @@ from sb3_dqn_ext.callbacks import ExactCheckpointCallback, SummaryCallback
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.vec_env.async_ import InProcesses
+from tests.internals import drawn_batch
 from tests.parity import assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.test_combinations import RETURNS_KWARGS
 
@@ -348,7 +349,7 @@ def test_what_one_thread_samples_is_not_seen_by_another(policy_kwargs: dict[str,
 def test_no_update_is_lost_while_another_thread_pickles_the_policy() -> None:
     model = build()
     learn(model, 20)
-    twin, batch = copy.deepcopy(model), model._sample_batch(8)
+    twin, batch = copy.deepcopy(model), drawn_batch(model, 8)
     with ThreadPoolExecutor(1) as another:
 
         def pickled_meanwhile(norm: float) -> None:

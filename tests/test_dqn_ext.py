@@ -16,6 +16,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.schedules import LinearSchedule
 from sb3_dqn_ext.algorithm.target_policies import Double, Greedy
+from tests.internals import drawn_batch
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
 SMALL: dict[str, Any] = {
@@ -157,7 +158,7 @@ def test_the_loss_of_a_batch_equals_a_loop_over_its_transitions(target_policy: s
     with th.no_grad():
         for parameter in model.q_net_target.parameters():
             parameter.add_(th.randn_like(parameter))  # far enough for both pieces of the Huber loss, and for another argmax
-    batch = model._sample_batch(64)
+    batch = drawn_batch(model, 64)
     assert isinstance(batch.observations, th.Tensor)
     assert isinstance(batch.next_observations, th.Tensor)
     differ = 0
@@ -207,7 +208,7 @@ def test_without_a_target_network_targets_come_from_the_network_itself(tmp_path:
     model = make(target_network=False)
     learn(model, 200)
     assert model.q_net_target is model.q_net
-    batch = model._sample_batch(32)
+    batch = drawn_batch(model, 32)
     with th.no_grad():
         target = batch.rewards + batch.discounts * model.q_net(batch.next_observations).max(dim=1).values
         q = model.q_net(batch.observations)[th.arange(32), batch.actions]
@@ -273,7 +274,7 @@ def test_arguments_can_be_changed_at_load_by_their_names(tmp_path: Path) -> None
         replay_buffer_kwargs={"terminal_copies": 7},
     )
     learn(loaded, 60)
-    assert isinstance(loaded._target_policy, Double)
+    assert isinstance(loaded.updater.loss.target_policy, Double)
     assert loaded.exploration_rate == 0.25
     assert loaded.replay_buffer is not None
     assert loaded.replay_buffer.sampler.terminal_copies == 7  # type: ignore[attr-defined]

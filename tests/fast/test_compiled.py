@@ -30,6 +30,7 @@ from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
+from tests.internals import drawn_batch
 from tests.parity import Records, assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python
@@ -253,7 +254,7 @@ def test_the_optimizer_has_the_arguments_it_was_given(policy_kwargs: dict[str, A
 @pytest.mark.slow
 def test_gradients_are_clipped_to_the_norm_that_was_given() -> None:
     eager, compiled = pair(1, max_grad_norm=0.01)
-    eager.updater.loss(eager._sample_batch(8))[0].mean().backward()
+    eager.updater.loss(drawn_batch(eager, 8))[0].mean().backward()
     assert max(float(parameter.grad.norm()) for parameter in eager.q_net.parameters() if parameter.grad is not None) > 0.1
     assert_trained_alike(eager, compiled)
 
@@ -506,7 +507,7 @@ def test_two_at_a_time_both_batches_are_drawn_before_their_errors_are_known() ->
     eager, compiled = pair(2, **PRIORITIZED)
     train(compiled, 2)
     np.random.seed(7)
-    batches = eager._sample_batch(eager.batch_size, 2)
+    batches = drawn_batch(eager, eager.batch_size, 2)
     for batch in batches.split(2):
         eager.updater.update(eager, batch, 1, None)
     assert_near(compiled, eager, 1e-6)
@@ -516,7 +517,7 @@ def test_two_at_a_time_both_batches_are_drawn_before_their_errors_are_known() ->
 def test_a_transition_of_weight_0_teaches_nothing() -> None:
     _, compiled = pair(1)
     twice = [twin(compiled, {"unroll": 1}) for _ in range(2)]
-    batch = compiled._sample_batch(8)
+    batch = drawn_batch(compiled, 8)
     rewards = batch.rewards.clone()
     rewards[0] = 1000.0
     weights = th.ones(8)

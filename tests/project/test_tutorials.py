@@ -24,6 +24,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
 from sb3_dqn_ext import DQNExt, presets
+from tests.internals import exploration_of, set_exploration
 from tests.processes import output, python
 
 Array = npt.NDArray[Any]
@@ -195,8 +196,8 @@ class Run:
         :param stops: whether the callbacks of the preset may stop it
         """
         self._watch_training(trains)
-        exploration = WatchedExploration(self.model._exploration)
-        self.model._exploration = exploration  # type: ignore[assignment]
+        exploration = WatchedExploration(exploration_of(self.model))
+        set_exploration(self.model, exploration)
         watch = Watch(exploration, n_steps)
         callbacks = [callback(**kwargs) for callback, kwargs in map(named, self._callbacks if stops else [])]
         self.model.learn(self.n_timesteps, callback=[*callbacks, watch])

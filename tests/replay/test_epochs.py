@@ -120,16 +120,22 @@ def test_epochs_with_an_optimizer_for_each_head_are_models_of_their_own_that_sha
     port.assert_equals(model)
 
 
-def test_a_batch_is_fitted_action_by_action_when_each_head_has_an_optimizer() -> None:
-    model = monte_carlo(n_epochs=None, gradient_steps=4)
-    port, batches = Port(model), []
-    draw = model._sample_batch
+def remembered_batches(model: DQNExt) -> list[Batch]:
+    """The batches that a model draws from now on."""
+    batches: list[Batch] = []
+    draw = memory(model).sample_batch
 
-    def draw_and_remember(batch_size: int, n_batches: int = 1) -> Batch:
-        batches.append(draw(batch_size, n_batches))
+    def draw_and_remember(*args: Any) -> Batch:
+        batches.append(draw(*args))
         return batches[-1]
 
-    model._sample_batch = draw_and_remember  # type: ignore[method-assign]
+    memory(model).sample_batch = draw_and_remember  # type: ignore[method-assign, assignment]
+    return batches
+
+
+def test_a_batch_is_fitted_action_by_action_when_each_head_has_an_optimizer() -> None:
+    model = monte_carlo(n_epochs=None, gradient_steps=4)
+    port, batches = Port(model), remembered_batches(model)
     learn(model, 1)
     returns = realised_returns(memory(model))
     assert len(batches) == 4
@@ -226,14 +232,7 @@ def test_a_minibatch_is_a_batch_of_its_own(compile: Any, sampler: str) -> None:
     learn(model, 20)
     parameters: dict[str, Any] = model.get_parameters()
     batch_by_batch.set_parameters(parameters)
-    batches = []
-    draw = model._sample_batch
-
-    def draw_and_remember(batch_size: int, n_batches: int = 1) -> Batch:
-        batches.append(draw(batch_size, n_batches))
-        return batches[-1]
-
-    model._sample_batch = draw_and_remember  # type: ignore[method-assign]
+    batches = remembered_batches(model)
     for _ in range(3):
         model.train(gradient_steps=2, batch_size=8)
     assert [len(batch.actions) for batch in batches] == [8] * 6

@@ -11,6 +11,7 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from tests.internals import drawn_batch
 from tests.parity import assert_same, dict_cartpole, several_cartpoles, short_cartpole
 from tests.replay.scripts import (
     filled,
@@ -117,5 +118,5 @@ def test_a_replay_buffer_that_fits_is_read_with_the_gamma_and_the_steps_of_the_m
     path = saved_by(tmp_path, make, gamma=0.5, n_steps=2)
     model = DQNExt("MlpPolicy", short_cartpole(), gamma=0.9, n_steps=3, **SMALL)
     model.load_replay_buffer(path)
-    discounts = {round(float(discount), 6) for discount in model._sample_batch(300).discounts}
+    discounts = {round(float(discount), 6) for discount in drawn_batch(model, 300).discounts}
     assert {0.729} <= discounts <= {0.0, 0.9, 0.81, 0.729}

@@ -14,6 +14,7 @@ from sb3_dqn_ext.callbacks import DiagnosticsCallback, ExactCheckpointCallback
 from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
 from sb3_dqn_ext.replay.sampler_base import Priorities
+from tests.internals import drawn_batch
 from tests.parity import assert_same_model, learn, short_cartpole
 from tests.replay.scripts import ROWS, filled, scripted
 
@@ -96,7 +97,7 @@ def test_it_is_given_the_errors_and_its_weights_are_those_of_the_batch() -> None
     sizes = sampler.sizes[sampler.sizes > 0]
     assert len(set(sizes.tolist())) > 20
     assert sizes.min() >= 0.5
-    batch = model._sample_batch(50)
+    batch = drawn_batch(model, 50)
     assert batch.weights is not None
     np.testing.assert_allclose(batch.weights, sizes.min() / sampler.sizes[batch.indices], rtol=1e-6)
 

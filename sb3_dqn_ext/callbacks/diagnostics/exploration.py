@@ -27,7 +27,8 @@ def rates(model: Any) -> dict[str, float]:
     :param model: the model
     :return: what its exploration is scheduled to do: epsilon, that of each environment, or the temperature
     """
-    exploration, rate = getattr(model, "_exploration", None), float(model.exploration_rate)
+    rate, choices = float(model.exploration_rate), getattr(model, "choices", None)
+    exploration = None if choices is None else choices.exploration
     if isinstance(exploration, EpsilonLadder):
         return {f"epsilon_{i}": float(one) for i, one in enumerate(exploration.epsilons(rate, model.n_envs))}
     if exploration is None:  # SB3's

@@ -1,0 +1,113 @@
+"""The replay buffer of a model: its arguments, and whether a buffer that was loaded or assigned fits the model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+
+from sb3_dqn_ext._missing import Missing
+from sb3_dqn_ext._validation import check_keys, parameters_of
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
+
+__all__ = ["buffer_settings", "check_buffer_kwargs", "check_replay_buffer", "follow_arguments", "prepare_replay_buffer"]
+
+OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
+
+
+def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, Any]) -> None:
+    """
+    :param buffer_class: the class of the replay memory
+    :param kwargs: its arguments, as the user gave them
+    :raises ArgumentError: if one is unknown, or is ours and the class is not
+    """
+    known = set(parameters_of(buffer_class))
+    if issubclass(buffer_class, DQNReplayBuffer):
+        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
+        check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
+        return
+    for key in OWN_BUFFER_KEYS & set(kwargs) - known:
+        raise ArgumentError(
+            f"replay_buffer_kwargs[{key!r}]={kwargs[key]!r} is an argument of DQNReplayBuffer "
+            f"and has no effect on replay_buffer_class={buffer_class.__name__}."
+        )
+
+
+def buffer_settings(buffer: ReplayBuffer) -> dict[str, Any]:
+    """
+    :param buffer: a replay buffer
+    :return: what decides which of its transitions are replayed, and as what; SB3's buffers have the defaults of ours
+    """
+    ours = buffer.settings() if isinstance(buffer, DQNReplayBuffer) else DEFAULT_SETTINGS
+    return {
+        **ours,
+        "n_envs": buffer.n_envs,
+        "observation_space": buffer.observation_space,
+        "action_space": buffer.action_space,
+        "n_step_returns": isinstance(buffer, DQNReplayBuffer | NStepReplayBuffer),
+    }
+
+
+def check_replay_buffer(model: Any, wanted: Mapping[str, Any]) -> None:
+    """
+    :param model: a DQNExt with a replay buffer that was loaded or assigned
+    :param wanted: :func:`buffer_settings` of the replay buffer that the arguments of the model make
+    :raises ArgumentError: if it would learn something else from this one
+    """
+    found = buffer_settings(model.replay_buffer)
+    if model.n_steps == 1:
+        wanted = {**wanted, "n_step_returns": found["n_step_returns"]}  # it does not matter
+    differ = [f"{name}={found[name]!r} in the place of {value!r}" for name, value in wanted.items() if found[name] != value]
+    if model.n_epochs is not None and not isinstance(model.replay_buffer, DQNReplayBuffer):
+        differ.append(f"no way to go through it in {model.n_epochs} epochs")
+    if differ:
+        raise ArgumentError(
+            f"the replay buffer, a {type(model.replay_buffer).__name__}, does not fit the model: it has {', '.join(differ)}. "
+            "Make the model with the arguments of this replay buffer, or begin with an empty one."
+        )
+
+
+def prepare_replay_buffer(model: Any) -> None:
+    """
+    Check the arguments of the replay buffer, and make it, unless SB3 does.
+
+    :param model: a DQNExt
+    :raises ArgumentError: if an argument cannot work
+    """
+    missing = [one for one in (model.replay_buffer_class, model.replay_buffer_kwargs) if isinstance(one, Missing)]
+    if missing:
+        model.replay_buffer_class = model.replay_buffer_class or DQNReplayBuffer
+        if model.replay_buffer is None:
+            model.replay_buffer = missing[0]  # predictions need none
+        return
+    buffer_class = model.replay_buffer_class or DQNReplayBuffer
+    check_buffer_kwargs(buffer_class, model.replay_buffer_kwargs)
+    if not issubclass(buffer_class, DQNReplayBuffer):
+        return  # SB3 makes it
+    model.replay_buffer_class = buffer_class
+    if model.replay_buffer is None:
+        model.replay_buffer = buffer_class(
+            model.buffer_size,
+            model.observation_space,
+            model.action_space,
+            device=model.device,
+            n_envs=model.n_envs,
+            optimize_memory_usage=model.optimize_memory_usage,
+            n_steps=model.n_steps,
+            gamma=model.gamma,
+            **model.replay_buffer_kwargs,
+        )
+
+
+def follow_arguments(model: Any) -> None:
+    """
+    Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed.
+
+    :param model: a DQNExt
+    """
+    buffer = model.replay_buffer
+    if isinstance(buffer, DQNReplayBuffer):
+        buffer.follow(model.n_steps, model.gamma)
+    elif isinstance(buffer, NStepReplayBuffer) and model.replay_buffer_class is not type(buffer):
+        buffer.n_steps, buffer.gamma = model.n_steps, model.gamma

@@ -1,0 +1,66 @@
+"""Episodes whose environments somebody else resets between two steps of a training: a callback, or an evaluation."""
+
+from typing import Any
+
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_dqn_ext.last_step import LastStep, latest_resets
+from sb3_dqn_ext.replay.truncation import truncate_open_episodes
+
+__all__ = ["continue_episodes", "end_open_episodes", "start_from", "swap_originals"]
+
+Originals = tuple[Any, Any]
+"""the latest observations and rewards as a VecNormalize keeps them, from before it normalized them"""
+
+
+def end_open_episodes(model: Any) -> None:
+    """
+    Truncate the open episodes, in which nothing that is stored or explored continues.
+
+    :param model: a DQNExt whose environments are reset
+    """
+    model._exploration_memory = {}
+    truncate_open_episodes(model.replay_buffer)
+
+
+def continue_episodes(model: Any, env: VecEnv) -> None:
+    """
+    Begin new episodes if the environments were reset since the last step.
+
+    :param model: a DQNExt
+    :param env: its training environments
+    """
+    last, obs = model.run_state.last_step, model._last_obs
+    is_replaced = obs is None or (last is not None and obs is not last.observations)
+    if is_replaced or (last is not None and last.is_undone(env)):
+        start_from(model, env.reset() if obs is None or not is_replaced else obs)
+
+
+def start_from(model: Any, observations: Any) -> None:
+    """
+    Begin new episodes.
+
+    :param model: a DQNExt
+    :param observations: (n_envs, \\*obs) their first observations; None if a reset is still to come
+    """
+    end_open_episodes(model)
+    envs, normalize = model.run_state.stepped_envs, model.get_vec_normalize_env()
+    model._last_obs, model.run_state.last_step = observations, LastStep(envs, latest_resets(envs), observations)
+    if normalize is not None:
+        model._last_original_obs = normalize.get_original_obs()
+
+
+def swap_originals(normalize: VecNormalize | None, originals: Originals | None = None) -> Originals | None:
+    """
+    Exchange what a VecNormalize keeps of the latest step, which an evaluation with the same environments replaces.
+
+    :param normalize: the VecNormalize of the training environments, if there is one
+    :param originals: what it is to keep from now on; None to change nothing
+    :return: what it kept before
+    """
+    if normalize is None:
+        return None
+    before = normalize.old_obs, normalize.old_reward
+    if originals is not None:
+        normalize.old_obs, normalize.old_reward = originals
+    return before
