@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dqn_ext.checkpoint.envs import make_resumable
-from sb3_dqn_ext.checkpoint.envs.states import current_observations, environments_state, restore_or_reset
+from sb3_dqn_ext.checkpoint.envs.states import check_layers, current_observations, environments_state, restore_or_reset
 from sb3_dqn_ext.checkpoint.folder import Checkpoint, Segments, manifests, newest_good, read, remove_after, write
 from sb3_dqn_ext.checkpoint.replay import check_memory, restore_rows, restore_timeouts, stored_rows, take_rows
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
@@ -102,6 +102,7 @@ def resume(model: Any, path: Folder) -> list[str]:
     were, are = (_names(states) for states in (checkpoint.tree["environments"], environments_state(model.env)))
     if were != are:
         raise CheckpointError(f"{checkpoint.path} is of a model with the environments {were}, and this one has {are}.")
+    check_layers(model.env, checkpoint.tree["environments"])
     training, saved = checkpoint.tree["training"], checkpoint.tree["saved"]
     restore_training(model, training)
     for part, first in zip(checkpoint.segments.get("rows", ()), saved["bounds"], strict=False):

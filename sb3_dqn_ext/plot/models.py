@@ -24,9 +24,11 @@ from sb3_dqn_ext._validation import named_class
 from sb3_dqn_ext.callbacks.diagnostics import reading
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, PlayedEpisode, Player, calibration_of, play_episodes
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks
+from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
 from sb3_dqn_ext.run_folder.user_classes import classes_of_run
+from sb3_dqn_ext.saved_model import with_classes
 
 __all__ = ["calibration", "load_model", "make_env", "model_file", "q_values"]
 
@@ -129,9 +131,6 @@ def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAl
     path = model_file(run, name)
     try:
         if run.algo in ("dqn_ext", None):
-            from sb3_dqn_ext.dqn_ext import DQNExt
-            from sb3_dqn_ext.saved_model import with_classes
-
             with with_classes(classes_of_run(str(run.folder), trust, _OTHERWISE)):
                 return DQNExt.load(path, device="cpu", trust=trust)
         if run.algo == "dqn":
@@ -179,8 +178,6 @@ def make_env(run: Run, seed: int = FRESH) -> VecEnv:
     :param seed: of the environment
     :raises ArgumentError: if it cannot be made from what the run folder holds
     """
-    import sb3_dqn_ext.envs  # noqa: F401  our ids
-
     give_it = "Give calibration() the environment."
     check_plain(run, give_it)
     if run.env_id is None:

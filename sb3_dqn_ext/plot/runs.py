@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import yaml
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.run_files import monitor_header
@@ -137,7 +138,6 @@ def plain_yaml(path: Path) -> Data | None:
     :param path: of a file of the zoo
     :return: what it holds; None if it is not there, or holds more than plain data in an ordered dictionary
     """
-    import yaml
 
     class Loader(yaml.SafeLoader):
         """Makes no objects."""
@@ -165,8 +165,6 @@ def _text(data: Mapping[str, Any]) -> str:
 
 def _registered(name: str) -> str:
     """The id of an environment of which the zoo has made a folder's name."""
-    import sb3_dqn_ext.envs  # noqa: F401  their ids
-
     return next((env_id for env_id in gym.registry if env_id.replace("/", "-") == name), name)
 
 

@@ -82,6 +82,26 @@ def restore_environments(env: VecEnv, states: Sequence[State]) -> list[str]:
     return [f"Environment {i}: {problem}" for i, problem in restore_or_reset(env, states).items()]
 
 
+def check_layers(env: VecEnv, states: Sequence[State]) -> None:
+    """
+    Check that states can be restored.
+
+    :param env: a vectorised environment
+    :param states: from :func:`environments_state`
+    :raises ArgumentError: if the number of environments or the wrappers around them are others, or they are not resumable
+    """
+    inner, *_ = layers = layers_of(env)
+    check(inner)
+    n_singles = 0 if steps_at_once(inner) is not None else inner.num_envs
+    names = [name_of(layer) for layer in layers]
+    were = [state["layer"] for state in states if "layer" in state]
+    if len(states) != n_singles + len(layers) or were != names:
+        n_were = len(states) - len(were)
+        raise ArgumentError(
+            f"The states are of {n_were or ''} {' in '.join(were)}, and not of {n_singles or ''} {' in '.join(names)}."
+        )
+
+
 def restore_or_reset(env: VecEnv, states: Sequence[State]) -> dict[int, str]:
     """
     :param env: a vectorised environment like the one that the states are of, used or not; its environments can be in other
@@ -91,17 +111,10 @@ def restore_or_reset(env: VecEnv, states: Sequence[State]) -> dict[int, str]:
         :func:`current_observations`
     :raises ArgumentError: if the number of environments or the wrappers around them are others, or they are not resumable
     """
+    check_layers(env, states)
     inner, *_ = layers = layers_of(env)
-    check(inner)
-    n_singles = 0 if steps_at_once(inner) is not None else inner.num_envs
+    n_singles = len(states) - len(layers)
     singles, arounds = list(states[:n_singles]), list(states[n_singles:])
-    names = [name_of(layer) for layer in layers]
-    were = [state["layer"] for state in states if "layer" in state]
-    if len(states) != n_singles + len(layers) or were != names:
-        n_were = len(states) - len(were)
-        raise ArgumentError(
-            f"The states are of {n_were or ''} {' in '.join(were)}, and not of {n_singles or ''} {' in '.join(names)}."
-        )
     answers = [inner.env_method("restore_or_reset", state, indices=[i])[0] for i, state in enumerate(singles)]
     for layer, state in zip(layers, arounds, strict=True):
         set_layer_state(layer, state)
