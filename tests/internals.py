@@ -51,3 +51,19 @@ def exploration_memory_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
     """The numbers that the exploration keeps from step to step."""
     memory: dict[str, np.ndarray[Any, Any]] = model._exploration_memory
     return memory
+
+
+def last_observations_of(model: Any) -> Any:
+    """The observations from which the next step continues."""
+    return model._last_obs
+
+
+def n_episodes_of(model: Any) -> int:
+    """The number of episodes that have ended in training."""
+    return int(model._episode_num)
+
+
+def generator_of(model: Any) -> np.random.Generator:
+    """The generator of random numbers of the exploration."""
+    generator: np.random.Generator = model._generator
+    return generator

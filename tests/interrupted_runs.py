@@ -26,6 +26,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
 from sb3_dqn_ext.checkpoint.envs import Resumable
 from sb3_dqn_ext.vec_env import make_fast_vec_env
+from tests.internals import generator_of, n_episodes_of, n_updates_of
 from tests.parity import dict_cartpole, learn, short_cartpole
 
 with warnings.catch_warnings():
@@ -238,14 +239,14 @@ def ended(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
     result = {
         "parameters": model.get_parameters(),
         "memory": [list(array.values()) if isinstance(array, dict) else array for array in stored],
-        "counters": [model.num_timesteps, model._n_updates, model._n_calls, model._episode_num, memory.pos, memory.full],
+        "counters": [model.num_timesteps, n_updates_of(model), model._n_calls, n_episodes_of(model), memory.pos, memory.full],
         "episodes": [[info["r"], info["l"]] for info in model.ep_info_buffer or []],
         "rows": rows,
         "generators": [
             random.random(),
             np.random.rand(),
             th.rand(1),
-            model._generator.random() if model._generator else None,
+            generator_of(model).random() if generator_of(model) else None,
             int(model.action_space.sample()),
         ],
     }

@@ -34,6 +34,7 @@ from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
+from tests.internals import n_updates_of
 from tests.parity import dict_cartpole, short_cartpole
 
 SMALL: dict[str, Any] = {"buffer_size": 200, "learning_starts": 5, "batch_size": 8, "seed": 1, "device": "cpu"}
@@ -633,7 +634,7 @@ def test_any_mapping_builds_a_model_that_trains_or_is_answered_with_our_error(**
         # with monte_carlo, an episode must have ended before there is anything to learn from
         model.learning_starts = 20
         model.learn(40)
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
 
 
 @settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -644,4 +645,4 @@ def test_any_network_trains_or_is_answered_with_our_error(policy_kwargs: dict[st
     except ArgumentError:
         return
     model.learn(16)
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0

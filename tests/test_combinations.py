@@ -15,6 +15,7 @@ from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
+from tests.internals import n_updates_of
 from tests.parity import InParts, assert_same, learn, several_cartpoles
 
 RETURNS_KWARGS: dict[str, dict[str, Any]] = {
@@ -112,7 +113,7 @@ def make(combination: Combination) -> DQNExt:
 def check(combination: Combination, folder: Path) -> None:
     model = make(combination)
     learn(model, 130)
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
     model.save(folder / "model")
     loaded = [DQNExt.load(folder / "model", env=make_env(combination)) for _ in range(2)]
     assert model.env is not None
@@ -125,7 +126,7 @@ def check(combination: Combination, folder: Path) -> None:
         other.learning_starts = 230
         learn(other, 130, reset_num_timesteps=False)
     assert_same(loaded[0].get_parameters(), loaded[1].get_parameters(), "parameters after more training")
-    assert loaded[0]._n_updates > model._n_updates
+    assert n_updates_of(loaded[0]) > n_updates_of(model)
     for parameter in loaded[0].q_net.parameters():
         assert np.isfinite(parameter.detach().numpy()).all()
 

@@ -27,7 +27,7 @@ from sb3_dqn_ext.callbacks import ExactCheckpointCallback, SummaryCallback
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.vec_env.async_ import InProcesses
-from tests.internals import drawn_batch
+from tests.internals import drawn_batch, last_observations_of
 from tests.parity import assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.test_combinations import RETURNS_KWARGS
 
@@ -188,7 +188,7 @@ def test_a_compiled_model_whose_weights_went_to_another_process_acts_by_them() -
             for parameter in model.q_net.parameters():
                 parameter.zero_()
             parameter[action] = 1
-        assert model.predict(model._last_obs)[0] == action
+        assert model.predict(last_observations_of(model))[0] == action
 
 
 def test_a_trained_policy_is_pickled_in_no_more_bytes_than_that_of_sb3() -> None:

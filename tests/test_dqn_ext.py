@@ -16,7 +16,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.schedules import LinearSchedule
 from sb3_dqn_ext.algorithm.target_policies import Double, Greedy
-from tests.internals import drawn_batch
+from tests.internals import drawn_batch, n_updates_of
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
 SMALL: dict[str, Any] = {
@@ -200,7 +200,7 @@ def test_one_call_with_many_gradient_steps_equals_many_calls_with_one() -> None:
         np.random.seed(0)
         for n in steps:
             model.train(gradient_steps=n, batch_size=16)
-    assert models[0]._n_updates == models[1]._n_updates
+    assert n_updates_of(models[0]) == n_updates_of(models[1])
     assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
 
 
@@ -261,7 +261,7 @@ def test_every_choice_survives_saving_and_loading_and_trains_on_alike(tmp_path: 
         other.set_random_seed(3)
         learn(other, 150, reset_num_timesteps=False)
     assert_same(loaded[0].get_parameters(), loaded[1].get_parameters(), "parameters after more training")
-    assert loaded[0]._n_updates > model._n_updates
+    assert n_updates_of(loaded[0]) > n_updates_of(model)
 
 
 def test_arguments_can_be_changed_at_load_by_their_names(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import play
 from sb3_dqn_ext.callbacks.episodes import EndedEpisodes
 from sb3_dqn_ext.errors import ArgumentError
+from tests.internals import n_updates_of
 from tests.parity import assert_same, several_cartpoles, short_cartpole
 
 Array = npt.NDArray[Any]
@@ -282,7 +283,7 @@ def test_numbers_that_begin_elsewhere_are_learned_from_as_numbers_from_0(space: 
         return model.learn(40)
 
     ours, theirs = trained(DQNExt, space), trained(DQN, from_zero)
-    assert ours._n_updates > 0
+    assert n_updates_of(ours) > 0
     assert_same(ours.get_parameters(), theirs.get_parameters(), "parameters")
     seen = [Numbers(one).reset()[0] for one in (space, from_zero)]
     assert ours.predict(seen[0], deterministic=True)[0] == theirs.predict(seen[1], deterministic=True)[0]

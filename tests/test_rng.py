@@ -11,12 +11,13 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.rng import get_rng_state, rng_preserved, set_rng_state
 from sb3_dqn_ext.serialization.tree import pack, unpack
+from tests.internals import generator_of
 from tests.parity import short_cartpole
 
 
 def drawn(model: Any) -> list[float]:
     """A number of each generator."""
-    own = [model._generator.random()] if hasattr(model, "_generator") else []
+    own = [generator_of(model).random()] if hasattr(model, "_generator") else []
     spaces = [model.action_space.sample(), *model.observation_space.sample()]
     return [float(number) for number in (random.random(), np.random.rand(), np.random.randn(), th.rand(1), *own, *spaces)]
 
@@ -63,6 +64,6 @@ def test_the_legacy_state_of_numpy_is_restored() -> None:
 def test_generators_of_models_are_left_alone_unless_they_are_named() -> None:
     model = made(DQNExt)
     with rng_preserved():
-        first = model._generator.random()
-    assert model._generator.random() != first
+        first = generator_of(model).random()
+    assert generator_of(model).random() != first
     assert get_rng_state().keys() == {"python", "numpy", "torch", "cuda"}

@@ -28,6 +28,7 @@ from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import ArgumentError, NonFiniteError
 from sb3_dqn_ext.updates import Updater
 from sb3_dqn_ext.vec_env import make_fast_vec_env
+from tests.internals import n_updates_of
 from tests.parity import InParts, assert_same, assert_same_model, learn, short_cartpole
 from tests.processes import python, write_package
 
@@ -167,7 +168,7 @@ def test_a_step_that_is_not_finite_ends_the_run_and_leaves_all_as_it_was_before(
     clean = build(algorithm, short_cartpole())
     with pytest.raises(Stopped):
         learn(clean, 200, callback=BreakOffAt(model.num_timesteps))
-    assert clean._n_updates > 5
+    assert n_updates_of(clean) > 5
     assert_same(all_of(model), all_of(clean), "what is left")
 
 
@@ -330,7 +331,7 @@ class RecordingUpdater(Updater):
         finally:
             if self.first_bad is None:
                 self.before.append(kept)
-                self.first_bad = None if is_finite(model.policy.state_dict()) else model._n_updates + 1
+                self.first_bad = None if is_finite(model.policy.state_dict()) else n_updates_of(model) + 1
 
 
 class Recorder(DQNExt):
@@ -377,7 +378,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
     assert "the gradient has a norm of nan in update" in message
     assert "; the gradient is not finite in q_net.features_extractor.scale. The update was not made" in message
     assert is_finite([model.get_parameters(), stored(model)])
-    assert model._n_updates == n - 1
+    assert n_updates_of(model) == n - 1
     if kind == "compiled, prioritized":
         return  # told of errors several updates at a time, it draws others
     assert n == first_bad
@@ -399,7 +400,7 @@ def test_prioritized_replay_is_not_told_of_errors_that_are_not_finite(kind: str)
         learn(unguarded, 200)
     model = build(DQNExt, Poisoned(short_cartpole(), "reward", 2e38), **arguments, check_finite=True)
     assert "the loss is inf in update" in refused(model, callback=None)
-    assert model._n_updates == unguarded._n_updates
+    assert n_updates_of(model) == n_updates_of(unguarded)
     assert is_finite(model.get_parameters())
     assert is_finite(model.replay_buffer.sampler.priorities().values)
 
@@ -432,7 +433,7 @@ def test_a_loss_that_is_infinite_is_not_followed(algorithm: Make, compile: bool)
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     assert re.search(r"the loss is inf in update 1[.;].* The update was not made", refused(model))
     assert_same(dict(model.policy.state_dict()), before, "parameters")
-    assert model._n_updates == 0
+    assert n_updates_of(model) == 0
 
 
 class TooMuchButFinite(gym.RewardWrapper[Any, Any]):

@@ -22,6 +22,7 @@ from stable_baselines3.common.monitor import load_results
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, ExactCheckpointCallback, SummaryCallback
 from tests.callbacks.test_tensorboard import each_algorithm, model_of
+from tests.internals import n_updates_of
 
 NUMBER = r"([\d.,-]+)"
 RETURNS = rf"mean return of (.*?) +{NUMBER} +best +{NUMBER} at step {NUMBER}"
@@ -251,5 +252,5 @@ def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path
     folder = tmp_path / "logs" / "dqn_ext" / "CartPole-v1_1"
     model = DQNExt.load(folder / "CartPole-v1.zip", device="cpu")
     assert model.num_timesteps == number(title.split()[6])
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
     DQNExt.load(folder / "best_model.zip", device="cpu")

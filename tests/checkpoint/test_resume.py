@@ -17,6 +17,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from tests.internals import last_observations_of
 from tests.interrupted_runs import CASES, WHOLE, callbacks, ended, interrupt, make
 from tests.parity import assert_same, learn
 from tests.paths import ROOT
@@ -152,8 +153,8 @@ def test_an_environment_that_cannot_be_restored_is_named_and_begins_a_new_episod
     with pytest.warns(UserWarning, match=r"Environment 0: .* It begins a new episode\.") as warned:
         again.resume(tmp_path)
     assert len(warned) == 1
-    assert again._last_obs is not None
-    assert abs(np.asarray(again._last_obs)[0, :4]).max() < 0.06, "as after a reset"
+    assert last_observations_of(again) is not None
+    assert abs(np.asarray(last_observations_of(again))[0, :4]).max() < 0.06, "as after a reset"
     learn(again, 80, callback=ExactCheckpointCallback(32, tmp_path))
     assert again.num_timesteps == 80
 

@@ -25,6 +25,7 @@ from sb3_dqn_ext.checkpoint.folder import checkpoints, newest
 from sb3_dqn_ext.checkpoint.interruption import MESSAGE, SIGNALS
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
+from tests.internals import last_observations_of
 from tests.interrupted_runs import WHOLE, ended, make
 from tests.parity import assert_same, learn
 from tests.paths import ROOT
@@ -338,7 +339,7 @@ def test_a_second_run_in_a_folder_is_refused_at_its_start_with_the_id_of_the_fir
         model = make("CartPole")
         with pytest.raises(CheckpointError, match=rf"is being written to by process {process.pid}\.$"):
             learn(model, WHOLE, callback=ExactCheckpointCallback(80, tmp_path))
-        assert model._last_obs is None, "its environments were not even reset"
+        assert last_observations_of(model) is None, "its environments were not even reset"
         with pytest.raises(CheckpointError, match=f"process {process.pid}"):
             model.save_checkpoint(tmp_path)
         process.kill()

@@ -30,7 +30,7 @@ from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
-from tests.internals import drawn_batch
+from tests.internals import drawn_batch, n_updates_of
 from tests.parity import Records, assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python
@@ -125,7 +125,7 @@ def assert_near(ours: DQN, theirs: DQN, tolerance: float) -> None:
         for a, b in zip(our, their, strict=True):
             assert a.dtype == b.dtype
             assert float((a - b).abs().max()) <= tolerance, name
-    assert ours._n_updates == theirs._n_updates
+    assert n_updates_of(ours) == n_updates_of(theirs)
     steps = [[state["step"] for state in model.policy.optimizer.state.values()] for model in (ours, theirs)]
     assert_same(steps[0], steps[1], "the optimizer's steps")
 
@@ -174,7 +174,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("steps", [40, 80], ids=["from a fresh optimizer", "after eager training"])
 def test_one_update_and_a_hundred_end_where_eager_ones_do(steps: int) -> None:
     eager, compiled = pair(2, steps)
-    assert (eager._n_updates > 0) == (steps == 80)
+    assert (n_updates_of(eager) > 0) == (steps == 80)
     assert_trained_alike(eager, compiled)
     assert len(functions(compiled)) == 2  # one update, and two
 
@@ -193,7 +193,7 @@ def test_a_run_ends_where_one_of_sb3_does() -> None:
         models.append(algorithm("MlpPolicy", short_cartpole(), **arguments))
         records.append(learn(models[-1], 100))
     ours, theirs = models
-    assert theirs._n_updates == 60
+    assert n_updates_of(theirs) == 60
     assert_near(ours, theirs, 1e-4)
     assert isinstance(ours, DQNExt)
     assert_compiled(ours)
@@ -213,7 +213,7 @@ def test_a_run_with_many_updates_at_a_time_ends_where_the_eager_one_does(gradien
         env.seed(0)
         models.append(make(compile, env, gradient_steps=gradient_steps, **AT_RANDOM))
         learn(models[-1], 80)
-    assert models[0]._n_updates == {5: 200, -1: 40, 1: 10}[gradient_steps]
+    assert n_updates_of(models[0]) == {5: 200, -1: 40, 1: 10}[gradient_steps]
     assert_near(models[1], models[0], 1e-4)
     assert_compiled(models[1])
 
@@ -430,7 +430,7 @@ def test_the_target_network_is_updated_when_it_is_due(name: str) -> None:
         learn(models[-1], 61)
     assert_near(models[1], models[0], 1e-4)
     assert all(type(parameter) is nn.Parameter for parameter in models[1].policy.parameters())
-    assert models[1]._n_updates == models[0]._n_updates >= 40
+    assert n_updates_of(models[1]) == n_updates_of(models[0]) >= 40
     assert_compiled(models[1])
 
 
@@ -593,9 +593,9 @@ def test_a_saved_model_is_loaded_by_all_and_goes_on_as_the_eager_one(tmp_path: P
     assert_compiled(loaded[0])
     for other in loaded:
         other.learning_starts = 0
-        updates = other._n_updates
+        updates = n_updates_of(other)
         learn(other, 20, reset_num_timesteps=False)
-        assert other._n_updates > updates
+        assert n_updates_of(other) > updates
 
 
 def test_parameters_that_are_set_in_the_middle_are_learned_from() -> None:
@@ -605,7 +605,7 @@ def test_parameters_that_are_set_in_the_middle_are_learned_from() -> None:
         train(model, 4)
         set_parameters(model, saved)
     assert_same(compiled.get_parameters(), eager.get_parameters(), "parameters")
-    compiled._n_updates = eager._n_updates
+    compiled._n_updates = n_updates_of(eager)
     assert_trained_alike(eager, compiled)
 
 
@@ -716,7 +716,7 @@ def test_what_cannot_be_compiled_says_so_once_and_is_eager(name: str) -> None:
         model = learned({"unroll": 2}, **kwargs)
     assert len(caught) == 1
     assert message in str(caught[0].message)
-    assert eager._n_updates > 0
+    assert n_updates_of(eager) > 0
     assert_same(model.get_parameters(), eager.get_parameters(), "parameters")
 
 
@@ -728,7 +728,7 @@ def test_batches_that_were_drawn_together_are_learned_from_when_compiling_fails(
         train(compiled, 5)
     assert len(caught) == 1
     assert_same(compiled.get_parameters(), eager.get_parameters(), "parameters")
-    assert compiled._n_updates == eager._n_updates
+    assert n_updates_of(compiled) == n_updates_of(eager)
 
 
 def test_an_optimizer_state_that_cannot_be_followed_ends_in_eager_training() -> None:
@@ -758,7 +758,7 @@ with warnings.catch_warnings(record=True) as caught:
     model = make({"unroll": 2}, gradient_steps=3, **AT_RANDOM)
     learn(model, 60)
 assert_near(model, eager, 1e-6)
-print("updates", model._n_updates)
+print("updates", n_updates_of(model))
 print(*(f"{warning.category.__name__}: {warning.message}" for warning in caught), sep="\\n")
 """
 

@@ -37,6 +37,7 @@ from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
+from tests.internals import n_updates_of
 from tests.pages import DOCS, PAGES, blocks, commands, run_all
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 from tests.paths import ROOT
@@ -147,7 +148,7 @@ def trained(algorithm: Algorithm, env: Any, policy: str = "MlpPolicy", callback:
     model.learn(N_STEPS, callback=callback)
     if isinstance(env, VecEnv):
         env.close()
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
     return model
 
 

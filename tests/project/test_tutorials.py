@@ -24,7 +24,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
 from sb3_dqn_ext import DQNExt, presets
-from tests.internals import exploration_of, set_exploration
+from tests.internals import exploration_of, n_updates_of, set_exploration
 from tests.processes import output, python
 
 Array = npt.NDArray[Any]
@@ -807,7 +807,7 @@ def train(tutorial: type[Port], folder: Path, *arguments: str) -> str:
     assert f"Loading hyperparameters from: {config}" in output(process)
     model = DQNExt.load(folder / "logs" / "dqn_ext" / f"{env_id}_1" / f"{env_id}.zip")
     assert model.num_timesteps >= n_steps  # a game is played to its end
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
     return process.stderr
 
 

@@ -16,6 +16,7 @@ from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.heads import MultiHead
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
+from tests.internals import n_updates_of
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
 GAMES, GAMMA, LEARNING_RATE = 6, 0.9, 1e-2
@@ -163,7 +164,7 @@ def test_each_head_has_running_averages_of_its_own_and_they_are_saved(tmp_path: 
         one.set_random_seed(1)
         learn(one, 1, reset_num_timesteps=False)
     assert_same(loaded[0].get_parameters(), loaded[1].get_parameters(), "parameters after more training")
-    assert loaded[0]._n_updates > model._n_updates
+    assert n_updates_of(loaded[0]) > n_updates_of(model)
 
 
 def test_a_learning_rate_that_falls_falls_for_each_head() -> None:
@@ -206,7 +207,7 @@ def test_an_epoch_goes_once_through_all_that_can_be_replayed(copies: int, n_envs
         assert {cell: drawn[cell] for cell in kept} == {cell: N_EPOCHS * count for cell, count in kept.items()}
     size = sum(drawn.values()) // N_EPOCHS
     assert [len(batch.actions) for batch in seen] == ([BATCH_SIZE] * (size // BATCH_SIZE) + [size % BATCH_SIZE]) * N_EPOCHS
-    assert model._n_updates == len(seen)
+    assert n_updates_of(model) == len(seen)
 
 
 # minibatches
@@ -236,7 +237,7 @@ def test_a_minibatch_is_a_batch_of_its_own(compile: Any, sampler: str) -> None:
     for _ in range(3):
         model.train(gradient_steps=2, batch_size=8)
     assert [len(batch.actions) for batch in batches] == [8] * 6
-    assert model._n_updates == 24
+    assert n_updates_of(model) == 24
     batch_by_batch.updater.compiled = None
     for batch in batches:
         for part in batch.split(4):

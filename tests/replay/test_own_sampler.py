@@ -14,7 +14,7 @@ from sb3_dqn_ext.callbacks import DiagnosticsCallback, ExactCheckpointCallback
 from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
 from sb3_dqn_ext.replay.sampler_base import Priorities
-from tests.internals import drawn_batch
+from tests.internals import drawn_batch, n_updates_of
 from tests.parity import assert_same_model, learn, short_cartpole
 from tests.replay.scripts import ROWS, filled, scripted
 
@@ -168,9 +168,9 @@ def test_the_hooks_of_a_buffer_are_given_the_indices_of_each_batch() -> None:
     assert isinstance(model.replay_buffer, DQNReplayBuffer)
     model.replay_buffer.sample_hooks.append(seen.append)
     learn(model, 60)
-    assert [len(indices) for indices in seen] == [8] * model._n_updates
+    assert [len(indices) for indices in seen] == [8] * n_updates_of(model)
     model.replay_buffer.read(seen[0])
-    assert len(seen) == model._n_updates, "what is read for another purpose is not drawn"
+    assert len(seen) == n_updates_of(model), "what is read for another purpose is not drawn"
 
 
 def test_a_stock_algorithm_and_epochs_refuse_it() -> None:

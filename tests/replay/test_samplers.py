@@ -15,6 +15,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
 from sb3_dqn_ext.replay.samplers import distinct
+from tests.internals import n_updates_of
 from tests.parity import assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.replay.scripts import ROWS, filled, scripted
 
@@ -159,7 +160,7 @@ def test_the_algorithm_trains_with_every_sampler(sampler: str, twist: str) -> No
     model = make(SAMPLERS[sampler], **TWISTS[twist])
     before = [parameter.clone() for parameter in model.q_net.parameters()]
     model.learn(60)
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
     assert any(not th.equal(a, b) for a, b in zip(before, model.q_net.parameters(), strict=True))
 
 

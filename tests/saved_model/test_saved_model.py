@@ -39,6 +39,7 @@ from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from sb3_dqn_ext.saved_model.kinds import KINDS
 from sb3_dqn_ext.saved_model.values import pack_value, unpack_value
 from sb3_dqn_ext.serialization.tree import NotStored
+from tests.internals import last_observations_of, n_updates_of
 from tests.parity import Env, assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python, write_package
@@ -304,7 +305,7 @@ def test_a_model_is_and_becomes_what_it_would_by_pickles(
     for model in continued:
         model.set_random_seed(7)
         learn(model, 60, reset_num_timesteps=False)
-        assert model._n_updates > trained[name]._n_updates
+        assert n_updates_of(model) > n_updates_of(trained[name])
     assert_same_model(continued[0], continued[1])
     assert_same_model(continued[2], continued[1])
 
@@ -649,7 +650,7 @@ def test_classes_that_are_imported_already_need_no_trust(whose: type[DQN], as_te
     assert type(loaded.replay_buffer) is OwnBuffer
     assert loaded.replay_buffer.tag == [1, "a"]
     learn(loaded, 40, reset_num_timesteps=False)
-    assert loaded._n_updates > model._n_updates
+    assert n_updates_of(loaded) > n_updates_of(model)
 
 
 def test_a_class_of_the_script_that_trained_is_that_of_the_script_that_loads(
@@ -789,7 +790,7 @@ def test_what_a_run_can_do_without_is_not_asked_for(tmp_path: Path) -> None:
     model._generator = np.random.Generator(np.random.MT19937(0))
     model.save(tmp_path / "model")  # without a warning
     loaded = DQNExt.load(tmp_path / "model", env=short_cartpole(), force_reset=False)
-    assert loaded._last_obs is None
+    assert last_observations_of(loaded) is None
     learn(loaded, 20, reset_num_timesteps=False)
     assert loaded.num_timesteps == 80
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
+from tests.internals import n_episodes_of, n_updates_of
 from tests.parity import assert_same, learn
 
 N_ENVS = 4
@@ -92,7 +93,7 @@ def test_all_steps_are_counted_and_can_be_drawn() -> None:
     np.random.seed(0)
     drawn = {int(cell) for _ in range(40) for cell in memory(model).sample_batch(1000).indices}
     assert drawn == set(range(model.num_timesteps))
-    assert model._episode_num == sum(int(dones.sum()) for dones in story.dones) > 20
+    assert n_episodes_of(model) == sum(int(dones.sum()) for dones in story.dones) > 20
 
 
 @pytest.mark.parametrize("monte_carlo", [0.0, 1.0])
@@ -112,7 +113,7 @@ def test_returns_over_several_steps_end_where_episodes_end(monte_carlo: float) -
 def test_with_minus_one_there_are_as_many_gradient_steps_as_steps() -> None:
     model = make(gradient_steps=-1, train_freq=1, learning_starts=0)
     learn(model, 300)
-    assert model._n_updates == model.num_timesteps
+    assert n_updates_of(model) == model.num_timesteps
 
 
 def test_learning_from_them_is_reproducible_and_can_be_saved_and_continued(tmp_path: Any) -> None:
@@ -120,12 +121,12 @@ def test_learning_from_them_is_reproducible_and_can_be_saved_and_continued(tmp_p
     for _ in range(2):
         models.append(make(cartpoles()))
         learn(models[-1], 600)
-    assert models[0]._n_updates > 0
+    assert n_updates_of(models[0]) > 0
     assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
     models[0].save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=cartpoles())
     learn(loaded, 600, reset_num_timesteps=False)
-    assert loaded._n_updates > models[0]._n_updates
+    assert n_updates_of(loaded) > n_updates_of(models[0])
 
 
 def test_replay_buffers_and_algorithms_of_sb3_store_the_same_steps() -> None:
@@ -150,4 +151,4 @@ def test_environments_of_another_kind_can_follow() -> None:
 def test_observations_may_be_normalized() -> None:
     model = make(VecNormalize(cartpoles(), norm_reward=False))
     learn(model, 400)
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0

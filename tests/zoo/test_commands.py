@@ -23,6 +23,7 @@ from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.zoo import default_config
 from sb3_dqn_ext.zoo._start_hook import TAKE_ALGO, refused
 from tests.hub import running_hub
+from tests.internals import n_updates_of
 from tests.paths import ROOT
 from tests.processes import output, python, write_package
 
@@ -162,7 +163,7 @@ def test_arguments_of_ours_come_from_the_file_and_nested_from_the_command_line(r
     assert model.replay_buffer_kwargs == {"terminal_copies": 2}
     assert model.exploration_kwargs == {"schedule": {"name": "linear", "start": 1.0, "end": 0.5}, "coin": "shared"}
     assert model.exploration_rate == pytest.approx(0.5, abs=0.01)
-    assert model._n_updates > 0
+    assert n_updates_of(model) > 0
     assert run.config()["policy_kwargs"] == model.policy_kwargs
 
 
@@ -180,7 +181,7 @@ def test_checkpoints_hold_what_was_learned_until_then(run: Run) -> None:
     assert {name: model.num_timesteps for name, model in checkpoints.items()} == {
         f"rl_model_{steps}_steps": steps for steps in (200, 400, 600)
     }
-    assert len({model._n_updates for model in checkpoints.values()}) == 3
+    assert len({n_updates_of(model) for model in checkpoints.values()}) == 3
 
 
 @needs_run
@@ -344,7 +345,7 @@ def test_a_game_of_atari_is_learned_from_its_own_block(atari: Run) -> None:
     assert atari.config() == yaml.safe_load(Path(default_config()).read_text())["atari"] | changed
     model = atari.model("BreakoutNoFrameskip-v4")
     assert model.observation_space.shape == (4, 84, 84)
-    assert model._n_updates == 50
+    assert n_updates_of(model) == 50
 
 
 @needs_atari

@@ -18,6 +18,7 @@ from sb3_dqn_ext.callbacks import (
 from sb3_dqn_ext.callbacks.diagnostics import base, exploration
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.callbacks.diagnostics.helpers import At, build, ours, poles
+from tests.internals import last_observations_of
 from tests.parity import learn
 
 
@@ -60,7 +61,7 @@ def test_all_steps_of_a_vector_entry_point_count(monkeypatch: pytest.MonkeyPatch
             looks.setdefault(self.num_timesteps // 100, len(seen))
             model: Any = self.model
             with th.no_grad():
-                differ = model.q_net(th.as_tensor(model._last_obs)).argmax(dim=1).numpy() != self.locals["actions"]
+                differ = model.q_net(th.as_tensor(last_observations_of(model))).argmax(dim=1).numpy() != self.locals["actions"]
             seen.append(list(zip(self.locals["actions"], differ, self.locals["dones"], strict=True)))
             return True
 
