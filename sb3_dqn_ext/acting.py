@@ -42,7 +42,7 @@ def explored_actions(
         if numpy_q_values is not None:
             best: Actions = numpy_q_values(first).argmax(axis=1)
             return best
-        actions: Actions = model.policy.predict(observation, deterministic=False)[0]
+        actions: Actions = model.policy.predict(observation, None, None, False)[0]
         return actions if is_batch else np.atleast_1d(actions)
 
     def q_values() -> Values:

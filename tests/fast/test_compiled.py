@@ -758,7 +758,7 @@ with warnings.catch_warnings(record=True) as caught:
     model = make({"unroll": 2}, gradient_steps=3, **AT_RANDOM)
     learn(model, 60)
 assert_near(model, eager, 1e-6)
-print("updates", n_updates_of(model))
+print("updates", model._n_updates)
 print(*(f"{warning.category.__name__}: {warning.message}" for warning in caught), sep="\\n")
 """
 
