@@ -161,7 +161,7 @@ def test_copies_give_the_answers_of_the_original_and_train_on_with_its_bits(kind
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call the functions as they are: to compile them takes seconds, and changes nothing about who owns which numbers."""
-    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "_compile", lambda function, arguments: function)
+    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compiled", lambda function, arguments: function)
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -94,7 +94,7 @@ def fill(model: DQNExt) -> None:
             np.array([TERMINATED[cell] or TRUNCATED[cell]]),
             [{"TimeLimit.truncated": bool(TRUNCATED[cell])}],
         )
-    memory.sampler.draw = lambda *_: (np.arange(len(cells)), np.ones(len(cells), dtype=np.float32))
+    memory.sampler.sample = lambda *_: (np.arange(len(cells)), None)
 
 
 def train(target_policy: str, returns: str, head: str, seed: int = 0, n_updates: int = 500) -> Array:

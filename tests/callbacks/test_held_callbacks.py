@@ -100,7 +100,7 @@ def settings(model: Any) -> dict[str, Any]:
         "class": type(model),
         "interval": model.target_update_interval,
         "schedule": type(schedule) if isinstance(model, DQNExt) else schedule,  # a DQNExt makes one for each run
-        "guard": model.run_state.guard,
+        "guard": model.run_state.guard if isinstance(model, DQNExt) else None,
         "optimizer": len(optimizer._optimizer_step_pre_hooks),
         "gradients": [bool(of._post_accumulate_grad_hooks) for of in model.policy.parameters()],
         "layers": [len(layer._forward_hooks) for layer in model.policy.modules()],

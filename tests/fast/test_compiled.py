@@ -523,6 +523,7 @@ def test_a_transition_of_weight_0_teaches_nothing() -> None:
     weights = th.ones(8)
     weights[0] = 0.0
     for model, given in zip(twice, (batch.rewards, rewards), strict=True):
+        model.updater.begin(model, None)
         assert model.updater.compiled is not None
         _, errors = model.updater.compiled(batch._replace(rewards=given, weights=weights), 1)
     assert float(errors[0]) > 100

@@ -12,6 +12,7 @@ from torch import nn
 
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
+from sb3_dqn_ext.serialization.migrations import SCHEMA
 from sb3_dqn_ext.versions import versions
 from tests.parity import assert_same
 
@@ -81,6 +82,8 @@ def test_classes_that_have_moved_since_are_found(tmp_path: Path) -> None:
     run_file.write(
         tmp_path, replace(RUN, hyperparameters={"policy": "sb3_dqn_ext.policies.MlpPolicy", "callback": [schedule]})
     )
+    path = tmp_path / run_file.NAME
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', '"schema": 1'))
     hyperparameters = run_file.read(tmp_path).hyperparameters
     assert hyperparameters["policy"] == "sb3_dqn_ext.networks.policies.MlpPolicy"
     assert hyperparameters["callback"] == [{"sb3_dqn_ext.algorithm.schedules.LinearSchedule": {"start": 1.0}}]

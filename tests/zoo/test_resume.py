@@ -300,7 +300,7 @@ def test_a_run_json_of_somebody_else_runs_nothing(hyperparameters: dict[str, Any
 
 def test_what_stands_in_a_run_of_ones_own_is_no_obstacle(tmp_path: Path) -> None:
     hyperparameters = {
-        "policy": "sb3_dqn_ext.policies.MlpPolicy",  # the name in a file of an earlier version
+        "policy": "sb3_dqn_ext.networks.policies.MlpPolicy",
         "env_wrapper": [{"sb3_dqn_ext.envs.TerminalPenalty": {"reward": -1}}, "rl_zoo3.wrappers.HistoryWrapper"],
         "vec_env_wrapper": "sb3_dqn_ext.vec_env.FastVecEnv",
         "callback": ["sb3_dqn_ext.callbacks.SoftTargetUpdateCallback"],
