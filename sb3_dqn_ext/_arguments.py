@@ -5,7 +5,8 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypedDict
 
 import gymnasium as gym
@@ -33,6 +34,7 @@ __all__ = [
     "check_environment",
     "check_read_first",
     "doubtful_arguments",
+    "sb3_errors_translated",
     "train_freq_of",
 ]
 
@@ -118,6 +120,24 @@ def check_read_first(given: Mapping[str, Any], names: Mapping[str, Any]) -> None
         ) from error
     if (memory := given.get("replay_buffer_kwargs")) is not None:
         check_type("replay_buffer_kwargs", memory, Mapping, "a mapping of arguments")
+
+
+@contextmanager
+def sb3_errors_translated() -> Iterator[None]:
+    """
+    Raise the errors of this library in the place of those by which SB3 refuses arguments.
+
+    :raises ArgumentError: in the place of a ``ValueError``
+    :raises UnsupportedError: in the place of the errors for spaces and networks that do not fit
+    """
+    try:
+        yield
+    except ArgumentError:
+        raise
+    except ValueError as error:
+        raise ArgumentError(str(error)) from error
+    except (AssertionError, NotImplementedError) as error:
+        raise UnsupportedError(str(error)) from error
 
 
 def check_environment(env: Any) -> None:

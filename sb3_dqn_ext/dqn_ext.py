@@ -35,6 +35,7 @@ from sb3_dqn_ext._arguments import (
     check_environment,
     check_read_first,
     doubtful_arguments,
+    sb3_errors_translated,
     train_freq_of,
 )
 from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, follow_arguments, prepare_replay_buffer
@@ -162,15 +163,8 @@ class DQNExt(DQN):
         self._generator: np.random.Generator | None = None
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
-        try:
+        with sb3_errors_translated():
             super().__init__(policy, env, *args, **kwargs)
-        except ArgumentError:
-            raise
-        except ValueError as error:
-            raise ArgumentError(str(error)) from error
-        except (AssertionError, NotImplementedError) as error:
-            # how SB3 refuses spaces and networks that do not fit
-            raise UnsupportedError(str(error)) from error
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
@@ -364,13 +358,7 @@ class DQNExt(DQN):
         :return: the number of environment steps and of episodes, and whether to go on
         """
         run, normalize = self.run_state, self._vec_normalize_env
-        if run.resumed is not None:
-            _persistence().restore_run(self, callback, run.resumed)
-            run.resumed = None
-        if not self._has_followed:
-            self._follow_changes()
-        self._has_followed = False
-        self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
+        self._begin_rollout(callback)
         # callbacks read some of these names
         num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, warm_up_steps(self))
@@ -404,12 +392,25 @@ class DQNExt(DQN):
             self._on_step()
             for _ in range(np.count_nonzero(dones)):
                 num_collected_episodes += 1
-                self._episode_num += 1
-                if log_interval is not None and self._episode_num % log_interval == 0:
-                    self.dump_logs()
+                self._count_episode(log_interval)
         if continue_training:
             callback.on_rollout_end()
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
+    def _begin_rollout(self, callback: BaseCallback) -> None:
+        run = self.run_state
+        if run.resumed is not None:
+            _persistence().restore_run(self, callback, run.resumed)
+            run.resumed = None
+        if not self._has_followed:
+            self._follow_changes()
+        self._has_followed = False
+        self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
+
+    def _count_episode(self, log_interval: int | None) -> None:
+        self._episode_num += 1
+        if log_interval is not None and self._episode_num % log_interval == 0:
+            self.dump_logs()
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
         """As SB3's, but an episode counts once where an environment leaves its record in the infos of later steps."""
