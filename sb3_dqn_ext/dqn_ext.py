@@ -43,7 +43,6 @@ from sb3_dqn_ext._missing import Missing, check_nothing_is_missing, learning_rat
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
 from sb3_dqn_ext.acting import explored_actions
 from sb3_dqn_ext.algorithm.batches import each
-from sb3_dqn_ext.algorithm.exploration import Actions
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.callback_tree import all_callbacks
@@ -405,7 +404,8 @@ class DQNExt(DQN):
         if not self._has_followed:
             self._follow_changes()
         self._has_followed = False
-        self.policy.set_training_mode(False)  # it matters to batch normalisation and dropout
+        if self.updater.modes_matter:
+            self.policy.set_training_mode(False)
 
     def _count_episode(self, log_interval: int | None) -> None:
         self._episode_num += 1
@@ -452,7 +452,8 @@ class DQNExt(DQN):
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
         # a copy: it is stored after the next step, which some environments write into the same array
-        self._last_original_obs, self._last_obs = self._last_obs, each(np.array, new_obs)
+        copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else each(np.array, new_obs)
+        self._last_original_obs, self._last_obs = self._last_obs, copied
 
     def _on_step(self) -> None:
         """Update the target network if it is due, and the exploration rate."""
@@ -479,7 +480,8 @@ class DQNExt(DQN):
         """
         self._follow_changes()
         self._has_followed = True
-        self.policy.set_training_mode(True)
+        if self.updater.modes_matter:
+            self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
         updater.begin(self, guard)
@@ -515,7 +517,9 @@ class DQNExt(DQN):
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         is_batch = self.policy.is_vectorized_observation(observation)
-        actions = self._explored(observation, is_batch, {})
+        assert self.choices is not None
+        assert self._generator is not None
+        actions = explored_actions(self, self.choices.exploration, self._generator, observation, is_batch, {})
         return (actions if is_batch else np.array(actions[0])), state
 
     def _sample_action(
@@ -525,13 +529,11 @@ class DQNExt(DQN):
         if is_warm_up or type(self).predict is not DQNExt.predict or "predict" in vars(self):
             return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None
-        actions = self._explored(self._last_obs, True, self._exploration_memory, self.updater.numpy_q_values)
-        return actions, actions
-
-    def _explored(self, observation: Observation, is_batch: bool, memory: dict[str, Any], *fast: Any) -> Actions:
         assert self.choices is not None
         assert self._generator is not None
-        return explored_actions(self, self.choices.exploration, self._generator, observation, is_batch, memory, *fast)
+        exploration, memory, by_numpy = self.choices.exploration, self._exploration_memory, self.updater.numpy_q_values
+        actions = explored_actions(self, exploration, self._generator, self._last_obs, True, memory, by_numpy)
+        return actions, actions
 
     def learn(
         self: SelfDQNExt,

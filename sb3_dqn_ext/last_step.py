@@ -14,6 +14,8 @@ def latest_resets(envs: Sequence[VecEnv]) -> list[Any]:
     :param envs: innermost vector environments
     :return: what each keeps of the latest reset of each of its environments: another object after another reset
     """
+    if len(envs) == 1:  # the usual case
+        return [*getattr(envs[0], "reset_infos", ())]
     return [info for env in envs for info in getattr(env, "reset_infos", ())]
 
 

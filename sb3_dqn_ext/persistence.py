@@ -42,7 +42,7 @@ def unstorable(attributes: Mapping[str, Any]) -> set[str]:
     """
     lost = saved_model.lost_in_a_file(attributes)
     if lost:
-        warnings.warn(saved_model.told_of(lost), stacklevel=4)
+        warnings.warn(saved_model.told_of(lost), stacklevel=3)
     return set(lost)
 
 

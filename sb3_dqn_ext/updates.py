@@ -19,7 +19,7 @@ from sb3_dqn_ext.algorithm.value_models import ExpectedReturns
 from sb3_dqn_ext.fast.compilation import CannotCompile
 from sb3_dqn_ext.fast.compiled import CompiledUpdates, unroll_of, why_not
 from sb3_dqn_ext.fast.flat_adam import FlatAdam, why_not_flat
-from sb3_dqn_ext.fast.numpy_forward import QValues, acts_by_network
+from sb3_dqn_ext.fast.numpy_forward import QValues, acts_by_network, has_own_methods
 from sb3_dqn_ext.networks.hooks import NetworkSnapshot, attached_to_optimizer
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.networks.q_network import QNetwork
@@ -93,6 +93,9 @@ class Updater:
         )
         self.adam = FlatAdam(self._online_params, policy.optimizer)
         self._can_be_flat = why_not_flat(self._online_params, policy.optimizer) is None
+        self._acts_by_network = acts_by_network(policy, q_net)  # of their classes
+        self.modes_matter = getattr(policy, "modes_matter", True)
+        """whether the policy has to be put into training or evaluation mode"""
         self._compilable = self._make_compiled(model)
         self._choose_path(model)
 
@@ -129,12 +132,12 @@ class Updater:
         """
         if self._attached != (self._snapshot.attached(), attached_to_optimizer(model.policy.optimizer)):
             self._choose_path(model)
-        self._acts_by_network = acts_by_network(model.policy, model.q_net)
+        self._is_own_actor = has_own_methods(model.policy, model.q_net)
 
     def _choose_path(self, model: Trainable) -> None:
         self._attached = of_networks, of_optimizer = self._snapshot.attached(), attached_to_optimizer(model.policy.optimizer)
         self._is_flat = self._can_be_flat and of_optimizer is None
-        self._acts_by_network = acts_by_network(model.policy, model.q_net)
+        self._is_own_actor = has_own_methods(model.policy, model.q_net)
         self.compiled = self._compilable if of_networks is None and of_optimizer is None else None
         if self._compilable is not None and self.compiled is None:
             self._warn_of_eager_training(model, of_networks or of_optimizer or "")
@@ -142,7 +145,8 @@ class Updater:
     @property
     def numpy_q_values(self) -> QValues | None:
         """The Q-values of the online network in numpy, where the policy chooses its actions by nothing else."""
-        return self.compiled.values if self.compiled is not None and self._acts_by_network else None
+        is_fast = self.compiled is not None and self._acts_by_network and not self._is_own_actor
+        return self.compiled.values if self.compiled is not None and is_fast else None
 
     # the target network
 

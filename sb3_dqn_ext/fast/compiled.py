@@ -14,7 +14,7 @@ from sb3_dqn_ext.algorithm.finite_updates import largest_norm
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.compilation import CannotCompile, announced, compiled
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, locked, why_not_flat
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, why_not_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, numpy_values
 from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
 from sb3_dqn_ext.networks.flat_storage import side_by_side
@@ -81,6 +81,7 @@ class CompiledUpdates:
         self._target_parameters = list(loss.target_net.parameters())
         self._flat_target: th.Tensor | None = None
         self._values: QValues | None = None
+        self._ones: th.Tensor | None = None
 
     @property
     def values(self) -> QValues | None:
@@ -89,11 +90,6 @@ class CompiledUpdates:
         parameters are elsewhere, for example in memory that is shared with another process.
         """
         return self._values if self.adam.is_bound else None
-
-    @property
-    def lock(self) -> Any:
-        """The lock of the optimizer."""
-        return self.adam.lock
 
     def follow(self, max_grad_norm: float, tau: float | None, guarded: bool) -> None:
         """
@@ -109,7 +105,6 @@ class CompiledUpdates:
             self.moves_target = tau is not None
             self._settings_tensor = None
 
-    @locked
     def __call__(self, batches: Batch, n_updates: int) -> Tensors:
         """
         :param batches: k batches of B transitions, one after the other in its (k * B, ...) tensors
@@ -118,12 +113,16 @@ class CompiledUpdates:
             of the gradients
         :raises CannotCompile: if torch cannot compile the loss
         """
+        with self.adam.lock:
+            return self._call(batches, n_updates)
+
+    def _call(self, batches: Batch, n_updates: int) -> Tensors:
         if not self._functions:
             self._check(batches)
         self.adopt()
         adam, group = self.adam, self.adam.group
         if batches.weights is None:  # one function is enough
-            batches = batches._replace(weights=th.ones_like(batches.rewards))
+            batches = batches._replace(weights=self._ones_like(batches.rewards))
         *fields, _ = batches
         # the structure of a flat list is known
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
@@ -140,6 +139,11 @@ class CompiledUpdates:
                     self._functions[key] = compiled(function, arguments)
             return self._functions[key](*arguments)
 
+    def _ones_like(self, rewards: th.Tensor) -> th.Tensor:
+        if self._ones is None or self._ones.shape != rewards.shape or self._ones.dtype != rewards.dtype:
+            self._ones = th.ones_like(rewards)
+        return self._ones
+
     def _followed(self) -> th.Tensor:
         """(2,) the norm to which gradients are clipped, and tau: a tensor, so that another value needs no other function."""
         if self._settings_tensor is None:
@@ -151,7 +155,7 @@ class CompiledUpdates:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy binds its own parameters, and compiles at its first update
-        return vars(self) | {"_functions": {}, "_flat_target": None, "_values": None}
+        return vars(self) | {"_functions": {}, "_flat_target": None, "_values": None, "_ones": None}
 
     def _check(self, batch: Batch) -> None:
         """:raises CannotCompile: if there is a parameter without a gradient, which Adam does not change"""

@@ -15,7 +15,7 @@ from sb3_dqn_ext.networks.heads import Shared
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork
 
-__all__ = ["COMPUTE", "QValues", "acts_by_network", "numpy_values"]
+__all__ = ["COMPUTE", "QValues", "acts_by_network", "has_own_methods", "numpy_values"]
 
 Array = npt.NDArray[Any]
 QValues = Callable[[Array], Array]
@@ -31,6 +31,7 @@ COMPUTE = ("forward", "params", "extract_features")
 """the methods of a Q-network by which it computes Q-values"""
 POLICY_METHODS = ("predict", "_predict", "obs_to_tensor")
 """the methods of a policy by which it chooses actions"""
+ACTING = frozenset({*POLICY_METHODS, *COMPUTE, "_predict"})
 
 
 def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
@@ -83,10 +84,14 @@ def acts_by_network(policy: Any, q_net: Any) -> bool:
     :param q_net: its online network
     :return: whether it takes the best action of that network, by no method of a user's own
     """
-    own = (*POLICY_METHODS, *COMPUTE, "_predict")
-    return (
-        all(getattr(type(policy), name, None) is getattr(MlpPolicy, name) for name in POLICY_METHODS)
-        and type(q_net)._predict is QNetwork._predict
-        and vars(policy).keys().isdisjoint(own)
-        and vars(q_net).keys().isdisjoint(own)
-    )
+    is_plain = all(getattr(type(policy), name, None) is getattr(MlpPolicy, name) for name in POLICY_METHODS)
+    return is_plain and type(q_net)._predict is QNetwork._predict and not has_own_methods(policy, q_net)
+
+
+def has_own_methods(policy: Any, q_net: Any) -> bool:
+    """
+    :param policy: a policy
+    :param q_net: its online network
+    :return: whether a method by which they choose actions was assigned to one of these objects
+    """
+    return not (vars(policy).keys().isdisjoint(ACTING) and vars(q_net).keys().isdisjoint(ACTING))

@@ -169,6 +169,12 @@ class MlpPolicy(DQNPolicy):
         elif self._knows_modes and not self.training == self.q_net.training == mode:
             super().set_training_mode(mode)
 
+    @property
+    def modes_matter(self) -> bool:
+        """Whether the online network computes differently in training mode, or the method for modes is a user's own."""
+        is_known = self._snapshot is not None and self._snapshot.same_modules()
+        return self._knows_modes or not is_known or type(self).set_training_mode is not MlpPolicy.set_training_mode
+
     def _take_snapshot(self) -> None:
         self._snapshot = NetworkSnapshot([self.q_net])
         self._knows_modes = any(type(layer) not in SAME_IN_EVERY_MODE for layer in self.q_net.modules())

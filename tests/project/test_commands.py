@@ -99,6 +99,8 @@ def source_of(module: str) -> str | None:
     return None if found is None or found.origin is None else Path(found.origin).read_text()
 
 
+# of the import hook of setuptools, which replaces distutils where pip is looked for
+@pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils")
 def test_every_module_exists_and_its_parser_takes_the_arguments(tmp_path: Path) -> None:
     parsed = []
     for command in COMMANDS:
