@@ -13,11 +13,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "sb3_dqn_ext"
+MODULES = {
+    "make_resumable": ["sb3_dqn_ext.checkpoint.environments", "sb3_dqn_ext.checkpoint.envs"],
+    "make": ["benchmarks.speed.contestants", "benchmarks.speed.implementations"],
+}
+"""functions, and the modules in which a checkout may have them"""
 
 
 # in the process that compares
@@ -74,6 +80,14 @@ def main() -> None:
     checkout, module, *arguments = sys.argv[1:]
     use(checkout)
     importlib.import_module(module).run(*arguments)
+
+
+def imported(name: str) -> Any:
+    """The function of a name in ``MODULES``."""
+    for module in MODULES[name]:
+        with suppress(ModuleNotFoundError):
+            return getattr(importlib.import_module(module), name)
+    raise LookupError(f"{name} is in none of {MODULES[name]}")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ that leave all numbers as they are: OLD is a git worktree of the commit before t
 """
 
 import hashlib
-import importlib
 import json
 import random
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -28,13 +26,10 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from tests.checkouts import report, results, start, two_checkouts
+from tests.checkouts import imported, report, results, start, two_checkouts
 
 RENAMED: dict[str, str] = {}
 """arguments and values of OLD, and what they are called in NEW"""
-
-MODULES = {"make_resumable": ["sb3_dqn_ext.checkpoint.environments", "sb3_dqn_ext.checkpoint.envs"]}
-"""functions, and the modules in which a checkout may have them"""
 
 SMALL: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -198,14 +193,6 @@ def evaluation() -> DummyVecEnv:
     env = DummyVecEnv([cartpole])
     env.seed(0)
     return env
-
-
-def imported(name: str) -> Any:
-    """The function of a name in ``MODULES``."""
-    for module in MODULES[name]:
-        with suppress(ModuleNotFoundError):
-            return getattr(importlib.import_module(module), name)
-    raise LookupError(f"{name} is in none of {MODULES[name]}")
 
 
 def make_env(name: str) -> Any:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks.speed.workloads import BY_NAME
 from benchmarks.speed.workloads import Workload as Training
-from tests.checkouts import PACKAGE, report, results, start, two_checkouts
+from tests.checkouts import PACKAGE, imported, report, results, start, two_checkouts
 
 WARM_UP = 10
 """turns of a pair that are not counted: the replay buffer fills, and what is compiled was called a few times"""
@@ -68,7 +68,7 @@ def time_import(before: str) -> None:
 def time_training(workload: Workload, turns: int) -> None:
     from stable_baselines3.common.callbacks import BaseCallback
 
-    from benchmarks.speed.implementations import make
+    make = imported("make")
 
     class Turns(BaseCallback):
         """Wait for the other process after each turn."""
