@@ -502,7 +502,8 @@ class DQNExt(DQN):
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """
         The policy's action, or what exploration makes of it. Explorations that keep an action for a while do so in training
-        only: here, every call is the first step of an episode.
+        only: here, every call is the first step of an episode. A subclass that overrides this method chooses the actions of
+        training by it, too.
 
         :param observation: one observation, or one for each environment
         :param state: returned as it is; there for policies with a memory

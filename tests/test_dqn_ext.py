@@ -81,6 +81,24 @@ class Rates(BaseCallback):
         return True
 
 
+@pytest.mark.parametrize("of_class", [True, False], ids=["of a subclass", "assigned to the model"])
+def test_training_acts_by_a_predict_of_ones_own(of_class: bool) -> None:
+    def left(*args: Any, **kwargs: Any) -> Any:
+        return np.zeros(1, dtype=np.int64), None
+
+    class Left(DQNExt):
+        predict = left
+
+    model = (Left if of_class else DQNExt)("MlpPolicy", short_cartpole(), learning_starts=20, seed=0, device="cpu")
+    if not of_class:
+        model.predict = left  # type: ignore[method-assign]
+    learn(model, 120)
+    assert model.replay_buffer is not None
+    actions = model.replay_buffer.actions[:120].ravel()
+    assert set(actions[:20].tolist()) == {0, 1}
+    assert set(actions[20:].tolist()) == {0}
+
+
 @pytest.mark.parametrize("n_envs", [1, 4])
 def test_a_schedule_of_our_own_sets_the_rate_in_environment_steps(n_envs: int) -> None:
     schedule = {"name": "exponential", "start": 0.9, "end": 0.1, "rate": 0.01}

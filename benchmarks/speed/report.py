@@ -23,9 +23,8 @@ NOTES = """\
 One thread, and one core that it keeps to; each measurement in a process of its own, peers and ours in turns. Costs and
 ratios are medians of the repeats, with the least and the greatest; a ratio is that of the same repeat. All have the same
 environment, network, batch size, number of updates, exploration and defaults of logging. Compiled, ours steps CartPole as one
-array, in which some steps are resets and count for nothing: costs are for the same number of updates. Eager, and in
-LunarLander, it has the same environments as SB3. SBX does not clip gradients; the loop keeps neither statistics of episodes
-nor clips, and fits one stored vector step instead of 32 transitions.
+array; eager, and in LunarLander, it has the same environments as SB3. SBX does not clip gradients; the loop keeps neither
+statistics of episodes nor clips, and fits one stored vector step instead of 32 transitions.
 """
 START_UP_NOTES = """\
 From the start of Python's imports to the end of the warm-up, less what the updates of the warm-up cost later. Cold: nothing

@@ -1,5 +1,6 @@
 """What a model says of an action, beside what came of it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.runs import FRESH, fresh_env, load
-from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
-from sb3_dqn_ext.plot import Calibration
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, Player, play_episodes
 
 ALGO = "dqn_ext"
 N_GAMES = 50
@@ -48,19 +48,17 @@ def game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
     :return: predicted and realised values from the last of these on
     """
     n_random = int(rng.integers(1, N_RANDOM + 1))
-    observation: Any = env.reset()
-    done = False
-    predicted: list[float] = []
-    rewards: list[float] = []
-    while not done:
-        if len(rewards) < n_random:
-            action = np.array([env.action_space.sample()])
-        else:
-            action, _ = model.predict(observation, deterministic=False)
+
+    def choose(q: Any, observations: Any, n_steps: int) -> Any:
+        if n_steps < n_random:
+            return np.array([env.action_space.sample()])
+        return model.predict(observations, deterministic=False)[0]
+
+    def q_values(observations: Any) -> Any:
         with th.no_grad():
-            predicted.append(float(model.q_net(th.as_tensor(observation))[0, action[0]]))
-        observation, reward, dones, _ = env.step(action)
-        rewards.append(float(reward[0]))
-        done = bool(dones[0])
-    counted = slice(min(n_random, len(rewards)) - 1, LIMIT)
-    return Calibration(np.array(predicted)[counted], discounted_returns(np.array(rewards), model.gamma)[counted])
+            return model.q_net(th.as_tensor(observations)).numpy()
+
+    player = Player(q_values, choose, model.gamma, limits_end=True, normalize=None)
+    (episode,) = play_episodes(player, env, n_episodes=1, max_steps=sys.maxsize)
+    counted = slice(min(n_random, len(episode.predicted)) - 1, LIMIT)
+    return Calibration(episode.predicted[counted], episode.realised[counted])

@@ -11,9 +11,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import ConstantSchedule
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext._validation import parameters_of
+from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.serialization.names import qualified_name
 
 __all__ = ["arguments_of", "env_of", "flat", "plain"]
@@ -53,16 +54,12 @@ def env_of(env: VecEnv | None) -> tuple[str, str]:
     :return: the id of the environment, or the name of its class, and the classes of all wrappers around it. Nothing is asked
         of environments in processes of their own
     """
-    layers = []
-    while isinstance(env, VecEnvWrapper):
-        layers.append(type(env).__name__)
-        env = env.venv
-    layers.append(type(env).__name__)
-    single = getattr(env, "envs", [None])[0]
-    spec = getattr(env, "spec", None) or getattr(single, "spec", None)
-    inner = "" if single is None else str(single)
-    name = spec.id if spec is not None else type(getattr(single, "unwrapped", env)).__name__
-    return name, " of ".join([*layers, inner] if inner else layers)
+    layers = layers_of(env)
+    single = getattr(layers[0], "envs", [None])[0]
+    spec = getattr(layers[0], "spec", None) or getattr(single, "spec", None)
+    name = spec.id if spec is not None else type(getattr(single, "unwrapped", layers[0])).__name__
+    names = [type(layer).__name__ for layer in reversed(layers)]
+    return name, " of ".join(names if single is None else [*names, str(single)])
 
 
 def plain(value: Any) -> Any:

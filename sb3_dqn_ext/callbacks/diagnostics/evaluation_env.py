@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import (
 from sb3_dqn_ext._arguments import check_environment
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["CannotMake", "another_env", "check_env", "follow_statistics", "vectorised"]
@@ -58,21 +59,17 @@ def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None =
     :raises CannotMake: if it is not known how they were made, or they cannot be made again
     """
     try:
-        layers = []
-        while isinstance(venv, VecEnvWrapper):
-            layers.append(venv)
-            venv = venv.venv
-        fast: Any = venv
-        spec = fast.spec if getattr(venv, "vectorization_mode", None) == "vector_entry_point" else venv.get_attr("spec")[0]
+        inner, *around = layers_of(venv)
+        spec = inner.spec if getattr(inner, "vectorization_mode", None) == "vector_entry_point" else inner.get_attr("spec")[0]
         if spec is None:
             raise CannotMake("they were not made by gymnasium.make")
-        wrappers = [(wrapper, _arguments(wrapper, venv)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
+        wrappers = [(wrapper, _arguments(wrapper, inner)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
         kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
         if render_mode is not None:
             kwargs["render_mode"] = render_mode
         bare = replace(spec, additional_wrappers=(), kwargs=kwargs)
         made: VecEnv = DummyVecEnv([lambda: _make(bare, wrappers)] * n_envs)
-        for layer in reversed(layers):
+        for layer in around:
             made = _around(layer, made)
     except Exception as error:  # whatever those raise who make them
         reason = str(error) if isinstance(error, CannotMake) else repr(error)
