@@ -227,15 +227,6 @@ class MlpPolicy(DQNPolicy):
         return super()._get_constructor_parameters() | vars(self.config)
 
 
-def _signature() -> inspect.Signature:
-    """The arguments of SB3's policies, then those of :class:`NetworkConfig`."""
-    *theirs, _ = inspect.signature(MlpPolicy.__init__).parameters.values()
-    return inspect.Signature([*theirs, *inspect.signature(NetworkConfig).parameters.values()])
-
-
-MlpPolicy.__init__.__signature__ = _signature()  # type: ignore[attr-defined]
-
-
 class CnnPolicy(MlpPolicy):
     """
     Policy for images; its arguments are those of :class:`MlpPolicy`, with ``NatureCNN`` before the trunk.
@@ -261,3 +252,14 @@ class MultiHeadPolicy(MlpPolicy):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"head": "multi_head", "head_arch": [64]} | kwargs)
+
+
+def _signature() -> inspect.Signature:
+    """The arguments of SB3's policies, then those of :class:`NetworkConfig`."""
+    *theirs, _ = inspect.signature(MlpPolicy.__init__).parameters.values()
+    return inspect.Signature([*theirs, *inspect.signature(NetworkConfig).parameters.values()], return_annotation=None)
+
+
+SIGNATURE = _signature()
+for policy_class in (MlpPolicy, CnnPolicy, MultiInputPolicy, MultiHeadPolicy):
+    policy_class.__init__.__signature__ = SIGNATURE  # type: ignore[attr-defined]
