@@ -260,6 +260,7 @@ def _signature() -> inspect.Signature:
     return inspect.Signature([*theirs, *inspect.signature(NetworkConfig).parameters.values()], return_annotation=None)
 
 
-SIGNATURE = _signature()
+_SIGNATURE = _signature()
 for policy_class in (MlpPolicy, CnnPolicy, MultiInputPolicy, MultiHeadPolicy):
-    policy_class.__init__.__signature__ = SIGNATURE  # type: ignore[attr-defined]
+    constructor: Any = policy_class.__init__
+    constructor.__signature__ = _SIGNATURE
