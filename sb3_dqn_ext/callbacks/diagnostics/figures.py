@@ -76,4 +76,5 @@ def _new_axes(title: str) -> tuple[Figure, Axes]:
 def _pixels(figure: Figure) -> Frame:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    pixels: Frame = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
