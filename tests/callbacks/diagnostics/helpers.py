@@ -98,3 +98,18 @@ def generators(model: Any) -> list[Any]:
 def is_watched(memory: Any) -> bool:
     """Return whether a callback is called for what is drawn."""
     return bool(getattr(memory, "sample_hooks", [])) or "_get_samples" in vars(memory)
+
+
+def states_of(callback: Any) -> Any:
+    r"""(N, \*obs) the observations at which a QValuesCallback evaluates the networks."""
+    return callback._states
+
+
+def visits_of(callback: Any) -> Any:
+    """The counts of an ExplorationCallback, and the bounds of their grid."""
+    return callback._visited
+
+
+def evaluation_env_of(callback: Any) -> Any:
+    """The environments in which a ValueCalibrationCallback plays."""
+    return callback._env

@@ -20,7 +20,7 @@ from sb3_dqn_ext.callbacks.diagnostics.reading import (
     undisturbed,
 )
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.callbacks.diagnostics.helpers import At, build, ours, poles
+from tests.callbacks.diagnostics.helpers import At, build, evaluation_env_of, ours, poles
 from tests.closed_form_env import GAMMA, ID, Chain, N, knowing_model, true_values
 from tests.parity import learn
 
@@ -100,7 +100,7 @@ def test_observations_are_normalised_as_in_training_at_that_time() -> None:
     seen: list[Any] = []
 
     def look(model: Any) -> None:
-        seen.extend([model.get_env().obs_rms.mean.copy(), callback._env.obs_rms.mean.copy()])  # type: ignore[union-attr]
+        seen.extend([model.get_env().obs_rms.mean.copy(), evaluation_env_of(callback).obs_rms.mean.copy()])
 
     callback = ValueCalibrationCallback(40, 2)
     learn(build(DQN, VecNormalize(poles())), 60, callback=[callback, At(40, look)])

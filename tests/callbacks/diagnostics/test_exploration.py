@@ -17,7 +17,7 @@ from sb3_dqn_ext.callbacks import (
 )
 from sb3_dqn_ext.callbacks.diagnostics import base, exploration
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.callbacks.diagnostics.helpers import At, build, ours, poles
+from tests.callbacks.diagnostics.helpers import At, build, ours, poles, visits_of
 from tests.internals import last_observations_of
 from tests.parity import learn
 
@@ -100,7 +100,7 @@ def test_visited_states_are_drawn_where_they_lie(algorithm: Any) -> None:
     env = DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))] * 2)
     model = build(algorithm, env, buffer_size=2000)
     found = ours(learn(model, 230, callback=callback).rows)
-    counts, low, high = callback._visited
+    counts, low, high = visits_of(callback)
     assert counts.sum() == 198, "all that was stored before the look at 200"
     np.testing.assert_allclose(low, [-1.2, -0.07])
     np.testing.assert_allclose(high, [0.6, 0.07])

@@ -38,7 +38,9 @@ from tests.callbacks.diagnostics.helpers import (
     ours,
     poles,
     shown,
+    states_of,
     theirs,
+    visits_of,
 )
 from tests.parity import assert_same, assert_same_model, learn
 
@@ -213,16 +215,16 @@ def test_a_run_in_parts_is_one_run(algorithm: Any, monkeypatch: pytest.MonkeyPat
     values, visits = QValuesCallback(50), ExplorationCallback(50)
     model = build(algorithm, DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))]))
     learn(model, 60, callback=[values, visits])
-    states = values._states.copy()
+    states = states_of(values).copy()
     rows = learn(model, 60, callback=[values, visits], reset_num_timesteps=False).rows
     assert 0 <= ours(rows)["values/churn"] <= 1
-    np.testing.assert_array_equal(values._states, states)
-    assert visits._visited[0].sum() == 99
+    np.testing.assert_array_equal(states_of(values), states)
+    assert visits_of(visits)[0].sum() == 99
     assert ours(rows)["exploration/actions"].shape == (50,), "ten of them are of the first part"
     other = build(algorithm)
     learn(other, 10)
     learn(other, 60, callback=values, reset_num_timesteps=False)
-    assert values._states.shape[1:] == (4,), "another model has other states"
+    assert states_of(values).shape[1:] == (4,), "another model has other states"
 
 
 def test_a_callback_that_holds_them_need_not_tell_them_that_the_run_is_over() -> None:

@@ -12,7 +12,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import (
     QValuesCallback,
 )
-from tests.callbacks.diagnostics.helpers import At, build, networks_of, ours, poles
+from tests.callbacks.diagnostics.helpers import At, build, networks_of, ours, poles, states_of
 from tests.closed_form_env import knowing_model, true_values
 from tests.parity import learn
 
@@ -40,12 +40,12 @@ def test_values_are_those_of_normalised_observations() -> None:
 
     found = ours(learn(model, 90, callback=[callback, At(50, look)]).rows)
     mean, var = statistics
-    normalised = np.clip((callback._states - mean) / np.sqrt(var + 1e-8), -10, 10).astype(np.float32)
+    normalised = np.clip((states_of(callback) - mean) / np.sqrt(var + 1e-8), -10, 10).astype(np.float32)
     with th.no_grad():
         expected = model.q_net(th.as_tensor(normalised))
     np.testing.assert_allclose(found["values/histogram"], expected.flatten(), rtol=1e-5)
     of_env = [model.replay_buffer.observations[:, env].tolist() for env in range(2)]
-    n_of_env = [sum(state in stored for state in callback._states.tolist()) for stored in of_env]
+    n_of_env = [sum(state in stored for state in states_of(callback).tolist()) for stored in of_env]
     assert sum(n_of_env) == 20
     assert min(n_of_env) > 0, "of both environments"
 
@@ -61,7 +61,7 @@ def test_the_target_is_as_far_away_as_its_parameters_and_outputs(algorithm: Any)
         for some, others in zip(online.parameters(), target.parameters(), strict=True):
             for one, other in zip(some.flatten().tolist(), others.flatten().tolist(), strict=True):
                 total += (one - other) ** 2
-        states = th.as_tensor(callback._states)
+        states = th.as_tensor(states_of(callback))
         with th.no_grad():
             some, others = ((of.mean(dim=1) if of.dim() == 3 else of) for of in (online(states), target(states)))
         distances.append((float(total**0.5), float((some - others).abs().mean())))
@@ -90,5 +90,5 @@ def test_churn_is_seen_where_the_greedy_actions_were_changed() -> None:
     model = knowing_model(DQN)
     rows = learn(model, 95, callback=[callback, At(50, swap)]).rows
     churns = [row["values/churn"] for row in rows if "values/churn" in row]
-    states = callback._states.argmax(axis=1)
+    states = states_of(callback).argmax(axis=1)
     assert churns == [0, pytest.approx((states < 3).mean()), 0]
