@@ -404,8 +404,7 @@ class DQNExt(DQN):
         if not self._has_followed:
             self._follow_changes()
         self._has_followed = False
-        if self.updater.modes_matter:
-            self.policy.set_training_mode(False)
+        self.updater.set_training_mode(self.policy, False)
 
     def _count_episode(self, log_interval: int | None) -> None:
         self._episode_num += 1
@@ -480,8 +479,7 @@ class DQNExt(DQN):
         """
         self._follow_changes()
         self._has_followed = True
-        if self.updater.modes_matter:
-            self.policy.set_training_mode(True)
+        self.updater.set_training_mode(self.policy, True)
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
         updater.begin(self, guard)

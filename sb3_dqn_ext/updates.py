@@ -93,9 +93,8 @@ class Updater:
         )
         self.adam = FlatAdam(self._online_params, policy.optimizer)
         self._can_be_flat = why_not_flat(self._online_params, policy.optimizer) is None
-        self._acts_by_network = acts_by_network(policy, q_net)  # of their classes
-        self.modes_matter = getattr(policy, "modes_matter", True)
-        """whether the policy has to be put into training or evaluation mode"""
+        self._acts_by_network = acts_by_network(type(policy), type(q_net))
+        self._modes_matter = getattr(policy, "modes_matter", True)
         self._compilable = self._make_compiled(model)
         self._choose_path(model)
 
@@ -145,8 +144,19 @@ class Updater:
     @property
     def numpy_q_values(self) -> QValues | None:
         """The Q-values of the online network in numpy, where the policy chooses its actions by nothing else."""
-        is_fast = self.compiled is not None and self._acts_by_network and not self._is_own_actor
-        return self.compiled.values if self.compiled is not None and is_fast else None
+        if self.compiled is None or self._is_own_actor or not self._acts_by_network:
+            return None
+        return self.compiled.values
+
+    def set_training_mode(self, policy: Any, mode: bool) -> None:
+        """
+        Put the policy into training or evaluation mode, unless that changes nothing.
+
+        :param policy: the policy of the model
+        :param mode: True for training
+        """
+        if self._modes_matter or "set_training_mode" in vars(policy):
+            policy.set_training_mode(mode)
 
     # the target network
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.rows import Row, read
 from benchmarks.speed.stopwatch import Parts
-from benchmarks.speed.workloads import AXES, BY_NAME, IMPLEMENTATION, LABELS, WORKLOADS, Target, Workload
+from benchmarks.speed.workloads import AXES, BY_NAME, IMPLEMENTATION, LABELS, WORKLOADS, Comparison, Workload
 from sb3_dqn_ext.plot import COLORS, LINES
 
 Array = npt.NDArray[Any]
@@ -34,7 +34,7 @@ a cold start.
 PARTS_NOTES = """\
 Microseconds per environment step, from a run of its own in which the methods are wrapped in clocks: `env.step`,
 `_sample_action` (act), `_store_transition`, the buffer's `sample`, and `train` without it (update). The rest is what is in
-none of them: the target network, the exploration rate, statistics of episodes, logging, callbacks, and about a microsecond
+none of them: the comparison network, the exploration rate, statistics of episodes, logging, callbacks, and about a microsecond
 for each clock.
 """
 SCALING_NOTES = """\
@@ -90,14 +90,14 @@ class Results:
             repeat: 1e6 * float(row[clock]) / float(row["updates"]) * workload.updates_per_step for repeat, row in rows.items()
         }
 
-    def ratio(self, workload: Workload, target: Target, clock: str = "wall_s") -> Spread | None:
+    def ratio(self, workload: Workload, comparison: Comparison, clock: str = "wall_s") -> Spread | None:
         """
         :param workload: what was trained
-        :param target: who is compared
+        :param comparison: who is compared
         :param clock: ``"wall_s"`` or ``"cpu_s"``
         :return: how many times as fast as the peer we are, if both have been measured
         """
-        ours, peer = self.cost(workload, target.ours, clock), self.cost(workload, target.peer, clock)
+        ours, peer = self.cost(workload, comparison.ours, clock), self.cost(workload, comparison.peer, clock)
         both = sorted(ours.keys() & peer.keys())
         return Spread.of(np.array([peer[repeat] / ours[repeat] for repeat in both])) if both else None
 
@@ -116,43 +116,32 @@ class Results:
 def speed_table(results: Results) -> str:
     """
     :param results: the rows
-    :return: a Markdown table of the targets
+    :return: a Markdown table of the comparisons
     """
     lines = [
-        "| workload | ours | peer | ours, µs per step | peer, µs per step | times as fast | processor time | must / goal | |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| workload | ours | peer | ours, µs per step | peer, µs per step | times as fast | processor time |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for workload, target, ratio in compared(results):
+    for workload, comparison, ratio in compared(results):
         costs = (
-            Spread.of(np.array(list(results.cost(workload, name).values()))).text(1) for name in (target.ours, target.peer)
+            Spread.of(np.array(list(results.cost(workload, name).values()))).text(1)
+            for name in (comparison.ours, comparison.peer)
         )
-        cpu = results.ratio(workload, target, "cpu_s")
+        cpu = results.ratio(workload, comparison, "cpu_s")
         assert cpu is not None
-        goal = "" if target.goal is None else f" / {target.goal}"
-        cells = [workload.title, LABELS[target.ours], LABELS[target.peer], *costs, ratio.text(2), f"{cpu.median:.2f}"]
-        lines.append(f"| {' | '.join(cells)} | {target.must}{goal} | {verdict(target, ratio.median)} |")
+        cells = [workload.title, LABELS[comparison.ours], LABELS[comparison.peer], *costs, ratio.text(2), f"{cpu.median:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def compared(results: Results) -> list[tuple[Workload, Target, Spread]]:
+def compared(results: Results) -> list[tuple[Workload, Comparison, Spread]]:
     """
     :param results: the rows
-    :return: the targets of which both sides have been measured, with what was reached
+    :return: the comparisons of which both sides have been measured, with the ratio
     """
-    pairs = [(workload, target) for workload in WORKLOADS for target in workload.targets]
-    ratios = [(workload, target, results.ratio(workload, target)) for workload, target in pairs]
-    return [(workload, target, ratio) for workload, target, ratio in ratios if ratio is not None]
-
-
-def verdict(target: Target, ratio: float) -> str:
-    """
-    :param target: what was to be reached
-    :param ratio: what was
-    :return: one word
-    """
-    if ratio < target.must:
-        return "missed"
-    return "goal" if target.goal is not None and ratio >= target.goal else "reached"
+    pairs = [(workload, comparison) for workload in WORKLOADS for comparison in workload.comparisons]
+    ratios = [(workload, comparison, results.ratio(workload, comparison)) for workload, comparison in pairs]
+    return [(workload, comparison, ratio) for workload, comparison, ratio in ratios if ratio is not None]
 
 
 def start_up_table(results: Results) -> str:
@@ -164,15 +153,15 @@ def start_up_table(results: Results) -> str:
         "| workload | peer | peer, s | ours cold, s | ours warm, s | saved per step, µs | break-even, steps |",
         "|---|---|---|---|---|---|---|",
     ]
-    for workload, target, _ in compared(results):
-        if target.ours != "ours":
+    for workload, comparison, _ in compared(results):
+        if comparison.ours != "ours":
             continue
         cold, warm = (results.start_up(workload, "ours", cold) for cold in (True, False))
-        peer = results.start_up(workload, target.peer)
-        costs = [np.median(list(results.cost(workload, name).values())) for name in (target.peer, "ours")]
+        peer = results.start_up(workload, comparison.peer)
+        costs = [np.median(list(results.cost(workload, name).values())) for name in (comparison.peer, "ours")]
         saved = float(costs[0] - costs[1])
         lines.append(
-            f"| {workload.title} | {LABELS[target.peer]} | {peer:.1f} | {cold:.1f} | {warm:.1f} | {saved:.1f} "
+            f"| {workload.title} | {LABELS[comparison.peer]} | {peer:.1f} | {cold:.1f} | {warm:.1f} | {saved:.1f} "
             f"| {break_even(cold - peer, saved)} |"
         )
     return "\n".join(lines) + "\n"
@@ -212,7 +201,7 @@ def scaling_table(results: Results) -> str:
     lines = ["| | | SB3 DQN | ours, compiled | times as fast |", "|---|---|---|---|---|"]
     for axis in AXES:
         for number, workload in zip(axis.numbers, axis.workloads, strict=True):
-            ratio = results.ratio(workload, workload.targets[0])
+            ratio = results.ratio(workload, workload.comparisons[0])
             if ratio is not None:
                 sb3, ours = (np.median(list(results.cost(workload, name).values())) for name in ("sb3", "ours"))
                 lines.append(f"| {axis.title} | {number:,} | {sb3:.1f} | {ours:.1f} | {ratio.text(2)} |")
@@ -222,24 +211,21 @@ def scaling_table(results: Results) -> str:
 def draw_speed(results: Results) -> Figure:
     """
     :param results: the rows
-    :return: a bar for each target, with a mark at what must and one at what should be reached
+    :return: a bar for each comparison
     """
     bars = compared(results)[::-1]
     figure = Figure(figsize=(9, 1.5 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots()
     peers = list(LABELS)
-    for y, (_, target, ratio) in enumerate(bars):
+    for y, (_, comparison, ratio) in enumerate(bars):
         spread = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
-        axes.barh(y, ratio.median, xerr=spread, capsize=3, color=COLORS[peers.index(target.peer)], alpha=0.8)
-        axes.plot([target.must] * 2, [y - 0.4, y + 0.4], color="black", linewidth=2)
-        if target.goal is not None:
-            axes.plot([target.goal] * 2, [y - 0.4, y + 0.4], color="black", linewidth=1.5, linestyle=":")
+        axes.barh(y, ratio.median, xerr=spread, capsize=3, color=COLORS[peers.index(comparison.peer)], alpha=0.8)
         axes.annotate(f"{ratio.median:.1f}", (0, y), xytext=(4, 0), textcoords="offset points", va="center", color="white")
     axes.axvline(1, color="0.5", linewidth=0.8)
-    labels = [f"{workload.title}\n{LABELS[target.ours]} / {LABELS[target.peer]}" for workload, target, _ in bars]
+    labels = [f"{workload.title}\n{LABELS[comparison.ours]} / {LABELS[comparison.peer]}" for workload, comparison, _ in bars]
     axes.set_yticks(range(len(bars)), labels, fontsize=7)
     axes.set(xlim=(0, None), ylim=(-0.6, len(bars) - 0.4))
-    axes.set_xlabel("times as fast, from least to greatest\n(line: must, dots: goal)")
+    axes.set_xlabel("times as fast, from least to greatest")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

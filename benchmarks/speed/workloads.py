@@ -1,4 +1,4 @@
-"""What is measured: environments, networks, numbers, which implementations take part, and what is to be reached."""
+"""What is measured: environments, networks, numbers, and which implementations take part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,14 +17,12 @@ IMPLEMENTATION = "contestant"
 """the column of speed.csv and speed_parts.csv that names the implementation"""
 
 
-class Target(NamedTuple):
-    """How many times as fast as a peer we are to be."""
+class Comparison(NamedTuple):
+    """A comparison with a peer."""
 
     ours: str
     """``"ours"`` (compiled) or ``"ours_eager"``"""
     peer: str
-    must: float
-    goal: float | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Workload:
     :param name: on the command line and in the rows
     :param title: in tables and charts
     :param arguments: of SB3's DQN, by its names
-    :param targets: which implementations take part, and what is to be reached; there may be nothing to reach
+    :param comparisons: the comparisons of the implementations that take part
     :param steps: environment steps that are timed
     :param warm_up: environment steps before them: learning has started, and what is compiled was called a few times
     :param env_id: the environment
@@ -50,7 +48,7 @@ class Workload:
     name: str
     title: str
     arguments: Mapping[str, Any]
-    targets: tuple[Target, ...]
+    comparisons: tuple[Comparison, ...]
     steps: int
     warm_up: int
     env_id: str = "CartPole-v1"
@@ -71,7 +69,7 @@ class Workload:
     @property
     def implementations(self) -> list[str]:
         """Peers first."""
-        taking_part = {name for target in self.targets for name in (target.ours, target.peer)}
+        taking_part = {name for comparison in self.comparisons for name in (comparison.ours, comparison.peer)}
         return [name for name in LABELS if name in taking_part]
 
 
@@ -133,7 +131,7 @@ WORKLOADS = [
         "cartpole-32",
         "CartPole, 32 envs, 24-24, batch 32, an update per vector step",
         VECTORISED,
-        (Target("ours", "sb3", 3.5, 5.0), Target("ours", "sbx", 4.0, 5.0), Target("ours", "tutorial", 2.2, 3.0)),
+        (Comparison("ours", "sb3"), Comparison("ours", "sbx"), Comparison("ours", "tutorial")),
         n_envs=32,
         width=24,
         steps=48_000,
@@ -143,7 +141,7 @@ WORKLOADS = [
         "cartpole-1",
         "CartPole, 1 env, 64-64, batch 32, an update every 4 steps",
         SINGLE,
-        (Target("ours", "sb3", 2.5, 4.0), Target("ours", "sbx", 2.0), Target("ours_eager", "sb3", 1.3)),
+        (Comparison("ours", "sb3"), Comparison("ours", "sbx"), Comparison("ours_eager", "sb3")),
         width=64,
         steps=6_000,
         warm_up=1_000,
@@ -152,7 +150,7 @@ WORKLOADS = [
         "cartpole-1-narrow",
         "CartPole, 1 env, 24-24, batch 32, an update every 4 steps",
         SINGLE,
-        (Target("ours_eager", "sb3", 1.3),),
+        (Comparison("ours_eager", "sb3"),),
         width=24,
         steps=6_000,
         warm_up=1_000,
@@ -161,7 +159,7 @@ WORKLOADS = [
         "zoo-cartpole",
         "CartPole, zoo block: 256-256, batch 64, 128 updates per 256 steps",
         ZOO_CARTPOLE,
-        (Target("ours", "sb3", 2.2, 2.6), Target("ours", "sbx", 1.1), Target("ours_eager", "sb3", 1.2)),
+        (Comparison("ours", "sb3"), Comparison("ours", "sbx"), Comparison("ours_eager", "sb3")),
         width=256,
         steps=12 * 256,
         warm_up=8 * 256,  # the first training is after step 1024
@@ -170,7 +168,7 @@ WORKLOADS = [
         "zoo-lunarlander",
         "LunarLander, zoo block: 256-256, batch 128, 4 updates per 4 steps",
         ZOO_LUNAR_LANDER,
-        (Target("ours", "sb3", 1.7), Target("ours", "sbx", 1.0, 1.2)),
+        (Comparison("ours", "sb3"), Comparison("ours", "sbx")),
         env_id="LunarLander-v3",
         width=256,
         steps=20_000,
@@ -181,7 +179,7 @@ WORKLOADS = [
         "quantile",
         "50 quantiles, CartPole, zoo block",
         ZOO_CARTPOLE,
-        (Target("ours", "qrdqn", 2.0),),
+        (Comparison("ours", "qrdqn"),),
         width=256,
         n_quantiles=50,
         steps=8 * 256,
@@ -206,7 +204,7 @@ _BASE = Workload(
     "scaling",
     "CartPole, 32 envs, 64-64, batch 32, an update per vector step, a full memory of 100,000",
     {**VECTORISED, "buffer_size": 100_000},
-    (Target("ours", "sb3", 0.0),),
+    (Comparison("ours", "sb3"),),
     n_envs=32,
     fill=True,
     steps=32_000,

@@ -78,14 +78,14 @@ def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
     return values
 
 
-def acts_by_network(policy: Any, q_net: Any) -> bool:
+def acts_by_network(policy_class: Any, net_class: Any) -> bool:
     """
-    :param policy: a policy
-    :param q_net: its online network
-    :return: whether it takes the best action of that network, by no method of a user's own
+    :param policy_class: the class of a policy
+    :param net_class: the class of its online network
+    :return: whether such policies take the best action of their network, by no method of a user's own class
     """
-    is_plain = all(getattr(type(policy), name, None) is getattr(MlpPolicy, name) for name in POLICY_METHODS)
-    return is_plain and type(q_net)._predict is QNetwork._predict and not has_own_methods(policy, q_net)
+    is_plain = all(getattr(policy_class, name, None) is getattr(MlpPolicy, name) for name in POLICY_METHODS)
+    return is_plain and net_class._predict is QNetwork._predict
 
 
 def has_own_methods(policy: Any, q_net: Any) -> bool:

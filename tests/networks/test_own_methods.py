@@ -78,6 +78,17 @@ def test_a_method_that_is_assigned_later_chooses_the_actions_of_compiled_trainin
     assert set(model.replay_buffer.actions[24:64].flat) == {1}
 
 
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_method_for_modes_that_is_assigned_later_is_called(compile: bool) -> None:
+    model = make(DQNExt, learning_starts=0, train_freq=4, compile=compile)
+    learn(model, 24)
+    modes: list[bool] = []
+    model.policy.set_training_mode = modes.append
+    learn(model, 40, reset_num_timesteps=False)
+    assert modes.count(True) == 10, "once for each training"
+    assert modes.count(False) >= 10, "once for each rollout"
+
+
 def test_methods_of_a_policy_of_ones_own_choose_the_actions() -> None:
     model = make(DQNExt, TakesAction1, exploration="none", learning_starts=0)
     learn(model, 30)
