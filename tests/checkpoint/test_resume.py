@@ -167,13 +167,13 @@ class Steps(gym.Env[Any, Any]):
     """
 
     action_space = gym.spaces.Discrete(2)
-    observation_space = gym.spaces.Box(0, 1000, (2,), np.float32)
+    observation_space = gym.spaces.Box(0, 2**24, (2,), np.float32)
 
     def __init__(self, noisy: bool) -> None:
         self.noisy = noisy
 
     def _seen(self) -> Any:
-        return np.array([self.n, int.from_bytes(os.urandom(1), "big") if self.noisy else 0], np.float32)
+        return np.array([self.n, int.from_bytes(os.urandom(3), "big") if self.noisy else 0], np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
