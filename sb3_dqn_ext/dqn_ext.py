@@ -39,7 +39,7 @@ from sb3_dqn_ext._arguments import (
     train_freq_of,
 )
 from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, follow_arguments, prepare_replay_buffer
-from sb3_dqn_ext._missing import Missing, check_nothing_is_missing, learning_rate_was_set
+from sb3_dqn_ext._missing import MissingAttribute, check_complete, learning_rate_was_set
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
 from sb3_dqn_ext.acting import explored_actions
 from sb3_dqn_ext.algorithm.batches import each
@@ -194,7 +194,7 @@ class DQNExt(DQN):
         prepare_replay_buffer(self)
         saved_generator = self._generator
         with warnings.catch_warnings():
-            if isinstance(self.replay_buffer, DQNReplayBuffer | Missing):
+            if isinstance(self.replay_buffer, DQNReplayBuffer | MissingAttribute):
                 # SB3 believes that a buffer it did not choose knows nothing of n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
             if self.target_update_unit == "gradient_steps":
@@ -205,7 +205,7 @@ class DQNExt(DQN):
         self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if not isinstance(choices.exploration_schedule, Missing):
+        if not isinstance(choices.exploration_schedule, MissingAttribute):
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_updater()
 
@@ -290,7 +290,7 @@ class DQNExt(DQN):
             )
         if learning_rate_was_set(self):
             self._setup_lr_schedule()
-        check_nothing_is_missing(self)
+        check_complete(self)
         self._setup_choices()
         self._has_followed = False
         check_replay_buffer(self, self._buffer_settings)

@@ -31,8 +31,8 @@ from sb3_dqn_ext.checkpoint.manifest import (
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.serialization.tree import pack, unpack
 from sb3_dqn_ext.storage.arrays import read_arrays, write_arrays
-from sb3_dqn_ext.storage.atomic import make_folder, new_file, sync_folder
-from sb3_dqn_ext.storage.disk import disk_errors
+from sb3_dqn_ext.storage.atomic import make_folder, sync_folder, synced_new_file
+from sb3_dqn_ext.storage.disk import disk_errors_translated
 from sb3_dqn_ext.versions import versions
 
 __all__ = [
@@ -104,7 +104,7 @@ def checkpoints(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     found = []
-    with disk_errors(folder, "cannot be read"):
+    with disk_errors_translated(folder, "cannot be read"):
         for path in _manifest_paths(folder).values():
             with contextlib.suppress(CheckpointError):
                 if _is_complete(folder, read_manifest(path)):
@@ -118,7 +118,7 @@ def manifests(folder: Path | str) -> list[Path]:
     :return: the manifests of all checkpoints, good or bad, by step
     :raises CheckpointError: if the folder cannot be read
     """
-    with disk_errors(Path(folder), "cannot be read"):
+    with disk_errors_translated(Path(folder), "cannot be read"):
         return list(_manifest_paths(Path(folder)).values())
 
 
@@ -137,7 +137,7 @@ def newest_good(folder: Path | str) -> Found:
     """
     folder = Path(folder)
     skipped: dict[Path, str] = {}
-    with disk_errors(folder, "cannot be read"):
+    with disk_errors_translated(folder, "cannot be read"):
         paths = list(_manifest_paths(folder).values())
     for path in reversed(paths):
         try:
@@ -155,7 +155,7 @@ def read(path: Path | str) -> Checkpoint:
     :raises CheckpointError: if anything about it is wrong
     """
     path = Path(path)
-    with disk_errors(path, "cannot be read"):
+    with disk_errors_translated(path, "cannot be read"):
         manifest = read_manifest(path)
         for pieces in manifest.segments.values():
             for piece in pieces:
@@ -191,7 +191,7 @@ def write(folder: Path | str, step: int, tree: Any, segments: Segments | None = 
         _check_name("a name in segments", name)
         for key, _ in parts:
             _check_name(f"a key in segments[{name!r}]", key)
-    with disk_errors(folder, f"cannot take the checkpoint of step {step}"):
+    with disk_errors_translated(folder, f"cannot take the checkpoint of step {step}"):
         make_folder(folder)
         stored = _stored_segments(folder, step)
         _remove_temporary(folder)
@@ -219,7 +219,7 @@ def remove_after(folder: Path | str, step: int) -> list[Path]:
     :raises CheckpointError: if they cannot be
     """
     folder = Path(folder)
-    with disk_errors(folder, "cannot be cleaned"):
+    with disk_errors_translated(folder, "cannot be cleaned"):
         later = [path for other, path in _manifest_paths(folder).items() if other > step]
         for path in later:
             path.unlink()
@@ -278,7 +278,7 @@ def _write_piece(folder: Path, kind: str, key: str, tree: Any) -> Piece:
 def _commit(folder: Path, manifest: Manifest) -> Path:
     path = folder / manifest_name(manifest.step)
     text, temporary = manifest_text(folder, manifest), path.with_suffix(".tmp")
-    with new_file(temporary) as file:
+    with synced_new_file(temporary) as file:
         file.write(text)
     sync_folder(folder)  # the files it names have their names
     os.replace(temporary, path)
@@ -357,7 +357,7 @@ def _has_its_file(folder: Path, piece: Piece) -> bool:
 
 def _load(folder: Path, piece: Piece) -> Any:
     path = folder / piece.file
-    with disk_errors(path, "cannot be read"):
+    with disk_errors_translated(path, "cannot be read"):
         arrays = read_arrays(path, piece.arrays, load=True)
         try:
             return unpack(piece.tree, arrays)

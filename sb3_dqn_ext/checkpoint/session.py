@@ -79,7 +79,7 @@ def claimed(model: Any, folder: Folder) -> Iterator[None]:
     """
     check_memory(model.replay_buffer)
     place = os.path.abspath(folder)
-    with Lock.or_held(place):
+    with Lock.if_not_held(place):
         if place not in model.run_state.saved and manifests(place):
             raise CheckpointError(f"{folder} holds checkpoints of another run: resume from it, or name another folder.")
         yield

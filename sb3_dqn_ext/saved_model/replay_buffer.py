@@ -7,7 +7,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from sb3_dqn_ext.checkpoint.replay import check_memory, memory_state, restore_memory, restore_rows, stored_rows, take_rows
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["StoredBuffer", "restored", "stored"]
+__all__ = ["StoredBuffer", "restore_buffer", "store_buffer"]
 
 
 MAX_TRANSITIONS = 2**23
@@ -28,7 +28,7 @@ class StoredBuffer(NamedTuple):
     """all but the rows"""
 
 
-def stored(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
+def store_buffer(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     """
     :param buffer: the replay buffer of a model
     :return: its content, or the buffer itself if its class may hold more than is known here, or it is too large
@@ -43,7 +43,7 @@ def stored(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     return StoredBuffer(buffer.buffer_size, buffer.n_envs, first, take_rows(buffer, first, end), memory_state(buffer))
 
 
-def restored(buffer: ReplayBuffer, content: StoredBuffer) -> str:
+def restore_buffer(buffer: ReplayBuffer, content: StoredBuffer) -> str:
     """
     Fill a replay buffer that is made as the stored one was.
 

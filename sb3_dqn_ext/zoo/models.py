@@ -42,12 +42,12 @@ def let_pretrained_model_name_classes(path: str, hyperparameters: dict[str, Any]
     :param path: the file of the model
     :param hyperparameters: the hyperparameters of the new run, as ``run.json`` has them
     """
-    saved_model.let_files_name(classes_of_the_model(hyperparameters, "Give the command where Python finds it."))
+    saved_model.allow_classes(classes_of_the_model(hyperparameters, "Give the command where Python finds it."))
     _let_models_name_classes_of(os.path.dirname(path))
 
 
 def _let_models_name_classes_of(run_folder: str) -> None:
-    saved_model.let_files_name(classes_of_run(run_folder, _trusted, _OTHERWISE))
+    saved_model.allow_classes(classes_of_run(run_folder, _trusted, _OTHERWISE))
 
 
 def trusting(arguments: list[str]) -> list[str]:
