@@ -1,4 +1,4 @@
-"""Attributes of a loaded model that its file could not give, and that only training needs."""
+"""Stand-ins for attributes that the file of a loaded model did not contain, and that only training needs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ __all__ = ["MissingAttribute", "check_complete", "custom_objects_hint", "learnin
 @dataclass(frozen=True)
 class MissingAttribute:
     """
-    Stand-in for an attribute, or for what is built from it, until the user gives the real one. Saving the model again writes
-    what the file said.
+    A stand-in for an attribute, or for an object that is built from it, until the user gives a value. Saving the model again
+    writes the stored JSON of the attribute.
 
     :param name: the name of the attribute
-    :param why: why the file could not give it
-    :param node: the JSON of the attribute in the file
-    :param trust_helps: whether ``trust=True`` would have given it
+    :param why: the reason why it was not loaded
+    :param node: the stored JSON of the attribute
+    :param trust_helps: whether ``trust=True`` would have loaded it
     """
 
     name: str
@@ -32,37 +32,43 @@ class MissingAttribute:
 
     def __call__(self, progress_remaining: float) -> float:
         """
-        Return 0 as the learning rate with which an optimizer is made, whose state is then loaded.
+        Return 0 as the initial learning rate of an optimizer, whose state is loaded afterwards.
 
-        :raises ArgumentError: as any other function
+        :raises ArgumentError: for any other function
         """
         if self.name != "learning_rate":
             raise missing_attributes_error([self])
         return 0.0
 
     def value(self, step: int, total_steps: int) -> float:
-        """:raises ArgumentError: always; an exploration rate cannot be invented"""
+        """
+        Refuse to compute an exploration rate.
+
+        :raises ArgumentError: always
+        """
         raise missing_attributes_error([self])
 
 
 def custom_objects_hint(names: Iterable[str]) -> str:
     """
-    :param names: names of attributes
-    :return: the argument of ``load`` that gives them, as a user types it
+    Return the argument of ``load`` that gives attributes, as a user would type it.
+
+    :param names: the names of the attributes
     """
     return f"custom_objects={{{', '.join(f'{name!r}: ...' for name in names)}}}"
 
 
 def missing_attributes_error(missing: Iterable[MissingAttribute]) -> ArgumentError:
     """
-    :param missing: stand-ins that are still in a model
-    :return: the error that says what to give before training
+    Return the error for training without some attributes, with a remedy.
+
+    :param missing: the stand-ins that are still in the model
     """
     by_name = {one.name: one for one in missing}
     what = "; ".join(f"{name} {one.why}" for name, one in by_name.items())
     ways = [f"load the model with DQNExt.load(path, {custom_objects_hint(by_name)})"]
     if all(one.trust_helps for one in by_name.values()):
-        ways.append("with trust=True if you know who made the file")
+        ways.append("with trust=True if you trust its author")
     if by_name.keys() <= {"replay_buffer", "replay_buffer_class", "replay_buffer_kwargs"}:
         ways.append("give it a replay buffer by model.load_replay_buffer()")
     if set(by_name) == {"learning_rate"}:
@@ -72,8 +78,9 @@ def missing_attributes_error(missing: Iterable[MissingAttribute]) -> ArgumentErr
 
 def learning_rate_was_set(model: Any) -> bool:
     """
+    Check whether the user has set a learning rate in place of a missing one.
+
     :param model: a DQNExt
-    :return: whether the user has set a learning rate in the place of one that was missing
     """
     schedule = getattr(model.lr_schedule, "value_schedule", None)
     return isinstance(schedule, MissingAttribute) and not isinstance(model.learning_rate, MissingAttribute)
@@ -81,10 +88,10 @@ def learning_rate_was_set(model: Any) -> bool:
 
 def check_complete(model: Any) -> None:
     """
-    Check that a model has all that training needs.
+    Check that a model has all attributes that training needs.
 
-    :param model: a DQNExt that was loaded
-    :raises ArgumentError: if its file did not give something, nor the user since
+    :param model: a loaded DQNExt
+    :raises ArgumentError: if an attribute was neither in the file nor set since
     """
     is_replaced = {
         "learning_rate": not isinstance(getattr(model.lr_schedule, "value_schedule", None), MissingAttribute),

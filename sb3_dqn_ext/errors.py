@@ -12,44 +12,44 @@ __all__ = [
 
 
 class ArgumentError(ValueError):
-    """An argument has a value that cannot work; the message names it, what it was, and what is allowed."""
+    """An error for an invalid argument. The message contains its name, its value, and the allowed values."""
 
 
 class EmptyReplayError(ArgumentError):
-    """A batch was to be drawn from a replay buffer in which nothing can be replayed yet."""
+    """An error for sampling from a replay buffer that contains no transition that can be replayed yet."""
 
     def __init__(self) -> None:
         super().__init__(
-            "there is nothing that could be replayed. With monte_carlo, no episode has ended that could be replayed (of all "
+            "there is no transition that can be replayed. With monte_carlo, no complete episode is stored yet (of all "
             "environments at once for sampler='rows'): learning_starts must outlast an episode."
         )
 
 
 class UnsupportedError(ArgumentError, AssertionError, NotImplementedError):
-    """An error where SB3 itself raises an ``AssertionError`` or a ``NotImplementedError``, which projects catch."""
+    """An error where SB3 raises an ``AssertionError`` or a ``NotImplementedError``, which existing projects catch."""
 
 
 class NonFiniteError(ArithmeticError):
-    """A number that is nan or infinite was about to enter the replay memory or the networks; the message says where from."""
+    """An error for a NaN or an infinity before it enters the replay buffer or the networks. The message contains its origin."""
 
 
 class EnvironmentDiedError(RuntimeError):
-    """The process of an environment has ended in the middle of a run; the message says which, and how."""
+    """An error for an environment process that ended during a run. The message contains its index and its exit reason."""
 
 
 class CheckpointError(RuntimeError):
     """
-    A checkpoint cannot be written, or cannot be trusted; the message names the file or the folder, and what is wrong.
+    An error for a checkpoint that cannot be written, or that is damaged. The message contains the file or folder, and the fault.
 
-    It is no :class:`ArgumentError`: the call was right and the disk is not, and what recovers from that
-    must not hide wrong calls.
+    It is not an :class:`ArgumentError`: the call was right and the disk is at fault. Code that handles a bad disk does not hide
+    wrong calls this way.
     """
 
 
 class ModelFileError(CheckpointError, ValueError):
     """
-    A saved model cannot be read, or not without trusting it; the message names the file, and what is wrong or what to give.
+    An error for a saved model that cannot be read, or only with trust. The message contains the file, and the fault or the remedy.
 
-    It is a ``ValueError`` because SB3 raises one for a file that is no zip, and a ``CheckpointError`` so that one error stands
-    for all files that this library reads. A file that is missing stays a ``FileNotFoundError``, as in SB3.
+    It is a ``ValueError``, which SB3 raises for a file that is not a zip, and a ``CheckpointError``, so that one error covers all
+    files that this library reads. A missing file raises ``FileNotFoundError``, as in SB3.
     """

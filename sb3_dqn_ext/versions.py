@@ -1,4 +1,4 @@
-"""Of what a run was made."""
+"""The versions of the packages that a run uses."""
 
 import platform
 
@@ -13,9 +13,7 @@ __all__ = ["versions"]
 
 
 def versions() -> dict[str, str]:
-    """
-    :return: of the libraries on which the numbers of a run depend
-    """
+    """Return the versions of the libraries on which the numbers of a run depend, and of Python."""
     modules = {"stable_baselines3": stable_baselines3, "gymnasium": gymnasium, "numpy": np}
     found = {name: str(module.__version__) for name, module in modules.items()}
     return {"sb3_dqn_ext": __version__} | found | {"torch": str(th.__version__), "python": platform.python_version()}

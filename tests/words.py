@@ -1,8 +1,8 @@
 """
 Check that the project is written in plain technical English: ``python -m tests.words [FILE ...]``.
 
-It checks docstrings, comments and messages of Python files, and pages of the documentation, for sentences that a reader from elsewhere
-would have to read twice, and for words that speak of the project's plans where results are published.
+It checks docstrings, comments and messages of Python files, and pages of the documentation, for phrases that are hard to read,
+and for words about the project's plans where results are published.
 """
 
 import ast
@@ -29,7 +29,7 @@ PHRASES = {
     r"knows?|knew|knowing": "contain, detect, support",
     r"looks (?!like)|looking": "check, read, measure",
     r"lies|lay|lying": "is, is stored",
-    r"stands?|stood|standing": "is, is written",
+    r"stands?(?!-in)|stood|standing": "is, is written",
     r"speaks?|spoke|spoken": "print, warn",
     r"go(?:es|ing)? on|gone on|went on": "continue",
     r"without a word": "default, silently",

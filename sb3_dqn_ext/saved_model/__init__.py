@@ -1,8 +1,8 @@
 """
-A model on the disk: the archive of SB3, with JSON in the place of pickles.
+Saved models: the zip archive of SB3, with JSON in place of pickles.
 
-``data`` is plain JSON with a version, the parameters are ``.pth`` as SB3 writes them: its own tools read them. What stands in
-a file, and what is promised of it, is described in docs/file_format.md.
+``data`` is plain JSON with a schema version. The parameters are ``.pth`` files as SB3 writes them, so that its own tools can
+read them. The format and its guarantees are described in docs/file_format.md.
 """
 
 import base64
@@ -64,7 +64,7 @@ File = str | Path | io.BufferedIOBase
 
 _SCHEMA = ":schema:"  # no attribute has such a name, and SB3 has such names in its own data
 _FOR_SB3 = ":for SB3:"
-"""where SB3's own ``load`` unpickles a text in the place of a number, which is an error that names this library"""
+"""The key whose value makes SB3's own ``load`` fail with a message that names this library."""
 _TEXT_FOR_SB3 = b"FThis is a model of sb3_dqn_ext, not of SB3's DQN: load it with sb3_dqn_ext.DQNExt.load(path)\n."
 _OTHER_ALGORITHMS = {
     "n_quantiles": "QRDQN",
@@ -77,47 +77,53 @@ _OTHER_ALGORITHMS = {
     "policy_delay": "CrossQ",
     "target_entropy": "SAC",
 }
-"""attributes that only one algorithm of SB3 and sb3-contrib has; TQC and CrossQ have those below them, too"""
+"""
+Attributes that identify the algorithm of a model of SB3 or sb3-contrib. TQC and CrossQ also have attributes of SAC, so they
+come first.
+"""
 DERIVED = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target")
-"""attributes that a model makes of the others when it is loaded"""
+"""The attributes that a model computes from other attributes when it is loaded."""
 RESET_ON_LOAD: dict[str, Any] = {
     **dict.fromkeys(("_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")),
     **dict.fromkeys(("action_noise", "_generator")),
     "_exploration_memory": {},
 }
-"""attributes that a model can do without, and what it has then: as before its first run"""
+"""The attributes that a model can do without, with the values they have before the first run."""
 TRAINING_ONLY = {"learning_rate", "replay_buffer_class", "replay_buffer_kwargs", "replay_buffer"}
-"""attributes that predictions do not need: a model is loaded without them, and training asks for them"""
-_OF_THE_PROCESS = {"env", "device", "policy", "rollout_buffer", "_vec_normalize_env", "_logger"}
-"""attributes that a model has anew in each process; SB3 leaves them out of files unless they are named"""
-_WHOLE = {"num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_n_calls", "n_envs", "verbose"}
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys(_WHOLE, int),
+"""The attributes that predictions do not need. A model is loaded without them; training requires them."""
+_PROCESS_SPECIFIC = {"env", "device", "policy", "rollout_buffer", "_vec_normalize_env", "_logger"}
+"""The attributes that each process creates again. SB3 leaves them out of files unless they are named."""
+_COUNTERS = {"num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_n_calls", "n_envs", "verbose"}
+_ATTRIBUTE_TYPES: dict[str, Any] = {
+    **dict.fromkeys(_COUNTERS, int),
     **dict.fromkeys(("observation_space", "action_space"), spaces.Space),
     "policy_kwargs": Mapping,
 }
-_MOST_ENVS = 2**16
-_KNOWN_NAMES = {*ALLOWED_CLASSES, *map(qualified_name, ALLOWED_CLASSES.values())}
+_MAX_ENVS = 2**16
+_ALLOWED_NAMES = {*ALLOWED_CLASSES, *map(qualified_name, ALLOWED_CLASSES.values())}
 
 
 def unstorable_attributes(attributes: Attributes) -> dict[str, str]:
     """
-    :param attributes: attributes of a model
-    :return: those that cannot be stored, and why
+    Find the attributes of a model that a file cannot hold.
+
+    :param attributes: the attributes, by name
+    :return: the reason for each attribute that cannot be stored, by name
     """
     found = {name: _text(value, 1.0)[1] for name, value in attributes.items()}
     return {name: why for name, why in found.items() if why}
 
 
-def unstorable_warning(lost: Attributes) -> str:
+def unstorable_warning(reasons: Attributes) -> str:
     """
-    :param lost: what :func:`lost_in_a_file` gave
-    :return: a warning that says it, and what to do
+    Return the warning for attributes that are missing from a file, with a remedy.
+
+    :param reasons: the result of :func:`unstorable_attributes`
     """
-    named = " and ".join(f"{name} ({why})" for name, why in lost.items())
+    named = " and ".join(f"{name} ({why})" for name, why in reasons.items())
     return (
         f"Not all of the model can be stored in the file that save() writes: {named}. Use what a module has by name, or give "
-        f"it when the model is loaded: DQNExt.load(path, {custom_objects_hint(lost)})."
+        f"it when the model is loaded: DQNExt.load(path, {custom_objects_hint(reasons)})."
     )
 
 
@@ -126,29 +132,31 @@ def save(
     attributes: Attributes,
     parameters: Attributes,
     variables: Attributes,
-    told: Collection[str] = (),
+    already_warned: Collection[str] = (),
     optional: Collection[str] = (),
 ) -> None:
     """
-    :param file: a path, by SB3's rules, or a file to write to
-    :param attributes: of the model
+    Write a model to a file.
+
+    :param file: a path, completed by SB3's rules, or a binary file to write to
+    :param attributes: the attributes of the model, by name
     :param parameters: the state dictionaries of the model, by name
-    :param variables: tensors of the model that are in none of them
-    :param told: names of attributes of which the user knows that they cannot be stored
-    :param optional: names of attributes that are left out where they cannot be stored
+    :param variables: the tensors of the model that are in no state dictionary
+    :param already_warned: the names of attributes for which the user has seen the warning that they cannot be stored
+    :param optional: the names of attributes that are left out if they cannot be stored
     """
     texts = {_SCHEMA: str(SCHEMA), _FOR_SB3: json.dumps({":serialized:": base64.b64encode(_TEXT_FOR_SB3).decode()})}
-    lost: dict[str, str] = {}
-    room = 0.9  # for what is between them
+    reasons: dict[str, str] = {}
+    room = 0.9  # the rest is for names and separators
     for name, value in attributes.items():
         text, why = _text(value, room)
-        if why and name not in RESET_ON_LOAD and name not in told:
-            lost[name] = why
+        if why and name not in RESET_ON_LOAD and name not in already_warned:
+            reasons[name] = why
         if not why or name not in optional:
             texts[name] = text
             room -= share_of_limit(text)
-    if lost:
-        warnings.warn(unstorable_warning(lost), stacklevel=3)
+    if reasons:
+        warnings.warn(unstorable_warning(reasons), stacklevel=3)
     archive = io.BytesIO()
     save_to_zip_file(archive, None, dict(parameters), dict(variables))
     pairs = ",\n".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
@@ -157,9 +165,10 @@ def save(
 
 def _text(value: Any, room: float) -> tuple[str, str]:
     """
-    :param value: of an attribute
-    :param room: for its JSON, as a share of what is read
-    :return: its JSON, and why it is not stored, if it is not
+    Return the JSON of an attribute, and the reason why it is not stored, or "".
+
+    :param value: the value of the attribute
+    :param room: the largest size of the JSON, as a share of the size that can be read
     """
     try:
         text = json.dumps(pack_value(value), allow_nan=False, indent=1)
@@ -167,23 +176,23 @@ def _text(value: Any, room: float) -> tuple[str, str]:
             return text, ""
         why = "larger than what is read"
     except NotSerializableError as error:
-        why = _why(error)
+        why = _short_reason(error)
     return json.dumps({"not stored": why}), why
 
 
-def _why(error: NotSerializableError) -> str:
+def _short_reason(error: NotSerializableError) -> str:
     return str(error)[:500]
 
 
 class OpenedModel(NamedTuple):
-    """A model that SB3 can load without unpickling anything of it."""
+    """The content of a saved model, which SB3 can load without unpickling any of it."""
 
     archive: io.BytesIO
-    """parameters that have been checked, and the names of the attributes"""
+    """The archive for SB3, with checked parameters and only the names of the attributes."""
     attributes: dict[str, Any]
-    """what these are: ``custom_objects`` for SB3"""
+    """The values of the attributes: the ``custom_objects`` for SB3."""
     budget: int
-    """bytes that its networks can be measured by"""
+    """The size of the file in bytes, which limits the size of the networks."""
 
 
 def open_model(
@@ -195,15 +204,17 @@ def open_model(
     needed: Set[str],
 ) -> OpenedModel:
     """
-    :param file: a path, by SB3's rules, or a file to read
-    :param custom_objects: attributes in the place of those in the file
-    :param given: attributes that the model is told after it is loaded
-    :param trust: whether what the file names is imported, and pickles of SB3 are unpickled
-    :param names: of the state dictionaries and of the tensors beside them, if all models of the class have the same
-    :param needed: names of the attributes without which there is no model, but for :data:`FOR_TRAINING`
-    :return: its content
-    :raises ModelFileError: if it cannot be read, or asks for more than is given
-    :raises FileNotFoundError: if it is missing
+    Read and check a saved model.
+
+    :param file: a path, completed by SB3's rules, or a binary file to read
+    :param custom_objects: attributes that replace those in the file
+    :param given: attributes that the caller of ``load`` sets afterwards
+    :param trust: whether classes that the file names are imported, and pickles of SB3 are unpickled
+    :param names: the names of the state dictionaries and of the other tensors, if all models of the class have the same
+    :param needed: the names of the attributes without which there is no model; :data:`TRAINING_ONLY` attributes may be missing
+    :return: the content of the file
+    :raises ModelFileError: if the file cannot be read, or needs trust or a value that the caller has not given
+    :raises FileNotFoundError: if the file is missing
     """
     check_type("custom_objects", {} if custom_objects is None else custom_objects, dict, "a dict or None")
     stream: Any = open_path(file, "r", suffix="zip")
@@ -234,15 +245,19 @@ def open_model(
 
 
 def _check_algorithm(data: Attributes) -> None:
-    """:raises ModelFileError: if what SB3 wrote is a model of another algorithm than DQN"""
+    """
+    Check that SB3 wrote a model of DQN.
+
+    :raises ModelFileError: if the model is one of another algorithm
+    """
     algorithm = next((name for attribute, name in _OTHER_ALGORITHMS.items() if attribute in data), None)
     if algorithm is None or ("exploration_rate" in data and algorithm != "QRDQN"):
         return  # a subclass of DQN may have an attribute of the same name
     policy = data.get("policy_class")
     module = str(policy.get("__module__", ""))[:100] if isinstance(policy, dict) else ""
     raise ModelFileError(
-        f"it holds a model of {algorithm}{f' (with a policy of {module})' if module else ''}, and DQNExt loads models of DQN "
-        "and DQNExt. Load it with the class that saved it."
+        f"it contains a model of {algorithm}{f' (with a policy of {module})' if module else ''}, and DQNExt loads models of "
+        "DQN and DQNExt. Load it with the class that saved it."
     )
 
 
@@ -254,8 +269,9 @@ def _check_names(parts: Parts, variables: set[str], dictionaries: list[str], ten
 
 def display_name(file: File) -> str:
     """
-    :param file: a path or a file
-    :return: what errors call it
+    Return the name of a file in error messages.
+
+    :param file: a path or a binary file
     """
     return str(file) if isinstance(file, str | Path) else "the model"
 
@@ -264,11 +280,13 @@ def _attributes(
     data: Attributes, stock: bool, custom: Attributes, given: Attributes, trust: bool, needed: Set[str]
 ) -> dict[str, Any]:
     """
-    :param stock: whether SB3 wrote them
-    :param needed: names of those without which there is no model
+    Return the attributes of a model, or stand-ins for those that only training needs.
+
+    :param stock: whether SB3 wrote the file
+    :param needed: the names of the attributes without which there is no model
     """
     found: dict[str, Any] = {}
-    asked: dict[str, NeedsTrustError] = {}
+    errors: dict[str, NeedsTrustError] = {}
     for name, node in data.items():
         if name in custom:
             found[name] = custom[name]
@@ -280,40 +298,44 @@ def _attributes(
             except NeedsTrustError as error:
                 if name in RESET_ON_LOAD:
                     found[name] = copy.copy(RESET_ON_LOAD[name])
-                elif name in needed - TRAINING_ONLY - _OF_THE_PROCESS:
-                    asked[name] = error
-                elif name not in _OF_THE_PROCESS:
-                    found[name] = MissingAttribute(name, str(error), _stored(node, stock, error), error.trust_helps)
-            # whatever constructors raise at arguments that were made for them
+                elif name in needed - TRAINING_ONLY - _PROCESS_SPECIFIC:
+                    errors[name] = error
+                elif name not in _PROCESS_SPECIFIC:
+                    found[name] = MissingAttribute(name, str(error), _stored_node(node, stock, error), error.trust_helps)
+            # constructors may raise any error for forged arguments
             except Exception as error:
                 raise ModelFileError(f"its {name} cannot be: {error!r}"[:1000]) from error
             _check(name, found.get(name))
-    if asked:
-        raise _needed(asked, trust)
+    if errors:
+        raise _needs_trust_error(errors, trust)
     for name in ("policy_class", "observation_space", "action_space"):
         if name not in found:
             raise ModelFileError(f"its data have no {name}.")
-    # SB3 reads these; where they are left out, its defaults hold
+    # SB3 reads these; its defaults apply if they are missing
     return {"policy_kwargs": given.get("policy_kwargs", {}), "verbose": 0} | found
 
 
-def _needed(asked: Mapping[str, NeedsTrustError], trust: bool) -> ModelFileError:
-    """:return: the error for attributes without which there is no model, and what to do"""
-    what = "; ".join(f"{name} {why}" for name, why in asked.items())
-    remedy = f"give it by {custom_objects_hint(asked)}"
-    if not trust and all(error.trust_helps for error in asked.values()):
-        remedy += ", or load it with trust=True if you know who made it: its code is then run"
+def _needs_trust_error(errors: Mapping[str, NeedsTrustError], trust: bool) -> ModelFileError:
+    """Return the error for attributes without which there is no model, with a remedy."""
+    what = "; ".join(f"{name} {why}" for name, why in errors.items())
+    remedy = f"give it by {custom_objects_hint(errors)}"
+    if not trust and all(error.trust_helps for error in errors.values()):
+        remedy += ", or load it with trust=True if you trust its author: its code is then run"
         commands = {"rl_zoo3": "python -m sb3_dqn_ext.zoo enjoy ... ", "sb3_dqn_ext.report": ""}
         remedy += next((f" ({command}--trust)" for module, command in commands.items() if module in sys.modules), "")
     return ModelFileError(f"{what}: {remedy}.")
 
 
 def _read(name: str, node: Any, stock: bool, trust: bool) -> Any:
-    """:raises AskedFor: if it holds what is not made without trust"""
+    """
+    Return the value of an attribute.
+
+    :raises NeedsTrustError: if it holds something that is not created without trust
+    """
     if stock:
         value = _sb3_value(node, name)
     elif name == "exploration_kwargs" and type(node) is dict and node.keys() == {"dict"}:
-        # a schedule that is not there keeps nobody from predicting
+        # predictions do not need the schedule
         value = {key: _schedule_or_missing(name, key, part, trust) for key, part in node["dict"].items()}
     else:
         value = unpack_value(node, trust, (name,))
@@ -331,25 +353,25 @@ def _schedule_or_missing(name: str, key: str, node: Any, trust: bool) -> Any:
         return MissingAttribute(name, str(error), node, error.trust_helps)
 
 
-def _stored(node: Any, stock: bool, error: NeedsTrustError) -> Any:
-    """The JSON with which a model that is saved again says the same."""
+def _stored_node(node: Any, stock: bool, error: NeedsTrustError) -> Any:
+    """Return the JSON that is written again when the loaded model is saved."""
     return {"not stored": str(error)[:500]} if stock else node
 
 
 def _check_dotted_names(policy_kwargs: Any) -> None:
-    """Policies import the class that a text with a dot names."""
+    """Check the dotted names in policy arguments, which a policy imports."""
     for argument in ("activation_fn", "features_extractor_class", "optimizer_class"):
         given = policy_kwargs.get(argument) if isinstance(policy_kwargs, Mapping) else None
-        if isinstance(given, str) and "." in given and given not in _KNOWN_NAMES:
+        if isinstance(given, str) and "." in given and given not in _ALLOWED_NAMES:
             find_class(("policy_kwargs", argument), given, ALLOWED_CLASSES)
 
 
 def _is_packed_as(value: Any, node: Any) -> bool:
-    """Whether what the caller gives is what is stored, which then needs no trust."""
+    """Check whether a value that the caller gives equals the stored one, which then needs no trust."""
     try:
         return bool(pack_value(value) == node)
     except NotSerializableError as error:
-        return bool(node == {"not stored": _why(error)})
+        return bool(node == {"not stored": _short_reason(error)})
 
 
 def _sb3_value(node: Any, name: str) -> Any:
@@ -359,10 +381,10 @@ def _sb3_value(node: Any, name: str) -> Any:
 
 
 def _check(name: str, value: Any) -> None:
-    kind = _KINDS.get(name, object)
+    kind = _ATTRIBUTE_TYPES.get(name, object)
     if value is not None and (not isinstance(value, kind) or (kind is int and (type(value) is bool or value < 0))):
         raise ModelFileError(f"its {name} cannot be {str(value)[:100]}.")
     if name == "policy_class" and value is not None and not (isinstance(value, type) and issubclass(value, BasePolicy)):
         raise ModelFileError(f"its {name} cannot be {str(value)[:100]}.")
-    if name == "n_envs" and value is not None and value > _MOST_ENVS:
-        raise ModelFileError(f"its n_envs={value} is more than {_MOST_ENVS}.")
+    if name == "n_envs" and value is not None and value > _MAX_ENVS:
+        raise ModelFileError(f"its n_envs={value} is more than {_MAX_ENVS}.")

@@ -1,8 +1,8 @@
 """
-The archive of a saved model: read so that it cannot take more memory than it has bytes for, and nothing in it runs.
+The archive of a saved model. Reading it takes no more memory than its size justifies, and no code in it runs.
 
-It is a zip of ``data`` and of some ``.pth``, which are zips themselves. Their members are read and checked, and what is left
-is written anew in memory: whoever reads that sees what was checked, and not another reading of the same bytes.
+An archive is a zip of ``data`` and of ``.pth`` files, which are zips themselves. Their members are read and checked, and the
+accepted content is written to a new archive in memory. Later readers see exactly the content that was checked.
 """
 
 import io
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 MAX_DATA = 2**25
-"""bytes of the JSON; what is larger is neither written nor read"""
+"""The largest size of the JSON in bytes. Larger data are neither written nor read."""
 MAX_ITEMS = 2**20
-"""lists, objects, keys and items in the JSON: a parser makes of each much more than the bytes it is written in"""
-MAX_RATIO = 20  # bytes that a byte of the file may unpack to: JSON shrinks to a tenth, numbers do not
-_SPARE = 2**20  # bytes that a small file may unpack to
-_MAX_NODES = 2**20  # of what a .pth holds
+"""The largest number of lists, objects, keys and items in the JSON. A parser takes much more memory for each than its text."""
+MAX_RATIO = 20  # bytes that a byte of the file may unpack to: JSON compresses to a tenth, numbers do not
+_MIN_UNPACKED = 2**20  # bytes that a small file may unpack to
+_MAX_NODES = 2**20  # values in a .pth file
 _MAX_DEPTH = 20
 
 _PTH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*\.pth")  # never an attribute with an underscore before it
@@ -50,9 +50,9 @@ _RECORD = re.compile(
     r"[^/\\]+/(data\.pkl|data/[0-9]+|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id)"
 )
 _TEXTS = ("_stable_baselines3_version", "system_info.txt")
-_MAX_TEXT = 2**16
+_MAX_TEXT_BYTES = 2**16
 
-# what the pickles of state dictionaries are made of; what torch allows beside it can be told to take memory at will
+# the instructions of state dictionaries; some others that torch allows can allocate any amount of memory
 _OPCODES = {
     *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
     *("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
@@ -69,41 +69,43 @@ _GLOBALS = {
 }
 
 Parts = dict[str, bytes]
-"""the members of an archive that mean something, by name"""
+"""The relevant members of an archive, by name."""
 VARIABLES = ("pytorch_variables.pth", "tensors.pth")
-"""tensors by the names of attributes, to which SB3 gives them whatever these are"""
+"""The files with tensors that SB3 assigns to attributes of the same names, whatever these are."""
 
 
 class Archive(NamedTuple):
-    """What is in an archive, checked."""
+    """The checked content of an archive."""
 
     parts: Parts
     variables: set[str]
-    """names of the tensors that are in no state dictionary"""
+    """The names of the tensors that are in no state dictionary."""
     size: int
-    """in bytes"""
+    """The size in bytes."""
 
 
 def read_parts(file: BinaryIO) -> Archive:
     """
-    :param file: an archive
-    :return: what is in it
-    :raises ModelFileError: if anything about it is wrong
+    Read and check an archive.
+
+    :param file: an archive, opened for reading
+    :return: its content
+    :raises ModelFileError: if any part is damaged, too large or not allowed
     """
     try:
         with zipfile.ZipFile(file) as archive:
             size = file.seek(0, os.SEEK_END)
             members = archive.infolist()
-            check_members(members, size, MAX_RATIO * size + _SPARE, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+            check_members(members, size, MAX_RATIO * size + _MIN_UNPACKED, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
             _check_parts(members)
-            parts = {info.filename: _read(archive, info) for info in members if _means_something(info.filename)}
+            parts = {info.filename: _read(archive, info) for info in members if _is_relevant(info.filename)}
     except zipfile.BadZipFile as error:
         raise ModelFileError(f"it is no zip file that can be read: {error}") from error
     except ZipError as error:
         raise ModelFileError(str(error)) from error
     except ModelFileError:
         raise
-    # whatever zipfile raises at bytes that were made for it
+    # zipfile may raise any error for forged bytes
     except Exception as error:
         raise ModelFileError(f"it is no archive that can be read: {error!r}") from error
     variables: set[str] = set()
@@ -121,12 +123,12 @@ def _names(name: str, tree: Any) -> set[str]:
     return set(tree)
 
 
-def _means_something(name: str) -> bool:
+def _is_relevant(name: str) -> bool:
     return name == "data" or name in _TEXTS or name.endswith(".pth")
 
 
 def _check_parts(members: list[zipfile.ZipInfo]) -> None:
-    limits = {"data": MAX_DATA} | dict.fromkeys(_TEXTS, _MAX_TEXT)
+    limits = {"data": MAX_DATA} | dict.fromkeys(_TEXTS, _MAX_TEXT_BYTES)
     for info in members:
         name = info.filename
         if name.endswith(".pth") and not _PTH.fullmatch(name):
@@ -144,10 +146,12 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def _clean_pth(name: str, data: bytes) -> tuple[bytes, Any]:
     """
-    :param name: the name of a part
-    :param data: what ``torch.save`` wrote
-    :return: the same, written anew, and what it holds
-    :raises ModelFileError: if it is more than parameters
+    Check a ``.pth`` file and write its content to a new one.
+
+    :param name: the name of the file in the archive
+    :param data: its bytes, as written by ``torch.save``
+    :return: the bytes of the new file, and the tree of parameters
+    :raises ModelFileError: if it holds anything but parameters
     """
     try:
         records = _records(data)
@@ -159,14 +163,14 @@ def _clean_pth(name: str, data: bytes) -> tuple[bytes, Any]:
         _check_tree(tree)
     except ModelFileError as error:
         raise ModelFileError(f"its part {name!r} holds no parameters: {error}") from error
-    # whatever zipfile, pickletools and torch raise at bytes that were made for them
+    # zipfile, pickletools and torch may raise any error for forged bytes
     except Exception as error:
         raise ModelFileError(f"its part {name!r} holds no parameters: {error!r}"[:1000]) from error
     return clean, tree
 
 
 def _records(data: bytes) -> dict[str, bytes]:
-    """What ``torch.save`` wrote, by name; it packs nothing."""
+    """Return the records of a ``.pth`` file, which are not compressed, by name."""
     records: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in stored_members(archive, len(data)):
@@ -178,7 +182,7 @@ def _records(data: bytes) -> dict[str, bytes]:
 
 
 def _check_pickle(data: bytes) -> None:
-    """Look at each instruction, then follow them with inert objects."""
+    """Check each instruction of a pickle, then execute them with inert objects."""
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES or (opcode.name == "PROTO" and argument != 2):
             raise ModelFileError(f"the instruction {opcode.name} is none of parameters")
@@ -191,7 +195,7 @@ def _check_pickle(data: bytes) -> None:
 
 
 def _check_tree(tree: Any) -> None:
-    """Nothing but plain values, few enough, and tensors that are no larger than the memory they have been read into."""
+    """Check that a tree is small and holds only plain values, and tensors that are no larger than their data."""
     left, n_nodes = [(tree, 0)], 0
     while left:
         node, depth = left.pop()
@@ -211,9 +215,10 @@ def _check_tree(tree: Any) -> None:
 
 def clean_archive(parts: Parts, data: str) -> io.BytesIO:
     """
-    :param parts: the members of an archive, checked
-    :param data: what stands in the place of its ``data``
-    :return: an archive for SB3 to read
+    Return an archive for SB3 to read.
+
+    :param parts: the checked members of an archive
+    :param data: the text that replaces its ``data``
     """
     return io.BytesIO(_zip(parts | {"data": data.encode()}))
 
@@ -227,16 +232,18 @@ def _zip(members: Mapping[str, bytes]) -> bytes:
 
 
 def share_of_limit(text: str) -> float:
-    """How much a text of JSON is of what is read."""
+    """Return the size of a JSON text relative to the largest size that is read."""
     items = sum(text.count(character) for character in "[{,:")
     return max(len(text) / MAX_DATA, items / MAX_ITEMS)
 
 
 def parse_data(data: bytes) -> dict[str, Any]:
     """
-    :param data: the JSON of an archive
-    :return: its keys and values
-    :raises ModelFileError: if it is none, or more than is read
+    Parse the JSON of an archive.
+
+    :param data: its bytes
+    :return: the keys and values
+    :raises ModelFileError: if it is not JSON, or larger than allowed
     """
     try:
         text = data.decode()
@@ -258,9 +265,11 @@ def parse_data(data: bytes) -> dict[str, Any]:
 
 def add_data(archive: io.BytesIO, data: str) -> bytes:
     """
+    Add ``data`` to an archive.
+
     :param archive: a zip file without ``data``
-    :param data: that
-    :return: both
+    :param data: the text to add
+    :return: the bytes of the archive
     """
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as file:
         file.writestr("data", data)
@@ -269,11 +278,11 @@ def add_data(archive: io.BytesIO, data: str) -> bytes:
 
 def write_archive(path: str | Path | io.BufferedIOBase, content: bytes) -> None:
     """
-    Write a model to a file, or to a path by SB3's rules: ``.zip`` is added where there is no suffix, folders are made. At a
-    path there is always the whole file or the one before.
+    Write a model to a file, or to a path by SB3's rules: ``.zip`` is added if there is no suffix, and folders are created.
+    The file at a path is replaced atomically.
 
     :param path: a path, or a file that can be written to
-    :param content: the archive
+    :param content: the bytes of the archive
     """
     if not isinstance(path, str | Path):
         path.write(content)
@@ -286,7 +295,7 @@ def write_archive(path: str | Path | io.BufferedIOBase, content: bytes) -> None:
 
 
 def _target(path: Path) -> Path:
-    """The file that SB3 would write."""
+    """Return the path that SB3 would write to."""
     if path.suffix == "":
         path = Path(f"{path}.zip")
     if path.is_dir():

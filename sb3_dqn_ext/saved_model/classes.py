@@ -1,4 +1,4 @@
-"""The classes that the file of a model may name: those of a list, and the user's own that are imported already."""
+"""The classes that the file of a model may name: a fixed list, and classes of the user that are already imported."""
 
 import contextlib
 import sys
@@ -39,70 +39,77 @@ __all__ = [
 ]
 
 Place = tuple[Any, ...]
-"""where a value stands: the name of the attribute, then the keys and indices in it"""
+"""The position of a value: the name of the attribute, then the keys and indices that lead to it."""
 
 
 @dataclass(frozen=True)
 class SimpleLinearSchedule:
     """
-    The schedule that the RL Zoo makes of ``lin_0.001``, by the same formula. A model that is loaded has this one in the place
-    of the zoo's, for to import ``rl_zoo3`` changes gymnasium.
+    A linear schedule with the formula of ``rl_zoo3.utils.SimpleLinearSchedule``, which the RL Zoo creates from ``lin_0.001``.
 
-    :param initial_value: value at the start of the run; it falls to 0
+    A loaded model has this class in place of the zoo's, because importing ``rl_zoo3`` changes gymnasium's registry.
+
+    :param initial_value: the value at the start of the run; it decreases to 0
     """
 
     initial_value: float
 
     def __call__(self, progress_remaining: float) -> float:
-        """:param progress_remaining: 1 at the start of the run, 0 at its end"""
+        """
+        Return the current value.
+
+        :param progress_remaining: 1 at the start of the run, 0 at its end
+        """
         return progress_remaining * self.initial_value
 
 
-def _named(module: ModuleType, names: Iterable[str]) -> dict[str, Any]:
+def _by_dotted_name(module: ModuleType, names: Iterable[str]) -> dict[str, Any]:
     return {f"{module.__name__}.{name}": getattr(module, name) for name in names}
 
 
-def _optimizers() -> list[str]:
+def _optimizer_names() -> list[str]:
     return [name for name, kind in vars(th.optim).items() if isinstance(kind, type) and issubclass(kind, th.optim.Optimizer)]
 
 
 ALLOWED_CLASSES: dict[str, type] = {
-    **_named(th.nn, activation.__all__),
-    **_named(th.optim, _optimizers()),
-    **_named(stable_baselines3.dqn.policies, ["DQNPolicy", "CnnPolicy", "MultiInputPolicy"]),
-    **_named(sb3_dqn_ext.networks.policies, ["MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MultiHeadPolicy"]),
-    **_named(stable_baselines3.common.torch_layers, ["FlattenExtractor", "NatureCNN", "CombinedExtractor"]),
-    **_named(stable_baselines3.common.buffers, ["ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer"]),
-    **_named(stable_baselines3.her.her_replay_buffer, ["HerReplayBuffer"]),
-    **_named(sb3_dqn_ext.replay, ["DQNReplayBuffer"]),
+    **_by_dotted_name(th.nn, activation.__all__),
+    **_by_dotted_name(th.optim, _optimizer_names()),
+    **_by_dotted_name(stable_baselines3.dqn.policies, ["DQNPolicy", "CnnPolicy", "MultiInputPolicy"]),
+    **_by_dotted_name(sb3_dqn_ext.networks.policies, ["MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MultiHeadPolicy"]),
+    **_by_dotted_name(stable_baselines3.common.torch_layers, ["FlattenExtractor", "NatureCNN", "CombinedExtractor"]),
+    **_by_dotted_name(stable_baselines3.common.buffers, ["ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer"]),
+    **_by_dotted_name(stable_baselines3.her.her_replay_buffer, ["HerReplayBuffer"]),
+    **_by_dotted_name(sb3_dqn_ext.replay, ["DQNReplayBuffer"]),
 }
-"""classes that a file may name"""
+"""The classes that a file may name, by dotted name."""
 RECONSTRUCTIBLE: dict[str, type] = {
-    **_named(stable_baselines3.common.utils, ["ConstantSchedule", "FloatSchedule", "LinearSchedule"]),
-    **_named(
+    **_by_dotted_name(stable_baselines3.common.utils, ["ConstantSchedule", "FloatSchedule", "LinearSchedule"]),
+    **_by_dotted_name(
         sb3_dqn_ext.algorithm.schedules,
         ["ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"],
     ),
-    **_named(sb3_dqn_ext.algorithm.schedules, ["PerAction", "PiecewiseSchedule", "ProgressSchedule"]),
+    **_by_dotted_name(sb3_dqn_ext.algorithm.schedules, ["PerAction", "PiecewiseSchedule", "ProgressSchedule"]),
     "rl_zoo3.utils.SimpleLinearSchedule": SimpleLinearSchedule,
 }
-"""classes of which a file may hold objects; their attributes are the arguments that make another"""
+"""The classes of objects that a file may hold. Their attributes are the arguments of their constructors."""
 _NAMES = {kind: name for name, kind in (ALLOWED_CLASSES | RECONSTRUCTIBLE).items()}
-_OWN: dict[Place, type] = {
+_USER_CLASS_BASES: dict[Place, type] = {
     ("policy_class",): BasePolicy,
     ("replay_buffer_class",): ReplayBuffer,
     ("policy_kwargs", "features_extractor_class"): BaseFeaturesExtractor,
 }
-"""the places at which a file may name a class of the user's that is imported already, and the base class that it must have"""
-_GIVEN: ContextVar[Mapping[str, type]] = ContextVar("classes that the user's command names", default=MappingProxyType({}))
+"""The positions at which a file may name a class of the user that is already imported, with the base class it has to have."""
+_USER_CLASSES: ContextVar[Mapping[str, type]] = ContextVar(
+    "classes that the command of the user names", default=MappingProxyType({})
+)
 
 
 class NeedsTrustError(ValueError):
     """
-    A file asks for what only the caller can give: trust, or the value itself.
+    An error for a file that needs something only the caller can give: trust, or the value itself.
 
-    :param message: what it asks for
-    :param trust_helps: whether ``trust=True`` gives it
+    :param message: the end of a sentence that begins with the attribute
+    :param trust_helps: whether ``trust=True`` is enough
     """
 
     def __init__(self, message: str, trust_helps: bool = True) -> None:
@@ -112,50 +119,54 @@ class NeedsTrustError(ValueError):
 
 def allow_classes(classes: Mapping[str, type]) -> Token[Mapping[str, type]]:
     """
-    :param classes: classes that the user's own command names, by their dotted names; files may name them from now on
-    :return: the token to undo it with
+    Allow files to name further classes from now on.
+
+    :param classes: the classes that the user's own command names, by dotted name
+    :return: the token that restores the previous state
     """
-    return _GIVEN.set({**_GIVEN.get(), **classes})
+    return _USER_CLASSES.set({**_USER_CLASSES.get(), **classes})
 
 
 @contextlib.contextmanager
 def classes_allowed(classes: Mapping[str, type]) -> Iterator[None]:
     """
-    Let files name some classes more while this is entered.
+    Allow files to name further classes inside a ``with`` block.
 
-    :param classes: see :func:`let_files_name`
+    :param classes: see :func:`allow_classes`
     """
     token = allow_classes(classes)
     try:
         yield
     finally:
-        _GIVEN.reset(token)
+        _USER_CLASSES.reset(token)
 
 
-def find_class(place: Place, name: str, known: Mapping[str, type]) -> type:
+def find_class(place: Place, name: str, allowed: Mapping[str, type]) -> type:
     """
-    :param place: where the name stands
-    :param name: the dotted name of a class, as a file has it
-    :param known: classes that a file may name there
-    :return: the class; nothing is imported for it, and no code of any module or class runs
-    :raises AskedFor: if it is not among these, not given by the user's command, and not a class that is imported already and
-        has the base class of that place
+    Find a class that a file names. Nothing is imported for it, and no code of a module or class runs.
+
+    :param place: the position of the name in the file
+    :param name: the dotted name of the class
+    :param allowed: the classes that a file may name there
+    :return: the class
+    :raises NeedsTrustError: if the class is neither among these, nor named by the user's command, nor an imported class
+        with the base class of that position
     """
-    if name in known:
-        return known[name]
-    if name in _GIVEN.get():
-        return _GIVEN.get()[name]
-    if place not in _OWN:
+    if name in allowed:
+        return allowed[name]
+    if name in _USER_CLASSES.get():
+        return _USER_CLASSES.get()[name]
+    if place not in _USER_CLASS_BASES:
         raise NeedsTrustError(f"names {name}, which is imported only from files that are trusted")
     module_name, _, own_name = name.rpartition(".")
     if module_name and module_name not in sys.modules:
-        raise NeedsTrustError(f"names {name}, which is known once {module_name} is imported")
-    base, module = _OWN[place], sys.modules.get(module_name)
-    # a module of a type of its own may import others when it is looked into
+        raise NeedsTrustError(f"names {name}, which is allowed once {module_name} is imported")
+    base, module = _USER_CLASS_BASES[place], sys.modules.get(module_name)
+    # reading an attribute of a module with a custom type may run code
     kind: Any = vars(module).get(own_name) if type(module) is ModuleType else None
     if kind is None and module_name == "__main__":
         raise NeedsTrustError(f"names {name}, which your script must define or import as {own_name}", trust_helps=False)
-    # neither isinstance() nor issubclass() nor `in`: a metaclass or a property may have its own idea of them
+    # neither isinstance() nor issubclass() nor `in`: a metaclass or a property may override them
     if not (issubclass(type(kind), type) and any(parent is base for parent in _mro_of(kind))):
         raise NeedsTrustError(f"names {name}, which is imported only from files that are trusted: it is no {base.__name__}")
     own: type = kind
@@ -167,9 +178,10 @@ _mro_of: Callable[[Any], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 def importable_name(value: Any) -> str:
     """
+    Return the dotted name by which a class or function can be imported.
+
     :param value: a class or function
-    :return: the name by which it is found again
-    :raises NotSerializableError: if no module has it by its name
+    :raises NotSerializableError: if its module does not contain it under its name
     """
     if isinstance(value, type) and value in _NAMES:
         return _NAMES[value]
@@ -184,9 +196,10 @@ def importable_name(value: Any) -> str:
 
 def import_trusted(name: str) -> Any:
     """
-    :param name: the dotted name of a class or function, in a file that is trusted
-    :return: what has that name
-    :raises AskedFor: if there is no such thing here
+    Import a class or function that a trusted file names.
+
+    :param name: its dotted name
+    :raises NeedsTrustError: if it does not exist here
     """
     try:
         return import_name(name)

@@ -1,4 +1,4 @@
-"""A replay buffer in the file of a model, for ``save(include=["replay_buffer"])``."""
+"""Replay buffers inside the file of a model, for ``save(include=["replay_buffer"])``."""
 
 from typing import Any, NamedTuple
 
@@ -11,27 +11,29 @@ __all__ = ["StoredBuffer", "restore_buffer", "store_buffer"]
 
 
 MAX_TRANSITIONS = 2**23
-"""transitions that a buffer in a file may have room for: what draws from them takes memory for each"""
+"""The largest capacity of a stored buffer in transitions. Samplers allocate memory for each."""
 
 
 class StoredBuffer(NamedTuple):
     """The content of a replay buffer as plain data."""
 
     size: int
-    """number of rows that it can hold"""
+    """The capacity in rows."""
     n_envs: int
     first: int
-    """the oldest row that it holds, counted since the buffer was made"""
+    """The oldest stored row, counted since the buffer was created."""
     rows: dict[str, Any]
-    """(rows, n_envs, \\*shape) arrays by their names"""
+    """The (rows, n_envs, \\*shape) arrays, by name."""
     state: dict[str, Any]
-    """all but the rows"""
+    """The state beside the rows."""
 
 
 def store_buffer(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     """
+    Return the content of a replay buffer as plain data.
+
     :param buffer: the replay buffer of a model
-    :return: its content, or the buffer itself if its class may hold more than is known here, or it is too large
+    :return: its content, or the buffer itself if its class is unsupported or it is too large
     """
     try:
         check_memory(buffer)
@@ -45,11 +47,11 @@ def store_buffer(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
 
 def restore_buffer(buffer: ReplayBuffer, content: StoredBuffer) -> str:
     """
-    Fill a replay buffer that is made as the stored one was.
+    Fill a replay buffer with stored content.
 
-    :param buffer: an empty replay buffer
-    :param content: what :func:`stored` returned
-    :return: why its content does not fit into this one, or ""
+    :param buffer: an empty replay buffer with the settings of the stored one
+    :param content: the result of :func:`store_buffer`
+    :return: the reason why the content does not fit into this buffer, or ""
     :raises RuntimeError: if the content cannot be that of a replay buffer
     """
     if (content.size, content.n_envs) != (buffer.buffer_size, buffer.n_envs):

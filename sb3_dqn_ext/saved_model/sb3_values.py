@@ -1,8 +1,8 @@
 """
-The values in a model that SB3 saved: it pickles what JSON does not have.
+Attributes of a model that SB3 saved, which are pickled where JSON has no equivalent.
 
-Nothing of a pickle is imported or called. Where the whole describes something that is known, such as a space, a schedule or an
-array, the same is made from the numbers in it.
+Nothing in a pickle is imported or called. If a pickle describes a supported object, such as a space, a schedule or an array,
+an equal object is created from the numbers in it.
 """
 
 from collections import OrderedDict, deque
@@ -28,51 +28,57 @@ _MAX_DEPTH = 100
 
 def read_pickled_value(data: bytes, place: Place = ()) -> Any:
     """
-    :param data: a pickle
-    :param place: where its value stands
-    :return: what it would be unpickled to
-    :raises AskedFor: if it names something that is not known
-    :raises Exception: whatever comes of a pickle that is none
+    Create the value that a pickle describes.
+
+    :param data: the bytes of the pickle
+    :param place: the position of the value in the model
+    :return: the value that unpickling would return
+    :raises NeedsTrustError: if the pickle names an unsupported class or function
+    :raises Exception: any error that a malformed pickle causes
     """
     try:
-        said = describe_pickle(data)
+        node = describe_pickle(data)
     except UnsupportedPickleError as error:
         raise NeedsTrustError("holds a pickle that goes beyond what is read without trust") from error
-    return _value(said, {}, place)
+    return _value(node, {}, place)
 
 
-def _value(said: Any, made: dict[int, Any], place: Place) -> Any:
-    """:param made: what has been made, by what said so: what is named again is made once"""
+def _value(node: Any, created: dict[int, Any], place: Place) -> Any:
+    """
+    Create the value of a description.
+
+    :param created: the values that were already created, by the ``id`` of their description; shared objects are created once
+    """
     if len(place) > _MAX_DEPTH:
         raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
-    if said is None or isinstance(said, bool | int | float | str | bytes | bytearray):
-        return said
-    if isinstance(said, NamedObject):
-        return find_class(place, said.name, _CLASSES)
-    if id(said) not in made:
-        made[id(said)] = _made(said, lambda other, key="": _value(other, made, (*place, key)))
-    return made[id(said)]
+    if node is None or isinstance(node, bool | int | float | str | bytes | bytearray):
+        return node
+    if isinstance(node, NamedObject):
+        return find_class(place, node.name, _CLASSES)
+    if id(node) not in created:
+        created[id(node)] = _create(node, lambda other, key="": _value(other, created, (*place, key)))
+    return created[id(node)]
 
 
 class ValueReader(Protocol):
-    """Gives the value of a part."""
+    """A function that returns the value of a part of a description."""
 
-    def __call__(self, said: Any, key: Any = "") -> Any: ...
-
-
-def _made(said: Any, read: ValueReader) -> Any:
-    if isinstance(said, list):
-        return [read(item) for item in said]
-    if isinstance(said, tuple):
-        return tuple(read(item) for item in said)
-    if said.name in _OBJECTS and not said.arguments:
-        return _OBJECTS[said.name](**read(said.state))
-    if said.name not in _CALLS:
-        raise _asked_for(said.name)
-    return _CALLS[said.name](said, read)
+    def __call__(self, node: Any, key: Any = "") -> Any: ...
 
 
-def _asked_for(name: str) -> NeedsTrustError:
+def _create(node: Any, read: ValueReader) -> Any:
+    if isinstance(node, list):
+        return [read(item) for item in node]
+    if isinstance(node, tuple):
+        return tuple(read(item) for item in node)
+    if node.name in _RECONSTRUCTIBLE and not node.arguments:
+        return _RECONSTRUCTIBLE[node.name](**read(node.state))
+    if node.name not in _CALLS:
+        raise _needs_trust_error(node.name)
+    return _CALLS[node.name](node, read)
+
+
+def _needs_trust_error(name: str) -> NeedsTrustError:
     return NeedsTrustError(f"names {name}, which is unpickled only from files that are trusted")
 
 
@@ -95,7 +101,7 @@ def _from_buffer(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
 
 
 def _reconstructed(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
-    """As numpy pickled before it had buffers for it."""
+    """Create an array from the format in which numpy pickled arrays before pickle protocol 5."""
     _, shape, dtype, is_fortran, data = call.state
     return _array(data, read(dtype), shape, "F" if is_fortran else "C")
 
@@ -110,8 +116,8 @@ def _generator(call: RecordedCall, read: ValueReader) -> np.random.Generator:
     (kind,) = bits.arguments
     name = kind.name.rpartition(".")[2]
     if name not in GENERATORS:
-        raise _asked_for(kind.name)
-    # its state, and the seeds from which it began
+        raise _needs_trust_error(kind.name)
+    # the state and the initial seeds
     state = bits.state[0] if isinstance(bits.state, tuple) else bits.state
     generator: np.random.Generator = CODECS["Generator"].made({"state": read(state)})
     return generator
@@ -128,15 +134,15 @@ def _deque(call: RecordedCall, read: ValueReader) -> deque[Any]:
 
 
 def _space(marker: str) -> Callable[[RecordedCall, ValueReader], Any]:
-    """A space of the attributes that a pickle gives it, which are the fields of :data:`KINDS` but for their names."""
+    """Return a function that creates a space. The pickled attributes are the fields of :data:`CODECS`, some under other names."""
 
-    def made(call: RecordedCall, read: ValueReader) -> Any:
-        said = dict(call.state.pairs)
+    def created(call: RecordedCall, read: ValueReader) -> Any:
+        node = dict(call.state.pairs)
         try:
-            generator = read(said.pop("_np_random", None))
+            generator = read(node.pop("_np_random", None))
         except NeedsTrustError:
-            generator = None  # it draws anew
-        fields = {name: read(item) for name, item in said.items()}
+            generator = None  # it is seeded again
+        fields = {name: read(item) for name, item in node.items()}
         dtype = fields.get("dtype")
         fields |= {
             "generator": generator,
@@ -145,7 +151,7 @@ def _space(marker: str) -> Callable[[RecordedCall, ValueReader], Any]:
         }
         return CODECS[marker].made(_FIELDS.get(marker, dict)(fields))
 
-    return made
+    return created
 
 
 _FIELDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -154,7 +160,7 @@ _FIELDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Dict": lambda fields: fields | {"spaces": list(fields["spaces"].items())},
 }
 _CLASSES = {qualified_name(kind): kind for kind in ALLOWED_CLASSES.values()}
-_OBJECTS = {qualified_name(kind): kind for kind in RECONSTRUCTIBLE.values()} | {
+_RECONSTRUCTIBLE = {qualified_name(kind): kind for kind in RECONSTRUCTIBLE.values()} | {
     "rl_zoo3.utils.SimpleLinearSchedule": RECONSTRUCTIBLE["rl_zoo3.utils.SimpleLinearSchedule"]
 }
 _CALLS: dict[str, Callable[[RecordedCall, ValueReader], Any]] = {

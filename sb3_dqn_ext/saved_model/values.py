@@ -1,7 +1,7 @@
 """
-An attribute of a model as plain JSON: nested data, classes by name, and the objects of a short list by what they are made of.
+Attributes of a model as plain JSON: nested data, classes by name, and supported objects by their fields.
 
-The JSON is that of :mod:`sb3_dqn_ext.serialization.tree`, with further markers. The numbers of an array stand with it:
+The JSON format is that of :mod:`sb3_dqn_ext.serialization.tree`, with further markers. Arrays are stored inline, as
 ``{"array": ["<f4", [2], "AAAAAAAAgD8="]}``.
 """
 
@@ -35,42 +35,48 @@ __all__ = ["pack_value", "unpack_value"]
 
 Array = npt.NDArray[Any]
 
-_MARKERS = {kind.kind: marker for marker, kind in CODECS.items()}
-_PLAIN = re.compile("[<>|](?:[biufc][0-9]{1,2}|[SU][0-9]{1,4})")
+_MARKERS_BY_TYPE = {kind.kind: marker for marker, kind in CODECS.items()}
+_PLAIN_DTYPE = re.compile("[<>|](?:[biufc][0-9]{1,2}|[SU][0-9]{1,4})")
 
 
 def pack_value(value: Any) -> Any:
     """
-    :param value: an attribute of a model
-    :return: what ``json`` can write
-    :raises NotSerializableError: if it holds something that has no name
+    Convert an attribute of a model to JSON.
+
+    :param value: the attribute
+    :return: a value that ``json`` can write
+    :raises NotSerializableError: if it holds something that has no importable name
     """
     return pack_node(value, (), _PACKING)
 
 
-def _packed_other(value: Any, path: Path, packing: Packing) -> Any:
+def _pack_other(value: Any, path: Path, packing: Packing) -> Any:
     kind = type(value)
     if kind is MissingAttribute:
         return value.node
-    if kind in _MARKERS:
-        marker = _MARKERS[kind]
-        return {marker: _packed_fields(CODECS[marker].fields(value), (*path, marker), packing)}
+    if kind in _MARKERS_BY_TYPE:
+        marker = _MARKERS_BY_TYPE[kind]
+        return {marker: _pack_fields(CODECS[marker].fields(value), (*path, marker), packing)}
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return {"class" if isinstance(value, type) else "function": importable_name(value)}
     if isinstance(value, pathlib.Path):
         return {"path": os.fspath(value)}
     if isinstance(value, ReplayBuffer):
         raise NotSerializableError(f"{kind.__name__}, which save_replay_buffer() keeps")
-    attributes = _packed_fields(_attributes(value), (*path, "object"), packing)
+    attributes = _pack_fields(_attributes(value), (*path, "object"), packing)
     return {"object": {"class": importable_name(kind), "attributes": attributes}}
 
 
-def _packed_fields(fields: Fields, path: Path, packing: Packing) -> Fields:
+def _pack_fields(fields: Fields, path: Path, packing: Packing) -> Fields:
     return {name: pack_node(field, (*path, name), packing) for name, field in fields.items()}
 
 
 def _attributes(value: Any) -> Fields:
-    """What makes an object what it is, where that is its attributes alone: none of these says otherwise."""
+    """
+    Return the attributes of an object whose whole state is in its attributes.
+
+    :raises NotSerializableError: if its class customizes pickling or has further state
+    """
     kind = type(value)
     ways = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__")
     attributes: Any = None
@@ -82,27 +88,29 @@ def _attributes(value: Any) -> Fields:
         if arguments != (kind,) or items != [None, None]:
             attributes = ()
     if not isinstance(attributes, dict):
-        raise NotSerializableError(f"{qualified_name(kind)}, whose attributes do not say all about it")
+        raise NotSerializableError(f"{qualified_name(kind)}, which has state beside its attributes")
     return attributes
 
 
-def _array_text(array: Array) -> list[Any]:
-    if not _PLAIN.fullmatch(array.dtype.str):
+def _pack_array(array: Array) -> list[Any]:
+    if not _PLAIN_DTYPE.fullmatch(array.dtype.str):
         raise NotSerializableError(f"array of {array.dtype}")
     return [array.dtype.str, list(array.shape), base64.b64encode(array.tobytes()).decode()]
 
 
-_PACKING = Packing(_array_text, _packed_other, lambda key: True)
+_PACKING = Packing(_pack_array, _pack_other, lambda key: True)
 
 
 def unpack_value(node: Any, trust: bool = False, place: Place = ()) -> Any:
     """
-    :param node: what :func:`pack_value` returned
-    :param trust: whether classes and functions of others are imported
-    :param place: where it stands
-    :return: the value
-    :raises AskedFor: if it holds what is not imported, or was not stored
-    :raises Exception: whatever constructors raise at arguments that cannot be
+    Create an attribute of a model from its JSON.
+
+    :param node: the result of :func:`pack_value`
+    :param trust: whether other classes and functions are imported
+    :param place: the position of the value in the model
+    :return: the attribute
+    :raises NeedsTrustError: if it holds something that is not imported, or was not stored
+    :raises Exception: any error that a constructor raises for invalid arguments
     """
 
     def named(name: Any, path: Path, unpacking: Unpacking) -> Any:
@@ -117,11 +125,11 @@ def unpack_value(node: Any, trust: bool = False, place: Place = ()) -> Any:
         if not trust and name not in RECONSTRUCTIBLE:
             raise NeedsTrustError(f"names {name}, which is imported only from files that are trusted")
         kind = RECONSTRUCTIBLE[name] if name in RECONSTRUCTIBLE else import_trusted(name)
-        attributes = _unpacked_fields(content["attributes"], (*path, "object"), unpacking)
+        attributes = _unpack_fields(content["attributes"], (*path, "object"), unpacking)
         return kind(**attributes) if name in RECONSTRUCTIBLE else _with_attributes(kind, attributes)
 
-    markers = _MADE | {"class": named, "function": named, "object": made}
-    return unpack_node(node, (), Unpacking(_array, markers, lambda key: True))
+    markers = _UNPACKERS | {"class": named, "function": named, "object": made}
+    return unpack_node(node, (), Unpacking(_unpack_array, markers, lambda key: True))
 
 
 def _with_attributes(kind: Any, attributes: Fields) -> Any:
@@ -130,25 +138,25 @@ def _with_attributes(kind: Any, attributes: Fields) -> Any:
     return made
 
 
-def _unpacked_fields(content: Any, path: Path, unpacking: Unpacking) -> Fields:
+def _unpack_fields(content: Any, path: Path, unpacking: Unpacking) -> Fields:
     return {name: unpack_node(item, (*path, name), unpacking) for name, item in content.items()}
 
 
-def _unpacked_kind(marker: str) -> Any:
+def _unpacker_of(marker: str) -> Any:
     def made(content: Any, path: Path, unpacking: Unpacking) -> Any:
-        return CODECS[marker].made(_unpacked_fields(content, (*path, marker), unpacking))
+        return CODECS[marker].made(_unpack_fields(content, (*path, marker), unpacking))
 
     return made
 
 
-def _not_stored(content: Any, path: Path, unpacking: Unpacking) -> Any:
+def _refuse_not_stored(content: Any, path: Path, unpacking: Unpacking) -> Any:
     raise NeedsTrustError(f"was not stored: {content}", trust_helps=False)
 
 
-def _array(content: Any, path: Path) -> Array:
-    """An array that is as large as its text."""
+def _unpack_array(content: Any, path: Path) -> Array:
+    """Return an array that is exactly as large as its text."""
     dtype, shape, text = content
-    if not _PLAIN.fullmatch(dtype) or not all(type(length) is int and length >= 0 for length in shape):
+    if not _PLAIN_DTYPE.fullmatch(dtype) or not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError(f"{dtype!r} and {shape!r} are no type and shape of an array")
     data = bytearray(base64.b64decode(text, validate=True))
     kind: Any = np.dtype(dtype)
@@ -157,8 +165,8 @@ def _array(content: Any, path: Path) -> Array:
     return np.frombuffer(data, kind).reshape(shape) if data else np.empty(shape, kind)
 
 
-_MADE: dict[str, Any] = {
-    **{marker: _unpacked_kind(marker) for marker in CODECS},
+_UNPACKERS: dict[str, Any] = {
+    **{marker: _unpacker_of(marker) for marker in CODECS},
     "path": lambda content, path, unpacking: pathlib.Path(content),
-    "not stored": _not_stored,
+    "not stored": _refuse_not_stored,
 }

@@ -1,5 +1,5 @@
 """
-What files of earlier schemas name otherwise: the one table of renames, which is applied to their JSON when they are read.
+Migrations of stored files: one table of renames, which is applied to the JSON of older files when they are read.
 
 Models, checkpoints and ``run.json`` are written with the same schema version.
 """
@@ -10,22 +10,24 @@ from typing import Any, NamedTuple
 __all__ = ["SCHEMA", "Renames", "is_known", "migrate", "unknown_schema"]
 
 SCHEMA = 2
-"""version of what is written; it is raised when an earlier version of this library would misread that"""
+"""The schema version that is written. It is raised when an earlier version of this library would misread the files."""
 
 
 class Renames(NamedTuple):
-    """What the next schema names otherwise."""
+    """The renames from one schema version to the next."""
 
     classes: Mapping[str, str] = {}
-    """dotted names of classes and functions: the old one, and the new one"""
+    """The dotted names of classes and functions: old name -> new name."""
     names: Mapping[str, Mapping[str, str]] = {}
     """
-    Keys of dictionaries: the name of the dictionary, and for each old key the new one. The name of a dictionary is the key
-    under which it stands, such as ``exploration_kwargs``. Under ``attributes``, it is the new dotted name of the class of an
-    object or a callback, or else the key above. All of a file is called ``model``, ``checkpoint`` or ``run``.
+    The keys of dictionaries: name of the dictionary -> old key -> new key.
+
+    The name of a dictionary is the key that holds it, such as ``exploration_kwargs``. For ``attributes``, it is the new
+    dotted name of the class of the object or callback, or else the key that holds the object. The root of a file is called ``model``,
+    ``checkpoint`` or ``run``.
     """
     values: Mapping[str, Mapping[str, str]] = {}
-    """texts: the new key under which they stand, and for each old text the new one, such as ``{"sampler": {"rows": ...}}``"""
+    """Text values: new key that holds the text -> old text -> new text, such as ``{"sampler": {"rows": ...}}``."""
 
 
 _POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MultiHeadPolicy")
@@ -41,37 +43,37 @@ MIGRATIONS: dict[int, Renames] = {
         }
     )
 }
-"""for each earlier schema, what changed in the next"""
+"""The renames from each earlier schema version to the next."""
 
 
 def is_known(schema: object) -> bool:
-    """Whether files of a schema version are read."""
+    """Check whether files of a schema version can be read."""
     return type(schema) is int and 1 <= schema <= SCHEMA
 
 
 def unknown_schema(schema: object) -> str:
-    """The part of an error that names a version that is not read."""
+    """Return the part of an error message that names an unsupported schema version."""
     return f"the schema version {schema!r}, and this version of sb3_dqn_ext reads 1 to {SCHEMA} only"
 
 
 def migrate(json_tree: Any, name: str, schema: int) -> None:
     """
-    Rename in place what a file of an earlier schema names otherwise.
+    Apply all renames to the content of an older file, in place.
 
-    :param json_tree: what is in the file, as lists and dictionaries
-    :param name: the name of all of it: ``model``, ``checkpoint`` or ``run``
+    :param json_tree: the content, as lists and dictionaries
+    :param name: the name of the root: ``model``, ``checkpoint`` or ``run``
     :param schema: the schema version of the file
     """
     for earlier in range(schema, SCHEMA):
         _rename(json_tree, name, MIGRATIONS[earlier])
 
 
-# keys under which a dictionary has the name of what it is in: markers, and the attributes of something
+# keys that do not name the dictionary they hold: markers, and the attributes of an object
 _TRANSPARENT = {"dict", "ordered", "tuple", "attributes"}
 
 
 def _rename(json_tree: Any, name: str, renames: Renames) -> None:
-    """Go through a tree without recursion: a file may nest it as deep as the parser takes it."""
+    """Apply renames to a tree without recursion, since files may be nested as deeply as the parser accepts."""
     left = [(json_tree, name)]
     while left:
         node, holder = left.pop()
@@ -91,7 +93,7 @@ def _rename(json_tree: Any, name: str, renames: Renames) -> None:
 
 
 def _class_of(node: dict[str, Any], renames: Renames) -> str | None:
-    """The new dotted name of the class whose attributes a dictionary holds, if it does."""
+    """Return the new dotted name of the class whose attributes a dictionary holds, or None."""
     name = node.get("class")
     return renames.classes.get(name, name) if type(name) is str and "attributes" in node else None
 

@@ -7,16 +7,18 @@ __all__ = ["import_name", "qualified_name"]
 
 
 def qualified_name(value: Any) -> str:
-    """The dotted name of a class or function, such as ``torch.nn.modules.activation.Tanh``."""
+    """Return the dotted name of a class or function, such as ``torch.nn.modules.activation.Tanh``."""
     return f"{value.__module__}.{value.__qualname__}"
 
 
 def import_name(name: str) -> Any:
     """
-    :param name: a dotted name
-    :return: what has that name, at the top level of a module or inside a class; its module is imported
+    Import an object by its dotted name.
+
+    :param name: the dotted name of an object at the top level of a module or inside a class
+    :return: the object
     :raises ImportError: if there is no such module
-    :raises AttributeError: if there is nothing by that name in it
+    :raises AttributeError: if the module or class has no such attribute
     """
     module_name, _, own_name = name.rpartition(".")
     try:

@@ -1,8 +1,8 @@
 """
-What a pickle describes, without doing it.
+Descriptions of pickles, without executing them.
 
-A pickle is a list of instructions: names of classes and functions, and what to call them with. Here the unpickler of the
-standard library follows them with inert objects: a name is recorded and not looked up, a call is recorded and not made.
+A pickle is a program: it names classes and functions, and calls them. Here the unpickler of the standard library executes
+it with inert objects: names are recorded and not imported, calls are recorded and not made.
 """
 
 import io
@@ -17,7 +17,7 @@ _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
 class UnsupportedPickleError(Exception):
-    """A pickle has instructions that are not followed."""
+    """An error for a pickle with unsupported instructions."""
 
 
 class NamedObject:
@@ -31,7 +31,7 @@ class NamedObject:
 
 
 class RecordedCall:
-    """What a pickle makes of a name and arguments, what it then gives it as its state, and what it puts into it."""
+    """A recorded call: the name, the arguments, and the state, items and pairs that are added to its result."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
         if name == _ORDERED and arguments:  # pairs, whose keys would be hashed
@@ -64,13 +64,13 @@ _ORDERED = "collections.OrderedDict"
 
 
 def _check_flat(value: Any, kinds: tuple[type, ...]) -> None:
-    """Refuse what takes the stack or an endless time to hash: tuples in tuples, which may hold the same tuple many times."""
+    """Refuse nested tuples, whose hash could overflow the stack or take exponential time."""
     if not all(isinstance(part, kinds) for part in (value if type(value) is tuple else [value])):
         raise UnsupportedPickleError
 
 
 def _load_call(unpickler: Any) -> None:
-    """Record that a class makes an object of some arguments."""
+    """Record the creation of an object from its class and arguments."""
     arguments = unpickler.stack.pop()
     unpickler.append(unpickler.stack.pop()(*arguments))
 
@@ -80,7 +80,7 @@ def _load_dictionary(unpickler: Any) -> None:
 
 
 def _load_bytearray(unpickler: Any) -> None:
-    """Take no more memory than there are bytes."""
+    """Read a bytearray without allocating more memory than there are bytes."""
     (length,) = struct.unpack("<Q", unpickler.read(8))
     unpickler.append(bytearray(unpickler.read(length)))
 
@@ -102,9 +102,10 @@ _FOLLOWED = (
 
 class _InertUnpickler(pickle._Unpickler):
     """
-    An unpickler on whose stack there is nothing but plain data, lists, tuples, and the two classes above.
+    An unpickler whose stack holds only plain data, lists, tuples and the two inert classes.
 
-    It is the one in Python: that in C allocates its memo by the index that a pickle names, so that ten bytes take 64 GB.
+    It extends the Python implementation. The C implementation allocates its memo by an index in the pickle, so that a pickle
+    of ten bytes can allocate 64 GB.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
@@ -125,14 +126,16 @@ class _InertUnpickler(pickle._Unpickler):
 
 def describe_pickle(data: bytes) -> Any:
     """
-    :param data: a pickle
-    :return: what it describes: plain data, lists, tuples, and the inert objects
-    :raises NotFollowedError: if it has instructions that are not followed
-    :raises ValueError: if it is no pickle
+    Describe the content of a pickle.
+
+    :param data: the bytes of the pickle
+    :return: plain data, lists, tuples, :class:`NamedObject` and :class:`RecordedCall`
+    :raises UnsupportedPickleError: if it has unsupported instructions
+    :raises ValueError: if it is not a pickle
     """
     try:
         return _InertUnpickler(io.BytesIO(data)).load()
     except UnsupportedPickleError:
         raise
-    except Exception as error:  # whatever an unpickler raises at bytes that were made for it
+    except Exception as error:  # an unpickler may raise any error for forged bytes
         raise ValueError(f"it is no pickle that can be read: {error!r}"[:1000]) from error

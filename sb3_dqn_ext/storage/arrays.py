@@ -1,4 +1,4 @@
-"""Files of arrays: zips of ``.npy`` without compression and without objects, as ``numpy.load`` reads them."""
+"""Array files: uncompressed zips of ``.npy`` members without objects, which ``numpy.load`` can read."""
 
 import ast
 import hashlib
@@ -23,23 +23,23 @@ __all__ = ["MAX_HEADER", "ArrayFile", "read_arrays", "write_arrays"]
 Array = npt.NDArray[Any]
 
 MAX_HEADER = 2**16
-"""bytes of the header of a stored array, which names each field of a structured type"""
+"""The largest header of a stored array in bytes. The header names each field of a structured type."""
 _BLOCK = 2**20  # bytes read at a time
-_NPY_VERSION = (3, 0)  # the one that takes every name of a field
+_NPY_VERSION = (3, 0)  # the version that allows any field name
 
 
 class ArrayFile(NamedTuple):
-    """What is known of a file of arrays when it is written, and checked when it is read."""
+    """The size and checksum of an array file, which are recorded when it is written and checked when it is read."""
 
     size: int
-    """bytes of the file"""
+    """The size of the file in bytes."""
     unpacked: int
-    """bytes of the arrays and their headers in it"""
+    """The size of its arrays and their headers in bytes."""
     sha256: str
 
 
-class _Hashed:
-    """A file that can only be written to straight ahead, which ``zipfile`` then does, and its checksum."""
+class _HashingWriter:
+    """A write-only file that computes a checksum. ``zipfile`` writes to it without seeking."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -57,30 +57,32 @@ class _Hashed:
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> ArrayFile:
     """
-    :param path: a name that does not exist; its content is on the disk afterwards
-    :param arrays: arrays by their names, which are the numbers from 0 on
-    :return: what :func:`read_arrays` checks
+    Write arrays to a new file and flush it to the disk.
+
+    :param path: a path that does not exist yet
+    :param arrays: the arrays; their names are "0", "1", ...
+    :return: the size and checksum for :func:`read_arrays`
     """
     with synced_new_file(path) as file:
-        hashed = _Hashed(file)
+        writer = _HashingWriter(file)
         # without compression, a file cannot promise more bytes than it has
-        with zipfile.ZipFile(cast(IO[bytes], hashed), "w", zipfile.ZIP_STORED) as archive:
+        with zipfile.ZipFile(cast(IO[bytes], writer), "w", zipfile.ZIP_STORED) as archive:
             for name, array in arrays.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, _NPY_VERSION, allow_pickle=False)
             unpacked = sum(member.file_size for member in archive.infolist())
-    return ArrayFile(hashed.size, unpacked, hashed.sha256.hexdigest())
+    return ArrayFile(writer.size, unpacked, writer.sha256.hexdigest())
 
 
 def read_arrays(path: Path, expected: ArrayFile, load: bool) -> dict[str, Array]:
     """
-    Check a file of arrays.
+    Check an array file and read it.
 
     :param path: the file
-    :param expected: what :func:`write_arrays` returned
-    :param load: whether to read the arrays, too
-    :return: the arrays by their names, if they are read
-    :raises CheckpointError: if the file is another, or could do harm
+    :param expected: the result of :func:`write_arrays`
+    :param load: whether to read the arrays; otherwise the file is only checked
+    :return: the arrays by name; empty without ``load``
+    :raises CheckpointError: if the file is damaged, or could do harm
     """
     with open_plain_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -94,13 +96,13 @@ def read_arrays(path: Path, expected: ArrayFile, load: bool) -> dict[str, Array]
                 return _read_members(archive, stored_members(archive, size), expected.unpacked, load)
         except OSError:
             raise
-        except Exception as error:  # the checksum may have been forged: whatever zipfile, ast and numpy raise at the content
+        except Exception as error:  # with a forged checksum, zipfile, ast and numpy may raise any error
             raise CheckpointError(f"{path} is not a file of arrays: {error}") from error
 
 
 def _read_members(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], unpacked: int, load: bool) -> dict[str, Array]:
     if sum(member.file_size for member in members) != unpacked:
-        raise ValueError(f"it does not promise the {unpacked} bytes that its manifest says")
+        raise ValueError(f"it does not promise the {unpacked} bytes of its manifest")
     if sorted(member.filename for member in members) != sorted(f"{i}.npy" for i in range(len(members))):
         raise ValueError("its parts have other names than those of arrays")
     arrays: dict[str, Array] = {}
@@ -119,13 +121,13 @@ def _read_members(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], unpa
 
 def _read_header(member: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...], Any]:
     """
-    Read what comes before the numbers of an array.
+    Read the header of an array.
 
-    numpy's public functions for headers read the versions 1 and 2 only, and its functions for arrays take the memory that a
-    header promises.
+    numpy's public functions read only headers of versions 1 and 2, and its array functions allocate the memory that a header
+    promises.
 
     :param member: a file in the ``.npy`` format
-    :return: type, shape, and order of the numbers
+    :return: the type, the shape, and the order of the elements
     """
     version = np.lib.format.read_magic(member)
     if version != _NPY_VERSION:

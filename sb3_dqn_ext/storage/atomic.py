@@ -1,4 +1,4 @@
-"""Files that are complete at every moment: written beside their name, brought to the disk, and then renamed."""
+"""Atomic writes: a file is written under a temporary name, flushed to the disk, and then renamed."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ __all__ = ["make_folder", "sync_folder", "synced_new_file", "write_atomically"]
 @contextlib.contextmanager
 def synced_new_file(path: Path) -> Iterator[BinaryIO]:
     """
-    Create a file whose content is on the disk at the end of the block.
+    Create a file that is flushed to the disk at the end of the ``with`` block.
 
-    :param path: a name that does not exist
+    :param path: a path that does not exist yet
     """
     with open(path, "xb") as file:
         yield file
@@ -25,11 +25,11 @@ def synced_new_file(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """
-    Create or replace a file. At every moment, also after a kill, it has its whole old content or its whole new one.
+    Create or replace a file. At every moment, also after a kill, it has its whole old content or its whole new content.
 
-    :param path: the file, in a folder that exists
+    :param path: the file, in an existing folder
     :param content: the new content
-    :raises OSError: if it cannot be written; the old content stays
+    :raises OSError: if it cannot be written; the old content is kept
     """
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
     try:
@@ -40,19 +40,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the file is complete all the same
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the file is complete nevertheless
         sync_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, whose name is then on the disk."""
+    """Create a folder and its parents, and flush its name to the disk."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk. Windows has no such operation."""
+    """Flush the names in a folder to the disk. Windows has no such operation."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Opening files that others may have put in place, and the errors of the disk."""
+"""Reading of files from untrusted folders, and translation of disk errors."""
 
 import contextlib
 import os
@@ -14,9 +14,10 @@ __all__ = ["disk_errors_translated", "open_plain_file"]
 
 def open_plain_file(path: Path) -> BinaryIO:
     """
-    Open a plain file to read: a link leads elsewhere, and a pipe never ends.
+    Open a plain file for reading. Links and pipes are refused: a link may point elsewhere, and a pipe may never end.
 
-    :raises CheckpointError: if it is another kind of file
+    :param path: the file
+    :raises CheckpointError: if it is not a plain file
     """
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise CheckpointError(f"{path} is not a plain file.")
@@ -24,17 +25,17 @@ def open_plain_file(path: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def disk_errors_translated(path: Path, what: str) -> Iterator[None]:
+def disk_errors_translated(path: Path, failure: str) -> Iterator[None]:
     """
-    Raise a CheckpointError in place of an error of the disk.
+    Raise a CheckpointError in place of any disk error in the ``with`` block.
 
-    :param path: the file or folder at work
-    :param what: what cannot be done if the disk is full, or the folder cannot be written to, or the file is missing
+    :param path: the file or folder that is read or written
+    :param failure: the end of the message, such as "cannot be written"
     """
     try:
         yield
     except FileNotFoundError as error:
         missing = Path(error.filename) if isinstance(error.filename, str) else error.filename or path
-        raise CheckpointError(f"{path} {what}: {missing} is missing.") from error
+        raise CheckpointError(f"{path} {failure}: {missing} is missing.") from error
     except OSError as error:
-        raise CheckpointError(f"{path} {what}: {error}") from error
+        raise CheckpointError(f"{path} {failure}: {error}") from error

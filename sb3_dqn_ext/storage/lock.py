@@ -1,4 +1,4 @@
-"""The right to write to a folder, which one thread of one process has at a time."""
+"""A lock on a folder, which allows one thread of one process to write to it."""
 
 import contextlib
 import os
@@ -19,17 +19,17 @@ NAME = "writer.lock"
 
 class Lock:
     """
-    The right to write to a folder, which one process has at a time.
+    A lock on a folder, which allows one process to write to it.
 
-    The kernel takes it back when the process ends, in whichever way; processes forked from it do not hold it.
+    The operating system releases it when the process ends, in whichever way. Forked processes do not hold it.
 
-    :param folder: it is created
-    :raises CheckpointError: on entering, if another process holds it already; the message has the id of that process
+    :param folder: the folder; it is created if it is missing
+    :raises CheckpointError: on entering, if another process holds the lock; the message contains the id of that process
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        # a lock that only exists as a file would outlive a process that is killed: an error is better
+        # a lock that only exists as a file would outlive a killed process: an error is better
         self._lock = FileLock(
             self.folder / NAME, timeout=0, preserve_lock_file=True, fallback_to_soft=False, on_acquired=_write_process_id
         )
@@ -37,8 +37,9 @@ class Lock:
     @staticmethod
     def if_not_held(folder: Path | str) -> "contextlib.AbstractContextManager[object]":
         """
-        :param folder: it is created
-        :return: its lock, or a context that does nothing where this thread holds the lock already
+        Return the lock of a folder, or a context that does nothing if this thread already holds it.
+
+        :param folder: the folder; it is created if it is missing
         """
         return contextlib.nullcontext() if _holder(folder) in _HELD else Lock(folder)
 
@@ -59,7 +60,7 @@ class Lock:
 
 
 _HELD: set[tuple[str, int, int]] = set()
-"""folders that are locked, each with the process and the thread that holds its lock"""
+"""The locked folders, each with the process and the thread that holds the lock."""
 
 
 def _holder(folder: Path | str) -> tuple[str, int, int]:
@@ -75,5 +76,5 @@ def _read_process_id(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             return file.read(20).decode("ascii", "replace").strip()
-    except OSError:  # Windows lets nobody else read a file that is locked
+    except OSError:  # Windows denies other processes the reading of a locked file
         return ""

@@ -9,15 +9,17 @@ __all__ = ["ZipError", "check_members", "stored_members"]
 
 
 class ZipError(ValueError):
-    """A zip file that is not read; the message begins with "it" or "its part"."""
+    """An error for a zip file that is refused. The message begins with "it" or "its part"."""
 
 
 def stored_members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
     """
-    :param archive: a zip file that compresses nothing
-    :param size: bytes of the file
+    List the members of an uncompressed zip file.
+
+    :param archive: the zip file
+    :param size: the size of the file in bytes
     :return: its members, which have together no more bytes than the file
-    :raises ZipError: if they are not such members
+    :raises ZipError: if a member is invalid
     """
     members = archive.infolist()
     check_members(members, size, size, (zipfile.ZIP_STORED,))
@@ -26,12 +28,14 @@ def stored_members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]
 
 def check_members(members: Sequence[zipfile.ZipInfo], size: int, limit: int, compressions: Collection[int]) -> None:
     """
-    :param members: the directory of a zip file
-    :param size: bytes of the file
-    :param limit: the most bytes that its members may have together when they are read
-    :param compressions: the compressions that a member may have
-    :raises ZipError: if the members lie over each other or are more than that, a name leads out of the file or is there twice,
-        or a member is a link, is encrypted, or is compressed otherwise
+    Check the members of a zip file.
+
+    :param members: the directory of the zip file
+    :param size: the size of the file in bytes
+    :param limit: the largest total size of its unpacked members in bytes
+    :param compressions: the allowed compression methods of members
+    :raises ZipError: if members overlap, exceed the limit, have a name outside of the archive or a duplicate name, are links,
+        are encrypted, or use another compression
     """
     for name, times in Counter(info.filename for info in members).items():
         if times > 1:
