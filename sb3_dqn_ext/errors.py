@@ -30,7 +30,9 @@ class UnsupportedError(ArgumentError, AssertionError, NotImplementedError):
 
 
 class NonFiniteError(ArithmeticError):
-    """An error for a NaN or an infinity before it enters the replay buffer or the networks. The message contains its origin."""
+    """
+    An error for a NaN or an infinity before it enters the replay buffer or the networks. The message contains its origin.
+    """
 
 
 class EnvironmentDiedError(RuntimeError):
@@ -39,17 +41,19 @@ class EnvironmentDiedError(RuntimeError):
 
 class CheckpointError(RuntimeError):
     """
-    An error for a checkpoint that cannot be written, or that is damaged. The message contains the file or folder, and the fault.
+    An error for a checkpoint that cannot be written, or that is damaged. The message contains the file or folder, and the
+    fault.
 
-    It is not an :class:`ArgumentError`: the call was right and the disk is at fault. Code that handles a bad disk does not hide
-    wrong calls this way.
+    It is not an :class:`ArgumentError`: the call was right and the disk is at fault. Code that handles a bad disk does not
+    hide wrong calls this way.
     """
 
 
 class ModelFileError(CheckpointError, ValueError):
     """
-    An error for a saved model that cannot be read, or only with trust. The message contains the file, and the fault or the remedy.
+    An error for a saved model that cannot be read, or only with trust. The message contains the file, and the fault or the
+    remedy.
 
-    It is a ``ValueError``, which SB3 raises for a file that is not a zip, and a ``CheckpointError``, so that one error covers all
-    files that this library reads. A missing file raises ``FileNotFoundError``, as in SB3.
+    It is a ``ValueError``, which SB3 raises for a file that is not a zip, and a ``CheckpointError``, so that one error covers
+    all files that this library reads. A missing file raises ``FileNotFoundError``, as in SB3.
     """

@@ -134,7 +134,9 @@ def _deque(call: RecordedCall, read: ValueReader) -> deque[Any]:
 
 
 def _space(marker: str) -> Callable[[RecordedCall, ValueReader], Any]:
-    """Return a function that creates a space. The pickled attributes are the fields of :data:`CODECS`, some under other names."""
+    """
+    Return a function that creates a space. The pickled attributes are the fields of :data:`CODECS`, some under other names.
+    """
 
     def created(call: RecordedCall, read: ValueReader) -> Any:
         node = dict(call.state.pairs)

@@ -22,8 +22,8 @@ class Renames(NamedTuple):
     """
     The keys of dictionaries: name of the dictionary -> old key -> new key.
 
-    The name of a dictionary is the key that holds it, such as ``exploration_kwargs``. For ``attributes``, it is the new
-    dotted name of the class of the object or callback, or else the key that holds the object. The root of a file is called ``model``,
+    The name of a dictionary is the key that holds it, such as ``exploration_kwargs``. For ``attributes``, it is the new dotted
+    name of the class of the object or callback, or else the key that holds the object. The root of a file is called ``model``,
     ``checkpoint`` or ``run``.
     """
     values: Mapping[str, Mapping[str, str]] = {}

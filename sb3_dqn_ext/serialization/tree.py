@@ -83,7 +83,8 @@ def pack(tree: Any) -> tuple[Any, dict[str, Array]]:
     Split nested data into JSON and arrays.
 
     The data may contain None, bool, int, float, str, list, tuple, deque, dict and OrderedDict (with keys of str, int, or
-    tuples of them), numpy arrays and scalars, and tensors. Subclasses of these types are refused, since their type would be lost.
+    tuples of them), numpy arrays and scalars, and tensors. Subclasses of these types are refused, since their type would be
+    lost.
 
     An object that is referenced twice is stored twice. Byte orders are kept, memory layouts are not.
 

@@ -1,4 +1,4 @@
-"""Saved models and checkpoints that were made to do harm, or damaged: they are refused, and nothing else happens."""
+"""Malicious and damaged models and checkpoints: they are refused without side effects."""
 
 import base64
 import contextlib
@@ -47,7 +47,7 @@ from tests.paths import ROOT
 from tests.processes import output, python
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-"""how many damaged files each test of them makes; as many as there is time for in `make fuzz`"""
+"""The number of damaged files for each test. ``make fuzz`` sets it higher."""
 SMALL: dict[str, Any] = {
     "buffer_size": 50,
     "learning_starts": 10,
@@ -101,7 +101,7 @@ def test_what_is_not_changed_is_good() -> None:
 
 
 class Bomb:
-    """What unpickles to the making of a file."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = str(marker)
@@ -111,7 +111,7 @@ class Bomb:
 
 
 def pickled(value: Any) -> dict[str, str]:
-    """As SB3 does it."""
+    """Return the JSON of a value that SB3 pickles."""
     return {":type:": "<class 'dict'>", ":serialized:": base64.b64encode(cloudpickle.dumps(value)).decode()}
 
 
@@ -169,7 +169,7 @@ def test_nothing_inside_of_an_attribute_is_unpickled(place: str, marker: Path) -
 
 
 def pth(tree: Any, **records: bytes) -> bytes:
-    """What ``torch.save`` writes, with other records."""
+    """Return a file of ``torch.save`` with additional or replaced records."""
     data = io.BytesIO()
     th.save(tree, data)
     found = {name.partition("/")[2]: content for name, content in parts_of(data.getvalue()).items()}
@@ -244,11 +244,11 @@ def test_no_policy_imports_what_a_text_names(argument: str, marker: Path) -> Non
 
 
 class Exploded(BaseException):
-    """Code ran because a file named something."""
+    """An error that is raised when code runs because a file names something."""
 
 
 ARMED: list[str] = []
-"""not empty while it must not"""
+"""Not empty while no code may run."""
 
 
 def explode(*args: Any, **kwargs: Any) -> Any:
@@ -258,7 +258,7 @@ def explode(*args: Any, **kwargs: Any) -> Any:
 
 
 class Loud(type):
-    """The type of a class whose every use is noticed."""
+    """A metaclass that raises an error whenever its classes are used."""
 
     def __getattribute__(cls, name: str) -> Any:
         explode()
@@ -269,17 +269,17 @@ class Loud(type):
 
 
 class LoudClass(metaclass=Loud):
-    """No subclass of anything."""
+    """A class that is not a subclass of any expected class."""
 
 
 class Claims:
-    """An object that says it is a class, and a subclass of whatever is asked for."""
+    """An object that pretends to be a class and a subclass of any other class."""
 
     __class__ = __mro__ = property(explode)
 
 
 class Registered:
-    """A subclass of SB3's policy by its own word only."""
+    """A virtual subclass of SB3's policy, which does not inherit from it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         explode()
@@ -289,14 +289,14 @@ BasePolicy.register(Registered)
 
 
 class Outer:
-    """Something with a class in it."""
+    """A class that contains another class."""
 
     class Inner(FlattenExtractor):
-        """A subclass without a name at the top level of a module."""
+        """A subclass that is not at the top level of its module."""
 
 
 class LoudModule(ModuleType):
-    """A module that imports others when it is looked into."""
+    """A module whose attributes import other modules."""
 
     def __getattribute__(self, name: str) -> Any:
         explode()
@@ -304,7 +304,7 @@ class LoudModule(ModuleType):
 
 
 class Plain(FlattenExtractor):
-    """A features extractor of the user's."""
+    """A features extractor of the user."""
 
     def __init__(self, observation_space: Any, extra: Any = None, width: int = 4) -> None:
         super().__init__(observation_space)
@@ -313,7 +313,7 @@ class Plain(FlattenExtractor):
 
 @pytest.fixture
 def loud_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Modules whose code must not run, and one with things in it that are no classes of networks."""
+    """Create modules whose code may not run, and a module with objects that are not network classes."""
     lazy, asked, holder = LoudModule("lazy_nets"), ModuleType("asked_nets"), ModuleType("held_nets")
     vars(asked)["__getattr__"] = explode
     vars(holder).update(LoudClass=LoudClass, claims=Claims(), Registered=Registered)
@@ -339,7 +339,7 @@ STRANGERS = [
 
 
 def pickles_of(name: str) -> tuple[bytes, bytes]:
-    """Pickles of a name, and of policy_kwargs in which it is that of the features extractor."""
+    """Return a pickle of a name, and a pickle of policy_kwargs with that name as the features extractor."""
     module, _, last = name.rpartition(".")
     words = [b"\x8c" + bytes([len(word)]) + word.encode() for word in ("features_extractor_class", module, last)]
     return b"\x80\x04" + words[1] + words[2] + b"\x93.", b"\x80\x04}" + b"".join(words) + b"\x93s."
@@ -389,7 +389,7 @@ OWN = {"class": f"{__name__}.Plain"}
 
 
 def own(**kwargs: Any) -> bytes:
-    """A file whose features extractor is a class of this module."""
+    """Return a file whose features extractor is a class of this module."""
     return net(net_arch=[4], features_extractor_class=OWN, features_extractor_kwargs={"dict": kwargs})
 
 
@@ -418,7 +418,7 @@ def test_a_class_of_the_users_own_cannot_be_made_larger_than_the_file() -> None:
 
 
 def test_a_pickle_that_remembers_far_away_takes_no_memory() -> None:
-    """An unpickler in C has a place for each number up to the one that is named."""
+    """The C unpickler would allocate a memo up to the index in the pickle."""
     tracemalloc.start()
     try:
         assert read_pickled_value(b"\x80\x04Nr\xff\xff\xff\xff.") is None
@@ -435,7 +435,7 @@ def test_nothing_but_names_and_calls_is_on_the_stack_of_the_unpickler() -> None:
 
 
 def parts_of_description(said: Any) -> Iterator[Any]:
-    """All that a pickle describes, each once: it may hold itself."""
+    """Iterate over all parts of a description, each once, since it may contain itself."""
     left, seen = [said], set()
     while left:
         part = left.pop()
@@ -447,7 +447,7 @@ def parts_of_description(said: Any) -> Iterator[Any]:
 
 
 def test_pickles_are_read_on_paper_only(marker: Path) -> None:
-    """All that SB3 could have pickled, and all that could have been put in its place."""
+    """Read pickles that SB3 could have written, and pickles that replace them."""
     assert read_pickled_value(pickle.dumps({"a": [1, (2.5, None)], 3: np.arange(3)}, 5)).keys() == {"a", 3}
     stranger = Bomb(marker)
     for value in (stranger, [stranger], {"a": stranger}, os.system, lambda: 1, {1, 2}, print, type, Path("a"), 1j):
@@ -488,7 +488,7 @@ def encrypted() -> bytes:
 
 
 def over_each_other() -> bytes:
-    """Many entries of one and the same part."""
+    """Return a zip with many entries for the same bytes."""
     data = archive_of({"a.txt": bytes(10**6)})
     start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
     entries = b"".join(data[start:end].replace(b"a.txt", b"%05d" % i) for i in range(500))
@@ -496,7 +496,7 @@ def over_each_other() -> bytes:
 
 
 def packed_inside(compression: int) -> bytes:
-    """A .pth that is small and unpacks to a lot, which torch would do."""
+    """Return a small .pth file that decompresses to a large one."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", compression) as file:
         for name, content in parts_of(OURS["policy.pth"]).items():
@@ -524,13 +524,13 @@ def deep_pickle(depth: int) -> bytes:
 
 
 DEEP = b")" + b"\x85" * 10**6
-"""a tuple in a tuple in a tuple ...: to hash it takes more than the stack that a process has"""
+"""Deeply nested tuples: their hash overflows the stack."""
 ENDLESS = b")" + b"q\x00h\x00\x86" * 100
 """a tuple of the same tuple twice, and so on: to hash it takes forever"""
 
 
 def keys(key: bytes) -> dict[str, bytes]:
-    """Pickles of a .pth in which a key is hashed."""
+    """Return pickles of .pth files in which a key is hashed."""
     ordered, pairs = b"ccollections\nOrderedDict\n", b"](" + key + b"K\x01\x86e"
     found = {
         "a dictionary": b"}" + key + b"K\x01s",
@@ -561,7 +561,7 @@ def box(shape: Any, low: Any = 0.0) -> Any:
 
 
 def buffer(rows: Any = None, **state: Any) -> bytes:
-    """A file with a replay buffer."""
+    """Return a file with a replay buffer."""
     sampler = {"dict": {"members": None, "terminal": {"array": ["<i8", [0], ""]}}}
     state = {"pos": 2, "full": False, "n_added": 2, "sampler": sampler} | state
     fields = {"size": 50, "n_envs": 1, "first": 0, "rows": {"dict": rows or {}}, "state": {"dict": state}}
@@ -580,7 +580,7 @@ def net(**kwargs: Any) -> bytes:
     return with_data(OURS, policy_kwargs={"dict": kwargs})
 
 
-GREAT = 10**9  # numbers: few enough for a reader to get the memory, were it to ask
+GREAT = 10**9  # elements: few enough for an allocation to succeed
 HOSTILE: dict[str, Callable[[], bytes]] = {
     **{f"a part {name!r}": partial(renamed, name) for name in ("../a", "/a", "a/../../b", "..\\a", "C:\\a", "C:a", "\\a")},
     "a part with a line in its name": lambda: renamed("a\nb"),
@@ -731,7 +731,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], str, float]]:
-    """What becomes of each file in a process of its own: the kinds of its error, its words, and the MiB that it took."""
+    """Load each file in its own process; return the types of its error, the message, and the allocated memory in MiB."""
     folder = tmp_path_factory.mktemp("hostile") / "files"
     folder.mkdir()
     (folder / "good.zip").write_bytes(archive_of(OURS))
@@ -758,7 +758,11 @@ def test_a_hostile_archive_is_refused(name: str, refusals: dict[str, tuple[list[
 
 
 def examples(n: int) -> settings:
-    """:param n: of the usual tests, always the same"""
+    """
+    Return deterministic settings for a number of examples.
+
+    :param n: the number of examples; ``make fuzz`` multiplies it
+    """
     return settings(
         max_examples=EXAMPLES or n,
         deadline=None,
@@ -772,7 +776,7 @@ Change = tuple[float, int, bytes]
 CHANGES = st.lists(
     st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 8), st.binary(max_size=8)), min_size=1, max_size=5
 )
-"""where, how many bytes go, and what comes in their place"""
+"""The position, the number of removed bytes, and the inserted bytes of each change."""
 
 
 def mutated(data: bytes, changes: list[Change]) -> bytes:
@@ -795,7 +799,7 @@ JUNK = st.recursive(
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """All paths in a JSON tree."""
+    """Return all paths in a JSON tree."""
     inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     return [path, *(place for key, item in inside for place in places(item, (*path, key)))]
 
@@ -814,7 +818,7 @@ PLACES = [(whose, place) for whose, data in DATA.items() for place in places(dat
 
 
 def check_load(archive: bytes) -> None:
-    """Whatever it holds: a model, or the errors that are spoken of."""
+    """Load an archive, which yields a model or a documented error."""
     with warnings.catch_warnings(), contextlib.suppress(ValueError):  # which ModelFileError and ArgumentError are
         warnings.simplefilter("ignore")  # such as that of a memory which is too large for this machine
         load(archive)
@@ -881,7 +885,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
 
 
 def signed(manifest: bytes) -> bytes:
-    """With a checksum that is right."""
+    """Return a manifest with a correct checksum."""
     text = manifest.partition(b"\n")[2]
     head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     return head.encode() + text
@@ -934,7 +938,7 @@ def test_any_tree_is_refused_or_harmless(node: Any) -> None:
 
 
 def test_what_is_refused_takes_no_memory_of_python(refusals: dict[str, tuple[list[str], str, float]]) -> None:
-    """The arrays that a text promises and does not hold are never made."""
+    """Arrays that a text promises without holding them are not allocated."""
     for make in ("an array larger than its text", "a great observation", "records of a .pth that unpack to a lot"):
         archive = HOSTILE[make]()
         tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Files that earlier versions wrote are read by this one, and lead to the same numbers."""
+"""Files of earlier versions can be read, and lead to the same numbers."""
 
 import base64
 import json
@@ -20,13 +20,13 @@ of_each_release = pytest.mark.parametrize("release", RELEASED, ids=lambda folder
 
 
 def expected_of(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The observations, and what the files in the folder led to when they were written."""
+    """Return the stored observations, and the results of the files when they were written."""
     found: dict[str, Any] = json.loads((folder / "expected.json").read_text())
     return found.pop("observations"), found
 
 
 def assert_close(ours: Any, theirs: Any, where: str) -> None:
-    """Compare nested data. Numbers of networks may differ as much as they do from one processor to another."""
+    """Compare nested data. Numbers of networks may differ slightly between processors."""
     if isinstance(theirs, dict):
         assert list(ours) == list(theirs), where
         for key, value in theirs.items():

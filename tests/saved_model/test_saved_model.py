@@ -1,4 +1,4 @@
-"""What a model is when it comes back from its file, against what SB3's own pickles make of it."""
+"""Models that are saved and loaded again, compared with the same models after SB3's own pickling."""
 
 import base64
 import io
@@ -82,13 +82,14 @@ def choices() -> gym.Env[Any, Any]:
 
 
 def bits() -> gym.Env[Any, Any]:
+    """An environment whose actions are bits."""
     env: Any = IdentityEnvMultiBinary(3, 10)
     env.observation_space.seed(0)
     return DiscreteActions(env)
 
 
 class DiscreteActions(gym.ActionWrapper[Any, Any, Any]):
-    """Of an environment whose actions are bits."""
+    """A discrete version of an environment with binary actions."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -206,7 +207,7 @@ def made(name: str) -> DQNExt:
 
 
 def attributes(model: DQN) -> dict[str, Any]:
-    """All that a model remembers, in a form that can be compared."""
+    """Return all attributes of a model in a form that can be compared."""
     left_out = {*model._excluded_save_params(), "q_net", "q_net_target", "lr_schedule", "start_time"}
     return {name: comparable(value) for name, value in vars(model).items() if name not in left_out}
 
@@ -227,7 +228,7 @@ def comparable(value: Any) -> Any:
 
 
 def numbers(model: DQN) -> Any:
-    """Observations to act on, drawn from the space as it stands in the file."""
+    """Return actions and Q-values for observations drawn from the space of the model."""
     space: Any = unpack_value(pack_value(model.observation_space))
     space.seed(0)
     drawn = [space.sample() for _ in range(20)]
@@ -238,7 +239,7 @@ def numbers(model: DQN) -> Any:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, DQNExt]]:
-    """Models of all cases, trained a little and saved; and where."""
+    """Train and save a model for each case; return the folder and the models."""
     folder = tmp_path_factory.mktemp("saved")
     trained = {}
     for name in CASES:
@@ -267,7 +268,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def elsewhere(models: tuple[Path, dict[str, DQNExt]]) -> dict[str, Any]:
-    """What they do in another process."""
+    """Return the actions of the models in another process."""
     said = output(python("-W", "error", "-c", ELSEWHERE, str(models[0]), cwd=ROOT))
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found
@@ -286,7 +287,7 @@ def test_a_model_acts_the_same_in_another_process(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_model_is_and_becomes_what_it_would_by_pickles(
+def test_a_loaded_model_trains_like_one_loaded_from_pickles(
     name: str, models: tuple[Path, dict[str, DQNExt]], tmp_path: Path
 ) -> None:
     folder, trained = models
@@ -346,7 +347,7 @@ def test_the_tools_of_sb3_read_the_parameters(models: tuple[Path, dict[str, DQNE
 
 
 class Warmup:
-    """A schedule of the user's, in a module."""
+    """A schedule of the user, defined in a module."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -357,7 +358,7 @@ class Warmup:
 
 
 class Slotted:
-    """Whose attributes are not in a dictionary."""
+    """A class without a dictionary of attributes."""
 
     __slots__ = ("rate",)
 
@@ -366,7 +367,7 @@ class Slotted:
 
 
 class Counted(dict[str, int]):
-    """More than its attributes."""
+    """A class with content beside its attributes."""
 
 
 def half(progress_remaining: float) -> float:
@@ -459,13 +460,13 @@ def test_a_plain_value_comes_back(value: Any) -> None:
     ],
     ids=["lambda", "slots", "a dictionary and more", "a module", "another generator", "objects", "a set", "a method"],
 )
-def test_what_has_no_name_is_not_stored(value: Any, why: str) -> None:
+def test_a_value_without_an_importable_name_is_not_stored(value: Any, why: str) -> None:
     for whole in (value, [{"a": value}]):
         with pytest.raises(NotSerializableError, match=why):
             pack_value(whole)
 
 
-def test_what_holds_itself_is_not_stored() -> None:
+def test_a_value_that_contains_itself_is_not_stored() -> None:
     endless: list[Any] = []
     endless += [endless, endless]
     with pytest.raises(NotSerializableError, match="nested deeper"):
@@ -514,7 +515,7 @@ model.save("model")  # it keeps the zoo's name
     assert through_json(SimpleLinearSchedule(0.1)) == SimpleLinearSchedule(0.1)
 
 
-# what only the user can give
+# values that only the user can give
 
 
 def closure(rate: float) -> Callable[[float], float]:
@@ -522,7 +523,7 @@ def closure(rate: float) -> Callable[[float], float]:
     return lambda progress_remaining: rate * progress_remaining
 
 
-def test_a_function_without_a_name_is_said_when_the_model_is_made_and_asked_for_when_it_is_trained(tmp_path: Path) -> None:
+def test_a_function_without_a_name_causes_a_warning_at_construction_and_an_error_at_training(tmp_path: Path) -> None:
     kwargs: dict[str, Any] = SMALL | {"learning_rate": closure(1e-3)}
     with pytest.warns(
         UserWarning, match=r"learning_rate \(function .*<lambda>.*custom_objects={'learning_rate': \.\.\.}"
@@ -544,14 +545,14 @@ def test_a_function_without_a_name_is_said_when_the_model_is_made_and_asked_for_
             loaded.learn(20)
         assert "trust" not in str(asked.value)  # which would not help
         assert loaded.num_timesteps == 0
-        given = DQNExt.load(path, env=short_cartpole(), custom_objects={"learning_rate": half})  # as the message says
+        given = DQNExt.load(path, env=short_cartpole(), custom_objects={"learning_rate": half})  # as the message recommends
         assert given.learn(20).lr_schedule(0.5) == 0.25
         loaded.learning_rate = 1e-2  # the other way that it names
         assert loaded.learn(20).lr_schedule(0.5) == loaded.policy.optimizer.param_groups[0]["lr"] == 1e-2
     assert DQNExt.load(tmp_path / "model", learning_rate=half).lr_schedule(0.5) == 0.25
 
 
-def test_all_that_is_not_stored_is_said_at_once(tmp_path: Path) -> None:
+def test_one_warning_names_all_that_is_not_stored(tmp_path: Path) -> None:
     model = made("plain")
     model.learning_rate = closure(1e-3)
     model.policy_kwargs["optimizer_kwargs"] = {"betas": {0.9}}
@@ -564,7 +565,7 @@ def test_all_that_is_not_stored_is_said_at_once(tmp_path: Path) -> None:
 
 
 class Halving:
-    """A schedule of the user's own, for epsilon."""
+    """An epsilon schedule of the user."""
 
     def __init__(self, start: float) -> None:
         self.start = start
@@ -574,7 +575,7 @@ class Halving:
 
 
 @pytest.mark.parametrize("exploration", ["epsilon_greedy", "boltzmann"])
-def test_an_exploration_schedule_of_ones_own_is_asked_for_when_the_model_is_trained(exploration: str, tmp_path: Path) -> None:
+def test_a_missing_exploration_schedule_is_an_error_at_training(exploration: str, tmp_path: Path) -> None:
     key = "temperature" if exploration == "boltzmann" else "schedule"
     kwargs: dict[str, Any] = {"exploration": exploration, "exploration_kwargs": {key: Halving(0.5), "warm_up": False}}
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=dict(SMALL_NET), **SMALL, **kwargs)
@@ -593,11 +594,11 @@ def test_an_exploration_schedule_of_ones_own_is_asked_for_when_the_model_is_trai
         assert again.exploration_rate == pytest.approx(0.0625, rel=0.1)
 
 
-# classes of the user's that are imported already
+# classes of the user that are already imported
 
 
 class Twice(BaseFeaturesExtractor):
-    """Twice the observation, or as many times as it is told."""
+    """A features extractor that multiplies the observation by a factor."""
 
     def __init__(self, observation_space: spaces.Box, factor: float = 2.0, activation: type[th.nn.Module] = th.nn.Identity):
         super().__init__(observation_space, observation_space.shape[0])
@@ -609,15 +610,15 @@ class Twice(BaseFeaturesExtractor):
 
 
 class OwnPolicy(MlpPolicy):
-    """A policy of the user's own."""
+    """A policy of the user."""
 
 
 class StockPolicy(DQNPolicy):
-    """A policy of the user's own, of stock SB3."""
+    """A policy of the user that extends SB3's policy."""
 
 
 class OwnBuffer(ReplayBuffer):
-    """A replay buffer of the user's own, with an argument of its own."""
+    """A replay buffer of the user with an additional argument."""
 
     def __init__(self, *args: Any, tag: Any = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -668,7 +669,7 @@ def test_a_class_of_the_script_that_trained_is_that_of_the_script_that_loads(
 
 
 @pytest.mark.parametrize("whose", [DQN, DQNExt])
-def test_a_replay_buffer_of_ones_own_is_asked_for_when_the_model_is_trained(
+def test_a_missing_replay_buffer_class_is_an_error_at_training(
     whose: type[DQN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kwargs: dict[str, Any] = {"replay_buffer_class": OwnBuffer, "replay_buffer_kwargs": {"tag": 5}}
@@ -697,10 +698,10 @@ def test_a_replay_buffer_of_ones_own_is_asked_for_when_the_model_is_trained(
         assert DQNExt.load(tmp_path / "again").replay_buffer.tag == 5  # type: ignore[union-attr]
 
 
-# what is left out and what is put in
+# exclude and include
 
 
-def test_any_attribute_that_is_left_out_is_what_sb3_makes_it() -> None:
+def test_an_excluded_attribute_has_the_default_of_the_constructor() -> None:
     """The default of the constructor, or an error where there is none."""
     trained = {}
     for kind in (DQN, DQNExt):
@@ -716,14 +717,14 @@ def test_any_attribute_that_is_left_out_is_what_sb3_makes_it() -> None:
 
 
 def without(model: DQN, *names: str, **kwargs: Any) -> DQN:
-    """The model, saved and loaded."""
+    """Save and load a model."""
     file = io.BytesIO()
     model.save(file, exclude=names)
     return type(model).load(file, device="cpu", **kwargs)
 
 
 def left_out(model: DQN, name: str, refusal: type[Exception]) -> Any:
-    """What an attribute is that was left out."""
+    """Return the value of an attribute that was excluded from the file."""
     try:
         value = getattr(without(model, name), name)
     except refusal:
@@ -743,7 +744,7 @@ BUFFERS: dict[str, tuple[Callable[[], Env], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", BUFFERS)
-def test_a_replay_buffer_that_is_put_in_comes_back_and_training_goes_on_with_it(name: str, tmp_path: Path) -> None:
+def test_an_included_replay_buffer_is_restored_and_training_continues_with_it(name: str, tmp_path: Path) -> None:
     env, kwargs = BUFFERS[name]
     policy = "MultiInputPolicy" if name == "Dict observations" else "MlpPolicy"
     model = DQNExt(policy, env(), **(SMALL | {"policy_kwargs": dict(SMALL_NET), "learning_starts": 40} | kwargs))
@@ -759,7 +760,7 @@ def test_a_replay_buffer_that_is_put_in_comes_back_and_training_goes_on_with_it(
     assert_same_model(continued[0], continued[1])
 
 
-def test_a_replay_buffer_that_does_not_fit_is_asked_for_when_the_model_is_trained(tmp_path: Path) -> None:
+def test_a_replay_buffer_that_does_not_fit_is_an_error_at_training(tmp_path: Path) -> None:
     model = learn_a_little(made("plain"))
     model.save(tmp_path / "model", include=["replay_buffer"])
     for way in ({"env": several_cartpoles()}, {"env": short_cartpole(), "buffer_size": 50}):
@@ -772,7 +773,9 @@ def test_a_replay_buffer_that_does_not_fit_is_asked_for_when_the_model_is_traine
         learn(DQNExt.load(tmp_path / "model", custom_objects={"replay_buffer": None}, **way), 20)
 
 
-def test_a_replay_buffer_that_cannot_be_put_in_is_said_and_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_buffer_that_cannot_be_included_causes_a_warning_and_an_error_at_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=SMALL_NET, replay_buffer_class=OwnBuffer, **SMALL)
     whys = {"images": "larger than what is read", "own": r"OwnBuffer, which save_replay_buffer\(\) keeps"}
     monkeypatch.setattr("sb3_dqn_ext.saved_model.archive.MAX_DATA", 100_000)
@@ -784,7 +787,7 @@ def test_a_replay_buffer_that_cannot_be_put_in_is_said_and_asked_for(tmp_path: P
             loaded.learn(20)
 
 
-def test_what_a_run_can_do_without_is_not_asked_for(tmp_path: Path) -> None:
+def test_attributes_that_a_run_does_not_need_cause_no_warning(tmp_path: Path) -> None:
     model = learn_a_little(made("plain"))
     model._last_obs = np.array([None])
     model._generator = np.random.Generator(np.random.MT19937(0))
@@ -872,13 +875,13 @@ def test_a_users_own_classes_are_named_and_imported_with_trust_only(tmp_path: Pa
     assert said[12].startswith("ModelFileError model cannot be loaded: policy_kwargs names my_nets.")
 
 
-def test_a_class_that_is_known_may_be_named_by_either_of_its_names(tmp_path: Path) -> None:
+def test_an_allowed_class_may_be_named_by_either_of_its_names(tmp_path: Path) -> None:
     for name in ("torch.nn.Tanh", f"{th.nn.Tanh.__module__}.Tanh"):
         DQNExt("MlpPolicy", "CartPole-v1", policy_kwargs={"activation_fn": name}, device="cpu").save(tmp_path / "model")
         assert any(isinstance(layer, th.nn.Tanh) for layer in DQNExt.load(tmp_path / "model").q_net.modules())
 
 
-def test_a_name_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_name_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     made("plain").save(tmp_path / "model")
     for name, read in (("learning_rate", ArgumentError), ("policy_class", ModelFileError)):
         node = {"function": "my_package.rates.half"}
@@ -889,7 +892,7 @@ def test_a_name_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
-    """A file with other data."""
+    """Return a file with changed data."""
     changed = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(changed, "w") as other:
         for name in archive.namelist():
@@ -962,7 +965,7 @@ def test_a_zip_of_sb3_is_read_without_trust(tmp_path: Path) -> None:
     assert loaded.policy.activation_fn is th.nn.ELU
 
 
-def test_a_zip_of_sb3_that_needs_its_pickles_says_so(tmp_path: Path) -> None:
+def test_a_zip_of_sb3_that_needs_its_pickles_is_refused(tmp_path: Path) -> None:
     kwargs: dict[str, Any] = SMALL | {"learning_rate": lambda progress: 1e-3 * progress}
     stock = DQN("MlpPolicy", short_cartpole(), **kwargs)
     stock.my_own = {1, 2}  # type: ignore[attr-defined]
@@ -992,7 +995,7 @@ def fresh() -> DQNExt:
 
 @pytest.mark.parametrize("name", ["model", "model.zip", "model.bin", "a/b/model", "folder", "folder.zip", "v1.5"])
 @pytest.mark.parametrize("as_text", [False, True])
-def test_a_path_means_what_it_means_to_sb3(name: str, as_text: bool, tmp_path: Path) -> None:
+def test_paths_are_completed_as_in_sb3(name: str, as_text: bool, tmp_path: Path) -> None:
     said = []
     for kind in (DQN, DQNExt):
         place = tmp_path / kind.__name__
@@ -1022,7 +1025,7 @@ def test_a_file_that_is_open_is_written_to_and_read_from(tmp_path: Path) -> None
         assert not file.closed
 
 
-def test_what_is_left_out_and_put_in_is_that_of_sb3(tmp_path: Path) -> None:
+def test_exclude_and_include_work_as_in_sb3(tmp_path: Path) -> None:
     model = fresh()
     model.extra = 3  # type: ignore[attr-defined]
     for kind in (DQN, DQNExt):

@@ -1,4 +1,4 @@
-"""What files of earlier schemas name otherwise is renamed when they are read."""
+"""Renames are applied to files of earlier schemas when they are read."""
 
 import dataclasses
 import io
@@ -36,7 +36,7 @@ OLD = Renames(
 
 @pytest.fixture
 def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A schema 1 that names some things otherwise."""
+    """Add a schema 1 with other names."""
     monkeypatch.setattr(migrations, "MIGRATIONS", {1: OLD})
     monkeypatch.setattr(migrations, "SCHEMA", 2)
 

@@ -1,4 +1,4 @@
-"""Nested data as JSON and arrays, there and back."""
+"""Nested data as JSON and arrays, and the reverse."""
 
 import json
 import math
@@ -68,7 +68,7 @@ def test_what_comes_back_can_be_written_to_and_trained_no_further(tmp_path: Path
 
 
 class Text(str):
-    """What would come back as its parent."""
+    """A subclass that would be restored as its base class."""
 
 
 def endless() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Nested data of every kind that is stored, and what must be equal for two trees to be the same."""
+"""Nested data of every storable type, and their comparison."""
 
 import struct
 from collections import OrderedDict, deque
@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 def bits(value: Any) -> Any:
-    """What must be equal for two trees to be the same: every type, every order, every bit."""
+    """Return a value that is equal for two trees exactly if all types, orders and bits are equal."""
     if isinstance(value, np.ndarray):
         return np.ndarray, value.dtype.str, value.dtype.descr, value.shape, value.tobytes()
     if isinstance(value, np.generic) and not isinstance(value, (np.str_, np.bytes_)):

@@ -1,4 +1,4 @@
-"""Files that are complete at every moment."""
+"""Atomic writes: files are complete at every moment."""
 
 import os
 from pathlib import Path

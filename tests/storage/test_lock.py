@@ -1,4 +1,4 @@
-"""The lock of a folder, which real processes hold and are killed with."""
+"""The lock of a folder, held by real processes, some of which are killed."""
 
 import errno
 import os
