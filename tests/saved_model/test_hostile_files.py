@@ -216,7 +216,7 @@ def test_no_other_parameters_are_unpickled(marker: Path) -> None:
     ids=repr,
 )
 def test_nothing_is_imported_and_nothing_is_called(node: Any) -> None:
-    refused = "names .*, which is (imported only from files that are trusted|known once .* is imported)"
+    refused = "names .*, which is (imported only from files that are trusted|allowed once .* is imported)"
     for name in ("learning_rate", "_my_own", "replay_buffer_class"):  # not needed to predict
         with pytest.raises(ArgumentError, match=f"training needs what was not loaded: {name} {refused}"):
             load(with_data(OURS, **{name: node}), env=short_cartpole()).learn(1)

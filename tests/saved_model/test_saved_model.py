@@ -450,13 +450,13 @@ def test_a_plain_value_comes_back(value: Any) -> None:
     ("value", "why"),
     [
         (lambda progress: 1e-3, "which no module has by that name"),
-        (Slotted(1.0), "whose attributes do not say all about it"),
-        (Counted(a=1), "whose attributes do not say all about it"),
-        (th.nn.Tanh(), "whose attributes do not say all about it"),
+        (Slotted(1.0), "which has state beside its attributes"),
+        (Counted(a=1), "which has state beside its attributes"),
+        (th.nn.Tanh(), "which has state beside its attributes"),
         (np.random.Generator(np.random.MT19937(0)), "generator MT19937"),
         (np.array([None]), "object"),
         ({1, 2}, "set"),
-        (short_cartpole().step, "whose attributes do not say all about it"),
+        (short_cartpole().step, "which has state beside its attributes"),
     ],
     ids=["lambda", "slots", "a dictionary and more", "a module", "another generator", "objects", "a set", "a method"],
 )
@@ -683,7 +683,7 @@ def test_a_missing_replay_buffer_class_is_an_error_at_training(
         loaded.predict(np.zeros(4, np.float32))
         with pytest.raises(
             ArgumentError,
-            match=r"replay_buffer_class names \S+OwnBuffer, which is known once \S+ is imported.*_class': .*trust=True",
+            match=r"replay_buffer_class names \S+OwnBuffer, which is allowed once \S+ is imported.*_class': .*trust=True",
         ):
             loaded.learn(20)
         loaded.save(tmp_path / "again")
