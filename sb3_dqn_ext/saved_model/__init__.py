@@ -86,7 +86,7 @@ DERIVED = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_nor
 RESET_ON_LOAD: dict[str, Any] = {
     **dict.fromkeys(("_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")),
     **dict.fromkeys(("action_noise", "_generator")),
-    "_exploration_memory": {},
+    "_exploration_state": {},
 }
 """The attributes that a model can do without, with the values they have before the first run."""
 TRAINING_ONLY = {"learning_rate", "replay_buffer_class", "replay_buffer_kwargs", "replay_buffer"}

@@ -34,7 +34,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext._missing import MissingAttribute
-from sb3_dqn_ext.checkpoint.folder import read, write
+from sb3_dqn_ext.checkpoint.folder import read_checkpoint, write_checkpoint
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError, ModelFileError
 from sb3_dqn_ext.saved_model import DERIVED, RESET_ON_LOAD, TRAINING_ONLY
 from sb3_dqn_ext.saved_model.classes import NeedsTrustError
@@ -865,7 +865,7 @@ def test_a_damaged_pickle_is_refused_or_harmless(data: bytes, changes: list[Chan
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = {"a": np.arange(20.0), "b": [1, (2, None), {3: th.ones(2)}], "c": float("inf")}
-    return write(tmp_path_factory.mktemp("checkpoint"), 7, tree, {"rows": [("k", {"x": np.arange(5)})]})
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), 7, tree, {"rows": [("k", {"x": np.arange(5)})]})
 
 
 @examples(60)
@@ -879,7 +879,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
         if bad == good:
             return
         with pytest.raises(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         file.write_bytes(good)
 
@@ -899,7 +899,7 @@ def test_a_checkpoint_that_is_damaged_and_signed_is_refused_or_harmless(changes:
     try:
         checkpoint.write_bytes(signed(head + b"\n" + mutated(rest, changes)))
         with contextlib.suppress(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         checkpoint.write_bytes(good)
 
@@ -916,7 +916,7 @@ def test_arrays_that_are_damaged_and_signed_are_refused_or_harmless(changes: lis
         said["state"] |= {"size": len(bad), "sha256": hashlib.sha256(bad).hexdigest()}
         checkpoint.write_bytes(signed(b"\n" + b'"manifest": ' + json.dumps(said).encode() + b"}\n"))
         with contextlib.suppress(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         file.write_bytes(arrays)
         checkpoint.write_bytes(manifest)
