@@ -11,7 +11,7 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
 
-class SameStepCartPoles(CartPoleVectorEnv):
+class SameStepCartPoleVectorEnv(CartPoleVectorEnv):
     """
     gymnasium's vector of CartPoles, which resets an environment in the step that ends its episode.
 
@@ -29,17 +29,17 @@ class SameStepCartPoles(CartPoleVectorEnv):
         if np.count_nonzero(ended):  # any() takes several times as long
             infos = {"final_obs": observations, "_final_obs": ended, "final_info": infos, "_final_info": ended}
             self.prev_done = np.zeros(self.num_envs, np.bool_)
-            self._begin(ended)
+            self._reset_envs(ended)
             observations = self.state.T.astype(np.float32)
         return observations, rewards, terminated, truncated, infos
 
-    def _begin(self, envs: Bools) -> None:
+    def _reset_envs(self, envs: Bools) -> None:
         """:param envs: (n_envs,) the environments whose next episode begins"""
         self.state[:, envs] = self.np_random.uniform(self.low, self.high, size=(4, np.count_nonzero(envs)))
         self.steps[envs] = 0
 
 
-class RandomStartCartPoles(SameStepCartPoles):
+class RandomStartCartPoleVectorEnv(SameStepCartPoleVectorEnv):
     """
     A vector of CartPoles, where each takes one random action after its reset, as RandomFirstStep has it.
 
@@ -53,15 +53,15 @@ class RandomStartCartPoles(SameStepCartPoles):
         observations: Floats = self.state.T.astype(np.float32)
         return observations, infos
 
-    def _begin(self, envs: Bools) -> None:
-        super()._begin(envs)
+    def _reset_envs(self, envs: Bools) -> None:
+        super()._reset_envs(envs)
         self._take_random_steps(envs)
 
     def _take_random_steps(self, envs: Bools) -> None:
         """:param envs: (n_envs,) which of them have just been reset"""
         before, steps = self.state, self.steps.copy()
         CartPoleVectorEnv.step(self, self.np_random.integers(2, size=self.num_envs))
-        at_once = envs & self.prev_done  # these have fallen already: they are reset once more, and start there
+        ended_at_once = envs & self.prev_done  # these have fallen already: they are reset once more, and start there
         self.state = np.where(envs, self.state, before)  # (4, n_envs)
         self.steps, self.prev_done = steps, np.zeros(self.num_envs, np.bool_)
-        super()._begin(at_once)
+        super()._reset_envs(ended_at_once)

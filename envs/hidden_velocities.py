@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorWrapper
 
-SHOWN = np.array([True, False, True, False])  # position, its velocity, angle, its velocity
+IS_VISIBLE = np.array([True, False, True, False])  # position, its velocity, angle, its velocity
 
 
 def hide_velocities(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -15,7 +15,7 @@ def hide_velocities(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
     :param observations: (..., 4) of CartPole
     :return: (..., 4) with zeros for the velocities; a product with a mask would leave their signs, as -0.0
     """
-    return np.where(SHOWN, observations, np.float32(0))
+    return np.where(IS_VISIBLE, observations, np.float32(0))
 
 
 class HiddenVelocities(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):

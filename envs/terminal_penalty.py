@@ -12,15 +12,15 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from sb3_dqn_ext._validation import check_number, choose
 
 # (reward of the environment, reward of the end) -> reward of the last step
-MODES: dict[str, Callable[[Any, float], Any]] = {
+REWARD_MODES: dict[str, Callable[[Any, float], Any]] = {
     "replace": lambda own, at_end: at_end,
     "add": lambda own, at_end: own + at_end,
 }
-MODE_SYNONYMS = {"set": "replace", "override": "replace", "overwrite": "replace", "plus": "add", "sum": "add"}
+REWARD_MODE_SYNONYMS = {"set": "replace", "override": "replace", "overwrite": "replace", "plus": "add", "sum": "add"}
 
 # (terminated, truncated) -> is this the end that is meant? An episode that ends in the very step in which its time runs out
 # has terminated: gymnasium's TimeLimit then sets both flags, the zoo's sets only the first, and SB3 bootstraps with neither.
-ENDS: dict[str, Callable[[Any, Any], Any]] = {
+EPISODE_ENDS: dict[str, Callable[[Any, Any], Any]] = {
     "terminated": lambda terminated, truncated: terminated,
     "truncated": lambda terminated, truncated: truncated & np.logical_not(terminated),
     "done": lambda terminated, truncated: terminated | truncated,
@@ -54,8 +54,8 @@ class TerminalReward:
 
     def __post_init__(self) -> None:
         check_number("reward", self.reward)
-        choose("mode", self.mode, MODES, MODE_SYNONYMS)
-        choose("on", self.on, ENDS, END_SYNONYMS)
+        choose("mode", self.mode, REWARD_MODES, REWARD_MODE_SYNONYMS)
+        choose("on", self.on, EPISODE_ENDS, END_SYNONYMS)
 
     def __call__(self, rewards: Any, terminated: Any, truncated: Any) -> npt.NDArray[Any]:
         """
@@ -65,9 +65,9 @@ class TerminalReward:
         :return: the same shape
         """
         # environments may have 0 and 1, or 0.0 and 1.0, and rewards in lists
-        ends = ENDS[self.on](np.asarray(terminated, dtype=bool), np.asarray(truncated, dtype=bool))
+        ends = EPISODE_ENDS[self.on](np.asarray(terminated, dtype=bool), np.asarray(truncated, dtype=bool))
         rewards = np.asarray(rewards)
-        return np.asarray(np.where(ends, MODES[self.mode](rewards, self.reward), rewards))
+        return np.asarray(np.where(ends, REWARD_MODES[self.mode](rewards, self.reward), rewards))
 
 
 class TerminalPenalty(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):

@@ -31,14 +31,14 @@ from sb3_dqn_ext._arguments import (
     DQNKwargs,
     check_arguments,
     check_batch_size,
-    check_effects,
+    check_combinations,
+    check_early_arguments,
     check_environment,
-    check_read_first,
-    doubtful_arguments,
+    parse_train_freq,
+    possibly_unstorable_arguments,
     sb3_errors_translated,
-    train_freq_of,
 )
-from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, follow_arguments, prepare_replay_buffer
+from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, prepare_replay_buffer, update_buffer_arguments
 from sb3_dqn_ext._missing import Missing, check_nothing_is_missing, learning_rate_was_set
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
 from sb3_dqn_ext.acting import explored_actions
@@ -53,12 +53,12 @@ from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.choices import Choices, build_choices, warm_up_steps
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
-from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
+from sb3_dqn_ext.last_step import LastStep, latest_reset_infos, stepped_vec_envs
 from sb3_dqn_ext.networks.flat_storage import take_apart
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.observations import write
-from sb3_dqn_ext.resets import continue_episodes, end_open_episodes, start_from, swap_originals
+from sb3_dqn_ext.resets import begin_episodes, begin_episodes_after_resets, end_open_episodes, swap_unnormalized
 from sb3_dqn_ext.run_state import RunState
 from sb3_dqn_ext.updates import Updater
 
@@ -143,7 +143,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
-        check_read_first(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
+        check_early_arguments(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -155,10 +155,10 @@ class DQNExt(DQN):
         self.minibatch_size = minibatch_size
         self.compile = compile
         self.check_finite = check_finite
-        self._known_reasons: set[str] = set()  # for eager training, of which a warning was given
-        self._known_losses: set[str] = set()  # the attributes that cannot be stored, of which a warning was given
+        self._warned_eager_reasons: set[str] = set()  # for eager training, of which a warning was given
+        self._warned_unstorable: set[str] = set()  # the attributes that cannot be stored, of which a warning was given
         self.choices: Choices | None = None
-        self._has_followed = False  # whether nothing can have been changed since the last check for changes
+        self._has_applied_changes = False  # whether nothing can have been changed since the last check for changes
         self._generator: np.random.Generator | None = None
         self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
@@ -166,11 +166,11 @@ class DQNExt(DQN):
             super().__init__(policy, env, *args, **kwargs)
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
-            check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
+            check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
-            doubtful = doubtful_arguments(self, own - {*self._excluded_save_params()})
-            self._known_losses = _persistence().unstorable(doubtful) if doubtful else set()
+            doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
+            self._warned_unstorable = _persistence().unstorable(doubtful) if doubtful else set()
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -181,7 +181,7 @@ class DQNExt(DQN):
         return choose("policy", policy_name, self.policy_aliases)
 
     def _convert_train_freq(self) -> None:
-        self.train_freq = train_freq_of(self.train_freq)  # type: ignore[assignment]
+        self.train_freq = parse_train_freq(self.train_freq)  # type: ignore[assignment]
 
     def _setup_model(self) -> None:
         check_arguments(self)
@@ -206,7 +206,7 @@ class DQNExt(DQN):
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
         if not isinstance(choices.exploration_schedule, Missing):
-            self._follow_schedule(max(self._total_timesteps, 1))
+            self._update_exploration_schedule(max(self._total_timesteps, 1))
         self._setup_updater()
 
     def _setup_choices(self) -> Choices:
@@ -222,17 +222,17 @@ class DQNExt(DQN):
 
     def _setup_updater(self) -> None:
         assert self.choices is not None
-        self.updater = self.updater_class(self, self.choices.target_policy, self._known_reasons)
+        self.updater = self.updater_class(self, self.choices.target_policy, self._warned_eager_reasons)
 
     def _has_current_updater(self) -> bool:
         return self.choices is not None and self.updater.is_current(self, self.choices.target_policy)
 
-    def _follow_changes(self) -> None:
+    def _apply_changes(self) -> None:
         """
         Notice what a user has changed since the last rollout or training: attributes of the model that its replay buffer has
         as well, and what was replaced in the networks, or attached to them or to the optimizer, which faster code would skip.
         """
-        follow_arguments(self)
+        update_buffer_arguments(self)
         if self._has_current_updater():
             self.updater.follow(self)
         else:
@@ -271,7 +271,7 @@ class DQNExt(DQN):
         try:
             super().load_replay_buffer(path, truncate_last_traj)
             check_replay_buffer(self, self._buffer_settings)
-            follow_arguments(self)
+            update_buffer_arguments(self)
         except Exception:
             self.replay_buffer = own
             raise
@@ -292,7 +292,7 @@ class DQNExt(DQN):
             self._setup_lr_schedule()
         check_nothing_is_missing(self)
         self._setup_choices()
-        self._has_followed = False
+        self._has_applied_changes = False
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         run = self.run_state
@@ -315,18 +315,18 @@ class DQNExt(DQN):
             self._last_obs = run.last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
-        run.stepped_envs = with_sharing(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
+        run.stepped_envs = stepped_vec_envs(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         if run.last_step is None:
             assert self._last_obs is not None
             self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
-            run.last_step = LastStep(run.stepped_envs, latest_resets(run.stepped_envs), self._last_obs)
+            run.last_step = LastStep(run.stepped_envs, latest_reset_infos(run.stepped_envs), self._last_obs)
         run.callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
-        self._follow_schedule(horizon)
+        self._update_exploration_schedule(horizon)
         return horizon, callback
 
-    def _follow_schedule(self, total_steps: int) -> None:
+    def _update_exploration_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
         schedule = None if self.choices is None else self.choices.exploration_schedule
         if schedule is not None:
@@ -362,15 +362,15 @@ class DQNExt(DQN):
         num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, warm_up_steps(self))
         continue_training = True
-        continue_episodes(self, env)  # a checkpoint may be written now
+        begin_episodes_after_resets(self, env)  # a checkpoint may be written now
         callback.on_rollout_start()
         while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
-            continue_episodes(self, env)
+            begin_episodes_after_resets(self, env)
             actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
             last_obs = self._last_obs
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
-                resets, originals = latest_resets(run.stepped_envs), swap_originals(normalize)
+                resets, originals = latest_reset_infos(run.stepped_envs), swap_unnormalized(normalize)
                 self.num_timesteps += env.num_envs
                 num_collected_steps += 1
                 callback.update_locals(locals())
@@ -378,12 +378,12 @@ class DQNExt(DQN):
                 continue_training = callback.on_step()
                 self._update_info_buffer(infos, dones)
                 obs_now, self._last_obs = self._last_obs, last_obs
-                originals = swap_originals(normalize, originals)
+                originals = swap_unnormalized(normalize, originals)
                 self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
-                swap_originals(normalize, originals)
+                swap_unnormalized(normalize, originals)
                 run.last_step = LastStep(run.stepped_envs, resets, self._last_obs)
                 if obs_now is not last_obs:  # the callback has reset the environments
-                    start_from(self, obs_now)
+                    begin_episodes(self, obs_now)
             except BaseException:
                 self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
                 raise
@@ -401,9 +401,9 @@ class DQNExt(DQN):
         if run.resumed is not None:
             _persistence().restore_run(self, callback, run.resumed)
             run.resumed = None
-        if not self._has_followed:
-            self._follow_changes()
-        self._has_followed = False
+        if not self._has_applied_changes:
+            self._apply_changes()
+        self._has_applied_changes = False
         self.updater.set_training_mode(self.policy, False)
 
     def _count_episode(self, log_interval: int | None) -> None:
@@ -477,8 +477,8 @@ class DQNExt(DQN):
         :param gradient_steps: number of updates
         :param batch_size: B
         """
-        self._follow_changes()
-        self._has_followed = True
+        self._apply_changes()
+        self._has_applied_changes = True
         self.updater.set_training_mode(self.policy, True)
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
@@ -557,12 +557,13 @@ class DQNExt(DQN):
         :raises EnvironmentDiedError: if the process of an environment ends
         :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
-        from sb3_dqn_ext.vec_env.workers import explained  # only those wait for its imports who train
+
+        from sb3_dqn_ext.vec_env.workers import worker_errors_translated  # 8 ms, for training only
 
         callbacks = list(all_callbacks(callback))
         evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
         hint = partial(where_to_go_on, self, callbacks)
-        with with_checkpoints(self, callback), explained({"Environment": self.env, **evaluated}, hint):
+        with with_checkpoints(self, callback), worker_errors_translated({"Environment": self.env, **evaluated}, hint):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
@@ -589,7 +590,7 @@ class DQNExt(DQN):
         :param exclude: attributes to leave out beside those that are always left out
         :param include: attributes to store though they are among these, such as ``"replay_buffer"``
         """
-        _persistence().save(self, path, exclude, include, self._known_losses)
+        _persistence().save(self, path, exclude, include, self._warned_unstorable)
 
     @classmethod
     def load(
@@ -674,7 +675,8 @@ class DQNExt(DQN):
 
     def _excluded_save_params(self) -> list[str]:
         built = ["choices", "updater", "_buffer_settings"]
-        return [*super()._excluded_save_params(), *built, "_known_reasons", "_known_losses", "_has_followed", "run_state"]
+        of_run = ["_warned_eager_reasons", "_warned_unstorable", "_has_applied_changes", "run_state"]
+        return [*super()._excluded_save_params(), *built, *of_run]
 
 
 def _persistence() -> Any:

@@ -13,7 +13,7 @@ import sb3_dqn_ext.saved_model as saved_model
 from sb3_dqn_ext._missing import Missing
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.envs import make_resumable
-from sb3_dqn_ext.checkpoint.envs.resumable_envs import outlive_interrupts
+from sb3_dqn_ext.checkpoint.envs.resumable_envs import ignore_interrupts_in_workers
 from sb3_dqn_ext.checkpoint.session import resume
 from sb3_dqn_ext.checkpoint.session import save as save_checkpoint
 from sb3_dqn_ext.checkpoint.training import logger_of, restore_run
@@ -121,4 +121,4 @@ def make_envs_resumable(env: VecEnv, callbacks: Iterable[BaseCallback]) -> None:
     callbacks = list(callbacks)
     if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):
         for one in (env, *(callback.eval_env for callback in callbacks if hasattr(callback, "eval_env"))):
-            outlive_interrupts(make_resumable(one))
+            ignore_interrupts_in_workers(make_resumable(one))

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
-from sb3_dqn_ext.checkpoint.envs.states import environments_state, go_on_recording, restore_environments
+from sb3_dqn_ext.checkpoint.envs.states import environments_state, restore_environments, rewind_monitor_files
 from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
 from sb3_dqn_ext.rng import get_rng_state, set_rng_state
 from sb3_dqn_ext.serialization.names import qualified_name
@@ -109,7 +109,7 @@ def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
     :param tree: of its checkpoint
     """
     state = tree["training"]
-    go_on_recording(model.env, tree["environments"])
+    rewind_monitor_files(model.env, tree["environments"])
     for tensorboard in _tensorboards(model.logger):
         _hide_points_after(tensorboard, model.num_timesteps)
     for name, values in state["logged"].items():
@@ -158,4 +158,4 @@ def _restore_own_state(callback: Any, own: State) -> None:
     if "environments" in own:
         for problem in restore_environments(callback.eval_env, own["environments"]):
             warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
-        go_on_recording(callback.eval_env, own["environments"])
+        rewind_monitor_files(callback.eval_env, own["environments"])

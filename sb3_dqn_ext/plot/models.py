@@ -20,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_normalize
 
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.callbacks.diagnostics import reading
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, PlayedEpisode, Player, calibration_of, play_episodes
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks
@@ -214,7 +214,7 @@ def _wrapped(env: Any, argument: str, wrappers: Any, kind: type) -> Any:
     """As the zoo does: a dotted name, or ``{name: arguments}``, or a list of them."""
     for wrapper in wrappers if isinstance(wrappers, list) else [] if wrappers is None else [wrappers]:
         ((name, kwargs),) = wrapper.items() if isinstance(wrapper, Mapping) else [(wrapper, {})]
-        found: Any = named_class(argument, name, {})
+        found: Any = resolve_class(argument, name, {})
         if not issubclass(found, kind):
             raise ArgumentError(f"{argument}={name!r} is no {kind.__name__}.")
         if found is not _fast():

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
 
-from sb3_dqn_ext._arguments import train_freq_of
+from sb3_dqn_ext._arguments import parse_train_freq
 from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer
 from sb3_dqn_ext.serialization.tree import NotStored
 
@@ -151,7 +151,7 @@ KINDS: dict[str, Kind] = {
     "TrainFreq": Kind(
         TrainFreq,
         lambda given: {"frequency": given.frequency, "unit": given.unit.value},
-        lambda fields: train_freq_of((fields["frequency"], fields["unit"])),
+        lambda fields: parse_train_freq((fields["frequency"], fields["unit"])),
     ),
     "GoalSelectionStrategy": Kind(
         GoalSelectionStrategy, lambda given: {"name": given.name}, lambda fields: GoalSelectionStrategy[fields["name"]]

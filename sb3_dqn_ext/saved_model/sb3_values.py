@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
 
-from sb3_dqn_ext._arguments import train_freq_of
+from sb3_dqn_ext._arguments import parse_train_freq
 from sb3_dqn_ext.saved_model.classes import CLASSES, OBJECTS, AskedFor, Place, class_at
 from sb3_dqn_ext.saved_model.kinds import GENERATORS, KINDS
 from sb3_dqn_ext.serialization.names import qualified_name
@@ -119,7 +119,7 @@ def _generator(call: Call, read: Read) -> np.random.Generator:
 
 def _train_freq(call: Call, read: Read) -> TrainFreq:
     frequency, unit = call.arguments
-    return train_freq_of((frequency, unit.arguments[0]))
+    return parse_train_freq((frequency, unit.arguments[0]))
 
 
 def _deque(call: Call, read: Read) -> deque[Any]:

@@ -7,42 +7,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.env_factory import Record
+from sb3_dqn_ext.env_factory import MonitorConfig
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
-class Episodes:
+class EpisodeStatistics:
     """
     The running episodes of several environments.
 
-    :param records: for each environment, where its episodes are recorded
+    :param configs: for each environment, where its episodes are recorded
     :param env_id: goes into the header of each file
     """
 
-    def __init__(self, records: Sequence[Record], env_id: str) -> None:
-        self.returns = np.zeros(len(records))  # (n_envs,) in double precision, whatever the rewards are, as Monitor has it
-        self.lengths = np.zeros(len(records), dtype=np.int64)  # (n_envs,)
-        self._keywords = [record.info_keywords for record in records]
-        writers = [record.writer(env_id) for record in records]
+    def __init__(self, configs: Sequence[MonitorConfig], env_id: str) -> None:
+        self.returns = np.zeros(len(configs))  # (n_envs,) in double precision, whatever the rewards are, as Monitor has it
+        self.lengths = np.zeros(len(configs), dtype=np.int64)  # (n_envs,)
+        self._keywords = [config.info_keywords for config in configs]
+        writers = [config.open_writer(env_id) for config in configs]
         self.writers = [writer for writer, _ in writers]
         self.t_starts = [t_start for _, t_start in writers]
 
-    def count(self, rewards: Floats) -> None:
+    def add_rewards(self, rewards: Floats) -> None:
         """
         :param rewards: (n_envs,) of one step
         """
         self.returns += rewards
         self.lengths += 1
 
-    def restart(self, envs: Any = slice(None)) -> None:
+    def reset(self, envs: Any = slice(None)) -> None:
         """
         :param envs: the environments that begin anew, by default all
         """
         self.returns[envs] = 0
         self.lengths[envs] = 0
 
-    def end(self, env: int, info: dict[str, Any]) -> None:
+    def end_episode(self, env: int, info: dict[str, Any]) -> None:
         """
         Put the episode that has ended into the step's info, and into the file.
 

@@ -17,13 +17,13 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type
-from sb3_dqn_ext.env_factory import Recipe, Record, recipes_of
+from sb3_dqn_ext.env_factory import EnvFactory, MonitorConfig, env_factories_of
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.vec_env.modes import MODES, mode_of
+from sb3_dqn_ext.vec_env.modes import BACKENDS, choose_vectorization_mode
 
 __all__ = ["FastVecEnv", "make_fast_vec_env"]
 
-OWN_METHODS = ("reset", "step", "close")  # on a single environment they would leave the episode that is counted
+EPISODE_METHODS = ("reset", "step", "close")  # on a single environment they would leave the episode that is counted
 
 
 class FastVecEnv(VecEnv):
@@ -38,12 +38,12 @@ class FastVecEnv(VecEnv):
     Infos, episode statistics, terminal observations and seeds are those of DummyVecEnv with environments in a Monitor, but the
     infos are no deep copies. With ``"sync"`` and ``"async"`` the trajectories are too.
 
-    All modes reset an environment in the step that ends its episode. gymnasium's own vectorised CartPole does it one step
-    later, and is replaced by :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoles`. A vector entry point has one seed for
-    all environments together.
+    All modes reset an environment in the step that ends its episode. gymnasium's own vectorised CartPole resets it one step
+    later, so :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoleVectorEnv` replaces it. A vector entry point has one seed
+    for all environments together.
 
     :param venv: the environments to replace: a DummyVecEnv or a SubprocVecEnv of environments that ``gymnasium.make`` made, in
-        SB3's Monitor or not. It is closed. Or recipes to make them from.
+        SB3's Monitor or not. It is closed. Or factories to make them from.
     :param vectorization_mode: ``"vector_entry_point"``: gymnasium's, one object for all; ``"sync"``: one environment after the
         other; ``"async"``: each in a process; ``"auto"``: the first where there are several environments whose vector form has
         their spaces, and no wrappers that would be dropped, else ``"sync"``, or ``"async"`` in place of a SubprocVecEnv. A
@@ -52,19 +52,19 @@ class FastVecEnv(VecEnv):
         arguments, or cannot have the mode
     """
 
-    def __init__(self, venv: VecEnv | list[Recipe], vectorization_mode: str = "auto") -> None:
+    def __init__(self, venv: VecEnv | list[EnvFactory], vectorization_mode: str = "auto") -> None:
         check_type("venv", venv, VecEnv | list, "a DummyVecEnv or a SubprocVecEnv; make_fast_vec_env takes an id")
         replaced = venv if isinstance(venv, VecEnv) else None
-        recipes = recipes_of(venv) if isinstance(venv, VecEnv) else venv
+        factories = env_factories_of(venv) if isinstance(venv, VecEnv) else venv
         otherwise = "async" if isinstance(replaced, SubprocVecEnv) else "sync"
-        self.vectorization_mode = mode_of(recipes, vectorization_mode, otherwise)
+        self.vectorization_mode = choose_vectorization_mode(factories, vectorization_mode, otherwise)
         if replaced is not None:
             replaced.close()
-        self.backend = MODES[self.vectorization_mode](recipes)
+        self.backend = BACKENDS[self.vectorization_mode](factories)
         env = self.backend.env
-        super().__init__(len(recipes), env.single_observation_space, env.single_action_space)
+        super().__init__(len(factories), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
-        self.spec = recipes[0].spec
+        self.spec = factories[0].spec
         self.reset_infos = self.backend.reset_infos
         if replaced is not None:
             self._seeds, self._options = replaced._seeds, replaced._options
@@ -109,7 +109,7 @@ class FastVecEnv(VecEnv):
         :param indices: of which environments; by default all
         :return: its value in each; from a vector entry point the one value that it has for all
         """
-        return self.backend.get_attr(attr_name, self._chosen(indices))
+        return self.backend.get_attr(attr_name, self._index_list(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """
@@ -120,7 +120,7 @@ class FastVecEnv(VecEnv):
         :param indices: in which environments; by default in all
         :raises ArgumentError: if it is for some only, of a vector entry point
         """
-        self.backend.set_attr(attr_name, value, self._chosen(indices))
+        self.backend.set_attr(attr_name, value, self._index_list(indices))
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
@@ -133,11 +133,11 @@ class FastVecEnv(VecEnv):
         :return: what each returned
         :raises ArgumentError: if there are no single environments, or the method would end an episode behind our back
         """
-        if method_name in OWN_METHODS:
+        if method_name in EPISODE_METHODS:
             raise ArgumentError(
                 f"method_name={method_name!r}: call {method_name}() of the FastVecEnv, which counts the episodes."
             )
-        return self.backend.call(method_name, self._chosen(indices), method_args, method_kwargs)
+        return self.backend.call(method_name, self._index_list(indices), method_args, method_kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
@@ -147,7 +147,7 @@ class FastVecEnv(VecEnv):
         :param indices: which environments; by default all
         :return: for each of them, whether it is wrapped
         """
-        return self.backend.wrapped(wrapper_class, self._chosen(indices))
+        return self.backend.is_wrapped(wrapper_class, self._index_list(indices))
 
     def get_images(self) -> Sequence[npt.NDArray[Any] | None]:
         """
@@ -159,11 +159,11 @@ class FastVecEnv(VecEnv):
         pictures: Any = self.backend.env.render()
         return list(pictures)
 
-    def _chosen(self, indices: VecEnvIndices) -> list[int]:
+    def _index_list(self, indices: VecEnvIndices) -> list[int]:
         return [int(i) for i in np.arange(self.num_envs)[list(self._get_indices(indices))]]
 
 
-def spec_of(id: str | EnvSpec) -> EnvSpec:
+def find_spec(id: str | EnvSpec) -> EnvSpec:
     """
     :param id: an id, maybe with a module to import first, as in ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``; or a spec
     :return: its spec
@@ -214,7 +214,7 @@ def make_fast_vec_env(
     :param wrapper_kwargs: its arguments
     :raises ArgumentError: if an argument cannot work
     """
-    spec = spec_of(id)
+    spec = find_spec(id)
     check_number("n_envs", n_envs, 1, integer=True)
     if seed is not None:
         check_number("seed", seed, 0, integer=True)
@@ -231,16 +231,16 @@ def make_fast_vec_env(
     wrapper = None if wrapper_class is None else partial(wrapper_class, **(wrapper_kwargs or {}))
     files = [None if monitor_dir is None else os.path.join(os.path.abspath(monitor_dir), str(i)) for i in range(n_envs)]
     keywords, override = tuple(monitor_kwargs.get("info_keywords", ())), monitor_kwargs.get("override_existing", True)
-    recipes = [
-        Recipe(
+    factories = [
+        EnvFactory(
             spec,
             dict(env_kwargs),
-            Record(file, keywords, override),
+            MonitorConfig(file, keywords, override),
             wrapper=wrapper,
             seed=None if seed is None else int(seed) + i,
         )
         for i, file in enumerate(files)
     ]
-    venv = FastVecEnv(recipes, vectorization_mode)
+    venv = FastVecEnv(factories, vectorization_mode)
     venv.seed(None if seed is None else int(seed))
     return venv

@@ -10,26 +10,26 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-from sb3_dqn_ext.env_factory import Recipe
-from sb3_dqn_ext.vec_env.backend import Array, Info, Vectors, Wrapper
+from sb3_dqn_ext.env_factory import EnvFactory
+from sb3_dqn_ext.vec_env.backend import Array, GymVectorEnv, Info, WrapperClass
 
 
-class InTurn:
+class SyncBackend:
     """
     The environments of a SyncVectorEnv, stepped as DummyVecEnv does it, but without its copies of copies.
 
-    :param recipes: (n_envs,) what makes them
+    :param factories: (n_envs,) what makes them
     """
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
-        sync: SyncVectorEnv[Any, Any] = SyncVectorEnv(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP)
-        self.env: Vectors = sync
+    def __init__(self, factories: Sequence[EnvFactory]) -> None:
+        sync: SyncVectorEnv[Any, Any] = SyncVectorEnv(list(factories), autoreset_mode=AutoresetMode.SAME_STEP)
+        self.env: GymVectorEnv = sync
         self.envs = sync.envs
-        self.reset_infos: list[Info] = [{} for _ in recipes]
+        self.reset_infos: list[Info] = [{} for _ in factories]
         self._space = self.env.single_observation_space
         keys, shapes, dtypes = obs_space_info(self._space)
         self._parts: list[tuple[Any, tuple[int, ...], Any]] = [
-            (key, (len(recipes), *shapes[key]), dtypes[key]) for key in keys
+            (key, (len(factories), *shapes[key]), dtypes[key]) for key in keys
         ]
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
@@ -88,7 +88,7 @@ class InTurn:
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> list[Any]:
         return [method(*args, **kwargs) for method in self.get_attr(name, indices)]
 
-    def wrapped(self, wrapper: Wrapper, indices: Sequence[int]) -> list[bool]:
+    def is_wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
         return [is_wrapped(self.envs[i], wrapper) for i in indices]
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ Env = gym.Env[Any, Any]
 
 # what records, and changes nothing
 RECORDERS = (
-    *("Monitor", "Resumable", "RecordVideo", "RenderCollection", "HumanRendering"),
+    *("Monitor", "ReplayWrapper", "RecordVideo", "RenderCollection", "HumanRendering"),
     "AtariWrapper",  # it puts the others on when it is made, and does no more
 )
 # SB3's wrappers do not record their arguments; under which names they keep them

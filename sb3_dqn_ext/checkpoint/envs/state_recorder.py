@@ -10,13 +10,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from sb3_dqn_ext.checkpoint.envs.plain_data import State, plain, restored
+from sb3_dqn_ext.checkpoint.envs.plain_data import State, from_plain, to_plain
 
 Env = gym.Env[Any, Any]
 
 
 @contextmanager
-def watched(env: Env) -> Iterator[list[str]]:
+def record_calls(env: Env) -> Iterator[list[str]]:
     """
     A wrapper's reset may take steps only (a life lost), or reset twice; only the innermost environment knows.
 
@@ -43,7 +43,7 @@ def watched(env: Env) -> Iterator[list[str]]:
         vars(env).update(before)
 
 
-def offers_its_state(env: Env) -> bool:
+def has_state_methods(env: Env) -> bool:
     """
     :param env: the innermost environment
     :return: whether it has ``get_state()`` and ``set_state(state)``; those of MuJoCo are others
@@ -59,7 +59,7 @@ def offers_its_state(env: Env) -> bool:
     return takes("get_state", 0) and takes("set_state", 1)
 
 
-class Tape:
+class StateRecorder:
     """
     What an environment with a state of its own has answered, so that its wrappers can be told the same once more.
 
@@ -72,11 +72,11 @@ class Tape:
     :param env: the innermost environment
     """
 
-    REMEMBERED = 64  # four frames, each the maximum of four, and much to spare
+    MAX_OBSERVATIONS = 64  # four frames, each the maximum of four, and much to spare
 
     def __init__(self, env: Env) -> None:
-        self.answers: list[tuple[Any, Any, Any]] = []  # reward, terminated, truncated
-        self.observations: deque[Any] = deque(maxlen=self.REMEMBERED)  # of the last of them
+        self.results: list[tuple[Any, Any, Any]] = []  # reward, terminated, truncated
+        self.observations: deque[Any] = deque(maxlen=self.MAX_OBSERVATIONS)  # of the last of them
         self._script: Iterator[tuple[Any, tuple[Any, Any, Any]]] | None = None
         self._step, self._reset = env.step, env.reset
         vars(env).update(step=self.step, reset=self.reset)
@@ -84,19 +84,19 @@ class Tape:
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Of the environment."""
         observation, reward, terminated, truncated, info = self._step(action)
-        observation, answer = self._noted(observation, (reward, terminated, truncated))
+        observation, answer = self._record(observation, (reward, terminated, truncated))
         return observation, *answer, info
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Of the environment."""
         observation, info = self._reset(**kwargs)
-        return self._noted(observation, (0.0, False, False))[0], info
+        return self._record(observation, (0.0, False, False))[0], info
 
-    def _noted(self, observation: Any, answer: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
+    def _record(self, observation: Any, answer: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
         if self._script is not None:
             remembered, answer = next(self._script, (None, answer))
-            observation = observation if remembered is None else restored(remembered)
-        self.answers.append(answer)
+            observation = observation if remembered is None else from_plain(remembered)
+        self.results.append(answer)
         self.observations.append(deepcopy(observation))
         return observation, answer
 
@@ -104,14 +104,14 @@ class Tape:
         """
         :return: plain data
         """
-        n = len(self.answers)
+        n = len(self.results)
         return {
-            "answers": np.array(self.answers, np.float64).reshape(n, 3),
-            "observations": plain(list(self.observations)[-n:] if n else []),
+            "answers": np.array(self.results, np.float64).reshape(n, 3),
+            "observations": to_plain(list(self.observations)[-n:] if n else []),
         }
 
     @contextmanager
-    def plays(self, state: State) -> Iterator[None]:
+    def replay(self, state: State) -> Iterator[None]:
         """
         :param state: what is answered inside of this context
         """
