@@ -311,14 +311,14 @@ def test_an_episode_that_has_ended_is_restored_too() -> None:
 
 def test_without_the_generators_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
-    monkeypatch.setattr(replay_wrapper, "set_generators", lambda env, states: None)
+    monkeypatch.setattr(replay_wrapper, "set_generator_states", lambda env, states: None)
     with pytest.raises(EnvRestoreError):
         ReplayWrapper(MAKERS["cut short"]()).set_state(state)
 
 
 def test_without_the_actions_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
-    monkeypatch.setattr(replay_wrapper, "unpacked", lambda state: [])
+    monkeypatch.setattr(replay_wrapper, "unpack_actions", lambda state: [])
     with pytest.raises(EnvRestoreError):
         ReplayWrapper(MAKERS["cut short"]()).set_state(state)
 
