@@ -1,4 +1,4 @@
-"""Each environment in a process of its own."""
+"""The backend with one worker process for each environment."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from sb3_dqn_ext.vec_env.backend import Array, GymVectorEnv, Info, WrapperClass,
 
 
 class RawInfosAsyncVectorEnv(AsyncVectorEnv[Any, Any]):
-    """AsyncVectorEnv whose infos are a dict of dicts, by the number of the environment."""
+    """An AsyncVectorEnv that returns infos as ``{index of the environment: info}``."""
 
     def _add_info(self, vector_infos: dict[Any, Any], env_info: Info, env_num: int) -> dict[Any, Any]:
-        """gymnasium makes arrays of them; the first environment's type then becomes that of all."""
+        """Keep each info as it is. gymnasium merges them into arrays, which convert all values to the first one's type."""
         vector_infos[env_num] = env_info
         return vector_infos
 
 
 class AsyncBackend:
     """
-    The environments of an AsyncVectorEnv.
+    The backend that steps each environment in its own process, by gymnasium's AsyncVectorEnv.
 
-    :param factories: (n_envs,) what makes them
+    :param factories: (n_envs,) the functions that make the environments
     """
 
     def __init__(self, factories: Sequence[EnvFactory]) -> None:
-        # As SB3 chooses it: a fork copies locks that threads of torch may hold.
+        # SB3's choice. A plain fork would copy locks that threads of torch may hold.
         start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self.async_env = RawInfosAsyncVectorEnv(list(factories), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
         self.env: GymVectorEnv = self.async_env
@@ -38,8 +38,11 @@ class AsyncBackend:
         self.factories = factories
 
     def __getstate__(self) -> None:
-        # a copy that is made in part, and then given up, would close the pipes of this one
-        raise TypeError("environments in processes of their own cannot be copied or pickled; vectorization_mode='sync' can.")
+        # the destructor of an incomplete copy would close the pipes of this object
+        raise TypeError(
+            "vectorization_mode='async': environments in worker processes cannot be copied or pickled; use "
+            "vectorization_mode='sync'."
+        )
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         observations: VecEnvObs
@@ -48,7 +51,7 @@ class AsyncBackend:
             observations, infos_by_env = self.async_env.reset(seed=seeds, options=options[0] or None)
             self.reset_infos[:] = [infos_by_env[i] for i in range(len(seeds))]
             return observations
-        for i, own in enumerate(options):  # gymnasium takes one set of options, but can reset some environments only
+        for i, own in enumerate(options):  # gymnasium takes one set of options per call, so each call resets one environment
             only = np.arange(len(seeds)) == i
             observations, infos_by_env = self.async_env.reset(seed=seeds, options={**own, "reset_mask": only})
             self.reset_infos[i] = infos_by_env[i]
@@ -88,7 +91,7 @@ class AsyncBackend:
         return self._call_workers(indices, name, *args, **kwargs)
 
     def is_wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
-        """A process cannot be asked, but one can look at another environment from the same factory."""
+        """Check another environment of the same factory, since worker processes have no command for this."""
         answers = []
         for i in indices:
             with self.factories[i].without_file()() as env:
@@ -99,12 +102,12 @@ class AsyncBackend:
         self.env.close()
 
     def _check_attribute(self, name: str, indices: Sequence[int]) -> None:
-        """An error in a process ends it, so the usual one is found here."""
+        """Raise an AttributeError here: in a worker process it would end the process."""
         if not all(self._call_workers(indices, "has_wrapper_attr", name)):
             raise AttributeError(f"{self.factories[0].spec.id} has no attribute {name!r}.")
 
     def _call_workers(self, indices: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
-        """gymnasium's ``call``, but not always of all environments."""
+        """Call a method of some environments; gymnasium's ``call`` always calls it in all of them."""
         pipes = [self.async_env.parent_pipes[i] for i in indices]
         for pipe in pipes:
             pipe.send(("_call", (name, args, kwargs)))

@@ -762,7 +762,7 @@ def test_one_id_is_one_environment_whatever_the_number_of_environments(open_envs
 
     single = make(1)
     with pytest.warns(
-        UserWarning, match=r"'auto' is 'sync' here.* another environment: it has the observations Box.*"
+        UserWarning, match=r"'auto' is 'sync' here.* a different environment: it has the observations Box.*"
     ) as told:
         several = make(3)
     assert len(told) == 1
@@ -787,10 +787,10 @@ def test_one_id_is_one_environment_whatever_the_number_of_environments(open_envs
     ],
 )
 def test_a_vector_form_that_cannot_be_used_is_not_taken_by_itself(env: str, reason: str, open_envs: list[VecEnv]) -> None:
-    with pytest.warns(UserWarning, match=f"'auto' is 'sync' here: the vector form of {env} {reason}"):
+    with pytest.warns(UserWarning, match=f"'auto' is 'sync' here: the vector entry point of {env} {reason}"):
         open_envs.append(venv := make_fast_vec_env(env, 2, seed=0))
     assert venv.vectorization_mode == "sync"
-    with pytest.raises(ArgumentError, match=f"the vector form of {env} {reason}"):
+    with pytest.raises(ArgumentError, match=f"the vector entry point of {env} {reason}"):
         make_fast_vec_env(env, 2, vectorization_mode="vector_entry_point")
 
 
@@ -842,7 +842,7 @@ def test_a_wrapper_class_is_that_of_make_vec_env(tmp_path: Path, open_envs: list
     assert ours.step(np.array([0, 0]))[1].tolist() == [3, 3]
     for name in ("0.monitor.csv", "1.monitor.csv"):
         assert rows(tmp_path / "ours" / "logs" / name) == rows(tmp_path / "theirs" / "logs" / name) != []
-    with pytest.raises(ArgumentError, match="times would be dropped"):
+    with pytest.raises(ArgumentError, match="times would be lost"):
         make(make_fast_vec_env, "ours", vectorization_mode="vector_entry_point")
 
 
@@ -869,17 +869,17 @@ def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(open_envs: list
 @pytest.mark.parametrize(
     ("venv", "mode", "message"),
     [
-        (lambda: dummy(Plain), "auto", "The wrapper Plain has no vector form, and cannot be made anew"),
+        (lambda: dummy(Plain), "auto", "The wrapper Plain cannot be made again"),
         (
             lambda: dummy(lambda env: TimeLimit(env, 5)),
             "auto",
             "was TimeLimit around TimeLimit around .* spec makes TimeLimit",
         ),
         (lambda: DummyVecEnv([lambda: Monitor(Plain(gym.make("CartPole-v1")))]), "sync", "Plain .*Leave out FastVecEnv, or"),
-        (lambda: dummy(lambda env: TerminalPenalty(env, -1)), "vector_entry_point", "TerminalPenalty would be dropped"),
-        (lambda: DummyVecEnv([CartPoleEnv]), "auto", "that gymnasium.make has made"),
+        (lambda: dummy(lambda env: TerminalPenalty(env, -1)), "vector_entry_point", "TerminalPenalty would be lost"),
+        (lambda: DummyVecEnv([CartPoleEnv]), "auto", "replaces only environments that gymnasium.make has made"),
         (lambda: DummyVecEnv([lambda: Monitor(CartPoleEnv())]), "auto", "has no spec"),
-        (lambda: VecNormalize(dummy()), "auto", "not of a VecNormalize; wrappers of vector environments go around it"),
+        (lambda: VecNormalize(dummy()), "auto", "not a VecNormalize; put wrappers of a VecEnv around"),
         (lambda: dummy(max_episode_steps=-1), "vector_entry_point", "without its time limit"),
         (
             lambda: make_vec_env("CartPole-v1", monitor_kwargs={"allow_early_resets": False}),
@@ -1017,7 +1017,7 @@ def test_the_zoo_trains_on_it_as_on_its_own_environments(zoo: tuple[Path, str]) 
 
 
 def test_the_zoo_gets_an_error_where_a_wrapper_would_be_dropped(zoo: tuple[Path, str]) -> None:
-    assert "wrapped stopped: The wrapper MaskVelocityWrapper has no vector form" in zoo[1]
+    assert "wrapped stopped: The wrapper MaskVelocityWrapper cannot be made again" in zoo[1]
 
 
 def test_the_zoos_own_algorithms_train_on_it(zoo: tuple[Path, str]) -> None:
