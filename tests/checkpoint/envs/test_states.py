@@ -217,9 +217,7 @@ class MyCartPoles(SameStepCartPoleVectorEnv):  # type: ignore[misc]  # to mypy s
 
 def test_vector_environments_that_are_not_known_are_refused() -> None:
     for unknown in (MyCartPoles(2), NormalizeObservation(CartPoleVectorEnv(2)), CartPoleVectorEnv(2)):
-        with pytest.raises(
-            ArgumentError, match=f"vector entry point {type(unknown).__name__} cannot be saved.*vectorization_mode='sync'"
-        ):
+        with pytest.raises(ArgumentError, match=f"entry point {type(unknown).__name__} cannot be saved"):
             check_vector_env(unknown)
 
 
