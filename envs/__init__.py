@@ -1,4 +1,4 @@
-"""Environment wrappers and ids, imported as ``sb3_dqn_ext.envs``; the import registers the ids."""
+"""Wrappers of environments, imported as ``sb3_dqn_ext.envs``. The import registers the environment ids."""
 
 from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
 from sb3_dqn_ext.envs.registry import register

@@ -1,4 +1,4 @@
-"""CartPole without its velocities: what is hidden must be remembered, or seen in several observations together."""
+"""CartPole without its velocities, a partially observable task that needs several observations (frame stacking) or memory."""
 
 from typing import Any
 
@@ -7,25 +7,28 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorWrapper
 
-SHOWN = np.array([True, False, True, False])  # position, its velocity, angle, its velocity
+IS_VISIBLE = np.array([True, False, True, False])  # position, velocity, angle, angular velocity
 
 
 def hide_velocities(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
-    :param observations: (..., 4) of CartPole
-    :return: (..., 4) with zeros for the velocities; a product with a mask would leave their signs, as -0.0
+    Replace the two velocities by zeros.
+
+    :param observations: (..., 4) observations of CartPole
+    :return: (..., 4) the masked observations
     """
-    return np.where(SHOWN, observations, np.float32(0))
+    # a product with a mask would keep the signs of the velocities, as -0.0
+    return np.where(IS_VISIBLE, observations, np.float32(0))
 
 
 class HiddenVelocities(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
     """
-    CartPole that shows its position and its angle, and zeros in place of the two velocities.
+    A wrapper of CartPole that replaces the two velocities in each observation by zeros.
 
-    Masked, not dropped, as the RL Zoo's ``MaskVelocityWrapper`` does it: the observations are those of the zoo's id of the
-    same name, and their shape is CartPole's, so that an agent of the one can be tried in the other.
+    The shape of the observations stays (4,), as with the RL Zoo's ``MaskVelocityWrapper``. An agent trained on the masked
+    observations can therefore act in CartPole itself, and the other way round.
 
-    :param env: a CartPole
+    :param env: a CartPole environment
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -38,10 +41,11 @@ class HiddenVelocities(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCo
 
 class VectorHiddenVelocities(VectorWrapper):
     """
-    :class:`HiddenVelocities` for gymnasium's vector environments. gymnasium's TransformObservation takes no environments that
-    reset in the step that ends an episode.
+    :class:`HiddenVelocities` for gymnasium's vector environments.
 
-    :param env: a vector of CartPoles
+    gymnasium's ``TransformObservation`` refuses vector environments with ``AutoresetMode.SAME_STEP``, so it cannot be used.
+
+    :param env: a vector environment of CartPole
     """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Random starts, for environments that always begin in nearly the same state."""
+"""Random starts for environments that always begin in nearly the same state."""
 
 from typing import Any
 
@@ -9,14 +9,15 @@ from sb3_dqn_ext.errors import ArgumentError
 
 class RandomFirstStep(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """
-    Take one random action after each reset, drawn from the environment's own generator: the same seed gives the same start.
+    A wrapper that takes one random action after each reset.
 
-    It is the smallest case of the random no-op starts of Mnih et al. 2015, "Human-level control through deep reinforcement
-    learning". If that action already ends the episode, the environment is reset once more and starts there. The step counts
-    for a TimeLimit further in, and so does its reward for a Monitor further in.
+    The environment's own generator draws the action, so the same seed gives the same start. The wrapper is the smallest case
+    of the random no-op starts of Mnih et al. 2015, "Human-level control through deep reinforcement learning"
+    (https://doi.org/10.1038/nature14236). If the action ends the episode, the environment is reset again and no other action
+    is taken. The step counts for a ``TimeLimit`` inside this wrapper, and its reward counts for a ``Monitor`` inside it.
 
-    :param env: the environment; its action space is Discrete
-    :raises ArgumentError: if the action space is another one
+    :param env: an environment with a Discrete action space
+    :raises ArgumentError: if the action space is not Discrete
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

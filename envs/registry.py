@@ -1,17 +1,16 @@
 """
-The environments that ``gym.make`` knows once ``sb3_dqn_ext`` is imported.
+The environment ids that importing ``sb3_dqn_ext`` registers for ``gym.make`` and ``gym.make_vec``.
 
-- ``dqn_ext/CartPoleTerminalPenalty-v1``: CartPole-v1; reward -50 where the pole falls or the cart leaves the track
-- ``dqn_ext/MountainCarTerminalPenalty-v0``: MountainCar-v0; reward -20 where time runs out; ``on="done"``: also at the goal
-- ``dqn_ext/CartPoleRandomStart-v0``: CartPole with 200 steps, after a random one
+- ``dqn_ext/CartPoleTerminalPenalty-v1``: CartPole-v1; reward -50 when the pole falls or the cart leaves the track
+- ``dqn_ext/MountainCarTerminalPenalty-v0``: MountainCar-v0; reward -20 at the time limit; with ``on="done"`` also at the goal
+- ``dqn_ext/CartPoleRandomStart-v0``: CartPole with 200 steps after one random action
 - ``dqn_ext/CartPoleNoVel-v1``: CartPole-v1 with zeros in place of its velocities
 
-The changed reward is the id's own: Monitor, which lies around the id, reports it. ``gym.make`` takes the arguments of the
-environment of gymnasium and, for a penalty, ``reward`` and ``mode``, see TerminalPenalty.
+The penalty is part of the environment's reward, so the returns of ``Monitor`` include it. ``gym.make`` takes the arguments of
+gymnasium's environment and, for an id with a penalty, ``reward`` and ``mode`` of ``TerminalPenalty``.
 
-A process that has not imported ``sb3_dqn_ext``, such as a worker that SubprocVecEnv starts by ``spawn``, finds an id as
-``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``, or through ``gym.spec(id).make``. Where the main module is a file that imports
-``sb3_dqn_ext``, its workers import it too.
+A worker process that SubprocVecEnv starts by ``spawn`` imports ``sb3_dqn_ext`` only if the main module does. Otherwise write
+the id as ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``, which imports the package, or use ``gym.spec(id).make``.
 """
 
 import inspect
@@ -29,19 +28,20 @@ from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
 from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
 
-# By name, so that they are imported when they are made.
+# Entry points as strings, so that their modules are imported when an environment is made.
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
 CART_POLES = "sb3_dqn_ext.envs.cart_poles:SameStepCartPoleVectorEnv"
 RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.cart_poles:RandomStartCartPoleVectorEnv"
 MOUNTAIN_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
 
 
-class Whole(gym.Wrapper[Any, Any, Any, Any]):
+class EntryPointWrapper(gym.Wrapper[Any, Any, Any, Any]):
     """
-    What an entry point made, which its id and its arguments describe in full: the spec lists nothing that is inside, so that
-    ``gym.make`` and ``gym.make_vec`` take it as they take the id, with other arguments too.
+    A wrapper whose spec contains the id and its arguments only, without the wrappers that the entry point has added.
 
-    :param env: what the entry point made
+    ``gym.make`` and ``gym.make_vec`` therefore accept the spec with the same arguments as the id.
+
+    :param env: the environment that the entry point has made
     """
 
     @property
@@ -52,10 +52,10 @@ class Whole(gym.Wrapper[Any, Any, Any, Any]):
 @dataclass(frozen=True)
 class EntryPoint:
     """
-    What makes an id: an environment of gymnasium and something of ours around it. Each argument goes where it is known.
+    An entry point that makes an environment of gymnasium and wraps it.
 
-    :param env: the entry point of the environment
-    :param wrap: gets the environment and the arguments that are its own
+    :param env: the entry point of the environment, as a string
+    :param wrap: a wrapper class or a function; called with the environment and with those arguments that it has
     """
 
     env: str
@@ -63,21 +63,23 @@ class EntryPoint:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The environment's, where ``gym.make`` looks for the ways it can be rendered."""
+        """The metadata of the environment, where ``gym.make`` reads its render modes."""
         metadata: dict[str, Any] = self._env().metadata
         return metadata
 
     def __call__(self, **kwargs: Any) -> Any:
         """
-        :param kwargs: arguments of ``env`` and of ``wrap``
+        Make the environment.
+
+        :param kwargs: arguments of ``env`` and of ``wrap``; each gets the arguments in its signature
         :return: the environment, or the vector environment
-        :raises ArgumentError: if neither has an argument of that name
+        :raises ArgumentError: if neither has an argument with that name
         """
         of_env, of_wrap = inspect.signature(self._env()).parameters, inspect.signature(self.wrap).parameters
         check_keys("env_kwargs", kwargs, {*of_env, *of_wrap} - {"env"})
         env = self._env()(**{key: value for key, value in kwargs.items() if key in of_env})
         made = self.wrap(env, **{key: value for key, value in kwargs.items() if key in of_wrap})
-        return Whole(made) if isinstance(made, gym.Env) else made
+        return EntryPointWrapper(made) if isinstance(made, gym.Env) else made
 
     def _env(self) -> Any:
         return load_env_creator(self.env)
@@ -85,8 +87,10 @@ class EntryPoint:
 
 def no_wrapper(env: Any) -> Any:
     """
-    :param env: an environment around which nothing has to be put
-    :return: the environment
+    Return an environment as it is: the ``wrap`` of an entry point without a wrapper.
+
+    :param env: an environment
+    :return: the same environment
     """
     return env
 
@@ -95,19 +99,23 @@ def penalty_on_termination(
     wrapper: Callable[..., Any], env: Any, reward: float, mode: str = "replace", on: str = "terminated"
 ) -> Any:
     """
-    ``gym.make`` puts the time limit around what an entry point returns, so a penalty in there cannot tell when time runs out.
+    Wrap an environment in a penalty on termination.
 
-    :param wrapper: TerminalPenalty, or its vector form
-    :param env: what to wrap
-    :param reward: see TerminalPenalty
-    :param mode: see TerminalPenalty
+    ``gym.make`` puts the time limit around the environment that an entry point returns, so the penalty cannot detect
+    truncations.
+
+    :param wrapper: ``TerminalPenalty`` or ``VectorTerminalPenalty``
+    :param env: the environment, or the vector environment
+    :param reward: see ``TerminalPenalty``
+    :param mode: see ``TerminalPenalty``
     :param on: ``"terminated"``
-    :raises ArgumentError: if ``on`` is another end
+    :return: the wrapped environment
+    :raises ArgumentError: if ``on`` has another value
     """
     penalised = wrapper(env, reward, mode, on)
     if on != "terminated":
         raise ArgumentError(
-            f"on={on!r} cannot be an argument of this id, as gym.make puts the time limit around the penalty. Put the penalty "
+            f"on={on!r} cannot be an argument of this id: gym.make puts the time limit around the penalty. Put the penalty "
             f"around the time limit: TerminalPenalty(gym.make('CartPole-v1'), reward={reward}, mode={mode!r}, on={on!r})."
         )
     return penalised
@@ -115,13 +123,16 @@ def penalty_on_termination(
 
 def accept_penalty_arguments(env: Any, reward: float, mode: str = "replace", on: str = "terminated") -> Any:
     """
-    The place for the arguments of :class:`PenaltyOfSpec`, for ``gym.make`` hands them to the entry point only.
+    Check the arguments that :class:`PenaltyOfSpec` reads from the spec.
 
-    :param env: what to return
-    :param reward: see TerminalPenalty
-    :param mode: see TerminalPenalty
-    :param on: see TerminalPenalty
-    :raises ArgumentError: see TerminalPenalty
+    ``gym.make`` passes them to the entry point only, so the entry point needs a function that has them.
+
+    :param env: the environment
+    :param reward: see ``TerminalPenalty``
+    :param mode: see ``TerminalPenalty``
+    :param on: see ``TerminalPenalty``
+    :return: the same environment
+    :raises ArgumentError: see ``TerminalPenalty``
     """
     TerminalPenalty(env, reward, mode, on)
     return env
@@ -129,13 +140,14 @@ def accept_penalty_arguments(env: Any, reward: float, mode: str = "replace", on:
 
 class PenaltyOfSpec(TerminalPenalty):  # type: ignore[misc]  # to mypy sb3_dqn_ext.envs is Any, see pyproject.toml
     """
-    A TerminalPenalty around the time limit, whatever that is; its arguments are those that the id was made with.
+    A ``TerminalPenalty`` around the time limit of an environment, with the arguments in the environment's spec.
 
-    :param env: an environment made by an id
+    :param env: an environment that ``gym.make`` has made from an id
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        # The first call counts, so the arguments stay in the spec's kwargs and nowhere else: gym.make can change them there.
+        # Only the first call has an effect: no arguments are recorded for this wrapper, so that gym.make with the spec and
+        # other arguments changes the penalty, too.
         gym.utils.RecordConstructorArgs.__init__(self)
         kwargs = {} if env.unwrapped.spec is None else env.unwrapped.spec.kwargs
         super().__init__(env, **{key: kwargs[key] for key in ("reward", "mode", "on") if key in kwargs})
@@ -154,14 +166,14 @@ def _around_the_time_limit(wrapper: type[gym.Wrapper[Any, Any, Any, Any]]) -> tu
     return (WrapperSpec(wrapper.__name__, f"{wrapper.__module__}:{wrapper.__name__}", {}),)
 
 
-# The arguments of gym.register. gymnasium takes no wrappers around the time limit together with a vector form.
+# Arguments of gym.register. gymnasium refuses additional wrappers together with a vector entry point.
 REGISTRATIONS: tuple[dict[str, Any], ...] = (
     {
         "id": "dqn_ext/CartPoleTerminalPenalty-v1",
         "entry_point": f"{__name__}:cart_pole_penalty",
         "vector_entry_point": f"{__name__}:cart_poles_penalty",
         "max_episode_steps": 500,
-        "reward_threshold": 475.0,  # CartPole-v1's; a pole that falls has earned 51 less than its steps
+        "reward_threshold": 475.0,  # that of CartPole-v1; with the penalty, the return of a failed episode is its length - 51
         "kwargs": {"reward": -50.0},
     },
     {
@@ -169,31 +181,32 @@ REGISTRATIONS: tuple[dict[str, Any], ...] = (
         "entry_point": f"{__name__}:mountain_car",
         "additional_wrappers": _around_the_time_limit(PenaltyOfSpec),
         "max_episode_steps": 200,
-        "reward_threshold": -110.0,  # MountainCar-v0's; no episode that reaches it has met the limit
-        # MountainCar terminates at its goal: -20 there is worse than never arriving, -1 / (1 - gamma), for every gamma < 0.95.
+        "reward_threshold": -110.0,  # that of MountainCar-v0; such an episode ends before the time limit
+        # MountainCar terminates at its goal. A penalty of -20 there would be worse than the return of an endless episode,
+        # -1 / (1 - gamma), for every gamma < 0.95.
         "kwargs": {"reward": -20.0, "on": "truncated"},
     },
     {
-        # The random action lies inside the time limit, and is none of the 200: gymnasium takes no wrapper around the limit
-        # together with a vector form. Around it, as in RandomFirstStep(gym.make("CartPole-v0")), 199 steps are left.
+        # The random action is taken inside the time limit and is not one of the 200 steps. With the wrapper around the time
+        # limit, as in RandomFirstStep(gym.make("CartPole-v0")), 199 steps would be left.
         "id": "dqn_ext/CartPoleRandomStart-v0",
-        "entry_point": f"{__name__}:cart_pole_random_start",  # not through CartPole-v0, of whose age gymnasium warns
+        "entry_point": f"{__name__}:cart_pole_random_start",  # not CartPole-v0: gymnasium warns that it is out of date
         "vector_entry_point": f"{__name__}:cart_poles_random_start",
         "max_episode_steps": 200,
-        "reward_threshold": 195.0,  # CartPole-v0's
+        "reward_threshold": 195.0,  # that of CartPole-v0
     },
     {
         "id": "dqn_ext/CartPoleNoVel-v1",
         "entry_point": f"{__name__}:cart_pole_no_vel",
         "vector_entry_point": f"{__name__}:cart_poles_no_vel",
         "max_episode_steps": 500,
-        "reward_threshold": 475.0,  # CartPole-v1's
+        "reward_threshold": 475.0,  # that of CartPole-v1
     },
 )
 
 
 def register() -> None:
-    """Make the ids known to gymnasium; those that it knows already stay as they are."""
+    """Register the ids with gymnasium, except for those that are registered already."""
     for registration in REGISTRATIONS:
         if registration["id"] not in gym.registry:
             gym.register(**registration)

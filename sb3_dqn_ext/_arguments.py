@@ -221,7 +221,7 @@ def _check_learning_rate(rate: Any) -> None:
     function = (
         "a function of the remaining progress, which falls from 1 to 0: lambda progress_remaining: 1e-3 * progress_remaining"
     )
-    if isinstance(rate, type) or (callable(rate) and len(_required(rate)) > 1):
+    if isinstance(rate, type) or (callable(rate) and len(_required_parameters(rate)) > 1):
         raise ArgumentError(f"learning_rate={rate!r} must be a number, or {function}.")
     if not callable(rate):
         try:
@@ -230,7 +230,7 @@ def _check_learning_rate(rate: Any) -> None:
             raise ArgumentError(f"{error} It can also be {function}.") from None
 
 
-def _required(function: Any) -> list[inspect.Parameter]:
+def _required_parameters(function: Any) -> list[inspect.Parameter]:
     """The positional parameters of a function that have no default; none where they cannot be known."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -379,12 +379,12 @@ FREE_FORM_ARGUMENTS = (
 """attributes in which a user may give what a file cannot hold"""
 
 
-def _is_plain(value: Any, known: set[Any]) -> bool:
+def _is_storable(value: Any, known: set[Any]) -> bool:
     """:param known: classes that a file can name"""
     if isinstance(value, Mapping):
-        return all(_is_plain(item, known) for item in value.values())
+        return all(_is_storable(item, known) for item in value.values())
     if isinstance(value, list | tuple):
-        return all(_is_plain(item, known) for item in value)
+        return all(_is_storable(item, known) for item in value)
     return value is None or isinstance(value, bool | int | float | str) or (isinstance(value, type) and value in known)
 
 
@@ -397,4 +397,4 @@ def possibly_unstorable_arguments(model: Any, others: Iterable[str]) -> dict[str
     :return: the arguments
     """
     names, known = {*FREE_FORM_ARGUMENTS, *others}, {*model.policy_aliases.values(), DQNReplayBuffer}
-    return {name: value for name, value in vars(model).items() if name in names and not _is_plain(value, known)}
+    return {name: value for name, value in vars(model).items() if name in names and not _is_storable(value, known)}

@@ -1,8 +1,9 @@
 """
 A table of the names that other libraries give to arguments of DQNExt, and of its own arguments by the level they belong to.
 
-The names are those of RLlib, Tianshou, CleanRL, Coach, Stable-Baselines 2, Dopamine, Acme, PFRL and Keras-RL, in any spelling
-that :func:`~sb3_dqn_ext._validation.equivalent_code` treats as the same: ``use_``, ``num_`` for ``n_``, ``epsilon`` for ``eps``.
+The names are those of RLlib, Tianshou, CleanRL, Coach, Stable-Baselines 2, Dopamine, Acme, PFRL and Keras-RL.
+:func:`~sb3_dqn_ext._validation.equivalent_code` treats several spellings as the same: ``use_double`` and ``double``, ``num_``
+and ``n_``, ``epsilon`` and ``eps``.
 """
 
 __all__ = ["EQUIVALENT_CODE"]

@@ -77,10 +77,10 @@ def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> A
     :param allowed: the names that exist there
     :return: the error, which says how :class:`~sb3_dqn_ext.DQNExt` writes what the name means in other libraries
     """
-    written = equivalent_code(argument, key, allowed)
-    if written is None:
+    code = equivalent_code(argument, key, allowed)
+    if code is None:
         return unknown_name_error(f"a key of {argument}", key, allowed)
-    return ArgumentError(f"{argument} has no argument {key!r}; in DQNExt it is written {written}.")
+    return ArgumentError(f"{argument} has no argument {key!r}; in DQNExt it is written {code}.")
 
 
 def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str | None:
@@ -90,15 +90,15 @@ def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str
     :param allowed: the names that exist there
     :return: the code that means the same, None if there is none, or if the key is another spelling of a name that exists
     """
-    place, plain = argument.split()[0], _plain(key)
-    codes = [code for code in _WRITTEN.get(plain, ()) if not code.startswith(f"{place}={{'{key}'")]
-    if not codes or plain in map(_plain, allowed):
+    place, plain = argument.split()[0], _normalize_name(key)
+    codes = [code for code in _CODE_BY_NAME.get(plain, ()) if not code.startswith(f"{place}={{'{key}'")]
+    if not codes or plain in map(_normalize_name, allowed):
         return None
     # a name may mean something else in each place; max() takes the first of equals
     return max(codes, key=lambda code: re.search(rf"\b{re.escape(place)}\b", code) is not None)
 
 
-def _plain(key: object) -> str:
+def _normalize_name(key: object) -> str:
     """A name without what differs between libraries: ``use_Num-Steps`` and ``n_steps`` are one."""
     word = str(key).lower().replace("-", "_")
     for pattern, instead in _SPELLINGS:
@@ -115,10 +115,10 @@ _SPELLINGS = (
     ("duelling", "dueling"),
     ("_(networks?|nets?|dqn|learning)$", ""),
 )
-_WRITTEN: dict[str, list[str]] = {}
+_CODE_BY_NAME: dict[str, list[str]] = {}
 for _code, _names in EQUIVALENT_CODE:
     for _name in _names.split():
-        _WRITTEN.setdefault(_plain(_name), []).append(_code)
+        _CODE_BY_NAME.setdefault(_normalize_name(_name), []).append(_code)
 
 
 def check_keys(argument: str, given: Collection[str], allowed: Collection[str]) -> None:

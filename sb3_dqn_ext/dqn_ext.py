@@ -155,10 +155,10 @@ class DQNExt(DQN):
         self.minibatch_size = minibatch_size
         self.compile = compile
         self.check_finite = check_finite
-        self._known_reasons: set[str] = set()  # for eager training, of which a warning was given
-        self._known_losses: set[str] = set()  # the attributes that cannot be stored, of which a warning was given
+        self._warned_eager_reasons: set[str] = set()  # for eager training, of which a warning was given
+        self._warned_unstorable: set[str] = set()  # the attributes that cannot be stored, of which a warning was given
         self.choices: Choices | None = None
-        self._has_followed = False  # whether nothing can have been changed since the last check for changes
+        self._has_applied_changes = False  # whether nothing can have been changed since the last check for changes
         self._generator: np.random.Generator | None = None
         self._exploration_state: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
@@ -170,7 +170,7 @@ class DQNExt(DQN):
             check_batch_size(self)
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
             doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
-            self._known_losses = _persistence().find_unstorable(doubtful) if doubtful else set()
+            self._warned_unstorable = _persistence().find_unstorable(doubtful) if doubtful else set()
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -206,7 +206,7 @@ class DQNExt(DQN):
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
         if not isinstance(choices.exploration_schedule, MissingAttribute):
-            self._follow_schedule(max(self._total_timesteps, 1))
+            self._update_exploration_schedule(max(self._total_timesteps, 1))
         self._setup_updater()
 
     def _setup_choices(self) -> Choices:
@@ -222,12 +222,12 @@ class DQNExt(DQN):
 
     def _setup_updater(self) -> None:
         assert self.choices is not None
-        self.updater = self.updater_class(self, self.choices.target_policy, self._known_reasons)
+        self.updater = self.updater_class(self, self.choices.target_policy, self._warned_eager_reasons)
 
     def _has_current_updater(self) -> bool:
         return self.choices is not None and self.updater.is_current(self, self.choices.target_policy)
 
-    def _follow_changes(self) -> None:
+    def _apply_changes(self) -> None:
         """
         Notice what a user has changed since the last rollout or training: attributes of the model that its replay buffer has
         as well, and what was replaced in the networks, or attached to them or to the optimizer, which faster code would skip.
@@ -292,7 +292,7 @@ class DQNExt(DQN):
             self._setup_lr_schedule()
         check_complete(self)
         self._setup_choices()
-        self._has_followed = False
+        self._has_applied_changes = False
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         run = self.run_state
@@ -323,10 +323,10 @@ class DQNExt(DQN):
         run.callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
-        self._follow_schedule(horizon)
+        self._update_exploration_schedule(horizon)
         return horizon, callback
 
-    def _follow_schedule(self, total_steps: int) -> None:
+    def _update_exploration_schedule(self, total_steps: int) -> None:
         """:param total_steps: environment steps of the whole run"""
         schedule = None if self.choices is None else self.choices.exploration_schedule
         if schedule is not None:
@@ -401,9 +401,9 @@ class DQNExt(DQN):
         if run.resumed is not None:
             _persistence().restore_run(self, callback, run.resumed)
             run.resumed = None
-        if not self._has_followed:
-            self._follow_changes()
-        self._has_followed = False
+        if not self._has_applied_changes:
+            self._apply_changes()
+        self._has_applied_changes = False
         self.updater.set_training_mode(self.policy, False)
 
     def _count_episode(self, log_interval: int | None) -> None:
@@ -477,8 +477,8 @@ class DQNExt(DQN):
         :param gradient_steps: number of updates
         :param batch_size: B
         """
-        self._follow_changes()
-        self._has_followed = True
+        self._apply_changes()
+        self._has_applied_changes = True
         self.updater.set_training_mode(self.policy, True)
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
@@ -558,10 +558,12 @@ class DQNExt(DQN):
         :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
 
+        from sb3_dqn_ext.vec_env.workers import worker_errors_translated  # 8 ms, for training only
+
         callbacks = list(all_callbacks(callback))
         evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
         hint = partial(resume_hint, self, callbacks)
-        with checkpoint_session(self, callback), explained({"Environment": self.env, **evaluated}, hint):
+        with checkpoint_session(self, callback), worker_errors_translated({"Environment": self.env, **evaluated}, hint):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
@@ -588,7 +590,7 @@ class DQNExt(DQN):
         :param exclude: attributes to leave out beside those that are always left out
         :param include: attributes to store though they are among these, such as ``"replay_buffer"``
         """
-        _persistence().save(self, path, exclude, include, self._known_losses)
+        _persistence().save(self, path, exclude, include, self._warned_unstorable)
 
     @classmethod
     def load(
@@ -673,7 +675,8 @@ class DQNExt(DQN):
 
     def _excluded_save_params(self) -> list[str]:
         built = ["choices", "updater", "_buffer_settings"]
-        return [*super()._excluded_save_params(), *built, "_known_reasons", "_known_losses", "_has_followed", "run_state"]
+        of_run = ["_warned_eager_reasons", "_warned_unstorable", "_has_applied_changes", "run_state"]
+        return [*super()._excluded_save_params(), *built, *of_run]
 
 
 def _persistence() -> Any:

@@ -1,4 +1,4 @@
-"""What one environment is made of, read off an environment that exists, in this process or in another."""
+"""Factories that make an environment again, derived from an existing environment in this or another process."""
 
 import time
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from sb3_dqn_ext.errors import ArgumentError
 
 Env = gym.Env[Any, Any]
 
-ALTERNATIVES = "Leave out FastVecEnv, or give the environment with its wrappers an id of its own, see gymnasium.register."
+ALTERNATIVES = "Leave out FastVecEnv, or register the environment with its wrappers under a new id, see gymnasium.register."
 
 
 @dataclass(frozen=True)
 class MonitorConfig:
     """
-    How the episodes of one environment are recorded: the arguments of SB3's Monitor.
+    The arguments of SB3's Monitor for one environment.
 
-    :param filename: the file, or None for no file
-    :param info_keywords: the keys of a last step's info that are recorded too
-    :param override_existing: False: append to the file
-    :param t_start: the time that the file's header names; None: now
+    :param filename: the file; None (default): no file
+    :param info_keywords: keys of the last step's info that are recorded for each episode
+    :param override_existing: whether to overwrite the file (default), or to append to it
+    :param t_start: the start time in the file's header, in seconds since the epoch; None (default): now
     """
 
     filename: str | None = None
@@ -36,10 +36,11 @@ class MonitorConfig:
     override_existing: bool = True
     t_start: float | None = None
 
-    def monitor(self, env: Env) -> Monitor[Any, Any]:
+    def wrap(self, env: Env) -> Monitor[Any, Any]:
         """
+        Wrap an environment in a Monitor.
+
         :param env: the environment
-        :return: the environment in a Monitor
         """
         keywords, override = self.info_keywords, self.override_existing
         monitor = Monitor(env, self.filename, info_keywords=keywords, override_existing=override)
@@ -47,10 +48,12 @@ class MonitorConfig:
             monitor.t_start = self.t_start
         return monitor
 
-    def writer(self, env_id: str) -> tuple[ResultsWriter | None, float]:
+    def open_writer(self, env_id: str) -> tuple[ResultsWriter | None, float]:
         """
-        :param env_id: goes into the file's header
-        :return: what writes the file as a Monitor does, and the time at which that began
+        Open the file for writing without a Monitor.
+
+        :param env_id: the environment id for the file's header
+        :return: the writer, None without a file; and the start time in seconds since the epoch
         """
         t_start = time.time() if self.t_start is None else self.t_start
         if self.filename is None:
@@ -62,20 +65,21 @@ class MonitorConfig:
 @dataclass(frozen=True)
 class EnvFactory:
     """
-    Called, it makes one environment, here or in another process.
+    A function that makes one environment, in this or another process.
 
-    :param spec: what lies inside the Monitor
+    :param spec: the spec of the environment inside the Monitor
     :param kwargs: further arguments of ``gym.make``
-    :param record: the Monitor
-    :param wrappers: what lies around the Monitor, innermost first: there the zoo puts its ``env_wrapper``
-    :param wrapper: what is put around all of these at last, a wrapper or a function
-    :param seed: of the action space
-    :param layers: the names of all wrappers but the Monitor and of the environment, outermost first; None: whatever comes
+    :param monitor_config: the arguments of the Monitor
+    :param wrappers: the wrappers outside the Monitor, innermost first, such as the zoo's ``env_wrapper``
+    :param wrapper: the outermost wrapper: a wrapper class or function with its arguments, or None
+    :param seed: the seed of the action space, or None
+    :param layers: the expected class names of the wrappers without the Monitor and of the environment, outermost first; None
+        (default): not checked
     """
 
     spec: EnvSpec
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    record: MonitorConfig = MonitorConfig()
+    monitor_config: MonitorConfig = MonitorConfig()
     wrappers: tuple[WrapperSpec, ...] = ()
     wrapper: "partial[Env] | None" = None
     seed: int | None = None
@@ -83,7 +87,9 @@ class EnvFactory:
 
     def __call__(self) -> Env:
         """
-        :raises ArgumentError: if it cannot be made, or something else comes out than ``layers`` says
+        Make the environment.
+
+        :raises ArgumentError: if it cannot be made, or its wrappers differ from ``layers``
         """
         try:
             env = gym.make(self.spec, **self.kwargs)
@@ -93,10 +99,10 @@ class EnvFactory:
             raise
         if self.seed is not None:
             env.action_space.seed(self.seed)
-        env = self.record.monitor(env)
+        env = self.monitor_config.wrap(env)
         for wrapper in self.wrappers:
-            around: Any = load_env_creator(wrapper.entry_point)
-            env = around(env=env, **(wrapper.kwargs or {}))
+            wrapper_class: Any = load_env_creator(wrapper.entry_point)
+            env = wrapper_class(env=env, **(wrapper.kwargs or {}))
         if self.wrapper is not None:
             env = self.wrapper(env)
         if self.layers not in (None, layers := layer_names(env)):
@@ -108,27 +114,26 @@ class EnvFactory:
         return env
 
     @property
-    def around(self) -> list[str]:
-        """The names of what lies around the Monitor, innermost first."""
+    def outer_wrapper_names(self) -> list[str]:
+        """The names of the wrappers outside the Monitor, innermost first."""
         last = [] if self.wrapper is None else [getattr(self.wrapper.func, "__name__", repr(self.wrapper.func))]
         return [*(wrapper.name for wrapper in self.wrappers), *last]
 
     @property
-    def alike(self) -> tuple[Any, ...]:
-        """What is equal for environments that differ in nothing but their seeds and files."""
+    def shared_settings(self) -> tuple[Any, ...]:
+        """The attributes that are equal for factories that differ only in seeds and files."""
         return self.spec, self.kwargs, self.wrappers, self.wrapper
 
-    def unrecorded(self) -> "EnvFactory":
-        """
-        :return: the same without a file
-        """
-        return replace(self, record=replace(self.record, filename=None))
+    def without_file(self) -> "EnvFactory":
+        """Return a copy whose environment writes no ``monitor.csv``."""
+        return replace(self, monitor_config=replace(self.monitor_config, filename=None))
 
 
 def layers_of(env: Any) -> list[Any]:
     """
-    :param env: an environment, or gymnasium's or SB3's vector environment, in its wrappers
-    :return: the environment and its wrappers, innermost first
+    Return an environment and its wrappers, innermost first.
+
+    :param env: an environment, a vector environment of gymnasium or a VecEnv of SB3, with its wrappers
     """
     if isinstance(env, gym.Wrapper | VectorWrapper):
         return [*layers_of(env.env), env]
@@ -137,89 +142,96 @@ def layers_of(env: Any) -> list[Any]:
 
 def layer_names(env: Env) -> tuple[str, ...]:
     """
-    :param env: an environment
-    :return: the names of its wrappers, but for SB3's Monitor, and its own, outermost first
+    Return the class names of an environment's wrappers and of the environment, outermost first, without SB3's Monitor.
+
+    :param env: the environment with its wrappers
     """
     layers = [layer for layer in reversed(layers_of(env)) if not isinstance(layer, Monitor)]
-    # The zoo has a time limit of its own; other processes may not have imported it.
+    # The zoo replaces gymnasium's TimeLimit by PatchedTimeLimit; worker processes may not have imported the zoo.
     return tuple(type(layer).__name__.removeprefix("Patched") for layer in layers)
 
 
 def monitor_config_of(monitor: Monitor[Any, Any] | None) -> MonitorConfig:
     """
-    :param monitor: a Monitor, if there is one
-    :return: what goes on with its file
-    :raises ArgumentError: if it is told to do what is not done here
+    Return the arguments of a Monitor that continues the file of another one.
+
+    :param monitor: the Monitor, or None
+    :raises ArgumentError: if it has arguments that FastVecEnv does not support
     """
     if monitor is None:
         return MonitorConfig()
     if monitor.reset_keywords or not monitor.allow_early_resets:
-        raise ArgumentError("FastVecEnv has no place for the reset_keywords and allow_early_resets=False of a Monitor.")
+        raise ArgumentError(
+            "FastVecEnv does not support the arguments reset_keywords and allow_early_resets=False of Monitor."
+        )
     filename = None if monitor.results_writer is None else str(monitor.results_writer.file_handler.name)
     return MonitorConfig(filename, tuple(monitor.info_keywords), override_existing=False, t_start=monitor.t_start)
 
 
 def env_factory_of(env: Env) -> EnvFactory:
     """
-    :param env: an environment
-    :return: how to make another one like it
-    :raises ArgumentError: if its spec does not tell
+    Derive a factory from the spec of an environment.
+
+    :param env: the environment with its wrappers
+    :return: a factory of environments that are equal to it
+    :raises ArgumentError: if the environment has no spec, or a wrapper or the Monitor cannot be made again
     """
     monitor = unwrap_wrapper(env, Monitor)
     inner, whole = env if monitor is None else monitor.env, env.spec
     spec = inner.spec
     if spec is None or whole is None:
-        raise ArgumentError(
-            f"{env} has no spec, from which it could be made anew: make it by gymnasium.make, "
-            "which takes what gymnasium.register was told."
-        )
+        raise ArgumentError(f"{env} has no spec, so it cannot be made again: use gymnasium.register and gymnasium.make.")
     n_inner = len(spec.additional_wrappers)
     outer = () if monitor is None else whole.additional_wrappers[n_inner + 1 :]  # between the two: the Monitor
     for wrapper in outer:
         if wrapper.kwargs is None:
             raise ArgumentError(
-                f"The wrapper {wrapper.name} has no vector form, and cannot be made anew: it does not record its arguments "
+                f"The wrapper {wrapper.name} cannot be made again: it does not record its arguments "
                 f"(gymnasium.utils.RecordConstructorArgs). {ALTERNATIVES}"
             )
-    record = monitor_config_of(monitor if isinstance(monitor, Monitor) else None)
-    return EnvFactory(spec, record=record, wrappers=tuple(outer), layers=layer_names(env))
+    config = monitor_config_of(monitor if isinstance(monitor, Monitor) else None)
+    return EnvFactory(spec, monitor_config=config, wrappers=tuple(outer), layers=layer_names(env))
 
 
 class FactoryProbe:
     """
-    Given to ``env_is_wrapped`` in place of a wrapper's class, it leaves a note on each environment, in whichever process.
+    A class argument for ``VecEnv.env_is_wrapped`` that stores a factory as an attribute of each environment.
 
-    A Monitor holds an open file, so that it cannot be sent from one process to another, but its recipe can.
+    It works in worker processes, too: ``isinstance(env, FactoryProbe())`` runs there, and ``get_attr`` returns the factory.
+    The environment itself cannot be sent between processes, because a Monitor contains an open file.
     """
 
-    NOTE = "recipe_of_this_env"
+    ATTRIBUTE = "env_factory_of_this_env"
+    """the name of the attribute; its value is a factory or an ArgumentError"""
 
     def __instancecheck__(self, env: Any) -> bool:
         try:
-            note: EnvFactory | ArgumentError = env_factory_of(env)
-        except ArgumentError as error:  # an exception would end the process
-            note = error
-        setattr(env, self.NOTE, CloudpickleWrapper(note))
+            found: EnvFactory | ArgumentError = env_factory_of(env)
+        except ArgumentError as error:  # an exception would end the worker process
+            found = error
+        setattr(env, self.ATTRIBUTE, CloudpickleWrapper(found))
         return True
 
 
 def env_factories_of(venv: VecEnv) -> list[EnvFactory]:
     """
-    :param venv: several environments, as the zoo makes them
-    :return: for each of them, how to make it anew
-    :raises ArgumentError: if that cannot be told
+    Derive factories from the environments of a VecEnv.
+
+    :param venv: a DummyVecEnv or a SubprocVecEnv
+    :return: (n_envs,) a factory for each environment
+    :raises ArgumentError: if ``venv`` is another VecEnv, or an environment cannot be made again
     """
     if not isinstance(venv, (DummyVecEnv, SubprocVecEnv)):
         raise ArgumentError(
-            f"FastVecEnv takes the place of a DummyVecEnv or a SubprocVecEnv, not of a {type(venv).__name__}; "
-            "wrappers of vector environments go around it."
+            f"FastVecEnv replaces a DummyVecEnv or a SubprocVecEnv, not a {type(venv).__name__}; put wrappers of a VecEnv "
+            "around the FastVecEnv."
         )
-    if not all(venv.env_is_wrapped(FactoryProbe())):  # type: ignore[arg-type]  # it is asked isinstance(env, Look()) only
-        raise ArgumentError("FastVecEnv takes the place of environments that gymnasium.make has made.")
-    notes = [note.var for note in venv.get_attr(FactoryProbe.NOTE)]
-    for note in notes:
-        if isinstance(note, ArgumentError):
-            raise note
-    notes[0].unrecorded()().close()  # while the others are still there
-    # The seeds of the next reset. make_vec_env gives each action space the seed of its environment.
-    return [replace(recipe, seed=seed) for recipe, seed in zip(notes, venv._seeds, strict=True)]
+    if not all(venv.env_is_wrapped(FactoryProbe())):  # type: ignore[arg-type]  # used in isinstance() only
+        raise ArgumentError("FastVecEnv replaces only environments that gymnasium.make has made.")
+    found = [wrapped.var for wrapped in venv.get_attr(FactoryProbe.ATTRIBUTE)]
+    for factory in found:
+        if isinstance(factory, ArgumentError):
+            raise factory
+    found[0].without_file()().close()  # raises an error while the environments to replace are still open
+    # venv._seeds are the seeds of the next reset; make_vec_env seeds the action spaces with the same numbers
+    return [replace(factory, seed=seed) for factory, seed in zip(found, venv._seeds, strict=True)]

@@ -1,4 +1,4 @@
-"""The latest step of the training environments, which somebody else may have reset since."""
+"""The last step of the training environments, and whether they have been reset since by other code."""
 
 from collections.abc import Iterable, Sequence
 from operator import is_
@@ -11,8 +11,10 @@ __all__ = ["LastStep", "latest_reset_infos", "stepped_vec_envs"]
 
 def latest_reset_infos(envs: Sequence[VecEnv]) -> list[Any]:
     """
-    :param envs: innermost vector environments
-    :return: what each keeps of the latest reset of each of its environments: another object after another reset
+    Return the info of each environment's latest reset. Another reset replaces the object.
+
+    :param envs: innermost vectorised environments (``VecEnv.unwrapped``)
+    :return: the infos, in order
     """
     if len(envs) == 1:  # the usual case
         return [*getattr(envs[0], "reset_infos", ())]
@@ -21,10 +23,13 @@ def latest_reset_infos(envs: Sequence[VecEnv]) -> list[Any]:
 
 def stepped_vec_envs(env: VecEnv, others: Iterable[Any]) -> list[VecEnv]:
     """
-    :param env: a vector environment
-    :param others: environments
-    :return: the innermost vector environments of it, and of those that step the very same environments: an ``EvalCallback``
-        may have been given the model's
+    Return the vectorised environments that step environments of ``env``.
+
+    An ``EvalCallback`` may evaluate in the training environments themselves, or in a VecEnv that shares some of them.
+
+    :param env: the vectorised training environment
+    :param others: other environments, for example of evaluations
+    :return: the innermost vectorised environment of ``env``, then those of ``others`` that share a single environment with it
     """
     own = set(_members(env))
     return [env.unwrapped, *(other.unwrapped for other in others if not own.isdisjoint(_members(other)))]
@@ -35,18 +40,19 @@ def _members(env: Any) -> list[int]:
 
 
 class LastStep(NamedTuple):
-    """What the next step of a training continues from."""
+    """The last stored step of a training, from which the next step continues."""
 
     envs: Sequence[VecEnv]
-    """the training environments, and others that share some with them"""
+    """the innermost training environments, and other vectorised environments that share some of them"""
     resets: list[Any]
-    """their latest resets at that time"""
+    """the infos of their latest resets, at the time of the step"""
     observations: Any
-    """(n_envs, \\*obs) the observations after it"""
+    """(n_envs, \\*obs) the observations after the step"""
 
     def was_reset_since(self, env: VecEnv) -> bool:
         """
+        Return whether the training environments are the same as in the step, and were reset since.
+
         :param env: the training environments
-        :return: whether they are the same and were reset since
         """
         return not all(map(is_, self.resets, latest_reset_infos(self.envs))) and env.unwrapped is self.envs[0]

@@ -1,4 +1,4 @@
-"""Episodes whose environments somebody else resets between two steps of a training: a callback, or an evaluation."""
+"""New episodes after a callback or an evaluation has reset the training environments between two steps of a training."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from sb3_dqn_ext.replay.truncation import truncate_open_episodes
 __all__ = ["begin_episodes", "begin_episodes_after_resets", "end_open_episodes", "swap_unnormalized"]
 
 Unnormalized = tuple[Any, Any]
-"""the latest observations and rewards as a VecNormalize keeps them, from before it normalized them"""
+"""the latest observations and rewards of a VecNormalize before normalization: ``old_obs`` and ``old_reward``"""
 
 
 def end_open_episodes(model: Any) -> None:
     """
-    Truncate the open episodes, in which nothing that is stored or explored continues.
+    Truncate the open episodes in the replay buffer, and reset the state of the exploration.
 
-    :param model: a DQNExt whose environments are reset
+    :param model: a DQNExt whose environments were reset, or are about to be reset
     """
     model._exploration_state = {}
     truncate_open_episodes(model.replay_buffer)
@@ -38,10 +38,10 @@ def begin_episodes_after_resets(model: Any, env: VecEnv) -> None:
 
 def begin_episodes(model: Any, observations: Any) -> None:
     """
-    Begin new episodes.
+    Begin new episodes from given observations.
 
     :param model: a DQNExt
-    :param observations: (n_envs, \\*obs) their first observations; None if a reset is still to come
+    :param observations: (n_envs, \\*obs) the first observations; None if the environments are still to be reset
     """
     end_open_episodes(model)
     envs, normalize = model.run_state.stepped_envs, model.get_vec_normalize_env()
@@ -52,11 +52,11 @@ def begin_episodes(model: Any, observations: Any) -> None:
 
 def swap_unnormalized(normalize: VecNormalize | None, originals: Unnormalized | None = None) -> Unnormalized | None:
     """
-    Exchange what a VecNormalize keeps of the latest step, which an evaluation with the same environments replaces.
+    Swap the unnormalized observations and rewards of a VecNormalize. An evaluation in the same environments replaces them.
 
-    :param normalize: the VecNormalize of the training environments, if there is one
-    :param originals: what it is to keep from now on; None to change nothing
-    :return: what it kept before
+    :param normalize: the VecNormalize of the training environments, or None
+    :param originals: the values to set; None (default): changes nothing
+    :return: the previous values, None without a VecNormalize
     """
     if normalize is None:
         return None

@@ -1,4 +1,4 @@
-"""What belongs to the running run of a model, and not to the model."""
+"""The state of a model's current run, which is not part of the saved model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,24 +17,27 @@ __all__ = ["RunState"]
 @dataclass(eq=False)
 class RunState:
     """
-    The state of a model's run. It is not saved with the model. A copy has only what the next run of the copy continues from.
+    The state of a model's current run.
+
+    It is not saved with the model. A copy has only ``callback_states`` and ``resumed``, from which its next run continues.
     """
 
     callback_states: list[dict[str, Any]] = field(default_factory=list)
     """the states of the callbacks of the last run that wrote checkpoints"""
     resumed: dict[str, Any] | None = None
-    """what is still to be restored of a run that continues"""
+    """the state of a checkpoint that is still to be restored; None if there is none"""
     callback: BaseCallback | None = None
-    """the callback of ``learn``, while it runs"""
+    """the callback of ``learn`` while it runs"""
     guard: UpdateGuard | None = None
-    """checks the numbers of each update"""
+    """the guard that checks the numbers of each update for nan and infinity, or None"""
     saved_rows: dict[str, Any] = field(default_factory=dict)
-    """the checkpoints of the model, by their folder"""
+    """the part of the replay buffer that is saved in each folder of checkpoints"""
     deferred_signals: DeferredSignals = field(default_factory=DeferredSignals)
+    """the handling of signals that interrupt the run"""
     last_step: LastStep | None = None
     """the step from which the next one continues"""
     stepped_envs: Sequence[VecEnv] = ()
-    """the training environments, and others that step some of them, too"""
+    """the innermost training environments, and other vectorised environments that share some of them"""
 
     def __reduce__(self) -> tuple[Callable[..., "RunState"], tuple[Any, ...]]:
         return type(self), (self.callback_states, self.resumed)

@@ -1,19 +1,36 @@
-"""What all tests begin with."""
+"""Fixtures of all tests."""
 
 import signal
 from collections.abc import Iterator
 
 import pytest
+from stable_baselines3.common.vec_env import VecEnv
 
+from tests.box2d import import_box2d
 from tests.forks import Processes
 
-# A shell that runs the tests in its background makes them ignore Ctrl-C, and with them the processes they start.
+# A shell that runs the tests in its background makes them, and the processes they start, ignore SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
 def processes(request: pytest.FixtureRequest) -> Iterator[Processes]:
-    """A server that forks for the functions of the module of the test."""
+    """A server that forks a process for each function of the test's module that a test runs in another process."""
     started = Processes(request.module.__name__)
     yield started
     started.close()
+
+
+@pytest.fixture(scope="module")
+def box2d() -> None:
+    """Box2D, imported without the warnings of its compiled part."""
+    import_box2d()
+
+
+@pytest.fixture
+def open_envs() -> Iterator[list[VecEnv]]:
+    """A list of vectorised environments, which are closed when the test has ended."""
+    venvs: list[VecEnv] = []
+    yield venvs
+    for venv in venvs:
+        venv.close()

@@ -33,7 +33,7 @@ def update_target_network(model: Any) -> None:
 
 def apply_changes(model: Any) -> None:
     """Look for changes of the networks, as a training does at its start."""
-    model._follow_changes()
+    model._apply_changes()
 
 
 def exploration_of(model: Any) -> Exploration:

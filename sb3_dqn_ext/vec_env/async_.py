@@ -1,4 +1,4 @@
-"""Each environment in a process of its own."""
+"""The backend with one worker process for each environment."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -14,101 +14,104 @@ from sb3_dqn_ext.vec_env.backend import Array, GymVectorEnv, Info, WrapperClass,
 
 
 class RawInfosAsyncVectorEnv(AsyncVectorEnv[Any, Any]):
-    """AsyncVectorEnv whose infos are a dict of dicts, by the number of the environment."""
+    """An AsyncVectorEnv that returns infos as ``{index of the environment: info}``."""
 
     def _add_info(self, vector_infos: dict[Any, Any], env_info: Info, env_num: int) -> dict[Any, Any]:
-        """gymnasium makes arrays of them; the first environment's type then becomes that of all."""
+        """Keep each info as it is. gymnasium merges them into arrays, which convert all values to the first one's type."""
         vector_infos[env_num] = env_info
         return vector_infos
 
 
 class AsyncBackend:
     """
-    The environments of an AsyncVectorEnv.
+    The backend that steps each environment in its own process, by gymnasium's AsyncVectorEnv.
 
-    :param recipes: (n_envs,) what makes them
+    :param factories: (n_envs,) the functions that make the environments
     """
 
-    def __init__(self, recipes: Sequence[EnvFactory]) -> None:
-        # As SB3 chooses it: a fork copies locks that threads of torch may hold.
+    def __init__(self, factories: Sequence[EnvFactory]) -> None:
+        # SB3's choice. A plain fork would copy locks that threads of torch may hold.
         start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        self.async_env = RawInfosAsyncVectorEnv(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
+        self.async_env = RawInfosAsyncVectorEnv(list(factories), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
         self.env: GymVectorEnv = self.async_env
-        self.reset_infos: list[Info] = [{} for _ in recipes]
-        self.recipes = recipes
+        self.reset_infos: list[Info] = [{} for _ in factories]
+        self.factories = factories
 
     def __getstate__(self) -> None:
-        # a copy that is made in part, and then given up, would close the pipes of this one
-        raise TypeError("environments in processes of their own cannot be copied or pickled; vectorization_mode='sync' can.")
+        # the destructor of an incomplete copy would close the pipes of this object
+        raise TypeError(
+            "vectorization_mode='async': environments in worker processes cannot be copied or pickled; use "
+            "vectorization_mode='sync'."
+        )
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         observations: VecEnvObs
-        told: Any
+        infos_by_env: Any
         if all_equal(options):
-            observations, told = self.async_env.reset(seed=seeds, options=options[0] or None)
-            self.reset_infos[:] = [told[i] for i in range(len(seeds))]
+            observations, infos_by_env = self.async_env.reset(seed=seeds, options=options[0] or None)
+            self.reset_infos[:] = [infos_by_env[i] for i in range(len(seeds))]
             return observations
-        for i, own in enumerate(options):  # gymnasium takes one set of options, but can reset some environments only
+        for i, own in enumerate(options):  # gymnasium takes one set of options per call, so each call resets one environment
             only = np.arange(len(seeds)) == i
-            observations, told = self.async_env.reset(seed=seeds, options={**own, "reset_mask": only})
-            self.reset_infos[i] = told[i]
+            observations, infos_by_env = self.async_env.reset(seed=seeds, options={**own, "reset_mask": only})
+            self.reset_infos[i] = infos_by_env[i]
         return observations
 
     def step_async(self, actions: Array) -> None:
         self.async_env.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        told: Any
-        observations, rewards, terminated, truncated, told = self.async_env.step_wait()
+        infos_by_env: Any
+        observations, rewards, terminated, truncated, infos_by_env = self.async_env.step_wait()
         dones = terminated | truncated
         cut_short = (truncated & ~terminated).tolist()
-        infos: list[Info] = [{**told[i], "TimeLimit.truncated": cut_short[i]} for i in range(len(dones))]
+        infos: list[Info] = [{**infos_by_env[i], "TimeLimit.truncated": cut_short[i]} for i in range(len(dones))]
         for i in np.flatnonzero(dones).tolist():
-            of_reset = told[i]
+            reset_info = infos_by_env[i]
             infos[i] = {
-                **of_reset.pop("final_info"),
-                "terminal_observation": of_reset.pop("final_obs"),
+                **reset_info.pop("final_info"),
+                "terminal_observation": reset_info.pop("final_obs"),
                 "TimeLimit.truncated": cut_short[i],
             }
-            self.reset_infos[i] = of_reset
+            self.reset_infos[i] = reset_info
         return observations, rewards.astype(np.float32), dones, infos
 
     def has_attr(self, name: str) -> bool:
-        return all(self._ask(range(len(self.recipes)), "has_wrapper_attr", name))
+        return all(self._call_workers(range(len(self.factories)), "has_wrapper_attr", name))
 
     def get_attr(self, name: str, indices: Sequence[int]) -> list[Any]:
-        self._check(name, indices)
-        return self._ask(indices, "get_wrapper_attr", name)
+        self._check_attribute(name, indices)
+        return self._call_workers(indices, "get_wrapper_attr", name)
 
     def set_attr(self, name: str, value: Any, indices: Sequence[int]) -> None:
-        self._ask(indices, "set_wrapper_attr", name, value)
+        self._call_workers(indices, "set_wrapper_attr", name, value)
 
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> list[Any]:
-        self._check(name, indices)
-        return self._ask(indices, name, *args, **kwargs)
+        self._check_attribute(name, indices)
+        return self._call_workers(indices, name, *args, **kwargs)
 
-    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
-        """A process cannot be asked, but one can look at another environment from the same recipe."""
+    def is_wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
+        """Check another environment of the same factory, since worker processes have no command for this."""
         answers = []
         for i in indices:
-            with self.recipes[i].unrecorded()() as env:
+            with self.factories[i].without_file()() as env:
                 answers.append(is_wrapped(env, wrapper))
         return answers
 
     def close(self) -> None:
         self.env.close()
 
-    def _check(self, name: str, indices: Sequence[int]) -> None:
-        """An error in a process ends it, so the usual one is found here."""
-        if not all(self._ask(indices, "has_wrapper_attr", name)):
-            raise AttributeError(f"{self.recipes[0].spec.id} has no attribute {name!r}.")
+    def _check_attribute(self, name: str, indices: Sequence[int]) -> None:
+        """Raise an AttributeError here: in a worker process it would end the process."""
+        if not all(self._call_workers(indices, "has_wrapper_attr", name)):
+            raise AttributeError(f"{self.factories[0].spec.id} has no attribute {name!r}.")
 
-    def _ask(self, indices: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
-        """gymnasium's ``call``, but not always of all environments."""
+    def _call_workers(self, indices: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
+        """Call a method of some environments; gymnasium's ``call`` always calls it in all of them."""
         pipes = [self.async_env.parent_pipes[i] for i in indices]
         for pipe in pipes:
             pipe.send(("_call", (name, args, kwargs)))
         answers = [pipe.recv() for pipe in pipes]
         failed = {i for i, (_, success) in zip(indices, answers, strict=True) if not success}
-        self.async_env._raise_if_errors([i not in failed for i in range(len(self.recipes))])
+        self.async_env._raise_if_errors([i not in failed for i in range(len(self.factories))])
         return [answer for answer, _ in answers]

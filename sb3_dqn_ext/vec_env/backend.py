@@ -1,4 +1,4 @@
-"""What FastVecEnv asks of many environments; there are three ways to step them."""
+"""The interface between FastVecEnv and its three backends, which step the environments."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,45 +16,48 @@ WrapperClass = type[gym.Wrapper[Any, Any, Any, Any]]
 
 class Backend(Protocol):
     """
-    What :class:`~sb3_dqn_ext.vec_env.FastVecEnv` asks of many environments.
+    The interface of a backend of :class:`~sb3_dqn_ext.vec_env.FastVecEnv`: several environments that are stepped together.
 
-    ``env`` is gymnasium's, and ``reset_infos`` what each environment said at its last reset. Indices are always a sequence.
+    Methods with ``indices`` take the indices of some environments.
     """
 
     env: GymVectorEnv
+    """gymnasium's vector environment"""
     reset_infos: list[Info]
+    """(n_envs,) the info of each environment's last reset"""
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
-        """Reset all, see ``VecEnv.reset``."""
+        """Reset all environments, see ``VecEnv.reset``; ``seeds`` and ``options`` are (n_envs,)."""
 
     def step_async(self, actions: Array) -> None:
-        """Take the actions, see ``VecEnv.step_async``."""
+        """Start a step with the actions, (n_envs, ...), see ``VecEnv.step_async``."""
 
     def step_wait(self) -> VecEnvStepReturn:
-        """See ``VecEnv.step_wait``."""
+        """Finish the step, see ``VecEnv.step_wait``."""
 
     def has_attr(self, name: str) -> bool:
-        """Whether all have such an attribute."""
+        """Return whether all environments have an attribute."""
 
     def get_attr(self, name: str, indices: Sequence[int]) -> list[Any]:
-        """The attribute of each."""
+        """Return the attribute of each environment."""
 
     def set_attr(self, name: str, value: Any, indices: Sequence[int]) -> None:
-        """Set the attribute where it is, or else at the outermost."""
+        """Set the attribute of each environment where it is defined, or on the outermost wrapper."""
 
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> list[Any]:
-        """Call a method of each."""
+        """Call a method of each environment and return the results."""
 
-    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
-        """Whether each has such a wrapper."""
+    def is_wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
+        """Return for each environment whether it has a wrapper of a class."""
 
     def close(self) -> None:
-        """Close all."""
+        """Close all environments."""
 
 
 def all_equal(options: Sequence[Info]) -> bool:
     """
-    :param options: (n_envs,) options of a reset
-    :return: whether they are the same everywhere
+    Return whether all environments get the same options.
+
+    :param options: (n_envs,) the options of a reset
     """
     return all(other is options[0] or other == options[0] for other in options[1:])

@@ -1,4 +1,4 @@
-"""Returns, lengths and times of episodes, counted and written as SB3's Monitor does."""
+"""Returns, lengths and times of episodes, computed and written in the same way as by SB3's Monitor."""
 
 import time
 from collections.abc import Sequence
@@ -14,40 +14,44 @@ Floats = npt.NDArray[np.floating[Any]]
 
 class EpisodeStatistics:
     """
-    The running episodes of several environments.
+    Counters of the open episodes of several environments, and writers of their ``monitor.csv`` files.
 
-    :param records: for each environment, where its episodes are recorded
-    :param env_id: goes into the header of each file
+    :param configs: (n_envs,) the file and keywords of each environment
+    :param env_id: the environment id in the header of each file
     """
 
-    def __init__(self, records: Sequence[MonitorConfig], env_id: str) -> None:
-        self.returns = np.zeros(len(records))  # (n_envs,) in double precision, whatever the rewards are, as Monitor has it
-        self.lengths = np.zeros(len(records), dtype=np.int64)  # (n_envs,)
-        self._keywords = [record.info_keywords for record in records]
-        writers = [record.writer(env_id) for record in records]
+    def __init__(self, configs: Sequence[MonitorConfig], env_id: str) -> None:
+        self.returns = np.zeros(len(configs))  # (n_envs,) float64, as in Monitor
+        self.lengths = np.zeros(len(configs), dtype=np.int64)  # (n_envs,)
+        self._keywords = [config.info_keywords for config in configs]
+        writers = [config.open_writer(env_id) for config in configs]
         self.writers = [writer for writer, _ in writers]
         self.t_starts = [t_start for _, t_start in writers]
 
-    def count(self, rewards: Floats) -> None:
+    def add_rewards(self, rewards: Floats) -> None:
         """
-        :param rewards: (n_envs,) of one step
+        Count one step of each environment.
+
+        :param rewards: (n_envs,) the rewards of the step
         """
         self.returns += rewards
         self.lengths += 1
 
-    def restart(self, envs: Any = slice(None)) -> None:
+    def reset(self, envs: Any = slice(None)) -> None:
         """
-        :param envs: the environments that begin anew, by default all
+        Begin new episodes.
+
+        :param envs: the indices of the environments, by default all
         """
         self.returns[envs] = 0
         self.lengths[envs] = 0
 
-    def end(self, env: int, info: dict[str, Any]) -> None:
+    def end_episode(self, env: int, info: dict[str, Any]) -> None:
         """
-        Put the episode that has ended into the step's info, and into the file.
+        Write the statistics of an episode that has ended into its info and its file.
 
-        :param env: the environment
-        :param info: its info, which gets a key ``"episode"``
+        :param env: the index of the environment
+        :param info: the info of the last step; ``info["episode"]`` is set
         """
         passed = time.time() - self.t_starts[env]
         episode = {"r": round(float(self.returns[env]), 6), "l": int(self.lengths[env]), "t": round(passed, 6)}

@@ -1,4 +1,4 @@
-"""gymnasium's vector environments behind the interface of SB3's VecEnv."""
+"""gymnasium's vector environments as a VecEnv of SB3."""
 
 import difflib
 import importlib
@@ -23,48 +23,47 @@ from sb3_dqn_ext.vec_env.modes import BACKENDS, choose_vectorization_mode
 
 __all__ = ["FastVecEnv", "make_fast_vec_env"]
 
-EPISODE_METHODS = ("reset", "step", "close")  # on a single environment they would leave the episode that is counted
+EPISODE_METHODS = ("reset", "step", "close")  # on single environments they would bypass the episode statistics
 
 
 class FastVecEnv(VecEnv):
     """
-    Many environments through gymnasium's vector environments, for SB3's algorithms.
+    A VecEnv of SB3 that steps its environments by gymnasium's vector environments.
 
-    In the zoo's YAML it takes the place of the environments that the zoo has made, with their arguments, their seeds and
-    their ``monitor.csv``::
+    In the zoo's YAML it replaces the zoo's environments, with their arguments, seeds and ``monitor.csv`` files::
 
         vec_env_wrapper: sb3_dqn_ext.vec_env.FastVecEnv
 
-    Infos, episode statistics, terminal observations and seeds are those of DummyVecEnv with environments in a Monitor, but the
-    infos are no deep copies. With ``"sync"`` and ``"async"`` the trajectories are too.
+    Infos, episode statistics, terminal observations and seeds are the same as with DummyVecEnv and Monitor, except that infos
+    are not deep copies. With ``"sync"`` and ``"async"`` the trajectories are the same, too.
 
-    All modes reset an environment in the step that ends its episode. gymnasium's own vectorised CartPole does it one step
-    later, and is replaced by :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoleVectorEnv`. A vector entry point has one seed for
-    all environments together.
+    All modes reset an environment in the step that ends its episode. gymnasium's own vectorised CartPole resets it one step
+    later, so :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoleVectorEnv` replaces it. A vector entry point has one seed
+    for all environments together.
 
-    :param venv: the environments to replace: a DummyVecEnv or a SubprocVecEnv of environments that ``gymnasium.make`` made, in
-        SB3's Monitor or not. It is closed. Or recipes to make them from.
-    :param vectorization_mode: ``"vector_entry_point"``: gymnasium's, one object for all; ``"sync"``: one environment after the
-        other; ``"async"``: each in a process; ``"auto"``: the first where there are several environments whose vector form has
-        their spaces, and no wrappers that would be dropped, else ``"sync"``, or ``"async"`` in place of a SubprocVecEnv. A
-        warning names the spaces that differ
-    :raises ArgumentError: if an environment cannot be made anew, such as one with a wrapper that does not record its
-        arguments, or cannot have the mode
+    :param venv: a DummyVecEnv or a SubprocVecEnv to replace, which is closed, or a list of factories. Its environments were
+        made by ``gymnasium.make``, with or without SB3's Monitor
+    :param vectorization_mode: ``"vector_entry_point"``: the environment's vector entry point, one object for all environments;
+        ``"sync"``: one environment after the other; ``"async"``: a worker process for each environment; ``"auto"`` (default):
+        the vector entry point if there are several environments, it has the same spaces, and no wrapper would be lost;
+        otherwise ``"async"`` in place of a SubprocVecEnv and ``"sync"`` in all other cases. A warning names spaces that differ
+    :raises ArgumentError: if an environment cannot be made again, for example because a wrapper does not record its arguments,
+        or if the environments do not support the mode
     """
 
     def __init__(self, venv: VecEnv | list[EnvFactory], vectorization_mode: str = "auto") -> None:
         check_type("venv", venv, VecEnv | list, "a DummyVecEnv or a SubprocVecEnv; make_fast_vec_env takes an id")
         replaced = venv if isinstance(venv, VecEnv) else None
-        recipes = env_factories_of(venv) if isinstance(venv, VecEnv) else venv
+        factories = env_factories_of(venv) if isinstance(venv, VecEnv) else venv
         otherwise = "async" if isinstance(replaced, SubprocVecEnv) else "sync"
-        self.vectorization_mode = choose_vectorization_mode(recipes, vectorization_mode, otherwise)
+        self.vectorization_mode = choose_vectorization_mode(factories, vectorization_mode, otherwise)
         if replaced is not None:
             replaced.close()
-        self.backend = BACKENDS[self.vectorization_mode](recipes)
+        self.backend = BACKENDS[self.vectorization_mode](factories)
         env = self.backend.env
-        super().__init__(len(recipes), env.single_observation_space, env.single_action_space)
+        super().__init__(len(factories), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
-        self.spec = recipes[0].spec
+        self.spec = factories[0].spec
         self.reset_infos = self.backend.reset_infos
         if replaced is not None:
             self._seeds, self._options = replaced._seeds, replaced._options
@@ -73,7 +72,7 @@ class FastVecEnv(VecEnv):
         """
         Reset all environments.
 
-        :return: (n_envs, ...)
+        :return: (n_envs, ...) the first observations
         """
         observations = self.backend.reset(self._seeds, self._options)
         self._reset_seeds()
@@ -82,12 +81,16 @@ class FastVecEnv(VecEnv):
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """
-        :param actions: (n_envs, ...)
+        Start a step of all environments.
+
+        :param actions: (n_envs, ...) the actions
         """
         self.backend.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """
+        Finish the step.
+
         :return: observations (n_envs, ...), rewards (n_envs,) float32, dones (n_envs,) bool, infos (n_envs,)
         """
         return self.backend.step_wait()
@@ -98,76 +101,87 @@ class FastVecEnv(VecEnv):
 
     def has_attr(self, attr_name: str) -> bool:
         """
-        :param attr_name: the name of an attribute
-        :return: whether every environment has it
+        Return whether every environment has an attribute.
+
+        :param attr_name: the name of the attribute
         """
         return self.backend.has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """
-        :param attr_name: the name of an attribute
-        :param indices: of which environments; by default all
-        :return: its value in each; from a vector entry point the one value that it has for all
+        Return an attribute of the environments.
+
+        :param attr_name: the name of the attribute
+        :param indices: the indices of the environments; None (default): all
+        :return: the value of each environment; a vector entry point has one value for all environments
         """
-        return self.backend.get_attr(attr_name, self._chosen(indices))
+        return self.backend.get_attr(attr_name, self._index_list(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """
-        Set an attribute where it is, in a wrapper or inside it; one that nobody has is set on the outermost.
+        Set an attribute on the wrapper or environment that has it, or on the outermost wrapper if there is none.
 
         :param attr_name: the name of the attribute
         :param value: its value
-        :param indices: in which environments; by default in all
-        :raises ArgumentError: if it is for some only, of a vector entry point
+        :param indices: the indices of the environments; None (default): all
+        :raises ArgumentError: if a vector entry point is used and ``indices`` are not all environments
         """
-        self.backend.set_attr(attr_name, value, self._chosen(indices))
+        self.backend.set_attr(attr_name, value, self._index_list(indices))
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
         """
-        :param method_name: a method of the environments
-        :param method_args: its arguments
-        :param indices: of which environments; by default all
-        :param method_kwargs: its arguments
-        :return: what each returned
-        :raises ArgumentError: if there are no single environments, or the method would end an episode behind our back
+        Call a method of single environments.
+
+        :param method_name: the name of the method
+        :param method_args: its arguments by position
+        :param indices: the indices of the environments; None (default): all
+        :param method_kwargs: its arguments by keyword
+        :return: the value that each environment returned
+        :raises ArgumentError: if a vector entry point is used, or if the method is ``reset``, ``step`` or ``close``, which
+            would bypass the episode statistics
         """
         if method_name in EPISODE_METHODS:
             raise ArgumentError(
                 f"method_name={method_name!r}: call {method_name}() of the FastVecEnv, which counts the episodes."
             )
-        return self.backend.call(method_name, self._chosen(indices), method_args, method_kwargs)
+        return self.backend.call(method_name, self._index_list(indices), method_args, method_kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """
-        :param wrapper_class: a wrapper; SB3's Monitor is always there, or its work is done
-        :param indices: which environments; by default all
-        :return: for each of them, whether it is wrapped
+        Return for each environment whether it has a wrapper.
+
+        :param wrapper_class: the class of the wrapper; True for SB3's Monitor, also where a vector entry point replaces it
+        :param indices: the indices of the environments; None (default): all
         """
-        return self.backend.wrapped(wrapper_class, self._chosen(indices))
+        return self.backend.is_wrapped(wrapper_class, self._index_list(indices))
 
     def get_images(self) -> Sequence[npt.NDArray[Any] | None]:
         """
-        :return: (n_envs,) pictures, or Nones with a warning if ``render_mode`` is another than ``"rgb_array"``
+        Render all environments.
+
+        :return: (n_envs,) RGB arrays; Nones with a warning if ``render_mode`` is not ``"rgb_array"``
         """
         if self.render_mode != "rgb_array":
-            warnings.warn(f"The render mode is {self.render_mode}, and pictures need 'rgb_array'.", stacklevel=2)
+            warnings.warn(f"The render mode is {self.render_mode}; images need 'rgb_array'.", stacklevel=2)
             return [None] * self.num_envs
         pictures: Any = self.backend.env.render()
         return list(pictures)
 
-    def _chosen(self, indices: VecEnvIndices) -> list[int]:
+    def _index_list(self, indices: VecEnvIndices) -> list[int]:
         return [int(i) for i in np.arange(self.num_envs)[list(self._get_indices(indices))]]
 
 
 def find_spec(id: str | EnvSpec) -> EnvSpec:
     """
-    :param id: an id, maybe with a module to import first, as in ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``; or a spec
-    :return: its spec
-    :raises ArgumentError: if gymnasium does not know the id
+    Return the spec of an environment id.
+
+    :param id: an id, with or without a module to import first as in ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``; or a spec
+    :return: the spec
+    :raises ArgumentError: if the module cannot be imported, or the id is not registered
     """
     if isinstance(id, EnvSpec):
         return id
@@ -197,22 +211,24 @@ def make_fast_vec_env(
     wrapper_kwargs: Mapping[str, Any] | None = None,
 ) -> FastVecEnv:
     """
-    SB3's ``make_vec_env`` for gymnasium's vector environments.
+    Make several environments from an id, like SB3's ``make_vec_env``, and step them by gymnasium's vector environments.
 
-    An id is the same environment for every ``n_envs``, unless ``vectorization_mode="vector_entry_point"`` asks for a vector
-    form that is another one, such as that of ``ALE/Breakout-v5``, see docs/speed.md.
+    The environment of an id does not depend on ``n_envs``. The exception is ``vectorization_mode="vector_entry_point"`` for
+    ids whose vector entry point makes a different environment, such as ``ALE/Breakout-v5``, see docs/speed.md.
 
     :param id: the environment's id or its spec
-    :param n_envs: how many of them
-    :param seed: the first environment's; the i-th has ``seed + i``. A vector entry point has this one only.
+    :param n_envs: the number of environments
+    :param seed: the seed of the first environment; environment i has ``seed + i``. A vector entry point has one seed for all
     :param vectorization_mode: see :class:`FastVecEnv`
     :param env_kwargs: arguments of ``gymnasium.make``, such as ``render_mode``
-    :param monitor_dir: the folder for ``0.monitor.csv``, ``1.monitor.csv`` ... with the episodes of each; None: no files
-    :param monitor_kwargs: ``info_keywords`` and ``override_existing`` of SB3's Monitor
-    :param wrapper_class: a wrapper, or a function that wraps an environment; it is put around SB3's Monitor. A vector form
-        takes none, so that ``"auto"`` is ``"sync"``
-    :param wrapper_kwargs: its arguments
-    :raises ArgumentError: if an argument cannot work
+    :param monitor_dir: the folder of ``0.monitor.csv``, ``1.monitor.csv`` ..., one file for each environment; None (default):
+        no files
+    :param monitor_kwargs: the arguments ``info_keywords`` and ``override_existing`` of SB3's Monitor
+    :param wrapper_class: a wrapper class, or a function that wraps an environment, applied outside SB3's Monitor. Vector entry
+        points have no wrappers of single environments, so ``"auto"`` is then ``"sync"``
+    :param wrapper_kwargs: arguments of ``wrapper_class``
+    :return: the environments
+    :raises ArgumentError: if an argument has a wrong value
     """
     spec = find_spec(id)
     check_number("n_envs", n_envs, 1, integer=True)
@@ -231,7 +247,7 @@ def make_fast_vec_env(
     wrapper = None if wrapper_class is None else partial(wrapper_class, **(wrapper_kwargs or {}))
     files = [None if monitor_dir is None else os.path.join(os.path.abspath(monitor_dir), str(i)) for i in range(n_envs)]
     keywords, override = tuple(monitor_kwargs.get("info_keywords", ())), monitor_kwargs.get("override_existing", True)
-    recipes = [
+    factories = [
         EnvFactory(
             spec,
             dict(env_kwargs),
@@ -241,6 +257,6 @@ def make_fast_vec_env(
         )
         for i, file in enumerate(files)
     ]
-    venv = FastVecEnv(recipes, vectorization_mode)
+    venv = FastVecEnv(factories, vectorization_mode)
     venv.seed(None if seed is None else int(seed))
     return venv

@@ -1,4 +1,4 @@
-"""The three ways to step several environments, and which of them is taken."""
+"""The choice between the three backends of FastVecEnv."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,34 +22,37 @@ from sb3_dqn_ext.vec_env.vector_entry_point import VectorEntryPointBackend
 __all__ = ["BACKENDS", "choose_vectorization_mode"]
 
 
-def lacks_time_limit(recipe: EnvFactory) -> bool:
+def lacks_time_limit(factory: EnvFactory) -> bool:
     """
-    :param recipe: an environment
-    :return: whether it was made without the time limit of its id, which a vector entry point would put back
+    Return whether an environment has no time limit although its id has one; a vector entry point would add the limit again.
+
+    :param factory: the factory of the environment
     """
-    registered = gym.registry.get(recipe.spec.id)
-    limit = recipe.kwargs.get("max_episode_steps", recipe.spec.max_episode_steps)
+    registered = gym.registry.get(factory.spec.id)
+    limit = factory.kwargs.get("max_episode_steps", factory.spec.max_episode_steps)
     return limit == -1 or (limit is None and registered is not None and registered.max_episode_steps is not None)
 
 
-def vectorization_obstacle(recipes: Sequence[EnvFactory]) -> str | None:
+def vectorization_obstacle(factories: Sequence[EnvFactory]) -> str | None:
     """
-    :param recipes: (n_envs,) what is to be stepped at once
-    :return: why a vector entry point cannot do it, or None
+    Explain why environments cannot be stepped by a vector entry point.
+
+    :param factories: (n_envs,) the factories of the environments
+    :return: the reason; None if a vector entry point can be used
     """
-    first = recipes[0]
+    first = factories[0]
     spec = first.spec
-    # The state of a vector entry point can be asked for without a ReplayWrapper.
+    # The state of a vector entry point can be read without a ReplayWrapper.
     wrappers = [
         *(wrapper.name for wrapper in spec.additional_wrappers),
-        *(name for name in first.around if name != "ReplayWrapper"),
+        *(name for name in first.outer_wrapper_names if name != "ReplayWrapper"),
     ]
     render_mode = {**spec.kwargs, **first.kwargs}.get("render_mode")
     if spec.vector_entry_point is None:
         return f"{spec.id} has no vector entry point"
     if wrappers:
-        return f"{', '.join(wrappers)} would be dropped, for it has no vector form there"
-    if any(recipe.alike != first.alike for recipe in recipes):
+        return f"{', '.join(wrappers)} would be lost, since a vector entry point has no wrappers of single environments"
+    if any(factory.shared_settings != first.shared_settings for factory in factories):
         return "the environments are not all the same"
     if render_mode not in (None, "rgb_array"):
         return f"render_mode={render_mode!r} is for single environments"
@@ -59,69 +62,74 @@ def vectorization_obstacle(recipes: Sequence[EnvFactory]) -> str | None:
 
 
 SAME_STEP_ENTRY_POINTS = {"gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": CART_POLES}
-"""vector entry points that reset in the step after an episode's end, and those that do it in the same step"""
+"""vector entry points with ``AutoresetMode.NEXT_STEP`` -> those of the same environment with ``SAME_STEP``"""
 
 
 def load_vector_entry_point(spec: EnvSpec) -> Any:
     """
-    :param spec: of an environment with a vector entry point
-    :return: what makes its vector form
+    Import the vector entry point of an environment.
+
+    :param spec: the spec of the environment
+    :return: the function or class that makes its vector environment
     """
     entry_point = spec.vector_entry_point
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
-def make_vector_env(recipes: Sequence[EnvFactory]) -> GymVectorEnv:
+def make_vector_env(factories: Sequence[EnvFactory]) -> GymVectorEnv:
     """
-    Make the vector form of an environment.
+    Make a vector environment by the vector entry point of an environment.
 
-    :param recipes: (n_envs,) what is to be stepped at once
-    :raises ArgumentError: if there is no such form with these arguments, or none that can be relied on
+    :param factories: (n_envs,) the factories of the single environments that it replaces
+    :return: the vector environment
+    :raises ArgumentError: if the entry point does not take the arguments, or its environment cannot be used for training
     """
-    first = recipes[0]
-    kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # there is none
+    first = factories[0]
+    kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # not an argument of make_vec
     spec = copy(first.spec)
     spec.vector_entry_point = SAME_STEP_ENTRY_POINTS.get(str(spec.vector_entry_point), spec.vector_entry_point)
     if "autoreset_mode" in parameters_of(load_vector_entry_point(spec)):  # as in ale_py
         kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
     try:
-        env = gym.make_vec(spec, num_envs=len(recipes), vectorization_mode="vector_entry_point", **kwargs)
+        env = gym.make_vec(spec, num_envs=len(factories), vectorization_mode="vector_entry_point", **kwargs)
     except TypeError as error:
-        raise ArgumentError(f"the vector form of {first.spec.id} does not take its arguments: {error}.") from error
+        raise ArgumentError(f"the vector entry point of {first.spec.id} does not take its arguments: {error}.") from error
     if (reason := vector_env_obstacle(env)) is not None:
         env.close()
-        raise ArgumentError(f"the vector form of {first.spec.id} cannot be used: {reason}.")
+        raise ArgumentError(f"the vector entry point of {first.spec.id} cannot be used: {reason}.")
     return env
 
 
 def vector_env_obstacle(env: GymVectorEnv) -> str | None:
     """
+    Explain why a vector environment cannot be used for training.
+
     :param env: gymnasium's vector environment
-    :return: why nothing can be learned from it, or None
+    :return: the reason; None if it can be used
     """
     mode = env.metadata.get("autoreset_mode")
     if mode is not AutoresetMode.SAME_STEP:
         return (
-            f"it has autoreset_mode={mode}, and does not reset an environment in the step that ends its episode, as "
+            f"it has autoreset_mode={mode} and does not reset an environment in the step that ends its episode; "
             "vectorization_mode='sync' does"
         )
-    if env.metadata.get("jax"):  # gymnasium's FunctionalJaxVectorEnv, seen in gymnasium 1.4
-        return "it runs on jax, and whenever it resets one environment, it loses the step of all others"
+    if env.metadata.get("jax"):  # FunctionalJaxVectorEnv of gymnasium 1.4
+        return "it runs on jax, and when it resets one environment, the step of all other environments is lost"
     return None
 
 
-def space_difference(recipe: EnvFactory) -> str | None:
+def space_difference(factory: EnvFactory) -> str | None:
     """
-    Compare an environment with its vector form.
+    Compare the spaces of an environment with those of its vector entry point.
 
-    :param recipe: the environment
-    :return: why the vector form is another environment, or cannot be had; None if the spaces of the two are equal
+    :param factory: the factory of the environment
+    :return: the spaces that differ, or why there is no vector environment; None if the spaces are equal
     """
     try:
-        vector = make_vector_env([recipe])
+        vector = make_vector_env([factory])
     except ArgumentError as error:
         return str(error)
-    with closing(vector), closing(recipe.unrecorded()()) as single:
+    with closing(vector), closing(factory.without_file()()) as single:
         pairs = {
             "observations": (vector.single_observation_space, single.observation_space),
             "actions": (vector.single_action_space, single.action_space),
@@ -129,26 +137,31 @@ def space_difference(recipe: EnvFactory) -> str | None:
     different = [f"{name} {form} and not {own}" for name, (form, own) in pairs.items() if form != own]
     if not different:
         return None
-    beside = FURTHER_DIFFERENCES.get(str(recipe.spec.vector_entry_point).partition(".")[0], "")
+    beside = FURTHER_DIFFERENCES.get(str(factory.spec.vector_entry_point).partition(".")[0], "")
     return (
-        f"the vector form of {recipe.spec.id} is another environment: it has the {' and the '.join(different)}.{beside} "
+        f"the vector entry point of {factory.spec.id} makes a different environment: it has the "
+        f"{' and the '.join(different)}.{beside} "
         "To use it, for any number of environments, set vectorization_mode='vector_entry_point'."
     )
 
 
-# By the package of the vector entry point: what differs beside the spaces.
+# package of a vector entry point -> differences other than the spaces
 FURTHER_DIFFERENCES = {
     "ale_py": " Its rewards are clipped to -1, 0 and 1, and each episode begins with up to 30 idle frames and FIRE.",
 }
 
 
-def make_vector_entry_point_backend(recipes: Sequence[EnvFactory]) -> Backend:
+def make_vector_entry_point_backend(factories: Sequence[EnvFactory]) -> Backend:
     """
-    :param recipes: (n_envs,) what is to be stepped at once
+    Make the backend that uses a vector entry point.
+
+    :param factories: (n_envs,) the factories of the single environments that it replaces
+    :return: the backend
+    :raises ArgumentError: see :func:`make_vector_env`
     """
-    env = make_vector_env(recipes)
-    env.single_action_space.seed(recipes[0].seed)
-    return VectorEntryPointBackend(env, recipes)
+    env = make_vector_env(factories)
+    env.single_action_space.seed(factories[0].seed)
+    return VectorEntryPointBackend(env, factories)
 
 
 BACKENDS: dict[str, Callable[[Sequence[EnvFactory]], Backend]] = {
@@ -168,23 +181,25 @@ BACKEND_SYNONYMS = {
 }
 
 
-def choose_vectorization_mode(recipes: Sequence[EnvFactory], wanted: str, otherwise: str) -> str:
+def choose_vectorization_mode(factories: Sequence[EnvFactory], wanted: str, otherwise: str) -> str:
     """
-    :param recipes: (n_envs,) what is to be made
+    Resolve ``"auto"``, and check that the environments support the mode.
+
+    :param factories: (n_envs,) the factories of the environments
     :param wanted: the mode, or ``"auto"``
-    :param otherwise: what ``"auto"`` means where no vector entry point is used
+    :param otherwise: the mode for ``"auto"`` if no vector entry point can be used
     :return: the mode
-    :raises ArgumentError: if there is no such mode, or the environments cannot have it
+    :raises ArgumentError: if there is no such mode, or the environments do not support it
     """
     if wanted == "auto":
-        # The vector form of a single environment is slower than the environment itself.
-        if len(recipes) == 1 or vectorization_obstacle(recipes) is not None:
+        # For a single environment, a vector entry point is slower than the environment itself.
+        if len(factories) == 1 or vectorization_obstacle(factories) is not None:
             return otherwise
-        if (reason := space_difference(recipes[0])) is None:
+        if (reason := space_difference(factories[0])) is None:
             return "vector_entry_point"
         warnings.warn(f"vectorization_mode='auto' is {otherwise!r} here: {reason}", stacklevel=4)
         return otherwise
     choose("vectorization_mode", wanted, {"auto": None, **BACKENDS}, BACKEND_SYNONYMS)
-    if wanted == "vector_entry_point" and (why_not := vectorization_obstacle(recipes)) is not None:
-        raise ArgumentError(f"vectorization_mode={wanted!r} is not possible: {why_not}. Use 'sync' or 'async'.")
+    if wanted == "vector_entry_point" and (obstacle := vectorization_obstacle(factories)) is not None:
+        raise ArgumentError(f"vectorization_mode={wanted!r} is not possible: {obstacle}. Use 'sync' or 'async'.")
     return wanted

@@ -1,4 +1,4 @@
-"""One environment after the other."""
+"""The backend that steps one environment after the other in this process."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -16,20 +16,22 @@ from sb3_dqn_ext.vec_env.backend import Array, GymVectorEnv, Info, WrapperClass
 
 class SyncBackend:
     """
-    The environments of a SyncVectorEnv, stepped as DummyVecEnv does it, but without its copies of copies.
+    The backend that steps the environments of a SyncVectorEnv in this process.
 
-    :param recipes: (n_envs,) what makes them
+    It does the same as SB3's DummyVecEnv, with fewer copies.
+
+    :param factories: (n_envs,) the functions that make the environments
     """
 
-    def __init__(self, recipes: Sequence[EnvFactory]) -> None:
-        sync: SyncVectorEnv[Any, Any] = SyncVectorEnv(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP)
+    def __init__(self, factories: Sequence[EnvFactory]) -> None:
+        sync: SyncVectorEnv[Any, Any] = SyncVectorEnv(list(factories), autoreset_mode=AutoresetMode.SAME_STEP)
         self.env: GymVectorEnv = sync
         self.envs = sync.envs
-        self.reset_infos: list[Info] = [{} for _ in recipes]
+        self.reset_infos: list[Info] = [{} for _ in factories]
         self._space = self.env.single_observation_space
         keys, shapes, dtypes = obs_space_info(self._space)
         self._parts: list[tuple[Any, tuple[int, ...], Any]] = [
-            (key, (len(recipes), *shapes[key]), dtypes[key]) for key in keys
+            (key, (len(factories), *shapes[key]), dtypes[key]) for key in keys
         ]
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
@@ -45,7 +47,7 @@ class SyncBackend:
 
     def step_wait(self) -> VecEnvStepReturn:
         parts = self._empty()
-        whole = parts.get(None)  # (n_envs, ...) an observation that is one array
+        whole = parts.get(None)  # (n_envs, ...), None for Dict and Tuple observations
         rewards = np.empty(len(self.reset_infos), np.float32)
         dones, infos = [], []
         for i, (env, action) in enumerate(zip(self.envs, self._actions, strict=True)):
@@ -68,9 +70,11 @@ class SyncBackend:
 
     def _put(self, parts: dict[Any, Array], i: int, observation: Any) -> None:
         """
-        :param parts: (n_envs, ...) for each key of the observation; its only key is None where it is one array
-        :param i: the environment
-        :param observation: what it observed
+        Write an environment's observation into the arrays.
+
+        :param parts: (n_envs, ...) an array for each key of the observation space; for a space without keys the key is None
+        :param i: the index of the environment
+        :param observation: its observation
         """
         for key, part in parts.items():
             part[i] = observation if key is None else observation[key]
@@ -88,7 +92,7 @@ class SyncBackend:
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> list[Any]:
         return [method(*args, **kwargs) for method in self.get_attr(name, indices)]
 
-    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
+    def is_wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
         return [is_wrapped(self.envs[i], wrapper) for i in indices]
 
     def close(self) -> None:

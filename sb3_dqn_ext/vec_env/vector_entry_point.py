@@ -1,4 +1,4 @@
-"""A vector entry point: one object that steps all environments at once."""
+"""The backend for vector entry points of gymnasium: one object that steps all environments at once."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -16,8 +16,10 @@ from sb3_dqn_ext.vec_env.episode_statistics import EpisodeStatistics
 
 def copy_observations(observations: Any) -> Any:
     """
-    :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
-    :return: the same as arrays of numpy, in memory of its own
+    Copy observations to numpy arrays.
+
+    :param observations: (n_envs, ...) an array of any library, or a dict or a tuple of arrays
+    :return: (n_envs, ...) numpy arrays in the same structure
     """
     if isinstance(observations, dict):
         return {key: np.array(value, order="C") for key, value in observations.items()}
@@ -28,9 +30,11 @@ def copy_observations(observations: Any) -> Any:
 
 def copy_observation(observations: Any, env: int) -> Any:
     """
-    :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
-    :param env: one of the environments
-    :return: (...) what it observed, in memory of its own
+    Copy the observation of one environment.
+
+    :param observations: (n_envs, ...) an array of any library, or a dict or a tuple of arrays
+    :param env: the index of the environment
+    :return: (...) its observation
     """
     if isinstance(observations, dict):
         return {key: copy_observation(value, env) for key, value in observations.items()}
@@ -42,10 +46,12 @@ def copy_observation(observations: Any, env: int) -> Any:
 
 def split_infos(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
     """
-    gymnasium tells many environments' infos as one dict of arrays: ``_key`` says whom ``key`` is about.
+    Split the infos of a vector environment into one info for each environment.
 
-    :param infos: (n_envs,) for each key, or again a dict
-    :param to: (n_envs,) the infos to fill
+    gymnasium's vector infos contain an array for each key. The mask ``_key`` marks the environments that have ``key``.
+
+    :param infos: (n_envs,) an array for each key, or a nested dict of arrays
+    :param to: (n_envs,) the infos to fill, in place
     """
     for key, values in infos.items():
         if key.startswith("_") and key[1:] in infos:
@@ -57,30 +63,32 @@ def split_infos(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
             split_infos(values, inner)
             values = inner
         elif hasattr(values, "__array__"):
-            values = np.array(values)  # a copy, for the environment may write its next step into the same array
+            values = np.array(values)  # a copy: the environment may reuse the array in its next step
             if values.ndim == 1:
-                values = values.tolist()  # Python's own numbers, as a single environment has them
+                values = values.tolist()  # Python numbers, as in the infos of a single environment
         for env in envs:
             to[env][key] = values[env]
 
 
 FINAL_INFO_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
-"""the infos in which gymnasium puts what belongs to the episodes that have ended"""
+"""keys of the infos that belong to episodes that have ended"""
 
 
 class VectorEntryPointBackend:
     """
-    One object that steps all environments at once. Its infos of a step that ends an episode become those that SB3 expects.
+    The backend that steps all environments at once by one vector environment of gymnasium.
 
-    :param env: gymnasium's vector environment, which resets an environment in the step that ends its episode
-    :param recipes: (n_envs,) what it replaces
+    It converts the infos of a step that ends an episode to SB3's format.
+
+    :param env: gymnasium's vector environment with ``AutoresetMode.SAME_STEP``
+    :param factories: (n_envs,) the factories of the single environments that it replaces
     """
 
-    def __init__(self, env: GymVectorEnv, recipes: Sequence[EnvFactory]) -> None:
+    def __init__(self, env: GymVectorEnv, factories: Sequence[EnvFactory]) -> None:
         self.env = env
-        self.reset_infos: list[Info] = [{} for _ in recipes]
-        self._n_envs = len(recipes)
-        self.episodes = EpisodeStatistics([recipe.record for recipe in recipes], recipes[0].spec.id)
+        self.reset_infos: list[Info] = [{} for _ in factories]
+        self._n_envs = len(factories)
+        self.episode_statistics = EpisodeStatistics([factory.monitor_config for factory in factories], factories[0].spec.id)
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         if not all_equal(options):
@@ -88,43 +96,43 @@ class VectorEntryPointBackend:
         observations, infos = self.env.reset(seed=seeds[0], options=options[0] or None)
         self.reset_infos[:] = [{} for _ in range(self._n_envs)]
         split_infos(infos, self.reset_infos)
-        self.episodes.restart()
+        self.episode_statistics.reset()
         return copy_observations(observations)  # type: ignore[no-any-return]
 
     def step_async(self, actions: Array) -> None:
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        observations, own_rewards, terminated, truncated, told = self.env.step(self._actions)
+        observations, own_rewards, terminated, truncated, vector_infos = self.env.step(self._actions)
         terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
-        # The environment may write its next step into the same arrays.
+        # copies: the environment may reuse the arrays in its next step
         observations, rewards, dones = (
             copy_observations(observations),
             np.array(own_rewards, np.float32),
             terminated | truncated,
         )
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
-        if told.keys() - FINAL_INFO_KEYS:
-            split_infos({key: values for key, values in told.items() if key not in FINAL_INFO_KEYS}, infos)
-        self.episodes.count(np.asarray(own_rewards))
+        if vector_infos.keys() - FINAL_INFO_KEYS:
+            split_infos({key: values for key, values in vector_infos.items() if key not in FINAL_INFO_KEYS}, infos)
+        self.episode_statistics.add_rewards(np.asarray(own_rewards))
         if np.count_nonzero(dones):
             final_infos: list[Info] = [{} for _ in infos]
-            if final_info := told.get("final_info"):
+            if final_info := vector_infos.get("final_info"):
                 split_infos(final_info, final_infos)
             for env in np.flatnonzero(dones).tolist():
                 self.reset_infos[env], infos[env] = infos[env], final_infos[env]
                 del self.reset_infos[env]["TimeLimit.truncated"]
-                infos[env]["terminal_observation"] = copy_observation(told["final_obs"], env)
+                infos[env]["terminal_observation"] = copy_observation(vector_infos["final_obs"], env)
                 infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
-                self.episodes.end(env, infos[env])
-                self.episodes.restart(env)
+                self.episode_statistics.end_episode(env, infos[env])
+                self.episode_statistics.reset(env)
         return observations, rewards, dones, infos
 
     def has_attr(self, name: str) -> bool:
         return self._layer_with(name) is not None
 
     def get_attr(self, name: str, indices: Sequence[int]) -> list[Any]:
-        """The attribute of the whole, for each: a vector environment may keep its parts in any order."""
+        """Return the vector environment's attribute once for each index; it has no attributes of single environments."""
         layer = self._layer_with(name)
         if layer is None:
             raise AttributeError(f"{self.env} has no attribute {name!r}.")
@@ -137,16 +145,16 @@ class VectorEntryPointBackend:
 
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> NoReturn:
         raise ArgumentError(
-            f"method_name={name!r} cannot be called on single environments: a vector entry point is one object for all of "
-            "them. Use vectorization_mode='sync'."
+            f"method_name={name!r} cannot be called on single environments: a vector entry point is one object for all "
+            "environments. Use vectorization_mode='sync'."
         )
 
-    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
-        """No gym.Wrapper lies around single environments; the episodes are counted as by a Monitor."""
+    def is_wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
+        """Return True for Monitor, whose statistics this backend computes, and False for other wrappers."""
         return [issubclass(Monitor, wrapper)] * len(indices)
 
     def close(self) -> None:
-        self.episodes.close()
+        self.episode_statistics.close()
         self.env.close()
 
     def _layer_with(self, name: str) -> GymVectorEnv | None:

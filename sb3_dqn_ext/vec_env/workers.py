@@ -1,4 +1,4 @@
-"""The processes of environments that have one each: how it is noticed that one of them has ended, and what is done then."""
+"""Detection of worker processes of environments that have ended, and an error that names them."""
 
 import multiprocessing
 import os
@@ -20,57 +20,60 @@ from sb3_dqn_ext.vec_env.fast_vec_env import FastVecEnv
 
 __all__ = ["worker_errors_translated"]
 
-EXIT_TIMEOUT_S = 5.0  # how long a process may take to end
+EXIT_TIMEOUT_S = 5.0  # seconds to wait for a process to end
 
 
 class WorkerGroup(NamedTuple):
-    """The processes of a vectorised environment."""
+    """The worker processes of a vectorised environment."""
 
     processes: Sequence[Any]
     pipes: Sequence[Any]
-    """to each of them; None where it is known that one has ended"""
-    forget: Callable[[], None]
-    """tell the vectorised environment that they have all ended, so that it can be closed"""
+    """the pipe to each process; None if gymnasium has closed it because of an error in the process"""
+    mark_closed: Callable[[], None]
+    """a function that marks the vectorised environment as closed, so that its ``close`` does not wait for the processes"""
 
 
 def worker_group_of(env: VecEnv | None) -> WorkerGroup | None:
     """
-    :param env: a vectorised environment, in wrappers or not
-    :return: its processes, if its environments have some
+    Return the worker processes of a vectorised environment.
+
+    :param env: a vectorised environment, with or without wrappers; or None
+    :return: the processes; None if its environments are in this process
     """
     inner = None if env is None else env.unwrapped
     if isinstance(inner, SubprocVecEnv):
 
-        def forget() -> None:
+        def mark_closed() -> None:
             for pipe in inner.remotes:
                 pipe.close()
             inner.waiting, inner.closed = False, True
 
-        return WorkerGroup(inner.processes, inner.remotes, forget)
+        return WorkerGroup(inner.processes, inner.remotes, mark_closed)
     if isinstance(inner, FastVecEnv) and isinstance(inner.backend, AsyncBackend):
         vector = inner.backend.async_env
 
-        def forget_fast() -> None:
-            vector._state = AsyncState.DEFAULT  # whatever it was waiting for
+        def mark_fast_closed() -> None:
+            vector._state = AsyncState.DEFAULT  # close() refuses other states
             vector.close(terminate=True)
 
-        return WorkerGroup(vector.processes, vector.parent_pipes, forget_fast)
+        return WorkerGroup(vector.processes, vector.parent_pipes, mark_fast_closed)
     return None
 
 
 @contextmanager
 def worker_errors_translated(envs: Mapping[str, VecEnv | None], resume_hint: Callable[[], str]) -> Iterator[None]:
     """
-    Inside of this context, an error because the process of an environment has ended becomes one that says so. The processes of
-    the other environments are ended, and closing the environments does no more.
+    Translate an error that is raised because a worker process has ended: a context manager.
 
-    :param envs: the vectorised environments of a run, by the names that the error gives them
-    :param resume_hint: returns a sentence on the checkpoint from which the run can be resumed, or an empty string
-    :raises EnvironmentDiedError: in place of other errors
+    The other worker processes of the same vectorised environment are stopped, and it is marked as closed.
+
+    :param envs: the vectorised environments of a run, by the names to use in the error
+    :param resume_hint: a function that returns a sentence about the checkpoint to resume from, or an empty string
+    :raises EnvironmentDiedError: with the original error as its cause
     """
-    found = {name: workers for name, env in envs.items() if (workers := worker_group_of(env)) is not None}
+    groups = {name: workers for name, env in envs.items() if (workers := worker_group_of(env)) is not None}
     with ExitStack() as stack:
-        for workers in found.values():
+        for workers in groups.values():
             stack.enter_context(watch_worker_exits(workers))
         try:
             yield
@@ -78,23 +81,25 @@ def worker_errors_translated(envs: Mapping[str, VecEnv | None], resume_hint: Cal
             raise
         except Exception as error:
             seconds = EXIT_TIMEOUT_S if isinstance(error, EOFError | ConnectionError) else 0.0
-            dead = {name: ends for name, workers in found.items() if (ends := describe_exits(workers, seconds))}
+            dead = {name: exits for name, workers in groups.items() if (exits := describe_exits(workers, seconds))}
             if not dead:
                 raise
             for name in dead:
-                stop_workers(found[name])
-            said = [f"{name} {i} {how}" for name, ends in dead.items() for i, how in ends.items()]
-            raise EnvironmentDiedError(f"{'; '.join(said)}.{resume_hint()}") from error
+                stop_workers(groups[name])
+            messages = [f"{name} {i} {exit}" for name, exits in dead.items() for i, exit in exits.items()]
+            raise EnvironmentDiedError(f"{'; '.join(messages)}.{resume_hint()}") from error
 
 
-# -- one that has ended ----------------------------------------------------------------------------------------------------
+# -- processes that have ended ---------------------------------------------------------------------------------------------
 
 
 def describe_exits(workers: WorkerGroup, seconds: float) -> dict[int, str]:
     """
-    :param workers: of which one may have ended
-    :param seconds: how long one may take to do so whose pipe is closed already
-    :return: how those that have ended did so, by their index
+    Find the worker processes that have ended.
+
+    :param workers: the processes
+    :param seconds: the time to wait for the first one; a process whose pipe is closed may need some time to end
+    :return: a description of its exit for each process that has ended, by its index
     """
     until = time.monotonic() + seconds
     while not (dead := [i for i in range(len(workers.pipes)) if has_exited(workers, i)]) and time.monotonic() < until:
@@ -104,34 +109,38 @@ def describe_exits(workers: WorkerGroup, seconds: float) -> dict[int, str]:
 
 def has_exited(workers: WorkerGroup, i: int) -> bool:
     """
+    Return whether a worker process has ended.
+
     :param workers: the processes
-    :param i: which of them
-    :return: whether it has
+    :param i: the index of the process
     """
     return workers.pipes[i] is None or not workers.processes[i].is_alive()
 
 
-def describe_exit(process: Any, told_its_error: bool) -> str:
+def describe_exit(process: Any, has_sent_error: bool) -> str:
     """
-    :param process: that has ended, or is about to
-    :param told_its_error: whether it sent the error that it ended with, which is then the cause of ours
-    :return: that, in words
+    Describe the exit of a process.
+
+    :param process: a process that has ended, or is about to end
+    :param has_sent_error: whether it has sent the error that ended it; that error is the cause of the one raised here
+    :return: the end of a sentence, after the name of the environment
     """
     process.join(EXIT_TIMEOUT_S)
-    code, who = process.exitcode, f"(process {process.pid})"
-    if told_its_error:
-        return f"{who} has ended by an error inside it, from which this one comes"
+    code, pid = process.exitcode, f"(process {process.pid})"
+    if has_sent_error:
+        return f"{pid} has ended by an error inside it, the cause of this error"
     if code is not None and code < 0:
-        return f"{who} was ended by the signal {-code}{signal_name(-code)}"
+        return f"{pid} was ended by the signal {-code}{signal_name(-code)}"
     if code == 1:
-        return f"{who} has ended with exit code 1: most likely by an error inside it, which it has then printed above"
-    return f"{who} has ended with exit code {code}"
+        return f"{pid} has ended with exit code 1: most likely by an error inside it, which is printed above"
+    return f"{pid} has ended with exit code {code}"
 
 
 def signal_name(number: int) -> str:
     """
-    :param number: of a signal
-    :return: its name in brackets, if it has one
+    Return the name of a signal in brackets, with a space before it; an empty string if it has no name.
+
+    :param number: the number of the signal
     """
     with suppress(ValueError):
         return f" ({signal.Signals(number).name})"
@@ -140,9 +149,9 @@ def signal_name(number: int) -> str:
 
 def stop_workers(workers: WorkerGroup) -> None:
     """
-    End those that are left.
+    Stop the remaining worker processes, and mark the vectorised environment as closed.
 
-    :param workers: of which one has ended
+    :param workers: processes, some of which have ended
     """
     for process, pipe in zip(workers.processes, workers.pipes, strict=True):
         if pipe is not None:
@@ -151,30 +160,32 @@ def stop_workers(workers: WorkerGroup) -> None:
         if process.is_alive():
             process.kill()
             process.join()
-    workers.forget()
+    workers.mark_closed()
 
 
 def request_close(process: Any, pipe: Any) -> None:
     """
-    Let it close its environment. SB3's processes and gymnasium's are told so in the same way.
+    Send a worker process the command to close its environment and to end. The command is the same in SB3 and gymnasium.
 
-    :param process: that waits for a command, or is about to answer one
-    :param pipe: to it
+    :param process: a process that waits for a command, or is about to answer one
+    :param pipe: the pipe to the process
     """
     with suppress(EOFError, OSError):
         pipe.send(("close", None))
         while pipe in wait([pipe, process.sentinel], EXIT_TIMEOUT_S):
-            pipe.recv_bytes()  # an answer that nobody waits for any more, at which it might stand still
+            pipe.recv_bytes()  # a pending answer would block the process while the pipe is full
 
 
-# -- one whose end nobody is told of ---------------------------------------------------------------------------------------
+# -- forked processes, whose pipes stay open -------------------------------------------------------------------------------
 
 
 @contextmanager
 def watch_worker_exits(workers: WorkerGroup) -> Iterator[None]:
     """
-    A process that is forked has copies of the pipes of those after it. When one of them ends, its pipe stays open, and who
-    reads from it waits forever. Inside of this context, a thread closes it.
+    Shut down the pipe of a forked worker process when the process ends: a context manager that runs a thread.
+
+    Forked processes hold copies of each other's pipes. Without the thread, the pipe of a process that has ended would stay
+    open, and reading from it would block forever.
 
     :param workers: the processes
     """
@@ -182,28 +193,30 @@ def watch_worker_exits(workers: WorkerGroup) -> Iterator[None]:
     if not forked:
         yield
         return
-    here, there = multiprocessing.Pipe()
-    places = {workers.processes[i].sentinel: workers.pipes[i] for i in forked}
+    stop_sender, stop_receiver = multiprocessing.Pipe()
+    pipes = {workers.processes[i].sentinel: workers.pipes[i] for i in forked}
 
     def watch() -> None:
-        while there not in (ready := wait([there, *places])):
+        while stop_receiver not in (ready := wait([stop_receiver, *pipes])):
             for sentinel in ready:
-                shut_down_pipe(places.pop(sentinel))
+                shut_down_pipe(pipes.pop(sentinel))
 
     thread = Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        here.send_bytes(b"")
+        stop_sender.send_bytes(b"")
         thread.join()
-        here.close()
-        there.close()
+        stop_sender.close()
+        stop_receiver.close()
 
 
 def shut_down_pipe(pipe: Any) -> None:
     """
-    :param pipe: of which no more is to be read than what was sent already
+    Shut down a pipe, so that reading returns the data that were sent already and then the end of the file.
+
+    :param pipe: the pipe
     """
-    with suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as end_of_it:
-        end_of_it.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)

@@ -1,9 +1,7 @@
 """gymnasium's vector environments against DummyVecEnv with SB3's Monitor, and against the single environments."""
 
 import csv
-import importlib
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -46,6 +44,9 @@ Array = npt.NDArray[Any]
 Step = tuple[Any, Array, Array, list[dict[str, Any]]]
 
 SHORT = {"max_episode_steps": 30}  # CartPoles fall before and after that
+
+
+pytestmark = pytest.mark.usefixtures("box2d")
 
 
 # -- environments of the tests, which other processes find by their entry points -------------------------------------------
@@ -161,9 +162,9 @@ def foreign(num_envs: int, **kwargs: Any) -> Any:
 
 
 def on_jax(num_envs: int, **kwargs: Any) -> Any:
-    made = same_step(num_envs, **kwargs)
-    made.metadata = {**made.metadata, "jax": True}
-    return made
+    env = same_step(num_envs, **kwargs)
+    env.metadata = {**env.metadata, "jax": True}
+    return env
 
 
 def without_limit(num_envs: int) -> Any:
@@ -193,23 +194,6 @@ register("Foreign", "talks", "foreign")
 register("OnJax", "talks", "on_jax")
 register("WithoutLimit", "talks", "without_limit")
 register("AnotherForm", "in_parts", "same_step")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def box2d() -> None:
-    """Its compiled part warns at its import, and does not survive that a warning is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("Box2D")
-
-
-@pytest.fixture
-def made() -> Iterator[list[VecEnv]]:
-    """Environments that are closed when the test has ended."""
-    venvs: list[VecEnv] = []
-    yield venvs
-    for venv in venvs:
-        venv.close()
 
 
 # -- the reference ---------------------------------------------------------------------------------------------------------
@@ -287,14 +271,16 @@ def rows(file: Path) -> list[tuple[str, ...]]:
         ("tests/Talks-v0", 2, {}),
     ],
 )
-def test_environments_in_turn_are_dummy_vec_env(env: str, n_envs: int, kwargs: dict[str, Any], made: list[VecEnv]) -> None:
+def test_environments_in_turn_are_dummy_vec_env(
+    env: str, n_envs: int, kwargs: dict[str, Any], open_envs: list[VecEnv]
+) -> None:
     ours = make_fast_vec_env(env, n_envs, seed=5, vectorization_mode="sync", env_kwargs=kwargs)
     theirs = make_vec_env(env, n_envs, seed=5, env_kwargs=kwargs)
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert assert_same_trajectories(ours, theirs) > 0
 
 
-def test_environments_taken_over_go_on_as_they_would_have(tmp_path: Path, made: list[VecEnv]) -> None:
+def test_environments_taken_over_go_on_as_they_would_have(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     def make(folder: str) -> VecEnv:
         return make_vec_env(
             "tests/Talks-v0",
@@ -308,7 +294,7 @@ def test_environments_taken_over_go_on_as_they_would_have(tmp_path: Path, made: 
     replaced, theirs = make("ours"), make("theirs")
     header = (tmp_path / "ours" / "1.monitor.csv").read_text()
     ours = FastVecEnv(replaced)
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert ours.vectorization_mode == "sync"
     assert assert_same_trajectories(ours, theirs) > 4
     for name in ("0.monitor.csv", "1.monitor.csv"):
@@ -317,10 +303,10 @@ def test_environments_taken_over_go_on_as_they_would_have(tmp_path: Path, made: 
     assert load_results(str(tmp_path / "ours"))["t"].between(0, 60).all()
 
 
-def test_a_second_seed_and_the_options_of_each_environment_count_at_the_next_reset(made: list[VecEnv]) -> None:
+def test_a_second_seed_and_the_options_of_each_environment_count_at_the_next_reset(open_envs: list[VecEnv]) -> None:
     ours = make_fast_vec_env("CartPole-v1", 2, seed=1, vectorization_mode="sync")
     theirs = make_vec_env("CartPole-v1", 2, seed=1)
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert_same_trajectories(ours, theirs, steps=10)
     for venv in (ours, theirs):
         assert list(venv.seed(33)) == [33, 34]
@@ -333,11 +319,11 @@ def test_a_second_seed_and_the_options_of_each_environment_count_at_the_next_res
 
 
 @pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
-def test_what_was_returned_stays_as_it_was(mode: str, made: list[VecEnv]) -> None:
+def test_what_was_returned_stays_as_it_was(mode: str, open_envs: list[VecEnv]) -> None:
     for env in ("CartPole-v1", "tests/SameStep-v0", "tests/SameStepInParts-v0"):
         kwargs = {"uses_again": True} if env == "tests/SameStep-v0" else {}
         venv = make_fast_vec_env(env, 3, seed=0, vectorization_mode=mode, env_kwargs=kwargs)
-        made.append(venv)
+        open_envs.append(venv)
         kept: list[tuple[Step, str]] = []
         venv.reset()
         for actions in random_actions(venv, 60):
@@ -352,12 +338,12 @@ def test_what_was_returned_stays_as_it_was(mode: str, made: list[VecEnv]) -> Non
 
 
 @pytest.mark.parametrize("env", ["tests/Talks-v0", "tests/InParts-v0"])
-def test_environments_in_processes_are_dummy_vec_env(env: str, tmp_path: Path, made: list[VecEnv]) -> None:
+def test_environments_in_processes_are_dummy_vec_env(env: str, tmp_path: Path, open_envs: list[VecEnv]) -> None:
     kwargs = {"max_episode_steps": 10}  # some fall in the very step in which the time runs out
     wrap: Any = {"wrapper_class": times, "wrapper_kwargs": {"factor": 3.0}}
     ours = make_fast_vec_env(env, 2, 5, "async", kwargs, tmp_path / "ours", **wrap)
     theirs = make_vec_env(env, 2, 5, env_kwargs=kwargs, monitor_dir=str(tmp_path / "theirs"), **wrap)
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert assert_same_trajectories(ours, theirs) > 20
     assert rows(tmp_path / "ours" / "1.monitor.csv") == rows(tmp_path / "theirs" / "1.monitor.csv") != []
     if env == "tests/Talks-v0":
@@ -368,13 +354,13 @@ def test_environments_in_processes_are_dummy_vec_env(env: str, tmp_path: Path, m
         assert_single_environments_can_be_asked(ours)
 
 
-def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, made: list[VecEnv]) -> None:
+def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     def make(folder: str, kind: type[DummyVecEnv | SubprocVecEnv]) -> VecEnv:
         return make_vec_env("Acrobot-v1", 2, 3, monitor_dir=str(tmp_path / folder), env_kwargs=SHORT, vec_env_cls=kind)
 
     replaced, theirs = make("ours", SubprocVecEnv), make("theirs", DummyVecEnv)
     ours = FastVecEnv(replaced)
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     file = tmp_path / "ours" / "0.monitor.csv"
     assert ours.vectorization_mode == "async"
     assert isinstance(replaced, SubprocVecEnv)
@@ -398,10 +384,10 @@ def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, made
         ("tests/SameStepInParts-v0", "tests/InParts-v0"),
     ],
 )
-def test_a_vector_entry_point_is_dummy_vec_env(env: str, single: str, tmp_path: Path, made: list[VecEnv]) -> None:
+def test_a_vector_entry_point_is_dummy_vec_env(env: str, single: str, tmp_path: Path, open_envs: list[VecEnv]) -> None:
     ours = make_fast_vec_env(env, 3, seed=5, monitor_dir=tmp_path / "ours")
     theirs = make_vec_env(single, 3, seed=5, monitor_dir=str(tmp_path / "theirs"))
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert ours.vectorization_mode == "vector_entry_point"
     for key in ("side",):  # gymnasium gives all environments the type of the first
         drop(ours, key)
@@ -428,10 +414,10 @@ def by_angle(observations: Any) -> Array:
     return np.asarray(angle > 0).astype(np.int64)
 
 
-def test_each_cart_pole_moves_as_a_single_one_and_is_reset_in_the_step_that_ends_its_episode(made: list[VecEnv]) -> None:
+def test_each_cart_pole_moves_as_a_single_one_and_is_reset_in_the_step_that_ends_its_episode(open_envs: list[VecEnv]) -> None:
     n_envs = 5
     venv = make_fast_vec_env("CartPole-v1", n_envs, seed=2, env_kwargs={"max_episode_steps": 12})
-    made.append(venv)
+    open_envs.append(venv)
     single: Any = CartPoleEnv()
     single.reset()
     observations: Any = venv.reset()
@@ -466,9 +452,9 @@ def test_each_cart_pole_moves_as_a_single_one_and_is_reset_in_the_step_that_ends
     assert len(np.unique(np.stack(starts), axis=0)) == len(starts) > 10
 
 
-def test_the_infos_of_a_vector_entry_point_reach_each_environment(made: list[VecEnv]) -> None:
+def test_the_infos_of_a_vector_entry_point_reach_each_environment(open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("dqn_ext/CartPoleTerminalPenalty-v1", 4, seed=0, env_kwargs={"reward": -3.0})
-    made.append(venv)
+    open_envs.append(venv)
     venv.reset()
     returns = np.zeros(4)
     n_ended = 0
@@ -486,9 +472,9 @@ def test_the_infos_of_a_vector_entry_point_reach_each_environment(made: list[Vec
     assert n_ended > 4
 
 
-def test_episodes_earn_what_a_wrapper_of_all_environments_gives(made: list[VecEnv]) -> None:
+def test_episodes_earn_what_a_wrapper_of_all_environments_gives(open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("tests/HalfPaid-v0", 2, seed=0)
-    made.append(venv)
+    open_envs.append(venv)
     venv.reset()
     lengths = []
     for actions in random_actions(venv, 100):
@@ -501,9 +487,9 @@ def test_episodes_earn_what_a_wrapper_of_all_environments_gives(made: list[VecEn
     assert len(lengths) > 4
 
 
-def test_a_reset_between_begins_new_episodes(made: list[VecEnv]) -> None:
+def test_a_reset_between_begins_new_episodes(open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("CartPole-v1", 2, seed=0, env_kwargs={"max_episode_steps": 5})
-    made.append(venv)
+    open_envs.append(venv)
     for steps in (3, 5, 2):  # in the middle, right after an end, in the middle
         venv.reset()
         for step in range(steps):
@@ -516,7 +502,7 @@ def test_a_reset_between_begins_new_episodes(made: list[VecEnv]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
-def test_monitor_csv_is_what_sb3_reads(mode: str, tmp_path: Path, made: list[VecEnv]) -> None:
+def test_monitor_csv_is_what_sb3_reads(mode: str, tmp_path: Path, open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env(
         "dqn_ext/CartPoleTerminalPenalty-v1",
         3,
@@ -526,7 +512,7 @@ def test_monitor_csv_is_what_sb3_reads(mode: str, tmp_path: Path, made: list[Vec
         monitor_dir=tmp_path,
         monitor_kwargs={"info_keywords": ["original_reward"]},
     )
-    made.append(venv)
+    open_envs.append(venv)
     venv.reset()
     episodes = []
     for actions in random_actions(venv, 100):
@@ -543,10 +529,10 @@ def test_monitor_csv_is_what_sb3_reads(mode: str, tmp_path: Path, made: list[Vec
     assert titles == "r,l,t,original_reward"
 
 
-def test_a_file_can_be_appended_to(tmp_path: Path, made: list[VecEnv]) -> None:
+def test_a_file_can_be_appended_to(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     for override in (True, False, False):
         venv = make_fast_vec_env("CartPole-v1", 2, monitor_dir=tmp_path, monitor_kwargs={"override_existing": override})
-        made.append(venv)
+        open_envs.append(venv)
         venv.reset()
         while not venv.step(np.array([1, 1]))[2].any():
             pass
@@ -558,17 +544,17 @@ def test_a_file_can_be_appended_to(tmp_path: Path, made: list[VecEnv]) -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "kwargs"), [(DQN, {}), (PPO, {"n_steps": 16, "batch_size": 32})])
-def test_algorithms_of_sb3_learn_from_it(algorithm: Any, kwargs: dict[str, Any], made: list[VecEnv]) -> None:
-    made.append(venv := make_fast_vec_env("CartPole-v1", 2, seed=0))
+def test_algorithms_of_sb3_learn_from_it(algorithm: Any, kwargs: dict[str, Any], open_envs: list[VecEnv]) -> None:
+    open_envs.append(venv := make_fast_vec_env("CartPole-v1", 2, seed=0))
     assert venv.vectorization_mode == "vector_entry_point"
     model = algorithm("MlpPolicy", venv, device="cpu", **kwargs).learn(100)
     assert len(model.ep_info_buffer) > 0
 
 
-def test_a_stock_algorithm_is_evaluated_on_it_while_it_learns(tmp_path: Path, made: list[VecEnv]) -> None:
+def test_a_stock_algorithm_is_evaluated_on_it_while_it_learns(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("CartPole-v1", 2, seed=0, vectorization_mode="sync")
     looked_at = make_fast_vec_env("CartPole-v1", 2, seed=0)
-    made += [venv, looked_at]
+    open_envs += [venv, looked_at]
     evaluation = EvalCallback(looked_at, n_eval_episodes=4, eval_freq=10, log_path=str(tmp_path), verbose=0)
     DQN("MlpPolicy", venv, device="cpu").learn(40, callback=evaluation)
     with np.load(tmp_path / "evaluations.npz") as evaluations:
@@ -583,7 +569,7 @@ class ByAngle:
         return by_angle(observation), None
 
 
-def test_evaluation_counts_the_episodes_of_gymnasiums_own_vector_environment(made: list[VecEnv]) -> None:
+def test_evaluation_counts_the_episodes_of_gymnasiums_own_vector_environment(open_envs: list[VecEnv]) -> None:
     n_envs, n_episodes = 3, 9
     raw = CartPoleVectorEnv(n_envs, max_episode_steps=45)
     observations, _ = raw.reset(seed=7)
@@ -597,7 +583,7 @@ def test_evaluation_counts_the_episodes_of_gymnasiums_own_vector_environment(mad
             counted[i].append(int(steps[i]))
     raw.close()
     venv = make_fast_vec_env("CartPole-v1", n_envs, seed=7, env_kwargs={"max_episode_steps": 45})
-    made.append(venv)
+    open_envs.append(venv)
     returns, lengths = evaluate_policy(ByAngle(), venv, n_episodes, return_episode_rewards=True)
     expected = sorted(length for of_env in counted for length in of_env[: n_episodes // n_envs])
     assert sorted(lengths) == sorted(returns) == expected  # type: ignore[arg-type]
@@ -618,11 +604,11 @@ def test_evaluation_counts_the_episodes_of_gymnasiums_own_vector_environment(mad
     ],
 )
 def test_around_environments_in_turn_the_wrappers_of_sb3_do_the_same(
-    env: str, wrap: Callable[[VecEnv], VecEnv], made: list[VecEnv]
+    env: str, wrap: Callable[[VecEnv], VecEnv], open_envs: list[VecEnv]
 ) -> None:
     ours = wrap(make_fast_vec_env(env, 3, seed=1, vectorization_mode="sync", env_kwargs=SHORT))
     theirs = wrap(make_vec_env(env, 3, seed=1, env_kwargs=SHORT))
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert assert_same_trajectories(ours, theirs, steps=80) > 2
 
 
@@ -643,17 +629,17 @@ def same_forms() -> tuple[VecEnv, VecEnv]:
     ],
 )
 def test_around_a_vector_entry_point_the_wrappers_of_sb3_do_the_same(
-    wrap: Callable[[VecEnv], VecEnv], made: list[VecEnv]
+    wrap: Callable[[VecEnv], VecEnv], open_envs: list[VecEnv]
 ) -> None:
     ours, theirs = map(wrap, same_forms())
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert assert_same_trajectories(ours, theirs, steps=80) > 2
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"norm_reward": False}, {"training": False}])
-def test_observations_can_be_normalized(kwargs: dict[str, Any], made: list[VecEnv]) -> None:
+def test_observations_can_be_normalized(kwargs: dict[str, Any], open_envs: list[VecEnv]) -> None:
     venv = VecNormalize(make_fast_vec_env("CartPole-v1", 2, seed=0), **kwargs)
-    made.append(venv)
+    open_envs.append(venv)
     venv.reset()
     seen = [venv.get_original_obs()]
     for actions in random_actions(venv, 50):
@@ -691,9 +677,9 @@ def assert_single_environments_can_be_asked(venv: VecEnv) -> None:
     assert venv.get_attr("episode_returns", indices=0) != []
 
 
-def test_a_single_environment_in_turn_can_be_asked(made: list[VecEnv]) -> None:
+def test_a_single_environment_in_turn_can_be_asked(open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("tests/Talks-v0", 2, seed=0, vectorization_mode="sync")
-    made.append(venv)
+    open_envs.append(venv)
     venv.reset()
     for actions in random_actions(venv, 80):
         venv.step(actions)
@@ -701,9 +687,9 @@ def test_a_single_environment_in_turn_can_be_asked(made: list[VecEnv]) -> None:
     assert venv.get_attr("unwrapped")[1].gravity == 5.5
 
 
-def test_a_vector_entry_point_answers_for_all_or_says_that_it_cannot(made: list[VecEnv]) -> None:
+def test_a_vector_entry_point_answers_for_all_or_says_that_it_cannot(open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("dqn_ext/CartPoleTerminalPenalty-v1", 3, seed=0)
-    made.append(venv)
+    open_envs.append(venv)
     assert venv.get_attr("gravity") == [9.8] * 3
     assert venv.get_attr("terminal_reward", indices=[0, 2])[1].reward == -50.0  # of a wrapper
     venv.set_attr("gravity", 1.5)
@@ -727,10 +713,10 @@ def test_a_vector_entry_point_answers_for_all_or_says_that_it_cannot(made: list[
 
 
 @pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
-def test_pictures_of_all_are_tiled(mode: str, made: list[VecEnv]) -> None:
+def test_pictures_of_all_are_tiled(mode: str, open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("CartPole-v1", 4, seed=0, vectorization_mode=mode, env_kwargs={"render_mode": "rgb_array"})
     dark = make_fast_vec_env("CartPole-v1", 4, vectorization_mode=mode)
-    made += [venv, dark]
+    open_envs += [venv, dark]
     venv.reset()
     assert [picture.shape for picture in venv.get_images() if picture is not None] == [(400, 600, 3)] * 4
     tiled = venv.render()
@@ -763,20 +749,20 @@ def dummy(wrap: Callable[[Any], Env] = lambda env: env, n_envs: int = 2, **kwarg
     ],
 )
 def test_the_quickest_mode_is_taken_where_nothing_is_in_its_way(
-    n_envs: int, kwargs: dict[str, Any], mode: str, made: list[VecEnv]
+    n_envs: int, kwargs: dict[str, Any], mode: str, open_envs: list[VecEnv]
 ) -> None:
-    made += [make_fast_vec_env("CartPole-v1", n_envs, env_kwargs=kwargs), FastVecEnv(dummy(n_envs=n_envs, **kwargs))]
-    assert [venv.vectorization_mode for venv in made if isinstance(venv, FastVecEnv)] == [mode, mode]
+    open_envs += [make_fast_vec_env("CartPole-v1", n_envs, env_kwargs=kwargs), FastVecEnv(dummy(n_envs=n_envs, **kwargs))]
+    assert [venv.vectorization_mode for venv in open_envs if isinstance(venv, FastVecEnv)] == [mode, mode]
 
 
-def test_one_id_is_one_environment_whatever_the_number_of_environments(made: list[VecEnv]) -> None:
+def test_one_id_is_one_environment_whatever_the_number_of_environments(open_envs: list[VecEnv]) -> None:
     def make(n_envs: int, mode: str = "auto") -> FastVecEnv:
-        made.append(venv := make_fast_vec_env("tests/AnotherForm-v0", n_envs, vectorization_mode=mode))
+        open_envs.append(venv := make_fast_vec_env("tests/AnotherForm-v0", n_envs, vectorization_mode=mode))
         return venv
 
     single = make(1)
     with pytest.warns(
-        UserWarning, match=r"'auto' is 'sync' here.* another environment: it has the observations Box.*"
+        UserWarning, match=r"'auto' is 'sync' here.* a different environment: it has the observations Box.*"
     ) as told:
         several = make(3)
     assert len(told) == 1
@@ -800,29 +786,29 @@ def test_one_id_is_one_environment_whatever_the_number_of_environments(made: lis
         ),
     ],
 )
-def test_a_vector_form_that_cannot_be_used_is_not_taken_by_itself(env: str, reason: str, made: list[VecEnv]) -> None:
-    with pytest.warns(UserWarning, match=f"'auto' is 'sync' here: the vector form of {env} {reason}"):
-        made.append(venv := make_fast_vec_env(env, 2, seed=0))
+def test_a_vector_form_that_cannot_be_used_is_not_taken_by_itself(env: str, reason: str, open_envs: list[VecEnv]) -> None:
+    with pytest.warns(UserWarning, match=f"'auto' is 'sync' here: the vector entry point of {env} {reason}"):
+        open_envs.append(venv := make_fast_vec_env(env, 2, seed=0))
     assert venv.vectorization_mode == "sync"
-    with pytest.raises(ArgumentError, match=f"the vector form of {env} {reason}"):
+    with pytest.raises(ArgumentError, match=f"the vector entry point of {env} {reason}"):
         make_fast_vec_env(env, 2, vectorization_mode="vector_entry_point")
 
 
-def test_atari_is_gymnasiums_for_any_number_and_ale_pys_vector_form_by_name(made: list[VecEnv]) -> None:
+def test_atari_is_gymnasiums_for_any_number_and_ale_pys_vector_form_by_name(open_envs: list[VecEnv]) -> None:
     ale_py = pytest.importorskip("ale_py")
     gym.register_envs(ale_py)
     with pytest.warns(
         UserWarning, match=r"observations Box\(0, 255, \(4, 84, 84\), uint8\) and .* rewards are clipped .* FIRE"
     ):
-        made.append(make_fast_vec_env("ALE/Breakout-v5", 2))
-    assert made[0].observation_space.shape == (210, 160, 3)
-    made.append(by_name := make_fast_vec_env("ALE/Breakout-v5", 1, 0, "vector_entry_point"))
+        open_envs.append(make_fast_vec_env("ALE/Breakout-v5", 2))
+    assert open_envs[0].observation_space.shape == (210, 160, 3)
+    open_envs.append(by_name := make_fast_vec_env("ALE/Breakout-v5", 1, 0, "vector_entry_point"))
     assert by_name.observation_space.shape == (4, 84, 84)
     by_name.reset()
     frames = by_name.reset_infos[0]["episode_frame_number"]
     assert 0 < frames <= 30 + 4
     assert by_name.step(np.array([0]))[3][0]["episode_frame_number"] == frames + 4
-    made.append(several := make_fast_vec_env("ALE/Breakout-v5", 2, 0, "vector_entry_point"))
+    open_envs.append(several := make_fast_vec_env("ALE/Breakout-v5", 2, 0, "vector_entry_point"))
     several.reset()
     by_ale_py = gym.make_vec("ALE/Breakout-v5", 2, "vector_entry_point")
     by_ale_py.reset(seed=0)
@@ -845,10 +831,10 @@ def test_atari_is_gymnasiums_for_any_number_and_ale_pys_vector_form_by_name(made
     by_ale_py.close()
 
 
-def test_a_wrapper_class_is_that_of_make_vec_env(tmp_path: Path, made: list[VecEnv]) -> None:
+def test_a_wrapper_class_is_that_of_make_vec_env(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     def make(function: Callable[..., VecEnv], folder: str, **kwargs: Any) -> VecEnv:
         kwargs |= {"wrapper_class": times, "wrapper_kwargs": {"factor": 3.0}, "env_kwargs": SHORT}
-        made.append(venv := function("CartPole-v1", 2, 5, monitor_dir=str(tmp_path / folder), **kwargs))
+        open_envs.append(venv := function("CartPole-v1", 2, 5, monitor_dir=str(tmp_path / folder), **kwargs))
         return venv
 
     ours, theirs = make(make_fast_vec_env, "ours/logs"), make(make_vec_env, "theirs/logs", start_index=0)
@@ -856,24 +842,24 @@ def test_a_wrapper_class_is_that_of_make_vec_env(tmp_path: Path, made: list[VecE
     assert ours.step(np.array([0, 0]))[1].tolist() == [3, 3]
     for name in ("0.monitor.csv", "1.monitor.csv"):
         assert rows(tmp_path / "ours" / "logs" / name) == rows(tmp_path / "theirs" / "logs" / name) != []
-    with pytest.raises(ArgumentError, match="times would be dropped"):
+    with pytest.raises(ArgumentError, match="times would be lost"):
         make(make_fast_vec_env, "ours", vectorization_mode="vector_entry_point")
 
 
-def test_the_time_limit_is_taken_over(made: list[VecEnv]) -> None:
+def test_the_time_limit_is_taken_over(open_envs: list[VecEnv]) -> None:
     venv = FastVecEnv(dummy(max_episode_steps=7))
-    made.append(venv)
+    open_envs.append(venv)
     venv.reset()
     ends = [venv.step(by_angle(np.zeros((2, 4))))[2].tolist() for _ in range(7)]
     assert ends == [[False, False]] * 6 + [[True, True]]
 
 
-def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(made: list[VecEnv]) -> None:
+def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(open_envs: list[VecEnv]) -> None:
     def wrap(env: Any) -> Any:
         return TerminalPenalty(env, -50.0)
 
     ours, theirs = FastVecEnv(dummy(wrap, n_envs=3)), dummy(wrap, n_envs=3)
-    made += [ours, theirs]
+    open_envs += [ours, theirs]
     assert ours.vectorization_mode == "sync"
     assert assert_same_trajectories(ours, theirs) > 4
     returns = np.concatenate(ours.get_attr("episode_returns"))
@@ -883,17 +869,17 @@ def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(made: list[VecE
 @pytest.mark.parametrize(
     ("venv", "mode", "message"),
     [
-        (lambda: dummy(Plain), "auto", "The wrapper Plain has no vector form, and cannot be made anew"),
+        (lambda: dummy(Plain), "auto", "The wrapper Plain cannot be made again"),
         (
             lambda: dummy(lambda env: TimeLimit(env, 5)),
             "auto",
             "was TimeLimit around TimeLimit around .* spec makes TimeLimit",
         ),
         (lambda: DummyVecEnv([lambda: Monitor(Plain(gym.make("CartPole-v1")))]), "sync", "Plain .*Leave out FastVecEnv, or"),
-        (lambda: dummy(lambda env: TerminalPenalty(env, -1)), "vector_entry_point", "TerminalPenalty would be dropped"),
-        (lambda: DummyVecEnv([CartPoleEnv]), "auto", "that gymnasium.make has made"),
+        (lambda: dummy(lambda env: TerminalPenalty(env, -1)), "vector_entry_point", "TerminalPenalty would be lost"),
+        (lambda: DummyVecEnv([CartPoleEnv]), "auto", "replaces only environments that gymnasium.make has made"),
         (lambda: DummyVecEnv([lambda: Monitor(CartPoleEnv())]), "auto", "has no spec"),
-        (lambda: VecNormalize(dummy()), "auto", "not of a VecNormalize; wrappers of vector environments go around it"),
+        (lambda: VecNormalize(dummy()), "auto", "not a VecNormalize; put wrappers of a VecEnv around"),
         (lambda: dummy(max_episode_steps=-1), "vector_entry_point", "without its time limit"),
         (
             lambda: make_vec_env("CartPole-v1", monitor_kwargs={"allow_early_resets": False}),
@@ -904,10 +890,10 @@ def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(made: list[VecE
     ],
 )
 def test_what_cannot_be_taken_over_is_refused_and_stays_as_it_is(
-    venv: Callable[[], VecEnv], mode: str, message: str, made: list[VecEnv], monkeypatch: pytest.MonkeyPatch
+    venv: Callable[[], VecEnv], mode: str, message: str, open_envs: list[VecEnv], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replaced = venv()
-    made.append(replaced)
+    open_envs.append(replaced)
     closed: list[str] = []
     monkeypatch.setattr(replaced, "close", lambda: closed.append("closed"))
     with pytest.raises(ArgumentError, match=message):
@@ -915,9 +901,9 @@ def test_what_cannot_be_taken_over_is_refused_and_stays_as_it_is(
     assert not closed
 
 
-def test_environments_that_differ_are_stepped_in_turn(made: list[VecEnv]) -> None:
+def test_environments_that_differ_are_stepped_in_turn(open_envs: list[VecEnv]) -> None:
     venv = FastVecEnv(DummyVecEnv([partial(gym.make, "CartPole-v1", max_episode_steps=limit) for limit in (4, 6)]))
-    made.append(venv)
+    open_envs.append(venv)
     venv.seed(0)
     venv.reset()
     dones = np.stack([venv.step(np.array([k % 2, k % 2]))[2] for k in range(6)])
@@ -962,11 +948,11 @@ def test_an_id_is_not_an_environment() -> None:
         FastVecEnv("CartPole-v1")  # type: ignore[arg-type]
 
 
-def test_an_id_may_name_its_module_and_a_spec_will_do(made: list[VecEnv]) -> None:
-    made.append(make_fast_vec_env("sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1", 2))
+def test_an_id_may_name_its_module_and_a_spec_will_do(open_envs: list[VecEnv]) -> None:
+    open_envs.append(make_fast_vec_env("sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1", 2))
     of_numpy: Any = np.array([2, 3])
-    made.append(make_fast_vec_env(gym.spec("CartPole-v1"), *of_numpy))
-    observations: Any = made[0].reset()
+    open_envs.append(make_fast_vec_env(gym.spec("CartPole-v1"), *of_numpy))
+    observations: Any = open_envs[0].reset()
     assert (observations[:, [1, 3]] == 0).all()
 
 
@@ -1031,7 +1017,7 @@ def test_the_zoo_trains_on_it_as_on_its_own_environments(zoo: tuple[Path, str]) 
 
 
 def test_the_zoo_gets_an_error_where_a_wrapper_would_be_dropped(zoo: tuple[Path, str]) -> None:
-    assert "wrapped stopped: The wrapper MaskVelocityWrapper has no vector form" in zoo[1]
+    assert "wrapped stopped: The wrapper MaskVelocityWrapper cannot be made again" in zoo[1]
 
 
 def test_the_zoos_own_algorithms_train_on_it(zoo: tuple[Path, str]) -> None:

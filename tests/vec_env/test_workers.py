@@ -45,7 +45,7 @@ def _not_forever() -> Iterator[None]:
 
 
 @pytest.fixture
-def made() -> Iterator[list[VecEnv]]:
+def worker_envs() -> Iterator[list[VecEnv]]:
     """Environments whose processes must have ended when the test has."""
     envs: list[VecEnv] = []
     yield envs
@@ -130,9 +130,9 @@ def test_a_run_whose_environment_was_killed_goes_on_to_the_end_of_an_undisturbed
         one.env.close()
 
 
-def test_an_environment_that_died_before_the_run_is_named_at_its_reset(made: list[VecEnv]) -> None:
+def test_an_environment_that_died_before_the_run_is_named_at_its_reset(worker_envs: list[VecEnv]) -> None:
     env = VecNormalize(SubprocVecEnv([short_cartpole] * 3, start_method="fork"))
-    made.append(env)
+    worker_envs.append(env)
     model = DQNExt("MlpPolicy", env, **SMALL)
     kill(env, 2, signal.SIGTERM)
     error = died(model)
@@ -140,16 +140,16 @@ def test_an_environment_that_died_before_the_run_is_named_at_its_reset(made: lis
 
 
 @pytest.mark.parametrize("kind", ["SubprocVecEnv", "FastVecEnv"])
-def test_processes_that_are_not_forked_are_named_as_well(kind: str, made: list[VecEnv], tmp_path: Path) -> None:
+def test_processes_that_are_not_forked_are_named_as_well(kind: str, worker_envs: list[VecEnv], tmp_path: Path) -> None:
     def env() -> VecEnv:
         if kind == "SubprocVecEnv":
             return SubprocVecEnv([resumable] * 2, start_method="forkserver")
         return make_fast_vec_env("CartPole-v1", n_envs=2, vectorization_mode="async")
 
-    made.append(env())
-    model = DQNExt("MlpPolicy", made[0], **SMALL)
+    worker_envs.append(env())
+    model = DQNExt("MlpPolicy", worker_envs[0], **SMALL)
     saves = [ExactCheckpointCallback(20, tmp_path)] if kind == "SubprocVecEnv" else []
-    error = died(model, Kill(made[0], 1, 50), *saves)
+    error = died(model, Kill(worker_envs[0], 1, 50), *saves)
     assert re.match(r"Environment 1 \(process \d+\) was ended by the signal 9 \(SIGKILL\)\.", str(error))
     assert (str(checkpoints(tmp_path)[-1]) in str(error)) if saves else str(error).endswith("(SIGKILL).")
 
@@ -158,17 +158,17 @@ def resumable() -> Any:
     return ReplayWrapper(short_cartpole())
 
 
-def test_an_environment_of_an_evaluation_is_told_from_those_of_the_training(made: list[VecEnv]) -> None:
+def test_an_environment_of_an_evaluation_is_told_from_those_of_the_training(worker_envs: list[VecEnv]) -> None:
     envs = [SubprocVecEnv([short_cartpole] * 2, start_method="fork") for _ in range(2)]
-    made.extend(envs)
+    worker_envs.extend(envs)
     model = DQNExt("MlpPolicy", envs[0], **SMALL)
     error = died(model, Kill(envs[1], 0, 40), EvalCallback(envs[1], eval_freq=30, verbose=0))
     assert str(error).startswith("Evaluation environment of EvalCallback 0 (process ")
 
 
-def test_several_that_died_are_all_named(made: list[VecEnv]) -> None:
+def test_several_that_died_are_all_named(worker_envs: list[VecEnv]) -> None:
     env = SubprocVecEnv([short_cartpole] * 3, start_method="fork")
-    made.append(env)
+    worker_envs.append(env)
     error = died(DQNExt("MlpPolicy", env, **SMALL), Kill(env, 0, 60), Kill(env, 2, 60))
     found = re.findall(r"Environment (\d) \(process \d+\) was ended by the signal 9 \(SIGKILL\)", str(error))
     assert found == ["0", "2"]
@@ -193,9 +193,9 @@ class Pictures(gym.Env[Any, Any]):
         self.mark.touch()
 
 
-def test_the_others_are_closed_at_once_even_if_they_are_about_to_answer(made: list[VecEnv], tmp_path: Path) -> None:
+def test_the_others_are_closed_at_once_even_if_they_are_about_to_answer(worker_envs: list[VecEnv], tmp_path: Path) -> None:
     env = SubprocVecEnv([partial(Pictures, tmp_path / f"closed {i}") for i in range(3)], start_method="fork")
-    made.append(env)
+    worker_envs.append(env)
     model = DQNExt("MlpPolicy", env, **SMALL | {"buffer_size": 20, "policy_kwargs": {"net_arch": [4]}})
     start = time.monotonic()
     died(model, Kill(env, 0, 9), steps=30)
@@ -225,29 +225,33 @@ def broken() -> Any:
     return Broken(gym.make("CartPole-v1"))
 
 
-def test_an_error_inside_an_environment_is_said_to_be_one(made: list[VecEnv], capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_inside_an_environment_is_said_to_be_one(
+    worker_envs: list[VecEnv], capfd: pytest.CaptureFixture[str]
+) -> None:
     env = SubprocVecEnv([short_cartpole, broken], start_method="fork")
-    made.append(env)
+    worker_envs.append(env)
     error = died(DQNExt("MlpPolicy", env, **SMALL))
-    said = r"Environment 1 \(process \d+\) has ended with exit code 1: most likely by an error inside it, which it has then "
-    assert re.match(said, str(error))
+    message = (
+        r"Environment 1 \(process \d+\) has ended with exit code 1: most likely by an error inside it, which is printed above"
+    )
+    assert re.match(message, str(error))
     assert "ValueError: the rope has torn" in capfd.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # gymnasium's, with the traceback
-def test_an_error_inside_a_fast_environment_is_the_cause(made: list[VecEnv]) -> None:
+def test_an_error_inside_a_fast_environment_is_the_cause(worker_envs: list[VecEnv]) -> None:
     if "tests/Broken-v0" not in gym.registry:
         gym.register("tests/Broken-v0", "tests.vec_env.test_workers:broken", disable_env_checker=True)
     env = make_fast_vec_env(gym.spec("tests/Broken-v0"), n_envs=2, vectorization_mode="async")
-    made.append(env)
+    worker_envs.append(env)
     error = died(DQNExt("MlpPolicy", env, **SMALL))
-    assert re.match(r"Environment 0 \(process \d+\) has ended by an error inside it, from which this one comes", str(error))
+    assert re.match(r"Environment 0 \(process \d+\) has ended by an error inside it, the cause of this error", str(error))
     assert isinstance(error.__cause__, ValueError)
     assert str(error.__cause__) == "the rope has torn"
 
 
 @pytest.mark.parametrize("make_env", [DummyVecEnv, SubprocVecEnv], ids=lambda kind: kind.__name__)
-def test_errors_of_others_stay_what_they_are(make_env: Callable[..., VecEnv], made: list[VecEnv]) -> None:
+def test_errors_of_others_stay_what_they_are(make_env: Callable[..., VecEnv], worker_envs: list[VecEnv]) -> None:
     class Wrong(BaseCallback):
         def _on_step(self) -> bool:
             raise ValueError("of a callback")
@@ -258,16 +262,16 @@ def test_errors_of_others_stay_what_they_are(make_env: Callable[..., VecEnv], ma
         learn(model, 50, callback=Wrong())
     learn(model, 50)  # the environments live
     if make_env is SubprocVecEnv:
-        made.append(env)
+        worker_envs.append(env)
 
 
 # -- the run ---------------------------------------------------------------------------------------------------------------
 
 
-def test_no_thread_is_left_when_a_run_has_ended(made: list[VecEnv]) -> None:
+def test_no_thread_is_left_when_a_run_has_ended(worker_envs: list[VecEnv]) -> None:
     before = threading.active_count()
     env = SubprocVecEnv([short_cartpole] * 2, start_method="fork")
-    made.append(env)
+    worker_envs.append(env)
     during: list[int] = []
 
     class Look(BaseCallback):

@@ -1,9 +1,10 @@
 """
-The state of environments in the middle of an episode, as plain data, and back again bit for bit.
+The state of environments in the middle of an episode as plain data, restored bit for bit.
 
-gymnasium's environments have no state that can be read, and copies of some are silently new ones (``EzPickle``). But an
-environment is a function of its random generators and of what was done with it, so these two are kept: the generators as of
-the last reset, and the resets and actions since. Done once more, they lead to the same place, which is checked.
+gymnasium defines no way to read an environment's state, and a copy of some environments is silently a new one (``EzPickle``).
+But an environment's state is a function of its random generators, resets and actions. So :class:`ReplayWrapper` records the
+generators' states at the last reset, and the resets and actions since. Another environment is brought to the same state by
+replaying them. The result is checked.
 """
 
 from sb3_dqn_ext.checkpoint.envs.replay_wrapper import ReplayWrapper, add_replay_wrapper

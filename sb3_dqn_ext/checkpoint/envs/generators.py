@@ -13,13 +13,15 @@ from sb3_dqn_ext.env_factory import layers_of
 
 Generator: TypeAlias = np.random.Generator | np.random.RandomState
 
-SPACE_PREFIX = "space "
+SPACE_PREFIX = "space "  # of the names of spaces' generators
 
 
 def spaces_in(value: Any) -> Iterator[gym.Space[Any]]:
     """
-    :param value: anything
-    :return: it and the spaces it is made of, each of which has a generator, if it is a space
+    Find a space and the spaces that it is made of. Each of them has its own generator.
+
+    :param value: any value
+    :return: the spaces; none if the value is not a space
     """
     if isinstance(value, gym.Space):
         yield value
@@ -33,8 +35,10 @@ def spaces_in(value: Any) -> Iterator[gym.Space[Any]]:
 
 def generators_in_object(value: Any) -> dict[str, Generator]:
     """
-    :param value: what an environment holds, but for its spaces and other environments: for example the game that it wraps
-    :return: the random generators that it holds itself, by their names
+    Find the random generators among the attributes of an object, for example of the game inside an environment.
+
+    :param value: an attribute of an environment; spaces, environments and classes are skipped
+    :return: attribute name -> generator
     """
     if isinstance(value, (gym.Env, gym.Space, VectorEnv, VecEnv, type)) or not hasattr(value, "__dict__"):
         return {}
@@ -43,13 +47,14 @@ def generators_in_object(value: Any) -> dict[str, Generator]:
 
 def generators_of(env: Any) -> dict[str, Generator]:
     """
-    :param env: an environment, or gymnasium's vector environment, in its wrappers
-    :return: all random generators of them, of their spaces and of the objects they hold, by names that are the same in another
-        environment like it
+    Find all random generators of an environment: its own, its wrappers', its spaces' and those of the objects it contains.
+
+    :param env: an environment or a vector environment of gymnasium, with its wrappers
+    :return: name -> generator; the names are the same in an equal environment
     """
     found: dict[str, Generator] = {}
     within: dict[str, Generator] = {}
-    # Both are made from the entropy of the computer when first asked for, which would be too late.
+    # np_random is seeded from the operating system on first access, so it is accessed before its state is read.
     _ = env.unwrapped.np_random
     for depth, layer in enumerate(layers_of(env)):
         of_class = {name: getattr(type(layer), name, None) for name in ("action_space", "observation_space")}
@@ -61,7 +66,7 @@ def generators_of(env: Any) -> dict[str, Generator]:
                     found[f"{SPACE_PREFIX}{depth}.{name}.{i}"] = space.np_random
             else:
                 within |= {f"{depth}.{name}.{inner}": generator for inner, generator in generators_in_object(value).items()}
-    # wrappers share many of them, and objects come and go: one that belongs to an environment is called by its name there
+    # Wrappers share many generators. A shared one gets its name in an environment or a wrapper, not that in another object.
     once = {id(both[name]): name for both in (within, found) for name in sorted(both, reverse=True)}
     found = within | found
     return {name: found[name] for name in sorted(once.values())}
@@ -69,8 +74,10 @@ def generators_of(env: Any) -> dict[str, Generator]:
 
 def generator_states(env: Any) -> State:
     """
+    Return the states of an environment's random generators as plain data.
+
     :param env: see :func:`generators_of`
-    :return: the states of its generators
+    :return: generator name -> state
     """
     states = {}
     for name, generator in generators_of(env).items():
@@ -83,8 +90,10 @@ def generator_states(env: Any) -> State:
 
 def set_generator_states(env: Any, states: State) -> None:
     """
+    Set the states of an environment's random generators.
+
     :param env: see :func:`generators_of`
-    :param states: the states of those generators that it has
+    :param states: generator name -> state; names that the environment does not have are ignored
     """
     generators = generators_of(env)
     for name in generators.keys() & states.keys():

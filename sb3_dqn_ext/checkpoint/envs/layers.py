@@ -1,4 +1,4 @@
-"""The states of vectorised environments and of the wrappers around them, each without those inside it."""
+"""The attributes that make up the state of each class of vectorised environments and their wrappers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,46 +22,50 @@ from sb3_dqn_ext.vec_env import FastVecEnv
 from sb3_dqn_ext.vec_env.vector_entry_point import VectorEntryPointBackend
 
 Array: TypeAlias = npt.NDArray[Any]
-AttributeReference: TypeAlias = tuple[Any, str]  # an object, and the name of one of its attributes
+AttributeReference: TypeAlias = tuple[Any, str]  # (object, name of one of its attributes)
 
 
 def attribute_references(owner: Any, *names: str) -> dict[str, AttributeReference]:
     """
-    :param owner: an object
-    :param names: some of its attributes
-    :return: these attributes by their names
+    Return references to attributes of an object, by their names.
+
+    :param owner: the object
+    :param names: the names of the attributes
     """
     return {name: (owner, name) for name in names}
 
 
 def state_attributes_of_vec_env(venv: VecEnv) -> dict[str, AttributeReference]:
     """
-    DummyVecEnv's ``buf_dones``, ``buf_rews`` and ``buf_infos`` are not among them: each step writes them before it reads them.
+    Return references to the seeds and options of the next reset.
 
-    :param venv: the innermost
-    :return: the arguments of its next reset
+    DummyVecEnv's ``buf_dones``, ``buf_rews`` and ``buf_infos`` are not state: each step writes them before it reads them.
+
+    :param venv: the innermost vectorised environment
     """
     return {"seeds": (venv, "_seeds"), "options": (venv, "_options")}
 
 
 def state_attributes_of_fast_vec_env(venv: FastVecEnv) -> dict[str, AttributeReference]:
     """
-    :param venv: the innermost
-    :return: where its state is, with that of a vector entry point
+    Return references to the state of a FastVecEnv, including that of a vector entry point.
+
+    :param venv: the innermost vectorised environment
     """
-    slots = state_attributes_of_vec_env(venv)
+    state_attributes = state_attributes_of_vec_env(venv)
     vector = venv.backend
     if not isinstance(vector, VectorEntryPointBackend):
-        return slots
+        return state_attributes
     inner = vector.env.unwrapped
     of_cart_poles = attribute_references(inner, "state", "steps", "low", "high")
-    return slots | of_cart_poles | attribute_references(vector.episodes, "returns", "lengths")
+    return state_attributes | of_cart_poles | attribute_references(vector.episode_statistics, "returns", "lengths")
 
 
 def state_attributes_of_normalize(layer: VecNormalize) -> dict[str, AttributeReference]:
     """
-    :param layer: running statistics
-    :return: where they are
+    Return references to the running statistics of a VecNormalize.
+
+    :param layer: the wrapper
     """
     obs_rms: Any = vars(layer).get("obs_rms", {})
     running: dict[str, RunningMeanStd] = {"ret_rms": layer.ret_rms}
@@ -72,8 +76,10 @@ def state_attributes_of_normalize(layer: VecNormalize) -> dict[str, AttributeRef
 
 def stacks_of(layer: VecFrameStack) -> dict[str, StackedObservations[Any]]:
     """
-    :param layer: stacked observations
-    :return: each part of them; the only one has the name ``""`` where an observation is one array
+    Return the stacked observations of a VecFrameStack.
+
+    :param layer: the wrapper
+    :return: key of a Dict observation space -> its stack; ``""`` -> the only stack for other spaces
     """
     stacks: dict[str, StackedObservations[Any]] = getattr(
         layer.stacked_obs, "sub_stacked_observations", {"": layer.stacked_obs}
@@ -83,40 +89,44 @@ def stacks_of(layer: VecFrameStack) -> dict[str, StackedObservations[Any]]:
 
 def state_attributes_of_frame_stack(layer: VecFrameStack) -> dict[str, AttributeReference]:
     """
-    :param layer: stacked observations
-    :return: where they are
+    Return references to the stacked observations of a VecFrameStack.
+
+    :param layer: the wrapper
     """
     return {f"stack {key}": (stack, "stacked_obs") for key, stack in stacks_of(layer).items()}
 
 
 def state_attributes_of_monitor(layer: VecMonitor) -> dict[str, AttributeReference]:
     """
-    :param layer: counts the episodes
-    :return: where its counts are
+    Return references to the counters of a VecMonitor.
+
+    :param layer: the wrapper
     """
     return attribute_references(layer, "episode_returns", "episode_lengths", "episode_count")
 
 
 def reconstruct_normalized(layer: VecNormalize, observations: Any, restarted: Sequence[int]) -> Any:
-    """See :attr:`Layer.show`."""
+    """Normalize the observations, see :attr:`LayerHandler.reconstruct`."""
     layer.old_obs = observations
     layer.returns[list(restarted)] = 0
     return layer.normalize_obs(observations)
 
 
 def reconstruct_stacked(layer: VecFrameStack, observations: Any, restarted: Sequence[int]) -> Any:
-    """See :attr:`Layer.show`."""
+    """Return the stacked observations, see :attr:`LayerHandler.reconstruct`."""
     for key, stack in stacks_of(layer).items():
         restart_stack(stack, observations[key] if key else observations, restarted)
-    shown = {key: stack.stacked_obs for key, stack in stacks_of(layer).items()}
-    return shown.get("", shown)
+    stacked = {key: stack.stacked_obs for key, stack in stacks_of(layer).items()}
+    return stacked.get("", stacked)
 
 
 def restart_stack(stack: StackedObservations[Any], observations: Array, restarted: Sequence[int]) -> None:
     """
-    :param stack: to begin anew
-    :param observations: (n_envs, ...) the only ones there are now
-    :param restarted: the environments
+    Replace the stacks of some environments by their first observations, with zeros before them.
+
+    :param stack: the stacked observations
+    :param observations: (n_envs, ...) the current observations
+    :param restarted: the indices of environments whose episodes have just begun
     """
     for i in restarted:
         stack.stacked_obs[i] = 0
@@ -128,7 +138,7 @@ def restart_stack(stack: StackedObservations[Any], observations: Array, restarte
 
 
 def reconstruct_monitored(layer: VecMonitor, observations: Any, restarted: Sequence[int]) -> Any:
-    """See :attr:`Layer.show`."""
+    """Reset the counters of new episodes, see :attr:`LayerHandler.reconstruct`."""
     layer.episode_returns[list(restarted)] = 0
     layer.episode_lengths[list(restarted)] = 0
     return observations
@@ -136,42 +146,47 @@ def reconstruct_monitored(layer: VecMonitor, observations: Any, restarted: Seque
 
 def reconstruct_unchanged(layer: VecEnvWrapper, observations: Any, restarted: Sequence[int]) -> Any:
     """
-    See :attr:`Layer.show`.
+    Return the observations as they are, see :attr:`LayerHandler.reconstruct`.
 
-    :raises ArgumentError: if the wrapper has other observations
+    :raises ArgumentError: if the wrapper has a different observation space, so that it must change observations
     """
     if layer.observation_space != layer.venv.observation_space:
-        raise ArgumentError(f"It is not known how {type(layer).__name__} changes observations.")
+        raise ArgumentError(f"{type(layer).__name__} changes observations in a way that is not known.")
     return observations
 
 
 @dataclass(frozen=True)
 class LayerHandler:
-    """How the state of one class of vectorised environments or wrappers is kept."""
+    """The two functions that save and restore the state of one class of vectorised environments or wrappers."""
 
-    slots: Callable[[Any], dict[str, AttributeReference]] = lambda layer: {}
-    """(layer) -> the attributes that later steps depend on, by unique names"""
-    show: Callable[[Any, Any, Sequence[int]], Any] = reconstruct_unchanged
-    """(layer, observations, restarted) -> the layer's observations, made of those inside it, both (n_envs, \\*obs), after the
-    episodes of some environments have begun anew without a step or a reset of the layer"""
+    state_attributes: Callable[[Any], dict[str, AttributeReference]] = lambda layer: {}
+    """(layer) -> references to the attributes on which later steps depend, by unique names"""
+    reconstruct: Callable[[Any, Any, Sequence[int]], Any] = reconstruct_unchanged
+    """
+    (layer, observations, restarted) -> the layer's observations, (n_envs, \\*obs).
+
+    ``observations``, (n_envs, \\*obs), are those of the layer inside it. ``restarted`` are the indices of environments that
+    were reset without a reset of the layer.
+    """
 
 
 LAYER_HANDLERS: Mapping[type, LayerHandler] = {
     VecNormalize: LayerHandler(state_attributes_of_normalize, reconstruct_normalized),
     VecFrameStack: LayerHandler(state_attributes_of_frame_stack, reconstruct_stacked),
     VecMonitor: LayerHandler(state_attributes_of_monitor, reconstruct_monitored),
-    VecTransposeImage: LayerHandler(show=lambda layer, observations, _: layer.transpose_observations(observations)),
-    VecExtractDictObs: LayerHandler(show=lambda layer, observations, _: observations[layer.key]),
+    VecTransposeImage: LayerHandler(reconstruct=lambda layer, observations, _: layer.transpose_observations(observations)),
+    VecExtractDictObs: LayerHandler(reconstruct=lambda layer, observations, _: observations[layer.key]),
     VecEnvWrapper: LayerHandler(),
     FastVecEnv: LayerHandler(state_attributes_of_fast_vec_env),
     VecEnv: LayerHandler(state_attributes_of_vec_env),
 }
-"""for a subclass, the entry of the nearest of its base classes counts"""
+"""class -> handler; a subclass uses the handler of its nearest base class"""
 
 
 def handler_of(venv: VecEnv) -> LayerHandler:
     """
-    :param venv: a vectorised environment or a wrapper
-    :return: how its own state is kept
+    Return the handler of a vectorised environment or of a wrapper.
+
+    :param venv: the vectorised environment or the wrapper
     """
     return next(LAYER_HANDLERS[base] for base in type(venv).__mro__ if base in LAYER_HANDLERS)

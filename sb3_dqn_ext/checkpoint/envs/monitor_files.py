@@ -1,4 +1,4 @@
-"""The files of episodes, ``monitor.csv``, of a run that is continued."""
+"""The ``monitor.csv`` files of a run that is resumed from a checkpoint."""
 
 import json
 import os
@@ -10,21 +10,23 @@ from sb3_dqn_ext.checkpoint.envs.plain_data import State
 
 def monitor_file_state(writer: ResultsWriter | None, t_start: float) -> State | None:
     """
-    :param writer: of a ``monitor.csv``, which it has flushed
-    :param t_start: the time that the file's header names
-    :return: what of the file there is by now
+    Return the start time and the current size of a ``monitor.csv``.
+
+    :param writer: the writer of the file, which has flushed it; or None
+    :param t_start: the start time in the file's header
+    :return: plain data; None without a file
     """
     return None if writer is None else {"t_start": t_start, "size": os.fstat(writer.file_handler.fileno()).st_size}
 
 
 def truncate_monitor_file(writer: ResultsWriter | None, state: State | None, t_start: float) -> float:
     """
-    Leave in a file only what was there when its state was taken. If it is another file, it stays as it is.
+    Truncate a ``monitor.csv`` to its size at a checkpoint. A file with another start time is not changed.
 
-    :param writer: of a ``monitor.csv``
-    :param state: from :func:`record_state`
-    :param t_start: from which the times of coming episodes would be counted
-    :return: from which they are to be counted
+    :param writer: the writer of the file, or None
+    :param state: the state from :func:`monitor_file_state`, or None
+    :param t_start: the start time from which the times of episodes are measured now
+    :return: the start time from which they are to be measured from now on
     """
     if writer is None or state is None or _time_in_header(writer.file_handler.name) != state["t_start"]:
         return t_start

@@ -1,4 +1,4 @@
-"""Plain data: numbers, strings, arrays, and dicts, lists and tuples of these."""
+"""Conversion to and from plain data: numbers, strings, arrays, and dicts, lists and tuples of these."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -10,9 +10,11 @@ State: TypeAlias = dict[str, Any]
 
 def to_plain(value: Any) -> Any:
     """
-    :param value: numbers, strings, arrays, and dicts, lists and tuples of such
-    :return: a copy in which numpy's numbers are arrays of shape ()
-    :raises TypeError: if there is something else in it
+    Convert a value to plain data.
+
+    :param value: numbers, strings, arrays, and dicts, lists and tuples of these
+    :return: a copy in which numpy scalars are arrays of shape ()
+    :raises TypeError: if the value contains another type
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -22,13 +24,15 @@ def to_plain(value: Any) -> Any:
         return {key: to_plain(part) for key, part in value.items()}
     if type(value) in (list, tuple):
         return type(value)(to_plain(part) for part in value)
-    raise TypeError(f"{type(value).__name__} is no plain data")
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def from_plain(value: Any) -> Any:
     """
-    :param value: what :func:`plain` gave
-    :return: a copy of what it got
+    Convert plain data back to the value that :func:`to_plain` converted.
+
+    :param value: plain data
+    :return: a copy, in which arrays of shape () are numpy scalars
     """
     if isinstance(value, np.ndarray):
         return value[()] if value.ndim == 0 else value.copy()
@@ -41,9 +45,10 @@ def from_plain(value: Any) -> Any:
 
 def equal_bits(one: Any, other: Any) -> bool:
     """
+    Return whether two values are equal in every bit. A list equals a tuple with the same items.
+
     :param one: plain data
-    :param other: plain data; a list may have been a tuple, which some formats cannot tell apart
-    :return: whether they are equal in every bit
+    :param other: plain data
     """
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
@@ -56,8 +61,10 @@ def equal_bits(one: Any, other: Any) -> bool:
 
 def pack_actions(actions: Sequence[Any]) -> State:
     """
-    :param actions: of many steps
-    :return: the same as one array, where they are numbers or arrays of one kind
+    Convert the actions of many steps to plain data, to one array if all of them have the same type and shape.
+
+    :param actions: numbers or arrays
+    :return: the actions, and whether they are numbers of Python
     """
     if actions and {type(action) for action in actions} in ({int}, {float}):
         return {"actions": to_plain(np.array(actions)), "python_numbers": True}
@@ -68,7 +75,9 @@ def pack_actions(actions: Sequence[Any]) -> State:
 
 def unpack_actions(state: State) -> list[Any]:
     """
-    :param state: what :func:`packed` gave
+    Convert the result of :func:`pack_actions` back to actions.
+
+    :param state: a dict with the keys of that result
     :return: the actions
     """
     values = state["actions"]

@@ -1,4 +1,4 @@
-"""A wrapper that keeps how its environment came to where it is."""
+"""A wrapper that records resets and actions, to restore the environment's state by replaying them."""
 
 import random
 import signal
@@ -23,28 +23,28 @@ Env = gym.Env[Any, Any]
 
 class EnvRestoreError(RuntimeError):
     """
-    An environment could not be brought back to where it was; a new episode has to begin.
+    An environment's state could not be restored, so a new episode has to begin.
 
-    :param env_id: the environment
-    :param what: what differs
+    :param env_id: the id of the environment
+    :param reason: the reason, such as a difference from the recorded state
     """
 
-    def __init__(self, env_id: str, what: str) -> None:
-        super().__init__(env_id, what)
-        self.env_id, self.what = env_id, what
+    def __init__(self, env_id: str, reason: str) -> None:
+        super().__init__(env_id, reason)
+        self.env_id, self.reason = env_id, reason
 
     def __str__(self) -> str:
-        return f"{self.env_id} cannot be restored in the middle of its episode: {self.what}."
+        return f"{self.env_id} cannot be restored in the middle of its episode: {self.reason}."
 
 
 @contextmanager
 def without_side_effects(env: Env) -> Iterator[None]:
     """
-    What is done inside of this context leaves no trace outside of the environment.
+    Restore the global random generators and the statistics of Monitors at the end: a context manager.
 
-    :param env: an environment in its wrappers
+    :param env: an environment with its wrappers
     """
-    streams = np.random.get_state(), random.getstate()  # an environment may draw from those of all
+    streams = np.random.get_state(), random.getstate()  # some environments draw from the global generators
     monitors = [layer for layer in layers_of(env) if isinstance(layer, Monitor)]
     names = ("results_writer", "episode_returns", "episode_lengths", "episode_times", "total_steps")
     kept = [{name: vars(monitor)[name] for name in names} for monitor in monitors]
@@ -61,114 +61,123 @@ def without_side_effects(env: Env) -> Iterator[None]:
 
 class ReplayWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """
-    Remembers how the environment came to where it is, so that another one can be brought there, in another process.
+    A wrapper that makes the state of an environment available as plain data, so that it can be restored in another process.
 
-    It goes around the whole environment, outside of all other wrappers. It keeps the states of all random generators as of the
-    last reset that was one for the innermost environment too, and all resets and actions since. So an episode without an
-    end grows in memory, and takes as long to restore as it took to live through, without the learning.
+    Put it outside of all other wrappers. It records the states of all random generators at the last reset of the innermost
+    environment, and all resets and actions since. Memory use and the time to restore the state therefore grow with the length
+    of the episode.
 
-    Not restored are a wrapper's statistics over several episodes (but Monitor's ``total_steps``), and environments that draw
-    random numbers from elsewhere; where that makes a difference to the observation, :class:`EnvRestoreError` says so.
+    Two things are not restored: statistics of a wrapper over several episodes (except ``total_steps`` of Monitor), and random
+    numbers that an environment draws from a source that is not one of its attributes. If the observation differs because of
+    that, :meth:`set_state` raises :class:`EnvRestoreError`.
 
-    :param env: the environment in its wrappers
+    :param env: the environment with its wrappers
     """
 
     def __init__(self, env: Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._begin: State | None = None  # the generators before the first of the resets
-        self._resets: list[tuple[int, dict[str, Any]]] = []  # how many actions had been taken, and the reset's arguments
+        self._generators_at_begin: State | None = None  # states of the generators before the first reset
+        self._resets: list[tuple[int, dict[str, Any]]] = []  # (number of actions before it, arguments) of each reset
         self._actions: list[Any] = []
-        self._told: tuple[Any, ...] = (None,)  # by the last reset or step
-        self._tape = StateRecorder(self.unwrapped) if has_state_methods(self.unwrapped) else None
+        self._last_result: tuple[Any, ...] = (None,)  # of the last reset or step; its first item is the observation
+        self._recorder = StateRecorder(self.unwrapped) if has_state_methods(self.unwrapped) else None
 
     @property
     def env_id(self) -> str:
-        """The environment's name in messages."""
+        """The environment's id, or the name of its class if it has no spec."""
         spec = self.env.spec
         return type(self.unwrapped).__name__ if spec is None else spec.id
 
     @property
     def last_observation(self) -> Any:
-        """What the last reset or step has shown."""
-        return self._told[0]
+        """The observation of the last reset or step."""
+        return self._last_result[0]
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """
-        :param kwargs: ``seed`` and ``options``, and what wrappers may know more
+        Reset the environment and record the reset.
+
+        :param kwargs: ``seed`` and ``options``, and further arguments of wrappers
         :return: the observation and the info
         """
         begin, arguments = generator_states(self.env), deepcopy(kwargs)
-        n_answers = 0 if self._tape is None else len(self._tape.answers)
+        n_results = 0 if self._recorder is None else len(self._recorder.results)
         with record_calls(self.unwrapped) as called:
-            told = self._told = self.env.reset(**kwargs)
-        # Where steps came first, such as one after the loss of the last life but one, they belong to what was before.
-        if called[:1] == ["reset"] or self._begin is None:
-            self._begin, self._resets, self._actions = begin, [], []
-            if self._tape is not None:
-                del self._tape.answers[:n_answers]
+            result = self._last_result = self.env.reset(**kwargs)
+        # If the call began with a step of the innermost environment, as after the loss of a life, the episode continues.
+        if called[:1] == ["reset"] or self._generators_at_begin is None:
+            self._generators_at_begin, self._resets, self._actions = begin, [], []
+            if self._recorder is not None:
+                del self._recorder.results[:n_results]
         self._resets.append((len(self._actions), arguments))
-        return told
+        return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """
+        Step the environment and record the action.
+
         :param action: the action
         :return: observation, reward, terminated, truncated, info
         """
-        # An array may be a row of one that is written again.
+        # a copy: the array may be a row of an array that the caller reuses
         self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
-        told: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(action)
-        self._told = told
-        return told
+        result: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(action)
+        self._last_result = result
+        return result
 
     def get_state(self) -> State:
         """
-        :return: the state as nested dicts, lists, numbers, strings and arrays; ``"why_not"`` says what is in the way, if so
+        Return the state as plain data: nested dicts, lists, numbers, strings and arrays.
+
+        :return: the state; its ``"why_not"`` is None, or the reason for which the state cannot be restored
         """
         state: State = {"env": self.env_id, "why_not": None, "generators": generator_states(self.env)}
         state["records"] = [monitor_file_state(monitor.results_writer, monitor.t_start) for monitor in self._layers(Monitor)]
-        if self._begin is None:
-            return state | {"why_not": "it was not reset since it is watched"}
+        if self._generators_at_begin is None:
+            return state | {"why_not": "it was not reset since the wrapper was made"}
         try:
             state |= {
-                "begin": self._begin,
+                "begin": self._generators_at_begin,
                 "resets": [{"at": at, "arguments": to_plain(arguments)} for at, arguments in self._resets],
                 **pack_actions(self._actions),
                 "observation": to_plain(self.last_observation),
                 "steps_of_monitors": [monitor.total_steps for monitor in self._layers(Monitor)],
                 "own": None,
             }
-        except TypeError as error:  # of no use at a checkpoint, where training is to go on
+        except TypeError as error:  # no exception here: a checkpoint must not end the training
             return state | {"why_not": f"{error}, and it is part of an observation, an action or an option"}
-        if self._tape is not None:
-            with suppress(TypeError, ValueError):  # where its own state is no plain data, it is replayed as others are
+        if self._recorder is not None:
+            with suppress(TypeError, ValueError):  # if its own state is not plain data, the actions are replayed instead
                 own: Any = self.unwrapped
-                state["own"] = {"state": to_plain(own.get_state()), "tape": self._tape.state()}
+                state["own"] = {"state": to_plain(own.get_state()), "tape": self._recorder.state()}
         return state
 
     def set_state(self, state: State) -> Any:
         """
-        :param state: from :meth:`get_state` of an environment like this one
-        :return: the observation; the next step goes on from it
-        :raises EnvRestoreError: if it ends up elsewhere; the next reset begins a new episode
+        Restore a state by replaying its resets and actions.
+
+        :param state: the state from :meth:`get_state` of an equal environment
+        :return: the observation from which the next step continues
+        :raises EnvRestoreError: if the replay leads to another state; the next reset begins a new episode
         """
-        with suppress(Exception):  # of the environment, too, which is led where it may not be able to go
+        with suppress(Exception):  # an unseeded environment may raise any exception in the replay
             return self._replay(state)
-        try:  # some make of several generators one that all their parts share, but only when they are seeded
+        try:  # some environments share one generator between their parts only after they were seeded
             return self._replay(state, seed=0)
         except EnvRestoreError:
-            self._give_up(state)
+            self._discard_history(state)
             raise
         except Exception as error:
-            self._give_up(state)
+            self._discard_history(state)
             raise EnvRestoreError(self.env_id, f"{type(error).__name__}: {error}") from error
 
     def restore_or_reset(self, state: State) -> tuple[Any, str | None]:
         """
-        An exception would end a process that environments live in.
+        Restore a state, or reset the environment if that fails. An exception would end a worker process.
 
         :param state: see :meth:`set_state`
-        :return: the observation; and why it is that of a new episode, if it is
+        :return: the observation; and the reason for which the environment was reset, None if the state was restored
         """
         try:
             return self.set_state(state), None
@@ -177,15 +186,15 @@ class ReplayWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
 
     def rewind_monitor_files(self, state: State) -> None:
         """
-        Take the episodes off the files of Monitors that they recorded later, and are about to record again.
+        Remove the episodes after a state from the files of Monitors: the resumed run records them again.
 
-        :param state: from :meth:`get_state` of an environment like this one
+        :param state: the state from :meth:`get_state` of an equal environment
         """
         for monitor, record in zip(self._layers(Monitor), state["records"], strict=True):
             monitor.t_start = truncate_monitor_file(monitor.results_writer, record, monitor.t_start)
 
     def ignore_interrupts(self) -> None:
-        """Leave it to another process what SIGINT means, which a terminal sends to this one, too."""
+        """Ignore SIGINT, which a terminal sends to worker processes, too. The main process handles it."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _layers(self, kind: type[Any]) -> list[Any]:
@@ -197,39 +206,39 @@ class ReplayWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
         if state["why_not"] is not None:
             raise EnvRestoreError(self.env_id, state["why_not"])
         with without_side_effects(self.env):
-            self._put_at_the_end()
-            # some make them in their first reset
+            self._mark_episode_ended()
+            # some environments make their generators in their first reset
             if seed is not None or state["begin"].keys() - generators_of(self.env).keys():
                 self.env.reset(seed=seed)
-                self._put_at_the_end()
+                self._mark_episode_ended()
             set_generator_states(self.env, state["begin"])
             if state["own"] is None:
-                self._act(state)
+                self._repeat_actions(state)
                 self._check_generators(state["generators"])
-            elif self._tape is None:
-                raise EnvRestoreError(self.env_id, "it has no get_state() and set_state(state) any more")
+            elif self._recorder is None:
+                raise EnvRestoreError(self.env_id, "it has no get_state() and set_state(state)")
             else:
-                with self._tape.plays(state["own"]["tape"]):
-                    self._act(state)
-                self._set_own(state["own"]["state"])
+                with self._recorder.replay(state["own"]["tape"]):
+                    self._repeat_actions(state)
+                self._set_env_state(state["own"]["state"])
         if not equal_bits(to_plain(self.last_observation), state["observation"]):
             raise EnvRestoreError(self.env_id, "its observation differs")
-        # DQN draws its random actions from the action space, so the spaces' generators are where nobody can lead them.
+        # DQN draws random actions from the action space, so a replay does not restore the spaces' generators.
         set_generator_states(self.env, state["generators"])
         for monitor, total_steps in zip(self._layers(Monitor), state["steps_of_monitors"], strict=True):
             monitor.total_steps = total_steps
         return self.last_observation
 
-    def _set_own(self, state: Any) -> None:
+    def _set_env_state(self, state: Any) -> None:
         own: Any = self.unwrapped
         own.set_state(from_plain(state))
         if not equal_bits(to_plain(own.get_state()), state):
-            raise EnvRestoreError(self.env_id, "it has another state than the one it was given")
-        for wrapper in self._layers(EpisodicLifeEnv):  # looks at the environment, and not at its answers
+            raise EnvRestoreError(self.env_id, "its state differs from the one that was set")
+        for wrapper in self._layers(EpisodicLifeEnv):  # the replay has not restored its attribute
             wrapper.lives = own.ale.lives()
 
-    def _act(self, state: State) -> None:
-        """Reset and step as in the state; by that the same is remembered again."""
+    def _repeat_actions(self, state: State) -> None:
+        """Repeat the resets and actions of a state, which records them again."""
         actions, taken = unpack_actions(state), 0
         for reset in state["resets"]:
             for action in actions[taken : reset["at"]]:
@@ -245,24 +254,25 @@ class ReplayWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
             if not name.startswith(SPACE_PREFIX) and not equal_bits(ours.get(name), states.get(name)):
                 raise EnvRestoreError(self.env_id, f"the random generator {name} differs")
 
-    def _put_at_the_end(self) -> None:
-        """Of an episode, so that the next reset is a real one."""
+    def _mark_episode_ended(self) -> None:
+        """Set the state of wrappers as at the end of an episode, so that the next reset resets the innermost environment."""
         for monitor in self._layers(Monitor):
             monitor.needs_reset = True
         for lives in self._layers(EpisodicLifeEnv):
             lives.was_real_done = True
 
-    def _give_up(self, state: State) -> None:
-        self._begin, self._resets, self._actions = None, [], []
-        self._put_at_the_end()
-        with suppress(TypeError, ValueError):  # of another kind of generator
+    def _discard_history(self, state: State) -> None:
+        self._generators_at_begin, self._resets, self._actions = None, [], []
+        self._mark_episode_ended()
+        with suppress(TypeError, ValueError):  # another kind of generator
             set_generator_states(self.env, state["generators"])
 
 
 def add_replay_wrapper(env: Env, wrapper: Callable[[Env], Env] | None = None) -> ReplayWrapper:
     """
+    Wrap an environment in a ReplayWrapper: a ``wrapper_class`` for SB3's ``make_vec_env``.
+
     :param env: an environment
-    :param wrapper: what is to be put around it first
-    :return: the environment in a ReplayWrapper, as ``make_vec_env`` and its like are given it
+    :param wrapper: a wrapper class or function to apply first; None (default): none
     """
     return ReplayWrapper(env if wrapper is None else wrapper(env))

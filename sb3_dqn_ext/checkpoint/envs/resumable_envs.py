@@ -1,4 +1,4 @@
-"""Which vectorised environments can be resumed, and how to make them so."""
+"""Checks whether the states of vectorised environments can be saved, and functions that make it possible."""
 
 from contextlib import closing
 from typing import Any
@@ -24,25 +24,33 @@ from sb3_dqn_ext.vec_env.vector_entry_point import VectorEntryPointBackend
 Env = gym.Env[Any, Any]
 
 CODE_EXAMPLES = {
-    SubprocVecEnv: 'SubprocVecEnv([lambda: ReplayWrapper(gym.make("CartPole-v1"))]) or make_vec_env(..., wrapper_class=ReplayWrapper)',
+    SubprocVecEnv: (
+        'SubprocVecEnv([lambda: ReplayWrapper(gym.make("CartPole-v1"))]) or make_vec_env(..., wrapper_class=ReplayWrapper)'
+    ),
     FastVecEnv: 'make_fast_vec_env("CartPole-v1", n_envs=4, vectorization_mode="async", wrapper_class=ReplayWrapper)',
 }
 
 
 class OutermostWrapperProbe:
-    """Given to SubprocVecEnv's ``env_is_wrapped`` as a class, it asks the outermost wrapper only: each process has its own."""
+    """
+    A class argument for ``SubprocVecEnv.env_is_wrapped`` that checks whether the outermost wrapper is a ReplayWrapper.
 
-    asked = False
+    ``env_is_wrapped`` calls ``isinstance`` for each wrapper, outermost first. Each process gets its own copy of this object.
+    """
+
+    was_called = False
 
     def __instancecheck__(self, env: Any) -> bool:
-        is_first, self.asked = not self.asked, True
+        is_first, self.was_called = not self.was_called, True
         return is_first and isinstance(env, ReplayWrapper)
 
 
 def local_environments(venv: VecEnv) -> list[Env] | None:
     """
-    :param venv: the innermost
-    :return: the list of its environments, if it has one in this process
+    Return the list of a vectorised environment's single environments in this process.
+
+    :param venv: the innermost vectorised environment
+    :return: the list itself; None if there are no single environments in this process
     """
     if isinstance(venv, DummyVecEnv):
         return venv.envs
@@ -52,8 +60,10 @@ def local_environments(venv: VecEnv) -> list[Env] | None:
 
 def vector_entry_point_env(venv: VecEnv) -> VectorEnv[Any, Any, Any] | None:
     """
-    :param venv: the innermost
-    :return: gymnasium's vector environment that is one object for all, if there is one
+    Return gymnasium's vector environment if a vector entry point is used.
+
+    :param venv: the innermost vectorised environment
+    :return: the vector environment, or None
     """
     vector = venv.backend if isinstance(venv, FastVecEnv) else None
     return vector.env if isinstance(vector, VectorEntryPointBackend) else None
@@ -61,35 +71,40 @@ def vector_entry_point_env(venv: VecEnv) -> VectorEnv[Any, Any, Any] | None:
 
 def episode_statistics_of(venv: VecEnv) -> EpisodeStatistics | None:
     """
-    :param venv: a vectorised environment, without those inside it
-    :return: the record of the episodes of a vector entry point, if it is one
+    Return the episode statistics if a vector entry point is used.
+
+    :param venv: a vectorised environment or one of its wrappers
+    :return: the statistics, or None
     """
     vector = venv.backend if isinstance(venv, FastVecEnv) else None
-    return vector.episodes if isinstance(vector, VectorEntryPointBackend) else None
+    return vector.episode_statistics if isinstance(vector, VectorEntryPointBackend) else None
 
 
 def has_replay_wrappers(venv: VecEnv) -> bool:
     """
-    :param venv: the innermost
-    :return: whether a ReplayWrapper is around each of its environments
+    Return whether the outermost wrapper of each single environment is a ReplayWrapper.
+
+    :param venv: the innermost vectorised environment
     """
     here = local_environments(venv)
     if here is not None:
         return all(isinstance(env, ReplayWrapper) for env in here)
     if isinstance(venv, FastVecEnv) and isinstance(venv.backend, AsyncBackend):
-        recipes = venv.backend.recipes
-        if recipes[0].wrapper is not None:  # all have the same, and what a function returns, one environment shows
-            with closing(recipes[0].unrecorded()()) as env:
+        factories = venv.backend.factories
+        if factories[0].wrapper is not None:  # a function: the environment that it makes is checked
+            with closing(factories[0].without_file()()) as env:
                 return isinstance(env, ReplayWrapper)
         name = f"{ReplayWrapper.__module__}:{ReplayWrapper.__name__}"
-        return all(recipe.wrappers and recipe.wrappers[-1].entry_point == name for recipe in recipes)
-    return all(venv.env_is_wrapped(OutermostWrapperProbe()))  # type: ignore[arg-type]  # it is asked isinstance(env, Outermost()) only
+        return all(factory.wrappers and factory.wrappers[-1].entry_point == name for factory in factories)
+    return all(venv.env_is_wrapped(OutermostWrapperProbe()))  # type: ignore[arg-type]  # used in isinstance() only
 
 
 def check_resumable(venv: VecEnv) -> None:
     """
-    :param venv: the innermost
-    :raises ArgumentError: if its environments cannot be asked for their states
+    Check that the states of a vectorised environment can be read.
+
+    :param venv: the innermost vectorised environment
+    :raises ArgumentError: if they cannot; the message contains the code to write instead
     """
     vector = vector_entry_point_env(venv)
     if vector is not None:
@@ -102,8 +117,8 @@ def check_resumable(venv: VecEnv) -> None:
     elif not has_replay_wrappers(venv):
         instead = next((text for kind, text in CODE_EXAMPLES.items() if isinstance(venv, kind)), "make_resumable(env)")
         raise ArgumentError(
-            f"The environments of this {type(venv).__name__} are not resumable, and nothing can be put around environments in "
-            f"other processes from here. Write {instead}."
+            f"The environments of this {type(venv).__name__} are not resumable, and environments in other processes cannot be "
+            f"wrapped from this process. Write {instead}."
             if local_environments(venv) is None
             else f"The environments of this {type(venv).__name__} are not resumable. Call {instead} before their first reset."
         )
@@ -111,11 +126,14 @@ def check_resumable(venv: VecEnv) -> None:
 
 def make_resumable(env: VecEnv) -> VecEnv:
     """
-    Put a :class:`ReplayWrapper` around each environment, in place, before their first reset. Once is enough, twice does no harm.
+    Put a :class:`ReplayWrapper` around each environment, in place, before their first reset. A second call changes nothing.
 
-    :param env: a DummyVecEnv, a SubprocVecEnv or a FastVecEnv, in wrappers or not
-    :return: the same
-    :raises ArgumentError: if there is no way to put it there, or to do without; the message says what to write instead
+    Environments in worker processes must be made with a ReplayWrapper; for them, this function only checks that they were.
+    Vector entry points of CartPole need no ReplayWrapper.
+
+    :param env: a DummyVecEnv, a SubprocVecEnv or a FastVecEnv, with or without wrappers
+    :return: the same object
+    :raises ArgumentError: if the environments cannot be resumed; the message contains the code to write instead
     """
     check_type("env", env, VecEnv, "a VecEnv of SB3")
     here = local_environments(env.unwrapped)
@@ -137,25 +155,27 @@ STATELESS_WRAPPERS = (
 
 def check_vector_env(vector: VectorEnv[Any, Any, Any]) -> None:
     """
+    Check that the attributes which make up the state of a vector environment are known.
+
     :param vector: gymnasium's vector environment
-    :raises ArgumentError: if it is not known what makes up its state
+    :raises ArgumentError: if they are not
     """
     inner, *wrappers = layers_of(vector)
-    # Not isinstance: what is derived from it may remember more.
-    unknown = [layer for layer in wrappers if not isinstance(layer, STATELESS_WRAPPERS)] + [inner] * (
-        type(inner) not in RESUMABLE_VECTOR_ENVS
-    )
+    unknown = [layer for layer in wrappers if not isinstance(layer, STATELESS_WRAPPERS)]
+    if type(inner) not in RESUMABLE_VECTOR_ENVS:  # not isinstance: a subclass may have more state
+        unknown.append(inner)
     if unknown:
         raise ArgumentError(
-            f"It is not known what makes up the state of {type(unknown[0]).__name__}, a vector entry point. "
+            f"The state of the vector entry point {type(unknown[0]).__name__} cannot be saved: its attributes are not known. "
             "Use vectorization_mode='sync'."
         )
 
 
 def ignore_interrupts_in_workers(env: VecEnv) -> None:
     """
-    Let the processes of environments live on when someone presses Ctrl-C: they are asked for their states after that. They end
-    when this process closes them, or ends.
+    Make worker processes ignore SIGINT (Ctrl-C), so that their states can be saved afterwards.
+
+    They end when this process closes them, or ends.
 
     :param env: a vectorised environment whose environments are resumable
     """

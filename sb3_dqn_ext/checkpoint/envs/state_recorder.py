@@ -1,4 +1,4 @@
-"""What the innermost environment does and answers, without its wrappers."""
+"""Recorders of the calls and results of the innermost environment, inside of all wrappers."""
 
 import inspect
 from collections import deque
@@ -18,21 +18,23 @@ Env = gym.Env[Any, Any]
 @contextmanager
 def record_calls(env: Env) -> Iterator[list[str]]:
     """
-    A wrapper's reset may take steps only (a life lost), or reset twice; only the innermost environment knows.
+    Record the calls of an environment's ``reset`` and ``step``: a context manager.
+
+    The reset of a wrapper may reset the environment twice, or only take a step (after the loss of a life in Atari games).
 
     :param env: the innermost environment
-    :return: fills with ``"reset"`` and ``"step"`` as they are called
+    :return: a list to which each call appends ``"reset"`` or ``"step"``
     """
     called: list[str] = []
 
-    def noting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def recording(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             called.append(name)
             return method(*args, **kwargs)
 
         return call
 
-    hooks = {name: noting(name, getattr(env, name)) for name in ("reset", "step")}
+    hooks = {name: recording(name, getattr(env, name)) for name in ("reset", "step")}
     before = {name: vars(env)[name] for name in hooks if name in vars(env)}
     vars(env).update(hooks)
     try:
@@ -45,80 +47,84 @@ def record_calls(env: Env) -> Iterator[list[str]]:
 
 def has_state_methods(env: Env) -> bool:
     """
+    Return whether an environment has methods ``get_state()`` and ``set_state(state)``. MuJoCo's have other arguments.
+
     :param env: the innermost environment
-    :return: whether it has ``get_state()`` and ``set_state(state)``; those of MuJoCo are others
     """
 
-    def takes(name: str, n_arguments: int) -> bool:
+    def accepts(name: str, n_arguments: int) -> bool:
         try:
             inspect.signature(getattr(env, name)).bind(*[None] * n_arguments)
         except (AttributeError, TypeError, ValueError):
             return False
         return True
 
-    return takes("get_state", 0) and takes("set_state", 1)
+    return accepts("get_state", 0) and accepts("set_state", 1)
 
 
 class StateRecorder:
     """
-    What an environment with a state of its own has answered, so that its wrappers can be told the same once more.
+    A recorder of the results of an environment that has ``get_state`` and ``set_state``, to replay them to its wrappers.
 
-    Its state puts it back wherever it was, even where actions would not lead there again. Its wrappers have no such state, and
-    a replay is right for them if they see what they saw: the time limit counts, Monitor adds up the rewards. So it
-    is stepped again, for the generators and the lives it may show, but what it answers is taken from here. This costs a few
-    numbers for each step, and the last observations, which stacks of frames remember; of earlier ones only those who
-    compute with all observations would know.
+    ``set_state`` restores the environment even if the same actions would not lead to the same state again. Its wrappers have
+    no such methods. They reach their states by a replay in which they get the same results: for example, the time limit counts
+    steps and ``Monitor`` adds rewards. In the replay the environment is stepped, too, because that changes its generators
+    and lives, but the wrappers get the recorded results.
+
+    The recorder keeps three numbers for each step and the last observations, which wrappers that stack frames need. A wrapper
+    whose state depends on all earlier observations is not restored.
 
     :param env: the innermost environment
     """
 
-    REMEMBERED = 64  # four frames, each the maximum of four, and much to spare
+    MAX_OBSERVATIONS = 64
+    """the number of observations to keep; Atari wrappers need 16: four frames, each the maximum of up to four frames"""
 
     def __init__(self, env: Env) -> None:
-        self.answers: list[tuple[Any, Any, Any]] = []  # reward, terminated, truncated
-        self.observations: deque[Any] = deque(maxlen=self.REMEMBERED)  # of the last of them
-        self._script: Iterator[tuple[Any, tuple[Any, Any, Any]]] | None = None
+        self.results: list[tuple[Any, Any, Any]] = []  # (reward, terminated, truncated) of each call
+        self.observations: deque[Any] = deque(maxlen=self.MAX_OBSERVATIONS)  # those of the last calls
+        self._replayed: Iterator[tuple[Any, tuple[Any, Any, Any]]] | None = None
         self._step, self._reset = env.step, env.reset
         vars(env).update(step=self.step, reset=self.reset)
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Of the environment."""
+        """Step the environment and record the result, see ``gymnasium.Env.step``."""
         observation, reward, terminated, truncated, info = self._step(action)
-        observation, answer = self._noted(observation, (reward, terminated, truncated))
-        return observation, *answer, info
+        observation, result = self._record(observation, (reward, terminated, truncated))
+        return observation, *result, info
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Of the environment."""
+        """Reset the environment and record the result, see ``gymnasium.Env.reset``."""
         observation, info = self._reset(**kwargs)
-        return self._noted(observation, (0.0, False, False))[0], info
+        return self._record(observation, (0.0, False, False))[0], info
 
-    def _noted(self, observation: Any, answer: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
-        if self._script is not None:
-            remembered, answer = next(self._script, (None, answer))
-            observation = observation if remembered is None else from_plain(remembered)
-        self.answers.append(answer)
+    def _record(self, observation: Any, result: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
+        if self._replayed is not None:
+            recorded, result = next(self._replayed, (None, result))
+            observation = observation if recorded is None else from_plain(recorded)
+        self.results.append(result)
         self.observations.append(deepcopy(observation))
-        return observation, answer
+        return observation, result
 
     def state(self) -> State:
-        """
-        :return: plain data
-        """
-        n = len(self.answers)
+        """Return the recorded results as plain data."""
+        n = len(self.results)
         return {
-            "answers": np.array(self.answers, np.float64).reshape(n, 3),
+            "answers": np.array(self.results, np.float64).reshape(n, 3),
             "observations": to_plain(list(self.observations)[-n:] if n else []),
         }
 
     @contextmanager
-    def plays(self, state: State) -> Iterator[None]:
+    def replay(self, state: State) -> Iterator[None]:
         """
-        :param state: what is answered inside of this context
+        Return recorded results from ``step`` and ``reset``: a context manager.
+
+        :param state: the results from :meth:`state`
         """
-        answers = [(reward, bool(terminated), bool(truncated)) for reward, terminated, truncated in state["answers"].tolist()]
-        earlier = [None] * (len(answers) - len(state["observations"]))
-        self._script = iter(list(zip([*earlier, *state["observations"]], answers, strict=True)))
+        results = [(reward, bool(terminated), bool(truncated)) for reward, terminated, truncated in state["answers"].tolist()]
+        earlier = [None] * (len(results) - len(state["observations"]))
+        self._replayed = iter(list(zip([*earlier, *state["observations"]], results, strict=True)))
         try:
             yield
         finally:
-            self._script = None
+            self._replayed = None

@@ -1,4 +1,4 @@
-"""The states of vectorised environments in their wrappers: taken, and restored in others like them."""
+"""Saving and restoring the states of vectorised environments with their wrappers."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -22,8 +22,11 @@ Array = npt.NDArray[Any]
 
 def layer_name(layer: VecEnv) -> str:
     """
-    :param layer: a vectorised environment, without those inside it
-    :return: what its state can be restored in; it makes no difference in which processes the single environments are
+    Return the name of a layer. States are restored in layers with the same name.
+
+    All vectorised environments with single environments have one name: the state does not depend on their processes.
+
+    :param layer: a vectorised environment or one of its wrappers
     """
     if isinstance(layer, VecEnvWrapper):
         return type(layer).__name__
@@ -32,18 +35,22 @@ def layer_name(layer: VecEnv) -> str:
 
 def layer_state(layer: VecEnv) -> State:
     """
-    :param layer: a vectorised environment, without those inside it
-    :return: its own state
+    Return the state of a layer, without that of the layers inside it.
+
+    :param layer: a vectorised environment or one of its wrappers
+    :return: plain data
     """
-    slots = {
-        name: to_plain(getattr(*slot)) for name, slot in handler_of(layer).slots(layer).items() if slot[1] in vars(slot[0])
+    values = {
+        name: to_plain(getattr(*reference))
+        for name, reference in handler_of(layer).state_attributes(layer).items()
+        if reference[1] in vars(reference[0])
     }
     vector = vector_entry_point_env(layer)
     episodes = episode_statistics_of(layer)
     records = [] if episodes is None else map(monitor_file_state, episodes.writers, episodes.t_starts)
     return {
         "layer": layer_name(layer),
-        "slots": slots,
+        "slots": values,
         "generators": None if vector is None else generator_states(vector),
         "records": list(records),
     }
@@ -51,12 +58,14 @@ def layer_state(layer: VecEnv) -> State:
 
 def set_layer_state(layer: VecEnv, state: State) -> None:
     """
-    :param layer: a vectorised environment, without those inside it
-    :param state: from :func:`layer_state`
+    Set the state of a layer, without that of the layers inside it.
+
+    :param layer: a vectorised environment or one of its wrappers
+    :param state: the state from :func:`layer_state`
     """
-    slots = handler_of(layer).slots(layer)
+    state_attributes = handler_of(layer).state_attributes(layer)
     for name, value in state["slots"].items():
-        setattr(*slots[name], from_plain(value))
+        setattr(*state_attributes[name], from_plain(value))
     vector = vector_entry_point_env(layer)
     if vector is not None:
         set_generator_states(vector, state["generators"])
@@ -64,10 +73,12 @@ def set_layer_state(layer: VecEnv, state: State) -> None:
 
 def environments_state(env: VecEnv) -> list[State]:
     """
+    Return the states of a vectorised environment and its wrappers. Wrappers that are not SB3's have no state here.
+
     :param env: a vectorised environment whose environments are resumable, see :func:`make_resumable`
-    :return: plain data: the state of each environment, where there are single ones; then that of the vectorised environment
-        and of each wrapper around it, innermost first. What wrappers that are not SB3's remember is not among it.
-    :raises ArgumentError: if they are not resumable
+    :return: plain data: the state of each single environment, if there are any; then those of the vectorised environment and
+        of each wrapper, innermost first
+    :raises ArgumentError: if the environments are not resumable
     """
     inner, *_ = layers = layers_of(env)
     check_resumable(inner)
@@ -77,41 +88,45 @@ def environments_state(env: VecEnv) -> list[State]:
 
 def restore_environments(env: VecEnv, states: Sequence[State]) -> list[str]:
     """
+    Restore the states of a vectorised environment, and reset single environments for which that fails.
+
     :param env: see :func:`restore_or_reset`
-    :param states: from :func:`environments_state`
-    :return: what to say of each environment that was reset
+    :param states: the states from :func:`environments_state`
+    :return: a warning for each environment that was reset
     """
     return [f"Environment {i}: {problem}" for i, problem in restore_or_reset(env, states).items()]
 
 
 def check_layers(env: VecEnv, states: Sequence[State]) -> None:
     """
-    Check that states can be restored.
+    Check that states fit a vectorised environment.
 
-    :param env: a vectorised environment
-    :param states: from :func:`environments_state`
-    :raises ArgumentError: if the number of environments or the wrappers around them are others, or they are not resumable
+    :param env: the vectorised environment
+    :param states: the states from :func:`environments_state`
+    :raises ArgumentError: if the number of environments or the wrappers differ, or the environments are not resumable
     """
     inner, *_ = layers = layers_of(env)
     check_resumable(inner)
     n_singles = 0 if vector_entry_point_env(inner) is not None else inner.num_envs
     names = [layer_name(layer) for layer in layers]
-    were = [state["layer"] for state in states if "layer" in state]
-    if len(states) != n_singles + len(layers) or were != names:
-        n_were = len(states) - len(were)
+    saved_names = [state["layer"] for state in states if "layer" in state]
+    if len(states) != n_singles + len(layers) or saved_names != names:
+        n_saved = len(states) - len(saved_names)
         raise ArgumentError(
-            f"The states are of {n_were or ''} {' in '.join(were)}, and not of {n_singles or ''} {' in '.join(names)}."
+            f"The states are of {n_saved or ''} {' in '.join(saved_names)}, and not of {n_singles or ''} {' in '.join(names)}."
         )
 
 
 def restore_or_reset(env: VecEnv, states: Sequence[State]) -> dict[int, str]:
     """
-    :param env: a vectorised environment like the one that the states are of, used or not; its environments can be in other
-        processes than those were
-    :param states: from :func:`environments_state`
-    :return: for each environment that could not be restored, why; it was reset instead, and the observations are now
-        :func:`current_observations`
-    :raises ArgumentError: if the number of environments or the wrappers around them are others, or they are not resumable
+    Restore the states of a vectorised environment, and reset single environments for which that fails.
+
+    After that, :func:`current_observations` are the observations.
+
+    :param env: a vectorised environment that is equal to the saved one; its environments may be in other processes
+    :param states: the states from :func:`environments_state`
+    :return: index of each environment that was reset -> the reason
+    :raises ArgumentError: see :func:`check_layers`
     """
     check_layers(env, states)
     inner, *_ = layers = layers_of(env)
@@ -131,10 +146,10 @@ def restore_or_reset(env: VecEnv, states: Sequence[State]) -> dict[int, str]:
 
 def rewind_monitor_files(env: VecEnv, states: Sequence[State]) -> None:
     """
-    Take the episodes off all ``monitor.csv`` that were recorded after the states were taken, and will be once more.
+    Remove the episodes after the states from all ``monitor.csv`` files: the resumed run records them again.
 
-    :param env: a vectorised environment that was restored, whose files are appended to
-    :param states: from :func:`environments_state`
+    :param env: a vectorised environment that was restored; its Monitors append to their files
+    :param states: the states from :func:`environments_state`
     """
     inner = env.unwrapped
     for i, state in enumerate(states):
@@ -148,9 +163,11 @@ def rewind_monitor_files(env: VecEnv, states: Sequence[State]) -> None:
 
 def current_observations(env: VecEnv) -> Any:
     """
+    Return the observations of the last step or reset.
+
     :param env: a vectorised environment whose environments are resumable
-    :return: (n_envs, ...) the observations that its last step or reset has given
-    :raises ArgumentError: if a vector entry point, or a wrapper that is not SB3's, would have to tell
+    :return: (n_envs, ...) a copy of the observations
+    :raises ArgumentError: if a vector entry point is used, or a wrapper that is not SB3's changes observations
     """
     layers = layers_of(env)
     check_resumable(layers[0])
@@ -159,12 +176,15 @@ def current_observations(env: VecEnv) -> Any:
 
 def reconstruct_observations(layers: Sequence[VecEnv], restarted: Sequence[int]) -> Any:
     """
+    Compute the current observations from those of the single environments, through all wrappers.
+
     :param layers: the vectorised environment and its wrappers, innermost first
-    :param restarted: the environments whose episodes have begun behind the wrappers' back, as they are told by this
-    :return: (n_envs, ...) the observations as they are now
+    :param restarted: the indices of environments that were reset without a reset of the wrappers, whose states are updated
+    :return: (n_envs, ...) the observations
+    :raises ArgumentError: see :func:`current_observations`
     """
     if vector_entry_point_env(layers[0]) is not None:
-        raise ArgumentError("A vector entry point keeps no observations; they are those that were seen when it was restored.")
+        raise ArgumentError("A vector entry point does not keep its last observations; the checkpoint contains them.")
     space = layers[0].observation_space
     singles = layers[0].get_attr("last_observation")
     keys, _, dtypes = obs_space_info(space)
@@ -173,5 +193,5 @@ def reconstruct_observations(layers: Sequence[VecEnv], restarted: Sequence[int])
     }
     observations: Any = dict_to_obs(space, parts)
     for layer in layers[1:]:
-        observations = handler_of(layer).show(layer, observations, restarted)
+        observations = handler_of(layer).reconstruct(layer, observations, restarted)
     return observations

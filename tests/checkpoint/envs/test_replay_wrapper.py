@@ -34,6 +34,8 @@ from tests.parity import short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python
 
+pytestmark = pytest.mark.usefixtures("box2d")
+
 Env = gym.Env[Any, Any]
 
 
@@ -215,7 +217,7 @@ def test_an_environment_that_goes_its_own_ways_is_reported_and_begins_anew() -> 
     a.step(0)
     with pytest.raises(EnvRestoreError, match=r"Moody cannot be restored .*: its observation differs"):
         b.set_state(a.get_state())
-    assert b.get_state()["why_not"] == "it was not reset since it is watched"
+    assert b.get_state()["why_not"] == "it was not reset since the wrapper was made"
     b.reset()
     assert b.get_state()["why_not"] is None
     assert len(b.get_state()["resets"]) == 1
@@ -238,7 +240,7 @@ def test_what_is_missing_or_of_another_environment_is_said() -> None:
         (changed(state, actions=state["actions"][:-1]), "observation differs"),
         (changed(state, actions=np.zeros(99, np.int64)), "RuntimeError: Tried to step environment that needs reset"),
         (changed(state, generators=state["begin"]), "the random generator 0._np_random differs"),
-        (ReplayWrapper(MAKERS["cut short"]()).get_state(), "it was not reset since it is watched"),
+        (ReplayWrapper(MAKERS["cut short"]()).get_state(), "it was not reset since the wrapper was made"),
     ]:
         with pytest.raises(EnvRestoreError, match=message):
             env.set_state(wrong)
@@ -250,7 +252,7 @@ def test_what_is_missing_or_of_another_environment_is_said() -> None:
 def test_what_is_no_plain_data_is_said_when_it_is_restored_and_not_before() -> None:
     env = ReplayWrapper(gym.make("CartPole-v1"))
     env.reset(options={"of": {1, 2}})
-    with pytest.raises(EnvRestoreError, match="set is no plain data, and it is part of"):
+    with pytest.raises(EnvRestoreError, match="set is not plain data, and it is part of"):
         env.set_state(env.get_state())
 
 
@@ -288,7 +290,7 @@ def test_lives_are_those_of_the_state_of_its_own() -> None:
 def test_a_state_of_its_own_that_is_not_taken_is_noticed() -> None:
     a, b = (ReplayWrapper(Stubborn()) for _ in range(2))
     a.reset()
-    with pytest.raises(EnvRestoreError, match="it has another state than the one it was given"):
+    with pytest.raises(EnvRestoreError, match="its state differs from the one that was set"):
         b.set_state(a.get_state())
 
 
@@ -309,14 +311,14 @@ def test_an_episode_that_has_ended_is_restored_too() -> None:
 
 def test_without_the_generators_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
-    monkeypatch.setattr(replay_wrapper, "set_generators", lambda env, states: None)
+    monkeypatch.setattr(replay_wrapper, "set_generator_states", lambda env, states: None)
     with pytest.raises(EnvRestoreError):
         ReplayWrapper(MAKERS["cut short"]()).set_state(state)
 
 
 def test_without_the_actions_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
-    monkeypatch.setattr(replay_wrapper, "unpacked", lambda state: [])
+    monkeypatch.setattr(replay_wrapper, "unpack_actions", lambda state: [])
     with pytest.raises(EnvRestoreError):
         ReplayWrapper(MAKERS["cut short"]()).set_state(state)
 
