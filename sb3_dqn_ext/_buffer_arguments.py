@@ -108,6 +108,6 @@ def follow_arguments(model: Any) -> None:
     """
     buffer = model.replay_buffer
     if isinstance(buffer, DQNReplayBuffer):
-        buffer.follow(model.n_steps, model.gamma)
+        buffer.set_multistep(model.n_steps, model.gamma)
     elif isinstance(buffer, NStepReplayBuffer) and model.replay_buffer_class is not type(buffer):
         buffer.n_steps, buffer.gamma = model.n_steps, model.gamma

@@ -57,7 +57,7 @@ from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
 from sb3_dqn_ext.networks.flat_storage import take_apart
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.observations import write
+from sb3_dqn_ext.replay.observations import write_row
 from sb3_dqn_ext.resets import continue_episodes, end_open_episodes, start_from, swap_originals
 from sb3_dqn_ext.run_state import RunState
 from sb3_dqn_ext.updates import Updater
@@ -170,7 +170,7 @@ class DQNExt(DQN):
             check_batch_size(self)
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
             doubtful = doubtful_arguments(self, own - {*self._excluded_save_params()})
-            self._known_losses = _persistence().unstorable(doubtful) if doubtful else set()
+            self._known_losses = _persistence().find_unstorable(doubtful) if doubtful else set()
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -306,7 +306,7 @@ class DQNExt(DQN):
         if run.resumed is not None:
             # the run that continues has a horizon of its own
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
-            logger = _persistence().logger_of(self, run.resumed["training"])
+            logger = _persistence().make_resumed_logger(self, run.resumed["training"])
             run.last_step = None  # of another run
         if logger is not None:
             self.set_logger(logger)
@@ -447,7 +447,7 @@ class DQNExt(DQN):
             for env in np.flatnonzero(dones).tolist():
                 last = infos[env].get("terminal_observation")
                 if last is not None:
-                    write(next_obs, env, last)
+                    write_row(next_obs, env, last)
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
         # a copy: it is stored after the next step, which some environments write into the same array

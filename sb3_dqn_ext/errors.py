@@ -21,7 +21,7 @@ class EmptyReplayError(ArgumentError):
     def __init__(self) -> None:
         super().__init__(
             "there is nothing that could be replayed. With monte_carlo, no episode has ended that could be replayed (of all "
-            "environments at once for sampler='rows'): learning_starts must outlast an episode."
+            "environments at once for sampler='vector_steps'): learning_starts must outlast an episode."
         )
 
 

@@ -14,26 +14,25 @@ from sb3_dqn_ext._missing import Missing
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.envs import make_resumable
 from sb3_dqn_ext.checkpoint.envs.resumable_envs import outlive_interrupts
-from sb3_dqn_ext.checkpoint.session import resume
-from sb3_dqn_ext.checkpoint.session import save as save_checkpoint
-from sb3_dqn_ext.checkpoint.training import logger_of, restore_run
+from sb3_dqn_ext.checkpoint.session import resume, save_checkpoint
+from sb3_dqn_ext.checkpoint.training import make_resumed_logger, restore_run
 from sb3_dqn_ext.errors import ModelFileError
 
 __all__ = [
+    "find_unstorable",
     "load",
-    "logger_of",
     "make_envs_resumable",
+    "make_resumed_logger",
     "restore_run",
     "resume",
     "save",
     "save_checkpoint",
-    "unstorable",
 ]
 
 T = TypeVar("T")
 
 
-def unstorable(attributes: Mapping[str, Any]) -> set[str]:
+def find_unstorable(attributes: Mapping[str, Any]) -> set[str]:
     """
     Find what a file cannot hold, and warn of it before a long run.
 

@@ -343,7 +343,7 @@ LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
 }
 NESTED: dict[str, tuple[Iterable[Any], set[str]]] = {
     "policy_kwargs returns_kwargs": (RETURN_MODELS.values(), {"loss"}),
-    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "has_gaps"}),
+    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "only_added"}),
     "target_policy_kwargs": (TARGET_POLICIES.values(), set()),
 }
 
@@ -598,7 +598,7 @@ NETWORK_PARTS: list[st.SearchStrategy[dict[str, Any]]] = [
 ]
 NETWORK = st.tuples(*NETWORK_PARTS).map(lambda parts: {key: value for part in parts for key, value in part.items()})
 MEMORY = kwargs_of(
-    sampler=st.sampled_from(["uniform", "prioritized", "rows"]),
+    sampler=st.sampled_from(["uniform", "prioritized", "vector_steps"]),
     sampler_kwargs=kwargs_of(
         replace=st.booleans(), alpha=st.floats(0, 1), beta=st.floats(0, 1), beta_end=st.floats(0, 1), eps=st.floats(0, 1)
     ),

@@ -194,11 +194,11 @@ CASES: dict[str, dict[str, Any]] = {
     "time limits as terminations": {"n_steps": 3, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     "terminal copies": {"n_steps": 2, "replay_buffer_kwargs": {"terminal_copies": 3}},
     "prioritized": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "prioritized"}},
-    "rows": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "rows"}},
+    "rows": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "vector_steps"}},
     "VecNormalize": {"n_steps": 3, "normalize": True},
     "realised": {"replay_buffer_kwargs": {"monte_carlo": 1.0}},
     "the latest": {"replay_buffer_kwargs": {"keep_episodes": 7}, "optimize_memory_usage": True},
-    "rows of the latest": {"replay_buffer_kwargs": {"keep_episodes": 9, "sampler": "rows"}, "n_steps": 2},
+    "rows of the latest": {"replay_buffer_kwargs": {"keep_episodes": 9, "sampler": "vector_steps"}, "n_steps": 2},
 }
 
 
@@ -433,7 +433,7 @@ def test_returns_of_more_steps_end_at_the_resets_that_were_before_they_were_aske
     first, second = (model.replay_buffer for model in models)
     assert isinstance(first, DQNReplayBuffer)
     assert isinstance(second, DQNReplayBuffer)
-    first.follow(3, 0.9)
+    first.set_multistep(3, 0.9)
     batches = []
     for buffer in (first, second):
         np.random.seed(0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["SCHEMA", "Renames", "is_known", "migrate", "unknown_schema"]
 
-SCHEMA = 2
+SCHEMA = 3
 """version of what is written; it is raised when an earlier version of this library would misread that"""
 
 
@@ -39,7 +39,23 @@ MIGRATIONS: dict[int, Renames] = {
             **{f"sb3_dqn_ext.policies.{name}": f"sb3_dqn_ext.networks.policies.{name}" for name in _POLICIES},
             **{f"sb3_dqn_ext.schedules.{name}": f"sb3_dqn_ext.algorithm.schedules.{name}" for name in _SCHEDULES},
         }
-    )
+    ),
+    2: Renames(
+        names={
+            "checkpoint": {"model": "model_description", "saved": "saved_rows"},
+            "model_description": {"memory": "replay buffer"},
+            "training": {"memory": "replay_buffer_state"},
+            "ReplayBuffer": {"state": "replay_buffer_state"},
+            "replay_buffer_state": {
+                "_open_steps": "open_steps",
+                "_ended": "ended_episodes",
+                "_last_observations": "final_observations",
+                "of_episodes": "episode_returns",
+                "newest": "newest_next_observations",
+            },
+        },
+        values={"sampler": {"rows": "vector_steps"}},
+    ),
 }
 """for each earlier schema, what changed in the next"""
 

@@ -82,7 +82,7 @@ def folder(tmp_path: Path) -> Path:
     """Two checkpoints with a part in common."""
     tree = {"weights": np.arange(1000.0)}
     for step in (10, 20):
-        files.write(tmp_path, step, tree, {"rows": [("a", tree), *([("b", tree)] if step == 20 else [])]})
+        files.write_checkpoint(tmp_path, step, tree, {"rows": [("a", tree), *([("b", tree)] if step == 20 else [])]})
     return tmp_path
 
 

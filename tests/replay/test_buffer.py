@@ -131,7 +131,10 @@ def test_a_saved_memory_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path
 
 def takes_memory(buffer: Any) -> bool:
     """Return whether the arrays of a buffer, which are made when they are first read, are there."""
-    return bool({"before", "after"} & vars(buffer.observation_ring).keys() or {"actions", "rewards"} & vars(buffer).keys())
+    return bool(
+        {"observations", "next_observations"} & vars(buffer.observation_ring).keys()
+        or {"actions", "rewards"} & vars(buffer).keys()
+    )
 
 
 def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) -> None:
@@ -170,6 +173,6 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(kwargs: dict[str, Any], 
 
 
 def test_rows_that_can_never_be_whole_are_an_error_when_the_memory_is_built() -> None:
-    with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='rows' no row that is whole.*n_envs=4"):
-        DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="rows", keep_episodes=2)
-    DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="rows", keep_episodes=4)
+    with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='vector_steps' no row that is whole.*n_envs=4"):
+        DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=2)
+    DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=4)

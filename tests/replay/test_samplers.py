@@ -14,7 +14,7 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
-from sb3_dqn_ext.replay.samplers import distinct
+from sb3_dqn_ext.replay.samplers import draw_distinct
 from tests.internals import n_updates_of
 from tests.parity import assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.replay.scripts import ROWS, filled, scripted
@@ -36,7 +36,7 @@ def test_each_set_of_distinct_numbers_comes_as_often(n: int, size: int) -> None:
     np.random.seed(0)
     counts = dict.fromkeys(combinations(range(n), size), 0)
     for _ in range(4000):
-        counts[tuple(sorted(distinct(n, size).tolist()))] += 1
+        counts[tuple(sorted(draw_distinct(n, size).tolist()))] += 1
     assert len(counts) == 1 or chisquare(list(counts.values())).pvalue > 1e-3
 
 
@@ -69,7 +69,9 @@ def test_without_replacement_no_copy_is_drawn_twice(copies: int, keep_episodes: 
 @pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
 @pytest.mark.parametrize("replace", [True, False])
 def test_rows_are_drawn_whole_and_each_as_often(length: int, compact: bool, replace: bool) -> None:
-    buffer = filled(scripted(length, 3), sampler="rows", sampler_kwargs={"replace": replace}, optimize_memory_usage=compact)
+    buffer = filled(
+        scripted(length, 3), sampler="vector_steps", sampler_kwargs={"replace": replace}, optimize_memory_usage=compact
+    )
     rows = np.arange(min(length, ROWS))
     if compact and length > ROWS:
         rows = np.delete(rows, buffer.pos)
@@ -90,7 +92,7 @@ def test_rows_are_drawn_whole_and_each_as_often(length: int, compact: bool, repl
 @pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
 @pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
 def test_rows_weight_terminal_cells_as_a_list_that_holds_their_copies(length: int, compact: bool) -> None:
-    buffer = filled(scripted(length, 3), sampler="rows", terminal_copies=COPIES, optimize_memory_usage=compact)
+    buffer = filled(scripted(length, 3), sampler="vector_steps", terminal_copies=COPIES, optimize_memory_usage=compact)
     there = np.arange(3 * min(length, ROWS))
     if compact and length > ROWS:
         there = np.setdiff1d(there, 3 * buffer.pos + np.arange(3))
@@ -110,19 +112,19 @@ def test_rows_weight_terminal_cells_as_a_list_that_holds_their_copies(length: in
 def test_with_gaps_every_sampler_draws_the_cells_that_uniform_draws(kwargs: dict[str, Any], copies: int, length: int) -> None:
     np.random.seed(0)
     drawn: dict[str, set[int]] = {}
-    for sampler in ("uniform", "prioritized", "rows"):
+    for sampler in ("uniform", "prioritized", "vector_steps"):
         buffer = filled(scripted(length, 2), sampler=sampler, terminal_copies=copies, gamma=0.9, **kwargs)
         batch = buffer.sample_batch(4000, progress=1.0)
         drawn[sampler] = set(batch.indices.tolist())
-        if sampler == "rows" and copies > 1:
+        if sampler == "vector_steps" and copies > 1:
             listed = expected_copies(buffer)
-            mean = listed[sorted(drawn["rows"])].mean()
+            mean = listed[sorted(drawn["vector_steps"])].mean()
             assert batch.weights is not None
             np.testing.assert_allclose(batch.weights, listed[batch.indices] / mean, rtol=1e-6)
     assert drawn["prioritized"] == drawn["uniform"]
     assert 0 < len(drawn["uniform"]) < 2 * min(length, ROWS)
-    assert drawn["rows"] == {cell for cell in drawn["uniform"] if cell ^ 1 in drawn["uniform"]}  # the other env's, too
-    assert len(drawn["rows"]) > 0
+    assert drawn["vector_steps"] == {cell for cell in drawn["uniform"] if cell ^ 1 in drawn["uniform"]}  # the other env's, too
+    assert len(drawn["vector_steps"]) > 0
 
 
 TWISTS: dict[str, dict[str, Any]] = {
@@ -143,8 +145,8 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "uniform": {},
     "uniform without replacement": {"sampler_kwargs": {"replace": False}},
     "prioritized": {"sampler": "prioritized"},
-    "rows": {"sampler": "rows"},
-    "rows without replacement": {"sampler": "rows", "sampler_kwargs": {"replace": False}},
+    "rows": {"sampler": "vector_steps"},
+    "rows without replacement": {"sampler": "vector_steps", "sampler_kwargs": {"replace": False}},
 }
 
 
@@ -164,7 +166,7 @@ def test_the_algorithm_trains_with_every_sampler(sampler: str, twist: str) -> No
     assert any(not th.equal(a, b) for a, b in zip(before, model.q_net.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("sampler", ["uniform", "rows"])
+@pytest.mark.parametrize("sampler", ["uniform", "vector_steps"])
 def test_errors_are_fetched_only_for_a_sampler_that_wants_them(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def update_priorities(*_: Any) -> None:
         raise AssertionError("it was given errors")
@@ -173,7 +175,7 @@ def test_errors_are_fetched_only_for_a_sampler_that_wants_them(sampler: str, mon
     make({"sampler": sampler}).learn(40)
 
 
-@pytest.mark.parametrize("sampler", ["prioritized", "rows"])
+@pytest.mark.parametrize("sampler", ["prioritized", "vector_steps"])
 @pytest.mark.parametrize("monte_carlo", [0.0, 0.5])
 def test_a_saved_memory_draws_what_the_memory_would_have_drawn(sampler: str, monte_carlo: float, tmp_path: Path) -> None:
     memory = {"terminal_copies": 3, "monte_carlo": monte_carlo}
@@ -202,7 +204,7 @@ def test_a_saved_memory_draws_what_the_memory_would_have_drawn(sampler: str, mon
     ("memory", "message"),
     [
         ({"sampler": "prioritized"}, r"sampler='prioritized' weights its transitions, which only DQNExt reads"),
-        ({"sampler": "rows", "terminal_copies": 2}, r"sampler='rows' with terminal_copies=2 weights"),
+        ({"sampler": "vector_steps", "terminal_copies": 2}, r"sampler='vector_steps' with terminal_copies=2 weights"),
     ],
 )
 def test_a_stock_algorithm_is_refused_what_it_would_learn_wrongly_from(memory: dict[str, Any], message: str) -> None:
@@ -212,24 +214,25 @@ def test_a_stock_algorithm_is_refused_what_it_would_learn_wrongly_from(memory: d
 
 
 @pytest.mark.parametrize(
-    "memory", [{"sampler": "rows"}, {"sampler_kwargs": {"replace": False}, "terminal_copies": 2}], ids=str
+    "memory", [{"sampler": "vector_steps"}, {"sampler_kwargs": {"replace": False}, "terminal_copies": 2}], ids=str
 )
 def test_a_stock_algorithm_is_given_what_it_can_use(memory: dict[str, Any]) -> None:
     DQN("MlpPolicy", several_cartpoles(), replay_buffer_class=DQNReplayBuffer, replay_buffer_kwargs=memory, **SMALL).learn(60)
 
 
 def test_a_batch_of_rows_must_hold_whole_rows() -> None:
-    message = r"batch_size=10 must be a multiple of n_envs=4 with sampler='rows'"
+    message = r"batch_size=10 must be a multiple of n_envs=4 with sampler='vector_steps'"
     with pytest.raises(ArgumentError, match=message):
-        make({"sampler": "rows"}, env=several_cartpoles, batch_size=10)
+        make({"sampler": "vector_steps"}, env=several_cartpoles, batch_size=10)
     with pytest.raises(ArgumentError, match=message):
-        filled(scripted(5, 4), sampler="rows").sample_batch(10)
+        filled(scripted(5, 4), sampler="vector_steps").sample_batch(10)
 
 
 @pytest.mark.parametrize(
     ("memory", "message"),
     [
-        ({"sampler": "per"}, r"sampler='per' is not known.*prioritized, rows, uniform.*Did you mean 'prioritized'"),
+        ({"sampler": "per"}, r"sampler='per' is not known.*prioritized, uniform, vector_steps.*Did you mean 'prioritized'"),
+        ({"sampler": "rows"}, r"sampler='rows' is not known.*Did you mean 'vector_steps'"),
         ({"sampler": "prioritised"}, r"Did you mean 'prioritized'"),
         ({"sampler": "priority"}, r"Did you mean 'prioritized'"),
         ({"sampler": "random"}, r"Did you mean 'uniform'"),
@@ -239,7 +242,7 @@ def test_a_batch_of_rows_must_hold_whole_rows() -> None:
         ({"sampler": "prioritized", "sampler_kwargs": {"eps": 0.0}}, r"eps=0.0 must be a finite number in \[1e-10, 1e\+10\]"),
         ({"sampler": "prioritized", "sampler_kwargs": {"replace": False}}, r"sampler_kwargs has no argument 'replace'"),
         ({"sampler": "prioritized", "sampler_kwargs": {"gaps": True}}, r"a key of sampler_kwargs='gaps'"),
-        ({"sampler": "rows", "sampler_kwargs": {"replace": 0}}, r"replace=0 must be True or False"),
+        ({"sampler": "vector_steps", "sampler_kwargs": {"replace": 0}}, r"replace=0 must be True or False"),
         ({"sampler_kwargs": {"replace": "no"}}, r"replace='no' must be True or False"),
     ],
     ids=str,

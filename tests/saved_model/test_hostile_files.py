@@ -34,7 +34,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext._missing import Missing
-from sb3_dqn_ext.checkpoint.folder import read, write
+from sb3_dqn_ext.checkpoint.folder import read_checkpoint, write_checkpoint
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError, ModelFileError
 from sb3_dqn_ext.saved_model import FOR_TRAINING, FORGOTTEN, REBUILT
 from sb3_dqn_ext.saved_model.classes import AskedFor
@@ -564,7 +564,7 @@ def buffer(rows: Any = None, **state: Any) -> bytes:
     """A file with a replay buffer."""
     sampler = {"dict": {"members": None, "terminal": {"array": ["<i8", [0], ""]}}}
     state = {"pos": 2, "full": False, "n_added": 2, "sampler": sampler} | state
-    fields = {"size": 50, "n_envs": 1, "first": 0, "rows": {"dict": rows or {}}, "state": {"dict": state}}
+    fields = {"size": 50, "n_envs": 1, "first": 0, "rows": {"dict": rows or {}}, "replay_buffer_state": {"dict": state}}
     return with_data(OURS, replay_buffer={"ReplayBuffer": fields})
 
 
@@ -658,8 +658,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "an array of great items": lambda: inserted('{"array": ["|V1000000000", [1], ""]}'),
     "a tensor of what it is not": lambda: inserted('{"tensor": [["<f8", [1], "AAAAAAAAAAA="], "float32"]}'),
     "a marker that is not known": lambda: inserted('{"eval": "1"}'),
-    "no attributes": lambda: raw('{":schema:": 2}'),
-    "another version": lambda: with_data(OURS, **{":schema:": "2"}),
+    "no attributes": lambda: raw('{":schema:": 3}'),
+    "another version": lambda: with_data(OURS, **{":schema:": "3"}),
     # what it describes
     "a great observation": lambda: with_data(OURS, observation_space=box([GREAT])),
     "a great discrete observation": lambda: with_data(
@@ -861,7 +861,7 @@ def test_a_damaged_pickle_is_refused_or_harmless(data: bytes, changes: list[Chan
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = {"a": np.arange(20.0), "b": [1, (2, None), {3: th.ones(2)}], "c": float("inf")}
-    return write(tmp_path_factory.mktemp("checkpoint"), 7, tree, {"rows": [("k", {"x": np.arange(5)})]})
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), 7, tree, {"rows": [("k", {"x": np.arange(5)})]})
 
 
 @examples(60)
@@ -875,7 +875,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
         if bad == good:
             return
         with pytest.raises(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         file.write_bytes(good)
 
@@ -883,7 +883,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
 def signed(manifest: bytes) -> bytes:
     """With a checksum that is right."""
     text = manifest.partition(b"\n")[2]
-    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 3, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     return head.encode() + text
 
 
@@ -895,7 +895,7 @@ def test_a_checkpoint_that_is_damaged_and_signed_is_refused_or_harmless(changes:
     try:
         checkpoint.write_bytes(signed(head + b"\n" + mutated(rest, changes)))
         with contextlib.suppress(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         checkpoint.write_bytes(good)
 
@@ -912,7 +912,7 @@ def test_arrays_that_are_damaged_and_signed_are_refused_or_harmless(changes: lis
         said["state"] |= {"size": len(bad), "sha256": hashlib.sha256(bad).hexdigest()}
         checkpoint.write_bytes(signed(b"\n" + b'"manifest": ' + json.dumps(said).encode() + b"}\n"))
         with contextlib.suppress(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         file.write_bytes(arrays)
         checkpoint.write_bytes(manifest)
