@@ -173,6 +173,6 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(kwargs: dict[str, Any], 
 
 
 def test_rows_that_can_never_be_whole_are_an_error_when_the_memory_is_built() -> None:
-    with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='vector_steps' no row that is whole.*n_envs=4"):
+    with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='vector_steps' no complete row.*n_envs=4"):
         DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=2)
     DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=4)

@@ -203,7 +203,7 @@ def test_a_saved_memory_draws_what_the_memory_would_have_drawn(sampler: str, mon
 @pytest.mark.parametrize(
     ("memory", "message"),
     [
-        ({"sampler": "prioritized"}, r"sampler='prioritized' weights its transitions, which only DQNExt reads"),
+        ({"sampler": "prioritized"}, r"sampler='prioritized' weights its transitions, which a stock algorithm ignores"),
         ({"sampler": "vector_steps", "terminal_copies": 2}, r"sampler='vector_steps' with terminal_copies=2 weights"),
     ],
 )
