@@ -298,7 +298,7 @@ def test_swapped_files_are_found(tmp_path: Path) -> None:
     assert found.checkpoint.step == 1
     assert all("checksum is wrong" in why for why in found.skipped.values())
     os.replace(written[0], written[1])
-    with pytest.raises(CheckpointError, match="its step '0' cannot be"):
+    with pytest.raises(CheckpointError, match="its step '0' is invalid"):
         read_checkpoint(written[1])
 
 
@@ -528,7 +528,7 @@ def test_a_manifest_of_any_size_takes_bounded_memory(good: Path, monkeypatch: py
     with pytest.raises(CheckpointError, match=r"is not a checkpoint|is damaged"):
         read_checkpoint(good)
     good.unlink()
-    with pytest.raises(CheckpointError, match=r"what is not in arrays is \d+ bytes of JSON"):
+    with pytest.raises(CheckpointError, match=r"the manifest has \d+ bytes of JSON"):
         write_checkpoint(good.parent, 1, "x" * 10**6)  # what would not be read is not written
     assert names(good.parent) == set()
 
@@ -769,7 +769,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there(processes: Processes, tmp_pa
     for limit in limits.values():
         process = processes.start(write_to_a_small_disk, tmp_path, limit)
         wait_for_end(process)
-        assert processes.read_line() == f"{tmp_path} cannot take the checkpoint of step 3: [Errno 27] File too large"
+        assert processes.read_line() == f"{tmp_path} cannot hold the checkpoint of step 3: [Errno 27] File too large"
         assert stats(tmp_path) == before
     wait_for_end(processes.start(write_to_a_small_disk, tmp_path, 20_000))
     assert processes.read_line() == "written"

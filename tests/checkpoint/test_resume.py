@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_model_is_refused(arguments: dict[str, Any], mes
 def test_what_is_saved_already_is_not_lost_to_another_run(tmp_path: Path) -> None:
     learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(CheckpointError, match="holds checkpoints of another run: resume from it, or name another folder"):
+    with pytest.raises(CheckpointError, match="contains checkpoints of another run: resume from it, or choose another folder"):
         learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".lock"} == {
         name: content for name, content in before.items() if not name.endswith(".lock")
@@ -120,7 +120,7 @@ def test_what_is_saved_already_is_not_lost_to_another_run(tmp_path: Path) -> Non
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint that is good"):
+    with pytest.raises(CheckpointError, match="contains no valid checkpoint"):
         make_model("CartPole").resume(tmp_path)
 
 
@@ -296,6 +296,6 @@ def test_damaged_checkpoints_are_not_lost_to_another_run_either(tmp_path: Path) 
     (manifest,) = checkpoints(tmp_path)
     manifest.write_bytes(manifest.read_bytes()[:-100])
     assert not checkpoints(tmp_path)
-    with pytest.raises(CheckpointError, match="holds checkpoints of another run"):
+    with pytest.raises(CheckpointError, match="contains checkpoints of another run"):
         learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     assert manifest.is_file()
