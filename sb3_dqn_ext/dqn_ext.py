@@ -653,7 +653,7 @@ class DQNExt(DQN):
         :param folder: of the checkpoints of this run; it is made if need be
         :param keep: how many of the newest stay
         :return: the file that makes the checkpoint exist
-        :raises CheckpointError: if the folder holds checkpoints of another run, or cannot be written to
+        :raises CheckpointError: if the folder contains checkpoints of another run, or cannot be written to
         :raises ArgumentError: if the environments cannot be asked for their states, see
             :func:`~sb3_dqn_ext.checkpoint.envs.make_resumable`
         """

@@ -1,4 +1,4 @@
-"""Models in files: saved, loaded, and continued from checkpoints."""
+"""Saving and loading of models, and resuming from checkpoints."""
 
 import contextlib
 import warnings
@@ -14,8 +14,7 @@ from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.envs import make_resumable
 from sb3_dqn_ext.checkpoint.envs.resumable_envs import ignore_interrupts_in_workers
-from sb3_dqn_ext.checkpoint.session import resume
-from sb3_dqn_ext.checkpoint.session import save as save_checkpoint
+from sb3_dqn_ext.checkpoint.session import resume, save_checkpoint
 from sb3_dqn_ext.checkpoint.training import make_resumed_logger, restore_run
 from sb3_dqn_ext.errors import ModelFileError
 
@@ -35,10 +34,10 @@ T = TypeVar("T")
 
 def find_unstorable(attributes: Mapping[str, Any]) -> set[str]:
     """
-    Find what a file cannot hold, and warn of it before a long run.
+    Find the attributes that cannot be saved, and warn of them before a long run.
 
-    :param attributes: attributes of a model
-    :return: the names of those that the file will not hold
+    :param attributes: the attributes of a model
+    :return: the names of the attributes that a file cannot hold
     """
     lost = saved_model.unstorable_attributes(attributes)
     if lost:
@@ -46,13 +45,15 @@ def find_unstorable(attributes: Mapping[str, Any]) -> set[str]:
     return set(lost)
 
 
-def save(model: Any, path: Any, exclude: Iterable[str] | None, include: Iterable[str] | None, known: Collection[str]) -> None:
+def save(model: Any, path: Any, exclude: Iterable[str] | None, include: Iterable[str] | None, warned: Collection[str]) -> None:
     """
+    Save a model to a file.
+
     :param model: a DQNExt
-    :param path: a file, or its name
-    :param exclude: attributes to leave out beside those that are always left out
-    :param include: attributes to store though they are among these
-    :param known: attributes that cannot be stored, of which a warning was given
+    :param path: a file name, or a file object
+    :param exclude: attributes to leave out, in addition to those that are left out by default
+    :param include: attributes to save although they are left out by default
+    :param warned: attributes that cannot be saved, for which the user was warned already
     """
     parameters, variables = model._get_torch_save_params()
     usually_left_out, included = {*model._excluded_save_params()}, {*(include or ())}
@@ -63,7 +64,7 @@ def save(model: Any, path: Any, exclude: Iterable[str] | None, include: Iterable
         attributes["replay_buffer"] = saved_model.store_buffer(attributes["replay_buffer"])
     tensors = {name: recursive_getattr(model, name) for name in variables}
     optional = (included & usually_left_out) - {"replay_buffer"}
-    saved_model.save(path, attributes, model.get_parameters(), tensors, set(known), optional)
+    saved_model.save(path, attributes, model.get_parameters(), tensors, set(warned), optional)
 
 
 def load(
@@ -76,20 +77,22 @@ def load(
     make: Callable[[Any, dict[str, Any]], T],
 ) -> T:
     """
-    :param path: a file, or its name
-    :param custom_objects: attributes in the place of those in the file
-    :param given: attributes to change once the model is loaded
-    :param trust: whether classes and functions that the file names are imported
-    :param names: the names of state dictionaries and tensors that the file has, None if they are not known
-    :param needed: the attributes that a model needs
-    :param make: makes the model of an archive and its attributes
+    Load a model from a file.
+
+    :param path: a file name, or a file object
+    :param custom_objects: attributes that replace those in the file
+    :param given: attributes to set after the model is loaded
+    :param trust: whether classes and functions are imported that the file names
+    :param names: the names of the state dictionaries and tensors in the file; None if they are not known
+    :param needed: the attributes that every model needs
+    :param make: a function of an archive and attributes that returns the model
     :return: the model
-    :raises ModelFileError: if the file cannot be read, or needs what is not given
+    :raises ModelFileError: if the file cannot be read, or an attribute is missing that must be passed
     """
     opened = saved_model.open_model(path, custom_objects, given, trust, names, needed)
     stored = opened.attributes.get("replay_buffer")
     if isinstance(stored, saved_model.StoredBuffer):
-        opened.attributes["replay_buffer"] = None  # it is made, then filled
+        opened.attributes["replay_buffer"] = None  # the model makes an empty one, which is filled below
     try:
         with contextlib.nullcontext() if trust else saved_model.Budget(opened.budget):
             model = make(opened.archive, opened.attributes)
@@ -98,7 +101,7 @@ def load(
             return model
     except (ValueError, Warning):
         raise
-    # the file describes no model, or its parameters are those of another
+    # the file does not describe a model, or its parameters are those of another model
     except Exception as error:
         name = saved_model.display_name(path)
         raise ModelFileError(f"{name} cannot be made a model again: {error!r}"[:2000]) from error
@@ -106,17 +109,17 @@ def load(
 
 def _fill_replay_buffer(model: Any, stored: saved_model.StoredBuffer) -> None:
     if model.replay_buffer is not None and not isinstance(model.replay_buffer, MissingAttribute):
-        why = saved_model.restore_buffer(model.replay_buffer, stored)
-        if why:
-            model.replay_buffer = MissingAttribute("replay_buffer", why, None, trust_helps=False)
+        reason = saved_model.restore_buffer(model.replay_buffer, stored)
+        if reason:
+            model.replay_buffer = MissingAttribute("replay_buffer", reason, None, trust_helps=False)
 
 
 def make_envs_resumable(env: VecEnv, callbacks: Iterable[BaseCallback]) -> None:
     """
-    Prepare the environments of a run for its checkpoints, if it writes any.
+    Prepare the environments of a run for checkpoints, if one of its callbacks writes checkpoints.
 
     :param env: the training environments
-    :param callbacks: the callbacks of the run, some of which have environments for evaluation
+    :param callbacks: the callbacks of the run; their evaluation environments are prepared, too
     """
     callbacks = list(callbacks)
     if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):

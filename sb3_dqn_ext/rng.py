@@ -1,4 +1,4 @@
-"""The state of all generators of random numbers: those of the process, and those of a model."""
+"""The states of all random generators: those of the process, and those of a model."""
 
 import random
 from collections.abc import Iterator
@@ -16,12 +16,14 @@ State = dict[str, Any]
 
 def get_rng_state(model: Any = None) -> State:
     """
-    :param model: a model whose own generators are included: that of its algorithm and those of its spaces
-    :return: the state of the generators of Python, numpy and torch, and of CUDA if it is in use, as plain data
+    Return the states of the global generators of Python, numpy and torch, and of CUDA if it is used.
+
+    :param model: a model whose own generators are included: those of the algorithm and of its spaces; None (default): none
+    :return: the states, as plain data, arrays and tensors
     """
     state: State = {
         "python": random.getstate(),
-        # the tuple that numpy gives by default takes three times as long
+        # the legacy tuple takes three times as long
         "numpy": np.random.get_state(legacy=False),
         "torch": th.get_rng_state(),
         "cuda": th.cuda.get_rng_state_all() if th.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
@@ -37,8 +39,10 @@ def get_rng_state(model: Any = None) -> State:
 
 def set_rng_state(state: State, model: Any = None) -> None:
     """
-    :param state: what :func:`get_rng_state` returned
-    :param model: a model whose own generators are set, too, if they are in the state
+    Set the states of the global generators.
+
+    :param state: the result of :func:`get_rng_state`
+    :param model: a model whose own generators are set, too; the state must include them
     """
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
@@ -49,16 +53,16 @@ def set_rng_state(state: State, model: Any = None) -> None:
         return
     if state["algorithm"] is not None:
         model._generator.bit_generator.state = state["algorithm"]
-    for space, of_space in zip(_spaces(model), state["spaces"], strict=True):
-        _set_space_state(space, of_space)
+    for space, space_state in zip(_spaces(model), state["spaces"], strict=True):
+        _set_space_state(space, space_state)
 
 
 @contextmanager
 def rng_preserved(model: Any = None) -> Iterator[None]:
     """
-    Restore all generators at the end of the block, whatever is drawn in it.
+    Restore the states of all generators at the end of the block.
 
-    :param model: a model whose own generators are restored, too
+    :param model: a model whose own generators are restored, too; None (default): none
     """
     state = get_rng_state(model)
     try:
@@ -72,7 +76,7 @@ def _spaces(model: Any) -> list[spaces.Space[Any]]:
 
 
 def _space_state(space: spaces.Space[Any]) -> Any:
-    """The state of the generator of a space; None if it has none before its first draw."""
+    """Return the state of the generator of a space; None if it has not been created yet, before its first draw."""
     return None if space._np_random is None else space._np_random.bit_generator.state
 
 

@@ -1,4 +1,4 @@
-"""Processes that are forked to be killed."""
+"""Processes that tests fork and kill."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.paths import ROOT
 
 
 class Processes:
-    """Starts functions of a module in processes of their own, without the seconds that imports take."""
+    """A server process that has imported a module, and forks to run its functions without the time of imports."""
 
     def __init__(self, module: str) -> None:
         source = f"import {module}; from {__name__} import serve; serve({module})"
@@ -42,8 +42,8 @@ class Processes:
 
 
 def serve(module: ModuleType) -> None:
-    """Fork for each line that comes in; the new process says its id first."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that the dead vanish
+    """Fork for each line of input. The new process first writes its id."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no zombies remain
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         if os.fork() == 0:
@@ -54,8 +54,8 @@ def serve(module: ModuleType) -> None:
                 os._exit(0)
 
 
-def write_line(what: object) -> None:
-    os.write(1, f"{what}\n".encode())
+def write_line(value: object) -> None:
+    os.write(1, f"{value}\n".encode())
 
 
 def is_alive(process: int) -> bool:

@@ -1,10 +1,14 @@
 """
-Runs that are interrupted and gone on with: ``python -m tests.interrupted_runs FOLDER NAME...`` resumes each of the named
-ones from its checkpoints in a folder, in this process, and leaves what it ended with there.
+Runs that are interrupted and resumed.
+
+``python -m tests.interrupted_runs FOLDER NAME...`` resumes each named run from its checkpoints below the folder, in this
+process, and writes its final state there.
 """
 
+import importlib
 import random
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,11 +28,12 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
 from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.box2d import import_box2d
 from tests.internals import generator_of, n_episodes_of, n_updates_of
 from tests.parity import dict_cartpole, learn, short_cartpole
 
-import_box2d()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its import warns, which ends a process in which warnings are errors
+    importlib.import_module("Box2D")
 
 HALF = 160  # environment steps at which a run is interrupted; some episodes are open then
 WHOLE = 2 * HALF
@@ -68,7 +73,7 @@ MULTIPLICATIVE = {"name": "multiplicative", "start": 1.0, "end": 0.05, "factor":
 
 
 class SimpleLinearSchedule:
-    """Falls to 0 with the progress, as what the zoo makes of ``lin_0.01``."""
+    """A schedule that falls linearly to 0, as the zoo makes of ``lin_0.01``."""
 
     def __init__(self, initial_value: float) -> None:
         self.initial_value = initial_value
@@ -77,7 +82,6 @@ class SimpleLinearSchedule:
         return progress_remaining * self.initial_value
 
 
-# the environments, and the arguments of the model that are not those of `make`
 CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     "CartPole": (cartpole, {}),
     "MountainCar": (lambda: make_envs("MountainCar-v0"), {}),
@@ -97,8 +101,11 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
         cartpole,
         {"replay_buffer_kwargs": {"monte_carlo": 0.5, "keep_episodes": 6, "terminal_copies": 3}, "learning_starts": 80},
     ),
-    "rows": (lambda: make_envs("CartPole-v1", 4), {"replay_buffer_kwargs": {"sampler": "rows", "terminal_copies": 2}}),
-    "half the memory": (
+    "vector_steps": (
+        lambda: make_envs("CartPole-v1", 4),
+        {"replay_buffer_kwargs": {"sampler": "vector_steps", "terminal_copies": 2}},
+    ),
+    "optimize_memory_usage": (
         cartpole,
         {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     ),
@@ -164,6 +171,7 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
         {"minibatch_size": 2, "target_update_unit": "gradient_steps", "target_update_interval": 7, "tau": 0.5},
     ),
 }
+"""For each run: a function that makes its environments, and the arguments that differ from those of :func:`make_model`."""
 
 
 EVALUATED = ("CartPole", "MountainCar", "everything")
@@ -191,14 +199,14 @@ class Interrupted(Exception):
 
 class Interrupt(BaseCallback):
     """
-    Ends a run some steps after its first checkpoint.
+    A callback that interrupts a run some steps after its first checkpoint.
 
-    :param checkpoints: what takes them
+    :param checkpoints: the callback that writes the checkpoints
     """
 
     def __init__(self, checkpoints: ExactCheckpointCallback) -> None:
         super().__init__()
-        self.checkpoints = [checkpoints]  # it is called elsewhere
+        self.checkpoints = [checkpoints]  # in a list, so that it is not taken for a child callback
 
     def _on_step(self) -> bool:
         if self.num_timesteps > self.checkpoints[0].saved_at + 13 > HALF:
@@ -208,8 +216,10 @@ class Interrupt(BaseCallback):
 
 def interrupt(name: str, folder: Path) -> None:
     """
-    :param name: of a run
-    :param folder: of its checkpoints
+    Begin a run, and interrupt it after its first checkpoint.
+
+    :param name: the name of the run in CASES
+    :param folder: the folder of its checkpoints
     """
     with suppress(Interrupted):
         *others, checkpoints = callbacks(name, folder)
@@ -219,7 +229,7 @@ def interrupt(name: str, folder: Path) -> None:
 
 
 def callbacks(name: str, folder: Path) -> list[BaseCallback]:
-    """One that remembers, one whose environments go on from evaluation to evaluation, and the one that is tested."""
+    """Make callbacks with state: own attributes, evaluation environments that continue, and the checkpoints under test."""
     evaluation = [EvalCallback(CASES[name][0](), eval_freq=70, n_eval_episodes=2, verbose=0)] if name in EVALUATED else []
     return [
         StopTrainingOnMeanReturn(threshold=400, window=3),
@@ -229,14 +239,14 @@ def callbacks(name: str, folder: Path) -> list[BaseCallback]:
 
 
 def final_state(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """All that a run ends with, by other means than a checkpoint."""
-    memory: Any = model.replay_buffer
+    """Return the final state of a run, without the code of checkpoints."""
+    buffer: Any = model.replay_buffer
     names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-    stored = [getattr(memory, name) for name in names]
+    stored = [getattr(buffer, name) for name in names]
     result = {
         "parameters": model.get_parameters(),
-        "memory": [list(array.values()) if isinstance(array, dict) else array for array in stored],
-        "counters": [model.num_timesteps, n_updates_of(model), model._n_calls, n_episodes_of(model), memory.pos, memory.full],
+        "buffer": [list(array.values()) if isinstance(array, dict) else array for array in stored],
+        "counters": [model.num_timesteps, n_updates_of(model), model._n_calls, n_episodes_of(model), buffer.pos, buffer.full],
         "episodes": [[info["r"], info["l"]] for info in model.ep_info_buffer or []],
         "rows": rows,
         "generators": [
@@ -248,17 +258,18 @@ def final_state(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ],
     }
     np.random.seed(1)
-    result["drawn"] = memory.sampler.sample(*memory.replayable_rows(), 8, 0.5)
+    result["drawn"] = buffer.sampler.sample(*buffer.replayable_rows(), 8, 0.5)
     return result
 
 
 def main() -> None:
     folder, *names = sys.argv[1:]
     for name in names:
-        place = Path(folder) / name
-        model = make_model(name).resume(place)
+        run_folder = Path(folder) / name
+        model = make_model(name).resume(run_folder)
         assert HALF <= model.num_timesteps < WHOLE
-        th.save(final_state(model, learn(model, WHOLE, callback=callbacks(name, place)).rows), place / "ended.pt")
+        rows = learn(model, WHOLE, callback=callbacks(name, run_folder)).rows
+        th.save(final_state(model, rows), run_folder / "final_state.pt")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tests.checkouts import imported, report, results, start, two_checkouts
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"rows": "vector_steps"}
 """arguments and values of OLD, and what they are called in NEW"""
 
 SMALL: dict[str, Any] = {

@@ -600,7 +600,7 @@ NETWORK_PARTS: list[st.SearchStrategy[dict[str, Any]]] = [
 ]
 NETWORK = st.tuples(*NETWORK_PARTS).map(lambda parts: {key: value for part in parts for key, value in part.items()})
 MEMORY = kwargs_of(
-    sampler=st.sampled_from(["uniform", "prioritized", "rows"]),
+    sampler=st.sampled_from(["uniform", "prioritized", "vector_steps"]),
     sampler_kwargs=kwargs_of(
         replace=st.booleans(), alpha=st.floats(0, 1), beta=st.floats(0, 1), beta_end=st.floats(0, 1), eps=st.floats(0, 1)
     ),

@@ -1,4 +1,4 @@
-"""The state of all generators of random numbers."""
+"""The states of all random generators."""
 
 import random
 from typing import Any
@@ -16,7 +16,7 @@ from tests.parity import short_cartpole
 
 
 def drawn(model: Any) -> list[float]:
-    """A number of each generator."""
+    """Draw a number from each generator."""
     own = [generator_of(model).random()] if hasattr(model, "_generator") else []
     spaces = [model.action_space.sample(), *model.observation_space.sample()]
     return [float(number) for number in (random.random(), np.random.rand(), np.random.randn(), th.rand(1), *own, *spaces)]
@@ -26,14 +26,14 @@ def fail_after(numbers: list[float]) -> None:
     raise RuntimeError(f"inside, with {numbers}")
 
 
-def made(kind: type[DQN]) -> Any:
+def make_model(kind: type[DQN]) -> Any:
     return kind("MlpPolicy", short_cartpole(), seed=0, device="cpu", buffer_size=50)
 
 
 @pytest.mark.parametrize("kind", [DQN, DQNExt])
-def test_what_is_drawn_in_a_block_leaves_no_trace(kind: type[DQN]) -> None:
-    model = made(kind)
-    drawn(model)  # numpy keeps the second of two normal numbers
+def test_generators_are_restored_at_the_end_of_a_block(kind: type[DQN]) -> None:
+    model = make_model(kind)
+    drawn(model)  # numpy caches the second of two normal numbers
     before = get_rng_state(model)
     with rng_preserved(model):
         first = drawn(model)
@@ -44,8 +44,8 @@ def test_what_is_drawn_in_a_block_leaves_no_trace(kind: type[DQN]) -> None:
     assert drawn(model) == first
 
 
-def test_a_space_that_has_drawn_nothing_draws_anew() -> None:
-    model = made(DQNExt)
+def test_a_space_without_a_generator_has_none_afterwards() -> None:
+    model = make_model(DQNExt)
     model.observation_space._np_random = None
     with rng_preserved(model):
         drawn(model)
@@ -53,7 +53,7 @@ def test_a_space_that_has_drawn_nothing_draws_anew() -> None:
 
 
 def test_the_legacy_state_of_numpy_is_restored() -> None:
-    model = made(DQNExt)
+    model = make_model(DQNExt)
     drawn(model)
     state = get_rng_state(model) | {"numpy": np.random.get_state()}  # as in checkpoints of schema 1
     first = drawn(model)
@@ -61,8 +61,8 @@ def test_the_legacy_state_of_numpy_is_restored() -> None:
     assert drawn(model) == first
 
 
-def test_generators_of_models_are_left_alone_unless_they_are_named() -> None:
-    model = made(DQNExt)
+def test_generators_of_models_change_only_if_a_model_is_passed() -> None:
+    model = make_model(DQNExt)
     with rng_preserved():
         first = generator_of(model).random()
     assert generator_of(model).random() != first

@@ -119,7 +119,7 @@ def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     written = []
     for folder in (folder for folder in folders if os.path.abspath(folder) in saved):
         with suppress(CheckpointError):  # the error that ended the run is the one to tell
-            if (path := newest(folder)) is not None:
+            if (path := latest_manifest(folder)) is not None:
                 written.append((path, folder))
     if written:
         path, folder = max(written, key=lambda place: place[0].name)

@@ -1,1 +1,1 @@
-"""Checkpoints from which a run goes on exactly as if it had not stopped."""
+"""Checkpoints from which a run continues exactly as if it had not been interrupted."""

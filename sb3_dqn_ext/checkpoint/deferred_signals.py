@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM, put off until a run is at a place from which it can be gone on with."""
+"""SIGINT (Ctrl-C) and SIGTERM, deferred until a run has written a checkpoint."""
 
 import contextlib
 import os
@@ -12,68 +12,67 @@ from typing_extensions import Self
 __all__ = ["DeferredSignals"]
 
 DEFERRED = (signal.SIGINT, signal.SIGTERM)
-STOP_MESSAGE = "Finishing the rollout, then one last checkpoint; once more stops at once.\n"
+STOP_MESSAGE = "Finishing the rollout, then writing a last checkpoint; a second signal stops at once.\n"
 
 
 class DeferredSignals:
     """
-    Inside of this context, the first signal is only noted, until :meth:`obey`. From then on signals mean what they meant
-    before, so that a second one takes effect at once.
+    A context manager that defers the first SIGINT or SIGTERM until :meth:`deliver`.
 
-    Signals that were ignored still are, and outside of the main thread, which alone may handle them, nothing changes.
+    After the first signal, the previous handlers are active again, so a second signal takes effect at once. Signals that were
+    ignored stay ignored. Outside of the main thread, which alone can handle signals, nothing changes.
     """
 
     def __init__(self) -> None:
-        self._asked: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._pending: signal.Signals | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
 
     @property
     def is_pending(self) -> bool:
-        """Whether there is a signal that was put off."""
-        return self._asked is not None
+        """Whether a signal was deferred and not yet delivered."""
+        return self._pending is not None
 
     def deliver(self) -> None:
         """
-        Do now what the signal asks for, if there is one: SIGINT raises KeyboardInterrupt, SIGTERM SystemExit, unless somebody
-        else handles them. If that returns, all begins anew.
+        Call the previous handler of the deferred signal, if there is one. If the handler returns, defer signals again.
 
-        :raises KeyboardInterrupt: after SIGINT
-        :raises SystemExit: after SIGTERM
+        :raises KeyboardInterrupt: after SIGINT, with Python's default handler
+        :raises SystemExit: after SIGTERM, with the default action
         """
-        if self._asked is not None:
-            self._deliver(self._asked)
-            self._take_over()
+        if self._pending is not None:
+            self._deliver(self._pending)
+            self._install_handlers()
 
     def __enter__(self) -> Self:
-        self._take_over()
+        self._install_handlers()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._give_back()
-        if self._asked is not None and kind is None:
-            self._deliver(self._asked)
+        self._restore_handlers()
+        if self._pending is not None and kind is None:
+            self._deliver(self._pending)
 
-    def _deliver(self, asked: signal.Signals) -> None:
-        self._asked = None
-        handler = signal.getsignal(asked)
+    def _deliver(self, number: signal.Signals) -> None:
+        self._pending = None
+        handler = signal.getsignal(number)
         if not callable(handler):
-            raise SystemExit(128 + asked)
-        handler(asked, None)
+            raise SystemExit(128 + number)
+        handler(number, None)
 
-    def _take_over(self) -> None:
+    def _install_handlers(self) -> None:
         if threading.current_thread() is threading.main_thread():
             handled = {number: signal.getsignal(number) for number in DEFERRED}
-            self._before = {number: old for number, old in handled.items() if old not in (signal.SIG_IGN, None)}
-            for number in self._before:
-                signal.signal(number, self._note)
+            self._handlers = {number: old for number, old in handled.items() if old not in (signal.SIG_IGN, None)}
+            for number in self._handlers:
+                signal.signal(number, self._defer)
 
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._give_back()
-        self._asked = signal.Signals(number)
+    def _defer(self, number: int, frame: FrameType | None) -> None:
+        self._restore_handlers()
+        self._pending = signal.Signals(number)
         with contextlib.suppress(OSError):
-            os.write(2, STOP_MESSAGE.encode())  # not print, which may be what was interrupted
+            os.write(2, STOP_MESSAGE.encode())  # print is not reentrant, and may be what the signal interrupted

@@ -1,6 +1,8 @@
 """
-A replay buffer as plain data: the rows, which never change once they are written, but for ``timeouts``, and all that is made
-of them.
+The content of a replay buffer as plain data: its rows, and the rest of its state.
+
+Rows do not change once they are written, so that checkpoints can store them incrementally. The exception is ``timeouts``,
+which truncation can set later: they are also part of the state.
 
 Shapes: R rows, N environments.
 """
@@ -34,112 +36,128 @@ SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 ROW_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-def check_replay_buffer(memory: ReplayBuffer) -> None:
+def check_replay_buffer(buffer: ReplayBuffer) -> None:
     """
-    :param memory: a replay buffer
-    :raises ArgumentError: if its class may have a state beside that of the classes that are known here
+    Check that the content of a replay buffer can be stored completely.
+
+    :param buffer: a replay buffer
+    :raises ArgumentError: if its class may have state that is not stored
     """
-    if not isinstance(memory, DQNReplayBuffer) and type(memory) not in SB3_BUFFERS:
+    if not isinstance(buffer, DQNReplayBuffer) and type(buffer) not in SB3_BUFFERS:
         raise ArgumentError(
-            f"replay_buffer_class={type(memory).__name__} cannot be part of a checkpoint, which knows DQNReplayBuffer and "
-            f"{', '.join(known.__name__ for known in SB3_BUFFERS)}."
+            f"replay_buffer_class={type(buffer).__name__} cannot be part of a checkpoint, which supports DQNReplayBuffer and "
+            f"{', '.join(kind.__name__ for kind in SB3_BUFFERS)}."
         )
 
 
-def stored_row_range(memory: ReplayBuffer) -> tuple[int, int]:
+def stored_row_range(buffer: ReplayBuffer) -> tuple[int, int]:
     """
-    :param memory: a replay buffer
-    :return: the first and the end of the rows that it holds, counted since it was made
+    Return the range of the stored rows.
+
+    :param buffer: a replay buffer
+    :return: the first row, and the row after the last one. The rows of a DQNReplayBuffer are numbered since it was made.
     """
-    end = memory.n_added if isinstance(memory, DQNReplayBuffer) else memory.size()
-    return end - memory.size(), end
+    end = buffer.n_added if isinstance(buffer, DQNReplayBuffer) else buffer.size()
+    return end - buffer.size(), end
 
 
-def read_rows(memory: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
+def read_rows(buffer: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
     """
-    :param memory: a replay buffer
-    :param first: a row, counted since it was made
-    :param end: the row behind the last
-    :return: (R, N, \\*shape) arrays by their names
+    Copy a range of rows.
+
+    :param buffer: a replay buffer
+    :param first: the first row, numbered as by :func:`stored_row_range`
+    :param end: the row after the last one
+    :return: the (R, N, \\*shape) arrays by name
     """
-    places = _places(memory, first, end)
-    return {name: array[places] for name, array in _arrays(memory).items()}
+    rows = _ring_rows(buffer, first, end)
+    return {name: array[rows] for name, array in _row_arrays(buffer).items()}
 
 
-def restore_rows(memory: ReplayBuffer, first: int, rows: dict[str, Array]) -> None:
+def restore_rows(buffer: ReplayBuffer, first: int, rows: dict[str, Array]) -> None:
     """
-    :param memory: a replay buffer, made as the other was, whose state is restored already
-    :param first: the first of the rows, counted since the other was made
-    :param rows: what :func:`read_rows` returned; those that the buffer no longer holds are left out
+    Write stored rows into a replay buffer.
+
+    :param buffer: a replay buffer that was made with the same arguments, and whose state is restored already
+    :param first: the number of the first of the rows
+    :param rows: the result of :func:`read_rows`; rows that have been overwritten since are skipped
     """
-    arrays = _arrays(memory)
-    kept_from = stored_row_range(memory)[0]
-    for name, of_rows in rows.items():
-        kept = of_rows[max(kept_from - first, 0) :]
-        arrays[name][_places(memory, first + len(of_rows) - len(kept), first + len(of_rows))] = kept
+    arrays = _row_arrays(buffer)
+    kept_from = stored_row_range(buffer)[0]
+    for name, stored in rows.items():
+        kept = stored[max(kept_from - first, 0) :]
+        arrays[name][_ring_rows(buffer, first + len(stored) - len(kept), first + len(stored))] = kept
 
 
-def replay_buffer_state(memory: ReplayBuffer) -> State:
+def replay_buffer_state(buffer: ReplayBuffer) -> State:
     """
-    :param memory: a replay buffer
-    :return: all of it but the rows
+    Return the state of a replay buffer, except its rows.
+
+    :param buffer: a replay buffer
+    :return: nested plain data and arrays. Arrays can share memory with the buffer.
     """
-    state: State = {"pos": memory.pos, "full": memory.full}
-    if not isinstance(memory, DQNReplayBuffer):
+    state: State = {"pos": buffer.pos, "full": buffer.full}
+    if not isinstance(buffer, DQNReplayBuffer):
         return state
-    state["n_added"] = memory.n_added
-    state["_open_steps"] = memory.episodes.open_steps
-    state["_ended"] = deque(map(tuple, memory.episodes.ended))
-    state["_last_observations"] = memory.observation_ring.final_observations
-    held = memory.size()
-    if memory.n_added:  # an episode may be truncated when its last row is on the disk already
-        state["timeouts"] = np.flatnonzero(memory.timeouts[:held])
-    state["sampler"] = memory.sampler.state_dict()
-    if memory.monte_carlo > 0:
-        state["of_episodes"] = {"returns": memory.returns[:held], "ends": memory.ends[:held]}
-    if memory.optimize_memory_usage and memory.n_added:
-        # the next observations of the newest row, where those of the next one will be
-        state["newest"] = {key: array[memory.pos] for key, array in arrays_by_key(memory.observations).items()}
+    state["n_added"] = buffer.n_added
+    state["open_steps"] = buffer.episodes.open_steps
+    state["ended_episodes"] = deque(map(tuple, buffer.episodes.ended))
+    state["final_observations"] = buffer.observation_ring.final_observations
+    n_rows = buffer.size()
+    if buffer.n_added:  # an episode can be truncated after its last row was stored
+        state["timeouts"] = np.flatnonzero(buffer.timeouts[:n_rows])
+    state["sampler"] = buffer.sampler.state_dict()
+    if buffer.monte_carlo > 0:
+        state["episode_returns"] = {"returns": buffer.returns[:n_rows], "ends": buffer.ends[:n_rows]}
+    if buffer.optimize_memory_usage and buffer.n_added:
+        # the next observations of the newest row, which are stored as the observations of the row after it
+        state["newest_next_observations"] = {
+            key: array[buffer.pos] for key, array in arrays_by_key(buffer.observations).items()
+        }
     return state
 
 
-def restore_replay_buffer(memory: ReplayBuffer, state: State) -> None:
+def restore_replay_buffer(buffer: ReplayBuffer, state: State) -> None:
     """
-    :param memory: a replay buffer, made as the other was
-    :param state: what :func:`memory_state` returned
+    Restore the state of a replay buffer, except its rows.
+
+    :param buffer: a replay buffer that was made with the same arguments
+    :param state: the result of :func:`replay_buffer_state`
     """
-    memory.pos, memory.full = state["pos"], state["full"]
-    if not isinstance(memory, DQNReplayBuffer):
+    buffer.pos, buffer.full = state["pos"], state["full"]
+    if not isinstance(buffer, DQNReplayBuffer):
         return
-    memory.n_added = state["n_added"]
-    memory.episodes.open_steps = state["_open_steps"]
-    memory.episodes.ended = deque(EpisodeSpan(*episode) for episode in state["_ended"])
-    memory.observation_ring.final_observations = state["_last_observations"]
-    memory.sampler.load_state_dict(state["sampler"])
-    for name, of_episodes in state.get("of_episodes", {}).items():  # written into rows that were stored before
-        getattr(memory, name)[: len(of_episodes)] = of_episodes
-    for key, newest in state.get("newest", {}).items():
-        arrays_by_key(memory.observations)[key][memory.pos] = newest
+    buffer.n_added = state["n_added"]
+    buffer.episodes.open_steps = state["open_steps"]
+    buffer.episodes.ended = deque(EpisodeSpan(*episode) for episode in state["ended_episodes"])
+    buffer.observation_ring.final_observations = state["final_observations"]
+    buffer.sampler.load_state_dict(state["sampler"])
+    for name, values in state.get("episode_returns", {}).items():  # they change in rows that are stored already
+        getattr(buffer, name)[: len(values)] = values
+    for key, observation in state.get("newest_next_observations", {}).items():
+        arrays_by_key(buffer.observations)[key][buffer.pos] = observation
 
 
-def restore_timeouts(memory: ReplayBuffer, state: State) -> None:
+def restore_timeouts(buffer: ReplayBuffer, state: State) -> None:
     """
-    :param memory: a replay buffer, whose rows and state are restored already
-    :param state: what :func:`memory_state` returned; in older checkpoints there are no timeouts beside those of the rows
+    Restore the time limits that were marked after their rows had been stored.
+
+    :param buffer: a replay buffer whose rows and state are restored already
+    :param state: the result of :func:`replay_buffer_state`. The first checkpoints of schema 1 have no such entry.
     """
     if "timeouts" in state:
-        memory.timeouts.reshape(-1)[state["timeouts"]] = 1
+        buffer.timeouts.reshape(-1)[state["timeouts"]] = 1
 
 
-def _places(memory: ReplayBuffer, first: int, end: int) -> npt.NDArray[np.int64]:
-    return np.arange(first, end) % memory.buffer_size
+def _ring_rows(buffer: ReplayBuffer, first: int, end: int) -> npt.NDArray[np.int64]:
+    return np.arange(first, end) % buffer.buffer_size
 
 
-def _arrays(memory: ReplayBuffer) -> dict[str, Array]:
-    """(rows, N, \\*shape) arrays by their names; with optimize_memory_usage there are no next observations."""
-    names = [name for name in ROW_ARRAYS if not (memory.optimize_memory_usage and name == "next_observations")]
+def _row_arrays(buffer: ReplayBuffer) -> dict[str, Array]:
+    """Return the (rows, N, \\*shape) arrays by name; without next observations if optimize_memory_usage is set."""
+    names = [name for name in ROW_ARRAYS if not (buffer.optimize_memory_usage and name == "next_observations")]
     return {
         f"{name}/{key}" if key else name: array
         for name in names
-        for key, array in arrays_by_key(getattr(memory, name)).items()
+        for key, array in arrays_by_key(getattr(buffer, name)).items()
     }

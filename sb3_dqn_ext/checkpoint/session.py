@@ -1,4 +1,4 @@
-"""A run on the disk: written from time to time, and gone on with as if it had never stopped."""
+"""Checkpoints of a model: saving, and resuming a run so that it continues as if it had not been interrupted."""
 
 import os
 import uuid
@@ -36,102 +36,112 @@ Folder = str | os.PathLike[str]
 
 
 class SavedRows(NamedTuple):
-    """What a model knows of its checkpoints in a folder."""
+    """The rows of the replay buffer of a run that the checkpoints in a folder hold."""
 
     run: str
-    """a name that no other run has: the same rows of another one are others"""
+    """The unique id of the run, which is a part of the keys of its segments."""
     bounds: tuple[int, ...]
-    """the rows at which the parts of its memory begin that lie on the disk, and the end of the last"""
+    """The first rows of the stored segments in ascending order, and the end of the last segment."""
     step: int
-    """of the last checkpoint"""
+    """The step of the last checkpoint."""
 
 
 def save_checkpoint(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -> Path:
     """
+    Write a checkpoint of a model, its environments and its run.
+
     :param model: a DQNExt between two rollouts
-    :param folder: of its checkpoints
-    :param keep: how many stay
-    :param callback: of the run, if it is running
+    :param folder: the folder of its checkpoints
+    :param keep: the number of checkpoints to keep
+    :param callback: the callback of the run; None if no run is active
     :return: the manifest
-    :raises CheckpointError: if the folder holds checkpoints of another run, or cannot be written to
+    :raises CheckpointError: if the folder contains checkpoints of another run, or cannot be written to
     """
     _check_env(model)
-    place, step = os.path.abspath(folder), int(model.num_timesteps)
+    absolute_path, step = os.path.abspath(folder), int(model.num_timesteps)
     with locked_folder(model, folder):
-        saved_rows: SavedRows | None = model.run_state.saved_rows.get(place)
+        saved: SavedRows | None = model.run_state.saved_rows.get(absolute_path)
         if saved is not None and saved.step > step:
-            raise CheckpointError(f"{folder} holds this model at the later step {saved.step}: name another folder.")
+            raise CheckpointError(
+                f"{folder} contains a checkpoint of this model at the later step {saved.step}: choose another folder."
+            )
         if saved is not None:
-            remove_later_checkpoints(place, saved.step)  # what this model was before it went on from an earlier checkpoint
-        saved = _grown(saved, model.replay_buffer, step)
+            remove_later_checkpoints(absolute_path, saved.step)  # the model was resumed from an earlier checkpoint
+        saved = _extended(saved, model.replay_buffer, step)
         tree = {
-            "model": _described(model),
+            "model_description": _describe_model(model),
             "saved_rows": {"run": saved.run, "bounds": list(saved.bounds)},
             "training": training_state(model, callback),
             "environments": environments_state(model.env),
         }
-        path = write_checkpoint(place, step, tree, _parts(saved, model.replay_buffer), keep)
-    model.run_state.saved_rows[place] = saved
+        path = write_checkpoint(absolute_path, step, tree, _segments(saved, model.replay_buffer), keep)
+    model.run_state.saved_rows[absolute_path] = saved
     return path
 
 
 @contextmanager
 def locked_folder(model: Any, folder: Folder) -> Iterator[None]:
     """
-    Inside of this context nobody else writes to the folder.
+    Lock a folder of checkpoints for a model, for the duration of the block.
 
     :param model: a DQNExt
-    :param folder: of its checkpoints
-    :raises CheckpointError: if somebody else does, or it holds checkpoints of another run
-    :raises ArgumentError: if the model has a replay memory that remembers more than is known
+    :param folder: the folder of its checkpoints
+    :raises CheckpointError: if another process or thread holds the lock, or the folder contains checkpoints of another run
+    :raises ArgumentError: if the replay buffer of the model cannot be stored
     """
     check_replay_buffer(model.replay_buffer)
-    place = os.path.abspath(folder)
-    with Lock.if_not_held(place):
-        if place not in model.run_state.saved_rows and all_manifests(place):
-            raise CheckpointError(f"{folder} holds checkpoints of another run: resume from it, or name another folder.")
+    absolute_path = os.path.abspath(folder)
+    with Lock.if_not_held(absolute_path):
+        if absolute_path not in model.run_state.saved_rows and all_manifests(absolute_path):
+            raise CheckpointError(f"{folder} contains checkpoints of another run: resume from it, or choose another folder.")
         yield
 
 
 def resume(model: Any, path: Folder) -> list[str]:
     """
-    :param model: a DQNExt with its environments, made as the other was
-    :param path: the folder of the checkpoints, to take the newest that is good, or the manifest of one
-    :return: what could not be restored
-    :raises CheckpointError: if there is no good checkpoint, or it is of a model that was made otherwise
+    Restore a model and its environments from a checkpoint, so that ``learn`` continues the run.
+
+    :param model: a DQNExt with environments, made with the arguments of the model that was saved
+    :param path: a folder of checkpoints, of which the latest valid one is read, or the manifest of a checkpoint
+    :return: messages about environments that could not be restored and begin new episodes
+    :raises CheckpointError: if there is no valid checkpoint, or the model was made with other arguments
     """
     _check_env(model)
-    checkpoint = _found(path)
-    described = _described(model)
-    for what, value in checkpoint.tree["model"].items():
-        if value != described[what]:
-            raise CheckpointError(f"{checkpoint.path} is of a model with {what} {value}, and this one has {described[what]}.")
+    checkpoint = _find_checkpoint(path)
+    description = _describe_model(model)
+    for what, value in checkpoint.tree["model_description"].items():
+        if value != description[what]:
+            raise CheckpointError(
+                f"{checkpoint.path} is of a model with {what} {value}, and this one has {description[what]}."
+            )
     make_resumable(model.env)
-    were, are = (_names(states) for states in (checkpoint.tree["environments"], environments_state(model.env)))
-    if were != are:
-        raise CheckpointError(f"{checkpoint.path} is of a model with the environments {were}, and this one has {are}.")
+    stored_envs, envs = (
+        _environment_names(states) for states in (checkpoint.tree["environments"], environments_state(model.env))
+    )
+    if stored_envs != envs:
+        raise CheckpointError(f"{checkpoint.path} is of a model with the environments {stored_envs}, and this one has {envs}.")
     check_layers(model.env, checkpoint.tree["environments"])
     training, saved = checkpoint.tree["training"], checkpoint.tree["saved_rows"]
     restore_training(model, training)
     for part, first in zip(checkpoint.segments.get("rows", ()), saved["bounds"], strict=False):
         restore_rows(model.replay_buffer, first, part.load())
-    restore_timeouts(model.replay_buffer, training["memory"])
-    begun = restore_or_reset(model.env, checkpoint.tree["environments"])
-    if begun:
-        _begin_episodes(model, list(begun))
+    restore_timeouts(model.replay_buffer, training["replay_buffer_state"])
+    problems = restore_or_reset(model.env, checkpoint.tree["environments"])
+    if problems:
+        _begin_episodes(model, list(problems))
     rows = SavedRows(saved["run"], tuple(saved["bounds"]), checkpoint.step)
     model.run_state.saved_rows = {os.path.abspath(checkpoint.path.parent): rows}
     model.run_state.resumed = checkpoint.tree
-    return [f"Environment {i}: {problem}" for i, problem in begun.items()]
+    return [f"Environment {i}: {problem}" for i, problem in problems.items()]
 
 
-def _names(states: list[dict[str, Any]]) -> list[str]:
-    """Of the environments that have a state of their own."""
+def _environment_names(states: list[dict[str, Any]]) -> list[str]:
+    """List the names of the environments that have a stored state."""
     return [state["env"] for state in states if "env" in state]
 
 
 def _begin_episodes(model: Any, envs: list[int]) -> None:
-    """Of environments that could not be restored."""
+    """Adapt a model to environments that could not be restored and have begun new episodes."""
     model._last_obs = current_observations(model.env)
     if model._vec_normalize_env is not None:
         model._last_original_obs = model._vec_normalize_env.get_original_obs()
@@ -142,58 +152,58 @@ def _begin_episodes(model: Any, envs: list[int]) -> None:
 
 def _check_env(model: Any) -> None:
     if model.env is None:
-        raise ArgumentError("a checkpoint is of a model with its environments: call set_env(env) before.")
+        raise ArgumentError("a checkpoint contains the environments of the model: call set_env(env) first.")
 
 
-def _found(path: Folder) -> Checkpoint:
+def _find_checkpoint(path: Folder) -> Checkpoint:
     path = Path(path)
     if path.is_file():
         return read_checkpoint(path)
     found = find_latest_checkpoint(path)
-    for why in found.skipped.values():
-        warnings.warn(f"A newer checkpoint is left out: {why}", stacklevel=4)
+    for error in found.skipped.values():
+        warnings.warn(f"A later checkpoint is skipped: {error}", stacklevel=4)
     if found.checkpoint is None:
-        raise CheckpointError(f"{path} holds no checkpoint that is good.")
+        raise CheckpointError(f"{path} contains no valid checkpoint.")
     return found.checkpoint
 
 
-def _described(model: Any) -> dict[str, Any]:
-    """What must be the same in a model that goes on."""
+def _describe_model(model: Any) -> dict[str, Any]:
+    """Return the properties that must be equal in the model that resumes."""
     return {
         "class": type(model).__name__,
         "observation space": str(model.observation_space),
         "action space": str(model.action_space),
         "number of environments": model.n_envs,
-        "memory": f"{type(model.replay_buffer).__name__} of {model.replay_buffer.buffer_size} rows",
+        "replay buffer": f"{type(model.replay_buffer).__name__} of {model.replay_buffer.buffer_size} rows",
         "parameters": {name: list(tensor.shape) for name, tensor in model.policy.state_dict().items()},
         "compile": str(model.compile),
     }
 
 
-def _anew(memory: Any, step: int) -> SavedRows:
-    """With nothing on the disk."""
-    return SavedRows(uuid.uuid4().hex[:12], (stored_row_range(memory)[0],), step)
+def _fresh(buffer: Any, step: int) -> SavedRows:
+    """Begin a new run of which no rows are stored."""
+    return SavedRows(uuid.uuid4().hex[:12], (stored_row_range(buffer)[0],), step)
 
 
-def _grown(saved: SavedRows | None, memory: Any, step: int) -> SavedRows:
-    """With the rows that were added since."""
-    first, end = stored_row_range(memory)
-    if saved is None or end < saved.bounds[-1]:  # the memory was emptied, and counts anew
-        saved = _anew(memory, step)
+def _extended(saved: SavedRows | None, buffer: Any, step: int) -> SavedRows:
+    """Add a segment of the rows that were added since the last checkpoint, and drop overwritten segments."""
+    first, end = stored_row_range(buffer)
+    if saved is None or end < saved.bounds[-1]:  # the replay buffer was emptied
+        saved = _fresh(buffer, step)
     bounds = [*saved.bounds, *([end] if end > saved.bounds[-1] else [])]
     while len(bounds) > 1 and bounds[1] <= first:
-        del bounds[0]  # overwritten since
+        del bounds[0]  # overwritten
     return SavedRows(saved.run, tuple(bounds), step)
 
 
-def _parts(saved: SavedRows, memory: Any) -> Segments:
-    """The parts of the memory; those that lie on the disk are not taken again."""
-    if not isinstance(memory, DQNReplayBuffer):  # which does not tell how many rows it has ever had
-        first, end = stored_row_range(memory)
-        return {"rows": [(f"{saved.run}-at-{saved.step:012d}", partial(read_rows, memory, first, end))]}
+def _segments(saved: SavedRows, buffer: Any) -> Segments:
+    """Return the segments of the rows. Rows are only copied for segments that are not stored yet."""
+    if not isinstance(buffer, DQNReplayBuffer):  # its rows cannot be numbered: it does not count overwritten ones
+        first, end = stored_row_range(buffer)
+        return {"rows": [(f"{saved.run}-at-{saved.step:012d}", partial(read_rows, buffer, first, end))]}
     return {
         "rows": [
-            (f"{saved.run}-{first:012d}-{end:012d}", partial(read_rows, memory, first, end))
+            (f"{saved.run}-{first:012d}-{end:012d}", partial(read_rows, buffer, first, end))
             for first, end in zip(saved.bounds, saved.bounds[1:], strict=False)
         ]
     }

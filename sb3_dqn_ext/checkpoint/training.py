@@ -1,7 +1,7 @@
 """
-All that a training run depends on beside its environments, as nested plain data, arrays and tensors.
+The state of a training run, except its environments, as nested plain data, arrays and tensors.
 
-It is taken between two rollouts: what was stepped is stored, and what was to be learned from it is learned.
+It is read between two rollouts: all steps are stored in the replay buffer, and their gradient steps are done.
 """
 
 import os
@@ -24,7 +24,6 @@ __all__ = ["callback_states", "make_resumed_logger", "restore_run", "restore_tra
 
 State = dict[str, Any]
 
-# what SB3's algorithms and DQNExt count and remember in the course of a run
 RUN_ATTRIBUTES = (
     "num_timesteps",
     "_total_timesteps",
@@ -41,56 +40,64 @@ RUN_ATTRIBUTES = (
     "_last_episode_starts",
     "_exploration_state",
 )
-# what all callbacks have; one that has no more, such as a list of others, remembers nothing
+"""The attributes of SB3's algorithms and of DQNExt that change during a run."""
+
 BASE_CALLBACK_ATTRIBUTES = {"n_calls", "num_timesteps", "verbose"}
+"""The attributes of every callback. A callback with no others, such as a list of callbacks, has no state."""
 LOGGER_ATTRIBUTES = ("name_to_value", "name_to_count", "name_to_excluded")
+"""The attributes of a logger that hold values which are not written yet."""
 
 
 def callback_states(callback: MaybeCallback) -> list[State]:
     """
-    :param callback: the callback of a run
-    :return: the state of each callback of it
+    Return the states of all callbacks of a run.
+
+    :param callback: the callback of the run, which can hold others
+    :return: the states, in the order of the callbacks
     """
-    return [_own_state(one) for one in all_callbacks(callback)]
+    return [_callback_state(each) for each in all_callbacks(callback)]
 
 
 def training_state(model: Any, callback: BaseCallback | None) -> State:
     """
+    Return the state of a training run, except its environments.
+
     :param model: a DQNExt between two rollouts
-    :param callback: the callback of its run; None if that has ended
-    :return: its state
+    :param callback: the callback of its run; None if the run has ended
+    :return: nested plain data, arrays and tensors
     """
-    logger = getattr(model, "_logger", None)  # there is none before the first run
+    logger = getattr(model, "_logger", None)  # SB3 sets it in the first run
     return {
         "attributes": {name: getattr(model, name) for name in RUN_ATTRIBUTES},
         "parameters": model.get_parameters(),
-        "memory": replay_buffer_state(model.replay_buffer),
+        "replay_buffer_state": replay_buffer_state(model.replay_buffer),
         "generators": get_rng_state(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGER_ATTRIBUTES} if logger else {},
-        "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboards(logger) else None,
+        "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboard_outputs(logger) else None,
         "callbacks": model.run_state.callback_states if callback is None else callback_states(callback),
     }
 
 
 def restore_training(model: Any, state: State) -> None:
     """
-    Give a model, made by the same arguments, the state of another, but for that of its run.
+    Restore the attributes, parameters and replay buffer of a model. :func:`restore_run` restores the rest.
 
-    :param model: a DQNExt
-    :param state: what :func:`training_state` gave
+    :param model: a DQNExt that was made with the same arguments
+    :param state: the result of :func:`training_state`
     """
     for name, value in state["attributes"].items():
         setattr(model, name, value)
     model.set_parameters(state["parameters"])
-    restore_replay_buffer(model.replay_buffer, state["memory"])
+    restore_replay_buffer(model.replay_buffer, state["replay_buffer_state"])
 
 
 def make_resumed_logger(model: Any, state: State) -> Logger | None:
     """
-    :param model: a DQNExt that goes on with a run
-    :param state: what :func:`training_state` gave
-    :return: what logs to the run's own folder of TensorBoard: SB3 takes the newest, which may be another's by now. None where
-        there is no such folder, or the user logs elsewhere
+    Make a logger that continues the TensorBoard log of a run. SB3 would use the latest folder, which can be another run's.
+
+    :param model: a DQNExt that resumes a run
+    :param state: the result of :func:`training_state`
+    :return: the logger; None if the run has no TensorBoard folder, or the user has set a logger
     """
     name = state["tensorboard"]
     if name is None or model.tensorboard_log is None or model._custom_logger:
@@ -102,60 +109,65 @@ def make_resumed_logger(model: Any, state: State) -> Logger | None:
 
 def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
     """
-    Give a run that is about to begin its first rollout the state of another: what it draws, logs, records and remembers.
+    Restore the random generators, logs and callbacks of a run, before the first rollout of the resumed run.
 
-    :param model: a DQNExt that has taken over the rest
-    :param callback: of the run, made as the other one was
-    :param tree: of its checkpoint
+    :param model: a DQNExt that was restored by :func:`restore_training`
+    :param callback: the callback of the run, made with the same arguments
+    :param tree: the state in the checkpoint
     """
     state = tree["training"]
     rewind_monitor_files(model.env, tree["environments"])
-    for tensorboard in _tensorboards(model.logger):
-        _hide_points_after(tensorboard, model.num_timesteps)
+    for tensorboard in _tensorboard_outputs(model.logger):
+        _hide_later_points(tensorboard, model.num_timesteps)
     for name, values in state["logged"].items():
         getattr(model.logger, name).clear()
         getattr(model.logger, name).update(values)
-    left = list(state["callbacks"])
-    for one in all_callbacks(callback):
-        place = next((i for i, own in enumerate(left) if own["class"] == qualified_name(type(one))), None)
-        if place is not None:
-            _restore_own_state(one, left.pop(place))
-    for own in (own for own in left if own["attributes"].keys() - BASE_CALLBACK_ATTRIBUTES):
-        warnings.warn(f"A {own['class']} was part of the run and is not now: what it remembered is left out.", stacklevel=2)
+    remaining = list(state["callbacks"])
+    for each in all_callbacks(callback):
+        position = next((i for i, stored in enumerate(remaining) if stored["class"] == qualified_name(type(each))), None)
+        if position is not None:
+            _restore_callback(each, remaining.pop(position))
+    for stored in (stored for stored in remaining if stored["attributes"].keys() - BASE_CALLBACK_ATTRIBUTES):
+        warnings.warn(f"A {stored['class']} was part of the run and is missing now: its state is not restored.", stacklevel=2)
     if model._total_timesteps == state["attributes"]["_total_timesteps"]:
         model.exploration_rate = state["attributes"]["exploration_rate"]
     set_rng_state(state["generators"], model)
 
 
-def _tensorboards(logger: Logger) -> list[TensorBoardOutputFormat]:
+def _tensorboard_outputs(logger: Logger) -> list[TensorBoardOutputFormat]:
     return [output for output in logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
 
 
-def _hide_points_after(tensorboard: TensorBoardOutputFormat, step: int) -> None:
-    """TensorBoard drops what was logged before a new session for its step and later. It takes the first for no new one."""
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # SB3 goes without it, too
+def _hide_later_points(tensorboard: TensorBoardOutputFormat, step: int) -> None:
+    """
+    Hide the points after a step: start a new session in TensorBoard's log at the next step.
+
+    TensorBoard ignores the first start of a session in a file, so two are written.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # optional, as in SB3
 
     writer: Any = tensorboard.writer
     for _ in range(2):
         writer.file_writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
 
-def _own_state(callback: BaseCallback) -> State:
+def _callback_state(callback: BaseCallback) -> State:
     """
-    What it remembers: neither what it was told when it was made, which it is told again, nor what is no plain data, such as
-    environments and other callbacks.
+    Return the state of a callback: its attributes of plain data, and the states of its evaluation environments.
+
+    Constructor arguments are excluded: the script of the resumed run sets them. So are attributes that SB3 sets for each run.
     """
-    told = RUN_ATTRIBUTES | set(parameters_of(type(callback)))
-    own = {name: value for name, value in vars(callback).items() if name not in told and is_plain(value)}
-    state: State = {"class": qualified_name(type(callback)), "attributes": own}
+    excluded = RUN_ATTRIBUTES | set(parameters_of(type(callback)))
+    stored = {name: value for name, value in vars(callback).items() if name not in excluded and is_plain(value)}
+    state: State = {"class": qualified_name(type(callback)), "attributes": stored}
     if hasattr(callback, "eval_env"):
         state["environments"] = environments_state(callback.eval_env)
     return state
 
 
-def _restore_own_state(callback: Any, own: State) -> None:
-    vars(callback).update(own["attributes"])
-    if "environments" in own:
-        for problem in restore_environments(callback.eval_env, own["environments"]):
+def _restore_callback(callback: Any, stored: State) -> None:
+    vars(callback).update(stored["attributes"])
+    if "environments" in stored:
+        for problem in restore_environments(callback.eval_env, stored["environments"]):
             warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
-        rewind_monitor_files(callback.eval_env, own["environments"])
+        rewind_monitor_files(callback.eval_env, stored["environments"])

@@ -1,4 +1,4 @@
-"""The replay buffer: what is stored, which of it is replayed (samplers), and over how many steps (multi-step returns)."""
+"""The replay buffer, the samplers that choose which transitions are replayed, and multi-step returns."""
 
 from sb3_dqn_ext.replay.buffer import DQNReplayBuffer
 from sb3_dqn_ext.replay.multistep import MonteCarlo, MultistepReturn, NStep, NStepTransitions, OneStep

@@ -1,4 +1,4 @@
-"""Checks of the arguments of a replay buffer."""
+"""Checks of the arguments of the replay buffer."""
 
 import math
 import warnings
@@ -17,9 +17,10 @@ __all__ = ["check_counts", "check_discounting", "check_flags", "check_keep_episo
 
 def check_counts(**counts: int) -> None:
     """
-    Check numbers by the names of their arguments.
+    Check that arguments are whole numbers of at least 1.
 
-    :raises ArgumentError: if one is not a whole number from 1 on
+    :param counts: the values by the names of their arguments
+    :raises ArgumentError: if one is not
     """
     for name, count in counts.items():
         check_number(name, count, low=1, integer=True)
@@ -27,9 +28,10 @@ def check_counts(**counts: int) -> None:
 
 def check_flags(**flags: bool) -> None:
     """
-    Check flags by the names of their arguments.
+    Check that arguments are True or False.
 
-    :raises ArgumentError: if one is neither True nor False
+    :param flags: the values by the names of their arguments
+    :raises ArgumentError: if one is neither
     """
     for name, flag in flags.items():
         check_type(name, flag, bool, "True or False")
@@ -37,22 +39,30 @@ def check_flags(**flags: bool) -> None:
 
 def check_discounting(n_steps: int, gamma: float | None, monte_carlo: float) -> None:
     """
-    Check the arguments of the returns, of which ``n_steps`` is checked already.
+    Check the arguments of the multi-step return, other than ``n_steps``.
 
-    :raises ArgumentError: if there can be no such returns
+    :param n_steps: the number n of rewards
+    :param gamma: the discount factor, if there is one
+    :param monte_carlo: the share of the Monte-Carlo return
+    :raises ArgumentError: if a value is out of range, or gamma is missing
     """
     check_number("monte_carlo", monte_carlo, low=0, high=1)
     if gamma is not None:
         check_number("gamma", gamma, low=0, high=1)
     elif n_steps > 1 or monte_carlo > 0:
-        raise ArgumentError(f"n_steps={n_steps}, monte_carlo={monte_carlo} need a gamma beside, for example gamma=0.99.")
+        raise ArgumentError(f"n_steps={n_steps}, monte_carlo={monte_carlo} need a gamma, too, for example gamma=0.99.")
 
 
 def check_rows(n_rows: int, buffer_size: int, n_envs: int, n_steps: int, optimize_memory_usage: bool) -> None:
     """
-    Check that the steps of one transition fit into the rows of a replay buffer.
+    Check that the rows of a replay buffer can hold one n-step transition.
 
-    :raises ArgumentError: if they do not
+    :param n_rows: the number of rows
+    :param buffer_size: the argument of that name, for the message
+    :param n_envs: the number of environments
+    :param n_steps: the number n of rewards
+    :param optimize_memory_usage: whether one row is needed for the next observation of the newest row
+    :raises ArgumentError: if they cannot
     """
     if n_rows < n_steps + optimize_memory_usage:
         raise ArgumentError(
@@ -63,35 +73,37 @@ def check_rows(n_rows: int, buffer_size: int, n_envs: int, n_steps: int, optimiz
 
 def check_keep_episodes(keep_episodes: int | None, n_envs: int, sampler: Sampler, choice: object) -> None:
     """
-    Check how many episodes are kept.
+    Check the number of kept episodes.
 
-    :param choice: the sampler as it was chosen
-    :raises ArgumentError: if nothing could ever be replayed
+    :param keep_episodes: the number; None: all episodes
+    :param n_envs: the number of environments
+    :param sampler: the sampler
+    :param choice: the argument that named the sampler, for the message
+    :raises ArgumentError: if no transition could ever be replayed
     """
     if keep_episodes is None:
         return
     check_counts(keep_episodes=keep_episodes)
     if sampler.draws_whole_rows and keep_episodes < n_envs:
         raise ArgumentError(
-            f"keep_episodes={keep_episodes} leaves sampler={choice!r} no row that is whole: it must be at least "
-            f"n_envs={n_envs}."
+            f"keep_episodes={keep_episodes} leaves sampler={choice!r} no complete row: it must be at least n_envs={n_envs}."
         )
 
 
 def warn_if_too_large(n_transitions: int, observation_space: spaces.Space[Any], n_observations: int, action_dim: int) -> None:
     """
-    Warn, as SB3 does, if the transitions do not fit into what is free of the memory; without psutil, never.
+    Warn, as SB3 does, if the transitions do not fit into the available memory. Without psutil, do nothing.
 
-    :param n_transitions: number of transitions
+    :param n_transitions: the number of transitions
     :param observation_space: the observation space
-    :param n_observations: how many observations are stored for each transition
-    :param action_dim: how many numbers an action has
+    :param n_observations: the number of observations that are stored for each transition
+    :param action_dim: the number of components of an action
     """
     try:
         import psutil  # an optional dependency of SB3
     except ImportError:
         return
-    needed = n_transitions * (n_observations * _bytes_of_observation(observation_space) + action_dim * 8 + 3 * 4)
+    needed = n_transitions * (n_observations * _observation_bytes(observation_space) + action_dim * 8 + 3 * 4)
     available = psutil.virtual_memory().available
     if needed > available:
         warnings.warn(
@@ -101,7 +113,7 @@ def warn_if_too_large(n_transitions: int, observation_space: spaces.Space[Any], 
         )
 
 
-def _bytes_of_observation(space: spaces.Space[Any]) -> int:
+def _observation_bytes(space: spaces.Space[Any]) -> int:
     if isinstance(space, spaces.Dict):
-        return sum(map(_bytes_of_observation, space.spaces.values()))
+        return sum(map(_observation_bytes, space.spaces.values()))
     return math.prod(cast(tuple[int, ...], get_obs_shape(space))) * np.dtype(space.dtype).itemsize

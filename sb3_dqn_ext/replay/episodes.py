@@ -1,4 +1,4 @@
-"""The episodes in a replay buffer: how long the open ones are, and which ended ones are kept."""
+"""The episodes in a replay buffer: the lengths of open ones, and the latest ended ones."""
 
 from collections import deque
 from typing import NamedTuple
@@ -9,50 +9,50 @@ __all__ = ["EpisodeSpan", "EpisodeTracker"]
 
 
 class EpisodeSpan(NamedTuple):
-    """An episode that has ended. Its rows are counted since the buffer was made."""
+    """The rows of an ended episode, numbered since the buffer was made."""
 
     first: int
-    """its first row"""
+    """The first row."""
     end: int
-    """the row behind its last one"""
+    """The row after the last one."""
     env: int
-    """the environment"""
+    """The index of the environment."""
 
 
 class EpisodeTracker:
     """
-    Counts the steps of open episodes, and remembers the latest ended ones.
+    The steps of open episodes, and the latest ended episodes.
 
-    :param n_envs: number of environments
-    :param keep: how many ended episodes are remembered, over all environments; none have to be if None
+    :param n_envs: the number of environments
+    :param keep: the number of ended episodes that are kept, over all environments; None: they need not be listed
     """
 
     def __init__(self, n_envs: int, keep: int | None) -> None:
         self._keep = keep
         self.open_steps = np.zeros(n_envs, dtype=np.int64)
-        """(n_envs,) steps of each open episode"""
+        """The (n_envs,) numbers of steps of the open episodes."""
         self.ended: deque[EpisodeSpan] = deque()
-        """the latest ended episodes, the oldest first"""
+        """The latest ended episodes, oldest first."""
 
-    def end_episode(self, env: int, end: int, longest: int) -> EpisodeSpan:
+    def end_episode(self, env: int, end: int, max_length: int) -> EpisodeSpan:
         """
-        End an open episode.
+        End the open episode of an environment.
 
-        :param env: the environment
-        :param end: the row behind its last one
-        :param longest: how many of its rows can be stored
-        :return: the episode, as far as it is stored
+        :param env: the index of the environment
+        :param end: the row after the last one of the episode
+        :param max_length: the largest number of its rows that the buffer can hold
+        :return: the rows of the episode that are still stored
         """
-        length = min(int(self.open_steps[env]), longest)
+        length = min(int(self.open_steps[env]), max_length)
         self.open_steps[env] = 0
         return EpisodeSpan(end - length, end, env)
 
     def add_ended(self, episode: EpisodeSpan) -> EpisodeSpan | None:
         """
-        Remember an ended episode.
+        Append an ended episode.
 
-        :param episode: the newest one
-        :return: the episode that is forgotten for it, if any is
+        :param episode: the newest ended episode
+        :return: the oldest episode, if it is removed to make room
         """
         if self._keep is None:
             return None

@@ -1,4 +1,4 @@
-"""Sets of indices of stored transitions."""
+"""Sets of indices of stored transitions, from which random members can be drawn."""
 
 from functools import cached_property
 
@@ -8,15 +8,15 @@ import numpy.typing as npt
 __all__ = ["IndexSet", "Indices"]
 
 Indices = npt.NDArray[np.int64]
-"""(n,) indices of stored transitions, ``row * n_envs + env``"""
+"""(n,) indices of stored transitions. The index of a transition is ``row * n_envs + env``."""
 
 
 class IndexSet:
     """
-    A set of indices in an array, so that members can be drawn at random.
+    A set of indices in an array, from which random members can be drawn.
 
-    :param size: all indices are below this number
-    :param members: (n,) different indices, in the order that they get in the array; none if None
+    :param size: the bound of the indices: all are below it
+    :param members: the (n,) distinct initial members, in the order that they get in the array; None (default): none
     """
 
     def __init__(self, size: int, members: Indices | None = None) -> None:
@@ -28,7 +28,7 @@ class IndexSet:
 
     @cached_property
     def _positions(self) -> Indices:
-        """(size,) the position of each index in the array, -1 for those that are no members; made when there is a member"""
+        """The (size,) positions of the indices in the array; -1 for all that are no members. Allocated at first use."""
         return np.full(self._size, -1)
 
     def __len__(self) -> int:
@@ -36,14 +36,14 @@ class IndexSet:
 
     @property
     def array(self) -> Indices:
-        """(len,) the members, in no order."""
+        """The (n,) members, in no defined order."""
         return self._members[: self._n]
 
     def add(self, indices: Indices) -> None:
         """
         Add members.
 
-        :param indices: (n,) different indices; those that are members already stay where they are
+        :param indices: (n,) distinct indices; those that are members already keep their positions
         """
         new = indices[self._positions[indices] < 0]
         end = self._n + len(new)
@@ -55,9 +55,9 @@ class IndexSet:
 
     def discard(self, indices: Indices) -> None:
         """
-        Remove members. The last member takes the position of each.
+        Remove members. The last member of the array moves to the position of each removed one.
 
-        :param indices: (n,) indices, which may be no members
+        :param indices: (n,) indices; those that are no members are ignored
         """
         if self._n == 0:
             return

@@ -1,7 +1,14 @@
 """
-Multi-step returns: the rewards and the next observation that belong to a stored transition.
+Multi-step returns: the return and the bootstrap state that belong to a stored step.
 
-Shapes: B batch, n steps.
+In the notation of Sutton & Barto, R_{t+1} is the reward of the step at time t, gamma the discount factor, T the time at which
+the episode ends, and V the value estimate of the state from which a return bootstraps. A return has the form
+
+    G = rewards + discounts * V(S_last)
+
+with ``discounts`` = 0 after a termination. V is computed later, by the target policy.
+
+Shapes: B batch, n steps, T steps of an episode.
 """
 
 from collections.abc import Callable
@@ -16,18 +23,18 @@ Array = npt.NDArray[Any]
 
 
 class NStepTransitions(NamedTuple):
-    """B transitions over several steps each."""
+    """B n-step transitions."""
 
     rewards: Array
-    """(B,) float32, the discounted sum of their rewards"""
+    """The (B,) float32 discounted sums of rewards."""
     discounts: Array
-    """(B,) float32, the factor of the value after the last step; 0 after a termination"""
+    """The (B,) float32 factors of the bootstrapped values: gamma^n, or 0 after a termination."""
     last_indices: Array
-    """(B,) the index of the last step"""
+    """The (B,) indices of the last steps; the returns discounts from the observations after them."""
 
 
 class RingBuffer(Protocol):
-    """A part of a replay buffer: (rows, n_envs) arrays that are written in a circle; the index is ``row * n_envs + env``."""
+    """The arrays of a replay buffer that returns read: (rows, n_envs) each, written in a circle."""
 
     buffer_size: int
     n_envs: int
@@ -44,41 +51,42 @@ class RingBuffer(Protocol):
 
 
 class RingBufferWithReturns(RingBuffer, Protocol):
-    """A ring with the realised returns of ended episodes."""
+    """A ring buffer that also holds the Monte-Carlo returns of ended episodes."""
 
     @property
     def returns(self) -> Array:
-        """(rows, n_envs) discounted sum of the rewards from this step to the last of its episode."""
+        """The (rows, n_envs) Monte-Carlo returns of the steps of ended episodes."""
 
     @property
     def ends(self) -> Array:
-        """(rows, n_envs) the row of that last step."""
+        """The (rows, n_envs) rows of the last steps of these episodes."""
 
 
 class MultistepReturn(Protocol):
-    """A way to sum up rewards."""
+    """A return that can be computed from stored steps."""
 
     def __call__(self, ring: RingBuffer, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
         """
-        Sum up the rewards from some steps on.
+        Compute the returns of steps.
 
-        :param ring: the stored transitions
-        :param indices: (B,) the steps to start from
-        :param normalize: turns stored rewards into those that are learned from; shapes are kept
+        :param ring: the stored steps
+        :param indices: the (B,) indices of the steps
+        :param normalize: a function that normalizes stored rewards and keeps their shape
+        :return: the n-step transitions that begin with these steps
         """
         ...
 
 
 def termination_mask(ring: RingBuffer, indices: Array) -> Array:
-    """(B,) float32, 1 where the step ended its episode for good, 0 elsewhere and at a time limit."""
-    ended: Array = ring.dones.take(indices) * (1 - ring.timeouts.take(indices))
-    return ended
+    """Return (B,) float32: 1 where a step terminated its episode, 0 elsewhere and at time limits."""
+    mask: Array = ring.dones.take(indices) * (1 - ring.timeouts.take(indices))
+    return mask
 
 
 @dataclass(frozen=True)
 class OneStep:
     """
-    One reward and the state after it.
+    The one-step return G_{t:t+1} = R_{t+1} + gamma V(S_{t+1}).
 
     :param gamma: the discount factor
     """
@@ -94,10 +102,14 @@ class OneStep:
 @dataclass(frozen=True)
 class NStep:
     """
-    Up to n rewards and the state after them: never across the end of an episode, nor across the ring's write position
-    (http://incompleteideas.net/book/the-book-2nd.html, section 7.1).
+    The n-step return (http://incompleteideas.net/book/the-book-2nd.html, equation 7.1)::
 
-    :param n_steps: n
+        G_{t:t+n} = R_{t+1} + gamma R_{t+2} + ... + gamma^{n-1} R_{t+n} + gamma^n V(S_{t+n})
+
+    It has fewer than n rewards where the episode ends or where the newest stored step is reached: it then bootstraps from the
+    observation after that step, or not at all after a termination.
+
+    :param n_steps: the number n of rewards
     :param gamma: the discount factor
     """
 
@@ -109,8 +121,8 @@ class NStep:
         window = (indices[:, None] + steps * ring.n_envs) % n_indices  # (B, n)
         newest = (ring.pos - 1) % ring.buffer_size
         ended = np.logical_or(ring.dones.take(window), ring.timeouts.take(window))  # (B, n)
-        last = ended | (window // ring.n_envs == newest)  # (B, n)
-        length = np.where(last.any(axis=1), last.argmax(axis=1) + 1, self.n_steps)  # (B,)
+        is_last = ended | (window // ring.n_envs == newest)  # (B, n)
+        length = np.where(is_last.any(axis=1), is_last.argmax(axis=1) + 1, self.n_steps)  # (B,)
         discounting = self.gamma ** steps.astype(np.float32) * (steps < length[:, None])  # (B, n)
         rewards = normalize(ring.rewards.take(window)) * discounting  # (B, n)
         last_indices = (indices + (length - 1) * ring.n_envs) % n_indices  # (B,)
@@ -121,48 +133,52 @@ class NStep:
 @dataclass(frozen=True)
 class MonteCarlo:
     """
-    A share of the realised return of the episode, and for the rest another return; 1 is every-visit Monte-Carlo control
-    (http://incompleteideas.net/book/the-book-2nd.html, section 5.4).
+    A mixture of the Monte-Carlo return and a bootstrapped return, with share w::
 
-    A terminated episode needs no bootstrap. One that was cut off bootstraps at its cut. As a batch holds one next state for
-    each transition, such a transition is read as the realised return with probability ``share``, and else by the other
-    return: this is the mixture in expectation.
+        w G_t + (1 - w) G_{t:t+n},   G_t = R_{t+1} + gamma R_{t+2} + ... + gamma^{T-t-1} R_T
 
-    :param share: of the realised return, in (0, 1]
+    w = 1 is every-visit Monte-Carlo control (http://incompleteideas.net/book/the-book-2nd.html, sections 5.1 and 5.4).
+
+    A Monte-Carlo return ends without bootstrapping at a termination. In a truncated episode, it bootstraps from the final
+    observation. Both parts of the mixture then need their own next state, but a batch has one next state for each transition.
+    So a transition of a truncated episode gets G_t with probability w and the bootstrapped return otherwise: in expectation,
+    this is the same mixture.
+
+    :param share: the share w of the Monte-Carlo return, in (0, 1]
     :param gamma: the discount factor
-    :param other: the return for the rest
+    :param bootstrapped_return: the other return
     """
 
     share: float
     gamma: float
-    other: MultistepReturn
+    bootstrapped_return: MultistepReturn
 
     def __call__(self, ring: RingBuffer, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
         episodes = cast(RingBufferWithReturns, ring)
-        near = self.other(ring, indices, normalize)
+        bootstrapped = self.bootstrapped_return(ring, indices, normalize)
         rows, envs = np.divmod(indices, ring.n_envs)  # (B,), (B,)
         ends = episodes.ends.take(indices)  # (B,) rows
         length = (ends - rows) % ring.buffer_size + 1  # (B,)
         last = ends * ring.n_envs + envs  # (B,)
-        bootstrap = self.gamma ** length.astype(np.float32) * (1 - termination_mask(ring, last))  # (B,)
-        realised = episodes.returns.take(indices)  # (B,)
-        cut = bootstrap > 0
-        whole = cut & (np.random.rand(len(indices)) < self.share) if cut.any() else cut
-        mixture = np.where(cut, 0, np.float32(self.share))
+        discounts = self.gamma ** length.astype(np.float32) * (1 - termination_mask(ring, last))  # (B,)
+        returns = episodes.returns.take(indices)  # (B,)
+        is_truncated = discounts > 0
+        use_monte_carlo = is_truncated & (np.random.rand(len(indices)) < self.share) if is_truncated.any() else is_truncated
+        share = np.where(is_truncated, 0, np.float32(self.share))
         return NStepTransitions(
-            np.where(whole, realised, (1 - mixture) * near.rewards + mixture * realised),
-            np.where(whole, bootstrap, (1 - mixture) * near.discounts),
-            np.where(whole, last, near.last_indices),
+            np.where(use_monte_carlo, returns, (1 - share) * bootstrapped.rewards + share * returns),
+            np.where(use_monte_carlo, discounts, (1 - share) * bootstrapped.discounts),
+            np.where(use_monte_carlo, last, bootstrapped.last_indices),
         )
 
 
 def monte_carlo_returns(rewards: Array, gamma: float) -> Array:
     """
-    Sum up the rewards of an episode from each of its steps to the end.
+    Compute the Monte-Carlo returns of all steps of an episode, backwards: G_t = R_{t+1} + gamma G_{t+1}, with G_T = 0.
 
-    :param rewards: (T,) of the steps in their order
+    :param rewards: the (T,) rewards in the order of the steps
     :param gamma: the discount factor
-    :return: (T,) of the type of the rewards
+    :return: the (T,) returns, with the dtype of the rewards
     """
     returns, total = np.empty_like(rewards), 0.0
     for step in reversed(range(len(rewards))):
@@ -174,11 +190,11 @@ def monte_carlo_returns(rewards: Array, gamma: float) -> Array:
 @lru_cache
 def make_multistep_return(n_steps: int, gamma: float, monte_carlo: float) -> MultistepReturn:
     """
-    Make the return that the arguments of a replay buffer describe.
+    Make the multi-step return that the arguments of a replay buffer define.
 
-    :param n_steps: n
+    :param n_steps: the number n of rewards
     :param gamma: the discount factor
-    :param monte_carlo: the share of the realised return
+    :param monte_carlo: the share of the Monte-Carlo return
     """
     bootstrapped = OneStep(gamma) if n_steps == 1 else NStep(n_steps, gamma)
     return bootstrapped if monte_carlo == 0 else MonteCarlo(monte_carlo, gamma, bootstrapped)

@@ -1,7 +1,7 @@
 """
-Prioritized replay: the larger its latest TD error, the more often a transition is replayed.
+Prioritized experience replay: transitions with large TD errors are replayed more often.
 
-Shapes: B batch, N indices.
+Shapes: B batch, N transitions.
 """
 
 import math
@@ -22,26 +22,35 @@ __all__ = ["Prioritized"]
 
 class Prioritized(Sampler):
     """
-    Proportional prioritization (https://arxiv.org/abs/1511.05952, section 3.3).
+    Proportional prioritization (Schaul et al. 2016, https://arxiv.org/abs/1511.05952, section 3.3).
 
-    A transition i has the priority p_i = (|error_i| + eps)^alpha, and a new one the highest that any has had. With b_i its
-    number of copies (``terminal_copies`` or 1), it is drawn with P(i) = b_i p_i / sum_j b_j p_j, as from a list that holds the
-    copies. Points are drawn one from each of B equal parts of the line, as in the paper's appendix B.2.1.
+    With the TD error delta_i of transition i, its stored priority is p_i^alpha = (|delta_i| + eps)^alpha. A new transition
+    gets the largest value that any transition has had. Without copies, it is drawn with the paper's equation 1::
 
-    The importance weights make up for the priorities and not for the copies: (b_i / sum_j b_j / P(i))^beta, which is
-    proportional to p_i^-beta. They are divided by the largest weight in the *replay buffer*, so they are at most 1, as in the
-    paper. The largest in the batch would be another divisor for each batch, one that depends on what was drawn: even at
-    beta = 1 the expected gradient would not be that of the list.
+        P(i) = p_i^alpha / sum_k p_k^alpha
 
-    :param n_rows: number of rows
-    :param n_envs: number of transitions in a row
-    :param terminal_copies: how often a transition that ended an episode counts
-    :param only_added: has no effect; what can be replayed is what has a priority
-    :param alpha: how much the errors matter; 0 is uniform
-    :param beta: how much of the priorities the weights make up for, at the start
-    :param beta_end: and at the end of the run, with a straight line between; at 1, for all
-    :param eps: what is added to every error, so that none is forgotten; the smallest weight is about
-        ``(eps / largest error) ** (alpha * beta)``
+    With b_i copies of transition i (``terminal_copies`` or 1), P(i) = b_i p_i^alpha / sum_k b_k p_k^alpha: the same as one
+    draw from a list that holds the copies. A batch is a stratified sample: the total priority is divided into B equal ranges,
+    and one point is drawn from each (appendix B.2.1).
+
+    The importance weights are those of section 3.4, w_i = (1 / N / P(i))^beta. They correct for the priorities and not for
+    the copies: with N = sum_k b_k, the b_i copies together are drawn uniformly with b_i / N, so that::
+
+        w_i = (b_i / N / P(i))^beta, and w_i / max_k w_k = (min_k p_k^alpha / p_i^alpha)^beta
+
+    The maximum is taken over the whole *replay buffer*. The maximum over a batch would depend on what was drawn, and even
+    with beta = 1 the expected gradient would not be the gradient under uniform sampling.
+
+    :param n_rows: the number of rows
+    :param n_envs: the number of transitions in a row
+    :param terminal_copies: the number of times that a terminal transition counts
+    :param only_added: without effect; a transition can be replayed if it has a priority
+    :param alpha: the exponent of the priorities; 0 is uniform sampling
+    :param beta: the exponent of the importance weights at the start of the run
+    :param beta_end: the exponent of the importance weights at the end of the run; it changes linearly in between
+    :param eps: the constant that is added to each |TD error|, so that every transition can be drawn. The smallest
+        weight is about ``(eps / largest TD error) ** (alpha * beta)``.
+    :raises ArgumentError: if an argument is out of range
     """
 
     def __init__(
@@ -64,15 +73,15 @@ class Prioritized(Sampler):
         self.beta_start = beta
         self.beta_end = beta_end
         self.eps = eps
-        self._highest = 1.0
+        self._max_priority = 1.0
 
     @cached_property
     def _tree(self) -> SumTree:
-        """p_i, and 0 for what cannot be replayed; made when the first transition is stored"""
+        """The sum tree of all p_i^alpha; 0 for what cannot be replayed. Allocated when the first transition is stored."""
         return SumTree(self.n_rows * self.n_envs)
 
     def add(self, indices: Indices, terminal: Bools) -> None:
-        self._tree[indices] = self._highest
+        self._tree[indices] = self._max_priority
         if self.terminal_copies > 1:
             self._tree.set_copies(indices, np.where(terminal, self.terminal_copies, 1))
 
@@ -84,16 +93,18 @@ class Prioritized(Sampler):
         total = tree.total
         if total == 0:
             raise EmptyReplayError
+        # one point u_j from each range [j, j + 1) * total / B, for j = 0 ... B - 1
         points = (np.arange(batch_size) + np.random.rand(batch_size)) * (total / batch_size)  # (B,)
         indices = tree.find(points)  # (B,)
+        # w_i / max_k w_k = (min_k p_k^alpha / p_i^alpha)^beta
         return indices, ((tree.min_priority / tree[indices]) ** self.beta(progress)).astype(np.float32)
 
     def update_priorities(self, indices: Indices, td_errors: npt.NDArray[Any]) -> None:
-        priorities = (td_errors + self.eps) ** self.alpha  # (B,)
-        highest = float(priorities.max())
-        if not math.isfinite(highest):
-            raise FloatingPointError("an error of the batch is not a finite number: learning has diverged.")
-        self._highest = max(self._highest, highest)
+        priorities = (td_errors + self.eps) ** self.alpha  # (B,) p_i^alpha = (|delta_i| + eps)^alpha
+        max_priority = float(priorities.max())
+        if not math.isfinite(max_priority):
+            raise FloatingPointError("a TD error of the batch is not finite: learning has diverged.")
+        self._max_priority = max(self._max_priority, max_priority)
         stored = self._tree[indices] > 0  # (B,)
         self._tree[indices[stored]] = priorities[stored]
 
@@ -112,13 +123,13 @@ class Prioritized(Sampler):
         end = int(self.replayable().max(initial=-1)) + 1
         copies = self._tree.copies
         return {
-            "highest": self._highest,
+            "highest": self._max_priority,
             "priorities": self._tree.priorities[:end].copy(),
             "copies": None if copies is None else copies[:end].copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._highest = state["highest"]
+        self._max_priority = state["highest"]
         self._tree = SumTree(self.n_rows * self.n_envs)
         indices = np.arange(len(state["priorities"]))
         self._tree[indices] = state["priorities"]

@@ -1,4 +1,4 @@
-"""The base class of samplers, which is also the contract between a sampler and the replay buffer."""
+"""The base class of samplers: the interface between a sampler and the replay buffer."""
 
 import copy
 from typing import Any, NamedTuple
@@ -19,30 +19,30 @@ class Priorities(NamedTuple):
     """The priorities of the N transitions that can be replayed."""
 
     indices: Indices
-    """(N,)"""
+    """The (N,) indices of the transitions."""
     values: npt.NDArray[np.float64]
-    """(N,) their priorities"""
+    """The (N,) priorities."""
     copies: npt.NDArray[np.float64]
-    """(N,) how many times each counts"""
+    """The (N,) numbers of copies."""
 
 
 class Sampler:
     """
-    Decides which of the stored transitions are replayed.
+    A sampler: it chooses the stored transitions that are replayed.
 
-    An index is that of one transition: ``row * n_envs + env``. A subclass has to override :meth:`sample`; everything else has
-    a default. Arguments of its own are keywords after those of this class, and are given as ``sampler_kwargs``.
+    The index of a transition is ``row * n_envs + env``. A subclass must override :meth:`sample`; all other methods have
+    defaults. The arguments that a subclass adds follow those of this class, and users pass them in ``sampler_kwargs``.
 
-    :param n_rows: number of rows of the replay buffer
-    :param n_envs: number of transitions in a row
-    :param terminal_copies: how often a transition that ended an episode counts
-    :param only_added: whether there are stored rows that cannot be replayed: only what was added and not removed can be then
+    :param n_rows: the number of rows of the replay buffer
+    :param n_envs: the number of transitions in a row
+    :param terminal_copies: the number of times that a terminal transition counts
+    :param only_added: whether only transitions that were added and not removed can be replayed; otherwise, all stored ones
     """
 
     tracks_indices: bool = True
-    """whether :meth:`add` and :meth:`remove` have to be called at each step"""
+    """Whether the replay buffer has to call :meth:`add` and :meth:`remove` at each step."""
     draws_whole_rows: bool = False
-    """whether a transition is only replayed together with those of all other environments at the same time step"""
+    """Whether a transition is only replayed together with those of all other environments at the same time step."""
 
     def __init__(self, n_rows: int, n_envs: int, terminal_copies: int = 1, only_added: bool = False) -> None:
         self.n_rows = n_rows
@@ -52,59 +52,60 @@ class Sampler:
 
     @property
     def uses_td_errors(self) -> bool:
-        """Whether the TD errors of each batch have to be computed for :meth:`update_priorities`."""
+        """Whether the TD errors of each batch are computed for :meth:`update_priorities`: whether it is overridden."""
         return type(self).update_priorities is not Sampler.update_priorities
 
     def check(self, batch_size: int) -> None:
         """
-        Check that batches can be drawn.
+        Check that batches of a size can be drawn.
 
-        :param batch_size: B
+        :param batch_size: the batch size B
         :raises ArgumentError: if no batch of this size can ever be drawn
         """
 
     def check_epochs(self, n_epochs: int) -> None:
         """
-        Check that a training can go through all transitions in place of draws.
+        Check that training can iterate over epochs of all transitions instead of drawing batches.
 
-        :param n_epochs: how many times it does so
-        :raises ArgumentError: if :meth:`epoch` is not what this sampler would draw in the long run
+        :param n_epochs: the number of epochs
+        :raises ArgumentError: if an :meth:`epoch` does not have the same distribution as :meth:`sample`
         """
         raise ArgumentError(f"n_epochs={n_epochs} needs sampler='uniform' of DQNReplayBuffer, not another sampler.")
 
     def add(self, indices: Indices, terminal: Bools) -> None:
         """
-        Take note of transitions that can be replayed from now on.
+        Record transitions that can be replayed from now on.
 
-        :param indices: (n,) different indices, whose older transitions may have been overwritten
-        :param terminal: (n,) whether each ended an episode by its own step
+        :param indices: (n,) distinct indices; transitions that were stored there before may have been overwritten
+        :param terminal: (n,) whether each counts as terminal
         """
 
     def remove(self, indices: Indices) -> None:
         """
-        Take note of transitions that can no longer be replayed.
+        Record transitions that can no longer be replayed.
 
         :param indices: (n,) indices; some may not have been added
         """
 
     def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Indices, Weights | None]:
         """
-        Draw a batch, by numpy's global generator.
+        Draw a batch with numpy's global random generator.
 
         :param first_row: the first of the stored rows
-        :param n_rows: how many rows are stored from there on; behind the last row of the buffer comes its first one
-        :param batch_size: B
-        :param progress: how much of the run is over, from 0 to 1
-        :return: (B,) indices, and (B,) importance weights, None if all are 1
+        :param n_rows: the number of stored rows; they continue at row 0 after the last row of the buffer
+        :param batch_size: the batch size B
+        :param progress: the fraction of the run that is over, from 0 to 1
+        :return: the (B,) indices, and the (B,) importance weights, or None if all are 1
+        :raises EmptyReplayError: if no transition can be replayed
         """
         raise NotImplementedError
 
     def update_priorities(self, indices: Indices, td_errors: npt.NDArray[Any]) -> None:
         """
-        Learn from the errors of a batch. They are computed only for samplers that override this method.
+        Update the sampler with the TD errors of a batch. They are computed only if a sampler overrides this method.
 
-        :param indices: (B,) the indices of the batch
-        :param td_errors: (B,) how wrong the prediction of each was, see
+        :param indices: the (B,) indices of the batch
+        :param td_errors: the (B,) absolute TD errors, see
             :meth:`~sb3_dqn_ext.algorithm.value_models.ReturnModel.absolute_errors`
         """
 
@@ -113,39 +114,39 @@ class Sampler:
         List the indices of one epoch.
 
         :param first_row: the first of the stored rows
-        :param n_rows: how many rows are stored from there on
-        :return: all indices that can be replayed, each as often as it counts, in no order
+        :param n_rows: the number of stored rows
+        :return: the indices of all transitions that can be replayed, each once for each of its copies, in no defined order
         """
         raise NotImplementedError
 
     def replayable(self) -> Indices | None:
         """
-        List what can be replayed, for diagnostics.
+        List the transitions that can be replayed, for diagnostics.
 
-        :return: (N,) the indices, each once and in no order; None if it is all that is stored
+        :return: the (N,) indices, each once and in no defined order; None: all that are stored
         """
         return None
 
     def priorities(self) -> Priorities | None:
         """
-        List the priorities, for diagnostics.
+        Return the priorities, for diagnostics.
 
-        :return: None if the sampler has none
+        :return: the priorities; None if the sampler has none
         """
         return None
 
     def beta(self, progress: float) -> float:
         """
-        Return the exponent of the importance weights.
+        Return the exponent beta of the importance weights.
 
-        :param progress: how much of the run is over, from 0 to 1
-        :return: 0 if there are no such weights
+        :param progress: the fraction of the run that is over, from 0 to 1
+        :return: beta; 0 if the sampler has no importance weights
         """
         return 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """
-        Return what a checkpoint has to hold so that a new sampler continues as this one.
+        Return the state of the sampler for a checkpoint.
 
         :return: nested plain data and arrays; by default, a copy of all attributes
         """
@@ -153,8 +154,8 @@ class Sampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Continue as another sampler that was made by the same arguments.
+        Restore the state of a sampler that was made with the same arguments.
 
-        :param state: what its :meth:`state_dict` returned
+        :param state: the result of :meth:`state_dict`
         """
         vars(self).update(copy.deepcopy(state))

@@ -1,4 +1,4 @@
-"""Samplers by their names, and those that draw with equal probabilities."""
+"""The samplers by name, and the samplers that draw with equal probabilities."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -17,24 +17,26 @@ __all__ = ["SAMPLERS", "Uniform", "VectorSteps", "make_sampler"]
 
 
 def draw_distinct(n: int, size: int) -> npt.NDArray[np.int64]:
-    """Draw (size,) different whole numbers below n, each such set with the same probability."""
+    """Draw (size,) distinct whole numbers below n. Every such set has the same probability."""
     if size > n // 2:
         return np.random.permutation(n)[:size]
-    found = np.unique(np.random.randint(0, n, size=size))
-    while len(found) < size:
-        found = np.union1d(found, np.random.randint(0, n, size=size - len(found)))
-    return found
+    drawn = np.unique(np.random.randint(0, n, size=size))
+    while len(drawn) < size:
+        drawn = np.union1d(drawn, np.random.randint(0, n, size=size - len(drawn)))
+    return drawn
 
 
 class Uniform(Sampler):
     """
-    Every transition with the same probability; those that ended an episode as if they were stored several times.
+    A sampler that draws every transition with the same probability.
 
-    :param n_rows: number of rows
-    :param n_envs: number of transitions in a row
-    :param terminal_copies: how often a transition that ended an episode counts
-    :param only_added: whether only those stored transitions can be replayed that were added and not removed
-    :param replace: whether a batch can hold the same transition twice; if not, no copy of one is in it more than once
+    It draws from a list of all transitions in which each terminal transition appears ``terminal_copies`` times.
+
+    :param n_rows: the number of rows
+    :param n_envs: the number of transitions in a row
+    :param terminal_copies: the number of times that a terminal transition counts
+    :param only_added: whether only transitions that were added and not removed can be replayed; otherwise, all stored ones
+    :param replace: whether a batch is drawn with replacement; if not, it contains each item of the list at most once
     """
 
     def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, only_added: bool, replace: bool = True) -> None:
@@ -63,16 +65,16 @@ class Uniform(Sampler):
 
     def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Indices, None]:
         if self._members is None and self.replace and len(self._terminal) == 0:
-            # SB3 draws rows, then environments: the same calls keep its random stream
+            # the same calls as in SB3, first for rows and then for environments, so that the random stream is the same
             rows = (first_row + np.random.randint(0, n_rows, size=batch_size)) % self.n_rows
-            if self.n_envs == 1:  # a number below 1 takes nothing from the stream
+            if self.n_envs == 1:  # drawing numbers below 1 does not advance the stream
                 return rows, None
             return rows * self.n_envs + np.random.randint(0, self.n_envs, size=batch_size), None
-        places = self._places(self._length(n_rows), batch_size)  # (B,)
-        return self._listed(places, first_row, n_rows), None
+        positions = self._draw_positions(self._list_length(n_rows), batch_size)  # (B,)
+        return self._indices_at(positions, first_row, n_rows), None
 
     def epoch(self, first_row: int, n_rows: int) -> Indices:
-        return self._listed(np.arange(self._length(n_rows)), first_row, n_rows)
+        return self._indices_at(np.arange(self._list_length(n_rows)), first_row, n_rows)
 
     def replayable(self) -> Indices | None:
         return None if self._members is None else self._members.array
@@ -82,31 +84,31 @@ class Uniform(Sampler):
         return {"members": members, "terminal": self._terminal.array.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        # in the same order, by which members are drawn
+        # the order of the members is restored, too: random positions in it are drawn
         size = self.n_rows * self.n_envs
         if self._members is not None:
             self._members = IndexSet(size, state["members"])
         self._terminal = IndexSet(size, state["terminal"])
 
-    def _length(self, n_rows: int) -> int:
-        """Return the length of a list of all indices that is followed by the further copies of the terminal ones."""
+    def _list_length(self, n_rows: int) -> int:
+        """Return the length of the list of all indices, followed by the further copies of terminal ones."""
         n_indices = n_rows * self.n_envs if self._members is None else len(self._members)
         return n_indices + (self.terminal_copies - 1) * len(self._terminal)
 
-    def _listed(self, places: npt.NDArray[np.int64], first_row: int, n_rows: int) -> Indices:
-        """(B,) places in that list -> (B,) indices"""
+    def _indices_at(self, positions: npt.NDArray[np.int64], first_row: int, n_rows: int) -> Indices:
+        """Return the (B,) indices at (B,) positions in that list."""
         terminal = self._terminal.array
-        n_indices = self._length(n_rows) - (self.terminal_copies - 1) * len(terminal)
+        n_indices = self._list_length(n_rows) - (self.terminal_copies - 1) * len(terminal)
         if self._members is None:
-            indices = (first_row * self.n_envs + places) % (self.n_rows * self.n_envs)  # (B,)
+            indices = (first_row * self.n_envs + positions) % (self.n_rows * self.n_envs)  # (B,)
         else:
-            indices = self._members.array[places % n_indices]  # (B,)
+            indices = self._members.array[positions % n_indices]  # (B,)
         if len(terminal):
-            indices = np.where(places < n_indices, indices, terminal[(places - n_indices) % len(terminal)])  # (B,)
+            indices = np.where(positions < n_indices, indices, terminal[(positions - n_indices) % len(terminal)])  # (B,)
         return indices
 
-    def _places(self, n: int, batch_size: int) -> npt.NDArray[np.int64]:
-        """(B,) places in a list of n"""
+    def _draw_positions(self, n: int, batch_size: int) -> npt.NDArray[np.int64]:
+        """Draw (B,) positions in a list of n items."""
         if n == 0:
             raise EmptyReplayError
         if self.replace:
@@ -120,14 +122,18 @@ class Uniform(Sampler):
 
 class VectorSteps(Sampler):
     """
-    One time step with all its environments, for each ``n_envs`` transitions of the batch, every time step with the same
-    probability. Copies of a transition would be copies of its neighbours, too: a terminal one is weighted instead.
+    A sampler that draws vector steps: whole time steps with the transitions of all environments.
 
-    :param n_rows: number of rows
-    :param n_envs: number of transitions in a row
-    :param terminal_copies: how much more a transition weighs that ended an episode; the weights have a mean of 1
-    :param only_added: whether only those rows can be replayed that were added and not removed in all environments
-    :param replace: whether a batch can hold the same row twice
+    Every time step has the same probability, and a batch has ``batch_size / n_envs`` of them. A copy of one transition would
+    also copy the transitions of the other environments. So terminal transitions are not copied but weighted: with c =
+    ``terminal_copies``, a terminal transition has the weight c / m and any other one 1 / m, where m is the mean of c and 1
+    over all transitions that can be replayed.
+
+    :param n_rows: the number of rows, one for each time step
+    :param n_envs: the number of transitions in a row
+    :param terminal_copies: the weight of a terminal transition, relative to other transitions
+    :param only_added: whether only rows can be replayed that were added and not removed in all environments
+    :param replace: whether a batch can contain the same row twice
     """
 
     draws_whole_rows = True
@@ -139,21 +145,21 @@ class VectorSteps(Sampler):
         shape = (n_rows if self.tracks_indices else 0, n_envs)
         self._present = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
         self._terminal = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
-        self._n_whole = 0  # rows that are present in all environments ...
+        self._n_complete = 0  # number of rows that are present in all environments ...
         self._n_terminal = 0  # ... and the terminal transitions in them
 
     def check(self, batch_size: int) -> None:
         if batch_size % self.n_envs:
             raise ArgumentError(
-                f"batch_size={batch_size} must be a multiple of n_envs={self.n_envs} with sampler='rows', "
-                "which draws whole rows of environments."
+                f"batch_size={batch_size} must be a multiple of n_envs={self.n_envs} with sampler='vector_steps', "
+                "which draws time steps of all environments."
             )
 
     def add(self, indices: Indices, terminal: Bools) -> None:
-        self._write(indices, True, terminal)
+        self._update(indices, True, terminal)
 
     def remove(self, indices: Indices) -> None:
-        self._write(indices, False, np.zeros(len(indices), dtype=np.bool_))
+        self._update(indices, False, np.zeros(len(indices), dtype=np.bool_))
 
     def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Indices, Weights | None]:
         self.check(batch_size)
@@ -161,7 +167,7 @@ class VectorSteps(Sampler):
         indices = self._indices_of(rows)  # (B,)
         if self.terminal_copies == 1:
             return indices, None
-        mean = 1 + (self.terminal_copies - 1) * self._n_terminal / (self._n_whole * self.n_envs)
+        mean = 1 + (self.terminal_copies - 1) * self._n_terminal / (self._n_complete * self.n_envs)
         copies = np.where(self._terminal.reshape(-1)[indices], self.terminal_copies, 1)  # (B,)
         return indices, (copies / mean).astype(np.float32)
 
@@ -174,20 +180,20 @@ class VectorSteps(Sampler):
             "rows": self._rows.state_dict(),
             "present": self._present,
             "terminal": self._terminal,
-            "n_whole": self._n_whole,
+            "n_whole": self._n_complete,
             "n_terminal": self._n_terminal,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._rows.load_state_dict(state["rows"])
         self._present[:], self._terminal[:] = state["present"], state["terminal"]
-        self._n_whole, self._n_terminal = state["n_whole"], state["n_terminal"]
+        self._n_complete, self._n_terminal = state["n_whole"], state["n_terminal"]
 
     def _indices_of(self, rows: npt.NDArray[np.int64]) -> Indices:
-        """(n,) rows -> (n * n_envs,) the indices in them"""
+        """Return the (n * n_envs,) indices of the transitions in (n,) rows."""
         return (rows[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
 
-    def _write(self, indices: Indices, present: bool, terminal: Bools) -> None:
+    def _update(self, indices: Indices, present: bool, terminal: Bools) -> None:
         if not self.tracks_indices:
             return
         rows = np.unique(indices // self.n_envs)
@@ -197,19 +203,20 @@ class VectorSteps(Sampler):
         self._terminal.reshape(-1)[indices] = terminal
         after = self._present[rows].all(axis=1)  # (rows,)
         self._n_terminal += int(self._terminal[rows[after]].sum())
-        self._n_whole += int(after.sum()) - int(before.sum())
+        self._n_complete += int(after.sum()) - int(before.sum())
         self._rows.remove(rows[before & ~after])
-        whole = rows[after & ~before]
-        self._rows.add(whole, np.zeros(len(whole), dtype=np.bool_))
+        complete = rows[after & ~before]
+        self._rows.add(complete, np.zeros(len(complete), dtype=np.bool_))
 
 
-SAMPLERS: dict[str, type[Sampler]] = {"uniform": Uniform, "prioritized": Prioritized, "rows": VectorSteps}
+SAMPLERS: dict[str, type[Sampler]] = {"uniform": Uniform, "prioritized": Prioritized, "vector_steps": VectorSteps}
 _SYNONYMS = {
     "per": "prioritized",
     "prioritised": "prioritized",
     "priority": "prioritized",
     "proportional": "prioritized",
     "random": "uniform",
+    "rows": "vector_steps",
 }
 
 
@@ -219,9 +226,12 @@ def make_sampler(
     """
     Make a sampler.
 
-    :param choice: its name, or a subclass of Sampler
-    :param kwargs: its own arguments
-    :param n_rows: see :class:`Sampler`, as the following ones
+    :param choice: the name of a sampler, or a subclass of Sampler
+    :param kwargs: the arguments that are not common to all samplers
+    :param n_rows: see :class:`~sb3_dqn_ext.replay.Sampler`, as for the following arguments
+    :param n_envs: the number of transitions in a row
+    :param terminal_copies: the number of times that a terminal transition counts
+    :param only_added: whether only transitions that were added and not removed can be replayed
     :raises ArgumentError: if there is no such sampler, or it has no such argument
     """
     is_class = isinstance(choice, type) and issubclass(choice, Sampler)

@@ -1,4 +1,4 @@
-"""The end of episodes whose environments are reset in mid-episode, for any replay buffer."""
+"""Truncation of the open episodes in any replay buffer, for environments that are reset in mid-episode."""
 
 import warnings
 
@@ -14,13 +14,13 @@ __all__ = ["truncate_open_episodes"]
 
 def truncate_open_episodes(buffer: ReplayBuffer, envs: npt.NDArray[np.bool_] | None = None) -> None:
     """
-    End episodes after their newest step, because their environments are reset in mid-episode.
+    Mark the newest step of each open episode as truncated, because its environment is reset in mid-episode.
 
-    With SB3's buffers the steps are marked as ``HerReplayBuffer.truncate_last_trajectory`` does it: as ends at a time limit,
-    which are terminations with ``handle_timeout_termination=False``. Those that join no rows stay as they are.
+    Steps in SB3's buffers are marked as by ``HerReplayBuffer.truncate_last_trajectory``: as time limits, which count as
+    terminations with ``handle_timeout_termination=False``. Buffers whose transitions are read from one row are not changed.
 
     :param buffer: a replay buffer
-    :param envs: (n_envs,) which environments; all if None, or if it is a HerReplayBuffer
+    :param envs: (n_envs,) which environments are reset; None (default): all. A HerReplayBuffer always truncates all.
     """
     if isinstance(buffer, DQNReplayBuffer):
         buffer.truncate_open_episodes(envs)

@@ -41,7 +41,23 @@ MIGRATIONS: dict[int, Renames] = {
             **{f"sb3_dqn_ext.policies.{name}": f"sb3_dqn_ext.networks.policies.{name}" for name in _POLICIES},
             **{f"sb3_dqn_ext.schedules.{name}": f"sb3_dqn_ext.algorithm.schedules.{name}" for name in _SCHEDULES},
         }
-    )
+    ),
+    2: Renames(
+        names={
+            "checkpoint": {"model": "model_description", "saved": "saved_rows"},
+            "model_description": {"memory": "replay buffer"},
+            "training": {"memory": "replay_buffer_state"},
+            "ReplayBuffer": {"state": "replay_buffer_state"},
+            "replay_buffer_state": {
+                "_open_steps": "open_steps",
+                "_ended": "ended_episodes",
+                "_last_observations": "final_observations",
+                "of_episodes": "episode_returns",
+                "newest": "newest_next_observations",
+            },
+        },
+        values={"sampler": {"rows": "vector_steps"}},
+    ),
 }
 """The renames from each earlier schema version to the next."""
 

@@ -47,7 +47,7 @@ def make_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
         if not additional_args.get("using_her_replay_buffer"):  # it replays transitions in its own way
             params["n_steps"] = trial.suggest_int("n_steps", 1, 5)
             # a batch of rows is a multiple of the environments, and the zoo's smallest batch holds 4
-            samplers = sorted(name for name in SAMPLERS if name != "rows" or 4 % n_envs == 0)
+            samplers = sorted(name for name in SAMPLERS if name != "vector_steps" or 4 % n_envs == 0)
             params["sampler"] = trial.suggest_categorical("sampler", samplers)
             params["terminal_copies"] = trial.suggest_int("terminal_copies", 1, 4)
         return _with_ours(converted, params)

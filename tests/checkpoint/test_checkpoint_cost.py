@@ -1,4 +1,4 @@
-"""What a checkpoint writes grows with what was added since the last one, and not with the memory."""
+"""The size of a checkpoint grows with the rows that were added since the last one, not with the replay buffer."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ NEW_ROWS = 10_000
 
 
 def filled(sampler: str) -> DQNExt:
-    """A model whose memory is full of transitions like CartPole's; what it learns is not looked at."""
+    """Make a model whose replay buffer is full of transitions like CartPole's."""
     model = DQNExt(
         "MlpPolicy",
         make_resumable(DummyVecEnv([lambda: gym.make("CartPole-v1")])),
@@ -26,20 +26,20 @@ def filled(sampler: str) -> DQNExt:
         seed=0,
         device="cpu",
     )
-    memory: Any = model.replay_buffer
+    buffer: Any = model.replay_buffer
     rng = np.random.default_rng(0)
     for name in ("observations", "next_observations"):
-        getattr(memory, name)[:] = rng.standard_normal((ROWS, 1, 4), np.float32)
-    memory.actions[:] = rng.integers(2, size=(ROWS, 1, 1))
-    memory.rewards[:] = 1
-    memory.dones[:] = rng.random((ROWS, 1)) < 0.05
-    memory.full, memory.n_added = True, ROWS
-    memory.sampler.add(np.arange(ROWS), memory.dones[:, 0] > 0)
+        getattr(buffer, name)[:] = rng.standard_normal((ROWS, 1, 4), np.float32)
+    buffer.actions[:] = rng.integers(2, size=(ROWS, 1, 1))
+    buffer.rewards[:] = 1
+    buffer.dones[:] = rng.random((ROWS, 1)) < 0.05
+    buffer.full, buffer.n_added = True, ROWS
+    buffer.sampler.add(np.arange(ROWS), buffer.dones[:, 0] > 0)
     return model
 
 
 def written(folder: Path, before: dict[str, int]) -> int:
-    """The bytes of the files that were not there before; ``before`` gets them all."""
+    """Return the bytes of the files that are not in ``before``, and add them to it."""
     there = {path.name: path.stat().st_size for path in folder.iterdir()}
     new = sum(size for name, size in there.items() if name not in before)
     before.update(there)
@@ -48,7 +48,7 @@ def written(folder: Path, before: dict[str, int]) -> int:
 
 @pytest.mark.parametrize(("sampler", "low", "high"), [("uniform", 0, 0.1), ("prioritized", 4, 8.1)])
 def test_the_second_checkpoint_of_a_million_rows_is_small(sampler: str, low: float, high: float, tmp_path: Path) -> None:
-    """Beside the new rows, there are at most ``high`` bytes for each stored row: priorities change everywhere."""
+    """Check the bytes for each stored row in addition to the new rows: priorities of old rows change, too."""
     model, seen = filled(sampler), dict[str, int]()
     model.save_checkpoint(tmp_path)
     first = written(tmp_path, seen)
@@ -57,6 +57,6 @@ def test_the_second_checkpoint_of_a_million_rows_is_small(sampler: str, low: flo
     model.learn(NEW_ROWS)
     model.save_checkpoint(tmp_path)
     second = written(tmp_path, seen)
-    of_each_row = (second - NEW_ROWS * row) / ROWS
-    assert low <= of_each_row < high
+    for_each_row = (second - NEW_ROWS * row) / ROWS
+    assert low <= for_each_row < high
     assert sampler != "uniform" or second < 0.05 * first

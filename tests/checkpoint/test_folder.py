@@ -1,4 +1,4 @@
-"""Checkpoints on a real disk, written by real processes that are killed, and read from files that are damaged or hostile."""
+"""Checkpoints on a disk: written by processes that are killed, and read from damaged or hostile files."""
 
 import errno
 import hashlib
@@ -33,6 +33,7 @@ from sb3_dqn_ext.checkpoint.folder import (
 )
 from sb3_dqn_ext.checkpoint.manifest import read_manifest
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.serialization.migrations import SCHEMA
 from sb3_dqn_ext.storage.lock import Lock
 from tests.forks import Processes, is_alive, kill, wait_for_end, write_line
 from tests.serialization.trees import bits
@@ -53,7 +54,7 @@ def tree_of(step: int) -> dict[str, Any]:
 
 
 def segments_of(step: int) -> dict[str, Any]:
-    """One more with each step; the oldest fall out."""
+    """Make the segments of a step: one more with each step, without the oldest ones."""
     return {"replay": [(f"replay-{i}", lambda i=i: {"rows": np.full(300, i)}) for i in range(max(0, step - 3), step)]}
 
 
@@ -61,8 +62,8 @@ def fill(folder: Path, steps: int, keep: int = 5) -> list[Path]:
     return [write_checkpoint(folder, step, tree_of(step), segments_of(step), keep) for step in range(steps)]
 
 
-def check(folder: Path, step: int) -> None:
-    """The newest checkpoint is that of ``step``, and whole."""
+def assert_latest(folder: Path, step: int) -> None:
+    """Check that the latest checkpoint is that of a step, and complete."""
     path = latest_manifest(folder)
     assert path is not None
     checkpoint = read_checkpoint(path)
@@ -73,7 +74,7 @@ def check(folder: Path, step: int) -> None:
         assert bits(stored.load()) == bits(tree())
 
 
-def test_the_newest_stay_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_latest_checkpoints_and_other_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.npz").write_text("of the user")
     written = fill(tmp_path, 8, keep=2)
     assert checkpoints(tmp_path) == written[-2:]
@@ -84,7 +85,7 @@ def test_the_newest_stay_and_nothing_else(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 1 + 2 + 2 + 4
     for step in (6, 7):
         assert read_checkpoint(written[step]).tree["step"] == step
-    check(tmp_path, 7)
+    assert_latest(tmp_path, 7)
 
 
 def test_an_empty_folder_has_no_checkpoints(tmp_path: Path) -> None:
@@ -94,10 +95,10 @@ def test_an_empty_folder_has_no_checkpoints(tmp_path: Path) -> None:
         assert find_latest_checkpoint(folder).checkpoint is None
 
 
-def test_the_manifest_says_what_wrote_it(tmp_path: Path) -> None:
+def test_the_manifest_holds_the_versions_of_the_libraries(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, 12_000, {"a": 1})
     manifest = json.loads(path.read_text())
-    assert manifest["schema"] == 2
+    assert manifest["schema"] == SCHEMA
     assert manifest["manifest"]["step"] == 12_000
     assert read_checkpoint(path).versions["numpy"] == manifest["manifest"]["versions"]["numpy"] == np.__version__
     (data,) = tmp_path.glob("*.npz")
@@ -114,7 +115,7 @@ def test_numpy_reads_the_arrays_without_this_library(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays["1"], np.eye(2))
 
 
-def test_a_checkpoint_of_the_same_step_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_checkpoint_of_a_step_replaces_the_first(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 5, {"a": np.zeros(3)})
     write_checkpoint(tmp_path, 5, {"a": np.ones(3)})
     path = write_checkpoint(tmp_path, 5, {"a": np.ones(3)})
@@ -122,14 +123,14 @@ def test_a_checkpoint_of_the_same_step_replaces_the_first(tmp_path: Path) -> Non
     assert len(names(tmp_path)) == 2
 
 
-def test_an_earlier_step_waits_until_the_later_ones_are_removed(tmp_path: Path) -> None:
+def test_an_earlier_step_is_refused_until_later_checkpoints_are_removed(tmp_path: Path) -> None:
     written = fill(tmp_path, 5)
     before = names(tmp_path)
     with pytest.raises(CheckpointError, match="has the checkpoint of step 4, which is later than 2"):
         write_checkpoint(tmp_path, 2, {})
     assert names(tmp_path) == before
     assert remove_later_checkpoints(tmp_path, 2) == written[3:]
-    check(tmp_path, 2)
+    assert_latest(tmp_path, 2)
     assert "segment_replay-2" not in {name.rpartition("-")[0] for name in names(tmp_path)}
     assert write_checkpoint(tmp_path, 2, {}) == written[2]
 
@@ -145,13 +146,15 @@ def test_an_earlier_step_waits_until_the_later_ones_are_removed(tmp_path: Path) 
         ({"segments": {"a": [("A", {})]}}, "'A' must be"),
     ],
 )
-def test_wrong_calls_are_refused_before_anything_is_written(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused_before_anything_is_written(
+    arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ArgumentError, match=message):
         write_checkpoint(tmp_path / "new", tree={}, **({"step": 1} | arguments))
     assert names(tmp_path) == set()
 
 
-def test_all_is_on_the_disk_before_the_manifest_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_files_are_flushed_before_the_manifest_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     sync, name = os.fsync, os.replace
 
@@ -170,7 +173,7 @@ def test_all_is_on_the_disk_before_the_manifest_has_its_name(tmp_path: Path, mon
         *("sync state_000000000003.tmp", "name state_000000000003"),
         *("sync segment_rows.tmp", "name segment_rows"),
         *("sync checkpoint_000000000003.tmp", f"sync {tmp_path.name}", "name checkpoint_000000000003.json"),
-        *(f"sync {tmp_path.name}", f"sync {tmp_path.name}"),  # the second before files are removed
+        *(f"sync {tmp_path.name}", f"sync {tmp_path.name}"),  # the second one before files are removed
     ]
 
 
@@ -196,14 +199,14 @@ def test_a_second_checkpoint_writes_the_new_rows_only(tmp_path: Path) -> None:
     before = stats(tmp_path)
     path = write_checkpoint(tmp_path, 2, {}, ring(100_000, 1000))
     after = stats(tmp_path)
-    assert after | before == after  # no file is another, or was touched
+    assert after | before == after  # every earlier file is unchanged
     first, second = (sum(size for *_, size in files.values()) for files in (before, after))
     assert second - first < 0.05 * first
     rows = np.concatenate([segment.load() for segment in read_checkpoint(path).segments["replay"]])
     np.testing.assert_array_equal(rows[:, 7], np.arange(101_000.0))
 
 
-def test_a_stored_segment_is_not_made_again_unless_its_file_is_not_whole(tmp_path: Path) -> None:
+def test_a_stored_segment_is_written_again_only_if_its_file_is_incomplete(tmp_path: Path) -> None:
     made = []
 
     def make() -> dict[str, Array]:
@@ -226,7 +229,7 @@ def test_segments_are_loaded_one_at_a_time(tmp_path: Path) -> None:
     try:
         for segment in read_checkpoint(path).segments["replay"]:
             assert len(segment.load()) == 1_000_000
-        assert tracemalloc.get_traced_memory()[1] < 20e6  # of 64e6 bytes; one and the next, and what reads it
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # of 64e6 bytes: two segments and the reader
     finally:
         tracemalloc.stop()
 
@@ -257,7 +260,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("file", ["checkpoint_000000000003", "state_000000000003", "segment_replay-2"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_and_the_one_before_is_good(file: str, damage: str, tmp_path: Path) -> None:
+def test_damage_is_found_and_the_previous_checkpoint_is_read(file: str, damage: str, tmp_path: Path) -> None:
     written = fill(tmp_path, 4)
     damaged = data_of(written[3], file)
     whole = damaged.stat().st_size
@@ -291,13 +294,13 @@ def test_swapped_files_are_found(tmp_path: Path) -> None:
     texts = one.read_bytes(), other.read_bytes()
     other.write_bytes(texts[0])
     one.write_bytes(texts[1])
-    assert latest_manifest(tmp_path) == written[3]  # sizes are right
+    assert latest_manifest(tmp_path) == written[3]  # the sizes are right
     found = find_latest_checkpoint(tmp_path)
     assert found.checkpoint is not None
     assert found.checkpoint.step == 1
     assert all("checksum is wrong" in why for why in found.skipped.values())
     os.replace(written[0], written[1])
-    with pytest.raises(CheckpointError, match="its step '0' cannot be"):
+    with pytest.raises(CheckpointError, match="its step '0' is invalid"):
         read_checkpoint(written[1])
 
 
@@ -310,7 +313,7 @@ def test_a_segment_that_is_damaged_after_the_check_is_not_loaded(tmp_path: Path)
         segment.load()
 
 
-def test_damaged_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
+def test_damaged_checkpoints_do_not_count_among_those_to_keep(tmp_path: Path) -> None:
     written = fill(tmp_path, 3)
     written[1].write_text("{}")
     data_of(written[2], "state_000000000002").unlink()
@@ -319,20 +322,23 @@ def test_damaged_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
     assert {path for path in tmp_path.iterdir() if path.suffix == ".json"} == {written[0], last}
 
 
-def test_checkpoints_of_another_version_are_left_alone(tmp_path: Path) -> None:
+def test_checkpoints_of_an_unknown_schema_are_not_changed(tmp_path: Path) -> None:
     written = fill(tmp_path, 2)
-    written[1].write_bytes(written[1].read_bytes().replace(b'"schema": 2,', b'"schema": 3,'))
+    written[1].write_bytes(
+        written[1].read_bytes().replace(f'"schema": {SCHEMA},'.encode(), f'"schema": {SCHEMA + 1},'.encode())
+    )
     before = stats(tmp_path)
     for work in (lambda: read_checkpoint(written[1]), lambda: write_checkpoint(tmp_path, 2, {})):
         with pytest.raises(
-            CheckpointError, match=r"checkpoint_000000000001\.json has the schema version 3, and .* reads 1 to 2 only"
+            CheckpointError,
+            match=rf"checkpoint_000000000001\.json has the schema version {SCHEMA + 1}, and .* reads 1 to {SCHEMA} only",
         ):
             work()
     assert stats(tmp_path) == before
     assert latest_manifest(tmp_path) == written[0]
 
 
-# hostile files: who wrote them knows the checksums
+# hostile files, with right checksums
 
 
 def forge(path: Path, change: Change) -> None:
@@ -343,19 +349,19 @@ def forge(path: Path, change: Change) -> None:
 
 def forge_text(path: Path, manifest: str) -> None:
     text = b'"manifest": ' + manifest.encode() + b"}\n"
-    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": {SCHEMA}, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     path.write_bytes(head.encode() + text)
 
 
 def forge_data(path: Path, data: bytes, unpacked: int | None = None) -> None:
-    """Put other data in the place of a checkpoint's arrays, with all that its manifest says of them."""
+    """Replace the arrays of a checkpoint and their description in the manifest."""
     file = data_of(path, "state_")
     file.write_bytes(data)
     if unpacked is None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = min(sum(member.file_size for member in archive.infolist()), len(data))
-    said = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "unpacked": unpacked}
-    forge(path, lambda manifest: manifest["state"].update(said))
+    description = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "unpacked": unpacked}
+    forge(path, lambda manifest: manifest["state"].update(description))
 
 
 def archive_of(*members: bytes, compression: int = zipfile.ZIP_STORED, names: Callable[[int], str] = "{}.npy".format) -> bytes:
@@ -384,15 +390,15 @@ def state(**changes: Any) -> Change:
 
 
 @pytest.fixture
-def good(tmp_path: Path) -> Path:
+def valid(tmp_path: Path) -> Path:
     path = write_checkpoint(tmp_path, 1, {"a": np.arange(1000.0)})
     forge(path, lambda manifest: None)
-    assert read_checkpoint(path).step == 1  # a forged manifest that says the truth is good
+    assert read_checkpoint(path).step == 1  # a rewritten manifest with right content is valid
     return path
 
 
 class Bomb:
-    """What unpickles to the making of a file."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -401,27 +407,27 @@ class Bomb:
         return Path.touch, (self.marker,)
 
 
-def test_nothing_is_unpickled(good: Path) -> None:
-    marker = good.parent / "exploded"
+def test_nothing_is_unpickled(valid: Path) -> None:
+    marker = valid.parent / "exploded"
     bomb = pickle.dumps(Bomb(marker))
     pickle.loads(bomb)
-    assert marker.exists()  # it is a real one
+    assert marker.exists()  # the bomb works
     marker.unlink()
     objects = np.empty(1, dtype=object)
     objects[0] = Bomb(marker)
     in_fields = np.zeros(1, [("a", "O")])
     in_fields["a"][0] = Bomb(marker)
     for hostile in (npy(objects, True), npy(in_fields, True), bomb, header("{'descr': '|O', 'shape': (1,)}") + bomb):
-        forge_data(good, archive_of(hostile))
+        forge_data(valid, archive_of(hostile))
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read_checkpoint(good)
-    forge_data(good, archive_of(header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}") + bytes(8)))
+            read_checkpoint(valid)
+    forge_data(valid, archive_of(header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}") + bytes(8)))
     with pytest.raises(CheckpointError, match="it holds Python objects, which are never read"):
-        read_checkpoint(good)
+        read_checkpoint(valid)
     for whole in (bomb, npy(objects, True)):
-        forge_data(good, whole, unpacked=0)
+        forge_data(valid, whole, unpacked=0)
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read_checkpoint(good)
+            read_checkpoint(valid)
     assert not marker.exists()
 
 
@@ -441,25 +447,25 @@ def test_nothing_is_unpickled(good: Path) -> None:
     ],
     ids=repr,
 )
-def test_names_lead_nowhere_else(name: Any, good: Path) -> None:
-    forge(good, state(file=name))
+def test_file_names_outside_of_the_folder_are_refused(name: Any, valid: Path) -> None:
+    forge(valid, state(file=name))
     with pytest.raises(CheckpointError, match=r"checkpoint_000000000001\.json is not a checkpoint: its file name"):
-        read_checkpoint(good)
+        read_checkpoint(valid)
 
 
 @pytest.mark.parametrize("what", ["state_", "checkpoint_"])
-def test_links_and_pipes_are_not_followed(what: str, good: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    file = data_of(good, what)
+def test_links_and_pipes_are_not_followed(what: str, valid: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = data_of(valid, what)
     elsewhere = tmp_path_factory.mktemp("elsewhere") / file.name
     os.replace(file, elsewhere)
     file.symlink_to(elsewhere)
     with pytest.raises(CheckpointError, match=f"{file.name} is not a plain file"):
-        read_checkpoint(good)
+        read_checkpoint(valid)
     file.unlink()
     os.mkfifo(file)
     with pytest.raises(CheckpointError, match=f"{file.name} is not a plain file"):
-        read_checkpoint(good)
-    write_checkpoint(good.parent, 2, {}, keep=1)
+        read_checkpoint(valid)
+    write_checkpoint(valid.parent, 2, {}, keep=1)
     assert elsewhere.exists()
 
 
@@ -480,19 +486,19 @@ def test_links_and_pipes_are_not_followed(what: str, good: Path, tmp_path_factor
         lambda manifest: manifest.update(step=True),
     ],
 )
-def test_manifests_that_make_no_sense_are_refused(change: Change, good: Path) -> None:
-    forge(good, change)
+def test_invalid_manifests_are_refused(change: Change, valid: Path) -> None:
+    forge(valid, change)
     with pytest.raises(CheckpointError, match=r"checkpoint_000000000001\.json is not a checkpoint: "):
-        read_checkpoint(good)
-    assert latest_manifest(good.parent) is None
+        read_checkpoint(valid)
+    assert latest_manifest(valid.parent) is None
 
 
-def test_trees_that_make_no_sense_are_refused(good: Path) -> None:
+def test_invalid_trees_are_refused(valid: Path) -> None:
     trees: list[Any] = [{"eval": "1"}, {"array": "1"}, {"dict": {"a": {}}}]
     for tree in trees:
-        forge(good, state(tree=tree))
+        forge(valid, state(tree=tree))
         with pytest.raises(CheckpointError, match="does not fit its manifest"):
-            read_checkpoint(good)
+            read_checkpoint(valid)
 
 
 @pytest.mark.parametrize(
@@ -500,10 +506,10 @@ def test_trees_that_make_no_sense_are_refused(good: Path) -> None:
     ["[" * 10_000, "[" * 10_000 + "]" * 10_000, '{"a":' * 10_000, "NaN", "1" * 10_000, "[1", ""],
     ids=lambda text: f"{text[:6]}, {len(text)}",
 )
-def test_json_that_breaks_parsers_is_refused(text: str, good: Path) -> None:
-    forge_text(good, text)
+def test_json_that_breaks_parsers_is_refused(text: str, valid: Path) -> None:
+    forge_text(valid, text)
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
-        read_checkpoint(good)
+        read_checkpoint(valid)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x80\x04N.", b"PK\x03\x04", b"{" * 1000, b'{"format": "other"}'])
@@ -518,18 +524,18 @@ def test_other_files_are_not_checkpoints(data: bytes, tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
-def test_a_manifest_of_any_size_takes_bounded_memory(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_manifest_is_refused_with_bounded_memory(valid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sb3_dqn_ext.checkpoint.manifest.MAX_MANIFEST_BYTES", 10**6)
-    os.truncate(good, 10**12)  # a hole: takes no disk
+    os.truncate(valid, 10**12)  # a sparse file
     with pytest.raises(CheckpointError, match=r"is not a checkpoint|is damaged"):
-        read_checkpoint(good)
-    good.unlink()
-    with pytest.raises(CheckpointError, match=r"what is not in arrays is \d+ bytes of JSON"):
-        write_checkpoint(good.parent, 1, "x" * 10**6)  # what would not be read is not written
-    assert names(good.parent) == set()
+        read_checkpoint(valid)
+    valid.unlink()
+    with pytest.raises(CheckpointError, match=r"the manifest has \d+ bytes of JSON"):
+        write_checkpoint(valid.parent, 1, "x" * 10**6)  # a manifest that could not be read is not written
+    assert names(valid.parent) == set()
 
 
-BIG = 2**31  # bytes: few enough that a reader would get the memory, were it to ask
+BIG = 2**31  # bytes: the allocation would succeed
 
 
 @pytest.mark.parametrize(
@@ -550,12 +556,12 @@ BIG = 2**31  # bytes: few enough that a reader would get the memory, were it to 
     ],
     ids=lambda text: text[:60],
 )
-def test_headers_that_promise_too_much_take_no_memory(text: str, good: Path) -> None:
-    forge_data(good, archive_of(header(text) + bytes(16)))
+def test_headers_with_wrong_sizes_allocate_no_memory(text: str, valid: Path) -> None:
+    forge_data(valid, archive_of(header(text) + bytes(16)))
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read_checkpoint(good)
+            read_checkpoint(valid)
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
@@ -592,34 +598,34 @@ def test_headers_that_promise_too_much_take_no_memory(text: str, good: Path) -> 
         "sizes",
     ],
 )
-def test_archives_that_are_not_as_written_are_refused(data: bytes, good: Path) -> None:
-    forge_data(good, data)
+def test_archives_that_this_library_does_not_write_are_refused(data: bytes, valid: Path) -> None:
+    forge_data(valid, data)
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read_checkpoint(good)
+            read_checkpoint(valid)
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
 
 
-def test_members_that_lie_over_each_other_are_no_more_than_their_file(good: Path) -> None:
+def test_overlapping_members_of_an_archive_are_refused(valid: Path) -> None:
     data = archive_of(npy(np.zeros(100_000)))
     start = data.index(b"PK\x01\x02")
     end = data.index(b"PK\x05\x06")
     entry, n = data[start:end], 200
     entries = b"".join(entry.replace(b"0.npy", b"%d.npy" % (i % 10)) for i in range(n))
     tail = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, n, n, len(entries), start, 0)
-    forge_data(good, data[:start] + entries + tail, unpacked=len(data) - 200)
+    forge_data(valid, data[:start] + entries + tail, unpacked=len(data) - 200)
     with pytest.raises(CheckpointError, match=r"it holds .* twice"):
-        read_checkpoint(good)
+        read_checkpoint(valid)
 
 
-# disks that refuse
+# full disks
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_leaves_what_was_there(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_earlier_checkpoints_unchanged(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = fill(tmp_path, 3)
     before = stats(tmp_path)
     real: Callable[..., Any] = getattr(os, call)
@@ -643,14 +649,14 @@ def test_a_full_disk_leaves_what_was_there(call: str, tmp_path: Path, monkeypatc
                 break
         if latest_manifest(tmp_path) == written[-1]:
             assert stats(tmp_path) == before
-        else:  # the manifest had its name when its folder could not be brought to the disk
-            check(tmp_path, 3)
+        else:  # the manifest was renamed, but its folder could not be flushed
+            assert_latest(tmp_path, 3)
             remove_later_checkpoints(tmp_path, 2)
     assert n > (2 if call == "replace" else 4)
-    check(tmp_path, 3)
+    assert_latest(tmp_path, 3)
 
 
-def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_folder_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     folder.write_text("of the user")
     for work in (
@@ -666,18 +672,18 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     assert folder.read_text() == "of the user"
 
 
-def test_a_tree_that_cannot_be_stored_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_tree_that_cannot_be_stored_leaves_earlier_checkpoints_unchanged(tmp_path: Path) -> None:
     fill(tmp_path, 3)
     before = stats(tmp_path)
     with pytest.raises(TypeError, match=r"a is a builtins\.object"):
         write_checkpoint(tmp_path, 3, {"a": object()})
     with pytest.raises(TypeError, match=r"b is a builtins\.object"):
-        write_checkpoint(tmp_path, 3, {}, {"replay": [("good", {"a": np.zeros(3)}), ("bad", {"b": object()})]})
+        write_checkpoint(tmp_path, 3, {}, {"replay": [("valid", {"a": np.zeros(3)}), ("bad", {"b": object()})]})
     assert stats(tmp_path) == before
 
 
-def write_on(folder: str, last: str = "1000000000") -> None:
-    """Go on from the newest checkpoint, as a run does."""
+def continue_writing(folder: str, last: str = "1000000000") -> None:
+    """Continue from the latest checkpoint, as a run does."""
     with Lock(folder):
         path = latest_manifest(folder)
         step = read_checkpoint(path).step if path else -1
@@ -691,7 +697,7 @@ def test_a_writer_can_be_killed_at_any_moment(processes: Processes, tmp_path: Pa
     fill(tmp_path, 1)
     last, steps = 0, []
     for _ in range(20):
-        process = processes.start(write_on, tmp_path)
+        process = processes.start(continue_writing, tmp_path)
         time.sleep(0.02 + rng.uniform(0, 0.12))
         assert is_alive(process)
         kill(process)
@@ -701,14 +707,14 @@ def test_a_writer_can_be_killed_at_any_moment(processes: Processes, tmp_path: Pa
         assert found.checkpoint.step >= last
         last = found.checkpoint.step
         steps.append(last)
-        check(tmp_path, last)
-    assert len(set(steps)) > 10  # they did write
-    write_on(str(tmp_path), str(last + 1))
+        assert_latest(tmp_path, last)
+    assert len(set(steps)) > 10  # the processes wrote checkpoints
+    continue_writing(str(tmp_path), str(last + 1))
     assert len(names(tmp_path)) == 2 + 2 + 4 + 1  # manifests, states, segments, the lock
 
 
 def die_at(folder: str, event: str) -> None:
-    """Write a checkpoint; die at the n-th time that a file is opened, renamed or removed, or comes to the disk."""
+    """Write a checkpoint, and exit at the n-th time that a file is opened, renamed or removed."""
     left = [int(event)]
 
     def count(what: str, arguments: tuple[Any, ...]) -> None:
@@ -719,7 +725,7 @@ def die_at(folder: str, event: str) -> None:
                 os._exit(9)
 
     sys.addaudithook(count)
-    write_on(folder, "10")
+    continue_writing(folder, "10")
     write_line("lived")
 
 
@@ -736,7 +742,7 @@ def test_a_writer_can_die_between_any_two_steps(processes: Processes, tmp_path: 
         assert path is not None
         step = read_checkpoint(path).step
         reached[step] += 1
-        check(folder, step)
+        assert_latest(folder, step)
         assert not find_latest_checkpoint(folder).skipped
         write_checkpoint(folder, 11, tree_of(11), segments_of(11), keep=2)
         assert len(checkpoints(folder)) == 2
@@ -745,7 +751,7 @@ def test_a_writer_can_die_between_any_two_steps(processes: Processes, tmp_path: 
         if ended == "lived":
             break
     assert ended == "lived"
-    assert min(reached.values()) >= 5  # before and after the manifest has its name
+    assert min(reached.values()) >= 5  # before and after the manifest is renamed
 
 
 def write_to_a_small_disk(folder: str, limit: str) -> None:
@@ -758,14 +764,14 @@ def write_to_a_small_disk(folder: str, limit: str) -> None:
         write_line("written")
 
 
-def test_a_disk_that_fills_up_leaves_what_was_there(processes: Processes, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_leaves_earlier_checkpoints_unchanged(processes: Processes, tmp_path: Path) -> None:
     fill(tmp_path, 3)
     before = stats(tmp_path)
     limits = {"state": 1000, "state's end": 4300, "segment": 6000, "manifest": 9000}
     for limit in limits.values():
         process = processes.start(write_to_a_small_disk, tmp_path, limit)
         wait_for_end(process)
-        assert processes.read_line() == f"{tmp_path} cannot take the checkpoint of step 3: [Errno 27] File too large"
+        assert processes.read_line() == f"{tmp_path} cannot hold the checkpoint of step 3: [Errno 27] File too large"
         assert stats(tmp_path) == before
     wait_for_end(processes.start(write_to_a_small_disk, tmp_path, 20_000))
     assert processes.read_line() == "written"

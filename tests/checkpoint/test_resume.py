@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on in another process, and ends as one that was not: bit for bit."""
+"""A run that is interrupted and resumed in another process ends with the same bits as one that is not interrupted."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.processes import output, python
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all runs lie, each interrupted in this process and resumed in another, the same for all of them."""
+    """A folder of runs. Each is interrupted in this process, and all are resumed in one other process."""
     folder = tmp_path_factory.mktemp("runs")
     for name in CASES:
         interrupt(name, folder / name)
@@ -35,18 +35,18 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_that_was_interrupted_ends_as_one_that_was_not(name: str, resumed: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, resumed: Path, tmp_path: Path) -> None:
     model = make_model(name)
     records = learn(model, WHOLE, callback=callbacks(name, tmp_path))
     whole = final_state(model, records.rows)
-    found = th.load(resumed / name / "ended.pt", weights_only=False)
-    rows, rows_of_the_rest = whole.pop("rows"), found.pop("rows")
+    found = th.load(resumed / name / "final_state.pt", weights_only=False)
+    rows, later_rows = whole.pop("rows"), found.pop("rows")
     assert_same(found, whole, name)
-    assert_same(rows_of_the_rest, rows[len(rows) - len(rows_of_the_rest) :], "logged")
-    assert (0 < len(rows_of_the_rest) < len(rows)) or name in ("MountainCar", "Acrobot", "images")  # no episode ends
+    assert_same(later_rows, rows[len(rows) - len(later_rows) :], "logged")
+    assert (0 < len(later_rows) < len(rows)) or name in ("MountainCar", "Acrobot", "images")  # no episode ends
 
 
-def test_checkpoints_change_nothing(tmp_path: Path) -> None:
+def test_writing_checkpoints_changes_nothing(tmp_path: Path) -> None:
     ends = []
     for more in ([], [ExactCheckpointCallback(50, tmp_path)]):
         model = make_model("everything")
@@ -54,7 +54,7 @@ def test_checkpoints_change_nothing(tmp_path: Path) -> None:
     assert_same(ends[1], ends[0], "with checkpoints")
 
 
-def test_the_newest_checkpoints_stay_and_are_taken_up(tmp_path: Path) -> None:
+def test_the_latest_checkpoints_are_kept_and_resumed(tmp_path: Path) -> None:
     learn(make_model("CartPole"), WHOLE, callback=ExactCheckpointCallback(40, tmp_path, keep=3))
     steps = [int(path.stem.rpartition("_")[2]) for path in checkpoints(tmp_path)]
     assert steps == [200, 240, 280]
@@ -65,17 +65,17 @@ def test_the_newest_checkpoints_stay_and_are_taken_up(tmp_path: Path) -> None:
     assert [int(path.stem.rpartition("_")[2]) for path in checkpoints(tmp_path)] == [200, 240]
 
 
-def test_a_checkpoint_by_hand_after_a_run_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_saved_by_hand_is_resumed(tmp_path: Path) -> None:
     model = make_model("four at once")
     learn(model, 200, callback=ExactCheckpointCallback(10**6, tmp_path))
     model.save_checkpoint(tmp_path)
     learn(model, 320 - model.num_timesteps, reset_num_timesteps=False)
-    again = make_model("four at once").resume(tmp_path)
-    learn(again, 320, callback=ExactCheckpointCallback(10**6, tmp_path))
-    assert_same(again.get_parameters(), model.get_parameters(), "parameters")
+    resumed_model = make_model("four at once").resume(tmp_path)
+    learn(resumed_model, 320, callback=ExactCheckpointCallback(10**6, tmp_path))
+    assert_same(resumed_model.get_parameters(), model.get_parameters(), "parameters")
 
 
-def test_the_first_checkpoint_holds_all_rows_and_the_next_only_what_is_new(tmp_path: Path) -> None:
+def test_the_first_checkpoint_holds_all_rows_and_the_next_one_only_new_rows(tmp_path: Path) -> None:
     model = make_model("CartPole")
     learn(model, 120, callback=ExactCheckpointCallback(10**6, tmp_path))
     model.save_checkpoint(tmp_path, keep=9)
@@ -92,7 +92,7 @@ def test_the_first_checkpoint_holds_all_rows_and_the_next_only_what_is_new(tmp_p
     ("arguments", "message"),
     [
         ({"policy_kwargs": {"net_arch": [17]}}, "is of a model with parameters"),
-        ({"buffer_size": 131}, r"memory DQNReplayBuffer of 130 rows, and this one has DQNReplayBuffer of 131 rows"),
+        ({"buffer_size": 131}, r"replay buffer DQNReplayBuffer of 130 rows, and this one has DQNReplayBuffer of 131 rows"),
         ({"env": "Acrobot-v1"}, "is of a model with observation space"),
         (
             {"env": "dqn_ext/CartPoleTerminalPenalty-v1"},
@@ -109,18 +109,18 @@ def test_a_checkpoint_of_another_model_is_refused(arguments: dict[str, Any], mes
         other.resume(tmp_path)
 
 
-def test_what_is_saved_already_is_not_lost_to_another_run(tmp_path: Path) -> None:
+def test_another_run_does_not_overwrite_checkpoints(tmp_path: Path) -> None:
     learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(CheckpointError, match="holds checkpoints of another run: resume from it, or name another folder"):
+    with pytest.raises(CheckpointError, match="contains checkpoints of another run: resume from it, or choose another folder"):
         learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".lock"} == {
         name: content for name, content in before.items() if not name.endswith(".lock")
     }
 
 
-def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint that is good"):
+def test_a_folder_without_a_checkpoint_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="contains no valid checkpoint"):
         make_model("CartPole").resume(tmp_path)
 
 
@@ -128,13 +128,13 @@ def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     ("arguments", "message"),
     [({"every": 0, "path": "p"}, "every=0"), ({"every": 1, "path": "p", "keep": 0}, "keep=0")],
 )
-def test_a_number_that_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_an_invalid_number_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         ExactCheckpointCallback(**arguments)
 
 
 class Dice(gym.ObservationWrapper[Any, Any, Any]):
-    """CartPole, and a number that nobody can foresee."""
+    """CartPole, with an unpredictable number in its observations."""
 
     def __init__(self) -> None:
         super().__init__(gym.make("CartPole-v1"))
@@ -144,26 +144,26 @@ class Dice(gym.ObservationWrapper[Any, Any, Any]):
         return np.append(observation, np.float32(os.urandom(1)[0])).astype(np.float32)
 
 
-def test_an_environment_that_cannot_be_restored_is_named_and_begins_a_new_episode(tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_restored_is_reported_and_begins_a_new_episode(tmp_path: Path) -> None:
     def model() -> DQNExt:
         return DQNExt("MlpPolicy", Dice(), learning_starts=10, seed=0, device="cpu")
 
     learn(model(), 40, callback=ExactCheckpointCallback(32, tmp_path))
-    again = model()
+    resumed_model = model()
     with pytest.warns(UserWarning, match=r"Environment 0: .* It begins a new episode\.") as warned:
-        again.resume(tmp_path)
+        resumed_model.resume(tmp_path)
     assert len(warned) == 1
-    assert last_observations_of(again) is not None
-    assert abs(np.asarray(last_observations_of(again))[0, :4]).max() < 0.06, "as after a reset"
-    learn(again, 80, callback=ExactCheckpointCallback(32, tmp_path))
-    assert again.num_timesteps == 80
+    assert last_observations_of(resumed_model) is not None
+    assert abs(np.asarray(last_observations_of(resumed_model))[0, :4]).max() < 0.06, "as after a reset"
+    learn(resumed_model, 80, callback=ExactCheckpointCallback(32, tmp_path))
+    assert resumed_model.num_timesteps == 80
 
 
 class Steps(gym.Env[Any, Any]):
     """
-    Counts its steps, which are its rewards; no episode ends.
+    An environment that counts its steps: the count is the observation and the reward, and no episode ends.
 
-    :param noisy: whether it also shows a number that nobody can foresee, so that it cannot be restored
+    :param noisy: whether observations include an unpredictable number, so that the environment cannot be restored
     """
 
     action_space = gym.spaces.Discrete(2)
@@ -185,8 +185,8 @@ class Steps(gym.Env[Any, Any]):
         return self._seen(), float(self.n), False, False, {}
 
 
-BEFORE = [5, 6, 7]  # the last rows before the checkpoint at step 16 of two environments, whose rewards are 6, 7 and 8
-AFTER = [8, 9]
+ROWS_BEFORE = [5, 6, 7]  # the last rows before the checkpoint at step 16 of two environments; their rewards are 6, 7 and 8
+ROWS_AFTER = [8, 9]
 
 
 @pytest.mark.parametrize(
@@ -194,51 +194,49 @@ AFTER = [8, 9]
     [{}, {"optimize_memory_usage": True}, {"replay_buffer_kwargs": {"handle_timeout_termination": False}}],
     ids=str,
 )
-def test_no_return_reaches_from_an_episode_that_was_broken_off_into_the_next(
-    arguments: dict[str, Any], tmp_path: Path
-) -> None:
+def test_no_return_continues_from_a_truncated_episode_into_the_next(arguments: dict[str, Any], tmp_path: Path) -> None:
     def model() -> DQNExt:
         envs = DummyVecEnv([lambda: Steps(noisy=False), lambda: Steps(noisy=True)])
         kwargs: dict[str, Any] = {"learning_starts": 10**6, "exploration": "ez_greedy", "seed": 0, "device": "cpu"} | arguments
         return DQNExt("MlpPolicy", envs, n_steps=3, gamma=0.5, train_freq=4, **kwargs)
 
-    def folded(of: DQNExt, rows: list[int], env: int) -> list[tuple[float, float, float]]:
-        """Rewards, discounts, and the steps counted at the next observation."""
-        memory: Any = of.replay_buffer
-        batch = memory.read(2 * np.array(rows) + env)
+    def read(of: DQNExt, rows: list[int], env: int) -> list[tuple[float, float, float]]:
+        """Read rewards, discounts, and the counts in the next observations."""
+        buffer: Any = of.replay_buffer
+        batch = buffer.read(2 * np.array(rows) + env)
         return list(zip(batch.rewards.tolist(), batch.discounts.tolist(), batch.next_observations[:, 0].tolist(), strict=True))
 
     def resumed() -> DQNExt:
-        again = model()
+        resumed_model = model()
         with pytest.warns(UserWarning, match=r"Environment 1: .* It begins a new episode\."):
-            return again.resume(tmp_path)
+            return resumed_model.resume(tmp_path)
 
     learn(model(), 24, callback=ExactCheckpointCallback(16, tmp_path))
-    again = resumed()
-    learn(again, 32, callback=ExactCheckpointCallback(10**6, tmp_path))
-    again.save_checkpoint(tmp_path)
-    for one in again, resumed():  # what was cut off stays so
-        assert folded(one, BEFORE, env=0) == [(11.5, 0.125, 8), (7 + 4 + 9 / 4, 0.125, 9), (8 + 4.5 + 10 / 4, 0.125, 10)]
-        assert folded(one, BEFORE, env=1) == [(6 + 3.5 + 2, 0.125, 8), (7 + 4, 0.25, 8), (8, 0.5, 8)]
-        assert folded(one, AFTER, env=0) == [(9 + 5 + 11 / 4, 0.125, 11), (10 + 5.5 + 3, 0.125, 12)]
-        assert folded(one, AFTER, env=1) == [(1 + 1 + 3 / 4, 0.125, 3), (2 + 1.5 + 1, 0.125, 4)]
+    resumed_model = resumed()
+    learn(resumed_model, 32, callback=ExactCheckpointCallback(10**6, tmp_path))
+    resumed_model.save_checkpoint(tmp_path)
+    for one in resumed_model, resumed():  # the truncation is stored
+        assert read(one, ROWS_BEFORE, env=0) == [(11.5, 0.125, 8), (7 + 4 + 9 / 4, 0.125, 9), (8 + 4.5 + 10 / 4, 0.125, 10)]
+        assert read(one, ROWS_BEFORE, env=1) == [(6 + 3.5 + 2, 0.125, 8), (7 + 4, 0.25, 8), (8, 0.5, 8)]
+        assert read(one, ROWS_AFTER, env=0) == [(9 + 5 + 11 / 4, 0.125, 11), (10 + 5.5 + 3, 0.125, 12)]
+        assert read(one, ROWS_AFTER, env=1) == [(1 + 1 + 3 / 4, 0.125, 3), (2 + 1.5 + 1, 0.125, 4)]
 
 
-def test_a_realised_return_ends_where_its_episode_was_broken_off(tmp_path: Path) -> None:
+def test_a_monte_carlo_return_ends_where_its_episode_was_truncated(tmp_path: Path) -> None:
     def model() -> DQNExt:
         returns = {"monte_carlo": 1.0, "keep_episodes": 2}
         kwargs: dict[str, Any] = {"learning_starts": 10**6, "gamma": 0.5, "train_freq": 4, "seed": 0, "device": "cpu"}
         return DQNExt("MlpPolicy", Steps(noisy=True), replay_buffer_kwargs=returns, **kwargs)
 
     learn(model(), 8, callback=ExactCheckpointCallback(4, tmp_path))
-    again = model()
+    resumed_model = model()
     with pytest.warns(UserWarning, match="It begins a new episode"):
-        again.resume(tmp_path)
-    learn(again, 12, callback=ExactCheckpointCallback(10**6, tmp_path))
-    memory: Any = again.replay_buffer
-    cells = np.sort(memory.all_indices())
-    assert cells.tolist() == [0, 1, 2, 3], "the new episode has not ended"
-    batch = memory.read(cells)
+        resumed_model.resume(tmp_path)
+    learn(resumed_model, 12, callback=ExactCheckpointCallback(10**6, tmp_path))
+    buffer: Any = resumed_model.replay_buffer
+    indices = np.sort(buffer.all_indices())
+    assert indices.tolist() == [0, 1, 2, 3], "the new episode has not ended"
+    batch = buffer.read(indices)
     assert batch.rewards.tolist() == [1 + 1 + 3 / 4 + 4 / 8, 2 + 3 / 2 + 4 / 4, 3 + 4 / 2, 4]
     assert batch.discounts.tolist() == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
     assert batch.next_observations[:, 0].tolist() == [4, 4, 4, 4]
@@ -246,9 +244,9 @@ def test_a_realised_return_ends_where_its_episode_was_broken_off(tmp_path: Path)
 
 class Counter(BaseCallback):
     """
-    Remembers how often it was called.
+    A callback that counts its calls.
 
-    :param first: what it counts from
+    :param first: the initial count
     """
 
     def __init__(self, first: int = 0) -> None:
@@ -260,22 +258,22 @@ class Counter(BaseCallback):
         return True
 
 
-def test_each_callback_finds_what_it_remembered_wherever_it_stands(tmp_path: Path) -> None:
+def test_the_state_of_each_callback_is_restored_in_any_order(tmp_path: Path) -> None:
     learn(make_model("CartPole"), 44, callback=[Counter(), Counter(100), ExactCheckpointCallback(40, tmp_path)])
     counters = [Counter(), Counter()]
-    again = make_model("CartPole").resume(tmp_path)
-    learn(again, 60, callback=[StopTrainingOnMeanReturn(400, 3), ExactCheckpointCallback(40, tmp_path), *counters])
+    resumed_model = make_model("CartPole").resume(tmp_path)
+    learn(resumed_model, 60, callback=[StopTrainingOnMeanReturn(400, 3), ExactCheckpointCallback(40, tmp_path), *counters])
     assert [counter.count for counter in counters] == [60, 160]
 
 
-def test_a_callback_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_callback_is_reported(tmp_path: Path) -> None:
     learn(make_model("CartPole"), 44, callback=[Counter(), ExactCheckpointCallback(40, tmp_path)])
-    again = make_model("CartPole").resume(tmp_path)
-    with pytest.warns(UserWarning, match=r"A tests\.checkpoint\.test_resume\.Counter was part of the run and is not now"):
-        learn(again, 60, callback=ExactCheckpointCallback(40, tmp_path))
+    resumed_model = make_model("CartPole").resume(tmp_path)
+    with pytest.warns(UserWarning, match=r"A tests\.checkpoint\.test_resume\.Counter was part of the run and is missing now"):
+        learn(resumed_model, 60, callback=ExactCheckpointCallback(40, tmp_path))
 
 
-def test_a_model_without_environments_is_told_to_get_some(tmp_path: Path) -> None:
+def test_a_model_without_environments_is_refused(tmp_path: Path) -> None:
     make_model("CartPole").save(tmp_path / "model")
     model = DQNExt.load(tmp_path / "model")
     for call in (model.resume, model.save_checkpoint):
@@ -283,7 +281,7 @@ def test_a_model_without_environments_is_told_to_get_some(tmp_path: Path) -> Non
             call(tmp_path)
 
 
-def test_a_replay_memory_that_remembers_more_than_is_known_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_a_replay_buffer_that_cannot_be_stored_is_refused_at_the_start(tmp_path: Path) -> None:
     env = BitFlippingEnv(3, continuous=False, max_steps=3)
     model = DQNExt("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=10, device="cpu")
     with pytest.raises(ArgumentError, match=r"replay_buffer_class=HerReplayBuffer cannot be part of a checkpoint"):
@@ -291,11 +289,11 @@ def test_a_replay_memory_that_remembers_more_than_is_known_is_refused_at_the_sta
     assert model.num_timesteps == 0
 
 
-def test_damaged_checkpoints_are_not_lost_to_another_run_either(tmp_path: Path) -> None:
+def test_another_run_does_not_overwrite_damaged_checkpoints(tmp_path: Path) -> None:
     learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     (manifest,) = checkpoints(tmp_path)
     manifest.write_bytes(manifest.read_bytes()[:-100])
     assert not checkpoints(tmp_path)
-    with pytest.raises(CheckpointError, match="holds checkpoints of another run"):
+    with pytest.raises(CheckpointError, match="contains checkpoints of another run"):
         learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     assert manifest.is_file()

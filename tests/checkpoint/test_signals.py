@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM leave one last checkpoint, and a folder of checkpoints belongs to one run."""
+"""A last checkpoint after Ctrl-C and SIGTERM, and folders of checkpoints that belong to one run."""
 
 import os
 import signal
@@ -33,8 +33,8 @@ from tests.paths import ROOT
 FOREVER = 10**9
 
 
-def saved(folder: Path) -> str:
-    """What a run says of its last checkpoint."""
+def saved_message(folder: Path) -> str:
+    """Return the message of a run about its last checkpoint."""
     return f"Saved {latest_manifest(folder)}: model.resume({str(folder)!r}) goes on from there.\n"
 
 
@@ -44,13 +44,13 @@ each_signal = pytest.mark.parametrize(
 
 
 def steps(folder: Path) -> list[int]:
-    """Of the checkpoints."""
+    """List the steps of the checkpoints."""
     return [int(path.stem.rpartition("_")[2]) for path in checkpoints(folder)]
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """They are as before when a test has ended."""
+    """Check that a test restores all signal handlers."""
     before = [signal.getsignal(number) for number in DEFERRED]
     yield
     assert [signal.getsignal(number) for number in DEFERRED] == before
@@ -59,36 +59,38 @@ def handlers() -> Iterator[None]:
 # -- in this process -------------------------------------------------------------------------------------------------------
 
 
-class At(BaseCallback):
+class ActAtStep(BaseCallback):
     """
-    Does something at a step.
+    A callback that performs an action at a step.
 
     :param step: the step
-    :param what: what to do
+    :param action: the action; the run stops if it returns False
     """
 
-    def __init__(self, step: int, what: Callable[[], Any]) -> None:
+    def __init__(self, step: int, action: Callable[[], Any]) -> None:
         super().__init__()
         self.step = step
-        self.what = what
+        self.action = action
 
     def _on_step(self) -> bool:
-        return self.num_timesteps != self.step or self.what() is not False
+        return self.num_timesteps != self.step or self.action() is not False
 
 
 @each_signal
-def test_a_signal_ends_the_run_after_a_checkpoint_that_is_gone_on_with(
+def test_a_signal_ends_the_run_after_a_checkpoint_that_can_be_resumed(
     number: signal.Signals, end: type[BaseException], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    at = At(101, lambda: signal.raise_signal(number))  # in a rollout of 4 steps
+    raise_signal = ActAtStep(101, lambda: signal.raise_signal(number))  # in a rollout of 4 steps
     with pytest.raises(end) as raised:
-        learn(make_model("CartPole"), WHOLE, callback=[at, ExactCheckpointCallback(80, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[raise_signal, ExactCheckpointCallback(80, tmp_path)])
     assert raised.type is KeyboardInterrupt or raised.value.code == 143  # type: ignore[attr-defined]
-    assert capfd.readouterr().err == STOP_MESSAGE + saved(tmp_path)
+    assert capfd.readouterr().err == STOP_MESSAGE + saved_message(tmp_path)
     assert steps(tmp_path) == [80, 104]
 
     model = make_model("CartPole").resume(tmp_path)
-    resumed = final_state(model, learn(model, WHOLE, callback=[At(-1, str), ExactCheckpointCallback(80, tmp_path)]).rows)
+    resumed = final_state(
+        model, learn(model, WHOLE, callback=[ActAtStep(-1, str), ExactCheckpointCallback(80, tmp_path)]).rows
+    )
     model = make_model("CartPole")
     whole = final_state(model, learn(model, WHOLE).rows)
     rows, all_rows = resumed.pop("rows"), whole.pop("rows")
@@ -98,85 +100,87 @@ def test_a_signal_ends_the_run_after_a_checkpoint_that_is_gone_on_with(
 
 @each_signal
 def test_a_second_signal_takes_effect_at_once(number: signal.Signals, end: type[BaseException], tmp_path: Path) -> None:
-    reached = []
+    continued = []
 
     def twice() -> None:
         signal.raise_signal(number)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # which this process would not outlive
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # it would end this process
         signal.raise_signal(signal.SIGINT)
-        reached.append("the next line")
+        continued.append("the next line")
 
     with pytest.raises(KeyboardInterrupt):
-        learn(make_model("CartPole"), WHOLE, callback=[At(101, twice), ExactCheckpointCallback(80, tmp_path)])
-    assert not reached
+        learn(make_model("CartPole"), WHOLE, callback=[ActAtStep(101, twice), ExactCheckpointCallback(80, tmp_path)])
+    assert not continued
     assert steps(tmp_path) == [80]
 
 
 def test_a_signal_in_the_last_rollout_leaves_a_checkpoint_of_the_end(tmp_path: Path) -> None:
-    at = At(WHOLE - 1, lambda: signal.raise_signal(signal.SIGTERM))
+    raise_signal = ActAtStep(WHOLE - 1, lambda: signal.raise_signal(signal.SIGTERM))
     model = make_model("CartPole")
     with pytest.raises(SystemExit):
-        learn(model, WHOLE, callback=[at, ExactCheckpointCallback(10**6, tmp_path)])
+        learn(model, WHOLE, callback=[raise_signal, ExactCheckpointCallback(10**6, tmp_path)])
     assert steps(tmp_path) == [WHOLE]
     again = make_model("CartPole").resume(tmp_path)
     assert learn(again, WHOLE, callback=ExactCheckpointCallback(10**6, tmp_path)).rows == []
     assert_same(again.get_parameters(), model.get_parameters(), "parameters")
 
 
-def test_a_callback_that_stops_in_a_rollout_leaves_none(tmp_path: Path) -> None:
+def test_a_callback_that_stops_in_a_rollout_leaves_no_checkpoint(tmp_path: Path) -> None:
     def stop() -> bool:
         signal.raise_signal(signal.SIGINT)
         return False
 
     with pytest.raises(KeyboardInterrupt):
-        learn(make_model("CartPole"), WHOLE, callback=[At(102, stop), ExactCheckpointCallback(10**6, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[ActAtStep(102, stop), ExactCheckpointCallback(10**6, tmp_path)])
     assert steps(tmp_path) == []
 
 
-def test_a_handler_of_the_users_is_called_after_the_checkpoint_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_handler_of_the_user_is_called_after_the_checkpoint_and_the_run_continues(tmp_path: Path) -> None:
     called = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: called.append(steps(tmp_path)))
     try:
-        for_each = [At(step, lambda: signal.raise_signal(signal.SIGTERM)) for step in (101, 201)]
+        raise_twice = [ActAtStep(step, lambda: signal.raise_signal(signal.SIGTERM)) for step in (101, 201)]
         model = make_model("CartPole")
-        learn(model, WHOLE, callback=[*for_each, ExactCheckpointCallback(10**6, tmp_path)])
+        learn(model, WHOLE, callback=[*raise_twice, ExactCheckpointCallback(10**6, tmp_path)])
     finally:
         signal.signal(signal.SIGTERM, before)
     assert called == [[104], [104, 204]]
     assert model.num_timesteps == WHOLE
 
 
-def test_a_signal_that_was_ignored_still_is(tmp_path: Path) -> None:
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a shell in the background do
     try:
-        at = At(101, lambda: signal.raise_signal(signal.SIGINT))
-        learn(make_model("CartPole"), WHOLE, callback=[at, ExactCheckpointCallback(10**6, tmp_path)])
+        raise_signal = ActAtStep(101, lambda: signal.raise_signal(signal.SIGINT))
+        learn(make_model("CartPole"), WHOLE, callback=[raise_signal, ExactCheckpointCallback(10**6, tmp_path)])
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
     assert steps(tmp_path) == []
 
 
-def test_an_exception_gives_the_handlers_and_the_folder_back(tmp_path: Path) -> None:
+def test_an_exception_restores_the_handlers_and_unlocks_the_folder(tmp_path: Path) -> None:
     def fail() -> None:
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         raise RuntimeError("of the environment")
 
     with pytest.raises(RuntimeError, match="of the environment"):
-        learn(make_model("CartPole"), WHOLE, callback=[At(101, fail), ExactCheckpointCallback(10**6, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[ActAtStep(101, fail), ExactCheckpointCallback(10**6, tmp_path)])
     with Lock(tmp_path):
-        pass  # and the fixture looks at the handlers
+        pass  # the fixture checks the handlers
 
 
-def test_without_checkpoints_and_outside_of_the_main_thread_signals_are_left_alone(tmp_path: Path) -> None:
+def test_without_checkpoints_and_outside_of_the_main_thread_handlers_are_unchanged(tmp_path: Path) -> None:
     seen = []
 
-    def look() -> None:
+    def record_handlers() -> None:
         seen.append([signal.getsignal(number) for number in DEFERRED])
 
-    learn(make_model("CartPole"), 60, callback=At(50, look))
+    learn(make_model("CartPole"), 60, callback=ActAtStep(50, record_handlers))
     thread = threading.Thread(
-        target=lambda: learn(make_model("CartPole"), 60, callback=[At(50, look), ExactCheckpointCallback(40, tmp_path)])
+        target=lambda: learn(
+            make_model("CartPole"), 60, callback=[ActAtStep(50, record_handlers), ExactCheckpointCallback(40, tmp_path)]
+        )
     )
     thread.start()
     thread.join()
@@ -198,16 +202,16 @@ def test_two_threads_do_not_share_a_folder(tmp_path: Path) -> None:
         thread.start()
         thread.join()
 
-    learn(make_model("CartPole"), 60, callback=[At(10, in_a_thread), ExactCheckpointCallback(40, tmp_path)])
+    learn(make_model("CartPole"), 60, callback=[ActAtStep(10, in_a_thread), ExactCheckpointCallback(40, tmp_path)])
     assert [str(error) for error in errors] == [f"{tmp_path} is being written to by process {os.getpid()}."]
     assert steps(tmp_path) == [40]
 
 
-# -- in processes of their own ---------------------------------------------------------------------------------------------
+# -- in other processes ----------------------------------------------------------------------------------------------------
 
 
 class Wide(gym.Env[Any, Any]):
-    """Observations of which a few hundred take a while to be written."""
+    """An environment with large observations, so that a checkpoint takes some time to be written."""
 
     observation_space = gym.spaces.Box(-1, 1, (20_000,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -221,7 +225,7 @@ class Wide(gym.Env[Any, Any]):
 
 
 def model_of(kind: str) -> DQNExt:
-    """Not one of them ends by itself."""
+    """Make a model whose run does not end by itself."""
     if kind == "wide":
         return DQNExt("MlpPolicy", Wide(), learning_starts=FOREVER, buffer_size=600, train_freq=200, device="cpu")
     if kind == "processes":
@@ -232,7 +236,7 @@ def model_of(kind: str) -> DQNExt:
 
 
 class Progress(BaseCallback):
-    """Tells once that steps are taken."""
+    """A callback that prints a line once the run has made some steps."""
 
     def _on_step(self) -> bool:
         if self.n_calls == 30:
@@ -241,7 +245,7 @@ class Progress(BaseCallback):
 
 
 def run(kind: str, folder: str) -> None:
-    """Train, and tell how that ends."""
+    """Train, and print how the run ends."""
     try:
         model_of(kind).learn(FOREVER, callback=[Progress(), ExactCheckpointCallback(200, folder)])
     except KeyboardInterrupt:
@@ -252,7 +256,7 @@ def run(kind: str, folder: str) -> None:
 
 @contextmanager
 def running(kind: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process that trains, in a group of its own, as a terminal has it; nothing of it stays behind."""
+    """Start a process that trains, in a new process group as in a terminal, and kill the group at the end of the block."""
     source = f"from tests.checkpoint import test_signals; test_signals.run({kind!r}, {str(folder)!r})"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -284,14 +288,14 @@ def group_is_gone(process: "subprocess.Popen[str]") -> bool:
     return False
 
 
-def test_ctrl_c_in_a_terminal_reaches_environments_in_processes_and_they_still_give_their_states(tmp_path: Path) -> None:
+def test_environments_in_processes_return_their_states_after_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     with running("processes", tmp_path) as process:
         wait_until(lambda: latest_manifest(tmp_path))
         before = steps(tmp_path)[-1]
         time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors, process.returncode) == ("interrupted\n", STOP_MESSAGE + saved(tmp_path), 0)
+        assert (printed, errors, process.returncode) == ("interrupted\n", STOP_MESSAGE + saved_message(tmp_path), 0)
         wait_until(lambda: group_is_gone(process))
     assert steps(tmp_path)[-1] > before
     model = model_of("processes").resume(tmp_path)
@@ -300,11 +304,11 @@ def test_ctrl_c_in_a_terminal_reaches_environments_in_processes_and_they_still_g
     model.env.close()
 
 
-def test_sigterm_ends_the_process_with_its_code(tmp_path: Path) -> None:
+def test_sigterm_ends_the_process_with_its_exit_code(tmp_path: Path) -> None:
     with running("processes", tmp_path) as process:
         process.send_signal(signal.SIGTERM)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors, process.returncode) == ("", STOP_MESSAGE + saved(tmp_path), 143)
+        assert (printed, errors, process.returncode) == ("", STOP_MESSAGE + saved_message(tmp_path), 143)
         wait_until(lambda: group_is_gone(process))
     assert len(steps(tmp_path)) >= 1
 
@@ -321,13 +325,13 @@ def test_a_second_sigterm_kills_at_once(tmp_path: Path) -> None:
     assert steps(tmp_path) == []
 
 
-def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path: Path) -> None:
+def test_a_signal_while_a_checkpoint_is_written_is_deferred(tmp_path: Path) -> None:
     with running("wide", tmp_path) as process:
         wait_until(lambda: list(tmp_path.glob("*.tmp")))
         assert steps(tmp_path) == []
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors) == ("interrupted\n", STOP_MESSAGE + saved(tmp_path))
+        assert (printed, errors) == ("interrupted\n", STOP_MESSAGE + saved_message(tmp_path))
     assert steps(tmp_path) == [200]
     assert not list(tmp_path.glob("*.tmp"))
     assert model_of("wide").resume(tmp_path).num_timesteps == 200
@@ -339,7 +343,7 @@ def test_a_second_run_in_a_folder_is_refused_at_its_start_with_the_id_of_the_fir
         model = make_model("CartPole")
         with pytest.raises(CheckpointError, match=rf"is being written to by process {process.pid}\.$"):
             learn(model, WHOLE, callback=ExactCheckpointCallback(80, tmp_path))
-        assert last_observations_of(model) is None, "its environments were not even reset"
+        assert last_observations_of(model) is None, "its environments are not reset"
         with pytest.raises(CheckpointError, match=f"process {process.pid}"):
             model.save_checkpoint(tmp_path)
         process.kill()

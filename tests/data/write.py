@@ -97,7 +97,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "prioritized": Kind(cartpoles(2), SEVERAL_CHOICES),
     "shared_coin": Kind(cartpoles(4), HALF_RANDOM | {"exploration_kwargs": {"coin": "shared"}}),
-    "rows": Kind(cartpoles(4), HALF_RANDOM | {"replay_buffer_kwargs": {"sampler": "rows"}}),
+    "rows": Kind(cartpoles(4), HALF_RANDOM | {"replay_buffer_kwargs": {"sampler": "vector_steps"}}),
     "keep_episodes": Kind(
         cartpoles(1),
         HALF_RANDOM | {"replay_buffer_kwargs": {"monte_carlo": 0.5, "keep_episodes": 5}},

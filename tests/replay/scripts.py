@@ -1,4 +1,4 @@
-"""Scripted episodes in a replay buffer, and what their transitions are by definition."""
+"""Scripted episodes in a replay buffer, and their returns by definition."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ ROWS = 24
 
 
 class Step(NamedTuple):
-    """One transition; ``name`` is its observation, ``after`` the one that follows."""
+    """One transition; ``name`` is its observation, and ``after`` is its next observation."""
 
     name: float
     after: float
@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 
 def scripted(n_steps: int, n_envs: int, seed: int = 0) -> list[list[Step]]:
-    """Episodes of random lengths that end by termination or at a time limit; no two observations are equal."""
+    """Make episodes of random lengths that end by termination or at a time limit. All observations are distinct."""
     rng = np.random.default_rng(seed)
     fresh = iter(np.arange(1.0, 10.0 * n_steps * n_envs))
     now = [next(fresh) for _ in range(n_envs)]
@@ -90,7 +90,7 @@ ENDS: dict[str, Callable[[Step], bool]] = {
 def brute_force(
     kept: list[list[Step]], i: int, env: int, n_steps: int, gamma: float, timeouts: bool
 ) -> tuple[float, float, float]:
-    """n-step return by its definition: (reward, discount, name of the next observation)."""
+    """Compute an n-step return by its definition: (sum of rewards, discount, name of the next observation)."""
     reward, discount = 0.0, 1.0
     for row in kept[i : i + n_steps]:
         step = row[env]
@@ -104,6 +104,6 @@ def brute_force(
 
 
 def ended_rows(script: list[list[Step]], env: int) -> list[tuple[int, int]]:
-    """The first and last row of each episode that has ended."""
+    """List the first and last row of each ended episode of an environment."""
     ends = [i for i, row in enumerate(script) if row[env].terminated or row[env].truncated]
     return list(zip([0, *(end + 1 for end in ends)], ends, strict=False))

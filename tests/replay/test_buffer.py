@@ -1,4 +1,4 @@
-"""The replay buffer against lists, and inside stock algorithms."""
+"""The replay buffer, compared with lists, and used in stock algorithms."""
 
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,11 @@ from tests.replay.scripts import ACTIONS, BOX, DICT, ENDS, ROWS, filled, name_of
     ],
     ids=str,
 )
-def test_terminal_copies_are_drawn_as_from_a_list_that_holds_them(kwargs: dict[str, Any], n_envs: int, length: int) -> None:
+def test_terminal_copies_are_drawn_like_items_of_a_list(kwargs: dict[str, Any], n_envs: int, length: int) -> None:
     copies, draws = 4, 40_000
     script = scripted(length, n_envs)
     buffer = filled(script, terminal_copies=copies, **kwargs)
-    # with optimize_memory_usage a full ring cannot replay its oldest row
+    # with optimize_memory_usage, a full buffer cannot replay its oldest row
     kept = script[-(ROWS - 1 if kwargs.get("optimize_memory_usage") and length > ROWS else ROWS) :]
     ended = ENDS[kwargs.get("terminal_on", "terminated")]
     stored = [step.name for row in kept for step in row for _ in range(copies if ended(step) else 1)]
@@ -50,14 +50,14 @@ def test_terminal_copies_are_drawn_as_from_a_list_that_holds_them(kwargs: dict[s
     assert chisquare(counts, expected / expected.sum() * draws).pvalue > 1e-3
 
 
-def test_a_reset_forgets_the_terminal_copies_too() -> None:
+def test_a_reset_removes_the_terminal_copies() -> None:
     buffer = filled(scripted(ROWS, 1), terminal_copies=50)
     buffer.reset()
     script = scripted(3, 1, seed=5)
     for step in (row[0] for row in script):
         buffer.add(
             np.array([[step.name]]),
-            np.array([[step.next_observations]]),
+            np.array([[step.after]]),
             np.array([0]),
             np.array([0.0]),
             np.array([False]),
@@ -79,7 +79,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.mark.parametrize("algorithm", [DQN, QRDQN])
 @pytest.mark.parametrize("n_steps", [1, 3])
-def test_inside_a_stock_algorithm_it_gives_the_bits_of_the_stock_buffer(algorithm: type[Any], n_steps: int) -> None:
+def test_a_stock_algorithm_trains_with_the_same_bits_as_with_the_stock_buffer(algorithm: type[Any], n_steps: int) -> None:
     with_ours: dict[str, Any] = {"replay_buffer_class": DQNReplayBuffer}
     if n_steps > 1:
         with_ours["replay_buffer_kwargs"] = {"n_steps": n_steps, "gamma": 0.99}
@@ -113,14 +113,14 @@ def test_terminal_copies_work_inside_a_stock_algorithm() -> None:
 
 
 @pytest.mark.parametrize("make_env", [short_cartpole, dict_cartpole])
-def test_a_saved_memory_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path) -> None:
+def test_a_saved_replay_buffer_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path) -> None:
     policy = "MultiInputPolicy" if make_env is dict_cartpole else "MlpPolicy"
     kwargs: dict[str, Any] = {"replay_buffer_kwargs": {"terminal_copies": 5}, "optimize_memory_usage": True, "n_steps": 2}
     model = DQNExt(policy, make_env(), **SMALL, **kwargs)
     learn(model, 200)
-    model.save_replay_buffer(tmp_path / "memory.pkl")
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
     other = DQNExt(policy, make_env(), **SMALL, **kwargs)
-    other.load_replay_buffer(tmp_path / "memory.pkl")
+    other.load_replay_buffer(tmp_path / "buffer.pkl")
     batches = []
     for buffer in (model.replay_buffer, other.replay_buffer):
         assert isinstance(buffer, DQNReplayBuffer)
@@ -129,22 +129,22 @@ def test_a_saved_memory_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path
     assert_same(tuple(batches[0]), tuple(batches[1]), "batch")
 
 
-def takes_memory(buffer: Any) -> bool:
-    """Return whether the arrays of a buffer, which are made when they are first read, are there."""
+def is_allocated(buffer: Any) -> bool:
+    """Return whether arrays of the buffer are allocated."""
     return bool(
         {"observations", "next_observations"} & vars(buffer.observation_ring).keys()
         or {"actions", "rewards"} & vars(buffer).keys()
     )
 
 
-def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) -> None:
+def test_arrays_are_allocated_at_the_first_transition(tmp_path: Path) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), **(SMALL | {"buffer_size": 1_000_000}))
-    assert not takes_memory(model.replay_buffer)
+    assert not is_allocated(model.replay_buffer)
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
-    assert not takes_memory(loaded.replay_buffer)
+    assert not is_allocated(loaded.replay_buffer)
     learn(loaded, 30)
-    assert takes_memory(loaded.replay_buffer)
+    assert is_allocated(loaded.replay_buffer)
     assert isinstance(loaded.replay_buffer, DQNReplayBuffer)
     assert np.asarray(loaded.replay_buffer.observations).shape == (1_000_000, 1, 4)
 
@@ -166,13 +166,13 @@ def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) 
         ({"buffer_size": 4, "n_envs": 2, "n_steps": 3, "gamma": 0.9}, r"buffer_size=4 leaves 2 rows"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_is_allowed(kwargs: dict[str, Any], message: str) -> None:
+def test_an_invalid_argument_is_reported_with_the_valid_ones(kwargs: dict[str, Any], message: str) -> None:
     required: dict[str, Any] = {"buffer_size": 100, "observation_space": BOX, "action_space": ACTIONS}
     with pytest.raises(ArgumentError, match=message):
         DQNReplayBuffer(**(required | kwargs))
 
 
-def test_rows_that_can_never_be_whole_are_an_error_when_the_memory_is_built() -> None:
-    with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='rows' no row that is whole.*n_envs=4"):
-        DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="rows", keep_episodes=2)
-    DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="rows", keep_episodes=4)
+def test_rows_that_can_never_be_complete_are_an_error_when_the_buffer_is_made() -> None:
+    with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='vector_steps' no complete row.*n_envs=4"):
+        DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=2)
+    DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=4)

@@ -1,4 +1,4 @@
-"""The episodes of a replay buffer: which are kept, and which are broken off."""
+"""The episodes of a replay buffer: which ones are kept, and which ones are truncated by resets."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_only_the_latest_episodes_are_kept(monte_carlo: float, length: int, n_en
         ((last, env, first) for env in range(n_envs) for first, last in ended_rows(script, env)), key=lambda e: e[:2]
     )
     rows = {(i, env) for last, env, first in episodes[-keep:] for i in range(first, last + 1)}
-    if monte_carlo == 0:  # what is open can be replayed too
+    if monte_carlo == 0:  # open episodes can be replayed, too
         opened = {env: max((last + 1 for last, e, _ in episodes if e == env), default=0) for env in range(n_envs)}
         rows |= {(i, env) for env in range(n_envs) for i in range(opened[env], length)}
     expected = {script[i][env].name for i, env in rows if i >= length - ROWS}
@@ -29,7 +29,7 @@ def test_only_the_latest_episodes_are_kept(monte_carlo: float, length: int, n_en
     assert set(name_of(buffer.sample_batch(4000).observations)) == expected
 
 
-def test_an_episode_that_is_broken_off_by_a_reset_is_replayed_and_bootstraps_from_its_last_observation() -> None:
+def test_an_episode_that_is_truncated_by_a_reset_is_replayed_and_bootstraps_from_its_final_observation() -> None:
     model = DQNExt(
         "MlpPolicy",
         short_cartpole(),
@@ -47,7 +47,7 @@ def test_an_episode_that_is_broken_off_by_a_reset_is_replayed_and_bootstraps_fro
     assert set(members) == set(range(int(ends.max()) + 1))
     assert 32 not in ends
     ends = np.sort([*ends, 32])
-    for cell, discount in members.items():  # CartPole pays 1 for each step: the return tells how long the episode went on
-        steps = int(ends[ends >= cell].min()) - cell + 1
-        assert buffer.returns[cell, 0] == pytest.approx((1 - 0.99**steps) / (1 - 0.99), rel=1e-4)
-        assert discount in ((0, pytest.approx(0.99**steps)) if cell + steps - 1 != 32 else (pytest.approx(0.99**steps),))
+    for index, discount in members.items():  # rewards are 1: the return gives the length of the episode
+        steps = int(ends[ends >= index].min()) - index + 1
+        assert buffer.returns[index, 0] == pytest.approx((1 - 0.99**steps) / (1 - 0.99), rel=1e-4)
+        assert discount in ((0, pytest.approx(0.99**steps)) if index + steps - 1 != 32 else (pytest.approx(0.99**steps),))

@@ -1,4 +1,4 @@
-"""Epochs over all that can be replayed, and an optimizer for each head, against loops over models of their own."""
+"""Epochs over the replay buffer, and an optimizer for each head, compared with plain PyTorch models and loops."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,22 +19,22 @@ from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from tests.internals import n_updates_of
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
-GAMES, GAMMA, LEARNING_RATE = 6, 0.9, 1e-2
+N_EPISODES, GAMMA, LEARNING_RATE = 6, 0.9, 1e-2
 BATCH_SIZE, N_EPOCHS = 8, 3
 
 
 def monte_carlo(**kwargs: Any) -> DQNExt:
-    """Learns from the realised returns of the latest games, each of two heads by itself."""
+    """Make a model that learns from Monte-Carlo returns of the latest episodes, with an optimizer for each head."""
     arguments: dict[str, Any] = {
         "gamma": GAMMA,
         "learning_rate": LEARNING_RATE,
         "learning_starts": 0,
         "batch_size": BATCH_SIZE,
-        "train_freq": (GAMES, "episode"),
+        "train_freq": (N_EPISODES, "episode"),
         "n_epochs": N_EPOCHS,
         "max_grad_norm": 1e9,
         "target_network": False,
-        "replay_buffer_kwargs": {"monte_carlo": 1.0, "keep_episodes": GAMES, "handle_timeout_termination": False},
+        "replay_buffer_kwargs": {"monte_carlo": 1.0, "keep_episodes": N_EPISODES, "handle_timeout_termination": False},
         "policy_kwargs": {
             "net_arch": [10],
             "head": "multi_head",
@@ -49,13 +49,13 @@ def monte_carlo(**kwargs: Any) -> DQNExt:
     return DQNExt("MlpPolicy", kwargs.pop("env", None) or short_cartpole(), **arguments | kwargs)
 
 
-def memory(model: DQNExt) -> DQNReplayBuffer:
+def buffer_of(model: DQNExt) -> DQNReplayBuffer:
     assert isinstance(model.replay_buffer, DQNReplayBuffer)
     return model.replay_buffer
 
 
-class Port:
-    """A model for each action, built of one trunk and of a head of its own; each has its own Adam."""
+class ReferenceModels:
+    """One PyTorch model for each action, with a common trunk, its own head and its own Adam optimizer."""
 
     def __init__(self, model: DQNExt) -> None:
         net: Any = model.q_net.q_net
@@ -80,8 +80,8 @@ class Port:
                 np.testing.assert_allclose(our.detach(), their.detach(), rtol=0, atol=1e-6)
 
 
-def realised_returns(buffer: DQNReplayBuffer) -> dict[int, float]:
-    """The discounted return of each stored step of an environment, by its row."""
+def returns_by_row(buffer: DQNReplayBuffer) -> dict[int, float]:
+    """Return the Monte-Carlo return of each stored step, by row."""
     returns, total = {}, 0.0
     for row in reversed(range(buffer.pos)):
         total = float(buffer.rewards[row, 0]) + GAMMA * total * (1 - float(buffer.dones[row, 0]))
@@ -89,25 +89,25 @@ def realised_returns(buffer: DQNReplayBuffer) -> dict[int, float]:
     return returns
 
 
-def test_epochs_with_an_optimizer_for_each_head_are_models_of_their_own_that_share_a_trunk() -> None:
+def test_epochs_with_an_optimizer_for_each_head_train_separate_models_with_a_common_trunk() -> None:
     model = monte_carlo()
-    port = Port(model)
+    reference = ReferenceModels(model)
     learn(model, 1)  # until the end of the sixth game
-    buffer = memory(model)
-    returns = realised_returns(buffer)
+    buffer = buffer_of(model)
+    returns = returns_by_row(buffer)
     rows = buffer.all_indices()
     assert sorted(rows) == sorted(returns)
 
-    # the same shuffles: numpy's state at the training is found by going through the games again
+    # the same shuffles: a second run records the state of numpy's generator when training begins
     again = monte_carlo()
     state: list[Any] = []
     train = again.train
 
-    def remember_and_train(gradient_steps: int, batch_size: int = 100) -> None:
+    def record_and_train(gradient_steps: int, batch_size: int = 100) -> None:
         state.append(np.random.get_state())
         train(gradient_steps, batch_size)
 
-    again.train = remember_and_train  # type: ignore[method-assign]
+    again.train = record_and_train  # type: ignore[method-assign]
     learn(again, 1)
     assert_same(again.get_parameters(), model.get_parameters(), "the run is reproducible")
     np.random.set_state(state[0])
@@ -117,39 +117,39 @@ def test_epochs_with_an_optimizer_for_each_head_are_models_of_their_own_that_sha
             shuffled = np.random.permutation(of_action)
             for start in range(0, len(shuffled), BATCH_SIZE):
                 batch = shuffled[start : start + BATCH_SIZE]
-                port.fit(action, buffer.observations[batch, 0], np.array([returns[row] for row in batch], np.float32))  # type: ignore[index]
-    port.assert_equals(model)
+                reference.fit(action, buffer.observations[batch, 0], np.array([returns[row] for row in batch], np.float32))  # type: ignore[index]
+    reference.assert_equals(model)
 
 
-def remembered_batches(model: DQNExt) -> list[Batch]:
-    """The batches that a model draws from now on."""
+def record_batches(model: DQNExt) -> list[Batch]:
+    """Return a list to which every batch is added that the model draws from now on."""
     batches: list[Batch] = []
-    draw = memory(model).sample_batch
+    draw = buffer_of(model).sample_batch
 
-    def draw_and_remember(*args: Any) -> Batch:
+    def draw_and_record(*args: Any) -> Batch:
         batches.append(draw(*args))
         return batches[-1]
 
-    memory(model).sample_batch = draw_and_remember  # type: ignore[method-assign, assignment]
+    buffer_of(model).sample_batch = draw_and_record  # type: ignore[method-assign, assignment]
     return batches
 
 
 def test_a_batch_is_fitted_action_by_action_when_each_head_has_an_optimizer() -> None:
     model = monte_carlo(n_epochs=None, gradient_steps=4)
-    port, batches = Port(model), remembered_batches(model)
+    reference, batches = ReferenceModels(model), record_batches(model)
     learn(model, 1)
-    returns = realised_returns(memory(model))
+    returns = returns_by_row(buffer_of(model))
     assert len(batches) == 4
     for batch in batches:
         for action in range(2):
             chosen = (batch.actions == action).numpy()
             if chosen.any():
-                realised = np.array([returns[row] for row in batch.indices[chosen]], np.float32)
-                port.fit(action, batch.observations[chosen], realised)  # type: ignore[index]
-    port.assert_equals(model)
+                targets = np.array([returns[row] for row in batch.indices[chosen]], np.float32)
+                reference.fit(action, batch.observations[chosen], targets)  # type: ignore[index]
+    reference.assert_equals(model)
 
 
-def test_each_head_has_running_averages_of_its_own_and_they_are_saved(tmp_path: Path) -> None:
+def test_each_head_has_its_own_running_averages_and_they_are_saved(tmp_path: Path) -> None:
     model = monte_carlo()
     learn(model, 1)
     model.save(tmp_path / "model")
@@ -167,7 +167,7 @@ def test_each_head_has_running_averages_of_its_own_and_they_are_saved(tmp_path: 
     assert n_updates_of(loaded[0]) > n_updates_of(model)
 
 
-def test_a_learning_rate_that_falls_falls_for_each_head() -> None:
+def test_a_learning_rate_schedule_applies_to_each_head() -> None:
     model = monte_carlo(learning_rate=SimpleLinearSchedule(1.0))
     model.set_logger(Logger(folder=None, output_formats=[]))
     model._current_progress_remaining = 0.25
@@ -178,10 +178,10 @@ def test_a_learning_rate_that_falls_falls_for_each_head() -> None:
 
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("copies", [1, 4])
-def test_an_epoch_goes_once_through_all_that_can_be_replayed(copies: int, n_envs: int) -> None:
+def test_an_epoch_contains_each_replayable_transition_once(copies: int, n_envs: int) -> None:
     model = monte_carlo(
         env=several_cartpoles(n_envs),
-        replay_buffer_kwargs={"keep_episodes": GAMES, "terminal_copies": copies},
+        replay_buffer_kwargs={"keep_episodes": N_EPISODES, "terminal_copies": copies},
         policy_kwargs={"net_arch": [8]},
     )
     seen: list[Batch] = []
@@ -193,18 +193,18 @@ def test_an_epoch_goes_once_through_all_that_can_be_replayed(copies: int, n_envs
 
     model.updater.gradient_step = remember  # type: ignore[method-assign]
     learn(model, 1)
-    buffer = memory(model)
+    buffer = buffer_of(model)
     ends = buffer.dones * (1 - buffer.timeouts)
     kept = Counter()  # type: ignore[var-annotated]
     for env in range(n_envs):
-        last = np.flatnonzero(buffer.dones[:, env])  # the latest games are all there are
+        last = np.flatnonzero(buffer.dones[:, env])  # no older episodes are stored
         for row in range(last[-1] + 1 if len(last) else 0):
             kept[row * n_envs + env] = copies if ends[row, env] else 1
     drawn = Counter(np.concatenate([batch.indices for batch in seen]).tolist())
     if n_envs == 1:
-        assert drawn == {cell: N_EPOCHS * count for cell, count in kept.items()}
-    else:  # open games can be replayed too, when what is learned is bootstrapped
-        assert {cell: drawn[cell] for cell in kept} == {cell: N_EPOCHS * count for cell, count in kept.items()}
+        assert drawn == {index: N_EPOCHS * count for index, count in kept.items()}
+    else:  # with bootstrapped returns, open episodes are replayed, too
+        assert {index: drawn[index] for index in kept} == {index: N_EPOCHS * count for index, count in kept.items()}
     size = sum(drawn.values()) // N_EPOCHS
     assert [len(batch.actions) for batch in seen] == ([BATCH_SIZE] * (size // BATCH_SIZE) + [size % BATCH_SIZE]) * N_EPOCHS
     assert n_updates_of(model) == len(seen)
@@ -215,17 +215,17 @@ def test_an_epoch_goes_once_through_all_that_can_be_replayed(copies: int, n_envs
 
 @pytest.mark.parametrize("compile", [False, {"unroll": 3}], ids=str)
 @pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
-def test_a_minibatch_is_a_batch_of_its_own(compile: Any, sampler: str) -> None:
+def test_a_minibatch_is_trained_like_a_batch(compile: Any, sampler: str) -> None:
     def make(minibatch_size: int | None) -> DQNExt:
         arguments: dict[str, Any] = {"learning_starts": 20, "batch_size": 8, "seed": 0, "device": "cpu", "gradient_steps": 2}
-        memory_kwargs = {"sampler": sampler, "handle_timeout_termination": False}
+        buffer_kwargs = {"sampler": sampler, "handle_timeout_termination": False}
         return DQNExt(
             *("MlpPolicy", short_cartpole()),
             minibatch_size=minibatch_size,
             compile=compile,
             target_update_unit="gradient_steps",
             target_update_interval=3,
-            replay_buffer_kwargs=memory_kwargs,
+            replay_buffer_kwargs=buffer_kwargs,
             **arguments,
         )
 
@@ -233,7 +233,7 @@ def test_a_minibatch_is_a_batch_of_its_own(compile: Any, sampler: str) -> None:
     learn(model, 20)
     parameters: dict[str, Any] = model.get_parameters()
     batch_by_batch.set_parameters(parameters)
-    batches = remembered_batches(model)
+    batches = record_batches(model)
     for _ in range(3):
         model.train(gradient_steps=2, batch_size=8)
     assert [len(batch.actions) for batch in batches] == [8] * 6
@@ -261,7 +261,7 @@ def test_a_minibatch_is_a_batch_of_its_own(compile: Any, sampler: str) -> None:
     ],
     ids=str,
 )
-def test_a_minibatch_that_cannot_be_is_an_error(arguments: dict[str, Any], message: str) -> None:
+def test_an_invalid_minibatch_size_is_an_error(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         DQNExt("MlpPolicy", short_cartpole(), **arguments)
 
@@ -282,17 +282,17 @@ def test_a_minibatch_that_cannot_be_is_an_error(arguments: dict[str, Any], messa
     ],
     ids=str,
 )
-def test_what_does_not_go_together_is_an_error(arguments: dict[str, Any], message: str) -> None:
+def test_a_contradiction_of_arguments_is_an_error(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         monte_carlo(**arguments)
 
 
-def test_gradient_steps_of_a_shared_configuration_are_answered_with_a_warning() -> None:
+def test_gradient_steps_beside_epochs_give_a_warning() -> None:
     with pytest.warns(UserWarning, match="gradient_steps has no effect beside n_epochs"):
         monte_carlo(gradient_steps=4)
 
 
-def test_the_heads_of_a_network_are_all_that_the_optimizers_do_not_share() -> None:
+def test_the_optimizers_share_all_parameters_except_the_heads() -> None:
     model = monte_carlo()
     optimizers: Any = model.policy.optimizer
     assert isinstance(model.q_net.q_net, MultiHead)

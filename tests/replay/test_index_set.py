@@ -1,20 +1,20 @@
-"""Sets of indices against sets of Python."""
+"""Sets of indices, compared with Python's sets."""
 
 import numpy as np
 
 from sb3_dqn_ext.replay.index_set import IndexSet
 
 
-def test_a_set_of_cells_keeps_what_a_python_set_keeps() -> None:
+def test_an_index_set_equals_a_python_set() -> None:
     rng = np.random.default_rng(0)
     ours: IndexSet = IndexSet(60)
     theirs: set[int] = set()
     for _ in range(1000):
-        cells = rng.permutation(60)[:3]
+        indices = rng.permutation(60)[:3]
         if rng.random() < 0.5:
-            ours.add(cells)
-            theirs |= set(cells.tolist())
+            ours.add(indices)
+            theirs |= set(indices.tolist())
         else:
-            ours.discard(cells)
-            theirs -= set(cells.tolist())
+            ours.discard(indices)
+            theirs -= set(indices.tolist())
         assert sorted(ours.array.tolist()) == sorted(theirs)

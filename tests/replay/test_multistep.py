@@ -1,4 +1,4 @@
-"""Multi-step returns against loops over the episodes."""
+"""Multi-step returns, compared with loops over the episodes."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.replay.scripts import ACTIONS, BOX, DICT, ROWS, brute_force, ended_ro
 @pytest.mark.parametrize("space", [BOX, DICT], ids=["Box", "Dict"])
 @pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
 @pytest.mark.parametrize("timeouts", [False, True], ids=["", "handle_timeout_termination"])
-def test_folded_transitions_equal_a_loop_over_the_episodes(
+def test_n_step_transitions_equal_a_loop_over_the_episodes(
     length: int, n_envs: int, n_steps: int, space: spaces.Space[Any], compact: bool, timeouts: bool
 ) -> None:
     gamma = 0.9
@@ -43,17 +43,17 @@ def test_folded_transitions_equal_a_loop_over_the_episodes(
     assert batch.weights is None
 
 
-def test_a_truncated_episode_still_bootstraps_from_its_true_last_observation_when_memory_is_optimized() -> None:
+def test_with_optimize_memory_usage_a_truncated_episode_bootstraps_from_its_final_observation() -> None:
     script = scripted(20, 1, seed=0)
-    cut = {row[0].name: row[0].after for row in script if row[0].truncated}
-    assert cut
+    truncated = {row[0].name: row[0].after for row in script if row[0].truncated}
+    assert truncated
     buffer = filled(script, optimize_memory_usage=True, gamma=0.9)
     batch = buffer.sample_batch(500)
     after = dict(zip(name_of(batch.observations), name_of(batch.next_observations), strict=True))
-    assert {name: after[name] for name in cut} == cut
+    assert {name: after[name] for name in truncated} == truncated
 
 
-def test_realised_returns_equal_the_hand_computed_ones() -> None:
+def test_monte_carlo_returns_equal_hand_computed_ones() -> None:
     rewards = [1.0, 1.0, 1.0, 0.0]
     buffer = DQNReplayBuffer(10, BOX, ACTIONS, device="cpu", gamma=0.9, monte_carlo=1.0)
     for i, reward in enumerate(rewards):
@@ -72,7 +72,7 @@ def test_realised_returns_equal_the_hand_computed_ones() -> None:
 @pytest.mark.parametrize("share", [0.25, 1.0])
 @pytest.mark.parametrize("timeouts", [False, True], ids=["", "handle_timeout_termination"])
 @pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
-def test_realised_returns_of_ended_episodes_are_mixed_with_n_step_returns(
+def test_monte_carlo_returns_of_ended_episodes_are_mixed_with_n_step_returns(
     length: int, n_envs: int, share: float, timeouts: bool, compact: bool
 ) -> None:
     gamma, n_steps = 0.9, 2
@@ -91,13 +91,13 @@ def test_realised_returns_of_ended_episodes_are_mixed_with_n_step_returns(
     for env in range(n_envs):
         for first, last in ended_rows(script, env):
             for i in range(max(first, oldest), last + 1):
-                near = brute_force(script, i, env, n_steps, gamma, timeouts)
-                far = brute_force(script, i, env, last - i + 1, gamma, timeouts)
-                if far[1] > 0:  # cut off: one or the other
-                    expected[script[i][env].name] = [far] if share == 1 else [near, far]
+                n_step = brute_force(script, i, env, n_steps, gamma, timeouts)
+                monte_carlo = brute_force(script, i, env, last - i + 1, gamma, timeouts)
+                if monte_carlo[1] > 0:  # truncated: one or the other
+                    expected[script[i][env].name] = [monte_carlo] if share == 1 else [n_step, monte_carlo]
                 else:
-                    reward, discount = ((1 - share) * a + share * b for a, b in zip(near[:2], far[:2], strict=True))
-                    expected[script[i][env].name] = [(reward, discount, near[2])]
+                    reward, discount = ((1 - share) * a + share * b for a, b in zip(n_step[:2], monte_carlo[:2], strict=True))
+                    expected[script[i][env].name] = [(reward, discount, n_step[2])]
     np.random.seed(0)
     batch = buffer.sample_batch(4000)
     names = name_of(batch.observations)
@@ -110,10 +110,10 @@ def test_realised_returns_of_ended_episodes_are_mixed_with_n_step_returns(
         if transition[1] > 0:
             assert any(transition[2] == candidate[2] for candidate in expected[name])
         seen[name] |= {i for i, is_close in enumerate(close) if is_close}
-    assert all(len(seen[name]) == len(expected[name]) for name in expected), "a cut episode is read in both ways"
+    assert all(len(seen[name]) == len(expected[name]) for name in expected), "both returns of truncated episodes are drawn"
 
 
-def test_a_cut_episode_is_read_as_its_realised_return_as_often_as_the_share_says() -> None:
+def test_a_truncated_episode_gets_its_monte_carlo_return_with_the_probability_of_the_share() -> None:
     buffer = DQNReplayBuffer(10, BOX, ACTIONS, device="cpu", gamma=0.5, monte_carlo=0.25)
     for i in range(3):
         arrays = (np.array([[float(i)]]), np.array([[i + 1.0]]), np.array([0]), np.array([1.0]), np.array([i == 2]))

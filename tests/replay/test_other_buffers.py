@@ -1,4 +1,4 @@
-"""Subclasses of the replay buffer, and replay buffers that were made elsewhere."""
+"""Subclasses of the replay buffer, and replay buffers that other models have saved."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,18 +44,18 @@ class DoublesRewardsOfSamples(DQNReplayBuffer):
     ],
     ids=str,
 )
-def test_a_subclass_that_changes_what_was_read_is_learned_from(subclass: Any, n_envs: int, kwargs: dict[str, Any]) -> None:
+def test_samples_that_a_subclass_changes_are_learned_from(subclass: Any, n_envs: int, kwargs: dict[str, Any]) -> None:
     batches = []
     for kind in (DQNReplayBuffer, subclass):
         buffer = filled(scripted(15, n_envs), kind=kind, gamma=0.9, **kwargs)
         np.random.seed(0)
-        n_batches = 1 if "monte_carlo" in kwargs else 2  # reading draws numbers as well, between the draws of two samples
+        n_batches = 1 if "monte_carlo" in kwargs else 2  # reading draws random numbers, too
         batches.append(buffer.sample_batch(16, progress=0.5, n_batches=n_batches))
     plain, doubled = batches
     assert_same(tuple(doubled), tuple(plain._replace(rewards=2 * plain.rewards)), "batch")
 
 
-def test_rewards_that_a_subclass_changes_are_those_of_epochs_and_a_sample_that_is_never_drawn_is_refused() -> None:
+def test_epochs_use_rewards_that_a_subclass_changes_and_refuse_an_overridden_sample() -> None:
     buffer = filled(scripted(15, 1), kind=DoublesRewards, gamma=0.9)
     assert {float(reward) for batch in buffer.epoch(buffer.all_indices(), 4) for reward in batch.rewards} == {
         2 * float(reward) for reward in buffer.rewards[:15].flat

@@ -1,4 +1,4 @@
-"""A sampler of the user's own: it trains, is saved, continues from a checkpoint with the same bits, and is diagnosed."""
+"""A sampler that a user defines: training, saving, exact resuming, and diagnostics."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tests.replay.scripts import ROWS, filled, scripted
 
 
 class ByError(Sampler):
-    """Draws in proportion to the latest TD errors, without a tree, and overrides all that can be overridden but the state."""
+    """A sampler that draws in proportion to the latest TD errors. It overrides all methods except those of the state."""
 
     def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, only_added: bool, floor: float = 0.1) -> None:
         super().__init__(n_rows, n_envs, terminal_copies, only_added)
@@ -53,7 +53,7 @@ class ByError(Sampler):
 
 
 class Newest(Sampler):
-    """Draws the newest row, and needs nothing else: the smallest subclass."""
+    """A sampler that draws the newest row only: the smallest subclass."""
 
     tracks_indices = False
 
@@ -82,7 +82,7 @@ def sampler_of(model: DQN) -> Any:
 
 
 @pytest.mark.parametrize("sampler", [ByError, Newest])
-def test_it_trains(sampler: type[Sampler]) -> None:
+def test_a_model_trains_with_it(sampler: type[Sampler]) -> None:
     model = make(sampler)
     before = [parameter.detach().clone() for parameter in model.q_net.parameters()]
     learn(model, 80)
@@ -90,7 +90,7 @@ def test_it_trains(sampler: type[Sampler]) -> None:
     assert any((a != b).any() for a, b in zip(before, model.q_net.parameters(), strict=True))
 
 
-def test_it_is_given_the_errors_and_its_weights_are_those_of_the_batch() -> None:
+def test_it_gets_the_td_errors_and_its_weights_are_in_the_batch() -> None:
     model = make(sampler_kwargs={"floor": 0.5})
     learn(model, 80)
     sampler = sampler_of(model)
@@ -102,13 +102,13 @@ def test_it_is_given_the_errors_and_its_weights_are_those_of_the_batch() -> None
     np.testing.assert_allclose(batch.weights, sizes.min() / sampler.sizes[batch.indices], rtol=1e-6)
 
 
-def test_a_sampler_that_does_not_learn_from_errors_is_given_none() -> None:
+def test_td_errors_are_computed_only_if_it_uses_them() -> None:
     assert not sampler_of(make(Newest)).uses_td_errors
     assert sampler_of(make()).uses_td_errors
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"monte_carlo": 0.5}, {"keep_episodes": 4}], ids=str)
-def test_it_is_told_of_what_can_be_replayed(kwargs: dict[str, Any]) -> None:
+def test_it_draws_the_transitions_that_can_be_replayed(kwargs: dict[str, Any]) -> None:
     drawn = []
     for sampler in ("uniform", ByError):
         buffer = filled(scripted(3 * ROWS + 5, 2), sampler=sampler, gamma=0.9, **kwargs)
@@ -150,10 +150,10 @@ def test_it_continues_from_a_checkpoint_with_the_same_bits(tmp_path: Path) -> No
     assert (sampler_of(model).sizes != saved).any()
 
 
-def test_it_is_diagnosed_and_the_diagnostics_change_nothing() -> None:
+def test_diagnostics_read_it_and_change_nothing() -> None:
     plain = make()
     learn(plain, 160)
-    diagnosed = make()  # which seeds all generators anew
+    diagnosed = make()  # seeds all generators again
     rows = learn(diagnosed, 160, callback=DiagnosticsCallback(every=50, calibration={"every": 100, "n_episodes": 1})).rows
     assert_same_model(diagnosed, plain)
     logged = {key: value for row in rows for key, value in row.items()}
@@ -162,7 +162,7 @@ def test_it_is_diagnosed_and_the_diagnostics_change_nothing() -> None:
     assert 0 < logged["replay/age_mean"] < 120
 
 
-def test_the_hooks_of_a_buffer_are_given_the_indices_of_each_batch() -> None:
+def test_sample_hooks_get_the_indices_of_each_batch() -> None:
     seen: list[npt.NDArray[np.int64]] = []
     model = make()
     assert isinstance(model.replay_buffer, DQNReplayBuffer)
@@ -170,13 +170,13 @@ def test_the_hooks_of_a_buffer_are_given_the_indices_of_each_batch() -> None:
     learn(model, 60)
     assert [len(indices) for indices in seen] == [8] * n_updates_of(model)
     model.replay_buffer.read(seen[0])
-    assert len(seen) == n_updates_of(model), "what is read for another purpose is not drawn"
+    assert len(seen) == n_updates_of(model), "read() calls no hooks"
 
 
 def test_a_stock_algorithm_and_epochs_refuse_it() -> None:
     kwargs: dict[str, Any] = {"replay_buffer_class": DQNReplayBuffer, "replay_buffer_kwargs": {"sampler": ByError}}
     model = DQN("MlpPolicy", short_cartpole(), learning_starts=10, device="cpu", **kwargs)
-    with pytest.raises(ArgumentError, match=r"ByError.*weights its transitions, which only DQNExt reads"):
+    with pytest.raises(ArgumentError, match=r"ByError.*weights its transitions, which a stock algorithm ignores"):
         model.learn(40)
     with pytest.raises(ArgumentError, match="n_epochs=2 needs sampler='uniform'"):
         DQNExt("MlpPolicy", short_cartpole(), n_epochs=2, replay_buffer_kwargs={"sampler": ByError}, device="cpu")
@@ -187,16 +187,16 @@ def test_a_stock_algorithm_and_epochs_refuse_it() -> None:
     [
         ({"sampler": ByError, "sampler_kwargs": {"flor": 1}}, "a key of sampler_kwargs='flor'.*Did you mean 'floor'"),
         ({"sampler": int}, "sampler=<class 'int'> is not known"),
-        ({"sampler": Newest(4, 1)}, "is not known; it can be one of: prioritized, rows, uniform"),
+        ({"sampler": Newest(4, 1)}, "is not known; it can be one of: prioritized, uniform, vector_steps"),
     ],
     ids=["an unknown argument", "another class", "an object"],
 )
-def test_what_is_no_sampler_is_named(kwargs: dict[str, Any], message: str) -> None:
+def test_an_invalid_sampler_is_reported(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make(**kwargs)
 
 
-def test_an_empty_buffer_has_an_error_of_its_own() -> None:
+def test_an_empty_buffer_raises_its_own_error() -> None:
     buffer = filled(scripted(2, 1), monte_carlo=1.0, gamma=0.9)
     buffer.reset()
     with pytest.raises(EmptyReplayError, match="nothing that could be replayed"):

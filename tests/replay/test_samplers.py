@@ -1,4 +1,4 @@
-"""Which transitions are replayed, how often, and with which weight."""
+"""The samplers: which transitions they draw, how often, and with which importance weights."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -32,7 +32,7 @@ COPIES = 4
 
 
 @pytest.mark.parametrize(("n", "size"), [(6, 2), (6, 3), (6, 4), (6, 6), (6, 1)])
-def test_each_set_of_distinct_numbers_comes_as_often(n: int, size: int) -> None:
+def test_every_set_of_distinct_numbers_has_the_same_probability(n: int, size: int) -> None:
     np.random.seed(0)
     counts = dict.fromkeys(combinations(range(n), size), 0)
     for _ in range(4000):
@@ -41,7 +41,7 @@ def test_each_set_of_distinct_numbers_comes_as_often(n: int, size: int) -> None:
 
 
 def expected_copies(buffer: DQNReplayBuffer) -> np.ndarray[Any, Any]:
-    """(cells,) how often each stands in the list of all copies."""
+    """Return (N,) the number of copies of each index."""
     terminal = (buffer.dones * (1 - buffer.timeouts)).reshape(-1) == 1
     return np.where(terminal, buffer.terminal_copies, 1)
 
@@ -68,8 +68,10 @@ def test_without_replacement_no_copy_is_drawn_twice(copies: int, keep_episodes: 
 @pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
 @pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
 @pytest.mark.parametrize("replace", [True, False])
-def test_rows_are_drawn_whole_and_each_as_often(length: int, compact: bool, replace: bool) -> None:
-    buffer = filled(scripted(length, 3), sampler="rows", sampler_kwargs={"replace": replace}, optimize_memory_usage=compact)
+def test_time_steps_are_drawn_with_all_environments_and_equal_probabilities(length: int, compact: bool, replace: bool) -> None:
+    buffer = filled(
+        scripted(length, 3), sampler="vector_steps", sampler_kwargs={"replace": replace}, optimize_memory_usage=compact
+    )
     rows = np.arange(min(length, ROWS))
     if compact and length > ROWS:
         rows = np.delete(rows, buffer.pos)
@@ -89,8 +91,8 @@ def test_rows_are_drawn_whole_and_each_as_often(length: int, compact: bool, repl
 
 @pytest.mark.parametrize("length", [ROWS // 2, 3 * ROWS + 5], ids=["half full", "overwritten"])
 @pytest.mark.parametrize("compact", [False, True], ids=["", "optimize_memory_usage"])
-def test_rows_weight_terminal_cells_as_a_list_that_holds_their_copies(length: int, compact: bool) -> None:
-    buffer = filled(scripted(length, 3), sampler="rows", terminal_copies=COPIES, optimize_memory_usage=compact)
+def test_vector_steps_weight_terminal_transitions_like_copies(length: int, compact: bool) -> None:
+    buffer = filled(scripted(length, 3), sampler="vector_steps", terminal_copies=COPIES, optimize_memory_usage=compact)
     there = np.arange(3 * min(length, ROWS))
     if compact and length > ROWS:
         there = np.setdiff1d(there, 3 * buffer.pos + np.arange(3))
@@ -99,7 +101,7 @@ def test_rows_weight_terminal_cells_as_a_list_that_holds_their_copies(length: in
     batch = buffer.sample_batch(3000)
     assert batch.weights is not None
     weights = dict(zip(batch.indices.tolist(), batch.weights.tolist(), strict=True))
-    np.testing.assert_allclose([weights[cell] for cell in there], listed / listed.mean(), rtol=1e-6)
+    np.testing.assert_allclose([weights[index] for index in there], listed / listed.mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -107,22 +109,26 @@ def test_rows_weight_terminal_cells_as_a_list_that_holds_their_copies(length: in
 )
 @pytest.mark.parametrize("copies", [1, COPIES])
 @pytest.mark.parametrize("length", [ROWS - 2, 3 * ROWS + 5], ids=["not yet full", "overwritten"])
-def test_with_gaps_every_sampler_draws_the_cells_that_uniform_draws(kwargs: dict[str, Any], copies: int, length: int) -> None:
+def test_with_unreplayable_rows_every_sampler_draws_from_the_same_transitions(
+    kwargs: dict[str, Any], copies: int, length: int
+) -> None:
     np.random.seed(0)
     drawn: dict[str, set[int]] = {}
-    for sampler in ("uniform", "prioritized", "rows"):
+    for sampler in ("uniform", "prioritized", "vector_steps"):
         buffer = filled(scripted(length, 2), sampler=sampler, terminal_copies=copies, gamma=0.9, **kwargs)
         batch = buffer.sample_batch(4000, progress=1.0)
         drawn[sampler] = set(batch.indices.tolist())
-        if sampler == "rows" and copies > 1:
+        if sampler == "vector_steps" and copies > 1:
             listed = expected_copies(buffer)
-            mean = listed[sorted(drawn["rows"])].mean()
+            mean = listed[sorted(drawn["vector_steps"])].mean()
             assert batch.weights is not None
             np.testing.assert_allclose(batch.weights, listed[batch.indices] / mean, rtol=1e-6)
     assert drawn["prioritized"] == drawn["uniform"]
     assert 0 < len(drawn["uniform"]) < 2 * min(length, ROWS)
-    assert drawn["rows"] == {cell for cell in drawn["uniform"] if cell ^ 1 in drawn["uniform"]}  # the other env's, too
-    assert len(drawn["rows"]) > 0
+    assert drawn["vector_steps"] == {
+        index for index in drawn["uniform"] if index ^ 1 in drawn["uniform"]
+    }  # in both environments
+    assert len(drawn["vector_steps"]) > 0
 
 
 TWISTS: dict[str, dict[str, Any]] = {
@@ -143,15 +149,15 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "uniform": {},
     "uniform without replacement": {"sampler_kwargs": {"replace": False}},
     "prioritized": {"sampler": "prioritized"},
-    "rows": {"sampler": "rows"},
-    "rows without replacement": {"sampler": "rows", "sampler_kwargs": {"replace": False}},
+    "vector_steps": {"sampler": "vector_steps"},
+    "vector_steps without replacement": {"sampler": "vector_steps", "sampler_kwargs": {"replace": False}},
 }
 
 
 def make(sampler: dict[str, Any], env: Callable[[], Any] = short_cartpole, **kwargs: Any) -> DQNExt:
-    memory = sampler | kwargs.pop("replay_buffer_kwargs", {})
+    buffer_kwargs = sampler | kwargs.pop("replay_buffer_kwargs", {})
     policy = "MultiInputPolicy" if env is dict_cartpole else "MlpPolicy"
-    return DQNExt(policy, env(), replay_buffer_kwargs=memory, **(SMALL | kwargs))
+    return DQNExt(policy, env(), replay_buffer_kwargs=buffer_kwargs, **(SMALL | kwargs))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -164,26 +170,26 @@ def test_the_algorithm_trains_with_every_sampler(sampler: str, twist: str) -> No
     assert any(not th.equal(a, b) for a, b in zip(before, model.q_net.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("sampler", ["uniform", "rows"])
-def test_errors_are_fetched_only_for_a_sampler_that_wants_them(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sampler", ["uniform", "vector_steps"])
+def test_td_errors_are_computed_only_for_a_sampler_that_uses_them(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def update_priorities(*_: Any) -> None:
-        raise AssertionError("it was given errors")
+        raise AssertionError("TD errors were computed")
 
     monkeypatch.setattr(Sampler, "update_priorities", update_priorities)
     make({"sampler": sampler}).learn(40)
 
 
-@pytest.mark.parametrize("sampler", ["prioritized", "rows"])
+@pytest.mark.parametrize("sampler", ["prioritized", "vector_steps"])
 @pytest.mark.parametrize("monte_carlo", [0.0, 0.5])
-def test_a_saved_memory_draws_what_the_memory_would_have_drawn(sampler: str, monte_carlo: float, tmp_path: Path) -> None:
-    memory = {"terminal_copies": 3, "monte_carlo": monte_carlo}
-    # room and time enough for episodes that end in all environments
+def test_a_saved_replay_buffer_draws_the_same_batches(sampler: str, monte_carlo: float, tmp_path: Path) -> None:
+    buffer_kwargs = {"terminal_copies": 3, "monte_carlo": monte_carlo}
+    # large enough for ended episodes in all environments
     size: dict[str, Any] = {"buffer_size": 400, "learning_starts": 200}
-    model = make({"sampler": sampler}, env=several_cartpoles, replay_buffer_kwargs=memory, **size)
+    model = make({"sampler": sampler}, env=several_cartpoles, replay_buffer_kwargs=buffer_kwargs, **size)
     learn(model, 500)
-    model.save_replay_buffer(tmp_path / "memory.pkl")
-    other = make({"sampler": sampler}, env=several_cartpoles, replay_buffer_kwargs=memory, **size)
-    other.load_replay_buffer(tmp_path / "memory.pkl")
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    other = make({"sampler": sampler}, env=several_cartpoles, replay_buffer_kwargs=buffer_kwargs, **size)
+    other.load_replay_buffer(tmp_path / "buffer.pkl")
     batches: list[Any] = []
     for buffer in (model.replay_buffer, other.replay_buffer):
         assert isinstance(buffer, DQNReplayBuffer)
@@ -199,37 +205,42 @@ def test_a_saved_memory_draws_what_the_memory_would_have_drawn(sampler: str, mon
 
 
 @pytest.mark.parametrize(
-    ("memory", "message"),
+    ("buffer_kwargs", "message"),
     [
-        ({"sampler": "prioritized"}, r"sampler='prioritized' weights its transitions, which only DQNExt reads"),
-        ({"sampler": "rows", "terminal_copies": 2}, r"sampler='rows' with terminal_copies=2 weights"),
+        ({"sampler": "prioritized"}, r"sampler='prioritized' weights its transitions, which a stock algorithm ignores"),
+        ({"sampler": "vector_steps", "terminal_copies": 2}, r"sampler='vector_steps' with terminal_copies=2 weights"),
     ],
 )
-def test_a_stock_algorithm_is_refused_what_it_would_learn_wrongly_from(memory: dict[str, Any], message: str) -> None:
-    model = DQN("MlpPolicy", short_cartpole(), replay_buffer_class=DQNReplayBuffer, replay_buffer_kwargs=memory, **SMALL)
+def test_a_stock_algorithm_refuses_samplers_with_importance_weights(buffer_kwargs: dict[str, Any], message: str) -> None:
+    model = DQN(
+        "MlpPolicy", short_cartpole(), replay_buffer_class=DQNReplayBuffer, replay_buffer_kwargs=buffer_kwargs, **SMALL
+    )
     with pytest.raises(ArgumentError, match=message):
         model.learn(40)
 
 
 @pytest.mark.parametrize(
-    "memory", [{"sampler": "rows"}, {"sampler_kwargs": {"replace": False}, "terminal_copies": 2}], ids=str
+    "buffer_kwargs", [{"sampler": "vector_steps"}, {"sampler_kwargs": {"replace": False}, "terminal_copies": 2}], ids=str
 )
-def test_a_stock_algorithm_is_given_what_it_can_use(memory: dict[str, Any]) -> None:
-    DQN("MlpPolicy", several_cartpoles(), replay_buffer_class=DQNReplayBuffer, replay_buffer_kwargs=memory, **SMALL).learn(60)
+def test_a_stock_algorithm_uses_samplers_without_importance_weights(buffer_kwargs: dict[str, Any]) -> None:
+    DQN(
+        "MlpPolicy", several_cartpoles(), replay_buffer_class=DQNReplayBuffer, replay_buffer_kwargs=buffer_kwargs, **SMALL
+    ).learn(60)
 
 
-def test_a_batch_of_rows_must_hold_whole_rows() -> None:
-    message = r"batch_size=10 must be a multiple of n_envs=4 with sampler='rows'"
+def test_a_batch_of_vector_steps_must_be_a_multiple_of_n_envs() -> None:
+    message = r"batch_size=10 must be a multiple of n_envs=4 with sampler='vector_steps'"
     with pytest.raises(ArgumentError, match=message):
-        make({"sampler": "rows"}, env=several_cartpoles, batch_size=10)
+        make({"sampler": "vector_steps"}, env=several_cartpoles, batch_size=10)
     with pytest.raises(ArgumentError, match=message):
-        filled(scripted(5, 4), sampler="rows").sample_batch(10)
+        filled(scripted(5, 4), sampler="vector_steps").sample_batch(10)
 
 
 @pytest.mark.parametrize(
-    ("memory", "message"),
+    ("buffer_kwargs", "message"),
     [
-        ({"sampler": "per"}, r"sampler='per' is not known.*prioritized, rows, uniform.*Did you mean 'prioritized'"),
+        ({"sampler": "per"}, r"sampler='per' is not known.*prioritized, uniform, vector_steps.*Did you mean 'prioritized'"),
+        ({"sampler": "rows"}, r"sampler='rows' is not known.*Did you mean 'vector_steps'"),
         ({"sampler": "prioritised"}, r"Did you mean 'prioritized'"),
         ({"sampler": "priority"}, r"Did you mean 'prioritized'"),
         ({"sampler": "random"}, r"Did you mean 'uniform'"),
@@ -239,11 +250,11 @@ def test_a_batch_of_rows_must_hold_whole_rows() -> None:
         ({"sampler": "prioritized", "sampler_kwargs": {"eps": 0.0}}, r"eps=0.0 must be a finite number in \[1e-10, 1e\+10\]"),
         ({"sampler": "prioritized", "sampler_kwargs": {"replace": False}}, r"sampler_kwargs has no argument 'replace'"),
         ({"sampler": "prioritized", "sampler_kwargs": {"gaps": True}}, r"a key of sampler_kwargs='gaps'"),
-        ({"sampler": "rows", "sampler_kwargs": {"replace": 0}}, r"replace=0 must be True or False"),
+        ({"sampler": "vector_steps", "sampler_kwargs": {"replace": 0}}, r"replace=0 must be True or False"),
         ({"sampler_kwargs": {"replace": "no"}}, r"replace='no' must be True or False"),
     ],
     ids=str,
 )
-def test_a_wrong_argument_is_named_with_what_is_allowed(memory: dict[str, Any], message: str) -> None:
+def test_an_invalid_argument_is_reported_with_the_valid_ones(buffer_kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        make(memory)
+        make(buffer_kwargs)

@@ -564,7 +564,7 @@ def buffer(rows: Any = None, **state: Any) -> bytes:
     """Return a file with a replay buffer."""
     sampler = {"dict": {"members": None, "terminal": {"array": ["<i8", [0], ""]}}}
     state = {"pos": 2, "full": False, "n_added": 2, "sampler": sampler} | state
-    fields = {"size": 50, "n_envs": 1, "first": 0, "rows": {"dict": rows or {}}, "state": {"dict": state}}
+    fields = {"size": 50, "n_envs": 1, "first": 0, "rows": {"dict": rows or {}}, "replay_buffer_state": {"dict": state}}
     return with_data(OURS, replay_buffer={"ReplayBuffer": fields})
 
 
@@ -658,8 +658,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "an array of great items": lambda: inserted('{"array": ["|V1000000000", [1], ""]}'),
     "a tensor of what it is not": lambda: inserted('{"tensor": [["<f8", [1], "AAAAAAAAAAA="], "float32"]}'),
     "a marker that is not known": lambda: inserted('{"eval": "1"}'),
-    "no attributes": lambda: raw('{":schema:": 2}'),
-    "another version": lambda: with_data(OURS, **{":schema:": "2"}),
+    "no attributes": lambda: raw('{":schema:": 3}'),
+    "another version": lambda: with_data(OURS, **{":schema:": "3"}),
     # what it describes
     "a great observation": lambda: with_data(OURS, observation_space=box([GREAT])),
     "a great discrete observation": lambda: with_data(
@@ -887,7 +887,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
 def signed(manifest: bytes) -> bytes:
     """Return a manifest with a correct checksum."""
     text = manifest.partition(b"\n")[2]
-    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 2, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
+    head = f'{{"format": "sb3_dqn_ext checkpoint", "schema": 3, "sha256": "{hashlib.sha256(text).hexdigest()}",\n'
     return head.encode() + text
 
 

@@ -325,7 +325,7 @@ def test_nothing_is_pickled(name: str, models: tuple[Path, dict[str, DQNExt]]) -
     with pytest.raises(ValueError, match=r"load it with sb3_dqn_ext\.DQNExt\.load"):
         pickle.loads(text)
     assert "serialized" not in json.dumps(found)
-    assert found[":schema:"] == 2
+    assert found[":schema:"] == 3
     assert found["num_timesteps"] == models[1][name].num_timesteps
     assert found["policy_class"] == {"class": f"sb3_dqn_ext.networks.policies.{CASES[name][0]}"}
 
@@ -902,8 +902,8 @@ def change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> by
 
 
 def test_another_version_is_refused(models: tuple[Path, dict[str, DQNExt]]) -> None:
-    content = change(models[0] / "plain.zip", lambda data: data | {":schema:": 3})
-    with pytest.raises(ModelFileError, match="has the schema version 3, and this version of sb3_dqn_ext reads 1 to 2 only"):
+    content = change(models[0] / "plain.zip", lambda data: data | {":schema:": 4})
+    with pytest.raises(ModelFileError, match="has the schema version 4, and this version of sb3_dqn_ext reads 1 to 3 only"):
         DQNExt.load(io.BytesIO(content))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.checkpoint.folder import read, write
+from sb3_dqn_ext.checkpoint.folder import read_checkpoint, write_checkpoint
 from sb3_dqn_ext.checkpoint.manifest import read_manifest
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.serialization import migrations
@@ -32,6 +32,7 @@ OLD = Renames(
     },
     values={"exploration": {"old_greedy": "epsilon_greedy"}},
 )
+FROM_OLD = {1: OLD} | dict.fromkeys(range(2, SCHEMA), Renames())
 
 
 @pytest.fixture
@@ -147,13 +148,13 @@ def test_a_model_of_the_earlier_schema_is_loaded(model: DQNExt) -> None:
 @pytest.mark.usefixtures("renamed")
 def test_a_checkpoint_of_the_earlier_schema_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sb3_dqn_ext.checkpoint.manifest.SCHEMA", 1)
-    path = write(tmp_path, 3, {"training": {"old_steps": 3}}, {"rows": [("a", {"old_steps": 4})]})
+    path = write_checkpoint(tmp_path, 3, {"training": {"old_steps": 3}}, {"rows": [("a", {"old_steps": 4})]})
     monkeypatch.undo()
-    monkeypatch.setattr(migrations, "MIGRATIONS", {1: OLD})
-    assert read(path).tree == {"training": {"num_timesteps": 3}}
-    second = write(tmp_path, 4, {}, {"rows": [("a", None)]})  # names the file of the first once more
-    assert [piece.key for piece in read_manifest(second).pieces()] == ["000000000004", "a"]
-    assert read(second).segments["rows"][0].load() == {"old_steps": 4}
+    monkeypatch.setattr(migrations, "MIGRATIONS", FROM_OLD)
+    assert read_checkpoint(path).tree == {"training": {"num_timesteps": 3}}
+    second = write_checkpoint(tmp_path, 4, {}, {"rows": [("a", None)]})  # names the file of the first once more
+    assert [piece.key for piece in read_manifest(second).stored_trees()] == ["000000000004", "a"]
+    assert read_checkpoint(second).segments["rows"][0].load() == {"old_steps": 4}
 
 
 @pytest.mark.usefixtures("renamed")

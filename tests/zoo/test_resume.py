@@ -156,7 +156,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
     assert len(killed.episodes()[0]) > 2
     process = python(*RESUME, str(killed.folder), cwd=elsewhere, PYTHONPATH=str(project))
     assert "100%" in output(process)
-    assert (f"A newer checkpoint is left out: {newest} is damaged" in process.stderr) == (name == "one environment")
+    assert (f"A later checkpoint is skipped: {newest} is damaged" in process.stderr) == (name == "one environment")
 
     assert_same(killed.model().get_parameters(), whole.model().get_parameters(), "parameters")
     assert killed.episodes() == whole.episodes()
