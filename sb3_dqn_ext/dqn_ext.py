@@ -41,8 +41,8 @@ from sb3_dqn_ext._arguments import (
 from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, follow_arguments, prepare_replay_buffer
 from sb3_dqn_ext._missing import Missing, check_nothing_is_missing, learning_rate_was_set
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
-from sb3_dqn_ext.acting import explored_actions
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.action_selection import explored_actions
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.callback_tree import all_callbacks
@@ -54,7 +54,7 @@ from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.choices import Choices, build_choices, warm_up_steps
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
-from sb3_dqn_ext.networks.flat_storage import take_apart
+from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.observations import write
@@ -160,7 +160,7 @@ class DQNExt(DQN):
         self.choices: Choices | None = None
         self._has_followed = False  # whether nothing can have been changed since the last check for changes
         self._generator: np.random.Generator | None = None
-        self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
+        self._exploration_state: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
         with sb3_errors_translated():
             super().__init__(policy, env, *args, **kwargs)
@@ -234,7 +234,7 @@ class DQNExt(DQN):
         """
         follow_arguments(self)
         if self._has_current_updater():
-            self.updater.follow(self)
+            self.updater.detect_hooks(self)
         else:
             self._setup_updater()
 
@@ -318,7 +318,7 @@ class DQNExt(DQN):
         run.stepped_envs = with_sharing(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         if run.last_step is None:
             assert self._last_obs is not None
-            self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
+            self._last_obs = map_observation(np.array, self._last_obs)  # the first step may be written into the same array
             run.last_step = LastStep(run.stepped_envs, latest_resets(run.stepped_envs), self._last_obs)
         run.callback = callback
         if logger is not None:
@@ -432,18 +432,18 @@ class DQNExt(DQN):
         dones: np.ndarray[Any, Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        if self._exploration_memory:
+        if self._exploration_state:
             ended = np.asarray(dones, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
-            for numbers in self._exploration_memory.values():
+            for numbers in self._exploration_state.values():
                 numbers[ended] = 0
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-            self._last_obs = each(np.array, new_obs)  # as below
+            self._last_obs = map_observation(np.array, new_obs)  # as below
             return
         # as SB3 does, but for copies of observations that the memory copies anyway
         next_obs = new_obs
         if np.count_nonzero(dones):
-            next_obs = each(np.array, new_obs)
+            next_obs = map_observation(np.array, new_obs)
             for env in np.flatnonzero(dones).tolist():
                 last = infos[env].get("terminal_observation")
                 if last is not None:
@@ -451,7 +451,7 @@ class DQNExt(DQN):
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
         # a copy: it is stored after the next step, which some environments write into the same array
-        copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else each(np.array, new_obs)
+        copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else map_observation(np.array, new_obs)
         self._last_original_obs, self._last_obs = self._last_obs, copied
 
     def _on_step(self) -> None:
@@ -462,7 +462,7 @@ class DQNExt(DQN):
             self._update_target_network()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         assert self.choices is not None
-        self.logger.record(*self.choices.exploration.logged(self.exploration_rate, self.n_envs))
+        self.logger.record(*self.choices.exploration.log_entry(self.exploration_rate, self.n_envs))
 
     def _update_target_network(self) -> None:
         if self.target_network:
@@ -482,8 +482,8 @@ class DQNExt(DQN):
         self.updater.set_training_mode(self.policy, True)
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
-        updater.begin(self, guard)
-        batches = training_batches(self, gradient_steps, batch_size, updater.n_at_once)
+        updater.begin_training(self, guard)
+        batches = training_batches(self, gradient_steps, batch_size, updater.n_updates_per_call)
         losses = [updater.update(self, batch, n_updates, guard) for batch, n_updates in batches]
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -530,7 +530,7 @@ class DQNExt(DQN):
         assert self._last_obs is not None
         assert self.choices is not None
         assert self._generator is not None
-        exploration, memory, by_numpy = self.choices.exploration, self._exploration_memory, self.updater.numpy_q_values
+        exploration, memory, by_numpy = self.choices.exploration, self._exploration_state, self.updater.numpy_q_values
         actions = explored_actions(self, exploration, self._generator, self._last_obs, True, memory, by_numpy)
         return actions, actions
 
@@ -640,7 +640,7 @@ class DQNExt(DQN):
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
         if hasattr(self, "policy"):
-            take_apart(list(self.policy.parameters()), self.policy.optimizer)
+            separate_parameters(list(self.policy.parameters()), self.policy.optimizer)
         logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger
 

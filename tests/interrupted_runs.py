@@ -146,7 +146,7 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     "multiplicative, and implicit_quantile": (
         lambda: of("CartPole-v1", 2),
         {
-            "exploration_kwargs": {"schedule": MULTIPLICATIVE, "coin": "shared"},
+            "exploration_kwargs": {"schedule": MULTIPLICATIVE, "epsilon_draw": "shared"},
             "policy_kwargs": {"net_arch": [16], "returns": "implicit_quantile"},
         },
     ),

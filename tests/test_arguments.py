@@ -118,8 +118,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
         r"target_policy_kwargs has no argument 'tau'.*temperature",
     ),
     ({"exploration": "eps_greedy"}, r"exploration='eps_greedy'.*'epsilon_greedy'"),
-    ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'coin'"),
-    ({"exploration_kwargs": {"coin": "per-env"}}, r"coin='per-env'.*'per_env'"),
+    ({"exploration_kwargs": {"coin": "shared"}}, r"exploration_kwargs has no argument 'coin'; .*'epsilon_draw': 'shared'"),
+    ({"exploration_kwargs": {"epsilon_draw": "per-env"}}, r"epsilon_draw='per-env'.*'per_env'"),
     ({"exploration_kwargs": {"schedule": {"name": "exponental"}}}, r"'exponental'.*'exponential'"),
     (
         {"exploration_kwargs": {"schedule": 0.1}, "exploration_fraction": 0.5},
@@ -515,13 +515,13 @@ def test_the_parts_check_their_arguments_too(make_it: Callable[[], object], mess
 
 
 def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with compilation.announced(verbose=1):
+    with compilation.announce_compilation(verbose=1):
         assert "Compiling" in capsys.readouterr().out
-    with compilation.announced(verbose=0):
+    with compilation.announce_compilation(verbose=0):
         assert capsys.readouterr() == ("", "")
     # a long wait is explained to all
-    monkeypatch.setattr(compilation, "PATIENCE", 0.0)
-    with compilation.announced(verbose=0):
+    monkeypatch.setattr(compilation, "SECONDS_BEFORE_MESSAGE", 0.0)
+    with compilation.announce_compilation(verbose=0):
         for _ in range(500):
             if "Compiling" in (said := capsys.readouterr().err):
                 break
@@ -616,7 +616,7 @@ MEMORY = kwargs_of(
     replay_buffer_kwargs=MEMORY,
     exploration=st.sampled_from(["epsilon_greedy", "ez_greedy", "epsilon_ladder", "boltzmann", "none"]),
     exploration_kwargs=st.one_of(
-        kwargs_of(coin=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE, unit=UNIT),
+        kwargs_of(epsilon_draw=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE, unit=UNIT),
         kwargs_of(mu=st.floats(1, 3), max_duration=st.integers(1, 100), schedule=SCHEDULE),
         kwargs_of(alpha=st.floats(0, 9), schedule=SCHEDULE),
         kwargs_of(temperature=SCHEDULE, unit=UNIT),

@@ -9,29 +9,29 @@ import numpy.typing as npt
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, parameters_of
 from sb3_dqn_ext.algorithm.schedule_specs import check_range, make_schedule
-from sb3_dqn_ext.algorithm.schedules import PerAction, Schedule
+from sb3_dqn_ext.algorithm.schedules import PerActionSchedule, Schedule
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
-    "COINS",
+    "EPSILON_DRAWS",
     "EXPLORATIONS",
     "SYNONYMS",
     "Boltzmann",
     "EpsilonGreedy",
     "EpsilonLadder",
     "Exploration",
+    "ExplorationContext",
     "EzGreedy",
-    "Moment",
     "NoExploration",
-    "exploration_schedule",
     "make_exploration",
+    "make_exploration_schedule",
 ]
 
 Actions = npt.NDArray[Any]
 Values = npt.NDArray[np.floating[Any]]
 
 
-class Moment(NamedTuple):
+class ExplorationContext(NamedTuple):
     """
     The input of an exploration. The network is evaluated at most once: by ``greedy`` or by ``values``.
     """
@@ -40,36 +40,36 @@ class Moment(NamedTuple):
     """N"""
     rate: float
     """the number that is scheduled: epsilon, or a temperature"""
-    greedy: Callable[[], Actions]
+    greedy_actions: Callable[[], Actions]
     """gives the (N,) actions of the policy"""
-    values: Callable[[], Values]
+    q_values: Callable[[], Values]
     """gives the (N, A) Q-values"""
-    random: Callable[[], Any]
+    random_action: Callable[[], Any]
     """gives one random action"""
     generator: np.random.Generator
     """the algorithm's own"""
-    memory: dict[str, npt.NDArray[np.int64]]
+    state: dict[str, npt.NDArray[np.int64]]
     """(N,) numbers that are kept from one step to the next; those of an environment are 0 once its episode has ended"""
 
 
 class Exploration(Protocol):
     """Chooses one action for each environment."""
 
-    scheduled: ClassVar[str] = "schedule"
+    schedule_key: ClassVar[str] = "schedule"
     """the key of ``exploration_kwargs`` that has the schedule of ``rate``"""
     default_rate: ClassVar[float | None] = None
     """the rate where that key is missing, None where it is that of SB3's ``exploration_*`` arguments"""
 
-    def __call__(self, moment: Moment) -> Actions:
+    def __call__(self, context: ExplorationContext) -> Actions:
         """:return: (N,) actions"""
         ...
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         """:return: the name and the value that are logged for ``rate``"""
         return "rollout/exploration_rate", rate
 
 
-def per_env_coins(n_envs: int, generator: np.random.Generator) -> list[float]:
+def draw_per_env(n_envs: int, generator: np.random.Generator) -> list[float]:
     """
     (N,) uniform numbers. The first is drawn as SB3 draws its only one, so that one environment explores as it does there;
     the others are drawn from the algorithm's own generator, so that numpy's stays in step with SB3's.
@@ -78,21 +78,21 @@ def per_env_coins(n_envs: int, generator: np.random.Generator) -> list[float]:
     return [first, *generator.random(n_envs - 1)] if n_envs > 1 else [first]
 
 
-def shared_coin(n_envs: int, generator: np.random.Generator) -> list[float]:
+def draw_shared(n_envs: int, generator: np.random.Generator) -> list[float]:
     """(N,) times the same uniform number, as SB3 does: all environments explore, or none."""
     return [np.random.rand()] * n_envs
 
 
-COINS = {"per_env": per_env_coins, "shared": shared_coin}
+EPSILON_DRAWS = {"per_env": draw_per_env, "shared": draw_shared}
 
 
-def random_or_greedy(moment: Moment, explorers: Collection[int]) -> Actions:
+def random_or_greedy(context: ExplorationContext, explorers: Collection[int]) -> Actions:
     """(N,) random actions of the environments that explore, the greedy ones of the others."""
-    if len(explorers) == moment.n_envs:
-        return np.array([moment.random() for _ in explorers])
-    actions = moment.greedy()
+    if len(explorers) == context.n_envs:
+        return np.array([context.random_action() for _ in explorers])
+    actions = context.greedy_actions()
     for env in explorers:
-        actions[env] = moment.random()
+        actions[env] = context.random_action()
     return actions
 
 
@@ -101,17 +101,17 @@ class EpsilonGreedy(Exploration):
     """
     A random action with probability epsilon, else the greedy one.
 
-    :param coin: ``"per_env"``: each environment tosses a coin of its own; ``"shared"``: one coin for all, as SB3 does
+    :param draw: ``"per_env"``: each environment tosses a draw of its own; ``"shared"``: one draw for all, as SB3 does
     """
 
-    coin: str = "per_env"
+    epsilon_draw: str = "per_env"
 
     def __post_init__(self) -> None:
-        choose("coin", self.coin, COINS)
+        choose("epsilon_draw", self.epsilon_draw, EPSILON_DRAWS)
 
-    def __call__(self, moment: Moment) -> Actions:
-        coins = COINS[self.coin](moment.n_envs, moment.generator)
-        return random_or_greedy(moment, [env for env, coin in enumerate(coins) if coin < moment.rate])
+    def __call__(self, context: ExplorationContext) -> Actions:
+        draws = EPSILON_DRAWS[self.epsilon_draw](context.n_envs, context.generator)
+        return random_or_greedy(context, [env for env, draw in enumerate(draws) if draw < context.rate])
 
 
 @dataclass(frozen=True)
@@ -135,16 +135,16 @@ class EzGreedy(Exploration):
             raise ArgumentError("mu=1 must be greater than 1: the sum of 1 / k has no end, so there is no such distribution.")
         check_number("max_duration", self.max_duration, low=1, integer=True)
 
-    def __call__(self, moment: Moment) -> Actions:
-        remaining = moment.memory.setdefault("remaining", np.zeros(moment.n_envs, np.int64))
-        kept = moment.memory.setdefault("kept", np.zeros(moment.n_envs, np.int64))
-        for env, coin in enumerate(per_env_coins(moment.n_envs, moment.generator)):
-            if remaining[env] == 0 and coin < moment.rate:
-                remaining[env] = min(moment.generator.zipf(self.mu), self.max_duration)
-                kept[env] = moment.random()
+    def __call__(self, context: ExplorationContext) -> Actions:
+        remaining = context.state.setdefault("remaining", np.zeros(context.n_envs, np.int64))
+        kept = context.state.setdefault("kept", np.zeros(context.n_envs, np.int64))
+        for env, draw in enumerate(draw_per_env(context.n_envs, context.generator)):
+            if remaining[env] == 0 and draw < context.rate:
+                remaining[env] = min(context.generator.zipf(self.mu), self.max_duration)
+                kept[env] = context.random_action()
         running = remaining > 0
         remaining[running] -= 1
-        return kept.copy() if running.all() else np.where(running, kept, moment.greedy())
+        return kept.copy() if running.all() else np.where(running, kept, context.greedy_actions())
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,11 @@ class EpsilonLadder(Exploration):
         """:return: (N,) the epsilon of each environment"""
         return np.power(epsilon, 1 + self.alpha * np.arange(n_envs) / max(n_envs - 1, 1))
 
-    def __call__(self, moment: Moment) -> Actions:
-        coins = np.array(per_env_coins(moment.n_envs, moment.generator))
-        return random_or_greedy(moment, np.flatnonzero(coins < self.epsilons(moment.rate, moment.n_envs)))
+    def __call__(self, context: ExplorationContext) -> Actions:
+        draws = np.array(draw_per_env(context.n_envs, context.generator))
+        return random_or_greedy(context, np.flatnonzero(draws < self.epsilons(context.rate, context.n_envs)))
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/exploration_rate", float(self.epsilons(rate, n_envs).mean())
 
 
@@ -184,14 +184,14 @@ class Boltzmann(Exploration):
     Near 0 the actions are greedy.
     """
 
-    scheduled: ClassVar[str] = "temperature"
+    schedule_key: ClassVar[str] = "temperature"
     default_rate: ClassVar[float | None] = 1.0
 
-    def __call__(self, moment: Moment) -> Actions:
-        coins = np.array(per_env_coins(moment.n_envs, moment.generator))
-        return sample(softmax(moment.values(), moment.rate), coins)
+    def __call__(self, context: ExplorationContext) -> Actions:
+        draws = np.array(draw_per_env(context.n_envs, context.generator))
+        return sample_actions(softmax(context.q_values(), context.rate), draws)
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/temperature", rate
 
 
@@ -203,9 +203,9 @@ def softmax(values: Values, temperature: float) -> Values:
     return probabilities
 
 
-def sample(probabilities: Values, coins: npt.NDArray[np.float64]) -> Actions:
+def sample_actions(probabilities: Values, draws: npt.NDArray[np.float64]) -> Actions:
     """(N, A) probabilities and (N,) uniform numbers -> (N,) actions."""
-    passed = (probabilities.cumsum(axis=1) <= coins[:, None]).sum(axis=1)
+    passed = (probabilities.cumsum(axis=1) <= draws[:, None]).sum(axis=1)
     actions: Actions = np.minimum(passed, probabilities.shape[1] - 1)  # the sum of all may be just short of 1
     return actions
 
@@ -216,10 +216,10 @@ class NoExploration(Exploration):
 
     default_rate: ClassVar[float | None] = 0.0
 
-    def __call__(self, moment: Moment) -> Actions:
-        return moment.greedy()
+    def __call__(self, context: ExplorationContext) -> Actions:
+        return context.greedy_actions()
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/exploration_rate", 0.0
 
 
@@ -257,13 +257,13 @@ def make_exploration(exploration: str, exploration_kwargs: Mapping[str, Any]) ->
     """
     kind: Any = choose("exploration", exploration, EXPLORATIONS, SYNONYMS)
     own = parameters_of(kind)
-    check_keys("exploration_kwargs", exploration_kwargs, {*own, kind.scheduled, "unit", "warm_up"})
+    check_keys("exploration_kwargs", exploration_kwargs, {*own, kind.schedule_key, "unit", "warm_up"})
     check_type("exploration_kwargs['warm_up']", exploration_kwargs.get("warm_up", True), bool, "True or False")
     made: Exploration = kind(**{key: value for key, value in exploration_kwargs.items() if key in own})
     return made
 
 
-def exploration_schedule(
+def make_exploration_schedule(
     exploration: Exploration, exploration_kwargs: Mapping[str, Any], learning_starts: float, n_envs: int
 ) -> Schedule | None:
     """
@@ -278,7 +278,7 @@ def exploration_schedule(
     :param n_envs: number of environments
     :raises ArgumentError: if there is no such schedule, or its values cannot be
     """
-    key = exploration.scheduled
+    key = exploration.schedule_key
     unit = exploration_kwargs.get("unit", "env_steps")
     choose("unit", unit, UNITS, {"steps": "env_steps", "timesteps": "env_steps", "action": "actions"})
     if key not in exploration_kwargs:
@@ -287,4 +287,4 @@ def exploration_schedule(
         return None if exploration.default_rate is None else make_schedule(exploration.default_rate)
     schedule = make_schedule(exploration_kwargs[key])
     check_range(f"exploration_kwargs[{key!r}]", schedule, 0, np.inf if key == "temperature" else 1)
-    return schedule if unit == "env_steps" else PerAction(schedule, learning_starts, n_envs)
+    return schedule if unit == "env_steps" else PerActionSchedule(schedule, learning_starts, n_envs)

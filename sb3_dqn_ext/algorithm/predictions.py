@@ -13,38 +13,38 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-__all__ = ["Params", "Predictor", "Purpose", "is_sampled", "params_of", "sampled", "taken"]
+__all__ = ["Phase", "Prediction", "Predictor", "is_sampling", "predict", "select_actions", "stochastic_predictions"]
 
-Purpose = Literal["online", "target", "policy"]
+Phase = Literal["online", "target", "policy"]
 """What the numbers are for: a prediction that is fitted, the target it is fitted to, or the choice of an action"""
 
 
-class Params(NamedTuple):
+class Prediction(NamedTuple):
     """The numbers that a network predicts about the return of each action; a return model reads the Q-values out of them."""
 
     values: th.Tensor
     """(B, A, K), or (B, K) once the action is chosen"""
-    fractions: th.Tensor | None = None
+    taus: th.Tensor | None = None
     """(B, K) the quantile fractions that were sampled with ``values``, for the models that sample them"""
     q_values: th.Tensor | None = None
     """(B, A) the Q-values, where they are not to be computed from ``values``: a hook or a user's ``forward`` gave them"""
 
 
-def taken(params: Params, actions: th.Tensor) -> Params:
+def select_actions(prediction: Prediction, actions: th.Tensor) -> Prediction:
     """
     (B, A, K) parameters and (B,) actions -> (B, K) parameters of the actions that were taken.
     """
-    index = actions.view(-1, 1, 1).expand(-1, 1, params.values.shape[-1])
-    return params._replace(values=params.values.gather(1, index).squeeze(1))
+    index = actions.view(-1, 1, 1).expand(-1, 1, prediction.values.shape[-1])
+    return prediction._replace(values=prediction.values.gather(1, index).squeeze(1))
 
 
 class NoisyLayer(Protocol):
     """A layer whose noise is drawn before it is used."""
 
-    def draw(self) -> None:
+    def resample_noise(self) -> None:
         """Draw new noise."""
 
-    def silence(self) -> None:
+    def remove_noise(self) -> None:
         """Remove the noise."""
 
 
@@ -54,64 +54,64 @@ class Predictor(Protocol):
     the Q-values, and are deterministic.
     """
 
-    knows_chance: bool
-    """whether its predictions are random within :func:`sampled`"""
+    is_stochastic: bool
+    """whether its predictions are random within :func:`stochastic_predictions`"""
     noisy_layers: Sequence[NoisyLayer]
 
-    def predict_params(self, obs: PyTorchObs, purpose: Purpose) -> Params:
+    def predict_returns(self, obs: PyTorchObs, phase: Phase) -> Prediction:
         """
         :param obs: (B, \\*obs) observations
-        :param purpose: the use of the prediction
+        :param phase: the use of the prediction
         :return: (B, A, K) parameters
         """
         ...
 
 
-def params_of(net: nn.Module, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
+def predict(net: nn.Module, obs: PyTorchObs, phase: Phase = "policy") -> Prediction:
     """
     Predict (B, A, K) parameters; those of a network that is no :class:`Predictor` are its Q-values, one for each action.
 
     :param net: the network
     :param obs: (B, \\*obs) observations
-    :param purpose: the use of the prediction
+    :param phase: the use of the prediction
     """
-    if hasattr(type(net), "predict_params"):
-        return cast(Predictor, net).predict_params(obs, purpose)
-    return Params(net(obs).unsqueeze(-1))
+    if hasattr(type(net), "predict_returns"):
+        return cast(Predictor, net).predict_returns(obs, phase)
+    return Prediction(net(obs).unsqueeze(-1))
 
 
-class _Thread(threading.local):
+class _ThreadState(threading.local):
     """The state of the current thread; another one may use the same networks meanwhile."""
 
-    sampled: frozenset[nn.Module] = frozenset()
+    sampling_nets: frozenset[nn.Module] = frozenset()
     """the networks whose predictions are random: those of all others are deterministic"""
 
 
-_thread = _Thread()
+_thread_state = _ThreadState()
 
 
-def is_sampled(net: nn.Module) -> bool:
-    """:return: whether the current thread is within :func:`sampled` for a network"""
-    return net in _thread.sampled
+def is_sampling(net: nn.Module) -> bool:
+    """:return: whether the current thread is within :func:`stochastic_predictions` for a network"""
+    return net in _thread_state.sampling_nets
 
 
 @contextmanager
-def sampled(*nets: nn.Module) -> Iterator[None]:
+def stochastic_predictions(*nets: nn.Module) -> Iterator[None]:
     """
     Draw noise for each of the networks, and let quantile fractions be drawn too, for the current thread. Outside of it, and in
     all other threads, every prediction is deterministic.
 
     :param nets: networks; deterministic ones are left alone
     """
-    random = [net for net in dict.fromkeys(nets) if getattr(net, "knows_chance", False)]
-    layers = [layer for net in random for layer in cast(Predictor, net).noisy_layers]
-    before = _thread.sampled
+    stochastic_nets = [net for net in dict.fromkeys(nets) if getattr(net, "is_stochastic", False)]
+    layers = [layer for net in stochastic_nets for layer in cast(Predictor, net).noisy_layers]
+    before = _thread_state.sampling_nets
     try:
         for layer in layers:
-            layer.draw()
-        _thread.sampled = before.union(random)
+            layer.resample_noise()
+        _thread_state.sampling_nets = before.union(stochastic_nets)
         yield
     finally:
-        _thread.sampled = before
+        _thread_state.sampling_nets = before
         for layer in layers:
-            layer.silence()
+            layer.remove_noise()

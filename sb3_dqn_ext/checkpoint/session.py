@@ -127,7 +127,7 @@ def _begin_episodes(model: Any, envs: list[int]) -> None:
     model._last_obs = current_observations(model.env)
     if model._vec_normalize_env is not None:
         model._last_original_obs = model._vec_normalize_env.get_original_obs()
-    for numbers in model._exploration_memory.values():
+    for numbers in model._exploration_state.values():
         numbers[envs] = 0
     truncate_open_episodes(model.replay_buffer, np.isin(np.arange(model.n_envs), envs))
 

@@ -39,7 +39,7 @@ ATTRIBUTES = (
     "_last_obs",
     "_last_original_obs",
     "_last_episode_starts",
-    "_exploration_memory",
+    "_exploration_state",
 )
 # what all callbacks have; one that has no more, such as a list of others, remembers nothing
 OF_EVERY_CALLBACK = {"n_calls", "num_timesteps", "verbose"}

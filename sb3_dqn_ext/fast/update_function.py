@@ -11,10 +11,10 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_unflatten
 
 from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.td_loss import TDLoss, TDTarget
-from sb3_dqn_ext.fast.flat_adam import adam
-from sb3_dqn_ext.networks.flat_storage import views
+from sb3_dqn_ext.fast.flat_adam import adam_step
+from sb3_dqn_ext.networks.flat_storage import views_like
 
 __all__ = ["UpdateFunction"]
 
@@ -22,8 +22,8 @@ Tensors = tuple[th.Tensor, ...]
 
 
 def _named_views(flat: th.Tensor, prefix: str, like: Mapping[str, nn.Parameter]) -> dict[str, th.Tensor]:
-    """(P,) numbers -> parts of them by the names of parameters, in their shapes"""
-    return {f"{prefix}.{name}": view for name, view in zip(like, views(flat, list(like.values())), strict=True)}
+    """(P,) step_coefficients -> parts of them by the names of parameters, in their shapes"""
+    return {f"{prefix}.{name}": view for name, view in zip(like, views_like(flat, list(like.values())), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class UpdateFunction:
     """k"""
     structure: Any
     """how the leaves make up a batch, see torch's pytrees; None if each of them is a field"""
-    moves_target: bool
+    updates_target: bool
     """whether the target network follows after each update"""
-    largest_norm: float | None
-    """the largest gradient norm of an update that is made; None if all are made"""
+    max_finite_norm: float | None
+    """the largest gradient norm of an update that is results; None if all are results"""
 
     def __call__(
         self,
         flat: th.Tensor,
-        first: th.Tensor,
-        second: th.Tensor,
+        exp_avg: th.Tensor,
+        exp_avg_sq: th.Tensor,
         steps: th.Tensor,
         flat_target: th.Tensor,
-        numbers: th.Tensor,
+        step_coefficients: th.Tensor,
         settings: th.Tensor,
         *leaves: th.Tensor,
     ) -> Tensors:
@@ -57,71 +57,75 @@ class UpdateFunction:
         Make the updates in place.
 
         :param flat: (P,) parameters of the online network
-        :param first: (P,) averages of the gradient
-        :param second: (P,) averages of its square
+        :param exp_avg: (P,) averages of the gradient
+        :param exp_avg_sq: (P,) averages of its square
         :param steps: (parameters,) numbers of updates
         :param flat_target: (P,) parameters of the target network
-        :param numbers: (k, 3) see :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.numbers`
+        :param step_coefficients: (k, 3) see :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.step_coefficients`
         :param settings: (2,) the norm to which gradients are clipped, and tau
         :param leaves: the tensors of a batch of k * B transitions
-        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and with ``largest_norm`` (k,) norms
+        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and with ``max_finite_norm`` (k,) norms
         """
         batches = self._batch_of(leaves)
-        good = th.ones_like(flat[0])
-        made = []
-        for batch, target, of_step in zip(
-            batches.split(self.n_updates), self._targets(batches, flat_target), numbers, strict=True
+        all_finite = th.ones_like(flat[0])
+        results = []
+        for batch, target, coefficients in zip(
+            batches.split(self.n_updates), self._targets(batches, flat_target), step_coefficients, strict=True
         ):
             gradient, loss, td_errors = self._gradient(flat, flat_target, batch, target)
             norm = gradient.norm()
-            state = (flat, first, second, flat_target) if self.moves_target else (flat, first, second)
-            before = [tensor.clone() for tensor in state] if self.largest_norm is not None else []
-            self._step(state, gradient, norm, of_step, settings)
-            if self.largest_norm is not None:
-                is_good = loss.isfinite() & norm.isfinite() & (norm <= self.largest_norm)
-                good = th.stack([good, is_good.to(good.dtype)]).amin()  # 0 from the first bad one on
-                for tensor, was in zip(state, before, strict=True):
-                    tensor.copy_(th.where(good > 0, tensor, was))
-            made.append((loss, td_errors, norm))
+            state = (flat, exp_avg, exp_avg_sq, flat_target) if self.updates_target else (flat, exp_avg, exp_avg_sq)
+            before = [tensor.clone() for tensor in state] if self.max_finite_norm is not None else []
+            self._step(state, gradient, norm, coefficients, settings)
+            if self.max_finite_norm is not None:
+                is_finite = loss.isfinite() & norm.isfinite() & (norm <= self.max_finite_norm)
+                all_finite = th.stack([all_finite, is_finite.to(all_finite.dtype)]).amin()  # 0 from the first bad one on
+                for tensor, previous in zip(state, before, strict=True):
+                    tensor.copy_(th.where(all_finite > 0, tensor, previous))
+            results.append((loss, td_errors, norm))
         steps.add_(self.n_updates)
-        losses, td_errors_of_each, norms = zip(*made, strict=True)
-        return th.stack(losses), th.cat(td_errors_of_each), *([] if self.largest_norm is None else [th.stack(norms)])
+        losses, td_errors_of_each, norms = zip(*results, strict=True)
+        return th.stack(losses), th.cat(td_errors_of_each), *([] if self.max_finite_norm is None else [th.stack(norms)])
 
     def _batch_of(self, leaves: Tensors) -> Batch:
         fields = leaves if self.structure is None else tree_unflatten(leaves, self.structure)
         return Batch._make([*fields, np.empty(0, dtype=np.int64)])
 
-    def _targets(self, batches: Batch, flat_target: th.Tensor) -> list[Params] | list[None]:
+    def _targets(self, batches: Batch, flat_target: th.Tensor) -> list[Prediction] | list[None]:
         """(k * B,) transitions -> the (B, K) targets of each update, where they can be computed for all of them at once"""
-        if not self.loss.targets_are_fixed or self.moves_target:
+        if not self.loss.targets_are_fixed or self.updates_target:
             return [None] * self.n_updates
         parameters = _named_views(flat_target, "loss.target_net", dict(self.loss.target_net.named_parameters()))
-        of_all = functional_call(TDTarget(self.loss), parameters, (batches,))
-        return [Params(values) for values in of_all.values.chunk(self.n_updates)]
+        targets = functional_call(TDTarget(self.loss), parameters, (batches,))
+        return [Prediction(values) for values in targets.values.chunk(self.n_updates)]
 
-    def _gradient(self, flat: th.Tensor, flat_target: th.Tensor, batch: Batch, target: Params | None) -> Tensors:
+    def _gradient(self, flat: th.Tensor, flat_target: th.Tensor, batch: Batch, target: Prediction | None) -> Tensors:
         """(P,) parameters, and B transitions with their targets -> (P,) gradient, () loss, (B,) TD errors"""
         loss_module = self.loss
-        online = _named_views(flat, "online_net", dict(loss_module.online_net.named_parameters()))
-        is_one = loss_module.target_net is loss_module.online_net
-        of_target = {} if is_one else _named_views(flat_target, "target_net", dict(loss_module.target_net.named_parameters()))
+        online_parameters = _named_views(flat, "online_net", dict(loss_module.online_net.named_parameters()))
+        same_net = loss_module.target_net is loss_module.online_net
+        target_parameters = (
+            {} if same_net else _named_views(flat_target, "target_net", dict(loss_module.target_net.named_parameters()))
+        )
 
-        def weighted(parameters: dict[str, th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
+        def weighted_loss(parameters: dict[str, th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
             # where both are one network, torch would put what is traced in the place of its parameters, and leave it there
             losses, td_errors = functional_call(
-                loss_module, of_target | parameters, (batch, target), tie_weights=bool(of_target)
+                loss_module, target_parameters | parameters, (batch, target), tie_weights=bool(target_parameters)
             )
             return (batch.weights * losses).mean(), td_errors
 
-        gradients, (loss, td_errors) = th.func.grad_and_value(weighted, has_aux=True)(online)
-        return th.cat([gradients[name].reshape(-1) for name in online]), loss, td_errors
+        gradients, (loss, td_errors) = th.func.grad_and_value(weighted_loss, has_aux=True)(online_parameters)
+        return th.cat([gradients[name].reshape(-1) for name in online_parameters]), loss, td_errors
 
-    def _step(self, state: Tensors, gradient: th.Tensor, norm: th.Tensor, of_step: th.Tensor, settings: th.Tensor) -> None:
+    def _step(
+        self, state: Tensors, gradient: th.Tensor, norm: th.Tensor, coefficients: th.Tensor, settings: th.Tensor
+    ) -> None:
         """Clip the gradient, and change parameters and averages."""
         max_grad_norm, tau = settings
         # the smaller one by a reduction: its result is kept, and not computed anew for each parameter
         clip = th.stack([max_grad_norm / (norm + 1e-6), th.ones_like(gradient[0])]).amin()
-        flat, first, second, *followers = state
-        adam(flat, gradient * clip, (first, second), of_step, self.adam_settings)
-        for target in followers:
+        flat, exp_avg, exp_avg_sq, *target_nets = state
+        adam_step(flat, gradient * clip, (exp_avg, exp_avg_sq), coefficients, self.adam_settings)
+        for target in target_nets:
             target.mul_(1 - tau).add_(flat * tau)

@@ -74,7 +74,7 @@ REBUILT = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_nor
 FORGOTTEN: dict[str, Any] = {
     **dict.fromkeys(("_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")),
     **dict.fromkeys(("action_noise", "_generator")),
-    "_exploration_memory": {},
+    "_exploration_state": {},
 }
 """attributes that a model can do without, and what it has then: as before its first run"""
 FOR_TRAINING = {"learning_rate", "replay_buffer_class", "replay_buffer_kwargs", "replay_buffer"}

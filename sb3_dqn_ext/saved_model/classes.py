@@ -83,7 +83,7 @@ OBJECTS: dict[str, type] = {
         sb3_dqn_ext.algorithm.schedules,
         ["ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"],
     ),
-    **_named(sb3_dqn_ext.algorithm.schedules, ["PerAction", "PiecewiseSchedule", "ProgressSchedule"]),
+    **_named(sb3_dqn_ext.algorithm.schedules, ["PerActionSchedule", "PiecewiseSchedule", "ProgressSchedule"]),
     "rl_zoo3.utils.SimpleLinearSchedule": SimpleLinearSchedule,
 }
 """classes of which a file may hold objects; their attributes are the arguments that make another"""

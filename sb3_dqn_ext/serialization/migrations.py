@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["SCHEMA", "Renames", "is_known", "migrate", "unknown_schema"]
 
-SCHEMA = 2
+SCHEMA = 3
 """version of what is written; it is raised when an earlier version of this library would misread that"""
 
 
@@ -31,15 +31,23 @@ class Renames(NamedTuple):
 _POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MultiHeadPolicy")
 _SCHEDULES = (
     *("ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"),
-    *("PerAction", "PiecewiseSchedule", "ProgressSchedule"),
+    *("PiecewiseSchedule", "ProgressSchedule"),
 )
 MIGRATIONS: dict[int, Renames] = {
     1: Renames(
         classes={
             **{f"sb3_dqn_ext.policies.{name}": f"sb3_dqn_ext.networks.policies.{name}" for name in _POLICIES},
             **{f"sb3_dqn_ext.schedules.{name}": f"sb3_dqn_ext.algorithm.schedules.{name}" for name in _SCHEDULES},
+            "sb3_dqn_ext.schedules.PerAction": "sb3_dqn_ext.algorithm.schedules.PerActionSchedule",
         }
-    )
+    ),
+    2: Renames(
+        classes={"sb3_dqn_ext.algorithm.schedules.PerAction": "sb3_dqn_ext.algorithm.schedules.PerActionSchedule"},
+        names={
+            "exploration_kwargs": {"coin": "epsilon_draw"},
+            "training": {"_exploration_memory": "_exploration_state"},
+        },
+    ),
 }
 """for each earlier schema, what changed in the next"""
 

@@ -32,13 +32,13 @@ OLD = Renames(
     },
     values={"exploration": {"old_greedy": "epsilon_greedy"}},
 )
+FROM_OLD = {1: OLD} | dict.fromkeys(range(2, SCHEMA), Renames())
 
 
 @pytest.fixture
 def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A schema 1 that names some things otherwise."""
-    monkeypatch.setattr(migrations, "MIGRATIONS", {1: OLD})
-    monkeypatch.setattr(migrations, "SCHEMA", 2)
+    monkeypatch.setattr(migrations, "MIGRATIONS", FROM_OLD)
 
 
 def migrated(tree: Any, name: str, schema: int = 1) -> Any:
@@ -149,7 +149,7 @@ def test_a_checkpoint_of_the_earlier_schema_is_read(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("sb3_dqn_ext.checkpoint.manifest.SCHEMA", 1)
     path = write(tmp_path, 3, {"training": {"old_steps": 3}}, {"rows": [("a", {"old_steps": 4})]})
     monkeypatch.undo()
-    monkeypatch.setattr(migrations, "MIGRATIONS", {1: OLD})
+    monkeypatch.setattr(migrations, "MIGRATIONS", FROM_OLD)
     assert read(path).tree == {"training": {"num_timesteps": 3}}
     second = write(tmp_path, 4, {}, {"rows": [("a", None)]})  # names the file of the first once more
     assert [piece.key for piece in read_manifest(second).pieces()] == ["000000000004", "a"]

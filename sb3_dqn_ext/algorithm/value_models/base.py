@@ -4,26 +4,26 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext.algorithm.predictions import Params, Purpose
+from sb3_dqn_ext.algorithm.predictions import Phase, Prediction
 
-__all__ = ["ReturnModel", "values_of"]
+__all__ = ["ReturnModel", "predict_q_values"]
 
 
 class ReturnModel(nn.Module):
     """A return model; its constants are buffers that are not saved, so that target updates leave them alone."""
 
     n_params: int
-    """how many numbers the network predicts for each action in one evaluation; K, where no fractions are sampled"""
+    """how many numbers the network predicts for each action in one evaluation; K, where no fractions are is_sampling"""
 
-    def mean(self, params: Params) -> th.Tensor:
+    def mean(self, prediction: Prediction) -> th.Tensor:
         """(B, A, K) parameters -> (B, A) expected returns, the Q-values."""
         raise NotImplementedError
 
-    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
+    def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
         """
         One backup: the parameters of the return from this state, by those at the next one.
 
-        :param params: (B, A, K) parameters at the next state, from the target network
+        :param prediction: (B, A, K) parameters at the next state, from the target network
         :param pi: (B, A) probabilities of the actions at the next state
         :param rewards: (B,)
         :param discounts: (B,)
@@ -31,11 +31,11 @@ class ReturnModel(nn.Module):
         """
         raise NotImplementedError
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
+    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
         """(B, K) predicted and (B, K) target parameters -> (B,) losses."""
         raise NotImplementedError
 
-    def td_errors(self, params: Params, target: Params, losses: th.Tensor) -> th.Tensor:
+    def td_errors(self, prediction: Prediction, target: Prediction, losses: th.Tensor) -> th.Tensor:
         """
         (B, K) predicted and (B, K) target parameters, and (B,) their losses -> (B,) errors, by whose absolute values
         transitions are prioritized: the TD errors of values, the losses of distributions (as in
@@ -50,21 +50,21 @@ class ReturnModel(nn.Module):
         """
         return None
 
-    def fractions(self, hidden: th.Tensor, purpose: Purpose, sampled: bool) -> th.Tensor:
+    def taus(self, hidden: th.Tensor, phase: Phase, is_sampling: bool) -> th.Tensor:
         """
         :param hidden: (B, H) the trunk's output
-        :param purpose: the use of the prediction
-        :param sampled: whether to draw from torch's generator, or to take midpoints, which are the same every time
+        :param phase: the use of the prediction
+        :param is_sampling: whether to draw from torch's generator, or to take midpoints, which are the same every time
         :return: (B, N) fractions at which the network is evaluated
         """
         raise NotImplementedError
 
 
-def values_of(net: nn.Module, obs: PyTorchObs, params: Params, returns: ReturnModel) -> th.Tensor:
+def predict_q_values(net: nn.Module, obs: PyTorchObs, prediction: Prediction, returns: ReturnModel) -> th.Tensor:
     """
     (B, A) Q-values: read out of the parameters, or, where these are samples, out of others, so that no action is chosen by
     the same luck by which it is valued (https://arxiv.org/abs/1806.06923, section 3.1).
     """
-    if params.q_values is not None:
-        return params.q_values
-    return returns.mean(params) if params.fractions is None else net(obs)
+    if prediction.q_values is not None:
+        return prediction.q_values
+    return returns.mean(prediction) if prediction.taus is None else net(obs)

@@ -3,22 +3,22 @@
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["CategoricalReturns"]
 
 
-def project(atoms: th.Tensor, places: th.Tensor, probabilities: th.Tensor) -> th.Tensor:
+def project(atoms: th.Tensor, values: th.Tensor, probabilities: th.Tensor) -> th.Tensor:
     """
     (K,) evenly spaced atoms, (B, K) values and their (B, K) probabilities -> (B, K) probabilities of the atoms.
 
     The probability of each value is split between its two neighbours, most of it for the nearer one
     (https://arxiv.org/abs/1707.06887, equation 7).
     """
-    distances = (places.clamp(atoms[0], atoms[-1]).unsqueeze(1) - atoms.view(1, -1, 1)).abs()  # (B, K atoms, K places)
-    shares = (1 - distances / (atoms[1] - atoms[0])).clamp(min=0)  # (B, K atoms, K places)
+    distances = (values.clamp(atoms[0], atoms[-1]).unsqueeze(1) - atoms.view(1, -1, 1)).abs()  # (B, K atoms, K values)
+    shares = (1 - distances / (atoms[1] - atoms[0])).clamp(min=0)  # (B, K atoms, K values)
     return (shares * probabilities.unsqueeze(1)).sum(dim=2)
 
 
@@ -51,13 +51,13 @@ class CategoricalReturns(ReturnModel):
         self.n_params = n_atoms
         self.register_buffer("atoms", th.linspace(v_min, v_max, n_atoms), persistent=False)
 
-    def mean(self, params: Params) -> th.Tensor:
-        return (params.values.softmax(dim=-1) * self.atoms).sum(dim=-1)
+    def mean(self, prediction: Prediction) -> th.Tensor:
+        return (prediction.values.softmax(dim=-1) * self.atoms).sum(dim=-1)
 
-    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
-        mixture = (pi.unsqueeze(-1) * params.values.softmax(dim=-1)).sum(dim=1)  # (B, K)
-        places = rewards.unsqueeze(1) + discounts.unsqueeze(1) * self.atoms  # (B, K)
-        return Params(project(self.atoms, places, mixture))
+    def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
+        mixture = (pi.unsqueeze(-1) * prediction.values.softmax(dim=-1)).sum(dim=1)  # (B, K)
+        values = rewards.unsqueeze(1) + discounts.unsqueeze(1) * self.atoms  # (B, K)
+        return Prediction(project(self.atoms, values, mixture))
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
-        return -(target.values * params.values.log_softmax(dim=-1)).sum(dim=-1)
+    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
+        return -(target.values * prediction.values.log_softmax(dim=-1)).sum(dim=-1)

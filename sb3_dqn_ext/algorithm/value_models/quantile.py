@@ -8,7 +8,7 @@ import torch as th
 from torch import nn
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.algorithm.predictions import Params, Purpose
+from sb3_dqn_ext.algorithm.predictions import Phase, Prediction
 from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 
 __all__ = ["CosineEmbedding", "ImplicitQuantileReturns", "QuantileReturns"]
@@ -19,41 +19,41 @@ def midpoints(n: int) -> th.Tensor:
     return (th.arange(n) + 0.5) / n
 
 
-def huber_beyond(errors: th.Tensor, kappa: float) -> th.Tensor:
+def scaled_huber(errors: th.Tensor, kappa: float) -> th.Tensor:
     """Quadratic within kappa, of slope 1 beyond it; the absolute error at kappa = 0; shapes are kept."""
-    sizes = errors.abs()
+    magnitudes = errors.abs()
     if kappa == 0:
-        return sizes
-    return th.where(sizes > kappa, sizes - 0.5 * kappa, errors**2 * (0.5 / kappa))
+        return magnitudes
+    return th.where(magnitudes > kappa, magnitudes - 0.5 * kappa, errors**2 * (0.5 / kappa))
 
 
-def quantile_huber(quantiles: th.Tensor, fractions: th.Tensor, targets: th.Tensor, kappa: float) -> th.Tensor:
+def quantile_huber_loss(quantiles: th.Tensor, taus: th.Tensor, targets: th.Tensor, kappa: float) -> th.Tensor:
     """
     (B, N) quantiles at (B, N) or (N,) fractions and (B, M) samples of the target -> (B,) losses.
 
     Summed over the quantiles, averaged over the samples (https://arxiv.org/abs/1710.10044, equation 10).
     """
     errors = targets.unsqueeze(-2) - quantiles.unsqueeze(-1)  # (B, N, M)
-    weights = (fractions.unsqueeze(-1) - (errors.detach() < 0).to(errors.dtype)).abs()  # (B, N, M)
-    return (weights * huber_beyond(errors, kappa)).sum(dim=-2).mean(dim=-1)
+    weights = (taus.unsqueeze(-1) - (errors.detach() < 0).to(errors.dtype)).abs()  # (B, N, M)
+    return (weights * scaled_huber(errors, kappa)).sum(dim=-2).mean(dim=-1)
 
 
-class _Quantiles(ReturnModel):
+class _QuantileModel(ReturnModel):
     """
     The mean and the target of both models of quantiles. Where the target policy is not greedy, quantiles of equal fractions
     are averaged over the actions, as in M-IQN (https://arxiv.org/abs/2007.14430, section 3): the mean is that of the mixture,
     its spread between the actions is left out. For a greedy policy this is exact.
     """
 
-    def mean(self, params: Params) -> th.Tensor:
-        return params.values.mean(dim=-1)
+    def mean(self, prediction: Prediction) -> th.Tensor:
+        return prediction.values.mean(dim=-1)
 
-    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
-        next_values = (pi.unsqueeze(-1) * params.values).sum(dim=1)  # (B, K)
-        return Params(rewards.unsqueeze(1) + discounts.unsqueeze(1) * next_values, params.fractions)
+    def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
+        next_values = (pi.unsqueeze(-1) * prediction.values).sum(dim=1)  # (B, K)
+        return Prediction(rewards.unsqueeze(1) + discounts.unsqueeze(1) * next_values, prediction.taus)
 
 
-class QuantileReturns(_Quantiles):
+class QuantileReturns(_QuantileModel):
     """
     QR-DQN: K quantiles of the return, at fixed fractions (https://arxiv.org/abs/1710.10044).
 
@@ -71,8 +71,8 @@ class QuantileReturns(_Quantiles):
         self.kappa = kappa
         self.register_buffer("midpoints", midpoints(n_quantiles), persistent=False)
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
-        return quantile_huber(params.values, self.midpoints, target.values, self.kappa)
+    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
+        return quantile_huber_loss(prediction.values, self.midpoints, target.values, self.kappa)
 
 
 class CosineEmbedding(nn.Module):
@@ -90,13 +90,13 @@ class CosineEmbedding(nn.Module):
         self.register_buffer("frequencies", th.pi * th.arange(embedding_dim, dtype=th.float32), persistent=False)
         self.linear = nn.Linear(embedding_dim, hidden_dim)
 
-    def forward(self, fractions: th.Tensor) -> th.Tensor:
+    def forward(self, taus: th.Tensor) -> th.Tensor:
         """(B, N) fractions -> (B, N, H)"""
-        out: th.Tensor = self.linear(th.cos(fractions.unsqueeze(-1) * self.frequencies))
+        out: th.Tensor = self.linear(th.cos(taus.unsqueeze(-1) * self.frequencies))
         return out.relu()
 
 
-class ImplicitQuantileReturns(_Quantiles):
+class ImplicitQuantileReturns(_QuantileModel):
     """
     IQN: the quantile at any fraction (https://arxiv.org/abs/1806.06923).
 
@@ -121,12 +121,12 @@ class ImplicitQuantileReturns(_Quantiles):
         kappa: float = 1.0,
     ) -> None:
         super().__init__()
-        self.counts: dict[Purpose, int] = {
+        self.n_taus: dict[Phase, int] = {
             "online": n_quantiles,
             "target": n_target_quantiles,
             "policy": n_policy_quantiles,
         }
-        for name, count in zip(("n_quantiles", "n_target_quantiles", "n_policy_quantiles"), self.counts.values(), strict=True):
+        for name, count in zip(("n_quantiles", "n_target_quantiles", "n_policy_quantiles"), self.n_taus.values(), strict=True):
             check_number(name, count, low=1, integer=True)
         check_number("embedding_dim", embedding_dim, low=1, integer=True)
         check_number("kappa", kappa, low=0)
@@ -136,12 +136,12 @@ class ImplicitQuantileReturns(_Quantiles):
     def embedding(self, hidden_dim: int) -> nn.Module:
         return CosineEmbedding(self.embedding_dim, hidden_dim)
 
-    def fractions(self, hidden: th.Tensor, purpose: Purpose, sampled: bool) -> th.Tensor:
-        shape = len(hidden), self.counts[purpose]
-        if sampled:
+    def taus(self, hidden: th.Tensor, phase: Phase, is_sampling: bool) -> th.Tensor:
+        shape = len(hidden), self.n_taus[phase]
+        if is_sampling:
             return th.rand(shape, dtype=hidden.dtype, device=hidden.device)
-        return midpoints(self.counts[purpose]).to(hidden).expand(shape)
+        return midpoints(self.n_taus[phase]).to(hidden).expand(shape)
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
-        assert params.fractions is not None
-        return quantile_huber(params.values, params.fractions, target.values, self.kappa)
+    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
+        assert prediction.taus is not None
+        return quantile_huber_loss(prediction.values, prediction.taus, target.values, self.kappa)

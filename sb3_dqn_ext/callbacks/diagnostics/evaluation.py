@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import follow_statistics
 from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration_numbers, discounted_returns
 from sb3_dqn_ext.callbacks.diagnostics.reading import networks, values_at
@@ -164,5 +164,5 @@ def _value_at_end(player: Player, observations: Any, i: int, done: bool, info: d
         return 0.0
     last = info.get("terminal_observation") if done else None
     if last is None:  # an environment may leave it out: training, too, then takes what it observed
-        last = each(lambda part: part[i], observations)
+        last = map_observation(lambda part: part[i], observations)
     return float(player.q_values(last).max())

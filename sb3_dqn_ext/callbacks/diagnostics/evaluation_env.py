@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_dqn_ext._arguments import check_environment
 from sb3_dqn_ext._validation import parameters_of
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -123,7 +123,7 @@ def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
         stacked: Any = layer.stacked_obs
         parts = getattr(stacked, "sub_stacked_observations", None)
         first = {key: part.channels_first for key, part in parts.items()} if parts else stacked.channels_first
-        order = each(lambda is_first: "first" if is_first else "last", first)
+        order = map_observation(lambda is_first: "first" if is_first else "last", first)
         return VecFrameStack(venv, stacked.n_stack, order)
     if isinstance(layer, VecTransposeImage):
         return VecTransposeImage(venv, layer.skip)

@@ -16,13 +16,13 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
-from sb3_dqn_ext.algorithm.predictions import params_of
+from sb3_dqn_ext.algorithm.batches import Batch, from_sb3, map_observation
+from sb3_dqn_ext.algorithm.predictions import predict
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
-from sb3_dqn_ext.algorithm.value_models.base import values_of
+from sb3_dqn_ext.algorithm.value_models.base import predict_q_values
 from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.fast.numpy_forward import numpy_values
+from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.rng import rng_preserved
 
@@ -84,7 +84,7 @@ def values_at(model: Any, net: nn.Module, n: int) -> Callable[[Any], Array]:
     :param n: of how many observations it will be asked at a time
     :return: (n, \\*obs) as an environment gives them -> (n, A) Q-values, until the network's parameters are put elsewhere
     """
-    by_numpy = numpy_values(net, n)  # a third of what torch takes
+    by_numpy = make_numpy_q_values(net, n)  # a third of what torch takes
     if by_numpy is not None:
         return by_numpy
 
@@ -107,8 +107,8 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
         rewards, next_values = batch.rewards, q_values(old, batch.next_observations).max(dim=1).values
     else:
         loss: TDLoss = updater.loss
-        params = params_of(loss.target_net, batch.next_observations, "target")
-        q = values_of(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
+        params = predict(loss.target_net, batch.next_observations, "target")
+        q = predict_q_values(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
         pi, rewards = loss.target_policy(batch, loss.online_net, loss.target_net, q)
         next_values = (pi * q).sum(dim=1)
     return rewards + batch.discounts * next_values - predicted
@@ -245,4 +245,4 @@ def as_read(model: Any, observations: Obs) -> PyTorchObs:
     """
     memory = model.replay_buffer
     normalised = memory._normalize_obs(observations, model._vec_normalize_env)
-    return cast(PyTorchObs, each(memory.to_torch, normalised))
+    return cast(PyTorchObs, map_observation(memory.to_torch, normalised))

@@ -5,7 +5,7 @@ from typing import Any
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.numbers import action_gap, changed, distance, value_numbers
 from sb3_dqn_ext.callbacks.diagnostics.reading import as_read, drawn_cells, q_values
@@ -53,7 +53,7 @@ class QValuesCallback(Diagnostic):
             if len(cells) == 0:
                 return
             places = cells // memory.n_envs, cells % memory.n_envs
-            self._states = each(lambda stored: stored[places], memory.observations)
+            self._states = map_observation(lambda stored: stored[places], memory.observations)
         states, (online, target) = as_read(model, self._states), self._networks
         values = q_values(online, states)
         q = values.double().cpu().numpy()  # (B, A)
