@@ -1,4 +1,4 @@
-"""The actions of a model that explores."""
+"""The choice of actions with exploration."""
 
 from typing import Any
 
@@ -25,15 +25,16 @@ def explored_actions(
     numpy_q_values: QValues | None = None,
 ) -> Actions:
     """
-    Choose actions as exploration does.
+    Choose actions with the exploration of a model.
 
     :param model: a DQNExt
     :param exploration: its exploration
     :param generator: its generator of random numbers
     :param observation: one observation, or one for each environment
-    :param is_batch: whether there is one for each environment
-    :param state: the arrays that the exploration keeps from step to step
-    :param numpy_q_values: the Q-values of the online network in numpy, where the greedy actions are those of this network
+    :param is_batch: whether there is one observation for each environment
+    :param state: the arrays that the exploration keeps between steps
+    :param numpy_q_values: a numpy function that computes the Q-values of the online network, if the policy's greedy actions
+        depend on nothing else; None: the policy is called
     :return: (n_envs,) actions
     """
     first = next(iter(observation.values())) if isinstance(observation, dict) else observation

@@ -1,4 +1,4 @@
-"""The gradient steps of a model, eager or compiled, and the updates of its target network. Shape: B transitions of a batch."""
+"""Gradient steps of a model, eager or compiled, and updates of its target network. Shapes: B batch size."""
 
 import math
 import warnings
@@ -28,17 +28,25 @@ __all__ = ["TrainableModel", "UpdateGuard", "Updater"]
 
 
 class UpdateGuard(Protocol):
-    """Checks of the numbers of an update."""
+    """A check that gradient steps are finite."""
 
     def check_rate(self) -> None:
-        """:raises NonFiniteError: if the learning rate is not finite"""
+        """Check the learning rate, and raise a NonFiniteError if it is not finite."""
 
     def check_update(self, loss: float, norm: float, max_grad_norm: float | None = None, n_before: int = 0) -> None:
-        """:raises NonFiniteError: if an update with this loss and gradient norm would not be finite"""
+        """
+        Check a gradient step before it is made.
+
+        :param loss: the loss of the batch
+        :param norm: the norm of its gradient
+        :param max_grad_norm: the norm to which gradients are clipped; None: they are not clipped
+        :param n_before: the number of updates of the same call that precede it
+        :raises NonFiniteError: if the step would not be finite
+        """
 
 
 class TrainableModel(Protocol):
-    """The attributes of a model on which its gradient steps depend. A user may change all of them between two trainings."""
+    """The attributes of a model on which its gradient steps depend. A user can change all of them between two trainings."""
 
     policy: Any
     q_net: Any
@@ -57,7 +65,7 @@ class TrainableModel(Protocol):
 
 
 def _components(model: TrainableModel, target_policy: TargetPolicy) -> tuple[Any, ...]:
-    """The objects of which an updater is made."""
+    """Return the objects from which an updater is made."""
     return model.policy, model.q_net, model.q_net_target, model.policy.optimizer, target_policy, model.compile
 
 
@@ -67,13 +75,14 @@ def _updates_target_each_step(model: TrainableModel) -> bool:
 
 class Updater:
     """
-    Makes gradient steps with a model's networks and optimizer, as fast as what is attached to them allows.
+    A maker of gradient steps for a model's networks and optimizer.
 
-    It keeps no reference to the model, whose replay buffer is freed with it.
+    It takes the fastest path that calls all hooks that users have registered. It does not refer to the model, so that the
+    replay buffer is freed with the model.
 
     :param model: the model
-    :param target_policy: the policy that is followed at the next state
-    :param reported_reasons: the reasons for eager training of which a warning was given
+    :param target_policy: the policy at the next state
+    :param reported_reasons: the reasons for eager training about which the user was warned; new ones are added
     """
 
     def __init__(self, model: TrainableModel, target_policy: TargetPolicy, reported_reasons: set[str]) -> None:
@@ -117,19 +126,20 @@ class Updater:
             self._reported_reasons.add(reason)
             warnings.warn(f"compile={model.compile!r} has no effect, training is eager: {reason}.", stacklevel=5)
 
-    # what users change, and what they attach
+    # changes by users, and their hooks
 
     def is_current(self, model: TrainableModel, target_policy: TargetPolicy) -> bool:
         """
+        Return whether the updater fits the model: no network, module, parameter or optimizer was replaced since it was made.
+
         :param model: the model
-        :param target_policy: the policy that is followed at the next state
-        :return: whether its networks and its optimizer, and all modules and parameters in them, are those of this updater
+        :param target_policy: the policy at the next state
         """
         return all(map(is_, _components(model, target_policy), self._components)) and self._snapshot.is_current()
 
     def detect_hooks(self, model: TrainableModel) -> None:
         """
-        Take the eager path if something is attached to the networks or the optimizer, which faster code would skip.
+        Detect hooks on networks and optimizer, and take the eager path if there are any, since faster paths would skip them.
 
         :param model: the model
         """
@@ -150,17 +160,17 @@ class Updater:
 
     @property
     def numpy_q_values(self) -> QValues | None:
-        """The Q-values of the online network in numpy, where the policy chooses its actions by nothing else."""
+        """A numpy function for the online network's Q-values, if the policy's actions depend on nothing else; else None."""
         if self.compiled is None or self._has_replaced_methods or not self._chooses_greedy_actions:
             return None
         return self.compiled.q_values
 
     def set_training_mode(self, policy: Any, mode: bool) -> None:
         """
-        Put the policy into training or evaluation mode, unless that changes nothing.
+        Put the policy into training or evaluation mode, unless no layer depends on the mode.
 
         :param policy: the policy of the model
-        :param mode: True for training
+        :param mode: True for training mode
         """
         if self._depends_on_training_mode or "set_training_mode" in vars(policy):
             policy.set_training_mode(mode)
@@ -169,15 +179,15 @@ class Updater:
 
     def update_target(self, tau: float) -> None:
         """
-        Move the target network towards the online network.
+        Update the target network: ``theta_target = tau * theta + (1 - tau) * theta_target``.
 
-        :param tau: the share of the online network's parameters
+        :param tau: the weight of the online network's parameters
         """
         polyak_update(self._online_params, self._target_params, tau)
         polyak_update(self._running_averages, self._target_averages, 1.0)
 
     def _updates_until_target_update(self, model: TrainableModel) -> float:
-        """The number of updates until the target network is updated between two of them."""
+        """Return the number of gradient steps until the next update of the target network."""
         if model.target_update_unit == "env_steps" or (self.compiled is not None and self.compiled.updates_target):
             return math.inf
         return model.target_update_interval - model._n_updates % model.target_update_interval
@@ -192,10 +202,10 @@ class Updater:
 
     def begin_training(self, model: TrainableModel, guard: UpdateGuard | None) -> None:
         """
-        Begin a training.
+        Apply the model's present settings, and check the learning rate.
 
         :param model: the model
-        :param guard: checks the numbers of each update
+        :param guard: the check of the gradient steps; None: they are not checked
         """
         if self.compiled is not None:
             tau = model.tau if _updates_target_each_step(model) else None
@@ -205,9 +215,10 @@ class Updater:
 
     def n_updates_per_call(self, model: TrainableModel, n_left: int) -> int:
         """
+        Return the number of updates that the next call of :meth:`update` can make.
+
         :param model: the model
-        :param n_left: the number of updates that are left
-        :return: the number of updates that the next call can make
+        :param n_left: the number of remaining updates of the training
         """
         compiled = self.compiled
         if compiled is None or min(n_left, self._updates_until_target_update(model)) < compiled.unroll:
@@ -216,13 +227,13 @@ class Updater:
 
     def update(self, model: TrainableModel, batches: Batch, n_updates: int, guard: UpdateGuard | None) -> th.Tensor:
         """
-        Make gradient steps, update the target network where that is due, and pass the TD errors to the replay buffer.
+        Make gradient steps, update the target network if it is due, and update the priorities of the replay buffer.
 
         :param model: the model
-        :param batches: as many batches as there are updates, one after the other
+        :param batches: one batch for each update, concatenated
         :param n_updates: the number of updates
-        :param guard: checks the numbers of each update
-        :return: (updates,) losses before each update; an optimizer per head makes one update for each head
+        :param guard: the check of the gradient steps; None: they are not checked
+        :return: (n_updates,) losses before each update; with an optimizer per head there is one for each head in the batch
         :raises NonFiniteError: if the guard finds a number that is not finite
         """
         if self.compiled is not None:
@@ -231,7 +242,7 @@ class Updater:
             except CompilationError as error:
                 warnings.warn(str(error), stacklevel=3)
                 self.compiled = self._compilable = None
-        if n_updates > 1:  # which were to be compiled
+        if n_updates > 1:  # the batches of a call that could not be compiled
             return th.cat([self.update(model, batch, 1, guard) for batch in batches.split(n_updates)])
         optimizer = model.policy.optimizer
         parts = optimizer.split_batch(batches) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batches)]
@@ -258,12 +269,14 @@ class Updater:
         norms: list[float],
         guard: UpdateGuard,
     ) -> None:
-        """:raises NonFiniteError: if an update of a call was left out; it is then as if the call had ended before"""
+        """Raise a NonFiniteError if the call has skipped an update. All state is then that before the skipped update."""
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
             if non_finite_reason(loss, norm, max_finite_norm(model.max_grad_norm)) is not None:
                 compiled.subtract_skipped_updates(len(losses) - i)
                 model._n_updates += i
-                self.backward(model, batches.split(len(losses))[i])  # it shows which parameters have such a gradient
+                self.backward(
+                    model, batches.split(len(losses))[i]
+                )  # the error message lists the parameters with such a gradient
                 guard.check_update(loss, norm, model.max_grad_norm)
 
     def gradient_step(
@@ -273,10 +286,10 @@ class Updater:
         Make one eager gradient step.
 
         :param model: the model
-        :param optimizer: its optimizer, or that of one head
+        :param optimizer: its optimizer, or the optimizer of one head
         :param batch: B transitions
-        :param guard: checks the numbers of the update
-        :return: () the loss before it
+        :param guard: the check of the gradient step; None: it is not checked
+        :return: () loss before the step
         """
         loss, td_errors = self.backward(model, batch)
         max_grad_norm = model.max_grad_norm
@@ -295,11 +308,11 @@ class Updater:
 
     def backward(self, model: TrainableModel, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
         """
-        Compute the gradient of a batch's loss.
+        Compute the gradient of a batch's loss, the mean over its transitions, weighted by importance sampling weights if any.
 
         :param model: the model
         :param batch: B transitions
-        :return: () the loss and (B,) the TD errors of the transitions
+        :return: () loss, (B,) TD errors
         """
         losses, td_errors = self.loss(batch)
         loss = losses.mean() if batch.weights is None else (batch.weights * losses).mean()

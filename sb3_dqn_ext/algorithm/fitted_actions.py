@@ -1,4 +1,4 @@
-"""The actions whose predictions are fitted. Shapes: B batch, A actions, K numbers per action."""
+"""Losses over the actions that were taken, or over all actions. Shapes: B batch size, A actions, K distribution parameters."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,9 @@ __all__ = ["FITS", "Fit", "fit_all", "fit_taken"]
 
 Fit = Callable[[ReturnModel, Prediction, th.Tensor, Prediction, Callable[[], Prediction]], tuple[th.Tensor, th.Tensor]]
 """
-(return model, (B, A, K) predicted parameters, (B,) actions, (B, K) target of the actions that were taken, a function that
-gives the (B, A, K) parameters that the target network predicts) -> (B,) losses, (B,) TD errors of the actions that were taken
+A function that computes the (B,) losses and the (B,) TD errors of the actions that were taken, from: the return model, the
+(B, A, K) prediction, the (B,) actions, their (B, K) target, and a function that returns the target network's (B, A, K)
+prediction at the same observations.
 """
 
 
@@ -23,7 +24,7 @@ def fit_taken(
     target: Prediction,
     predict_target_net: Callable[[], Prediction],
 ) -> tuple[th.Tensor, th.Tensor]:
-    """(B,) losses and TD errors of the actions that were taken."""
+    """Compute the (B,) losses and TD errors of the actions that were taken, as DQN does. See :data:`Fit`."""
     taken = select_actions(prediction, actions)
     losses = returns.loss(taken, target)
     return losses, returns.td_errors(taken, target, losses)
@@ -37,8 +38,11 @@ def fit_all(
     predict_target_net: Callable[[], Prediction],
 ) -> tuple[th.Tensor, th.Tensor]:
     """
-    (B,) losses averaged over all actions, and TD errors of those that were taken. The predictions of all others are fitted to
-    those of the target network.
+    Compute the (B,) losses averaged over all actions, and the TD errors of those that were taken. See :data:`Fit`.
+
+    The target of each other action is the target network's prediction for it::
+
+        mean_b loss(Q(s, b), y if b = a else Q_target(s, b))
     """
     with th.no_grad():
         predictions_t = predict_target_net().values  # (B, A, K)

@@ -704,8 +704,8 @@ NOT_COMPILED: dict[str, tuple[dict[str, Any], str]] = {
     "numbers": (extractor(DependsOnNumbers), "tolist"),
     "shapes": (extractor(CountsPositives), "data-dependent"),
     "a counter": (extractor(CountsBatches), "mutate a captured Tensor"),
-    "an unused layer": (extractor(DoesNotUseItsLayer), "some parameters take no part in the loss"),
-    "a fixed layer": (extractor(HasAFixedLayer), "some parameters are not learned"),
+    "an unused layer": (extractor(DoesNotUseItsLayer), "some parameters do not affect the loss"),
+    "a fixed layer": (extractor(HasAFixedLayer), r"some parameters are frozen \(requires_grad=False\)"),
 }
 
 
