@@ -52,7 +52,7 @@ def unsupported_reason_compiled(loss: TDLoss, optimizer: th.optim.Optimizer) -> 
     :return: the reason; None if they can probably be compiled
     """
     if any(isinstance(layer, _BatchNorm) for layer in loss.online_net.modules()):
-        return "batch normalization changes its running averages in each update"
+        return "batch normalisation changes its running averages in each update"
     return unsupported_reason_flat(list(loss.online_net.parameters()), optimizer)
 
 

@@ -48,7 +48,7 @@ class NetworkConfig:
         the targets of the others are the target network's predictions, and the loss is the mean (expected returns only)
     :param dtype: the precision of the network: ``"float32"`` or ``"float64"``; the replay buffer keeps its precision
     :param init: the initial weights. ``"torch"``: torch's defaults; ``"keras"``: Glorot uniform weights and zero biases
-    :param batch_norm: whether the layers of the trunk have batch normalization (Ioffe and Szegedy, 2015,
+    :param batch_norm: whether the layers of the trunk have batch normalisation (Ioffe and Szegedy, 2015,
         https://arxiv.org/abs/1502.03167)
     :param optimizer_per_head: whether each head of ``multi_head`` has its own optimizer, over the trunk and that head. An
         update then makes one gradient step for each action in the batch, with the transitions of that action

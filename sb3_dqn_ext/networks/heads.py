@@ -57,7 +57,7 @@ class HeadSizes:
     activation_fn: type[nn.Module]
     """The activation after each hidden layer."""
     batch_norm: bool = False
-    """Whether the trunk has batch normalization."""
+    """Whether the trunk has batch normalisation."""
 
     @property
     def hidden_dim(self) -> int:
@@ -118,7 +118,7 @@ class MultiHead(Head):
 
 class DuelingHead(Head):
     """
-    A dueling head: the value V of the state plus the centered advantages of the actions (Wang et al., 2016,
+    A dueling head: the value V of the state plus the centred advantages of the actions (Wang et al., 2016,
     https://arxiv.org/abs/1511.06581, equation 9)::
 
         Q(s, a) = V(s) + A(s, a) - mean_b A(s, b)

@@ -1,4 +1,4 @@
-"""Initializations of the weights of a network."""
+"""Initialisations of the weights of a network."""
 
 from collections.abc import Callable
 

@@ -39,7 +39,7 @@ class NoisyLinear(nn.Linear):
         y = (mu_w + sigma_w * eps_w) x + mu_b + sigma_b * eps_b
         eps_w = f(eps_out) f(eps_in)^T,  eps_b = f(eps_out),  f(x) = sgn(x) sqrt(|x|)
 
-    ``weight`` and ``bias`` are the means mu, with torch's initialization, which is that of the paper. The layer has noise from
+    ``weight`` and ``bias`` are the means mu, with torch's initialisation, which is that of the paper. The layer has noise from
     :meth:`resample_noise` until :meth:`remove_noise`, in training and in evaluation mode, and only for the thread that has
     called them.
 

@@ -158,7 +158,7 @@ class MlpPolicy(DQNPolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """
-        Put the online network in training or evaluation mode, on which batch normalization and dropout depend.
+        Put the online network in training or evaluation mode, on which batch normalisation and dropout depend.
 
         :param mode: True for training mode
         """

@@ -54,7 +54,7 @@ class QNetwork(SB3QNetwork):
     :param net_arch: the sizes of the hidden layers that all actions share
     :param activation_fn: the activation function
     :param normalize_images: whether images are divided by 255
-    :param config: the choice of head, precision, initial weights, noise and normalization
+    :param config: the choice of head, precision, initial weights, noise and normalisation
     :param return_model: the model of the return, with K outputs per action
     """
 

@@ -705,7 +705,7 @@ NOT_COMPILED: dict[str, tuple[dict[str, Any], str]] = {
     "shapes": (extractor(CountsPositives), "data-dependent"),
     "a counter": (extractor(CountsBatches), "mutate a captured Tensor"),
     "an unused layer": (extractor(DoesNotUseItsLayer), "some parameters do not affect the loss"),
-    "a fixed layer": (extractor(HasAFixedLayer), r"some parameters are frozen \(requires_grad=False\)"),
+    "a fixed layer": (extractor(HasAFixedLayer), "some parameters are frozen (requires_grad=False)"),
 }
 
 
