@@ -1,4 +1,4 @@
-"""Quantile returns, against loops that are written as the papers write them, and against sb3-contrib."""
+"""Quantile returns compared with loops that follow the papers, and with sb3-contrib."""
 
 import math
 from typing import Any
@@ -32,14 +32,14 @@ def test_the_quantile_loss_is_that_of_sb3_contrib() -> None:
 
 
 def huber_by_hand(error: float, kappa: float) -> float:
-    """Equations 8 and 10 of https://arxiv.org/abs/1710.10044: L_kappa(error) / kappa, and |error| at kappa = 0."""
+    """Compute L_kappa(error) / kappa, or |error| for kappa = 0 (Dabney et al., 2018, https://arxiv.org/abs/1710.10044)."""
     if abs(error) <= kappa:
         return 0.5 * error**2 / kappa if kappa > 0 else 0.0
     return (kappa * (abs(error) - 0.5 * kappa)) / kappa if kappa > 0 else abs(error)
 
 
 @pytest.mark.parametrize("kappa", [0, 0.5, 1, 3])
-def test_the_loss_of_implicit_quantiles_equals_a_loop_over_fractions_and_samples(kappa: float) -> None:
+def test_the_loss_of_implicit_quantiles_equals_a_loop_over_taus_and_samples(kappa: float) -> None:
     n, m = 5, 4
     model = ImplicitQuantileReturns(n_quantiles=n, n_target_quantiles=m, kappa=kappa)
     quantiles, taus, targets = numbers(B, n) * 2, th.rand(B, n), numbers(B, m, seed=3) * 2
@@ -72,7 +72,7 @@ def test_quantile_regression_finds_the_quantiles_of_its_target() -> None:
     np.testing.assert_allclose(quantiles.detach().numpy()[0], [1, 3, 5, 7, 9], atol=0.1)
 
 
-def test_the_embedding_of_fractions_equals_a_loop_over_cosines() -> None:
+def test_the_embedding_of_taus_equals_a_loop_over_cosines() -> None:
     n, hidden_dim = 4, 3
     embedding = CosineEmbedding(n, hidden_dim)
     taus = th.rand(B, 2)
@@ -127,7 +127,7 @@ def test_quantile_returns_with_the_settings_of_qrdqn_end_with_its_bits(n_quantil
     assert_same(ours.policy.optimizer.state_dict(), theirs.policy.optimizer.state_dict(), "optimizer")
 
 
-def test_each_use_of_implicit_quantiles_asks_as_many_fractions_as_it_was_told() -> None:
+def test_the_number_of_taus_depends_on_the_phase() -> None:
     counts = {"n_quantiles": 5, "n_target_quantiles": 6, "n_policy_quantiles": 7}
     kwargs = {"net_arch": [8], "returns": "implicit_quantile", "returns_kwargs": counts | {"embedding_dim": 4}}
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, seed=0, device="cpu")
