@@ -162,19 +162,19 @@ class EzGreedy(Exploration):
     def __post_init__(self) -> None:
         check_number("mu", self.mu, low=1)
         if self.mu == 1:
-            raise ArgumentError("mu=1 must be greater than 1: the sum of 1 / k has no end, so there is no such distribution.")
+            raise ArgumentError("mu=1 must be greater than 1: the sum of 1 / k diverges, so there is no such distribution.")
         check_number("max_duration", self.max_duration, low=1, integer=True)
 
     def __call__(self, context: ExplorationContext) -> Actions:
         remaining = context.state.setdefault("remaining", np.zeros(context.n_envs, np.int64))
-        kept = context.state.setdefault("kept", np.zeros(context.n_envs, np.int64))
+        repeated = context.state.setdefault("kept", np.zeros(context.n_envs, np.int64))
         for env, draw in enumerate(draw_per_env(context.n_envs, context.generator)):
             if remaining[env] == 0 and draw < context.rate:
                 remaining[env] = min(context.generator.zipf(self.mu), self.max_duration)
-                kept[env] = context.random_action()
+                repeated[env] = context.random_action()
         running = remaining > 0
         remaining[running] -= 1
-        return kept.copy() if running.all() else np.where(running, kept, context.greedy_actions())
+        return repeated.copy() if running.all() else np.where(running, repeated, context.greedy_actions())
 
 
 @dataclass(frozen=True)

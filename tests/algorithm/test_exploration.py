@@ -484,6 +484,11 @@ def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy(
             {"schedule": {"name": "linear", "start": 1, "end": -1}},
             r"\['schedule'\] at step 1000000000=-1.0 must be",
         ),
+        (
+            "epsilon_greedy",
+            {"schedule": {"name": "piecewise", "points": [[0, 1.0], [10, 1.5], [20, 0.1]]}},
+            r"\['schedule'\] at step 10=1.5 must be .*\[0, 1\]",
+        ),
         ("epsilon_greedy", {"schedule": 0.1, "unit": "action"}, r"unit='action'.*Did you mean 'actions'"),
         (
             "epsilon_greedy",
