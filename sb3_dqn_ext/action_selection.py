@@ -1,4 +1,4 @@
-"""The actions of a model that explores."""
+"""The choice of actions with exploration."""
 
 from typing import Any
 
@@ -21,19 +21,20 @@ def explored_actions(
     generator: np.random.Generator,
     observation: Array | dict[str, Array],
     is_batch: bool,
-    memory: dict[str, Array],
+    state: dict[str, Array],
     numpy_q_values: QValues | None = None,
 ) -> Actions:
     """
-    Choose actions as exploration does.
+    Choose actions with the exploration of a model.
 
     :param model: a DQNExt
     :param exploration: its exploration
     :param generator: its generator of random numbers
     :param observation: one observation, or one for each environment
-    :param is_batch: whether there is one for each environment
-    :param memory: the arrays that the exploration keeps from step to step
-    :param numpy_q_values: the Q-values of the online network in numpy, where the greedy actions are those of this network
+    :param is_batch: whether there is one observation for each environment
+    :param state: the arrays that the exploration keeps between steps
+    :param numpy_q_values: a numpy function that computes the Q-values of the online network, if the policy's greedy actions
+        depend on nothing else; None: the policy is called
     :return: (n_envs,) actions
     """
     first = next(iter(observation.values())) if isinstance(observation, dict) else observation
@@ -48,10 +49,10 @@ def explored_actions(
     def q_values() -> Values:
         model.policy.set_training_mode(False)
         with th.no_grad(), stochastic_predictions(model.q_net):
-            found: Values = model.q_net(model.policy.obs_to_tensor(observation)[0]).cpu().numpy()
-        return found
+            values: Values = model.q_net(model.policy.obs_to_tensor(observation)[0]).cpu().numpy()
+        return values
 
     n_envs = len(first) if is_batch else 1
     return exploration(
-        ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, memory)
+        ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, state)
     )

@@ -1,4 +1,4 @@
-"""The batches of a training: drawn at random, in parts, or by passes through all transitions. Shape: B transitions."""
+"""The batches of a training: random batches, minibatches, or epochs over all transitions. Shapes: B batch size."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from sb3_dqn_ext.replay import DQNReplayBuffer
 __all__ = ["sample_batch", "training_batches"]
 
 Batches = Iterator[tuple[Batch, int]]
-"""batches, and the number of updates for which each is: one batch after the other where there are several"""
+"""Pairs of concatenated batches and the number of updates that they are for."""
 
 
 def sample_batch(model: Any, batch_size: int, n_batches: int = 1) -> Batch:
@@ -20,7 +20,7 @@ def sample_batch(model: Any, batch_size: int, n_batches: int = 1) -> Batch:
     :param model: a DQNExt
     :param batch_size: B
     :param n_batches: the number of batches
-    :return: the batches, one after the other
+    :return: the concatenated batches
     """
     buffer = model.replay_buffer
     if isinstance(buffer, DQNReplayBuffer):
@@ -33,22 +33,24 @@ def training_batches(
     model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]
 ) -> Batches:
     """
-    Choose the batches of a training.
+    Generate the batches of a training.
 
     :param model: a DQNExt
     :param gradient_steps: the number of batches to draw, unless the model has ``n_epochs``
     :param batch_size: B
-    :param n_updates_per_call: returns how many of the updates that are left can be made by one call
+    :param n_updates_per_call: a function that returns how many of the remaining updates one call can make
     :return: the batches
     """
     if model.n_epochs is not None:
-        return _epochs(model, batch_size)
+        return _epoch_batches(model, batch_size)
     if model.minibatch_size is not None:
-        return _parts(model, gradient_steps, batch_size, n_updates_per_call)
-    return _random(model, gradient_steps, batch_size, n_updates_per_call)
+        return _minibatches(model, gradient_steps, batch_size, n_updates_per_call)
+    return _random_batches(model, gradient_steps, batch_size, n_updates_per_call)
 
 
-def _random(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]) -> Batches:
+def _random_batches(
+    model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]
+) -> Batches:
     n_left = gradient_steps
     while n_left > 0:
         n_updates = n_updates_per_call(model, n_left)
@@ -56,8 +58,8 @@ def _random(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call
         n_left -= n_updates
 
 
-def _parts(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]) -> Batches:
-    """The parts of ``minibatch_size`` transitions of each batch that is drawn."""
+def _minibatches(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]) -> Batches:
+    """Split each batch into minibatches of ``minibatch_size`` transitions."""
     size = model.minibatch_size
     for _ in range(gradient_steps):
         batch, start = sample_batch(model, batch_size), 0
@@ -68,12 +70,12 @@ def _parts(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call:
             start = end
 
 
-def _epochs(model: Any, batch_size: int) -> Batches:
-    """The batches of ``n_epochs`` passes through all transitions that can be replayed."""
+def _epoch_batches(model: Any, batch_size: int) -> Batches:
+    """Generate the batches of ``n_epochs`` epochs over all transitions that can be replayed."""
     buffer: DQNReplayBuffer = model.replay_buffer
     groups = [buffer.all_indices()]
     if isinstance(model.policy.optimizer, OptimizerPerHead):
-        # one head after another
+        # the epochs of one head, then those of the next head
         actions = buffer.actions.take(groups[0])
         groups = [groups[0][actions == action] for action in range(model.action_space.n)]
     for indices in groups:

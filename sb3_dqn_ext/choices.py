@@ -1,4 +1,4 @@
-"""What the choices of a model by name are built into: its target policy and its exploration."""
+"""The choices that a model makes by name, as objects: its target policy and its exploration."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +13,7 @@ __all__ = ["Choices", "build_choices", "warm_up_steps"]
 
 
 class HasChoices(Protocol):
-    """The attributes of a model that name its choices. A user may change them between two runs."""
+    """The attributes of a model that define its choices. A user can change them between two runs."""
 
     target_policy: str
     target_policy_kwargs: Mapping[str, Any]
@@ -24,39 +24,41 @@ class HasChoices(Protocol):
 
 
 class Choices(NamedTuple):
-    """What was built."""
+    """The objects that are built from a model's choices."""
 
     source: tuple[Any, ...]
-    """the names and arguments of which it was built"""
+    """The names and arguments from which they were built."""
     target_policy: TargetPolicy
     exploration: Exploration
     exploration_schedule: Schedule | None
-    """how the exploration's rate changes, None if SB3's arguments define it"""
+    """The schedule of the exploration's rate; None: SB3's arguments define it."""
 
 
 def warm_up_steps(model: HasChoices) -> int:
     """
+    Return the number of environment steps with random actions before the exploration chooses them.
+
     :param model: a DQNExt
-    :return: the number of environment steps with random actions before those that exploration chooses
+    :return: the number of environment steps
     """
     return model.learning_starts if model.exploration_kwargs.get("warm_up", True) else 0
 
 
 def build_choices(model: HasChoices, before: Choices | None) -> Choices:
     """
-    Build the choices of a model, when it is made, and at the start of a run if its user has chosen otherwise.
+    Build the objects that a model's choices define. It is called for a new model and at the start of each run.
 
     :param model: a DQNExt
-    :param before: what was built for it before; the same object is returned if it is up to date
-    :return: what was built
-    :raises ArgumentError: if there is no such choice, or it has no such arguments
+    :param before: the present objects of the model; they are returned if the choices have not changed since
+    :return: the objects
+    :raises ArgumentError: if there is no such choice, or it has no such argument
     """
     source = (model.target_policy, {**model.target_policy_kwargs}, model.exploration, {**model.exploration_kwargs})
     if before is not None and source == before.source:
         return before
     target_policy = build("target_policy", model.target_policy, TARGET_POLICIES, model.target_policy_kwargs, SYNONYMS)
     if before is not None and target_policy == before.target_policy:
-        target_policy = before.target_policy  # an updater recognizes its own by identity
+        target_policy = before.target_policy  # an updater compares its target policy by identity
     exploration = make_exploration(model.exploration, model.exploration_kwargs)
     schedule = model.exploration_kwargs.get(exploration.schedule_key)
     if not isinstance(schedule, MissingAttribute):

@@ -1,4 +1,4 @@
-"""The gradient steps of a model, eager or compiled, and the updates of its target network. Shape: B transitions of a batch."""
+"""Gradient steps of a model, eager or compiled, and updates of its target network. Shapes: B batch size."""
 
 import math
 import warnings
@@ -28,17 +28,25 @@ __all__ = ["TrainableModel", "UpdateGuard", "Updater"]
 
 
 class UpdateGuard(Protocol):
-    """Checks of the numbers of an update."""
+    """A check that gradient steps are finite."""
 
     def check_rate(self) -> None:
-        """:raises NonFiniteError: if the learning rate is not finite"""
+        """Check the learning rate, and raise a NonFiniteError if it is not finite."""
 
     def check_update(self, loss: float, norm: float, max_grad_norm: float | None = None, n_before: int = 0) -> None:
-        """:raises NonFiniteError: if an update with this loss and gradient norm would not be finite"""
+        """
+        Check a gradient step before it is made.
+
+        :param loss: the loss of the batch
+        :param norm: the norm of its gradient
+        :param max_grad_norm: the norm to which gradients are clipped; None: they are not clipped
+        :param n_before: the number of updates of the same call that precede it
+        :raises NonFiniteError: if the step would not be finite
+        """
 
 
 class TrainableModel(Protocol):
-    """The attributes of a model on which its gradient steps depend. A user may change all of them between two trainings."""
+    """The attributes of a model on which its gradient steps depend. A user can change all of them between two trainings."""
 
     policy: Any
     q_net: Any
@@ -56,45 +64,46 @@ class TrainableModel(Protocol):
     _n_updates: int
 
 
-def _parts(model: TrainableModel, target_policy: TargetPolicy) -> tuple[Any, ...]:
-    """The objects of which an updater is made."""
+def _components(model: TrainableModel, target_policy: TargetPolicy) -> tuple[Any, ...]:
+    """Return the objects from which an updater is made."""
     return model.policy, model.q_net, model.q_net_target, model.policy.optimizer, target_policy, model.compile
 
 
-def _moves_target_each_time(model: TrainableModel) -> bool:
+def _updates_target_each_step(model: TrainableModel) -> bool:
     return model.target_network and model.target_update_unit == "gradient_steps" and model.target_update_interval == 1
 
 
 class Updater:
     """
-    Makes gradient steps with a model's networks and optimizer, as fast as what is attached to them allows.
+    A maker of gradient steps for a model's networks and optimizer.
 
-    It keeps no reference to the model, whose replay buffer is freed with it.
+    It takes the fastest path that calls all hooks that users have registered. It does not refer to the model, so that the
+    replay buffer is freed with the model.
 
     :param model: the model
-    :param target_policy: the policy that is followed at the next state
-    :param known_reasons: the reasons for eager training of which a warning was given
+    :param target_policy: the policy at the next state
+    :param reported_reasons: the reasons for eager training about which the user was warned; new ones are added
     """
 
-    def __init__(self, model: TrainableModel, target_policy: TargetPolicy, known_reasons: set[str]) -> None:
+    def __init__(self, model: TrainableModel, target_policy: TargetPolicy, reported_reasons: set[str]) -> None:
         policy, q_net, q_net_target = model.policy, model.q_net, model.q_net_target
         for net in (q_net, q_net_target):
             if isinstance(net, QNetwork):
                 net.find_noisy_layers()
         returns = getattr(policy, "return_model", None) or ExpectedReturns()
         self.loss = TDLoss(q_net, q_net_target, returns, target_policy, getattr(policy, "fit", fit_taken))
-        self._made_of = _parts(model, target_policy)
+        self._components = _components(model, target_policy)
         self._snapshot = NetworkSnapshot([policy, q_net, q_net_target])
-        self._known_reasons = known_reasons
+        self._reported_reasons = reported_reasons
         self._online_params, self._target_params = list(q_net.parameters()), list(q_net_target.parameters())
         self._clipped_params = list(policy.parameters())
         self._running_averages, self._target_averages = (
             [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (q_net, q_net_target)
         )
         self.adam = FlatAdam(self._online_params, policy.optimizer)
-        self._can_be_flat = unsupported_reason_flat(self._online_params, policy.optimizer) is None
-        self._acts_by_network = chooses_greedy_actions(type(policy), type(q_net))
-        self._modes_matter = getattr(policy, "depends_on_training_mode", True)
+        self._supports_flat_adam = unsupported_reason_flat(self._online_params, policy.optimizer) is None
+        self._chooses_greedy_actions = chooses_greedy_actions(type(policy), type(q_net))
+        self._depends_on_training_mode = getattr(policy, "depends_on_training_mode", True)
         self._compilable = self._make_compiled(model)
         self._choose_path(model)
 
@@ -113,77 +122,78 @@ class Updater:
         return None
 
     def _warn_of_eager_training(self, model: TrainableModel, reason: str) -> None:
-        if reason not in self._known_reasons:
-            self._known_reasons.add(reason)
+        if reason not in self._reported_reasons:
+            self._reported_reasons.add(reason)
             warnings.warn(f"compile={model.compile!r} has no effect, training is eager: {reason}.", stacklevel=5)
 
-    # what users change, and what they attach
+    # changes by users, and their hooks
 
     def is_current(self, model: TrainableModel, target_policy: TargetPolicy) -> bool:
         """
+        Return whether the updater fits the model: no network, module, parameter or optimizer was replaced since it was made.
+
         :param model: the model
-        :param target_policy: the policy that is followed at the next state
-        :return: whether its networks and its optimizer, and all modules and parameters in them, are those of this updater
+        :param target_policy: the policy at the next state
         """
-        return all(map(is_, _parts(model, target_policy), self._made_of)) and self._snapshot.is_current()
+        return all(map(is_, _components(model, target_policy), self._components)) and self._snapshot.is_current()
 
     def detect_hooks(self, model: TrainableModel) -> None:
         """
-        Take the eager path if something is attached to the networks or the optimizer, which faster code would skip.
+        Detect hooks on networks and optimizer, and take the eager path if there are any, since faster paths would skip them.
 
         :param model: the model
         """
-        if self._attached != (self._snapshot.describe_hooks(), describe_optimizer_hooks(model.policy.optimizer)):
+        if self._hooks != (self._snapshot.describe_hooks(), describe_optimizer_hooks(model.policy.optimizer)):
             self._choose_path(model)
-        self._is_own_actor = has_replaced_methods(model.policy, model.q_net)
+        self._has_replaced_methods = has_replaced_methods(model.policy, model.q_net)
 
     def _choose_path(self, model: TrainableModel) -> None:
-        self._attached = of_networks, of_optimizer = (
+        self._hooks = network_hooks, optimizer_hooks = (
             self._snapshot.describe_hooks(),
             describe_optimizer_hooks(model.policy.optimizer),
         )
-        self._is_flat = self._can_be_flat and of_optimizer is None
-        self._is_own_actor = has_replaced_methods(model.policy, model.q_net)
-        self.compiled = self._compilable if of_networks is None and of_optimizer is None else None
+        self._uses_flat_adam = self._supports_flat_adam and optimizer_hooks is None
+        self._has_replaced_methods = has_replaced_methods(model.policy, model.q_net)
+        self.compiled = self._compilable if network_hooks is None and optimizer_hooks is None else None
         if self._compilable is not None and self.compiled is None:
-            self._warn_of_eager_training(model, of_networks or of_optimizer or "")
+            self._warn_of_eager_training(model, network_hooks or optimizer_hooks or "")
 
     @property
     def numpy_q_values(self) -> QValues | None:
-        """The Q-values of the online network in numpy, where the policy chooses its actions by nothing else."""
-        if self.compiled is None or self._is_own_actor or not self._acts_by_network:
+        """A numpy function for the online network's Q-values, if the policy's actions depend on nothing else; else None."""
+        if self.compiled is None or self._has_replaced_methods or not self._chooses_greedy_actions:
             return None
         return self.compiled.q_values
 
     def set_training_mode(self, policy: Any, mode: bool) -> None:
         """
-        Put the policy into training or evaluation mode, unless that changes nothing.
+        Put the policy into training or evaluation mode, unless no layer depends on the mode.
 
         :param policy: the policy of the model
-        :param mode: True for training
+        :param mode: True for training mode
         """
-        if self._modes_matter or "set_training_mode" in vars(policy):
+        if self._depends_on_training_mode or "set_training_mode" in vars(policy):
             policy.set_training_mode(mode)
 
     # the target network
 
     def update_target(self, tau: float) -> None:
         """
-        Move the target network towards the online network.
+        Update the target network: ``theta_target = tau * theta + (1 - tau) * theta_target``.
 
-        :param tau: the share of the online network's parameters
+        :param tau: the weight of the online network's parameters
         """
         polyak_update(self._online_params, self._target_params, tau)
         polyak_update(self._running_averages, self._target_averages, 1.0)
 
-    def _until_target_update(self, model: TrainableModel) -> float:
-        """The number of updates until the target network is updated between two of them."""
+    def _updates_until_target_update(self, model: TrainableModel) -> float:
+        """Return the number of gradient steps until the next update of the target network."""
         if model.target_update_unit == "env_steps" or (self.compiled is not None and self.compiled.updates_target):
             return math.inf
         return model.target_update_interval - model._n_updates % model.target_update_interval
 
-    def _count(self, model: TrainableModel, n_updates: int) -> None:
-        before = self._until_target_update(model)
+    def _count_updates(self, model: TrainableModel, n_updates: int) -> None:
+        before = self._updates_until_target_update(model)
         model._n_updates += n_updates
         if n_updates >= before and model.target_network:
             self.update_target(model.tau)
@@ -192,37 +202,38 @@ class Updater:
 
     def begin_training(self, model: TrainableModel, guard: UpdateGuard | None) -> None:
         """
-        Begin a training.
+        Apply the model's present settings, and check the learning rate.
 
         :param model: the model
-        :param guard: checks the numbers of each update
+        :param guard: the check of the gradient steps; None: they are not checked
         """
         if self.compiled is not None:
-            tau = model.tau if _moves_target_each_time(model) else None
+            tau = model.tau if _updates_target_each_step(model) else None
             self.compiled.configure(model.max_grad_norm, tau, guard is not None)
         if guard is not None:
             guard.check_rate()
 
     def n_updates_per_call(self, model: TrainableModel, n_left: int) -> int:
         """
+        Return the number of updates that the next call of :meth:`update` can make.
+
         :param model: the model
-        :param n_left: the number of updates that are left
-        :return: the number of updates that the next call can make
+        :param n_left: the number of remaining updates of the training
         """
         compiled = self.compiled
-        if compiled is None or min(n_left, self._until_target_update(model)) < compiled.unroll:
+        if compiled is None or min(n_left, self._updates_until_target_update(model)) < compiled.unroll:
             return 1
         return compiled.unroll
 
     def update(self, model: TrainableModel, batches: Batch, n_updates: int, guard: UpdateGuard | None) -> th.Tensor:
         """
-        Make gradient steps, update the target network where that is due, and pass the TD errors to the replay buffer.
+        Make gradient steps, update the target network if it is due, and update the priorities of the replay buffer.
 
         :param model: the model
-        :param batches: as many batches as there are updates, one after the other
+        :param batches: one batch for each update, concatenated
         :param n_updates: the number of updates
-        :param guard: checks the numbers of each update
-        :return: (updates,) losses before each update; an optimizer per head makes one update for each head
+        :param guard: the check of the gradient steps; None: they are not checked
+        :return: (n_updates,) losses before each update; with an optimizer per head there is one for each head in the batch
         :raises NonFiniteError: if the guard finds a number that is not finite
         """
         if self.compiled is not None:
@@ -231,12 +242,12 @@ class Updater:
             except CompilationError as error:
                 warnings.warn(str(error), stacklevel=3)
                 self.compiled = self._compilable = None
-        if n_updates > 1:  # which were to be compiled
+        if n_updates > 1:  # the batches of a call that could not be compiled
             return th.cat([self.update(model, batch, 1, guard) for batch in batches.split(n_updates)])
         optimizer = model.policy.optimizer
         parts = optimizer.split_batch(batches) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batches)]
-        losses = [self.gradient_step(model, of_part, part, guard) for of_part, part in parts]
-        self._count(model, 1)
+        losses = [self.gradient_step(model, part_optimizer, part, guard) for part_optimizer, part in parts]
+        self._count_updates(model, 1)
         return th.stack(losses)
 
     def _compiled_update(
@@ -246,7 +257,7 @@ class Updater:
         if guard is not None and norms and not math.hypot(*losses.tolist(), *norms[0].tolist()) <= MAX_FINITE:
             self._check_compiled(model, compiled, batches, losses.tolist(), norms[0].tolist(), guard)
         self._update_priorities(model, batches, td_errors)
-        self._count(model, n_updates)
+        self._count_updates(model, n_updates)
         return losses
 
     def _check_compiled(
@@ -258,12 +269,14 @@ class Updater:
         norms: list[float],
         guard: UpdateGuard,
     ) -> None:
-        """:raises NonFiniteError: if an update of a call was left out; it is then as if the call had ended before"""
+        """Raise a NonFiniteError if the call has skipped an update. All state is then that before the skipped update."""
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
             if non_finite_reason(loss, norm, max_finite_norm(model.max_grad_norm)) is not None:
                 compiled.subtract_skipped_updates(len(losses) - i)
                 model._n_updates += i
-                self.backward(model, batches.split(len(losses))[i])  # it shows which parameters have such a gradient
+                self.backward(
+                    model, batches.split(len(losses))[i]
+                )  # the error message lists the parameters with such a gradient
                 guard.check_update(loss, norm, model.max_grad_norm)
 
     def gradient_step(
@@ -273,17 +286,21 @@ class Updater:
         Make one eager gradient step.
 
         :param model: the model
-        :param optimizer: its optimizer, or that of one head
+        :param optimizer: its optimizer, or the optimizer of one head
         :param batch: B transitions
-        :param guard: checks the numbers of the update
-        :return: () the loss before it
+        :param guard: the check of the gradient step; None: it is not checked
+        :return: () loss before the step
         """
         loss, td_errors = self.backward(model, batch)
         max_grad_norm = model.max_grad_norm
         check = None if guard is None else partial(guard.check_update, loss.item(), max_grad_norm=max_grad_norm)
-        if not (self._is_flat and self.adam.step(max_grad_norm, check)):
+        if not (self._uses_flat_adam and self.adam.step(max_grad_norm, check)):
             if check is not None:
-                check(th.nn.utils.get_total_norm([of.grad for of in self._clipped_params if of.grad is not None]).item())
+                check(
+                    th.nn.utils.get_total_norm(
+                        [parameter.grad for parameter in self._clipped_params if parameter.grad is not None]
+                    ).item()
+                )
             th.nn.utils.clip_grad_norm_(self._clipped_params, max_grad_norm)
             optimizer.step()
         self._update_priorities(model, batch, td_errors)
@@ -291,15 +308,15 @@ class Updater:
 
     def backward(self, model: TrainableModel, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
         """
-        Compute the gradient of a batch's loss.
+        Compute the gradient of a batch's loss, the mean over its transitions, weighted by importance sampling weights if any.
 
         :param model: the model
         :param batch: B transitions
-        :return: () the loss and (B,) the TD errors of the transitions
+        :return: () loss, (B,) TD errors
         """
         losses, td_errors = self.loss(batch)
         loss = losses.mean() if batch.weights is None else (batch.weights * losses).mean()
-        if self._is_flat:
+        if self._uses_flat_adam:
             for parameter in self._online_params:
                 parameter.grad = None
         else:

@@ -1,4 +1,4 @@
-"""An environment whose values can be written down, and models whose networks say exactly these."""
+"""An environment with Q-values in closed form, and models whose networks compute exactly these."""
 
 from typing import Any
 
@@ -18,16 +18,18 @@ ID = "tests/Chain-v0"
 
 class Chain(gym.Env[Any, Any]):
     """
-    Six states in a row, seen as one-hot vectors. An episode begins in any of them. Action 1 goes to the next one and earns its
-    number, 1 to 6, and the sixth ends the episode; action 0 ends it at once and earns nothing.
+    A chain of six states, observed as one-hot vectors.
+
+    An episode begins in a random state. Action 1 moves to the next state; its reward is the number of the move, 1 to 6, and
+    the sixth move terminates the episode. Action 0 terminates the episode with a reward of 0.
     """
 
     observation_space = gym.spaces.Box(0, 1, (N,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
     def _seen(self) -> npt.NDArray[np.float32]:
-        seen: npt.NDArray[np.float32] = np.eye(N, dtype=np.float32)[min(self.state, N - 1)]
-        return seen
+        observation: npt.NDArray[np.float32] = np.eye(N, dtype=np.float32)[min(self.state, N - 1)]
+        return observation
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
@@ -45,18 +47,20 @@ gym.register(ID, entry_point=f"{__name__}:Chain")
 
 
 def true_values() -> npt.NDArray[np.float64]:
-    """(N, 2) Q-values of the optimal policy, by hand: ``sum_k 0.9^k (s + 1 + k)`` for action 1, 0 for action 0."""
+    """Return the (N, 2) optimal Q-values: ``sum_k 0.9^k (s + 1 + k)`` for action 1, 0 for action 0."""
     forward = [sum(GAMMA**k * (s + 1 + k) for k in range(N - s)) for s in range(N)]
     return np.stack([np.zeros(N), np.array(forward)], axis=1)
 
 
 def model_with_true_values(algorithm: Any, shift: float = 0.0, scale: float = 1.0, **kwargs: Any) -> Any:
     """
+    Make a model whose network computes ``scale * true_values() + shift``.
+
     :param algorithm: DQN, QRDQN or DQNExt
-    :param shift: what is added to all values
-    :param scale: what they are multiplied with before
+    :param shift: the number that is added to the true values
+    :param scale: the factor of the true values
     :param kwargs: further arguments of the model, and ``env``
-    :return: a model that says the true values, so changed
+    :return: the model
     """
     arguments: dict[str, Any] = {
         "env": gym.make(ID),
@@ -69,7 +73,7 @@ def model_with_true_values(algorithm: Any, shift: float = 0.0, scale: float = 1.
     }
     model = algorithm("MlpPolicy", **(arguments | kwargs))
     net = model.quantile_net.quantile_net if algorithm is QRDQN else model.q_net.q_net
-    n_copies = 3 if algorithm is QRDQN else 1  # of each action's value, quantile by quantile
+    n_copies = 3 if algorithm is QRDQN else 1  # one for each quantile
     values = np.tile(scale * true_values().T, (n_copies, 1))
     with th.no_grad():
         net[0].weight.copy_(th.from_numpy(values))

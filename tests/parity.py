@@ -1,4 +1,4 @@
-"""Runs two algorithms side by side and compares everything they end with, bit by bit."""
+"""Comparison of two algorithms that run with the same arguments, bit by bit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 
 class Records(KVWriter):
-    """Keeps every logged value but the times."""
+    """A writer that records every logged value except for times."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -30,12 +30,12 @@ class Records(KVWriter):
 
 
 def short_cartpole(limit: int = 20) -> gym.Env[Any, Any]:
-    """CartPole whose episodes are ended by falls and by the time limit alike."""
+    """Make a CartPole with a low time limit, so that episodes end by termination and by truncation."""
     return gym.make("CartPole-v1", max_episode_steps=limit)
 
 
 class InParts(gym.ObservationWrapper[dict[str, Any], Any, Any]):
-    """CartPole's observation as a dictionary of two vectors and a number of choices."""
+    """A wrapper that splits CartPole's observation into a dictionary of two vectors and a discrete value."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -62,7 +62,7 @@ def learn(model: DQN, steps: int, **kwargs: Any) -> Records:
 
 
 def assert_same(ours: Any, theirs: Any, where: str) -> None:
-    """The same numbers, to the last bit, in nested dictionaries and lists."""
+    """Check that nested dictionaries and lists contain the same numbers, bit by bit."""
     assert type(ours) is type(theirs), where
     if isinstance(ours, dict):
         assert list(ours) == list(theirs), where
@@ -87,7 +87,7 @@ def assert_same_replay_buffer(ours: ReplayBuffer, theirs: ReplayBuffer) -> None:
 
 
 def assert_same_model(ours: DQN, theirs: DQN) -> None:
-    """Weights, target weights, optimizer state, counters, replay memory (the chosen actions among it)."""
+    """Check that two models have the same weights, optimizer state, counters and replay buffer."""
     assert_same(ours.get_parameters(), theirs.get_parameters(), "parameters")
     for name in ("num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate"):
         assert getattr(ours, name) == getattr(theirs, name), name
@@ -100,12 +100,12 @@ def assert_same_run(
     make: Callable[[type[DQN]], DQN], ours: type[DQN], steps: int = 400, continue_from: Path | None = None
 ) -> tuple[DQN, DQN]:
     """
-    Train both, compare; save, load and train on, compare again.
+    Train a model of each class and compare them.
 
-    :param make: makes a model of a class
-    :param ours: the class that must equal SB3's DQN
-    :param steps: how long to train
-    :param continue_from: where to save in the middle, if at all
+    :param make: a function that makes a model of a class
+    :param ours: the class that is compared with SB3's DQN
+    :param steps: the number of environment steps
+    :param continue_from: the folder in which the models are saved, loaded and trained again; None (default): they are not
     """
     models, records = [], []
     for algorithm in (ours, DQN):

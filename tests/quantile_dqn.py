@@ -1,4 +1,4 @@
-"""DQNExt with the arguments and defaults of sb3-contrib's QRDQN, for sb3-contrib's own tests."""
+"""DQNExt with the arguments and defaults of sb3-contrib's QRDQN, for the tests of sb3-contrib."""
 
 import math
 from operator import attrgetter
@@ -17,12 +17,12 @@ DEFAULTS = {
 
 class QuantileDQN(DQNExt):
     """
-    QR-DQN as ``returns="quantile"``.
+    DQNExt with ``returns="quantile"`` and the arguments of QRDQN.
 
-    :param policy: The policy model to use (MlpPolicy, CnnPolicy, ...)
-    :param env: The environment to learn from (if registered in Gym, can be str)
-    :param batch_size: Minibatch size for each gradient update
-    :param policy_kwargs: those of QRDQN's policies: ``n_quantiles`` beside those of SB3's
+    :param policy: the policy, see DQNExt
+    :param env: the environment, see DQNExt
+    :param batch_size: the number of transitions of each gradient step
+    :param policy_kwargs: the arguments of QRDQN's policies: ``n_quantiles``, and those of SB3's policies
     :param kwargs: the other arguments of QRDQN
     """
 

@@ -1,4 +1,4 @@
-"""Every legal pair of choices is built, trained, saved, loaded and trained on."""
+"""Every legal pair of choices is built, trained, saved, loaded and trained again."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -52,13 +52,13 @@ Combination = dict[str, Any]
 
 
 def pairwise() -> Iterator[Combination]:
-    """Combinations in which every pair of values occurs."""
+    """Return combinations that contain every pair of values."""
     for values in AllPairs(list(AXES.values())):
         yield dict(zip(AXES, values, strict=True))
 
 
 def all_choices() -> Iterator[Combination]:
-    """The full product of the five choices; the settings go round."""
+    """Return the full product of the five choices, with the settings in turn."""
     settings = [list(values) for values in SETTINGS.values()]
     for i, values in enumerate(product(*CHOICES.values())):
         around = {
@@ -76,8 +76,8 @@ def make_env(combination: Combination) -> Any:
 def make(combination: Combination) -> DQNExt:
     n_steps, monte_carlo = FOLDS[combination["fold"]]
     keep_episodes = combination["keep_episodes"]
-    if keep_episodes and combination["sampler"] == "vector_steps":
-        keep_episodes = 4 * combination["n_envs"]  # with fewer there may be no row that is whole in all environments
+    if keep_episodes and combination["sampler"] == "rows":
+        keep_episodes = 4 * combination["n_envs"]  # with fewer, no row may be complete in all environments
     return DQNExt(
         "MultiInputPolicy" if combination["observations"] == "Dict" else "MlpPolicy",
         make_env(combination),
@@ -136,19 +136,19 @@ def identifier(combination: Combination) -> str:
 
 
 @pytest.mark.parametrize("combination", list(pairwise()), ids=identifier)
-def test_every_pair_of_choices_trains_saves_loads_and_trains_on(combination: Combination, tmp_path: Path) -> None:
+def test_every_pair_of_choices_is_trained_saved_loaded_and_continued(combination: Combination, tmp_path: Path) -> None:
     check(combination, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("combination", list(all_choices()), ids=identifier)
-def test_every_combination_of_the_five_choices_trains_saves_loads_and_trains_on(
+def test_every_combination_of_the_five_choices_is_trained_saved_loaded_and_continued(
     combination: Combination, tmp_path: Path
 ) -> None:
     check(combination, tmp_path)
 
 
-def test_the_pairs_are_all_there() -> None:
+def test_the_combinations_contain_all_pairs() -> None:
     combinations = list(pairwise())
     for (first, firsts), (second, seconds) in product(AXES.items(), AXES.items()):
         if first < second:

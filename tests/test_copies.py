@@ -1,4 +1,4 @@
-"""Copies, pickles and threads, as with SB3's own DQN."""
+"""Copies, pickles and threads, as with SB3's DQN."""
 
 import copy
 import gc
@@ -115,7 +115,7 @@ def build(algorithm: type[DQN] = DQNExt, policy: str = "MlpPolicy", env: Any = s
     return algorithm(policy, env(), **arguments)
 
 
-def train_on(model: DQN) -> None:
+def continue_training(model: DQN) -> None:
     np.random.seed(1)
     th.manual_seed(1)
     learn(model, 24, reset_num_timesteps=False)
@@ -133,20 +133,20 @@ def storages(model: DQN) -> set[int]:
     return {tensor.untyped_storage().data_ptr() for tensor in tensors(model)}
 
 
-def assert_trained_on_alike(model: DQN, twins: list[DQN]) -> None:
+def assert_continue_training_alike(model: DQN, twins: list[DQN]) -> None:
     before = [parameter.detach().clone() for parameter in model.q_net.parameters()]
-    train_on(model)
+    continue_training(model)
     assert any(not th.equal(a, b) for a, b in zip(model.q_net.parameters(), before, strict=True)), "nothing was learned"
     for twin in twins:
         assert not storages(twin) & storages(model)
-        train_on(twin)
+        continue_training(twin)
         assert_same_model(twin, model)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_copies_give_the_answers_of_the_original_and_train_on_with_its_bits(kind: str, tmp_path: Path) -> None:
+def test_copies_predict_like_the_original_and_continue_training_with_its_bits(kind: str, tmp_path: Path) -> None:
     model = build(**KINDS[kind])
-    assert_trained_on_alike(model, [copy.deepcopy(model)])
+    assert_continue_training_alike(model, [copy.deepcopy(model)])
     model.observation_space.seed(0)
     observation = model.observation_space.sample()
     for part in (model.policy, model.q_net):
@@ -155,34 +155,34 @@ def test_copies_give_the_answers_of_the_original_and_train_on_with_its_bits(kind
             assert type(twin) is type(part)
             assert_same(dict(twin.state_dict()), dict(part.state_dict()), "state")
             assert twin.predict(observation, deterministic=True)[0] == part.predict(observation, deterministic=True)[0]
-    assert_trained_on_alike(model, [WAYS["pickle"](model)])
+    assert_continue_training_alike(model, [WAYS["pickle"](model)])
 
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Call the functions as they are: to compile them takes seconds, and changes nothing about who owns which numbers."""
-    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compiled", lambda function, arguments: function)
+    """Do not compile functions: it takes seconds, and has no effect on the storage of parameters."""
+    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compile_function", lambda function, arguments: function)
 
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("soft", [False, True], ids=["now and then", "at each update"])
-def test_a_copy_of_a_compiled_model_trains_on_with_the_bits_of_the_original(soft: bool) -> None:
+def test_a_copy_of_a_compiled_model_continues_training_with_the_bits_of_the_original(soft: bool) -> None:
     targets: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1} if soft else {}
     model = build(compile={"unroll": 2}, gradient_steps=2, **targets)
     learn(model, 20)
     assert model.updater.compiled.q_values is not None
     twins = [way(model) for way in WAYS.values()]
-    assert_trained_on_alike(model, twins)
+    assert_continue_training_alike(model, twins)
     assert all(
         twin.updater.compiled.q_values is not None and twin.updater.compiled.loss.online_net is twin.q_net for twin in twins
     )
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_a_compiled_model_whose_weights_went_to_another_process_acts_by_them() -> None:
+def test_a_compiled_model_whose_weights_were_moved_to_shared_memory_uses_them() -> None:
     model = build(compile=True, exploration="none")
     learn(model, 20)
-    model.q_net.share_memory()  # as when they are sent there; the memory in which they were is free then
+    model.q_net.share_memory()  # as when they are sent to another process: their previous storage is freed
     for action in (0, 1):
         with th.no_grad():
             for parameter in model.q_net.parameters():
@@ -202,7 +202,7 @@ def test_a_trained_policy_is_pickled_in_no_more_bytes_than_that_of_sb3() -> None
 
 
 class Copies(BaseCallback):
-    """Copies the model in the course of its run, as self-play does."""
+    """A callback that copies the model during the run, as self-play does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,20 +224,20 @@ def test_a_run_in_which_the_model_is_copied_ends_with_the_same_bits() -> None:
     assert [twin.num_timesteps for twin in callback.twins] == [7, 14, 21, 28, 35]
 
 
-def test_a_shallow_copy_shares_what_the_original_has() -> None:
+def test_a_shallow_copy_shares_the_attributes_of_the_original() -> None:
     model = build()
     learn(model, 20)
     twin = copy.copy(model)
     assert twin.policy is model.policy
     assert twin.replay_buffer is model.replay_buffer
-    train_on(twin)
+    continue_training(twin)
 
 
 # callbacks
 
 
-class Ends(BaseCallback):
-    """Ends its run at the 5th step."""
+class StopsAtStep5(BaseCallback):
+    """A callback that can end its run at the 5th step."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -250,8 +250,8 @@ class Ends(BaseCallback):
 
 
 @pytest.mark.parametrize("how", ["all steps", "False", "an error"])
-def test_a_finished_model_keeps_no_callback_alive(how: str) -> None:
-    model, callback = build(), Ends(how)
+def test_a_model_does_not_refer_to_its_callbacks_after_a_run(how: str) -> None:
+    model, callback = build(), StopsAtStep5(how)
     try:
         learn(model, 20, callback=[callback])
     except RuntimeError:
@@ -279,8 +279,8 @@ def test_a_callback_can_be_copied_before_its_run(name: str) -> None:
         assert type(way(callback)) is type(callback)
 
 
-class Remembers(BaseCallback):
-    """Has a number of its own."""
+class CountsSteps(BaseCallback):
+    """A callback with an attribute that changes."""
 
     best = 0
 
@@ -289,29 +289,29 @@ class Remembers(BaseCallback):
         return True
 
 
-def test_a_checkpoint_after_a_run_holds_what_its_callbacks_remember(tmp_path: Path) -> None:
+def test_a_checkpoint_after_a_run_contains_the_state_of_its_callbacks(tmp_path: Path) -> None:
     model = build()
-    learn(model, 20, callback=[ExactCheckpointCallback(10**6, tmp_path), Remembers()])
+    learn(model, 20, callback=[ExactCheckpointCallback(10**6, tmp_path), CountsSteps()])
     model.save_checkpoint(tmp_path)
-    again, callback = build().resume(tmp_path), Remembers()
+    again, callback = build().resume(tmp_path), CountsSteps()
     learn(again, 22, callback=[ExactCheckpointCallback(10**6, tmp_path), callback])
     assert (callback.best, callback.n_calls) == (7 * 22, 22)
 
 
-def test_a_copy_does_not_write_among_the_checkpoints_of_the_original(tmp_path: Path) -> None:
+def test_a_copy_does_not_write_into_the_checkpoint_folder_of_the_original(tmp_path: Path) -> None:
     model = build()
     learn(model, 20, callback=ExactCheckpointCallback(10**6, tmp_path))
     model.save_checkpoint(tmp_path)
     twin = copy.deepcopy(model)
-    train_on(twin)
+    continue_training(twin)
     with pytest.raises(CheckpointError, match="another run"):
         twin.save_checkpoint(tmp_path)
-    train_on(model)
+    continue_training(model)
     model.save_checkpoint(tmp_path)
 
 
-def test_environments_in_processes_refuse_to_be_copied() -> None:
-    # gymnasium's and SB3's let a copy begin, which fails halfway, and whose remains close the pipes of the original
+def test_copying_environments_in_processes_raises_an_error() -> None:
+    # with gymnasium and SB3, a copy fails halfway, and its remains close the pipes of the original
     for way in WAYS.values():
         with pytest.raises(TypeError, match="vectorization_mode='sync'"):
             way(AsyncBackend.__new__(AsyncBackend))
@@ -321,14 +321,14 @@ def test_environments_in_processes_refuse_to_be_copied() -> None:
 
 
 @pytest.mark.parametrize("policy_kwargs", [{"noisy": True}, {"returns": "implicit_quantile"}], ids=str)
-def test_what_one_thread_samples_is_not_seen_by_another(policy_kwargs: dict[str, Any]) -> None:
+def test_stochastic_predictions_of_one_thread_do_not_affect_another(policy_kwargs: dict[str, Any]) -> None:
     model = build(policy_kwargs=policy_kwargs)
     observations = th.as_tensor(np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
 
     def values() -> th.Tensor:
         with th.no_grad():
-            answers: th.Tensor = model.q_net(observations)
-        return answers
+            q_values: th.Tensor = model.q_net(observations)
+        return q_values
 
     def sampled_values() -> th.Tensor:
         with stochastic_predictions(model.q_net):
@@ -352,13 +352,13 @@ def test_no_update_is_lost_while_another_thread_pickles_the_policy() -> None:
     twin, batch = copy.deepcopy(model), drawn_batch(model, 8)
     with ThreadPoolExecutor(1) as another:
 
-        def pickled_meanwhile(norm: float) -> None:
+        def pickle_repeatedly(norm: float) -> None:
             another.submit(pickle.dumps, model.policy)
             time.sleep(0.05)
 
-        for one, check in ((model, pickled_meanwhile), (twin, None)):
+        for one, check in ((model, pickle_repeatedly), (twin, None)):
             one.updater.backward(one, batch)
             assert one.updater.adam.step(1.0, check)
-    train_on(model)
-    train_on(twin)
+    continue_training(model)
+    continue_training(twin)
     assert_same_model(model, twin)

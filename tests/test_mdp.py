@@ -1,10 +1,10 @@
 """
 Every target policy, return model and head finds the solution of a small decision process that is known exactly.
 
-The process is random in its transitions, terminates here, is cut by a time limit there, and goes on elsewhere. The solutions
-come from value iteration: for the soft policies from soft value iteration, whose temperature is (1 - alpha) times theirs
-(https://arxiv.org/abs/2007.14430, theorem 1). The memory holds every outcome once, and every update sees all of them: what
-is learned is the solution, but for what a return model cannot say exactly.
+The transitions of the process are random; some terminate, some are truncated by a time limit. The solutions are computed by
+value iteration, for soft policies by soft value iteration, whose temperature is (1 - alpha) times theirs (Vieillard et al.,
+2020, https://arxiv.org/abs/2007.14430, theorem 1). The replay buffer contains every outcome once, and every batch contains all
+of them. Therefore, the Q-values converge to the solution, except for the approximation error of a return model.
 """
 
 import itertools
@@ -35,15 +35,15 @@ RETURNS_KWARGS: dict[str, dict[str, Any]] = {
     "quantile": {"n_quantiles": 32, "kappa": 0},  # with kappa > 0 the fixed point is not the mean
     "implicit_quantile": {"n_quantiles": 16, "n_target_quantiles": 32, "embedding_dim": 16, "kappa": 0},
 }
-# of Q-values between -1 and 6. The mean of quantiles is that of the returns only as their number grows.
+# for Q-values between -1 and 6. The mean of quantiles converges to that of the returns as their number grows.
 TOLERANCES = {"expected": 0.03, "categorical": 0.05, "quantile": 0.1}
 WIDEST = 0.25
 LINEAR = {"expected", "categorical", "quantile"}
-"""What a table can hold; what is asked at fractions, or is not known here, has a hidden layer."""
+"""The return models that need no hidden layer for one-hot states."""
 
 
 class Process(gym.Env[Any, Any]):
-    """Says how many states and actions there are; it is not stepped."""
+    """An environment with the spaces of the process; it is not stepped."""
 
     observation_space = spaces.Discrete(N_STATES)
     action_space = spaces.Discrete(N_ACTIONS)
@@ -58,7 +58,7 @@ TRUNCATED = ~TERMINATED & (_random.random((N_STATES, N_ACTIONS, N_OUTCOMES)) < 0
 
 
 def solution(temperature: float = 0.0, ended: Array = TERMINATED) -> Array:
-    """(S, A) optimal values; with a temperature, those that the entropy of the policy is part of."""
+    """Compute the (S, A) optimal Q-values; with a temperature, those of the entropy-regularized process."""
     q = np.zeros((N_STATES, N_ACTIONS))
     for _ in range(200):
         if temperature:
@@ -71,7 +71,7 @@ def solution(temperature: float = 0.0, ended: Array = TERMINATED) -> Array:
 
 
 def munchausen_solution() -> Array:
-    """(S, A) the soft solution, and the log-policy that is added to the rewards."""
+    """Compute the (S, A) soft solution plus the scaled log-policy that is added to the rewards."""
     soft = solution((1 - ALPHA) * TEMPERATURE)
     weights = np.exp(soft / ((1 - ALPHA) * TEMPERATURE))
     log_pi: Array = np.log(weights / weights.sum(axis=1, keepdims=True))
@@ -82,23 +82,23 @@ SOLUTIONS = {"munchausen": munchausen_solution()}
 
 
 def fill(model: DQNExt) -> None:
-    """Store every outcome of every action in every state once, and let every batch be all of them."""
-    memory: Any = model.replay_buffer
-    cells = list(itertools.product(range(N_STATES), range(N_ACTIONS), range(N_OUTCOMES)))
-    for cell in cells:
-        memory.add(
-            np.array([cell[0]]),
-            np.array([NEXT_STATES[cell]]),
-            np.array([cell[1]]),
-            np.array([REWARDS[cell]]),
-            np.array([TERMINATED[cell] or TRUNCATED[cell]]),
-            [{"TimeLimit.truncated": bool(TRUNCATED[cell])}],
+    """Store every outcome of every action in every state once, and make every batch contain all of them."""
+    replay_buffer: Any = model.replay_buffer
+    outcomes = list(itertools.product(range(N_STATES), range(N_ACTIONS), range(N_OUTCOMES)))
+    for outcome in outcomes:
+        replay_buffer.add(
+            np.array([outcome[0]]),
+            np.array([NEXT_STATES[outcome]]),
+            np.array([outcome[1]]),
+            np.array([REWARDS[outcome]]),
+            np.array([TERMINATED[outcome] or TRUNCATED[outcome]]),
+            [{"TimeLimit.truncated": bool(TRUNCATED[outcome])}],
         )
-    memory.sampler.sample = lambda *_: (np.arange(len(cells)), None)
+    replay_buffer.sampler.sample = lambda *_: (np.arange(len(outcomes)), None)
 
 
 def train(target_policy: str, returns: str, head: str, seed: int = 0, n_updates: int = 500) -> Array:
-    """(S, A) what is learned"""
+    """Train a model and return its (S, A) Q-values."""
     linear = returns in LINEAR
     policy_kwargs: dict[str, Any] = {"net_arch": [] if linear else [64]}
     policy_kwargs |= {"head": head, "head_arch": [] if head == "shared" else [32] if linear else [64]}
@@ -141,7 +141,7 @@ def pairs(combination: Combination) -> set[tuple[str, str]]:
 
 
 def pairwise(combinations: list[Combination]) -> Iterator[Combination]:
-    """Few of the combinations, among which every pair of choices is; the next one is always that with most new pairs."""
+    """Generate a few combinations that contain every pair of choices; each is the one with most new pairs."""
     missing = set().union(*map(pairs, combinations))
     while missing:
         best = max(combinations, key=lambda combination: len(pairs(combination) & missing))
@@ -163,7 +163,7 @@ def test_every_other_combination_finds_the_solution(combination: Combination) ->
     assert_solved(*combination)
 
 
-def test_the_tolerance_tells_the_solutions_apart() -> None:
+def test_the_tolerance_distinguishes_the_solutions() -> None:
     solutions = {
         "greedy": solution(),
         "munchausen": munchausen_solution(),

@@ -1,4 +1,4 @@
-"""With every extra at its default, DQNExt ends with the same bits as the installed SB3's DQN."""
+"""With the defaults of all its arguments, DQNExt ends with the same bits as the installed SB3's DQN."""
 
 import inspect
 import warnings
@@ -31,7 +31,7 @@ from tests.parity import (
 
 SMALL: dict[str, Any] = {
     "learning_rate": 1e-3,
-    "buffer_size": 128,  # smaller than the run: the ring overwrites itself
+    "buffer_size": 128,  # smaller than the run, so that rows are overwritten
     "learning_starts": 20,
     "batch_size": 16,
     "train_freq": 4,
@@ -123,7 +123,7 @@ def test_four_environments_at_epsilon_0_or_1_end_with_the_bits_of_sb3(epsilon: f
     assert_same_run(maker("MlpPolicy", several_cartpoles, epsilons | extra), DQNExt, steps=600)
 
 
-def test_four_environments_with_the_shared_coin_end_with_the_bits_of_sb3_at_any_epsilon() -> None:
+def test_four_environments_with_a_shared_draw_end_with_the_bits_of_sb3_at_any_epsilon() -> None:
     def make(algorithm: type[DQN]) -> DQN:
         own: dict[str, Any] = {"exploration_kwargs": {"epsilon_draw": "shared"}} if algorithm is DQNExt else {}
         return algorithm("MlpPolicy", several_cartpoles(), **SMALL, **own)
@@ -202,12 +202,12 @@ def test_the_signature_is_that_of_sb3_followed_by_our_arguments() -> None:
     ]
 
 
-def test_a_misspelt_argument_is_named_with_the_one_that_was_meant() -> None:
+def test_the_error_for_a_misspelt_argument_suggests_the_right_one() -> None:
     with pytest.raises(ArgumentError, match=r"'learning_rat'.*Did you mean 'learning_rate'"):
         DQNExt("MlpPolicy", "CartPole-v1", learning_rat=1e-3)  # type: ignore[call-arg]
 
 
-def test_parameters_can_be_taken_and_given_as_with_sb3(tmp_path: Path) -> None:
+def test_get_parameters_and_set_parameters_work_as_with_sb3(tmp_path: Path) -> None:
     ours, theirs = (algorithm("MlpPolicy", short_cartpole(), **SMALL) for algorithm in (DQNExt, DQN))
     learn(theirs, 100)
     parameters: dict[str, Any] = theirs.get_parameters()
@@ -222,7 +222,7 @@ def test_parameters_can_be_taken_and_given_as_with_sb3(tmp_path: Path) -> None:
         ours.set_parameters({"policy": parameters["policy"]})
 
 
-def test_a_loaded_model_goes_on_in_another_environment_as_with_sb3(tmp_path: Path) -> None:
+def test_a_loaded_model_continues_in_another_environment_as_with_sb3(tmp_path: Path) -> None:
     models = []
     for algorithm in (DQNExt, DQN):
         model = algorithm("MlpPolicy", short_cartpole(), **SMALL)

@@ -1,7 +1,7 @@
 """
-``python -m tests.trials``: draw many trials of the zoo's search, check each, and print every value that occurred, as JSON.
+``python -m tests.trials``: draw many trials of the zoo's search, check each, and print all values that occurred, as JSON.
 
-A process of its own, because the zoo patches gymnasium for whoever imports it.
+It runs in a separate process, since importing the zoo patches gymnasium.
 """
 
 import collections
@@ -17,7 +17,7 @@ from sb3_dqn_ext import DQNExt
 N_TRIALS = 150
 ADDITIONAL: dict[str, Any] = {"using_her_replay_buffer": False, "her_kwargs": {}}
 
-# What a configuration may say against a trial: trials that say otherwise win.
+# A configuration that contradicts the trials: the values of the trials replace it.
 CONFIGURED: dict[str, Any] = {
     "tau": 0.01,
     "target_update_interval": 1,
@@ -27,10 +27,12 @@ CONFIGURED: dict[str, Any] = {
 }
 
 
-def built(sampled: dict[str, Any]) -> dict[str, Any]:
+def parameters_of_model(sampled: dict[str, Any]) -> dict[str, Any]:
     """
-    :param sampled: arguments of DQNExt
-    :return: the parameters of the study that can be read off the model that they build
+    Build a model and return the parameters of the study that its attributes show.
+
+    :param sampled: the sampled arguments of DQNExt
+    :return: the parameters by name
     """
     with gym.make("CartPole-v1") as env:
         model = DQNExt("MlpPolicy", env, device="cpu", **(CONFIGURED | sampled))
@@ -62,17 +64,17 @@ def main() -> None:
         sampled = sample(trial, 2, 1, ADDITIONAL)
         stored = study.trials[trial.number].params
         assert convert(stored) == sampled, stored
-        model = built(sampled)
+        model = parameters_of_model(sampled)
         assert model == {"tau": 1.0} | {name: stored[name] for name in model if name in stored}, stored
         for name, value in stored.items():
             occurred[name].add(value)
 
-    # with HER, which has its own idea of what is replayed
+    # with HER, whose replay buffer has other arguments
     with_her = sample(study.ask(), 2, 1, ADDITIONAL | {"using_her_replay_buffer": True})
     assert with_her["replay_buffer_kwargs"].keys() == {"n_sampled_goal", "goal_selection_strategy"}
     assert "n_steps" not in with_her
 
-    # a study that was made with --algo dqn
+    # a study of --algo dqn
     trial = study.ask()
     HYPERPARAMS_SAMPLER["dqn"](trial, 2, 1, ADDITIONAL)
     with gym.make("CartPole-v1") as env:

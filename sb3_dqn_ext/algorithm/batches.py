@@ -15,59 +15,70 @@ S = TypeVar("S")
 
 
 def map_observation(function: Callable[[T], S], obs: T | dict[str, T]) -> S | dict[str, S]:
-    """Apply a function to an array, or to each one of a dictionary of arrays."""
+    """
+    Apply a function to an observation: to its array, or to each array of a Dict observation.
+
+    :param function: the function
+    :param obs: an array, or a dictionary of arrays
+    :return: the result, or a dictionary of results
+    """
     return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
 
 
 class Batch(NamedTuple):
     """
-    B folded transitions. Termination, gamma and n live in ``discounts`` alone: no loss takes ``done``.
+    A batch of B n-step transitions. Losses need neither gamma, n nor ``done``: ``discounts`` contains all of them.
     """
 
     observations: PyTorchObs
-    """(B, \\*obs)"""
+    """The (B, \\*obs) observations of the first step."""
     actions: th.Tensor
-    """(B,) int64"""
+    """The (B,) actions, as int64."""
     rewards: th.Tensor
-    """(B,) folded over the n steps"""
+    """The (B,) n-step rewards: ``sum_{k<n} gamma**k r_k``."""
     discounts: th.Tensor
-    """(B,) gamma**n, and 0 after a termination"""
+    """The (B,) discounts of the return at the next observation: ``gamma**n``, or 0 after a termination."""
     next_observations: PyTorchObs
-    """(B, \\*obs) the observation after the last folded step"""
+    """The (B, \\*obs) observations after the last step."""
     weights: th.Tensor | None
-    """(B,) importance weights; None if all are 1"""
+    """The (B,) importance sampling weights; None if all are 1."""
     indices: npt.NDArray[np.int64]
-    """(B,) ``row * n_envs + env`` of each in the replay buffer; empty for buffers that do not return it"""
+    """The (B,) indices ``row * n_envs + env`` in the replay buffer; empty for buffers that do not return them."""
 
     def select(self, chosen: th.Tensor | slice) -> "Batch":
-        """(B,) bool, or a slice: which transitions -> a batch of those"""
+        """
+        Select transitions.
 
-        def of(numbers: th.Tensor) -> th.Tensor:
-            return numbers[chosen]
+        :param chosen: a (B,) bool mask, or a slice
+        :return: a batch of the chosen transitions
+        """
 
-        places = chosen.cpu().numpy() if isinstance(chosen, th.Tensor) else chosen
+        def part_of(tensor: th.Tensor) -> th.Tensor:
+            return tensor[chosen]
+
+        mask = chosen.cpu().numpy() if isinstance(chosen, th.Tensor) else chosen
         return Batch(
-            observations=map_observation(of, self.observations),
-            actions=of(self.actions),
-            rewards=of(self.rewards),
-            discounts=of(self.discounts),
-            next_observations=map_observation(of, self.next_observations),
-            weights=None if self.weights is None else of(self.weights),
-            indices=self.indices[places] if len(self.indices) else self.indices,
+            observations=map_observation(part_of, self.observations),
+            actions=part_of(self.actions),
+            rewards=part_of(self.rewards),
+            discounts=part_of(self.discounts),
+            next_observations=map_observation(part_of, self.next_observations),
+            weights=None if self.weights is None else part_of(self.weights),
+            indices=self.indices[mask] if len(self.indices) else self.indices,
         )
 
     def split(self, n: int) -> list["Batch"]:
-        """n batches of the same size, one after the other, that were put into this one"""
+        """Split the batch into n batches of the same size; the inverse of :func:`concatenate_batches`."""
         size = len(self.actions) // n
         return [self.select(slice(i * size, (i + 1) * size)) for i in range(n)]
 
 
 def concatenate_batches(batches: Sequence[Batch]) -> Batch:
-    """Batches, one after the other, as one."""
+    """Concatenate batches along the first axis."""
     if len(batches) == 1:
         return batches[0]
 
-    def together(*parts: PyTorchObs | None) -> Any:
+    def concatenate(*parts: PyTorchObs | None) -> Any:
         if parts[0] is None:
             return None
         if isinstance(parts[0], dict):
@@ -75,15 +86,16 @@ def concatenate_batches(batches: Sequence[Batch]) -> Batch:
         return th.cat(cast(tuple[th.Tensor, ...], parts))
 
     *tensors, indices = zip(*batches, strict=True)
-    return Batch._make([*(together(*parts) for parts in tensors), np.concatenate(indices)])
+    return Batch._make([*(concatenate(*parts) for parts in tensors), np.concatenate(indices)])
 
 
 def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> Batch:
     """
-    Read the samples of any SB3 replay buffer as a batch.
+    Convert the samples of any SB3 replay buffer to a batch.
 
-    :param samples: what ``ReplayBuffer.sample()`` returned; (B, 1) actions, rewards, dones, discounts
-    :param gamma: the discount factor, for buffers that name no discounts themselves
+    :param samples: the result of ``ReplayBuffer.sample()``, with (B, 1) actions, rewards, dones and discounts
+    :param gamma: the discount factor, for buffers that do not return discounts
+    :return: the batch, without weights and indices
     """
     discounts = gamma if samples.discounts is None else samples.discounts
     return Batch(
@@ -99,11 +111,11 @@ def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: floa
 
 def to_sb3(batch: Batch, with_discounts: bool) -> ReplayBufferSamples | DictReplayBufferSamples:
     """
-    Write a batch as the samples of an SB3 replay buffer, which have no weights.
+    Convert a batch to the samples of an SB3 replay buffer, which have no weights.
 
     :param batch: B transitions
-    :param with_discounts: whether the samples have discounts of their own
-    :return: (B, 1) actions, rewards, dones, discounts
+    :param with_discounts: whether the samples contain discounts
+    :return: the samples, with (B, 1) actions, rewards, dones and discounts
     """
     samples = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
     discounts = batch.discounts.unsqueeze(1)

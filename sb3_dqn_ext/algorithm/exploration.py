@@ -1,4 +1,4 @@
-"""Exploration: the choice of the next actions. Shapes: N environments, A actions."""
+"""Exploration: the choice of the next action of each environment. Shapes: N environments, A actions."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -32,76 +32,104 @@ Values = npt.NDArray[np.floating[Any]]
 
 
 class ExplorationContext(NamedTuple):
-    """
-    The input of an exploration. The network is evaluated at most once: by ``greedy`` or by ``values``.
-    """
+    """The input of an exploration. It evaluates the network at most once: by ``greedy_actions`` or by ``q_values``."""
 
     n_envs: int
-    """N"""
+    """N, the number of environments."""
     rate: float
-    """the number that is scheduled: epsilon, or a temperature"""
-    greedy: Callable[[], Actions]
-    """gives the (N,) actions of the policy"""
-    values: Callable[[], Values]
-    """gives the (N, A) Q-values"""
-    random: Callable[[], Any]
-    """gives one random action"""
+    """The scheduled number: epsilon, or a temperature."""
+    greedy_actions: Callable[[], Actions]
+    """A function that returns the (N,) greedy actions of the policy."""
+    q_values: Callable[[], Values]
+    """A function that returns the (N, A) Q-values."""
+    random_action: Callable[[], Any]
+    """A function that returns one random action."""
     generator: np.random.Generator
-    """the algorithm's own"""
-    memory: dict[str, npt.NDArray[np.int64]]
-    """(N,) numbers that are kept from one step to the next; those of an environment are 0 once its episode has ended"""
+    """The algorithm's generator of random numbers."""
+    state: dict[str, npt.NDArray[np.int64]]
+    """
+    Arrays of (N,) numbers that the exploration keeps between steps. The numbers of an environment become 0 when its episode
+    ends.
+    """
 
 
 class Exploration(Protocol):
-    """Chooses one action for each environment."""
+    """A way to choose one action for each environment."""
 
     schedule_key: ClassVar[str] = "schedule"
-    """the key of ``exploration_kwargs`` that has the schedule of ``rate``"""
+    """The key of ``exploration_kwargs`` that contains the schedule of ``rate``."""
     default_rate: ClassVar[float | None] = None
-    """the rate where that key is missing, None where it is that of SB3's ``exploration_*`` arguments"""
+    """The rate if that key is missing; None: SB3's ``exploration_*`` arguments define it."""
 
-    def __call__(self, moment: ExplorationContext) -> Actions:
-        """:return: (N,) actions"""
+    def __call__(self, context: ExplorationContext) -> Actions:
+        """
+        Choose the next actions.
+
+        :param context: the input
+        :return: (N,) actions
+        """
         ...
 
     def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
-        """:return: the name and the value that are logged for ``rate``"""
+        """
+        Return the name and the value that are logged for a rate.
+
+        :param rate: the present value of the schedule
+        :param n_envs: N
+        :return: the name, the value
+        """
         return "rollout/exploration_rate", rate
 
 
 def draw_per_env(n_envs: int, generator: np.random.Generator) -> list[float]:
     """
-    (N,) uniform numbers. The first is drawn as SB3 draws its only one, so that one environment explores as it does there;
-    the others are drawn from the algorithm's own generator, so that numpy's stays in step with SB3's.
+    Draw a uniform number for each environment.
+
+    The first number is drawn from numpy's global generator, as SB3 does, so that one environment explores as with SB3. The
+    others are drawn from the algorithm's own generator, so that the state of numpy's global generator stays equal to that of
+    SB3's run.
+
+    :param n_envs: N
+    :param generator: the algorithm's generator
+    :return: N numbers in [0, 1)
     """
     first = np.random.rand()
     return [first, *generator.random(n_envs - 1)] if n_envs > 1 else [first]
 
 
 def draw_shared(n_envs: int, generator: np.random.Generator) -> list[float]:
-    """(N,) times the same uniform number, as SB3 does: all environments explore, or none."""
+    """Draw one uniform number for all N environments, as SB3 does: all of them explore, or none."""
     return [np.random.rand()] * n_envs
 
 
 EPSILON_DRAWS = {"per_env": draw_per_env, "shared": draw_shared}
 
 
-def random_or_greedy(moment: ExplorationContext, explorers: Collection[int]) -> Actions:
-    """(N,) random actions of the environments that explore, the greedy ones of the others."""
-    if len(explorers) == moment.n_envs:
-        return np.array([moment.random_action() for _ in explorers])
-    actions = moment.greedy_actions()
+def random_or_greedy(context: ExplorationContext, explorers: Collection[int]) -> Actions:
+    """
+    Choose random actions for the environments that explore, and greedy actions for the others.
+
+    :param context: the input of the exploration
+    :param explorers: the indices of the environments that explore
+    :return: (N,) actions
+    """
+    if len(explorers) == context.n_envs:
+        return np.array([context.random_action() for _ in explorers])
+    actions = context.greedy_actions()
     for env in explorers:
-        actions[env] = moment.random_action()
+        actions[env] = context.random_action()
     return actions
 
 
 @dataclass(frozen=True)
 class EpsilonGreedy(Exploration):
     """
-    A random action with probability epsilon, else the greedy one.
+    Epsilon-greedy exploration: a random action with probability epsilon, otherwise the greedy action (Mnih et al., 2015,
+    https://www.nature.com/articles/nature14236).
 
-    :param coin: ``"per_env"``: each environment tosses a coin of its own; ``"shared"``: one coin for all, as SB3 does
+    :param epsilon_draw: the uniform random number that is compared with epsilon. ``"per_env"``: each environment has its own;
+        ``"shared"``: all environments share one, as with SB3
+    :raises ArgumentError: if there is no such ``epsilon_draw``
     """
 
     epsilon_draw: str = "per_env"
@@ -109,20 +137,22 @@ class EpsilonGreedy(Exploration):
     def __post_init__(self) -> None:
         choose("epsilon_draw", self.epsilon_draw, EPSILON_DRAWS)
 
-    def __call__(self, moment: ExplorationContext) -> Actions:
-        coins = EPSILON_DRAWS[self.epsilon_draw](moment.n_envs, moment.generator)
-        return random_or_greedy(moment, [env for env, coin in enumerate(coins) if coin < moment.rate])
+    def __call__(self, context: ExplorationContext) -> Actions:
+        draws = EPSILON_DRAWS[self.epsilon_draw](context.n_envs, context.generator)
+        return random_or_greedy(context, [env for env, draw in enumerate(draws) if draw < context.rate])
 
 
 @dataclass(frozen=True)
 class EzGreedy(Exploration):
     """
-    Temporally extended epsilon-greedy (https://arxiv.org/abs/2006.01782): a random action, begun with probability epsilon, is
-    taken for n steps, where n is k with a probability proportional to ``k**-mu``, or until the episode ends. So more than
-    epsilon of all actions are random; with ``max_duration=1`` it is epsilon-greedy.
+    Temporally extended epsilon-greedy exploration (Dabney et al., 2021, https://arxiv.org/abs/2006.01782).
 
-    :param mu: exponent of the zeta distribution, greater than 1; the smaller, the longer
-    :param max_duration: longer durations are cut to this one
+    With probability epsilon, a random action is chosen and repeated for n steps, or until the episode ends. The duration n has
+    a zeta distribution, ``P(n = k) ~ k**-mu``. Therefore, the share of random actions is greater than epsilon. With
+    ``max_duration=1`` it is epsilon-greedy.
+
+    :param mu: the exponent of the zeta distribution, greater than 1; a smaller one gives longer durations
+    :param max_duration: the maximum of n; longer durations are cut to it
     :raises ArgumentError: if an argument is out of its range
     """
 
@@ -132,29 +162,32 @@ class EzGreedy(Exploration):
     def __post_init__(self) -> None:
         check_number("mu", self.mu, low=1)
         if self.mu == 1:
-            raise ArgumentError("mu=1 must be greater than 1: the sum of 1 / k has no end, so there is no such distribution.")
+            raise ArgumentError("mu=1 must be greater than 1: the sum of 1 / k diverges, so there is no such distribution.")
         check_number("max_duration", self.max_duration, low=1, integer=True)
 
-    def __call__(self, moment: ExplorationContext) -> Actions:
-        remaining = moment.state.setdefault("remaining", np.zeros(moment.n_envs, np.int64))
-        kept = moment.state.setdefault("kept", np.zeros(moment.n_envs, np.int64))
-        for env, coin in enumerate(draw_per_env(moment.n_envs, moment.generator)):
-            if remaining[env] == 0 and coin < moment.rate:
-                remaining[env] = min(moment.generator.zipf(self.mu), self.max_duration)
-                kept[env] = moment.random_action()
+    def __call__(self, context: ExplorationContext) -> Actions:
+        remaining = context.state.setdefault("remaining", np.zeros(context.n_envs, np.int64))
+        repeated = context.state.setdefault("kept", np.zeros(context.n_envs, np.int64))
+        for env, draw in enumerate(draw_per_env(context.n_envs, context.generator)):
+            if remaining[env] == 0 and draw < context.rate:
+                remaining[env] = min(context.generator.zipf(self.mu), self.max_duration)
+                repeated[env] = context.random_action()
         running = remaining > 0
         remaining[running] -= 1
-        return kept.copy() if running.all() else np.where(running, kept, moment.greedy_actions())
+        return repeated.copy() if running.all() else np.where(running, repeated, context.greedy_actions())
 
 
 @dataclass(frozen=True)
 class EpsilonLadder(Exploration):
     """
-    An epsilon for each environment, from bold to cautious, as the actors of Ape-X (https://arxiv.org/abs/1803.00933):
-    ``epsilon**(1 + alpha * i / (N - 1))`` for environment i. There, epsilon is 0.4 throughout, and so it is with
-    ``schedule=0.4``. A single environment has epsilon itself.
+    Epsilon-greedy with a different epsilon for each environment, as the actors of Ape-X (Horgan et al., 2018,
+    https://arxiv.org/abs/1803.00933)::
 
-    :param alpha: the last environment has ``epsilon**(1 + alpha)``; not negative
+        epsilon_i = epsilon**(1 + alpha * i / (N - 1)),  i = 0 ... N - 1
+
+    The paper has a constant epsilon of 0.4: ``schedule=0.4``. A single environment has epsilon itself.
+
+    :param alpha: the exponent of the ladder, not negative: the last environment has ``epsilon**(1 + alpha)``
     :raises ArgumentError: if ``alpha`` is out of its range
     """
 
@@ -164,12 +197,12 @@ class EpsilonLadder(Exploration):
         check_number("alpha", self.alpha, low=0)
 
     def epsilons(self, epsilon: float, n_envs: int) -> npt.NDArray[np.float64]:
-        """:return: (N,) the epsilon of each environment"""
+        """Return the (N,) epsilons of the environments."""
         return np.power(epsilon, 1 + self.alpha * np.arange(n_envs) / max(n_envs - 1, 1))
 
-    def __call__(self, moment: ExplorationContext) -> Actions:
-        coins = np.array(draw_per_env(moment.n_envs, moment.generator))
-        return random_or_greedy(moment, np.flatnonzero(coins < self.epsilons(moment.rate, moment.n_envs)))
+    def __call__(self, context: ExplorationContext) -> Actions:
+        draws = np.array(draw_per_env(context.n_envs, context.generator))
+        return random_or_greedy(context, np.flatnonzero(draws < self.epsilons(context.rate, context.n_envs)))
 
     def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/exploration_rate", float(self.epsilons(rate, n_envs).mean())
@@ -178,46 +211,47 @@ class EpsilonLadder(Exploration):
 @dataclass(frozen=True)
 class Boltzmann(Exploration):
     """
-    Action a with probability ``softmax(q / temperature)[a]`` (http://incompleteideas.net/book/the-book-2nd.html, section 2.8).
+    Boltzmann exploration: action a has probability ``softmax(q / temperature)[a]`` (Sutton and Barto, 2018,
+    http://incompleteideas.net/book/the-book-2nd.html, section 2.8).
 
-    ``exploration_kwargs["temperature"]`` is a number, 1 by default, or a schedule; it is in the unit of the returns.
-    Near 0 the actions are greedy.
+    ``exploration_kwargs["temperature"]`` is a number (default: 1) or a schedule, in the unit of the returns. With a
+    temperature near 0 the actions are greedy.
     """
 
     schedule_key: ClassVar[str] = "temperature"
     default_rate: ClassVar[float | None] = 1.0
 
-    def __call__(self, moment: ExplorationContext) -> Actions:
-        coins = np.array(draw_per_env(moment.n_envs, moment.generator))
-        return sample_actions(softmax(moment.q_values(), moment.rate), coins)
+    def __call__(self, context: ExplorationContext) -> Actions:
+        draws = np.array(draw_per_env(context.n_envs, context.generator))
+        return sample_actions(softmax(context.q_values(), context.rate), draws)
 
     def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/temperature", rate
 
 
 def softmax(values: Values, temperature: float) -> Values:
-    """(N, A) numbers -> (N, A) probabilities, whatever the scale of the numbers."""
+    """Return the (N, A) probabilities ``softmax(values / temperature)``, without overflow at any scale."""
     gaps = (values - values.max(axis=1, keepdims=True)).astype(np.float64)  # (N, A), 0 for the best action
     weights = np.exp(gaps / max(temperature, 1e-12))
     probabilities: Values = weights / weights.sum(axis=1, keepdims=True)
     return probabilities
 
 
-def sample_actions(probabilities: Values, coins: npt.NDArray[np.float64]) -> Actions:
-    """(N, A) probabilities and (N,) uniform numbers -> (N,) actions."""
-    passed = (probabilities.cumsum(axis=1) <= coins[:, None]).sum(axis=1)
-    actions: Actions = np.minimum(passed, probabilities.shape[1] - 1)  # the sum of all may be just short of 1
+def sample_actions(probabilities: Values, draws: npt.NDArray[np.float64]) -> Actions:
+    """Return the (N,) actions at which the cumulative (N, A) probabilities exceed (N,) uniform numbers."""
+    passed = (probabilities.cumsum(axis=1) <= draws[:, None]).sum(axis=1)
+    actions: Actions = np.minimum(passed, probabilities.shape[1] - 1)  # rounding may leave the sum of all slightly below 1
     return actions
 
 
 @dataclass(frozen=True)
 class NoExploration(Exploration):
-    """Always the policy's own action; what exploration there is comes from the network, e.g. noisy layers."""
+    """No exploration beside that of the network, such as noisy layers: always the greedy action."""
 
     default_rate: ClassVar[float | None] = 0.0
 
-    def __call__(self, moment: ExplorationContext) -> Actions:
-        return moment.greedy_actions()
+    def __call__(self, context: ExplorationContext) -> Actions:
+        return context.greedy_actions()
 
     def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/exploration_rate", 0.0
@@ -250,10 +284,14 @@ UNITS = {"env_steps": "environment steps", "actions": "actions"}
 
 def make_exploration(exploration: str, exploration_kwargs: Mapping[str, Any]) -> Exploration:
     """
-    :param exploration: a name of ``EXPLORATIONS``
-    :param exploration_kwargs: the arguments of that exploration, those of :func:`exploration_schedule`, and ``warm_up``:
-        whether actions are random until ``learning_starts``, as with SB3; if not, exploration chooses from the first one on
-    :raises ArgumentError: if there is no such name or argument, or its value cannot be
+    Make an exploration by its name.
+
+    :param exploration: a key of ``EXPLORATIONS``
+    :param exploration_kwargs: the arguments of that exploration, those of :func:`make_exploration_schedule`, and ``warm_up``:
+        whether all actions are random until ``learning_starts``, as with SB3 (default). If not, the exploration chooses from
+        the first step
+    :return: the exploration
+    :raises ArgumentError: if there is no such name or argument, or a value is not allowed
     """
     kind: Any = choose("exploration", exploration, EXPLORATIONS, SYNONYMS)
     own = parameters_of(kind)
@@ -267,16 +305,17 @@ def make_exploration_schedule(
     exploration: Exploration, exploration_kwargs: Mapping[str, Any], learning_starts: float, n_envs: int
 ) -> Schedule | None:
     """
-    Make the schedule of the exploration's rate, if it is in ``exploration_kwargs``.
+    Make the schedule of the exploration's rate, if ``exploration_kwargs`` contains one.
 
-    :param exploration: whose rate it is
-    :param exploration_kwargs: ``schedule`` (or ``temperature``): what
-        :func:`~sb3_dqn_ext.algorithm.schedule_specs.make_schedule` takes; ``unit``: what its steps are. ``"env_steps"``:
-        environment steps, over all environments, as SB3 counts them; ``"actions"``: actions that each environment has chosen,
-        greedy ones included, after the random ones of the warm-up
-    :param learning_starts: environment steps of the warm-up, in which every action is random; 0 without one
-    :param n_envs: number of environments
-    :raises ArgumentError: if there is no such schedule, or its values cannot be
+    :param exploration: the exploration
+    :param exploration_kwargs: ``schedule`` (or ``temperature``): an argument of
+        :func:`~sb3_dqn_ext.algorithm.schedule_specs.make_schedule`; ``unit``: the unit of its steps. ``"env_steps"``:
+        environment steps over all environments, as SB3 counts them; ``"actions"``: actions of each environment after the
+        warm-up, including greedy ones
+    :param learning_starts: environment steps of the warm-up, in which every action is random; 0 without a warm-up
+    :param n_envs: the number of environments
+    :return: the schedule; None: SB3's ``exploration_*`` arguments define the rate
+    :raises ArgumentError: if there is no such schedule, or its values are out of their range
     """
     key = exploration.schedule_key
     unit = exploration_kwargs.get("unit", "env_steps")

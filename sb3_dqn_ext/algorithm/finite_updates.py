@@ -1,27 +1,31 @@
-"""Gradient steps that keep all numbers finite."""
+"""Conditions under which a gradient step keeps all parameters finite."""
 
 import math
 
 __all__ = ["MAX_FINITE", "max_finite_norm", "non_finite_reason"]
 
 MAX_FINITE = 1e15
-"""the largest learning rate and gradient norm; their product and their squares stay far below the largest float32"""
+"""The largest learning rate and gradient norm. Their product and their squares are far below the largest float32."""
 
 
 def max_finite_norm(max_grad_norm: float | None) -> float:
     """
-    :param max_grad_norm: to which norm gradients are clipped, if they are
-    :return: the largest norm from which they can be clipped, so that a step is finite
+    Return the largest gradient norm for which a gradient step is finite.
+
+    :param max_grad_norm: the norm to which gradients are clipped; None: they are not clipped
+    :return: the largest norm before clipping
     """
     return math.inf if max_grad_norm is not None and max_grad_norm <= MAX_FINITE else MAX_FINITE
 
 
 def non_finite_reason(loss: float, norm: float, largest: float) -> str | None:
     """
-    :param loss: of the batch
-    :param norm: of its gradient
-    :param largest: see :func:`max_finite_norm`
-    :return: what would leave the finite numbers, None if the update can be made
+    Return the reason why a gradient step would not be finite.
+
+    :param loss: the loss of the batch
+    :param norm: the norm of its gradient
+    :param largest: the largest norm, see :func:`max_finite_norm`
+    :return: a description of the number that is not finite; None if the step can be made
     """
     if not math.isfinite(loss):
         return f"the loss is {loss}"

@@ -1,4 +1,4 @@
-"""The actions whose predictions are fitted. Shapes: B batch, A actions, K numbers per action."""
+"""Losses over the actions that were taken, or over all actions. Shapes: B batch size, A actions, K distribution parameters."""
 
 from collections.abc import Callable
 
@@ -11,43 +11,47 @@ __all__ = ["FITS", "Fit", "fit_all", "fit_taken"]
 
 Fit = Callable[[ReturnModel, Prediction, th.Tensor, Prediction, Callable[[], Prediction]], tuple[th.Tensor, th.Tensor]]
 """
-(return model, (B, A, K) predicted parameters, (B,) actions, (B, K) target of the actions that were taken, a function that
-gives the (B, A, K) parameters that the target network predicts) -> (B,) losses, (B,) TD errors of the actions that were taken
+A function that computes the (B,) losses and the (B,) TD errors of the actions that were taken, from: the return model, the
+(B, A, K) prediction, the (B,) actions, their (B, K) target, and a function that returns the target network's (B, A, K)
+prediction at the same observations.
 """
 
 
 def fit_taken(
     returns: ReturnModel,
-    params: Prediction,
+    prediction: Prediction,
     actions: th.Tensor,
     target: Prediction,
-    predicted_by_target: Callable[[], Prediction],
+    predict_target_net: Callable[[], Prediction],
 ) -> tuple[th.Tensor, th.Tensor]:
-    """(B,) losses and TD errors of the actions that were taken."""
-    prediction = select_actions(params, actions)
-    losses = returns.loss(prediction, target)
-    return losses, returns.td_errors(prediction, target, losses)
+    """Compute the (B,) losses and TD errors of the actions that were taken, as DQN does. See :data:`Fit`."""
+    taken = select_actions(prediction, actions)
+    losses = returns.loss(taken, target)
+    return losses, returns.td_errors(taken, target, losses)
 
 
 def fit_all(
     returns: ReturnModel,
-    params: Prediction,
+    prediction: Prediction,
     actions: th.Tensor,
     target: Prediction,
-    predicted_by_target: Callable[[], Prediction],
+    predict_target_net: Callable[[], Prediction],
 ) -> tuple[th.Tensor, th.Tensor]:
     """
-    (B,) losses averaged over all actions, and TD errors of those that were taken. The predictions of all others are fitted to
-    those of the target network.
+    Compute the (B,) losses averaged over all actions, and the TD errors of those that were taken. See :data:`Fit`.
+
+    The target of each other action is the target network's prediction for it::
+
+        mean_b loss(Q(s, b), y if b = a else Q_target(s, b))
     """
     with th.no_grad():
-        kept = predicted_by_target().values  # (B, A, K)
-        index = actions.view(-1, 1, 1).expand(-1, 1, kept.shape[-1])
-        targets = kept.scatter(1, index, target.values.unsqueeze(1))  # (B, A, K)
+        predictions_t = predict_target_net().values  # (B, A, K)
+        index = actions.view(-1, 1, 1).expand(-1, 1, predictions_t.shape[-1])
+        targets = predictions_t.scatter(1, index, target.values.unsqueeze(1))  # (B, A, K)
     n_actions = targets.shape[1]
-    losses = returns.loss(Prediction(params.values.flatten(0, 1)), Prediction(targets.flatten(0, 1)))  # (B * A,)
+    losses = returns.loss(Prediction(prediction.values.flatten(0, 1)), Prediction(targets.flatten(0, 1)))  # (B * A,)
     mean_losses = losses.view(-1, n_actions).mean(dim=1)
-    return mean_losses, returns.td_errors(select_actions(params, actions), target, mean_losses)
+    return mean_losses, returns.td_errors(select_actions(prediction, actions), target, mean_losses)
 
 
 FITS: dict[str, Fit] = {"taken": fit_taken, "all": fit_all}

@@ -1,4 +1,4 @@
-"""Schedules by name, as YAML has them: a number, or a name with its arguments."""
+"""Schedules written as plain data, for example in YAML: a number, or a name with its arguments."""
 
 import inspect
 import math
@@ -48,14 +48,16 @@ SYNONYMS = {
 }
 
 ScheduleSpec: TypeAlias = Schedule | float | Mapping[str, Any]
-"""A schedule, a number that never changes, or a name with its arguments: ``{"name": "linear", "start": 1.0, "end": 0.1}``"""
+"""A schedule, a constant number, or a name with its arguments: ``{"name": "linear", "start": 1.0, "end": 0.1}``."""
 
 
 def make_schedule(spec: ScheduleSpec) -> Schedule:
     """
+    Make a schedule from plain data.
+
     :param spec: see :data:`ScheduleSpec`; the names are the keys of :data:`SCHEDULES`
     :return: the schedule
-    :raises ArgumentError: if there is no such name or argument, an argument is missing, or its value cannot be
+    :raises ArgumentError: if there is no such name or argument, an argument is missing, or its value is not allowed
     """
     if isinstance(spec, Schedule):
         return spec
@@ -78,13 +80,21 @@ def make_schedule(spec: ScheduleSpec) -> Schedule:
 
 def check_range(argument: str, schedule: Schedule, low: float, high: float = math.inf) -> None:
     """
+    Check that the values of a schedule are in a range.
+
+    The points of a :class:`~sb3_dqn_ext.algorithm.schedules.PiecewiseSchedule` and the ends of the other schedules of this
+    package, which are monotonic, are checked. Schedules of users are not checked.
+
     :param argument: the argument's name, for the message
-    :param schedule: a schedule; those of this module rise or fall from the first value to the last, others are not checked
-    :param low: smallest allowed value
-    :param high: largest allowed value
-    :raises ArgumentError: if its values leave the range
+    :param schedule: a schedule
+    :param low: the smallest allowed value
+    :param high: the largest allowed value
+    :raises ArgumentError: if a value is out of the range
     """
-    if type(schedule) in SCHEDULES.values():
+    if type(schedule) is PiecewiseSchedule:
+        for step, value in schedule.points:
+            check_number(f"{argument} at step {step}", value, low, high)
+    elif type(schedule) in SCHEDULES.values():
         for step in (0, 10**9):
             check_number(f"{argument} at step {step}", schedule.value(step, 10**9), low, high)
 

@@ -1,9 +1,9 @@
 """
-Schedules: a number that changes with the environment steps taken so far, e.g. epsilon.
+Schedules: numbers that change with the environment steps of a run, such as epsilon.
 
-A schedule has a value for a step and the number of steps of the whole run. SB3 instead calls a function of
-``progress_remaining``, which falls from 1 to 0. :class:`ConstantSchedule` and :class:`LinearSchedule` depend on nothing else
-and can be called so too, for example as a ``learning_rate``; :class:`ProgressSchedule` makes such a function of any schedule.
+The value of a schedule depends on the step and on the number of steps of the whole run. SB3's schedules are functions of
+``progress_remaining`` instead, which decreases from 1 to 0. :class:`ConstantSchedule` and :class:`LinearSchedule` can be
+called like these, for example as a ``learning_rate``; :class:`ProgressSchedule` converts any schedule to such a function.
 """
 
 import itertools
@@ -31,13 +31,15 @@ __all__ = [
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A number that changes with the environment steps."""
+    """A number that changes with the environment steps of a run."""
 
     def value(self, step: int, total_steps: int) -> float:
         """
+        Return the value at a step.
+
         :param step: environment steps taken so far, over all environments
         :param total_steps: environment steps of the whole run
-        :return: the number
+        :return: the value
         """
         ...
 
@@ -45,7 +47,7 @@ class Schedule(Protocol):
 @dataclass(frozen=True)
 class ConstantSchedule:
     """
-    Always the same value.
+    A constant value.
 
     :param val: the value, named as in SB3
     :raises ArgumentError: if it is not finite
@@ -60,18 +62,20 @@ class ConstantSchedule:
         return float(self.val)
 
     def __call__(self, progress_remaining: float) -> float:
-        """:param progress_remaining: 1 at the start of the run, 0 at its end"""
+        """Return the value at ``progress_remaining``, which is 1 at the start of the run and 0 at its end."""
         return float(self.val)
 
 
 @dataclass(frozen=True)
 class LinearSchedule:
     """
-    From ``start`` to ``end`` in a straight line over the first ``end_fraction`` of the run, then ``end``, as SB3's DQN does.
+    A straight line over the first part of the run, then a constant, as epsilon of SB3's DQN::
 
-    :param start: value at step 0
-    :param end: last value
-    :param end_fraction: part of the run after which ``end`` is reached, in (0, 1]
+        start + (end - start) * min(progress / end_fraction, 1),  progress = step / total_steps
+
+    :param start: the value at step 0
+    :param end: the last value
+    :param end_fraction: the part of the run after which the value is ``end``, in (0, 1]
     :raises ArgumentError: if a value is not finite, or ``end_fraction`` is out of its range
     """
 
@@ -90,8 +94,8 @@ class LinearSchedule:
         return self(1.0 - float(step) / max(float(total_steps), 1.0))
 
     def __call__(self, progress_remaining: float) -> float:
-        """:param progress_remaining: 1 at the start of the run, 0 at its end"""
-        # The order of the operations is that of SB3's LinearSchedule, which makes the bits the same.
+        """Return the value at ``progress_remaining``, which is 1 at the start of the run and 0 at its end."""
+        # the same order of operations as in SB3's LinearSchedule, so that the results have the same bits
         progress = 1 - progress_remaining
         if progress > self.end_fraction:
             return float(self.end)
@@ -101,11 +105,11 @@ class LinearSchedule:
 @dataclass(frozen=True)
 class ExponentialSchedule:
     """
-    ``end + (start - end) * exp(-rate * step)``, whatever the length of the run.
+    An exponential decay, independent of the length of the run: ``end + (start - end) * exp(-rate * step)``.
 
-    :param start: value at step 0
-    :param end: value that is approached
-    :param rate: decay per environment step, not negative; the distance to ``end`` falls to 37 % in ``1 / rate`` steps
+    :param start: the value at step 0
+    :param end: the limit of the value
+    :param rate: the decay per environment step, not negative; the distance to ``end`` decreases to 37 % in ``1 / rate`` steps
     :raises ArgumentError: if a value is not finite, or ``rate`` is negative
     """
 
@@ -125,11 +129,11 @@ class ExponentialSchedule:
 @dataclass(frozen=True)
 class MultiplicativeSchedule:
     """
-    ``max(end, start * factor**step)``, whatever the length of the run.
+    A geometric decay to a minimum, independent of the length of the run: ``max(end, start * factor**step)``.
 
-    :param start: value at step 0
-    :param end: lowest value, not above ``start``
-    :param factor: what each environment step multiplies the value by, in [0, 1]
+    :param start: the value at step 0
+    :param end: the minimum, not above ``start``
+    :param factor: the factor of each environment step, in [0, 1]
     :raises ArgumentError: if a value is not finite or out of its range
     """
 
@@ -149,9 +153,11 @@ class MultiplicativeSchedule:
 @dataclass(frozen=True)
 class PiecewiseSchedule:
     """
-    Straight lines between points, flat before the first and after the last, whatever the length of the run.
+    Linear interpolation between points, independent of the length of the run.
 
-    :param points: ``((step, value), ...)`` in the order of their steps, at least one; lists are taken as well
+    The value is constant before the first point and after the last one.
+
+    :param points: ``((step, value), ...)`` in the order of their steps, at least one point; tuples or lists
     :raises ArgumentError: if there is no point, one is not a pair of finite numbers, or they are not in order
     """
 
@@ -166,7 +172,7 @@ class PiecewiseSchedule:
 
 
 def _pairs(points: Any) -> tuple[tuple[float, float], ...]:
-    """``points`` as tuples, if they can be the points of a :class:`PiecewiseSchedule`."""
+    """Convert the points of a :class:`PiecewiseSchedule` to tuples, and check them."""
     try:
         pairs = tuple((step, value) for step, value in points)
     except (TypeError, ValueError):
@@ -184,14 +190,14 @@ def _pairs(points: Any) -> tuple[tuple[float, float], ...]:
 @dataclass(frozen=True)
 class PerActionSchedule:
     """
-    A schedule whose steps are the actions that each environment has chosen, in place of environment steps over all of them.
+    A schedule whose steps are the actions of each environment, instead of environment steps over all environments.
 
-    An action counts whether it was greedy or not. The random actions of the warm-up were not chosen; they do not count.
-    So the schedule is the same for every number of environments, and for every length of the warm-up.
+    Greedy and exploratory actions count; the random actions of the warm-up do not. Therefore, the schedule does not depend on
+    the number of environments or on the length of the warm-up.
 
-    :param schedule: the schedule
+    :param schedule: the schedule, as a function of the actions of one environment
     :param learning_starts: environment steps of the warm-up, over all environments
-    :param n_envs: number of environments
+    :param n_envs: the number of environments
     """
 
     schedule: Schedule
@@ -208,12 +214,12 @@ class PerActionSchedule:
 @dataclass(frozen=True)
 class ProgressSchedule:
     """
-    Any schedule as the callable of ``progress_remaining`` that SB3 expects, e.g. as ``model.exploration_schedule``.
+    A schedule as a function of ``progress_remaining``, as SB3 requires it, for example for ``model.exploration_schedule``.
 
-    It holds the length of the run and not the model, so that a model which holds it can be saved.
+    It refers to the length of the run and not to the model, so that a model that refers to it can be saved.
 
     :param schedule: the schedule
-    :param total_steps: environment steps of the whole run; like SB3's ``learn``, it may also be 0, or a float such as 1e5
+    :param total_steps: environment steps of the whole run; as in SB3's ``learn``, it can be 0, or a float such as 1e5
     :raises ArgumentError: if ``total_steps`` is negative or not finite
     """
 
@@ -224,6 +230,6 @@ class ProgressSchedule:
         check_number("total_steps", self.total_steps, low=0)
 
     def __call__(self, progress_remaining: float) -> float:
-        """:param progress_remaining: 1 at the start of the run, 0 at its end"""
+        """Return the value at ``progress_remaining``, which is 1 at the start of the run and 0 at its end."""
         step = round((1 - progress_remaining) * self.total_steps)
         return self.schedule.value(step, self.total_steps)

@@ -1,4 +1,4 @@
-"""Target policies: the policy at the next state. Shapes: B batch, A actions."""
+"""Target policies: the policy at the next state in the TD target. Shapes: B batch size, A actions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,36 +13,38 @@ from sb3_dqn_ext.algorithm.batches import Batch
 __all__ = ["TARGET_POLICIES", "DoubleTarget", "GreedyTarget", "MunchausenTarget", "TargetPolicy"]
 
 QFunction = Callable[[PyTorchObs], th.Tensor]
-"""(B, \\*obs) observations -> (B, A) Q-values"""
+"""A function from (B, \\*obs) observations to (B, A) Q-values."""
 
 
 class TargetPolicy(Protocol):
-    """The policy at the next state, of which the target is computed, and the reward on the way there."""
+    """A policy at the next state, and the rewards, from which the TD target is computed."""
 
     @property
     def needs_online_net(self) -> bool:
-        """Whether the online network takes part."""
+        """Whether the policy depends on the online network."""
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
+        Compute the policy at the next states, and the rewards of the targets.
+
         :param batch: B transitions
         :param online: the online network
         :param target: the target network
         :param q_t: (B, A) Q-values of the target network at the next observations
-        :return: (B, A) probabilities of the next actions, (B,) rewards. A bonus of the next state, such as the policy's
-            entropy there, is among the rewards once it is multiplied by the discounts
+        :return: (B, A) probabilities of the next actions, (B,) rewards. A bonus at the next state, such as the policy's
+            entropy, is multiplied by the discounts and added to the rewards
         """
         ...
 
 
 def one_hot_argmax(q: th.Tensor) -> th.Tensor:
-    """(B, A) Q-values -> (B, A) probabilities: 1 for the best action, the first of equals."""
+    """Return the (B, A) probabilities of the greedy policy for (B, A) Q-values; the first of several best actions has 1."""
     return th.zeros_like(q).scatter_(1, q.argmax(dim=1, keepdim=True), 1.0)
 
 
 @dataclass(frozen=True)
 class GreedyTarget:
-    """The action that the target network itself values most (Mnih et al., 2015)."""
+    """DQN: the greedy policy of the target network, ``argmax_a Q_target(s', a)`` (Mnih et al., 2015)."""
 
     needs_online_net: ClassVar[bool] = False
 
@@ -52,7 +54,10 @@ class GreedyTarget:
 
 @dataclass(frozen=True)
 class DoubleTarget:
-    """The action that the online network values most, valued by the target network (https://arxiv.org/abs/1509.06461)."""
+    """
+    Double DQN: the greedy policy of the online network, ``argmax_a Q_online(s', a)``, whose action the target network
+    evaluates (van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461).
+    """
 
     needs_online_net: ClassVar[bool] = True
 
@@ -62,8 +67,15 @@ class DoubleTarget:
 
 def scaled_log_softmax(q: th.Tensor, temperature: float) -> th.Tensor:
     """
-    (B, A) Q-values -> (B, A) ``temperature * log softmax(q / temperature)``, finite at any temperature: the best action's
-    value is taken off first, so that no exponential overflows and the sum is at least 1.
+    Compute ``tau * log softmax(q / tau)``, finite at any temperature tau (the log-sum-exp trick).
+
+    The largest Q-value v is subtracted first, so that no exponential overflows and the sum is at least 1::
+
+        tau * log softmax(q / tau) = q - v - tau * log(sum_b exp((q_b - v) / tau))
+
+    :param q: (B, A) Q-values
+    :param temperature: tau
+    :return: (B, A) scaled log-probabilities
     """
     gaps = q - q.max(dim=1, keepdim=True).values  # (B, A), 0 for the best action
     return gaps - temperature * th.logsumexp(gaps / temperature, dim=1, keepdim=True)
@@ -72,18 +84,19 @@ def scaled_log_softmax(q: th.Tensor, temperature: float) -> th.Tensor:
 @dataclass(frozen=True)
 class MunchausenTarget:
     """
-    Munchausen DQN (https://arxiv.org/abs/2007.14430): the policy ``softmax(q / temperature)`` of the target network is
-    followed, its entropy is part of the return, and the reward is augmented by the policy's own scaled logarithm::
+    Munchausen DQN (Vieillard et al., 2020, https://arxiv.org/abs/2007.14430): a soft policy ``pi = softmax(Q_target / tau)``,
+    an entropy bonus, and a reward that is augmented by the scaled log-probability of the action::
 
-        r + alpha * [temperature * log pi(a|s)]_clip^0 + discount * sum_b pi(b|s') * (q(s', b) - temperature * log pi(b|s'))
+        y = r + alpha * [tau * log pi(a|s)]_{l0}^0 + gamma * sum_b pi(b|s') * (Q_target(s', b) - tau * log pi(b|s'))
 
-    The entropy at the next state is handed on among the rewards, multiplied by the discount. For expected returns this is the
-    equation above to the letter. A distribution of returns is moved as a whole by the entropy's expectation, as the paper's
-    authors do in M-IQN. With n steps the logarithm of the first action is added, once: this, too, is what they do.
+    The entropy at the next state is multiplied by the discount and added to the reward. For expected returns the target is
+    exactly this equation. For distributions, all returns are shifted by the expected entropy, as the authors do in M-IQN. With
+    n-step returns, only the log-probability of the first action is added, as the authors do.
 
-    :param alpha: weight of the log-policy, in [0, 1]; 0 leaves soft Q-learning, and with ``temperature`` near 0 ``Greedy``
-    :param temperature: of the softmax, the paper's tau, in the unit of the returns
-    :param clip: lowest value of ``temperature * log pi(a|s)``, the paper's l0, not positive
+    :param alpha: the weight of the log-probability, in [0, 1]. 0 is soft Q-learning, and with ``temperature`` near 0
+        :class:`GreedyTarget`
+    :param temperature: the temperature of the softmax, the paper's tau, in the unit of the returns
+    :param clip: the lowest value of ``tau * log pi(a|s)``, the paper's l0; not positive
     :raises ArgumentError: if an argument is out of its range
     """
 
@@ -99,11 +112,12 @@ class MunchausenTarget:
         check_number("clip", self.clip, high=0)
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        # both logarithms are multiplied by tau
         log_pi_tm1 = scaled_log_softmax(target(batch.observations), self.temperature)  # (B, A)
         log_pi_taken = log_pi_tm1.gather(1, batch.actions.unsqueeze(1)).squeeze(1)  # (B,)
         log_pi_t = scaled_log_softmax(q_t, self.temperature)  # (B, A)
         pi_t = th.exp(log_pi_t / self.temperature)
-        entropy = -(pi_t * log_pi_t).sum(dim=1)  # (B,), times the temperature
+        entropy = -(pi_t * log_pi_t).sum(dim=1)  # (B,), multiplied by tau
         return pi_t, batch.rewards + self.alpha * log_pi_taken.clamp(min=self.clip) + batch.discounts * entropy
 
 

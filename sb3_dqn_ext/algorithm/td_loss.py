@@ -1,4 +1,4 @@
-"""The losses of DQN, as the five choices define them. Shapes: B batch, A actions, K numbers per action."""
+"""The TD loss of a batch. Shapes: B batch size, A actions, K distribution parameters per action."""
 
 from contextlib import nullcontext
 
@@ -18,13 +18,19 @@ __all__ = ["TDLoss", "TDTarget"]
 
 class TDLoss(nn.Module):
     """
-    Per-transition DQN losses of a batch, as a module: with other parameters in the place of its own it is a pure function.
+    A module that computes the losses of a batch of transitions.
+
+    It is a module so that ``torch.func.functional_call`` can evaluate it with other parameters, as a pure function. For
+    expected returns the loss of a transition is ``loss(Q(s, a), y)``, with the target::
+
+        y = r + gamma**n * sum_b pi(b | s') Q_target(s', b)
 
     :param online_net: the network that is trained
     :param target_net: the target network, or the online network itself
-    :param returns: the return model, which the networks' outputs parametrize
-    :param target_policy: the policy that is followed at the next state
-    :param fit: which of the predictions are fitted
+    :param returns: the return model of both networks
+    :param target_policy: the policy pi at the next state
+    :param fit: a function that computes losses and TD errors from the predictions, see
+        :mod:`~sb3_dqn_ext.algorithm.fitted_actions`
     """
 
     def __init__(
@@ -36,35 +42,53 @@ class TDLoss(nn.Module):
         self.returns = returns
         self.target_policy = target_policy
         self.fit = fit
-        self._stochastic = [net for net in dict.fromkeys([online_net, target_net]) if getattr(net, "is_stochastic", False)]
+        self._stochastic_nets = [
+            net for net in dict.fromkeys([online_net, target_net]) if getattr(net, "is_stochastic", False)
+        ]
 
     @property
     def targets_are_fixed(self) -> bool:
-        """Whether no update of the online network changes the targets: those of several updates are then one computation."""
-        return self.target_net is not self.online_net and not self._stochastic and not self.target_policy.needs_online_net
+        """
+        Whether updates of the online network leave the targets as they are, so that several updates can share one computation.
+        """
+        return self.target_net is not self.online_net and not self._stochastic_nets and not self.target_policy.needs_online_net
 
     def forward(self, batch: Batch, target: Prediction | None = None) -> tuple[th.Tensor, th.Tensor]:
-        """B transitions, and their targets if these are known -> (B,) losses, (B,) TD errors."""
+        """
+        Compute losses and TD errors. The suffix ``tm1`` marks the time step t - 1 of the observation, ``t`` that of the next
+        one.
+
+        :param batch: B transitions
+        :param target: (B, K) targets; None (default): they are computed from the batch
+        :return: (B,) losses, (B,) TD errors
+        """
         online_net, target_net = self.online_net, self.target_net
-        with stochastic_predictions(*self._stochastic) if self._stochastic else nullcontext():
+        with stochastic_predictions(*self._stochastic_nets) if self._stochastic_nets else nullcontext():
             if target is None:
                 target = self.target(batch)
-            params_tm1 = predict(online_net, batch.observations, "online")
-            return self.fit(self.returns, params_tm1, batch.actions, target, lambda: predict(target_net, batch.observations))
+            prediction_tm1 = predict(online_net, batch.observations, "online")
+            return self.fit(
+                self.returns, prediction_tm1, batch.actions, target, lambda: predict(target_net, batch.observations)
+            )
 
     def target(self, batch: Batch) -> Prediction:
-        """B transitions -> (B, K) the parameters that their predictions are fitted to."""
+        """
+        Compute the targets of a batch, without gradients.
+
+        :param batch: B transitions
+        :return: (B, K) distribution parameters
+        """
         online_net, target_net, returns = self.online_net, self.target_net, self.returns
         with th.no_grad():
-            params_t = predict(target_net, batch.next_observations, "target")
-            q_t = predict_q_values(target_net, batch.next_observations, params_t, returns)
+            prediction_t = predict(target_net, batch.next_observations, "target")
+            q_t = predict_q_values(target_net, batch.next_observations, prediction_t, returns)
             pi_t, rewards = self.target_policy(batch, online_net, target_net, q_t)
-            return returns.target(params_t, pi_t, rewards, batch.discounts)
+            return returns.target(prediction_t, pi_t, rewards, batch.discounts)
 
 
 class TDTarget(nn.Module):
     """
-    The targets of a loss, as a module of its own.
+    A module that computes the targets of a loss, for ``torch.func.functional_call``.
 
     :param loss: the loss
     """
@@ -74,5 +98,5 @@ class TDTarget(nn.Module):
         self.loss = loss
 
     def forward(self, batch: Batch) -> Prediction:
-        """B transitions -> (B, K) parameters."""
+        """Compute the (B, K) targets of B transitions."""
         return self.loss.target(batch)

@@ -1,1 +1,1 @@
-"""Faster ways of the same computations."""
+"""Faster implementations of computations in other packages, with the same results."""

@@ -1,4 +1,4 @@
-"""Compile a function of tensors with torch's inductor, or explain why that is not possible."""
+"""Compilation of a function of tensors with torch's inductor."""
 
 import contextlib
 import sys
@@ -14,15 +14,15 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["CompilationError", "announce_compilation", "compile_function"]
 
 SECONDS_BEFORE_MESSAGE = 10.0
-"""seconds of compiling after which a message explains the wait even where the model is silent"""
+"""The seconds of compilation after which a message is printed even if the model is not verbose."""
 NO_COMPILER_MESSAGE = "no C++ compiler was found; install one (on Debian: apt install g++), or name it in the variable CXX"
 
 
 class CompilationError(Exception):
     """
-    An update cannot be compiled.
+    The error of an update that cannot be compiled.
 
-    :param reason: why
+    :param reason: the reason, for the message
     """
 
     def __init__(self, reason: str) -> None:
@@ -31,33 +31,33 @@ class CompilationError(Exception):
 
 def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callable[..., Any]:
     """
-    Compile a function of tensors, which may change them in place.
+    Compile a function of tensors. It may change its arguments in place.
 
     :param function: the function
-    :param arguments: tensors of the shapes with which it will be called
+    :param arguments: tensors with the shapes of later calls
     :return: the compiled function
-    :raises CannotCompile: if torch cannot compile it
+    :raises CompilationError: if torch cannot compile it
     """
     try:
         with warnings.catch_warnings(), th.random.fork_rng():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of other parts of torch
-            # importing these takes more than a second, and only compilation needs them
+            warnings.simplefilter("ignore", DeprecationWarning)  # warnings of one part of torch about another
+            # imported here, since it takes more than a second and is needed for compilation only
             import torch._inductor
             from torch._guards import TracingContext, tracing
             from torch._subclasses import FakeTensorMode
             from torch.fx.experimental.proxy_tensor import make_fx
             from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-            # nothing is computed, so that what depends on a tensor's values is an error
+            # fake tensors have no values, so that control flow that depends on values is an error
             trace = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
             with _OneHotOfFakeTensors():
                 graph = trace(*(argument.clone() for argument in arguments))
-            # without a context of shapes, torch would not look for the graph in its cache
+            # without a context of shapes, torch would not use its cache of compiled graphs
             with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-                # random numbers are those of the eager path, and the code that calls the kernels is C++, too
+                # the random numbers of the eager path; C++ code, which is faster than Python, calls the kernels
                 options = {"fallback_random": True, "cpp_wrapper": True}
                 result = torch._inductor.compile(graph, [*arguments], options=options)
-    except Exception as error:  # what torch raises here differs from version to version
+    except Exception as error:  # the type of the error depends on the version of torch
         raise CompilationError(_reason(error)) from error
     return cast(Callable[..., Any], result)
 
@@ -73,7 +73,7 @@ def _reason(error: BaseException) -> str:
 
 
 class _OneHotOfFakeTensors(TorchFunctionMode):
-    """torch's ``one_hot`` without its check of the values, which do not exist while a function is traced."""
+    """A mode in which ``one_hot`` does not check the values of its argument, which fake tensors do not have."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -89,8 +89,10 @@ class _OneHotOfFakeTensors(TorchFunctionMode):
 @contextlib.contextmanager
 def announce_compilation(verbose: int) -> Iterator[None]:
     """
-    Print that an update is compiled while the block runs: at once with ``verbose=1``, as SB3 prints what it makes; otherwise
-    only if it takes long, and then to the standard error.
+    Print that an update is compiled while the block runs.
+
+    With ``verbose >= 1`` the message is printed immediately, to the standard output. Otherwise it is printed to the standard
+    error if compilation takes longer than :data:`SECONDS_BEFORE_MESSAGE`.
 
     :param verbose: the verbosity of the model
     """

@@ -1,4 +1,4 @@
-"""Whole updates as compiled functions: losses, gradients, clipping, Adam and, where it is due, the target network."""
+"""Compiled updates: loss, gradient, clipping, Adam and, if it is due, the update of the target network in one function."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,13 +22,15 @@ from sb3_dqn_ext.networks.flat_storage import flatten_parameters
 __all__ = ["CompiledUpdates", "parse_unroll", "unsupported_reason_compiled"]
 
 UNROLL = 4
-"""number of updates of one call, where there are so many: with more, compilation takes longer than it saves"""
+"""The default number of updates per call. With more, the longer compilation outweighs the savings."""
 
 
 def parse_unroll(compile: bool | Mapping[str, Any]) -> int:
     """
-    :param compile: the argument of DQNExt
-    :return: the largest number of updates of one call; 0 if nothing is compiled
+    Return the number of updates per call that the argument ``compile`` of DQNExt defines.
+
+    :param compile: the argument
+    :return: the number of updates per call; 0 if updates are not compiled
     :raises ArgumentError: if it is neither True nor False nor ``{"unroll": k}``
     """
     if isinstance(compile, bool):
@@ -43,26 +45,28 @@ def parse_unroll(compile: bool | Mapping[str, Any]) -> int:
 
 def unsupported_reason_compiled(loss: TDLoss, optimizer: th.optim.Optimizer) -> str | None:
     """
-    :param loss: the loss whose updates would be compiled
+    Return the reason why updates cannot be compiled.
+
+    :param loss: the loss
     :param optimizer: the optimizer of its online network
-    :return: the reason why they cannot be, None if there is no known one
+    :return: the reason; None if they can probably be compiled
     """
     if any(isinstance(layer, _BatchNorm) for layer in loss.online_net.modules()):
-        return "batch normalisation changes its averages at every batch"
+        return "batch normalisation changes its running averages in each update"
     return unsupported_reason_flat(list(loss.online_net.parameters()), optimizer)
 
 
 class CompiledUpdates:
     """
-    Updates of a loss's online network, each as the eager path makes it, in functions that torch has compiled.
+    Updates of a network that torch has compiled to functions. Each update has the result of the eager path.
 
-    They work on the one tensor of :class:`~sb3_dqn_ext.fast.flat_adam.FlatAdam`, and on one of the target network's: a
-    function has few arguments, and one loop over all parameters is enough. The first call with another number of updates or
-    another batch size compiles a function, or finds it in torch's cache.
+    The functions change the flat tensor of :class:`~sb3_dqn_ext.fast.flat_adam.FlatAdam` and a flat tensor of the target
+    network's parameters, so that they have few arguments and one loop over all parameters. The first call with a new number of
+    updates or a new batch size compiles a function, or reads it from torch's cache.
 
-    :param loss: the losses of a batch
+    :param loss: the loss
     :param adam: the optimizer of its online network
-    :param unroll: the number of updates for which a function of its own is compiled
+    :param unroll: the number of updates per call
     :param n_envs: the number of observations for which actions are chosen at a time
     :param verbose: the verbosity of the model
     """
@@ -77,59 +81,65 @@ class CompiledUpdates:
         self._settings: tuple[float, float | None, bool] | None = None
         self._functions: dict[tuple[Any, ...], Callable[..., Tensors]] = {}
         self._largest_norm: float | None = None
-        self._settings_tensor: th.Tensor | None = None
+        self._cached_settings: th.Tensor | None = None
         self._target_parameters = list(loss.target_net.parameters())
         self._flat_target: th.Tensor | None = None
-        self._values: QValues | None = None
+        self._q_values: QValues | None = None
         self._ones: th.Tensor | None = None
 
     @property
     def q_values(self) -> QValues | None:
         """
-        The online network's Q-values in numpy, once there was an update, if it is simple and small enough; None as long as its
-        parameters are elsewhere, for example in memory that is shared with another process.
-        """
-        return self._values if self.adam.is_bound else None
+        A numpy function that computes the online network's Q-values.
 
-    def configure(self, max_grad_norm: float, tau: float | None, guarded: bool) -> None:
+        It is None before the first update, if the network is too large or not supported, and while its parameters are not in
+        the flat tensor, for example if they were moved to memory that processes share.
         """
-        Take over what a callback may change from training to training.
+        return self._q_values if self.adam.is_bound else None
+
+    def configure(self, max_grad_norm: float, tau: float | None, skips_non_finite: bool) -> None:
+        """
+        Set the values that a user or a callback can change between two trainings.
 
         :param max_grad_norm: the norm to which gradients are clipped
-        :param tau: the share by which the target network follows after each update; None if it is updated elsewhere
-        :param guarded: whether the first update of a call that would not be finite is left out, with those after it
+        :param tau: the weight of the online network in the update of the target network after each gradient step; None: the
+            target network is not updated by these functions
+        :param skips_non_finite: whether the first update of a call that would not be finite is skipped, and all updates after
+            it
         """
-        if (max_grad_norm, tau, guarded) != self._settings:
-            self._settings = max_grad_norm, tau, guarded
-            self._largest_norm = max_finite_norm(max_grad_norm) if guarded else None
+        if (max_grad_norm, tau, skips_non_finite) != self._settings:
+            self._settings = max_grad_norm, tau, skips_non_finite
+            self._largest_norm = max_finite_norm(max_grad_norm) if skips_non_finite else None
             self.updates_target = tau is not None
-            self._settings_tensor = None
+            self._cached_settings = None
 
     def __call__(self, batches: Batch, n_updates: int) -> Tensors:
         """
-        :param batches: k batches of B transitions, one after the other in its (k * B, ...) tensors
+        Make k updates.
+
+        :param batches: k concatenated batches of B transitions
         :param n_updates: k
-        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and if it is guarded, (k,) norms
-            of the gradients
-        :raises CannotCompile: if torch cannot compile the loss
+        :return: (k,) losses before each update, (k * B,) TD errors; also (k,) norms of the gradients if updates that are not
+            finite are skipped
+        :raises CompilationError: if torch cannot compile the loss
         """
         with self.adam.lock:
             return self._call(batches, n_updates)
 
     def _call(self, batches: Batch, n_updates: int) -> Tensors:
         if not self._functions:
-            self._check(batches)
+            self._check_gradients(batches)
         self.bind_storage()
         adam, group = self.adam, self.adam.group
-        if batches.weights is None:  # one function is enough
+        if batches.weights is None:  # so that one function serves both kinds of replay
             batches = batches._replace(weights=self._ones_like(batches.rewards))
         *fields, _ = batches
-        # the structure of a flat list is known
+        # without Dict observations, the fields are a flat list
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
         assert self._flat_target is not None
         state = adam.flat, adam.exp_avg, adam.exp_avg_sq, adam.steps, self._flat_target
-        arguments = [*state, adam.step_coefficients(n_updates), self._followed(), *leaves]
-        # the numbers that are constants of a function
+        arguments = [*state, adam.step_coefficients(n_updates), self._settings_as_tensor(), *leaves]
+        # a function contains these numbers as constants
         constants = group["betas"], group["eps"], group["weight_decay"], self.updates_target, self._largest_norm
         key = n_updates, len(batches.actions), *constants
         with th.no_grad():
@@ -144,47 +154,51 @@ class CompiledUpdates:
             self._ones = th.ones_like(rewards)
         return self._ones
 
-    def _followed(self) -> th.Tensor:
-        """(2,) the norm to which gradients are clipped, and tau: a tensor, so that another value needs no other function."""
-        if self._settings_tensor is None:
+    def _settings_as_tensor(self) -> th.Tensor:
+        """Return max_grad_norm and tau as a (2,) tensor, so that a new value does not require a new function."""
+        if self._cached_settings is None:
             assert self._settings is not None
             max_grad_norm, tau, _ = self._settings
             flat = self.adam.flat
-            self._settings_tensor = th.tensor((max_grad_norm, tau or 0.0), dtype=flat.dtype, device=flat.device)
-        return self._settings_tensor
+            self._cached_settings = th.tensor((max_grad_norm, tau or 0.0), dtype=flat.dtype, device=flat.device)
+        return self._cached_settings
 
     def __getstate__(self) -> dict[str, Any]:
-        # a copy binds its own parameters, and compiles at its first update
-        return vars(self) | {"_functions": {}, "_flat_target": None, "_values": None, "_ones": None}
+        # a copy binds its own parameters and compiles at its first update
+        return vars(self) | {"_functions": {}, "_flat_target": None, "_q_values": None, "_ones": None}
 
-    def _check(self, batch: Batch) -> None:
-        """:raises CannotCompile: if there is a parameter without a gradient, which Adam does not change"""
-        buffers = {name: buffer.clone() for name, buffer in self.loss.named_buffers()}  # some layers change theirs
+    def _check_gradients(self, batch: Batch) -> None:
+        """Raise a CompilationError if a parameter has no gradient. Adam would not change it."""
+        buffers = {name: buffer.clone() for name, buffer in self.loss.named_buffers()}  # some layers change their buffers
         with th.enable_grad(), th.random.fork_rng():
             losses, _ = functional_call(self.loss, buffers, (batch,), tie_weights=False)
             gradients = th.autograd.grad(losses.sum(), list(self.loss.online_net.parameters()), allow_unused=True)
         if any(gradient is None for gradient in gradients):
-            raise CompilationError("some parameters take no part in the loss")
+            raise CompilationError("some parameters do not affect the loss")
 
     def bind_storage(self) -> None:
-        """Put all parameters in their places, if they are not there."""
-        moved = self.adam.bind_storage()
-        if moved:
-            self._settings_tensor = None
-        reason = unsupported_reason_compiled(self.loss, self.adam.optimizer) if moved else None
+        """
+        Make all parameters views of the flat tensors, if they are not, and raise a CompilationError if that is not supported.
+        """
+        rebound = self.adam.bind_storage()
+        if rebound:
+            self._cached_settings = None
+        reason = unsupported_reason_compiled(self.loss, self.adam.optimizer) if rebound else None
         if not self.adam.has_equal_steps:
-            reason = "some parameters have seen fewer updates than others"
-        if reason is not None:  # a state was loaded that has settings of its own
+            reason = "the parameters differ in their numbers of updates"
+        if reason is not None:  # the settings of a state that was loaded
             raise CompilationError(reason)
         if self.loss.target_net is self.loss.online_net:
             self._flat_target = self.adam.flat
         elif self._flat_target is None or self._target_parameters[0].data_ptr() != self._flat_target.data_ptr():
             self._flat_target = flatten_parameters(self._target_parameters)
-        if moved:
-            self._values = make_numpy_q_values(self.loss.online_net, self.n_envs)
+        if rebound:
+            self._q_values = make_numpy_q_values(self.loss.online_net, self.n_envs)
 
     def subtract_skipped_updates(self, n_updates: int) -> None:
         """
-        :param n_updates: the number of updates that the last call has left out, at its end
+        Subtract the updates that the last call has skipped from Adam's step counts.
+
+        :param n_updates: the number of skipped updates
         """
         self.adam.steps -= n_updates

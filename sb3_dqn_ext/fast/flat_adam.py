@@ -1,4 +1,4 @@
-"""Parameters that lie side by side in one tensor, so that one call is for all of them."""
+"""Adam on one flat tensor of all parameters."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner
 __all__ = ["FlatAdam", "adam_step", "unsupported_reason_flat", "with_lock"]
 
 UNSUPPORTED_SETTINGS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
-"""settings of torch's Adam that are left to it"""
+"""The settings of torch's Adam that are not supported."""
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -25,23 +25,27 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 def with_lock(method: Method) -> Method:
     """
-    :param method: a method of an object that has a ``lock``
-    :return: the same, holding it
+    Decorate a method so that it holds the ``lock`` of its object.
+
+    :param method: the method
+    :return: the method that holds the lock
     """
 
     @wraps(method)
-    def holding(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method_with_lock(self: Any, *args: Any, **kwargs: Any) -> Any:
         with self.lock:
             return method(self, *args, **kwargs)
 
-    return cast(Method, holding)
+    return cast(Method, method_with_lock)
 
 
 def unsupported_reason_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
     """
-    :param parameters: what is learned
-    :param optimizer: what follows their gradients
-    :return: what :class:`FlatAdam` cannot do as the optimizer does it; None if there is nothing
+    Return the reason why :class:`FlatAdam` cannot replace an optimizer.
+
+    :param parameters: the parameters of the network
+    :param optimizer: their optimizer
+    :return: the reason; None if it can
     """
     if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
         return f"{type(optimizer).__name__} is not Adam, nor AdamW"
@@ -51,7 +55,7 @@ def unsupported_reason_flat(parameters: Sequence[nn.Parameter], optimizer: th.op
         if optimizer.param_groups[0][name]:
             return f"the optimizer has {name}={optimizer.param_groups[0][name]}"
     if not all(parameter.requires_grad for parameter in parameters):
-        return "some parameters are not learned"
+        return "some parameters are frozen (requires_grad=False)"
     if len(parameters) != len(group := optimizer.param_groups[0]["params"]) or not all(map(is_, parameters, group)):
         return "the optimizer has other parameters than the network"
     if len({(parameter.dtype, parameter.device) for parameter in parameters}) > 1:
@@ -61,61 +65,63 @@ def unsupported_reason_flat(parameters: Sequence[nn.Parameter], optimizer: th.op
 
 class FlatAdam:
     """
-    Steps for torch's Adam or AdamW, with all parameters side by side, and its averages, too: in place of some calls for each
-    parameter there are some for all. The numbers are the same, to the last bit, and all stays where the optimizer saves it.
+    Steps of torch's Adam or AdamW on one flat tensor of all parameters.
 
-    :param parameters: what is learned
-    :param optimizer: whose state and settings it has; :func:`why_not_flat` says None of it
+    There are a few calls of torch for all parameters instead of a few for each. The results have the same bits as torch's, and
+    parameters and optimizer state stay views of the flat tensors, so that they are saved as usual.
+
+    :param parameters: the parameters of the network
+    :param optimizer: their optimizer, whose state and settings are used; :func:`unsupported_reason_flat` must be None for it
     """
 
     flat: th.Tensor
-    """(P,) the parameters"""
+    """The (P,) parameters."""
     exp_avg: th.Tensor
-    """(P,) the average of the gradient"""
+    """The (P,) first moments m, the running averages of the gradient."""
     exp_avg_sq: th.Tensor
-    """(P,) the average of its square"""
+    """The (P,) second moments v, the running averages of the squared gradient."""
     steps: th.Tensor
-    """(parameters,) how many steps each has seen"""
+    """The number of steps of each parameter tensor."""
     has_equal_steps: bool
-    """whether that is the same number for all"""
+    """Whether that number is the same for all."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> None:
         self.parameters = list(parameters)
         self.optimizer = optimizer
-        self._places = 0, 0
-        self.lock = RLock()  # is held where the tensors are changed
+        self._addresses = 0, 0
+        self.lock = RLock()  # held while the tensors are changed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.parameters, self.optimizer)  # a copy binds its own parameters
 
     @property
     def group(self) -> dict[str, Any]:
-        """The settings."""
+        """The settings of the optimizer."""
         group: dict[str, Any] = self.optimizer.param_groups[0]
         return group
 
     @property
     def is_bound(self) -> bool:
-        """Whether the parameters are in their places."""
-        return self.parameters[0].data_ptr() == self._places[0]
+        """Whether the parameters are views of the flat tensor."""
+        return self.parameters[0].data_ptr() == self._addresses[0]
 
     def bind_storage(self) -> bool:
         """
-        Put parameters and averages in their places, if they are not there: a state that was loaded brings tensors of its own.
+        Make parameters and optimizer state views of the flat tensors, if they are not, for example after a state was loaded.
 
         :return: whether they were not
         """
         parameters, states = self.parameters, self.optimizer.state
         state = states.get(parameters[0])
-        if state and (parameters[0].data_ptr(), state["exp_avg"].data_ptr()) == self._places:
+        if state and (parameters[0].data_ptr(), state["exp_avg"].data_ptr()) == self._addresses:
             return False
         for parameter in parameters:
-            # as torch begins
+            # torch's initial state
             states[parameter].setdefault("step", th.zeros((), dtype=th.float32))
             for name in ("exp_avg", "exp_avg_sq"):
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
         self.flat = flatten_parameters(parameters)
-        register_owner(self.flat, self, self._places[0])
+        register_owner(self.flat, self, self._addresses[0])
         self.exp_avg, self.exp_avg_sq = (
             th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in ("exp_avg", "exp_avg_sq")
         )
@@ -124,25 +130,26 @@ class FlatAdam:
         parts = zip(
             parameters, views_like(self.exp_avg, parameters), views_like(self.exp_avg_sq, parameters), self.steps, strict=True
         )
-        for parameter, first, second, step in parts:
-            states[parameter].update(step=step, exp_avg=first, exp_avg_sq=second)
-        self._places = parameters[0].data_ptr(), states[parameters[0]]["exp_avg"].data_ptr()
+        for parameter, exp_avg, exp_avg_sq, step in parts:
+            states[parameter].update(step=step, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq)
+        self._addresses = parameters[0].data_ptr(), states[parameters[0]]["exp_avg"].data_ptr()
         return True
 
     def step_coefficients(self, n: int) -> th.Tensor:
         """
-        :param n: how many steps are to come
-        :return: (n, 3) for each of them the learning rate, that divided by the first average's correction, and the root of
-            the second's, by which to multiply
+        Compute the numbers of the next steps that depend on the step t.
+
+        :param n: the number of steps
+        :return: (n, 3) for each step ``lr``, ``lr / (1 - beta1**t)`` and ``1 / sqrt(1 - beta2**t)``
         """
         group, before = self.group, int(self.steps[0].item())
         (beta1, beta2), rate = group["betas"], group["lr"]
         rows = [(rate, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5) for step in range(before + 1, before + 1 + n)]
-        # by way of numpy, which takes half as long
+        # numpy takes half as long as torch
         return th.from_numpy(np.array(rows, np.float64 if self.flat.dtype == th.float64 else np.float32)).to(self.flat.device)
 
-    def _shown_to_profiler(self) -> AbstractContextManager[Any]:
-        """Record a step as torch's optimizers do, where a profiler of torch is active."""
+    def _record_for_profiler(self) -> AbstractContextManager[Any]:
+        """Record the step as torch's optimizers do, if torch's profiler is active."""
         if not th._C._autograd._profiler_enabled():
             return nullcontext()
         name = type(self.optimizer).__name__
@@ -151,11 +158,11 @@ class FlatAdam:
     @with_lock
     def step(self, max_grad_norm: float, check: Callable[[float], None] | None = None) -> bool:
         """
-        Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
+        Clip the gradients as torch's ``clip_grad_norm_`` does, and make a step as its Adam does.
 
-        :param max_grad_norm: to which norm
-        :param check: is told the norm they have before, and may raise an error
-        :return: False if that is left to torch, as there is a parameter without a gradient, or a setting that was loaded
+        :param max_grad_norm: the norm to which the gradients are clipped
+        :param check: a function that is called with the norm before clipping and can raise an error; None (default): no check
+        :return: False if no step was made, because a parameter has no gradient or a loaded setting is not supported
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if len(gradients) < len(self.parameters) or any(self.group[name] for name in UNSUPPORTED_SETTINGS):
@@ -163,7 +170,7 @@ class FlatAdam:
         self.bind_storage()
         if not self.has_equal_steps:
             return False
-        with th.no_grad(), self._shown_to_profiler():
+        with th.no_grad(), self._record_for_profiler():
             norm = th.stack(th._foreach_norm(gradients)).norm()
             if check is not None:
                 check(norm.item())
@@ -191,19 +198,26 @@ def adam_step(
     group: Mapping[str, Any],
 ) -> None:
     """
-    (P,) parameters, their gradient and its averages: one step of Adam (https://arxiv.org/abs/1412.6980, algorithm 1), or of
-    AdamW (https://arxiv.org/abs/1711.05101, algorithm 2), in place.
+    Make one step of Adam (Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, algorithm 1) or of AdamW (Loshchilov and
+    Hutter, 2019, https://arxiv.org/abs/1711.05101, algorithm 2) in place::
 
-    :param numbers: (3,) what changes from step to step, see :meth:`FlatAdam.step_coefficients`
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        theta = theta - lr / (1 - beta1**t) * m / (sqrt(v) / sqrt(1 - beta2**t) + eps)
+
+    :param parameters: (P,) parameters theta
+    :param gradient: (P,) gradient g
+    :param averages: (P,) first moments m, (P,) second moments v
+    :param step_coefficients: (3,) the numbers that depend on the step t, see :meth:`FlatAdam.step_coefficients`
     :param group: ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam
     """
-    first, second = averages
-    rate, size, scale = numbers
+    exp_avg, exp_avg_sq = averages
+    rate, size, scale = step_coefficients
     beta1, beta2 = group["betas"]
     if group["decoupled_weight_decay"]:
         parameters.mul_(1 - rate * group["weight_decay"])
     else:
         gradient = gradient + group["weight_decay"] * parameters
-    first.lerp_(gradient, 1 - beta1)
-    second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    parameters.sub_(size * first / (second.sqrt() * scale + group["eps"]))
+    exp_avg.lerp_(gradient, 1 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    parameters.sub_(size * exp_avg / (exp_avg_sq.sqrt() * scale + group["eps"]))

@@ -1,4 +1,4 @@
-"""Small networks in numpy: for a few observations, torch takes longer to begin than to compute."""
+"""The forward pass of small networks in numpy: for a few observations, torch's overhead is longer than the computation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ __all__ = ["FORWARD_METHODS", "QValues", "chooses_greedy_actions", "has_replaced
 
 Array = npt.NDArray[Any]
 QValues = Callable[[Array], Array]
-"""(N, F) observations -> (N, A) Q-values"""
+"""A function from (N, F) observations to (N, A) Q-values."""
 
 ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {
     nn.ReLU: lambda x: np.maximum(x, 0, out=x),
@@ -28,33 +28,36 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {
 
 
 FORWARD_METHODS = ("forward", "compute_prediction", "extract_features")
-"""the methods of a Q-network by which it computes Q-values"""
+"""The methods of a Q-network in which it computes Q-values."""
 POLICY_METHODS = ("predict", "_predict", "obs_to_tensor")
-"""the methods of a policy by which it chooses actions"""
+"""The methods of a policy in which it chooses actions."""
 ACTION_METHODS = frozenset({*POLICY_METHODS, *FORWARD_METHODS, "_predict"})
 
 
 def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
-    # views: what is learned is seen
+    # views, so that later updates of the parameters apply
     weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
     return lambda x: x @ weight + bias
 
 
-# Products of matrices with more multiplications than this are split among threads by the BLAS that numpy comes with. Its
-# threads and those of torch keep each other waiting: a step then takes milliseconds.
+# numpy's BLAS distributes larger matrix products over threads. These threads and those of torch wait for each other, so that a
+# step takes milliseconds.
 MAX_MULTIPLICATIONS = 2**18
 
 
 def make_numpy_q_values(net: nn.Module, n_envs: int) -> QValues | None:
     """
-    :param net: a network on the CPU
-    :param n_envs: N
-    :return: the same in numpy, up to rounding, as long as its parameters stay where they are; None if it is more than linear
-        layers and activations that answer for all actions of a vector of observations, or too large to be quicker. Hooks are
-        not looked for
+    Make a numpy function that computes a network's Q-values, equal up to rounding.
+
+    It is valid as long as the network's parameters keep their storage. Hooks are not detected.
+
+    :param net: the network
+    :param n_envs: N, the number of observations
+    :return: the function; None if the network is not on the CPU, is too large, or is not a sequence of linear layers and
+        activations for vector observations
     """
     if any(getattr(type(net), name, None) is not getattr(QNetwork, name) for name in FORWARD_METHODS):
-        return None  # a subclass computes in its own way
+        return None  # a subclass overrides a computation
     if not (
         isinstance(net, QNetwork) and isinstance(net.q_net, SharedHead) and type(net.features_extractor) is FlattenExtractor
     ):
@@ -82,9 +85,10 @@ def make_numpy_q_values(net: nn.Module, n_envs: int) -> QValues | None:
 
 def chooses_greedy_actions(policy_class: Any, net_class: Any) -> bool:
     """
+    Return whether policies of a class choose the greedy action of their network, with no method that a user's class overrides.
+
     :param policy_class: the class of a policy
     :param net_class: the class of its online network
-    :return: whether such policies take the best action of their network, by no method of a user's own class
     """
     is_plain = all(getattr(policy_class, name, None) is getattr(MlpPolicy, name) for name in POLICY_METHODS)
     return is_plain and net_class._predict is QNetwork._predict
@@ -92,8 +96,9 @@ def chooses_greedy_actions(policy_class: Any, net_class: Any) -> bool:
 
 def has_replaced_methods(policy: Any, q_net: Any) -> bool:
     """
-    :param policy: a policy
+    Return whether a user has assigned a method with which actions are chosen to a policy or its network.
+
+    :param policy: the policy
     :param q_net: its online network
-    :return: whether a method by which they choose actions was assigned to one of these objects
     """
     return not (vars(policy).keys().isdisjoint(ACTION_METHODS) and vars(q_net).keys().isdisjoint(ACTION_METHODS))

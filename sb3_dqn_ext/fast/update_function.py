@@ -1,4 +1,4 @@
-"""Several updates of the networks as one function of tensors. Shapes: P parameters, k updates, B transitions of each."""
+"""Several updates of the networks as one function of tensors. Shapes: P parameters, k updates, B batch size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,34 +22,35 @@ Tensors = tuple[th.Tensor, ...]
 
 
 def _named_views(flat: th.Tensor, prefix: str, like: Mapping[str, nn.Parameter]) -> dict[str, th.Tensor]:
-    """(P,) numbers -> parts of them by the names of parameters, in their shapes"""
+    """Split a (P,) flat tensor into views with the names and the shapes of parameters."""
     return {f"{prefix}.{name}": view for name, view in zip(like, views_like(flat, list(like.values())), strict=True)}
 
 
 @dataclass(frozen=True)
 class UpdateFunction:
-    """k updates: losses, gradients, clipping, Adam and, where it follows after each of them, the target network."""
+    """A function that makes k updates: loss, gradient, clipping, Adam and, if it is due each time, the target network."""
 
     loss: TDLoss
+    """The loss."""
     adam_settings: Mapping[str, Any]
-    """``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam"""
+    """The ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam."""
     n_updates: int
-    """k"""
+    """k, the number of updates."""
     structure: Any
-    """how the leaves make up a batch, see torch's pytrees; None if each of them is a field"""
+    """The structure of a batch as a pytree of torch; None if each leaf is a field."""
     updates_target: bool
-    """whether the target network follows after each update"""
+    """Whether the target network is updated after each gradient step."""
     max_finite_norm: float | None
-    """the largest gradient norm of an update that is made; None if all are made"""
+    """The largest gradient norm of an update that is not skipped; None: no update is skipped."""
 
     def __call__(
         self,
         flat: th.Tensor,
-        first: th.Tensor,
-        second: th.Tensor,
+        exp_avg: th.Tensor,
+        exp_avg_sq: th.Tensor,
         steps: th.Tensor,
         flat_target: th.Tensor,
-        numbers: th.Tensor,
+        step_coefficients: th.Tensor,
         settings: th.Tensor,
         *leaves: th.Tensor,
     ) -> Tensors:
@@ -57,34 +58,35 @@ class UpdateFunction:
         Make the updates in place.
 
         :param flat: (P,) parameters of the online network
-        :param first: (P,) averages of the gradient
-        :param second: (P,) averages of its square
-        :param steps: (parameters,) numbers of updates
+        :param exp_avg: (P,) running averages of the gradient
+        :param exp_avg_sq: (P,) running averages of the squared gradient
+        :param steps: the number of updates of each parameter tensor
         :param flat_target: (P,) parameters of the target network
-        :param numbers: (k, 3) see :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.numbers`
+        :param step_coefficients: (k, 3) see :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.step_coefficients`
         :param settings: (2,) the norm to which gradients are clipped, and tau
-        :param leaves: the tensors of a batch of k * B transitions
-        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and with ``max_finite_norm`` (k,) norms
+        :param leaves: the tensors of k concatenated batches of B transitions
+        :return: (k,) losses before each update, (k * B,) TD errors; also (k,) norms of the gradients with ``max_finite_norm``
         """
         batches = self._batch_of(leaves)
-        good = th.ones_like(flat[0])
-        made = []
-        for batch, target, of_step in zip(
-            batches.split(self.n_updates), self._targets(batches, flat_target), numbers, strict=True
+        all_finite = th.ones_like(flat[0])
+        results = []
+        for batch, target, coefficients in zip(
+            batches.split(self.n_updates), self._targets(batches, flat_target), step_coefficients, strict=True
         ):
             gradient, loss, td_errors = self._gradient(flat, flat_target, batch, target)
             norm = gradient.norm()
-            state = (flat, first, second, flat_target) if self.updates_target else (flat, first, second)
+            state = (flat, exp_avg, exp_avg_sq, flat_target) if self.updates_target else (flat, exp_avg, exp_avg_sq)
             before = [tensor.clone() for tensor in state] if self.max_finite_norm is not None else []
-            self._step(state, gradient, norm, of_step, settings)
+            self._step(state, gradient, norm, coefficients, settings)
             if self.max_finite_norm is not None:
-                is_good = loss.isfinite() & norm.isfinite() & (norm <= self.max_finite_norm)
-                good = th.stack([good, is_good.to(good.dtype)]).amin()  # 0 from the first bad one on
-                for tensor, was in zip(state, before, strict=True):
-                    tensor.copy_(th.where(good > 0, tensor, was))
-            made.append((loss, td_errors, norm))
+                is_finite = loss.isfinite() & norm.isfinite() & (norm <= self.max_finite_norm)
+                # 0 from the first update that is not finite
+                all_finite = th.stack([all_finite, is_finite.to(all_finite.dtype)]).amin()
+                for tensor, previous in zip(state, before, strict=True):
+                    tensor.copy_(th.where(all_finite > 0, tensor, previous))
+            results.append((loss, td_errors, norm))
         steps.add_(self.n_updates)
-        losses, td_errors_of_each, norms = zip(*made, strict=True)
+        losses, td_errors_of_each, norms = zip(*results, strict=True)
         return th.stack(losses), th.cat(td_errors_of_each), *([] if self.max_finite_norm is None else [th.stack(norms)])
 
     def _batch_of(self, leaves: Tensors) -> Batch:
@@ -92,36 +94,41 @@ class UpdateFunction:
         return Batch._make([*fields, np.empty(0, dtype=np.int64)])
 
     def _targets(self, batches: Batch, flat_target: th.Tensor) -> list[Prediction] | list[None]:
-        """(k * B,) transitions -> the (B, K) targets of each update, where they can be computed for all of them at once"""
+        """Return the (B, K) targets of each update if one computation is valid for all of them, else None for each."""
         if not self.loss.targets_are_fixed or self.updates_target:
             return [None] * self.n_updates
         parameters = _named_views(flat_target, "loss.target_net", dict(self.loss.target_net.named_parameters()))
-        of_all = functional_call(TDTarget(self.loss), parameters, (batches,))
-        return [Prediction(values) for values in of_all.values.chunk(self.n_updates)]
+        targets = functional_call(TDTarget(self.loss), parameters, (batches,))
+        return [Prediction(values) for values in targets.values.chunk(self.n_updates)]
 
     def _gradient(self, flat: th.Tensor, flat_target: th.Tensor, batch: Batch, target: Prediction | None) -> Tensors:
-        """(P,) parameters, and B transitions with their targets -> (P,) gradient, () loss, (B,) TD errors"""
+        """Return the (P,) gradient, the () loss and the (B,) TD errors of a batch."""
         loss_module = self.loss
-        online = _named_views(flat, "online_net", dict(loss_module.online_net.named_parameters()))
-        is_one = loss_module.target_net is loss_module.online_net
-        of_target = {} if is_one else _named_views(flat_target, "target_net", dict(loss_module.target_net.named_parameters()))
+        online_parameters = _named_views(flat, "online_net", dict(loss_module.online_net.named_parameters()))
+        same_net = loss_module.target_net is loss_module.online_net
+        target_parameters = (
+            {} if same_net else _named_views(flat_target, "target_net", dict(loss_module.target_net.named_parameters()))
+        )
 
-        def weighted(parameters: dict[str, th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
-            # where both are one network, torch would put what is traced in the place of its parameters, and leave it there
+        def weighted_loss(parameters: dict[str, th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
+            # with tie_weights, torch would replace the parameters of a network that is online and target network by traced
+            # tensors, and not restore them
             losses, td_errors = functional_call(
-                loss_module, of_target | parameters, (batch, target), tie_weights=bool(of_target)
+                loss_module, target_parameters | parameters, (batch, target), tie_weights=bool(target_parameters)
             )
             return (batch.weights * losses).mean(), td_errors
 
-        gradients, (loss, td_errors) = th.func.grad_and_value(weighted, has_aux=True)(online)
-        return th.cat([gradients[name].reshape(-1) for name in online]), loss, td_errors
+        gradients, (loss, td_errors) = th.func.grad_and_value(weighted_loss, has_aux=True)(online_parameters)
+        return th.cat([gradients[name].reshape(-1) for name in online_parameters]), loss, td_errors
 
-    def _step(self, state: Tensors, gradient: th.Tensor, norm: th.Tensor, of_step: th.Tensor, settings: th.Tensor) -> None:
-        """Clip the gradient, and change parameters and averages."""
+    def _step(
+        self, state: Tensors, gradient: th.Tensor, norm: th.Tensor, coefficients: th.Tensor, settings: th.Tensor
+    ) -> None:
+        """Clip the gradient, make a step of Adam, and update the target network if it is in the state."""
         max_grad_norm, tau = settings
-        # the smaller one by a reduction: its result is kept, and not computed anew for each parameter
+        # min(1, max_grad_norm / norm) as a reduction: its result is stored instead of being recomputed for each parameter
         clip = th.stack([max_grad_norm / (norm + 1e-6), th.ones_like(gradient[0])]).amin()
-        flat, first, second, *followers = state
-        adam_step(flat, gradient * clip, (first, second), of_step, self.adam_settings)
-        for target in followers:
+        flat, exp_avg, exp_avg_sq, *target_nets = state
+        adam_step(flat, gradient * clip, (exp_avg, exp_avg_sq), coefficients, self.adam_settings)
+        for target in target_nets:
             target.mul_(1 - tau).add_(flat * tau)

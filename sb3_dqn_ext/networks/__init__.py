@@ -1,1 +1,1 @@
-"""Q-networks, their heads and layers, and the policies that hold them."""
+"""Q-networks with their heads and layers, and the policies that contain them."""

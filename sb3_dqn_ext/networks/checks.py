@@ -15,14 +15,16 @@ from sb3_dqn_ext.errors import UnsupportedError
 __all__ = ["check_arch", "check_extractor_kwargs", "check_optimizer_kwargs", "check_space"]
 
 MIN_IMAGE_SIZE = 36
-"""pixels of an edge, of which NatureCNN's three convolutions leave one"""
+"""The smallest edge of an image, in pixels, after which NatureCNN's three convolutions leave one pixel."""
 
 
 def check_extractor_kwargs(extractor: type[BaseFeaturesExtractor], kwargs: Mapping[str, Any] | None) -> None:
     """
-    :param extractor: a class of features extractors
-    :param kwargs: its arguments beside the observation space
-    :raises ArgumentError: if they are no mapping, or it has no such argument
+    Check the arguments of a features extractor.
+
+    :param extractor: the class of the features extractor
+    :param kwargs: its arguments except for the observation space
+    :raises ArgumentError: if they are no mapping, or there is no such argument
     """
     check_type("features_extractor_kwargs", kwargs, Mapping | None, "a mapping of arguments")
     check_keys("features_extractor_kwargs", kwargs or {}, parameters_of(extractor).keys() - {"observation_space"})
@@ -30,10 +32,14 @@ def check_extractor_kwargs(extractor: type[BaseFeaturesExtractor], kwargs: Mappi
 
 def check_optimizer_kwargs(optimizer: type[th.optim.Optimizer], kwargs: Mapping[str, Any] | None) -> None:
     """
-    :param optimizer: a class of optimizers
-    :param kwargs: its arguments beside the parameters and the learning rate
-    :raises ArgumentError: if they are no mapping, it has no such argument, or a value is not of the kind that an optimizer of
-        torch has as its default: it takes any, and fails in the run
+    Check the arguments of an optimizer.
+
+    For torch's optimizers, the types of the values are compared with those of the defaults, since a wrong type is no error
+    until the first gradient step.
+
+    :param optimizer: the class of the optimizer
+    :param kwargs: its arguments except for the parameters and the learning rate
+    :raises ArgumentError: if they are no mapping, there is no such argument, or a value has another type than the default
     """
     check_type("optimizer_kwargs", kwargs, Mapping | None, "a mapping of arguments")
     parameters = parameters_of(optimizer)
@@ -50,8 +56,10 @@ def check_optimizer_kwargs(optimizer: type[th.optim.Optimizer], kwargs: Mapping[
 
 def check_arch(argument: str, sizes: Any) -> None:
     """
+    Check a list of layer sizes.
+
     :param argument: the argument's name, for the message
-    :param sizes: the value that the user gave; None for the default
+    :param sizes: the value of the user; None: the default
     :raises ArgumentError: if it is no list of layer sizes
     """
     if sizes is not None:
@@ -62,9 +70,11 @@ def check_arch(argument: str, sizes: Any) -> None:
 
 def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]) -> None:
     """
+    Check that a features extractor of SB3 can process the observations.
+
     :param space: the observation space
-    :param extractor: the class of features extractors that reads it
-    :raises UnsupportedError: if an extractor of SB3 cannot read the observations
+    :param extractor: the class of the features extractor
+    :raises UnsupportedError: if it cannot
     """
     is_dict = isinstance(space, spaces.Dict)
     if is_dict and extractor in (FlattenExtractor, NatureCNN):

@@ -1,4 +1,4 @@
-"""The choices of which a network is made."""
+"""The configuration of a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,32 +24,35 @@ MAPPINGS = ("returns_kwargs", "noisy_kwargs")
 @dataclass(frozen=True)
 class NetworkConfig:
     """
-    The arguments that the policies of this package have beside those of SB3's policies: keys of ``policy_kwargs``.
+    The arguments that policies of this package have in addition to those of SB3's policies: keys of ``policy_kwargs``.
 
-    :param head: ``"shared"``: one network for all actions; ``"multi_head"``: each action has layers of its own;
-        ``"dueling"``: the value of the state, and the advantages of the actions (https://arxiv.org/abs/1511.06581);
-        ``"action_input"``: one network whose input is the state and the action
-    :param head_arch: sizes of the hidden layers behind the trunk: of each action (``multi_head``), of each of the two streams
-        (``dueling``), of the network whose input the action is (``action_input``), or of all actions behind the embedded
-        quantile fraction (``shared`` with ``implicit_quantile``)
-    :param returns: what the network predicts of the return of an action: the ``"expected"`` value; ``"categorical"``, C51
-        (https://arxiv.org/abs/1707.06887); ``"quantile"``, QR-DQN (https://arxiv.org/abs/1710.10044);
-        ``"implicit_quantile"``, IQN (https://arxiv.org/abs/1806.06923)
-    :param returns_kwargs: arguments of that return model, see :class:`~sb3_dqn_ext.algorithm.value_models.CategoricalReturns`,
+    :param head: the layers after the trunk. ``"shared"``: the same layers for all actions; ``"multi_head"``: separate layers
+        for each action; ``"dueling"``: a value and an advantage stream (Wang et al., 2016, https://arxiv.org/abs/1511.06581);
+        ``"action_input"``: a network whose input is the hidden vector and the action
+    :param head_arch: the sizes of the hidden layers after the trunk: of each action (``multi_head``), of each of the two
+        streams (``dueling``), of the network with the action as an input (``action_input``), or after the embedding of the
+        quantile fractions (``shared`` with ``implicit_quantile``)
+    :param returns: the return model. ``"expected"``: the expected return; ``"categorical"``: C51 (Bellemare et al., 2017,
+        https://arxiv.org/abs/1707.06887); ``"quantile"``: QR-DQN (Dabney et al., 2018, https://arxiv.org/abs/1710.10044);
+        ``"implicit_quantile"``: IQN (Dabney et al., 2018, https://arxiv.org/abs/1806.06923)
+    :param returns_kwargs: the arguments of that return model, see
+        :class:`~sb3_dqn_ext.algorithm.value_models.CategoricalReturns`,
         :class:`~sb3_dqn_ext.algorithm.value_models.QuantileReturns` and
         :class:`~sb3_dqn_ext.algorithm.value_models.ImplicitQuantileReturns`
-    :param loss: of expected returns: ``"huber"`` (by default) or ``"mse"``; the other return models have a loss of their own
-    :param noisy: whether the linear layers of trunk and head are noisy (https://arxiv.org/abs/1706.10295). The noise is drawn
-        anew for each batch and each step; deterministic predictions are without
-    :param noisy_kwargs: arguments of the noisy layers: ``{"sigma0": 0.5}``
-    :param fitted_actions: ``"taken"``; or ``"all"``: the other actions are fitted to the predictions of the target network,
-        and the loss is averaged over all (expected returns only)
-    :param dtype: the precision of the network: ``"float32"`` or ``"float64"``; that of the replay buffer is not changed
-    :param init: the initial weights: ``"torch"``, those of its layers, or ``"keras"``: Glorot uniform weights and zero biases
-    :param batch_norm: whether the layers of the trunk have batch normalisation (https://arxiv.org/abs/1502.03167)
-    :param optimizer_per_head: whether each head of ``multi_head`` has an optimizer of its own, over the trunk and that head.
-        The transitions of a batch are then fitted action by action, one step of an optimizer for each action among them
-    :raises ArgumentError: if one of them cannot work
+    :param loss: the loss of expected returns: ``"huber"`` (default) or ``"mse"``; the other return models define their losses
+    :param noisy: whether the linear layers of trunk and head are noisy (Fortunato et al., 2018,
+        https://arxiv.org/abs/1706.10295). New noise is drawn for each batch and each step of the environments; deterministic
+        predictions have no noise
+    :param noisy_kwargs: the arguments of the noisy layers: ``{"sigma0": 0.5}``
+    :param fitted_actions: the actions in the loss. ``"taken"``: the action of each transition; ``"all"``: all actions, where
+        the targets of the others are the target network's predictions, and the loss is the mean (expected returns only)
+    :param dtype: the precision of the network: ``"float32"`` or ``"float64"``; the replay buffer keeps its precision
+    :param init: the initial weights. ``"torch"``: torch's defaults; ``"keras"``: Glorot uniform weights and zero biases
+    :param batch_norm: whether the layers of the trunk have batch normalisation (Ioffe and Szegedy, 2015,
+        https://arxiv.org/abs/1502.03167)
+    :param optimizer_per_head: whether each head of ``multi_head`` has its own optimizer, over the trunk and that head. An
+        update then makes one gradient step for each action in the batch, with the transitions of that action
+    :raises ArgumentError: if an argument is not allowed, or two of them exclude each other
     """
 
     head: str = "shared"
@@ -105,10 +108,10 @@ class NetworkConfig:
 
     @property
     def torch_dtype(self) -> th.dtype:
-        """The precision in which the network computes."""
+        """The precision of the network."""
         return DTYPES[self.dtype]
 
     @property
     def fit(self) -> Fit:
-        """The losses of the actions that are fitted."""
+        """The function that computes losses and TD errors."""
         return FITS[self.fitted_actions]

@@ -1,4 +1,4 @@
-"""Parameters that lie side by side in one tensor, so that one call is for all of them."""
+"""Parameters as views of one flat tensor, so that one call of torch changes all of them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -13,42 +13,48 @@ __all__ = ["StorageOwner", "flatten_parameters", "register_owner", "separate_par
 
 
 class StorageOwner(Protocol):
-    """An object that updates parameters that lie side by side."""
+    """An object that updates a flat tensor."""
 
     @property
     def lock(self) -> RLock:
-        """The lock that it holds while it changes them."""
+        """The lock that it holds during an update."""
         ...
 
 
-_updaters: WeakValueDictionary[int, StorageOwner] = WeakValueDictionary()
-"""the updater of a tensor, by the address of the tensor"""
+_owners: WeakValueDictionary[int, StorageOwner] = WeakValueDictionary()
+"""The owner of each flat tensor, by the address of the tensor."""
 
 
-def register_owner(flat: th.Tensor, updater: StorageOwner, address_before: int) -> None:
+def register_owner(flat: th.Tensor, owner: StorageOwner, address_before: int) -> None:
     """
-    Note which object updates a tensor.
+    Register the object that updates a flat tensor.
 
-    :param flat: parameters side by side
-    :param updater: the object
-    :param address_before: the address of the tensor that it updated before; 0 if there was none
+    :param flat: the flat tensor
+    :param owner: the object
+    :param address_before: the address of the flat tensor that it has updated before; 0 if there was none
     """
-    _updaters.pop(address_before, None)
-    _updaters[flat.data_ptr()] = updater
+    _owners.pop(address_before, None)
+    _owners[flat.data_ptr()] = owner
 
 
 def views_like(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
-    """(P,) numbers -> views of them in the shapes of tensors that have P elements together"""
+    """
+    Split a flat tensor into views.
+
+    :param flat: (P,) numbers
+    :param like: tensors with P elements in total
+    :return: a view for each tensor, in its shape
+    """
     ends = accumulate((tensor.numel() for tensor in like), initial=0)
     return [flat[start:end].view(tensor.shape) for (start, end), tensor in zip(pairwise(ends), like, strict=True)]
 
 
 def flatten_parameters(parameters: Sequence[nn.Parameter]) -> th.Tensor:
     """
-    Move parameters into one tensor, of which each is a view from then on.
+    Move parameters into one flat tensor. Afterwards, each parameter is a view of it.
 
-    :param parameters: of one precision, on one device
-    :return: (P,)
+    :param parameters: parameters of the same precision, on the same device, with P elements in total
+    :return: (P,) the flat tensor
     """
     flat = th.cat([parameter.detach().reshape(-1) for parameter in parameters])
     for parameter, view in zip(parameters, views_like(flat, parameters), strict=True):
@@ -58,17 +64,17 @@ def flatten_parameters(parameters: Sequence[nn.Parameter]) -> th.Tensor:
 
 def separate_parameters(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer | None = None) -> None:
     """
-    Give each parameter storage of its own again, with the same numbers: a view would be pickled with the whole tensor.
+    Give each parameter its own storage again. Otherwise, each would be pickled together with the whole flat tensor.
 
     :param parameters: the parameters
-    :param optimizer: an optimizer, whose state of each is treated alike
+    :param optimizer: their optimizer, whose state of each parameter gets its own storage, too; None (default): no state
     """
-    updaters = (_updaters.get(parameter.untyped_storage().data_ptr()) for parameter in parameters)
-    updater = next((found for found in updaters if found is not None), None)
-    if updater is None:
+    updaters = (_owners.get(parameter.untyped_storage().data_ptr()) for parameter in parameters)
+    owner = next((candidate for candidate in updaters if candidate is not None), None)
+    if owner is None:
         return
     states: Mapping[Any, dict[str, Any]] = getattr(optimizer, "state", {})
-    with updater.lock:  # another thread may train
+    with owner.lock:  # another thread may be training
         for parameter in parameters:
             for tensor in (parameter, *states.get(parameter, {}).values()):
                 if isinstance(tensor, th.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:

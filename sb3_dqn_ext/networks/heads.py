@@ -1,7 +1,7 @@
 """
-Heads: the layers between the features of an observation and K numbers per action.
+Heads: the layers between the features of an observation and K outputs per action.
 
-Shapes: B batch, A actions, F features, H hidden, N quantile fractions.
+Shapes: B batch size, A actions, K outputs per action, F features, H hidden units, N quantile fractions.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,23 @@ class Head(nn.Module):
     """A trunk that maps features to a hidden vector, and output layers with K outputs per action."""
 
     trunk: Callable[[th.Tensor], th.Tensor]
-    """(B, F) features -> (B, H)"""
+    """A function from (B, F) features to the (B, H) hidden vector."""
 
     def outputs(self, hidden: th.Tensor) -> th.Tensor:
-        """(B, H) -> (B, A, K)"""
+        """Compute (B, A, K) outputs from the (B, H) hidden vector."""
         raise NotImplementedError
 
-    def forward(self, features: th.Tensor, embedded: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
+    def forward(self, features: th.Tensor, embed_taus: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
         """
-        :param features: (B, F)
-        :param embedded: a function from the trunk's (B, H) output to (B * N, H), at N quantile fractions of each
-        :return: (B, A, K), or (B * N, A, K)
+        Compute the outputs of all actions.
+
+        :param features: (B, F) features
+        :param embed_taus: a function from the (B, H) hidden vector to (B * N, H), its products with the embeddings of N
+            quantile fractions; None (default): there are no fractions
+        :return: (B, A, K) outputs, or (B * N, A, K)
         """
         hidden = self.trunk(features)
-        return self.outputs(hidden if embedded is None else embedded(hidden))
+        return self.outputs(hidden if embed_taus is None else embed_taus(hidden))
 
 
 @dataclass(frozen=True)
@@ -42,39 +45,40 @@ class HeadSizes:
     """The sizes from which a head is built."""
 
     features_dim: int
-    """F"""
+    """F, the number of features."""
     n_actions: int
-    """A"""
+    """A, the number of actions."""
     n_params: int
-    """K"""
+    """K, the number of outputs per action."""
     net_arch: list[int]
-    """the trunk's layers"""
+    """The sizes of the trunk's hidden layers."""
     head_arch: list[int]
-    """the layers behind the trunk"""
+    """The sizes of the hidden layers after the trunk."""
     activation_fn: type[nn.Module]
+    """The activation after each hidden layer."""
     batch_norm: bool = False
-    """whether the trunk has batch normalisation"""
+    """Whether the trunk has batch normalisation."""
 
     @property
     def hidden_dim(self) -> int:
-        """H"""
+        """H, the width of the trunk's output."""
         return self.net_arch[-1] if self.net_arch else self.features_dim
 
     def trunk(self) -> list[nn.Module]:
-        """(B, F) -> (B, H)"""
+        """Make the layers of the trunk, from (B, F) features to (B, H)."""
         after: list[type[nn.Module]] = [nn.BatchNorm1d] if self.batch_norm else []
         return create_mlp(self.features_dim, -1, self.net_arch, self.activation_fn, post_linear_modules=after)
 
     def stream(self, n_in: int, n_out: int) -> nn.Module:
-        """(B, n_in) -> (B, n_out) through layers of ``head_arch``"""
+        """Make a network from (B, n_in) to (B, n_out), with hidden layers of the sizes ``head_arch``."""
         return nn.Sequential(*create_mlp(n_in, n_out, self.head_arch, self.activation_fn))
 
 
 class SharedHead(nn.Sequential, Head):
     """
-    One network for all actions, as SB3's: its last layer has K outputs for each of them.
+    A head with the same layers for all actions, as in SB3: the last layer has K outputs per action.
 
-    Its layers have the names and the order of those of SB3's DQN, and of sb3-contrib's QR-DQN.
+    Its layers have the names and the order of those in SB3's DQN and sb3-contrib's QR-DQN.
     """
 
     def __init__(self, sizes: HeadSizes) -> None:
@@ -95,16 +99,16 @@ class SharedHead(nn.Sequential, Head):
             return hidden.unsqueeze(-1)
         return hidden.view(-1, self.n_params, self.n_actions).transpose(1, 2)
 
-    def forward(self, features: th.Tensor, embedded: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
-        return Head.forward(self, features, embedded)
+    def forward(self, features: th.Tensor, embed_taus: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
+        return Head.forward(self, features, embed_taus)
 
 
 class MultiHead(Head):
-    """A shared trunk, then a network of its own for each action."""
+    """A head with a shared trunk and a separate network for each action."""
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
-        _needs_layers("multi_head", "a hidden layer for each action", sizes.head_arch)
+        _check_head_arch("multi_head", "a hidden layer for each action", sizes.head_arch)
         self.trunk = nn.Sequential(*sizes.trunk())
         self.heads = nn.ModuleList(sizes.stream(sizes.hidden_dim, sizes.n_params) for _ in range(sizes.n_actions))
 
@@ -113,7 +117,12 @@ class MultiHead(Head):
 
 
 class DuelingHead(Head):
-    """The value of the state, plus the centred advantages of the actions (https://arxiv.org/abs/1511.06581, equation 9)."""
+    """
+    A dueling head: the value V of the state plus the centred advantages of the actions (Wang et al., 2016,
+    https://arxiv.org/abs/1511.06581, equation 9)::
+
+        Q(s, a) = V(s) + A(s, a) - mean_b A(s, b)
+    """
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
@@ -129,11 +138,11 @@ class DuelingHead(Head):
 
 
 class ActionInputHead(Head):
-    """One network whose input is the state and the action, as a one-hot vector; all actions are one batch of B * A."""
+    """A head whose input is the hidden vector and the one-hot action; all actions are evaluated as one batch of B * A."""
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
-        _needs_layers("action_input", "a hidden layer where state and action meet", sizes.head_arch)
+        _check_head_arch("action_input", "a hidden layer for state and action", sizes.head_arch)
         self.trunk = nn.Sequential(*sizes.trunk())
         self.joint = sizes.stream(sizes.hidden_dim + sizes.n_actions, sizes.n_params)
         self.n_actions, self.n_params = sizes.n_actions, sizes.n_params
@@ -143,10 +152,10 @@ class ActionInputHead(Head):
         states = hidden.unsqueeze(1).expand(-1, n_actions, -1)  # (B, A, H)
         actions = th.eye(n_actions, dtype=hidden.dtype, device=hidden.device).expand(n_batch, -1, -1)  # (B, A, A)
         outputs: th.Tensor = self.joint(th.cat([states, actions], dim=2).flatten(0, 1))  # (B * A, K)
-        return answers.view(n_batch, n_actions, self.n_params)
+        return outputs.view(n_batch, n_actions, self.n_params)
 
 
-def _needs_layers(head: str, what: str, head_arch: list[int]) -> None:
+def _check_head_arch(head: str, what: str, head_arch: list[int]) -> None:
     if not head_arch:
         raise ArgumentError(f"head={head!r} needs {what}: give head_arch, for example [64].")
 

@@ -1,8 +1,8 @@
 """
-Hooks and replaced methods of networks and optimizers, found in microseconds.
+Fast detection of hooks and replaced methods of networks and optimizers.
 
-torch calls hooks in ``Module.__call__``, ``Tensor.backward`` and ``Optimizer.step``. Code that does not call these has to look
-for them.
+torch calls hooks in ``Module.__call__``, ``Tensor.backward`` and ``Optimizer.step``. Code that bypasses these methods must
+detect hooks itself.
 """
 
 from collections.abc import Iterable
@@ -21,20 +21,22 @@ __all__ = ["NetworkSnapshot", "describe_optimizer_hooks", "is_instrumented"]
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 PREDICTION_METHODS = ("compute_prediction", "predict_returns", "extract_features")
-"""methods beside ``forward`` by which a Q-network computes"""
+"""The methods beside ``forward`` in which a Q-network computes."""
 TORCH_STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
-"""the steps that torch came with; it wraps them for its profiler"""
-_seen: dict[Any, Any] = {}
-"""the same as torch has wrapped them, once they were seen"""
-_is_learned = attrgetter("requires_grad")
+"""The original step of each optimizer; torch wraps it for its profiler."""
+_wrapped_steps: dict[Any, Any] = {}
+"""The wrapped step of each optimizer, once it has been found to be torch's."""
+_requires_grad = attrgetter("requires_grad")
 _gradient_hooks, _accumulation_hooks = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 _any_global_hook: Any = torch_module._has_any_global_hook
 
 
 def is_instrumented(module: nn.Module) -> bool:
     """
+    Return whether a call of a module does more than the ``forward`` of its class: it has hooks, or a ``forward`` that was
+    assigned to it, or is compiled.
+
     :param module: a module
-    :return: whether a call does more than ``forward`` of its class: it has hooks or a ``forward`` of its own, or is compiled
     """
     own = module.__dict__
     return bool(
@@ -50,49 +52,51 @@ def is_instrumented(module: nn.Module) -> bool:
 
 class NetworkSnapshot:
     """
-    The modules and parameters of networks at one time, to be compared with later ones.
+    The modules and parameters of networks at one time, for the detection of later changes.
 
     :param networks: the networks
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         self._networks = list(networks)
-        self._watched = list(dict.fromkeys(module for network in self._networks for module in network.modules()))
-        # torch changes these dictionaries, and never replaces them
-        self._children = [module._modules for module in self._watched if not _is_leaf(module)]
-        self._parts = [*self._children, *(module._parameters for module in self._watched if _has_parameters(module))]
-        self._hooks = [getattr(module, name) for module in self._watched for name in HOOKS]
-        self._attributes = [module.__dict__ for module in self._watched]
-        self._modules, self._all = self._now(self._children), self._now(self._parts)
+        self._all_modules = list(dict.fromkeys(module for network in self._networks for module in network.modules()))
+        # torch changes these dictionaries and never replaces them, so that references to them stay valid
+        self._children = [module._modules for module in self._all_modules if not _is_leaf(module)]
+        self._parts = [*self._children, *(module._parameters for module in self._all_modules if _has_parameters(module))]
+        self._hooks = [getattr(module, name) for module in self._all_modules for name in HOOKS]
+        self._attributes = [module.__dict__ for module in self._all_modules]
+        self._modules, self._all = self._flatten(self._children), self._flatten(self._parts)
         self._parameters = [part for part in self._all if isinstance(part, nn.Parameter)]
-        self._learned = list(map(_is_learned, self._parameters))
-        self._hooked: str | None = None
-        self._n_handles = -1
+        self._required_grad = list(map(_requires_grad, self._parameters))
+        self._hook_description: str | None = None
+        self._next_handle_id = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return NetworkSnapshot, (self._networks,)  # a copy is of the copied networks
+        return NetworkSnapshot, (self._networks,)  # a copy refers to the copied networks
 
     @staticmethod
-    def _now(parts: list[Any]) -> list[Any]:
+    def _flatten(parts: list[Any]) -> list[Any]:
         return list(chain.from_iterable(map(dict.values, parts)))
 
     def has_same_modules(self) -> bool:
-        """:return: whether no module was replaced, added or removed"""
-        return self._now(self._children) == self._modules
+        """Return whether no module was replaced, added or removed since then."""
+        return self._flatten(self._children) == self._modules
 
     def is_current(self) -> bool:
-        """:return: whether no module and no parameter was replaced, added or removed, and no parameter frozen or released"""
-        now = self._now(self._parts)
+        """
+        Return whether no module or parameter was replaced, added or removed since then, and no ``requires_grad`` has changed.
+        """
+        now = self._flatten(self._parts)
         same = len(now) == len(self._all) and all(map(is_, now, self._all))
-        return same and list(map(_is_learned, self._parameters)) == self._learned
+        return same and list(map(_requires_grad, self._parameters)) == self._required_grad
 
     def describe_hooks(self) -> str | None:
-        """:return: a description of what is attached to a module or a parameter; None if there is nothing"""
-        # torch numbers the handles of all hooks: as long as there is no new one, none was registered
-        if self._hooked is not None or RemovableHandle.next_id != self._n_handles:
-            self._hooked, self._n_handles = self._find_hooks(), RemovableHandle.next_id
-        if self._hooked is not None:
-            return self._hooked
+        """Return a description of a hook on a module or a parameter, or of a replaced method; None if there is none."""
+        # torch numbers the handles of all hooks: if the next number is the same, no hook was registered
+        if self._hook_description is not None or RemovableHandle.next_id != self._next_handle_id:
+            self._hook_description, self._next_handle_id = self._find_hooks(), RemovableHandle.next_id
+        if self._hook_description is not None:
+            return self._hook_description
         if any(map(contains, self._attributes, repeat("forward"))):
             return "the forward of a module was replaced"
         if not all(network.__dict__.keys().isdisjoint(PREDICTION_METHODS) for network in self._networks):
@@ -108,7 +112,7 @@ class NetworkSnapshot:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    """Whether a module is a layer of torch without children; a parametrization changes its class and parameters."""
+    """Return whether a module is a layer of torch without children. (A parametrization changes its class and parameters.)"""
     kind = type(module).__module__
     return not module._modules and kind.startswith("torch.nn.modules.") and kind != "torch.nn.modules.container"
 
@@ -119,15 +123,16 @@ def _has_parameters(module: nn.Module) -> bool:
 
 def describe_optimizer_hooks(optimizer: th.optim.Optimizer) -> str | None:
     """
+    Return a description of a hook on an optimizer, or of a replaced ``step``; None if there is none.
+
     :param optimizer: torch's Adam or AdamW
-    :return: a description of what is attached to it and called by its own ``step``; None if there is nothing
     """
     own, kind = vars(optimizer), type(optimizer)
     name, step = kind.__name__, kind.step
-    if step is not _seen.get(kind):  # torch wraps it when the first optimizer of its kind is made
+    if step is not _wrapped_steps.get(kind):  # torch wraps it when the first optimizer of its kind is made
         if unwrap(step) is not TORCH_STEPS.get(kind):
             return f"the step of {name} was replaced"
-        _seen[kind] = step
+        _wrapped_steps[kind] = step
     if "step" in own or "zero_grad" in own:
         return f"the step of {name} was replaced, as a learning-rate scheduler of torch does"
     hooks = own["_optimizer_step_pre_hooks"] or own["_optimizer_step_post_hooks"]

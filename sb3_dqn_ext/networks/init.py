@@ -1,4 +1,4 @@
-"""Initial weights of a network."""
+"""Initialisations of the weights of a network."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,10 @@ __all__ = ["INITS", "INIT_SYNONYMS"]
 
 
 def keras_init(module: nn.Module) -> None:
-    """Draw Glorot uniform weights (https://proceedings.mlr.press/v9/glorot10a.html) and zero the biases, as Keras does."""
+    """
+    Draw Glorot uniform weights and set the biases to zero, as Keras does (Glorot and Bengio, 2010,
+    https://proceedings.mlr.press/v9/glorot10a.html).
+    """
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -16,7 +19,7 @@ def keras_init(module: nn.Module) -> None:
 
 
 def torch_init(module: nn.Module) -> None:
-    """Leave the weights as torch has drawn them."""
+    """Keep the weights that torch has drawn."""
 
 
 INITS: dict[str, Callable[[nn.Module], None]] = {"torch": torch_init, "keras": keras_init}

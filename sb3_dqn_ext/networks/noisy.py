@@ -1,4 +1,4 @@
-"""Linear layers with noisy weights (https://arxiv.org/abs/1706.10295)."""
+"""Linear layers with noisy weights (Fortunato et al., 2018, https://arxiv.org/abs/1706.10295)."""
 
 import math
 import threading
@@ -14,35 +14,38 @@ __all__ = ["NoisyLinear", "make_noisy", "noisy_layers"]
 
 
 def signed_sqrt(noise: th.Tensor) -> th.Tensor:
-    """The square root of each number, with its sign (section 3, "factorised Gaussian noise"); shapes are kept."""
+    """Compute ``f(x) = sgn(x) sqrt(|x|)`` elementwise (Fortunato et al., 2018, section 3, "factorised Gaussian noise")."""
     return noise.sign() * noise.abs().sqrt()
 
 
 Noise = tuple[th.Tensor, th.Tensor]
-"""(Q, P) noise of the weights and (Q,) noise of the biases"""
+"""The (Q, P) noise of the weights and the (Q,) noise of the biases."""
 
 
-class _NoiseOfThread(threading.local):
-    """The noise that the current thread has drawn, by layer; it is kept out of the layers, which all threads share."""
+class _ThreadNoise(threading.local):
+    """The noise that the current thread has drawn, by layer. It is not stored in the layers, since all threads share them."""
 
     def __init__(self) -> None:
-        self.drawn: WeakKeyDictionary[nn.Module, Noise] = WeakKeyDictionary()
+        self.by_layer: WeakKeyDictionary[nn.Module, Noise] = WeakKeyDictionary()
 
 
-_of_thread = _NoiseOfThread()
+_thread_noise = _ThreadNoise()
 
 
 class NoisyLinear(nn.Linear):
     """
-    Linear layer with factorised Gaussian noise: y = (w + sigma_w * f(e_out) f(e_in)^T) x + b + sigma_b * f(e_out).
+    A linear layer with factorised Gaussian noise (Fortunato et al., 2018, equations 9 to 11)::
 
-    ``weight`` and ``bias`` are the means, initialised as torch does, which is as the paper does. There is no noise until
-    :meth:`draw`, and none after :meth:`silence`, whether or not the layer is in training mode. Noise is seen by the thread
-    that has drawn it, and by no other one.
+        y = (mu_w + sigma_w * eps_w) x + mu_b + sigma_b * eps_b
+        eps_w = f(eps_out) f(eps_in)^T,  eps_b = f(eps_out),  f(x) = sgn(x) sqrt(|x|)
 
-    :param in_features: P, numbers per input
-    :param out_features: Q, numbers per output
-    :param sigma0: the initial value of every sigma is ``sigma0 / sqrt(P)``
+    ``weight`` and ``bias`` are the means mu, with torch's initialisation, which is that of the paper. The layer has noise from
+    :meth:`resample_noise` until :meth:`remove_noise`, in training and in evaluation mode, and only for the thread that has
+    called them.
+
+    :param in_features: P, the number of inputs
+    :param out_features: Q, the number of outputs
+    :param sigma0: the initial value of each sigma is ``sigma0 / sqrt(P)``
     """
 
     def __init__(self, in_features: int, out_features: int, sigma0: float = 0.5) -> None:
@@ -53,22 +56,22 @@ class NoisyLinear(nn.Linear):
 
     @property
     def noise(self) -> Noise | None:
-        """The noise that this thread has drawn, None if there is none."""
-        return _of_thread.drawn.get(self)
+        """The noise that this thread has drawn; None if there is none."""
+        return _thread_noise.by_layer.get(self)
 
     def resample_noise(self) -> None:
-        """Draw new noise from torch's generator; the old one stays with the graphs that were built with it."""
+        """Draw new noise from torch's generator. Graphs that were built with the previous noise keep it."""
         weight, sizes = self.weight, (self.in_features, self.out_features)
         with th.no_grad():
-            e_in, e_out = (signed_sqrt(th.randn(n, dtype=weight.dtype, device=weight.device)) for n in sizes)
-            _of_thread.drawn[self] = th.outer(e_out, e_in), e_out
+            eps_in, eps_out = (signed_sqrt(th.randn(n, dtype=weight.dtype, device=weight.device)) for n in sizes)
+            _thread_noise.by_layer[self] = th.outer(eps_out, eps_in), eps_out
 
     def remove_noise(self) -> None:
-        """Remove the noise: outputs are those of the means from now on."""
-        _of_thread.drawn.pop(self, None)
+        """Remove the noise, so that the outputs are those of the means."""
+        _thread_noise.by_layer.pop(self, None)
 
     def forward(self, input: th.Tensor) -> th.Tensor:
-        """(*, P) -> (*, Q)"""
+        """Map (\\*, P) inputs to (\\*, Q) outputs."""
         noise = self.noise
         if noise is None:
             return F.linear(input, self.weight, self.bias)
@@ -78,7 +81,7 @@ class NoisyLinear(nn.Linear):
 
 def make_noisy(module: nn.Module, sigma0: float = 0.5) -> None:
     """
-    Replace every linear layer inside a module by a noisy one.
+    Replace each linear layer of a module by a noisy layer.
 
     :param module: the module
     :param sigma0: see :class:`NoisyLinear`
@@ -92,5 +95,5 @@ def make_noisy(module: nn.Module, sigma0: float = 0.5) -> None:
 
 
 def noisy_layers(module: nn.Module) -> list[NoisyLinear]:
-    """The noisy layers inside a module."""
+    """Return the noisy layers of a module."""
     return [layer for layer in module.modules() if isinstance(layer, NoisyLinear)]

@@ -1,4 +1,4 @@
-"""An optimizer for each action."""
+"""A separate optimizer for each action."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,19 +12,21 @@ __all__ = ["OptimizerPerHead"]
 
 class OptimizerPerHead(th.optim.Optimizer):
     """
-    As many optimizers as there are heads, each over the trunk and the layers of one action. The gradients of one head do not
-    enter the running averages of another, as when each head is a model of its own that shares its trunk.
+    One optimizer for each head, over the trunk and the layers of one action.
+
+    The gradients of one head do not enter the running averages of another, as if each head were a separate model with a shared
+    trunk.
 
     :param optimizers: one optimizer for each action
     """
 
     def __init__(self, optimizers: Sequence[th.optim.Optimizer]) -> None:
-        # not torch's, whose parameters belong to one group each
+        # torch's constructor is not called: it requires that each parameter is in one group
         self.optimizers = list(optimizers)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The groups of all optimizers; a learning rate that is set here is set there."""
+        """The parameter groups of all optimizers, so that a learning rate that is set here applies to them."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def split_batch(self, batch: Batch) -> Iterator[tuple[th.optim.Optimizer, Batch]]:
@@ -32,7 +34,7 @@ class OptimizerPerHead(th.optim.Optimizer):
         Split a batch by action.
 
         :param batch: B transitions
-        :return: for each action that was taken in any of them, its optimizer and those transitions
+        :return: for each action in the batch, its optimizer and its transitions
         """
         for action, optimizer in enumerate(self.optimizers):
             chosen = batch.actions == action  # (B,)
@@ -43,13 +45,13 @@ class OptimizerPerHead(th.optim.Optimizer):
         """
         Clear the gradients of all heads.
 
-        :param set_to_none: whether to remove them, or to fill them with zeros
+        :param set_to_none: whether the gradients are removed (default) or filled with zeros
         """
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """:return: the state of all of them"""
+        """Return the states of all optimizers."""
         return {"heads": [optimizer.state_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -61,7 +63,7 @@ class OptimizerPerHead(th.optim.Optimizer):
         for optimizer, state in zip(self.optimizers, state_dict["heads"], strict=True):
             optimizer.load_state_dict(state)
 
-    # torch's own methods keep and restore the attributes that its constructor makes
+    # torch's methods for pickling require the attributes that its constructor makes
 
     def __getstate__(self) -> dict[str, Any]:
         return {"optimizers": self.optimizers}

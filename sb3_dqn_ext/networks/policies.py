@@ -1,4 +1,4 @@
-"""Policies of DQNExt: SB3's, with a choice of head, return model, loss and layers."""
+"""Policies of DQNExt: SB3's policies with a choice of head, return model, loss and layers."""
 
 import inspect
 from typing import Any, cast
@@ -51,7 +51,7 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "nature_cnn": NatureCNN,
     "combined": CombinedExtractor,
 }
-# layers that do the same in training and in evaluation; of another's it is not known
+# layers that compute the same in training and in evaluation mode; other layers may not
 MODE_INDEPENDENT: set[Any] = {
     *(nn.Linear, NoisyLinear, nn.Conv2d, nn.Flatten, nn.Identity, nn.LayerNorm),
     *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
@@ -65,29 +65,29 @@ MODE_INDEPENDENT: set[Any] = {
 
 class MlpPolicy(DQNPolicy):
     """
-    Policy with a Q-network and its target network, for vectors of observations.
+    A policy with a Q-network and its target network, for vector observations.
 
-    Classes can be given by name, so that YAML needs plain data only: ``activation_fn="tanh"``, ``optimizer_class="sgd"``,
+    Classes can be given by name, for YAML: ``activation_fn="tanh"``, ``optimizer_class="sgd"``,
     ``features_extractor_class="my_package.MyExtractor"``.
 
-    :param observation_space: Observation space
-    :param action_space: Action space
-    :param lr_schedule: Learning rate schedule (could be constant)
-    :param net_arch: sizes of the hidden layers that all actions share; [64, 64] by default, [] behind a NatureCNN
-    :param activation_fn: Activation function, a class or a name of ``ACTIVATIONS``
-    :param features_extractor_class: Features extractor to use
-    :param features_extractor_kwargs: Keyword arguments to pass to the features extractor
-    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
-    :param optimizer_class: The optimizer to use, a class or a name of ``OPTIMIZERS``
-    :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
+    :param observation_space: the observation space
+    :param action_space: the action space
+    :param lr_schedule: the learning rate as a function of ``progress_remaining``
+    :param net_arch: the sizes of the hidden layers that all actions share; None (default): [64, 64], or [] after a NatureCNN
+    :param activation_fn: the activation function: a class, or a key of ``ACTIVATIONS``
+    :param features_extractor_class: the features extractor: a class, a key of ``EXTRACTORS``, or the dotted name of a class
+    :param features_extractor_kwargs: the arguments of the features extractor
+    :param normalize_images: whether images are divided by 255
+    :param optimizer_class: the optimizer: a class, a key of ``OPTIMIZERS``, or the dotted name of a class
+    :param optimizer_kwargs: the arguments of the optimizer, except for the learning rate
     :param config: the fields of :class:`~sb3_dqn_ext.networks.config.NetworkConfig`: head, return model, noise, precision
-    :raises ArgumentError: if an argument cannot work
+    :raises ArgumentError: if an argument is not allowed
     """
 
     q_net: QNetwork
     q_net_target: QNetwork
-    _snapshot: NetworkSnapshot | None = None  # until the networks are there
-    _knows_modes = True
+    _snapshot: NetworkSnapshot | None = None  # None until the networks are built
+    _has_modes = True
 
     def __init__(
         self,
@@ -110,9 +110,9 @@ class MlpPolicy(DQNPolicy):
         check_type("normalize_images", normalize_images, bool, "True or False")
         check_arch("net_arch", net_arch)
         check_space(observation_space, extractor)
-        # SB3's constructor builds the networks: what they are made from must be there before
+        # SB3's constructor builds the networks, so their configuration must be set before
         self.config = NetworkConfig(**config)
-        vars(self).update(vars(self.config))  # as SB3's policies, this one has an attribute for each argument
+        vars(self).update(vars(self.config))  # as in SB3's policies, there is an attribute for each argument
         self.fit = self.config.fit
         super().__init__(
             observation_space,
@@ -140,7 +140,7 @@ class MlpPolicy(DQNPolicy):
                 self.optimizer = self._make_optimizer_per_head(lr_schedule)
         except ArgumentError:
             raise
-        # what extractors and optimizers raise at arguments or observations that they cannot work with
+        # errors of extractors and optimizers for arguments or observations that they do not support
         except (TypeError, ValueError, RuntimeError, LookupError) as error:
             raise ArgumentError(
                 f"no network with its optimizer can be built for observations {space} with "
@@ -158,27 +158,27 @@ class MlpPolicy(DQNPolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """
-        Put the online network in training or evaluation mode, which matters to batch normalisation and dropout.
+        Put the online network in training or evaluation mode, on which batch normalisation and dropout depend.
 
-        :param mode: True for training
+        :param mode: True for training mode
         """
-        # SB3 asks for it again and again, and torch walks through all layers each time
+        # SB3 calls this method at each step, and torch walks through all layers each time
         if self._snapshot is not None and not self._snapshot.has_same_modules():
             self._take_snapshot()
             super().set_training_mode(mode)
-        elif self._knows_modes and not self.training == self.q_net.training == mode:
+        elif self._has_modes and not self.training == self.q_net.training == mode:
             super().set_training_mode(mode)
 
     @property
     def depends_on_training_mode(self) -> bool:
-        """Whether the online network computes differently in training mode, or the method for modes is a user's own."""
-        is_known = self._snapshot is not None and self._snapshot.has_same_modules()
-        return self._knows_modes or not is_known or type(self).set_training_mode is not MlpPolicy.set_training_mode
+        """Whether the online network computes differently in training mode, or a user has overridden ``set_training_mode``."""
+        is_unchanged = self._snapshot is not None and self._snapshot.has_same_modules()
+        return self._has_modes or not is_unchanged or type(self).set_training_mode is not MlpPolicy.set_training_mode
 
     def _take_snapshot(self) -> None:
         self._snapshot = NetworkSnapshot([self.q_net])
-        self._knows_modes = any(type(layer) not in MODE_INDEPENDENT for layer in self.q_net.modules())
-        self._some_parameter = [next(self.q_net.parameters())]  # in a list, or it would be another of this module's own
+        self._has_modes = any(type(layer) not in MODE_INDEPENDENT for layer in self.q_net.modules())
+        self._some_parameter = [next(self.q_net.parameters())]  # in a list, so that torch does not register it
 
     def predict(
         self,
@@ -188,21 +188,21 @@ class MlpPolicy(DQNPolicy):
         deterministic: bool = False,
     ) -> tuple[Array, tuple[Array, ...] | None]:
         """
-        The actions of greatest Q-value.
+        Choose the greedy actions.
 
         :param observation: one observation, or one for each environment
-        :param state: returned as it is; there for policies with a memory
-        :param episode_start: not used; there for policies with a memory
-        :param deterministic: whether noisy layers are silent
-        :return: one action, or one for each environment, and the state
+        :param state: the state of recurrent policies, which is returned unchanged
+        :param episode_start: not used; an argument for recurrent policies
+        :param deterministic: whether the network is evaluated without noise and with fixed quantile fractions
+        :return: one action, or one for each environment; the state
         """
         is_plain = type(self).obs_to_tensor is MlpPolicy.obs_to_tensor and "obs_to_tensor" not in self.__dict__
         if not (is_plain and self._is_vector and type(observation) is np.ndarray and observation.shape[1:] == self._shape):
             return super().predict(observation, state, episode_start, deterministic)
-        # what SB3 does to observations that are as they should be
+        # the steps of SB3's method for arrays of the right shape, without its checks
         self.set_training_mode(False)
         with th.no_grad():
-            # a copy, as SB3 makes one: torch takes no negative strides, and warns of arrays that cannot be written
+            # a copy, as in SB3: torch does not support negative strides, and warns about read-only arrays
             actions = self._predict(th.as_tensor(np.array(observation), device=self._some_parameter[0].device), deterministic)
         return actions.cpu().numpy().reshape(-1), state
 
@@ -212,17 +212,17 @@ class MlpPolicy(DQNPolicy):
 
     def obs_to_tensor(self, observation: Array | dict[str, Array]) -> tuple[PyTorchObs, bool]:
         """
-        Convert observations to tensors, as SB3 does, but also images with negative strides, as mirrored ones have them.
+        Convert observations to tensors as SB3 does. Arrays with negative strides, such as mirrored images, are supported, too.
 
         :param observation: one observation, or one for each environment
-        :return: the tensors, and whether there is one for each environment
+        :return: the tensors; whether there is one observation for each environment
         """
         return super().obs_to_tensor(
             map_observation(lambda part: np.array(part) if isinstance(part, np.ndarray) else part, observation)
         )
 
     def make_q_net(self) -> QNetwork:
-        """:return: a network with a features extractor of its own"""
+        """Make a network with its own features extractor."""
         return QNetwork(**self._update_features_extractor(self.net_args)).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class MlpPolicy(DQNPolicy):
 
 class CnnPolicy(MlpPolicy):
     """
-    Policy for images; its arguments are those of :class:`MlpPolicy`, with ``NatureCNN`` before the trunk.
+    A policy for images: :class:`MlpPolicy` with the features extractor ``NatureCNN``. It has the same arguments.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -240,7 +240,8 @@ class CnnPolicy(MlpPolicy):
 
 class MultiInputPolicy(MlpPolicy):
     """
-    Policy for Dict observations; its arguments are those of :class:`MlpPolicy`, with ``CombinedExtractor`` before the trunk.
+    A policy for Dict observations: :class:`MlpPolicy` with the features extractor ``CombinedExtractor``. It has the same
+    arguments.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -249,7 +250,7 @@ class MultiInputPolicy(MlpPolicy):
 
 class MultiHeadPolicy(MlpPolicy):
     """
-    :class:`MlpPolicy` with ``head="multi_head"``: a shared trunk, then for each action its own hidden layer and output.
+    A policy with separate layers for each action: :class:`MlpPolicy` with ``head="multi_head"``. It has the same arguments.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -257,7 +258,7 @@ class MultiHeadPolicy(MlpPolicy):
 
 
 def _signature() -> inspect.Signature:
-    """The arguments of SB3's policies, then those of :class:`NetworkConfig`."""
+    """Return the arguments of SB3's policies, followed by those of :class:`NetworkConfig`."""
     *theirs, _ = inspect.signature(MlpPolicy.__init__).parameters.values()
     return inspect.Signature([*theirs, *inspect.signature(NetworkConfig).parameters.values()], return_annotation=None)
 

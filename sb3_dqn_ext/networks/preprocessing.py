@@ -1,4 +1,4 @@
-"""Observations as the input of a features extractor, in the precision of the network."""
+"""Preprocessing of observations for the features extractor, in the precision of the network."""
 
 from collections.abc import Collection
 from typing import Any, cast
@@ -14,11 +14,12 @@ __all__ = ["image_keys", "preprocess"]
 
 def preprocess(obs: PyTorchObs, space: spaces.Space[Any], images: Collection[str | None], dtype: th.dtype) -> PyTorchObs:
     """
-    SB3's ``preprocess_obs`` in another precision: images between 0 and 1, choices as one-hot vectors.
+    Preprocess observations as SB3's ``preprocess_obs``, but in any precision: images between 0 and 1, discrete values as
+    one-hot vectors.
 
     :param obs: (B, \\*obs) observations
     :param space: their space
-    :param images: keys of the images that are divided by 255, None where the observation is one array
+    :param images: the keys of the images that are divided by 255; the key of an observation that is one array is None
     :param dtype: the precision
     :return: the input of the features extractor
     """
@@ -36,11 +37,11 @@ def _preprocess(obs: th.Tensor, space: spaces.Space[Any], is_image: bool, dtype:
 
 def subtract_start(obs: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
     """
-    Number the values of a Discrete or a MultiDiscrete space from 0, as one-hot vectors need them, wherever the space starts.
+    Subtract the start of a Discrete or a MultiDiscrete space, so that values begin at 0, as one-hot encoding requires.
 
     :param obs: (B, \\*obs) observations
     :param space: their space
-    :return: (B, \\*obs) numbers of the values
+    :return: (B, \\*obs) values from 0
     """
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
         return obs.long() - th.as_tensor(space.start, device=obs.device)
@@ -49,8 +50,10 @@ def subtract_start(obs: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
 
 def image_keys(space: spaces.Space[Any]) -> set[str | None]:
     """
-    :param space: of observations
-    :return: the keys of its parts that are images, None where it is one image; slow, so that it is done once
+    Find the images in an observation space. It is slow, so call it once.
+
+    :param space: the observation space
+    :return: the keys of its images; None is the key of a space that is one image
     """
     if isinstance(space, spaces.Dict):
         return {key for key, part in space.spaces.items() if is_image_space(part)}

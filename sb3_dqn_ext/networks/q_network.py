@@ -1,4 +1,4 @@
-"""The Q-network: features, a head, and a return model that reads the Q-values out of the head's numbers."""
+"""The Q-network: a features extractor, a head, and a return model that computes Q-values from the head's outputs."""
 
 import threading
 from collections.abc import Callable
@@ -26,34 +26,36 @@ from sb3_dqn_ext.networks.preprocessing import image_keys, preprocess
 __all__ = ["QNetwork"]
 
 
-class _Call(threading.local):
-    """The call of a network by the current thread, of which a user's ``forward`` gets observations only."""
+class _ForwardContext(threading.local):
+    """
+    The arguments and the result of a call for the current thread, since ``forward`` has only observations as its argument.
+    """
 
-    purpose: Phase | None = None
-    """the use of the prediction; None outside of :meth:`QNetwork.predict_returns`"""
-    compute_prediction: Prediction | None = None
-    """the parameters that the call has computed"""
+    phase: Phase | None = None
+    """The use of the prediction; None outside of :meth:`QNetwork.predict_returns`."""
+    prediction: Prediction | None = None
+    """The prediction that the call has computed."""
 
 
-_call = _Call()
+_forward_context = _ForwardContext()
 
 
 class QNetwork(SB3QNetwork):
     """
-    Q-network whose head has K outputs per action, out of which a return model reads the Q-values.
+    A Q-network with K outputs per action, from which a return model computes the Q-values.
 
-    Called by itself it is deterministic; noise is drawn, and quantile fractions too, within
-    :func:`~sb3_dqn_ext.algorithm.predictions.stochastic_predictions`.
+    It is deterministic outside of :func:`~sb3_dqn_ext.algorithm.predictions.stochastic_predictions`. Within, its noise and its
+    quantile fractions are random.
 
-    :param observation_space: Observation space
-    :param action_space: Action space
-    :param features_extractor: features extractor
-    :param features_dim: number of features
-    :param net_arch: sizes of the hidden layers that all actions share
-    :param activation_fn: Activation function
-    :param normalize_images: whether to divide images by 255
+    :param observation_space: the observation space
+    :param action_space: the action space
+    :param features_extractor: the features extractor
+    :param features_dim: F, the number of features
+    :param net_arch: the sizes of the hidden layers that all actions share
+    :param activation_fn: the activation function
+    :param normalize_images: whether images are divided by 255
     :param config: the choice of head, precision, initial weights, noise and normalisation
-    :param return_model: the meaning of the K numbers
+    :param return_model: the model of the return, with K outputs per action
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class QNetwork(SB3QNetwork):
         config: NetworkConfig,
         return_model: ReturnModel,
     ) -> None:
-        # not SB3QNetwork's, which would build its own layers and so draw from torch's generator
+        # not SB3QNetwork's constructor, which would build other layers and draw from torch's generator
         BasePolicy.__init__(
             self,
             observation_space,
@@ -102,68 +104,78 @@ class QNetwork(SB3QNetwork):
         self.find_noisy_layers()
 
     def find_noisy_layers(self) -> None:
-        """Find the layers to draw noise for; again after a user has replaced some."""
+        """Find the noisy layers. It is called again after a user has replaced layers."""
         self.noisy_layers = noisy_layers(self.q_net)
         self.is_stochastic = bool(self.noisy_layers) or self.embedding is not None
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
-        """(B, \\*obs) observations -> (B, F) features."""
+        """
+        Extract features from observations.
+
+        :param obs: (B, \\*obs) observations
+        :param features_extractor: the features extractor
+        :return: (B, F) features
+        """
         is_plain = self._is_vector and type(features_extractor) is FlattenExtractor
         if is_plain and not is_instrumented(features_extractor) and not is_instrumented(cast(Any, features_extractor).flatten):
-            return cast(th.Tensor, obs).to(self.dtype)  # which is flat
+            return cast(th.Tensor, obs).to(self.dtype)  # flat already
         inputs = preprocess(obs, self.observation_space, self._images if self.normalize_images else (), self.dtype)
         features: th.Tensor = features_extractor(inputs)
         return features
 
-    def compute_prediction(self, obs: PyTorchObs, purpose: Phase = "policy") -> Prediction:
+    def compute_prediction(self, obs: PyTorchObs, phase: Phase = "policy") -> Prediction:
         """
+        Predict the returns of all actions, without the hooks of this network. See :meth:`predict_returns`.
+
         :param obs: (B, \\*obs) observations
-        :param purpose: the use of the prediction, which decides the number of quantile fractions
-        :return: (B, A, K) parameters
+        :param phase: the use of the prediction, on which the number of quantile fractions depends
+        :return: (B, A, K) distribution parameters
         """
         assert self.features_extractor is not None
         features = self.extract_features(obs, self.features_extractor)
         head: Any = self.q_net
         if self.embedding is None:
-            return Prediction(head(features) if is_instrumented(head) else head.forward(features))  # a call takes longer
+            return Prediction(head(features) if is_instrumented(head) else head.forward(features))  # faster than a call
         taus: list[th.Tensor] = []
         embedding: Callable[[th.Tensor], th.Tensor] = self.embedding
 
-        def embedded(hidden: th.Tensor) -> th.Tensor:
-            """(B, H) -> (B * N, H)"""
-            fractions.append(self.return_model.taus(hidden, purpose, is_sampling(self)))  # (B, N)
-            return (hidden.unsqueeze(1) * embedding(fractions[0])).flatten(0, 1)
+        def embed_taus(hidden: th.Tensor) -> th.Tensor:
+            """Multiply the (B, H) hidden vector with the embeddings of N fractions: (B * N, H)."""
+            taus.append(self.return_model.taus(hidden, phase, is_sampling(self)))  # (B, N)
+            return (hidden.unsqueeze(1) * embedding(taus[0])).flatten(0, 1)
 
-        answers = head(features, embedded)  # (B * N, A, 1)
-        return Prediction(answers.view(*fractions[0].shape, self.n_actions).transpose(1, 2), fractions[0])
+        outputs = head(features, embed_taus)  # (B * N, A, 1)
+        return Prediction(outputs.view(*taus[0].shape, self.n_actions).transpose(1, 2), taus[0])
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
-        """(B, \\*obs) observations -> (B, A) Q-values."""
-        if _call.purpose is None:
+        """Compute (B, A) Q-values from (B, \\*obs) observations."""
+        if _forward_context.phase is None:
             return self.return_model.mean(self.compute_prediction(obs))
-        _call.compute_prediction = self.compute_prediction(obs, _call.purpose)
-        return self.return_model.mean(_call.compute_prediction)
+        _forward_context.prediction = self.compute_prediction(obs, _forward_context.phase)
+        return self.return_model.mean(_forward_context.prediction)
 
-    def predict_returns(self, obs: PyTorchObs, purpose: Phase) -> Prediction:
+    def predict_returns(self, obs: PyTorchObs, phase: Phase) -> Prediction:
         """
-        Predict as :meth:`params` does. Hooks and a ``forward`` of a user's take part: the Q-values are those that a call
-        returns, the distributions those that were computed for it.
+        Predict the returns of all actions, with all hooks, or with a user's ``forward``.
+
+        The Q-values are those that the call of the network returns; the distribution is the one that was computed during the
+        call.
 
         :param obs: (B, \\*obs) observations
-        :param purpose: the use of the prediction
-        :return: (B, A, K) parameters
+        :param phase: the use of the prediction
+        :return: (B, A, K) distribution parameters
         """
         if type(self).forward is QNetwork.forward and not is_instrumented(self):
-            return self.compute_prediction(obs, purpose)
-        _call.purpose, _call.compute_prediction = purpose, None
+            return self.compute_prediction(obs, phase)
+        _forward_context.phase, _forward_context.prediction = phase, None
         try:
             q_values = self(obs)
-            params = _call.compute_prediction
+            prediction = _forward_context.prediction
         finally:
-            _call.purpose = _call.compute_prediction = None
-        if params is None or (params.taus is None and self.return_model.n_params == 1):
+            _forward_context.phase = _forward_context.prediction = None
+        if prediction is None or (prediction.taus is None and self.return_model.n_params == 1):
             return Prediction(q_values.unsqueeze(-1))
-        return params._replace(q_values=q_values if params.taus is None else None)
+        return prediction._replace(q_values=q_values if prediction.taus is None else None)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         if deterministic or not self.is_stochastic:

@@ -33,13 +33,14 @@ class Renames(NamedTuple):
 _POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MultiHeadPolicy")
 _SCHEDULES = (
     *("ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"),
-    *("PerAction", "PiecewiseSchedule", "ProgressSchedule"),
+    *("PiecewiseSchedule", "ProgressSchedule"),
 )
 MIGRATIONS: dict[int, Renames] = {
     1: Renames(
         classes={
             **{f"sb3_dqn_ext.policies.{name}": f"sb3_dqn_ext.networks.policies.{name}" for name in _POLICIES},
             **{f"sb3_dqn_ext.schedules.{name}": f"sb3_dqn_ext.algorithm.schedules.{name}" for name in _SCHEDULES},
+            "sb3_dqn_ext.schedules.PerAction": "sb3_dqn_ext.algorithm.schedules.PerActionSchedule",
         }
     ),
     2: Renames(

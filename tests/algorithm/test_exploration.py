@@ -1,4 +1,4 @@
-"""Explorations against their distributions, against numbers worked out by hand, and with all that a run does to them."""
+"""Explorations: their distributions, numbers computed by hand, and their state in the course of a run."""
 
 import itertools
 import math
@@ -54,7 +54,7 @@ def make(**kwargs: Any) -> DQNExt:
 
 
 def assert_same_bits(*arguments: dict[str, Any]) -> None:
-    """One environment, two ways to say the same."""
+    """Check that models with different arguments end with the same bits."""
     models = []
     for kwargs in arguments:
         models.append(make(**kwargs))
@@ -63,43 +63,43 @@ def assert_same_bits(*arguments: dict[str, Any]) -> None:
     assert_same_model(*models)
 
 
-def moments(n_envs: int, rate: float, values: Array | None = None, n_actions: int = 4) -> Callable[[], ExplorationContext]:
-    """One moment after the other, with one memory and seeded generators."""
+def contexts(n_envs: int, rate: float, values: Array | None = None, n_actions: int = 4) -> Callable[[], ExplorationContext]:
+    """Return a function that makes the inputs of an exploration, with one state and seeded generators."""
     np.random.seed(0)
     generator, actions = np.random.default_rng(1), np.random.default_rng(2)
-    memory: dict[str, Array] = {}
+    state: dict[str, Array] = {}
 
-    def known_values() -> Array:
+    def given_q_values() -> Array:
         assert values is not None
         return values
 
     return lambda: ExplorationContext(
         n_envs,
         rate,
-        greedy=lambda: np.full(n_envs, GREEDY),
-        values=known_values,
-        random=lambda: actions.integers(n_actions),
+        greedy_actions=lambda: np.full(n_envs, GREEDY),
+        q_values=given_q_values,
+        random_action=lambda: actions.integers(n_actions),
         generator=generator,
-        memory=memory,
+        state=state,
     )
 
 
-# coins
+# the random numbers that are compared with epsilon
 
 
-def test_the_first_coin_is_of_numpys_stream_and_the_others_of_the_algorithms() -> None:
+def test_the_first_random_number_is_from_numpy_and_the_others_are_from_the_algorithm() -> None:
     np.random.seed(3)
-    coins = draw_per_env(4, np.random.default_rng(5))
+    draws = draw_per_env(4, np.random.default_rng(5))
     np.random.seed(3)
-    assert coins[0] == np.random.rand()
-    np.testing.assert_array_equal(coins[1:], np.random.default_rng(5).random(3))
+    assert draws[0] == np.random.rand()
+    np.testing.assert_array_equal(draws[1:], np.random.default_rng(5).random(3))
 
 
 @pytest.mark.parametrize("exploration", [EpsilonGreedy(), EzGreedy(), EpsilonLadder(), Boltzmann()])
-def test_a_step_takes_one_number_of_numpys_stream_whatever_is_explored(exploration: Any) -> None:
-    moment = moments(3, 0.5, np.zeros((3, 4)))
+def test_a_step_draws_one_number_from_numpys_global_generator_with_every_exploration(exploration: Any) -> None:
+    next_context = contexts(3, 0.5, np.zeros((3, 4)))
     for _ in range(10):
-        exploration(moment())
+        exploration(next_context())
     after = np.random.rand()
     np.random.seed(0)
     assert after == np.random.rand(11)[-1]
@@ -109,13 +109,13 @@ def test_a_step_takes_one_number_of_numpys_stream_whatever_is_explored(explorati
 
 
 def test_durations_are_zeta_distributed() -> None:
-    moment = moments(1, 1.0)
+    next_context = contexts(1, 1.0)
     explore = EzGreedy(mu=2, max_duration=20)
     durations = []
     for _ in range(5000):
-        explore(now := moment())
-        durations.append(int(now.memory["remaining"][0]) + 1)
-        now.memory["remaining"][:] = 0
+        explore(now := next_context())
+        durations.append(int(now.state["remaining"][0]) + 1)
+        now.state["remaining"][:] = 0
     counts = np.bincount(durations, minlength=21)[1:]
     zeta = math.pi**2 / 6
     probabilities = [1 / (zeta * k**2) for k in range(1, 20)]
@@ -123,12 +123,12 @@ def test_durations_are_zeta_distributed() -> None:
     assert chisquare(counts, np.array(probabilities) * 5000).pvalue > 1e-3
 
 
-def test_kept_actions_are_uniform_and_kept_for_their_duration() -> None:
-    moment, explore = moments(1, 0.2), EzGreedy()
+def test_repeated_actions_are_uniform_and_repeated_for_their_duration() -> None:
+    next_context, explore = contexts(1, 0.2), EzGreedy()
     actions, remaining = [], []
     for _ in range(6000):
-        actions.append(int(explore(now := moment())[0]))
-        remaining.append(int(now.memory["remaining"][0]))
+        actions.append(int(explore(now := next_context())[0]))
+        remaining.append(int(now.state["remaining"][0]))
     starts = []
     for i, left in enumerate(remaining):
         if actions[i] != GREEDY and (i == 0 or remaining[i - 1] == 0):
@@ -147,16 +147,16 @@ def test_with_durations_of_1_ez_greedy_has_the_bits_of_epsilon_greedy() -> None:
     )
 
 
-def test_environments_keep_their_actions_apart() -> None:
-    moment, explore = moments(3, 0.0), EzGreedy()
-    now = moment()
-    now.memory["remaining"], now.memory["kept"] = np.array([2, 0, 1]), np.array([3, 1, 2])
-    taken = [explore(moment()).tolist() for _ in range(3)]
+def test_each_environment_repeats_its_own_action() -> None:
+    next_context, explore = contexts(3, 0.0), EzGreedy()
+    now = next_context()
+    now.state["remaining"], now.state["kept"] = np.array([2, 0, 1]), np.array([3, 1, 2])
+    taken = [explore(next_context()).tolist() for _ in range(3)]
     assert taken == [[3, GREEDY, 2], [3, GREEDY, GREEDY], [GREEDY, GREEDY, GREEDY]]
 
 
 class Watch(BaseCallback):
-    """Keeps what was done at each step, and what was kept for the next."""
+    """A callback that records the actions of each step and the remaining repetitions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class Watch(BaseCallback):
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_a_run_of_repeated_actions_ends_with_its_episode(n_envs: int) -> None:
+def test_repetition_of_an_action_ends_with_the_episode(n_envs: int) -> None:
     model = make(
         env=several_cartpoles(n_envs),
         learning_starts=0,
@@ -190,12 +190,12 @@ def test_a_run_of_repeated_actions_ends_with_its_episode(n_envs: int) -> None:
             if left and not done:
                 assert watch.actions[after][env] == watch.actions[now][env]
                 assert watch.remaining[after][env] == left - 1
-            # a new run is at least one action long; at most one of ten thousand is as long as what was left of a long one
+            # a new repetition is at least one action long; at most one of ten thousand is as long as the rest of a long one
             cut += bool(left and done and watch.remaining[after][env] != left - 1)
     assert cut > 5
 
 
-def test_a_reset_ends_all_runs_and_continued_training_goes_on_with_them() -> None:
+def test_a_reset_ends_all_repetitions_and_continued_training_continues_them() -> None:
     model = make(learning_starts=0, exploration="ez_greedy", exploration_kwargs={"schedule": 0.0})
     model.learn(10)
     for reset, remaining in ((False, 90), (True, 0)):
@@ -207,7 +207,7 @@ def test_a_reset_ends_all_runs_and_continued_training_goes_on_with_them() -> Non
         assert cut or watch.remaining[-1][0] == remaining
 
 
-def test_the_kept_actions_survive_saving_and_loading(tmp_path: Path) -> None:
+def test_repeated_actions_are_saved_and_loaded(tmp_path: Path) -> None:
     model = make(
         env=several_cartpoles(4), learning_starts=0, exploration="ez_greedy", exploration_kwargs={"mu": 1.1, "schedule": 0.5}
     )
@@ -215,7 +215,7 @@ def test_the_kept_actions_survive_saving_and_loading(tmp_path: Path) -> None:
     exploration_state_of(model)["remaining"][1:3] = 5
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=several_cartpoles(4), force_reset=False)
-    assert_same(exploration_state_of(loaded), exploration_state_of(model), "memory")
+    assert_same(exploration_state_of(loaded), exploration_state_of(model), "state of the exploration")
     chosen = []
     for each in (model, loaded):
         np.random.seed(0)
@@ -228,7 +228,7 @@ def test_the_kept_actions_survive_saving_and_loading(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_observations", [None, 1, 2, 4, 7])
-def test_predictions_of_the_user_leave_the_runs_of_training_alone(n_observations: int | None) -> None:
+def test_predictions_of_the_user_do_not_change_the_repetitions_in_training(n_observations: int | None) -> None:
     model = make(env=several_cartpoles(4), exploration="ez_greedy", exploration_kwargs={"mu": 1.1, "schedule": 0.5})
     learn(model, 200)
     before = {key: numbers.copy() for key, numbers in exploration_state_of(model).items()}
@@ -236,13 +236,13 @@ def test_predictions_of_the_user_leave_the_runs_of_training_alone(n_observations
     for _ in range(20):
         actions = model.predict(observations)[0]
         assert actions.shape == (() if n_observations is None else (n_observations,))
-    assert_same(exploration_state_of(model), before, "memory")
+    assert_same(exploration_state_of(model), before, "state of the exploration")
 
 
 # epsilon_ladder
 
 
-def test_the_ladder_is_that_of_ape_x() -> None:
+def test_the_epsilons_of_the_ladder_are_those_of_ape_x() -> None:
     # alpha = 7, N = 8: the exponents are 1, 2, ..., 8
     np.testing.assert_allclose(EpsilonLadder().epsilons(0.4, 8), [0.4**k for k in range(1, 9)])
     np.testing.assert_allclose(EpsilonLadder(alpha=1).epsilons(0.5, 3), [0.5, 0.5**1.5, 0.25])
@@ -256,8 +256,8 @@ def test_one_environment_has_epsilon_itself_and_the_bits_of_epsilon_greedy() -> 
 
 
 def test_each_environment_explores_at_its_own_rate() -> None:
-    moment, explore = moments(4, 0.5), EpsilonLadder(alpha=3)
-    explored = np.mean([explore(moment()) != GREEDY for _ in range(6000)], axis=0)
+    next_context, explore = contexts(4, 0.5), EpsilonLadder(alpha=3)
+    explored = np.mean([explore(next_context()) != GREEDY for _ in range(6000)], axis=0)
     np.testing.assert_allclose(explored, [0.5, 0.25, 0.125, 0.0625], atol=0.02)
 
 
@@ -267,8 +267,8 @@ def test_each_environment_explores_at_its_own_rate() -> None:
 @pytest.mark.parametrize("temperature", [0.3, 2.0])
 def test_actions_are_distributed_as_the_softmax_of_the_values(temperature: float) -> None:
     values = np.array([[0.0, 1.0, 0.5], [3.0, 3.0, 2.0]], dtype=np.float32)
-    moment, n = moments(2, temperature, values), 5000
-    actions = np.array([Boltzmann()(moment()) for _ in range(n)])
+    next_context, n = contexts(2, temperature, values), 5000
+    actions = np.array([Boltzmann()(next_context()) for _ in range(n)])
     for env in range(2):
         weights = [math.exp(value / temperature) for value in values[env]]
         expected = [n * weight / sum(weights) for weight in weights]
@@ -282,14 +282,14 @@ def test_softmax_is_right_at_any_scale() -> None:
     np.testing.assert_array_equal(softmax(np.array([[1.0, 2.0]], dtype=np.float32), 1e30), [[0.5, 0.5]])
 
 
-def test_a_uniform_number_chooses_the_action_in_whose_share_it_lies() -> None:
+def test_the_sampled_action_is_the_one_whose_interval_contains_the_uniform_number() -> None:
     probabilities = np.array([[0.25, 0.0, 0.75]])
-    for coin, action in ((0.0, 0), (0.2499, 0), (0.25, 2), (0.9999, 2)):
-        assert sample_actions(probabilities, np.array([coin])) == [action]
+    for draw, action in ((0.0, 0), (0.2499, 0), (0.25, 2), (0.9999, 2)):
+        assert sample_actions(probabilities, np.array([draw])) == [action]
     assert sample_actions(np.array([[0.1, 0.9 - 1e-12]]), np.array([1 - 1e-16])) == [1], "the sum is short of 1"
 
 
-def test_boltzmann_acts_by_the_networks_values_and_computes_them_once() -> None:
+def test_boltzmann_uses_the_q_values_of_the_network_and_computes_them_once() -> None:
     model = make(exploration="boltzmann", exploration_kwargs={"temperature": 0.7})
     q_net = model.q_net
     calls = []
@@ -333,7 +333,7 @@ def kwargs_of(exploration: str) -> dict[str, Any]:
 
 @ALL_EXPLORATIONS
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_every_exploration_trains_and_goes_on_after_loading(exploration: str, n_envs: int, tmp_path: Path) -> None:
+def test_every_exploration_trains_and_continues_after_loading(exploration: str, n_envs: int, tmp_path: Path) -> None:
     model = make(env=several_cartpoles(n_envs), exploration=exploration, exploration_kwargs=kwargs_of(exploration))
     learn(model, 120)
     model.save(tmp_path / "model")
@@ -347,7 +347,7 @@ def test_every_exploration_trains_and_goes_on_after_loading(exploration: str, n_
 
 
 @ALL_EXPLORATIONS
-def test_every_exploration_answers_in_the_shape_it_was_asked(exploration: str) -> None:
+def test_every_exploration_returns_one_action_per_observation(exploration: str) -> None:
     model = make(exploration=exploration, exploration_kwargs=kwargs_of(exploration))
     single = model.predict(np.zeros(4, dtype=np.float32))[0]
     several = model.predict(np.zeros((5, 4), dtype=np.float32))[0]
@@ -356,20 +356,20 @@ def test_every_exploration_answers_in_the_shape_it_was_asked(exploration: str) -
 
 
 @ALL_EXPLORATIONS
-def test_the_warm_up_is_random_and_not_explored(exploration: str) -> None:
+def test_the_exploration_is_not_called_in_the_warm_up(exploration: str) -> None:
     model = make(exploration=exploration, exploration_kwargs=kwargs_of(exploration), learning_starts=50, gradient_steps=0)
-    asked: list[int] = []
+    steps: list[int] = []
     forward: Any = exploration_of(model)
 
     class Counted(type(forward)):  # type: ignore[misc]
-        def __call__(self, moment: ExplorationContext) -> Array:
-            asked.append(model.num_timesteps)
-            actions: Array = forward(moment)
+        def __call__(self, context: ExplorationContext) -> Array:
+            steps.append(model.num_timesteps)
+            actions: Array = forward(context)
             return actions
 
     set_exploration(model, Counted())
     model.learn(80)
-    assert asked == list(range(50, 80))
+    assert steps == list(range(50, 80))
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_the_warm_up_is_random_and_not_explored(exploration: str) -> None:
 )
 def test_the_log_shows_how_much_is_explored(exploration: str, kwargs: dict[str, Any], key: str, value: float) -> None:
     model = make(env=several_cartpoles(4), exploration=exploration, exploration_kwargs=kwargs)
-    # where two episodes end at the same step, the second log has nothing new to say
+    # if two episodes end at the same step, the second log has no new values
     rows = [row for row in learn(model, 200).rows if "train/n_updates" in row]
     assert [row[key] for row in rows] == [pytest.approx(value)] * len(rows)
     assert rows
@@ -408,7 +408,7 @@ def test_a_schedule_per_action_counts_what_each_environment_has_chosen(
 
 
 class Rates(BaseCallback):
-    """Keeps the rate that each action was chosen with."""
+    """A callback that records the exploration rate of each action."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -419,7 +419,7 @@ class Rates(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize(("n_envs", "warm_up"), [(1, 20), (4, 5)])  # in steps of all environments at once
+@pytest.mark.parametrize(("n_envs", "warm_up"), [(1, 20), (4, 5)])  # in vector steps
 def test_epsilon_is_multiplied_at_every_action_of_each_environment(n_envs: int, warm_up: int) -> None:
     schedule = {"name": "multiplicative", "start": 1.0, "end": 0.01, "factor": 0.9}
     kwargs = {"schedule": schedule, "unit": "actions"}
@@ -439,7 +439,7 @@ def test_a_line_over_actions_ends_with_the_run() -> None:
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_without_a_warm_up_the_exploration_chooses_from_the_first_action_on(n_envs: int) -> None:
+def test_without_a_warm_up_the_exploration_chooses_the_first_action(n_envs: int) -> None:
     schedule = {"name": "multiplicative", "start": 0.9, "end": 0.01, "factor": 0.9}
     kwargs = {"schedule": schedule, "unit": "actions", "warm_up": False}
     model = make(env=several_cartpoles(n_envs), learning_starts=10 * n_envs, exploration_kwargs=kwargs)
@@ -484,6 +484,11 @@ def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy(
             {"schedule": {"name": "linear", "start": 1, "end": -1}},
             r"\['schedule'\] at step 1000000000=-1.0 must be",
         ),
+        (
+            "epsilon_greedy",
+            {"schedule": {"name": "piecewise", "points": [[0, 1.0], [10, 1.5], [20, 0.1]]}},
+            r"\['schedule'\] at step 10=1.5 must be .*\[0, 1\]",
+        ),
         ("epsilon_greedy", {"schedule": 0.1, "unit": "action"}, r"unit='action'.*Did you mean 'actions'"),
         (
             "epsilon_greedy",
@@ -494,7 +499,7 @@ def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy(
         ("none", {"warm_up": 0}, r"exploration_kwargs\['warm_up'\]=0 must be True or False"),
     ],
 )
-def test_an_argument_that_cannot_work_is_refused(exploration: str, kwargs: dict[str, Any], message: str) -> None:
+def test_an_invalid_argument_raises_an_error(exploration: str, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make(exploration=exploration, exploration_kwargs=kwargs)
 
@@ -509,23 +514,23 @@ def test_boltzmann_has_no_epsilon(name: str) -> None:
     ("name", "meant"),
     [("softmax", "boltzmann"), ("apex", "epsilon_ladder"), ("Ape-X", "epsilon_ladder"), ("eps_greedy", "epsilon_greedy")],
 )
-def test_an_exploration_is_found_by_the_names_it_goes_by(name: str, meant: str) -> None:
+def test_an_error_suggests_the_exploration_for_a_synonym(name: str, meant: str) -> None:
     with pytest.raises(ArgumentError, match=f"Did you mean '{meant}'"):
         make(exploration=name)
 
 
-def test_every_synonym_stands_for_an_exploration() -> None:
+def test_every_synonym_means_an_exploration() -> None:
     assert set(SYNONYMS.values()) <= set(EXPLORATIONS)
     assert not set(SYNONYMS) & set(EXPLORATIONS)
 
 
-class OfTheUser(ConstantSchedule):
+class UserSchedule(ConstantSchedule):
     def value(self, step: int, total_steps: int) -> float:
         return 1 - step / total_steps
 
 
-def test_a_schedule_of_the_users_is_taken_as_it_is() -> None:
-    model = make(exploration_kwargs={"schedule": OfTheUser(0.5)})
+def test_a_schedule_of_a_user_is_used_unchanged() -> None:
+    model = make(exploration_kwargs={"schedule": UserSchedule(0.5)})
     learn(model, 100)
     assert model.exploration_rate == pytest.approx(0.0)
 
@@ -534,7 +539,7 @@ def test_a_schedule_of_the_users_is_taken_as_it_is() -> None:
 
 
 class Fixed(gym.Env[Any, Any]):
-    """Episodes of a fixed length."""
+    """An environment whose episodes have a fixed length."""
 
     observation_space = spaces.Box(-1, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
@@ -556,7 +561,7 @@ def fixed(*lengths: int) -> VecEnv:
 
 
 class Rollouts(BaseCallback):
-    """Counts what a callback sees of the rollouts, and the gradient steps between them."""
+    """A callback that counts rollouts, and the gradient steps between them."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         super().__init__()
@@ -577,7 +582,7 @@ class Rollouts(BaseCallback):
         self.events.append("end")
 
     def steps(self) -> list[int]:
-        """of all environments at once, in each rollout"""
+        """The number of vector steps of each rollout."""
         words = " ".join(self.events).split("start")
         return [word.count("step") for word in words[1:]]
 
@@ -588,7 +593,7 @@ class Rollouts(BaseCallback):
         # episodes end at steps 3, 6, 9, ... of the one and at 5, 10, 15, ... of the other environment
         ((3, 5), 1, [3, 2, 1, 3, 1]),
         ((3, 5), 2, [5, 4, 3]),
-        # both end at once: one episode was asked for, two are counted
+        # both end at the same step: two episodes are counted instead of one
         ((4, 4), 1, [4, 4]),
         ((4, 4), 3, [8, 8]),
         ((2,), 3, [6, 6]),
@@ -623,7 +628,7 @@ def test_a_list_from_yaml_is_a_train_freq() -> None:
         assert_same(make(env=fixed(3, 5), train_freq=given).train_freq, meant, "train_freq")
 
 
-def test_training_by_episodes_goes_on_after_loading(tmp_path: Path) -> None:
+def test_training_by_episodes_continues_after_loading(tmp_path: Path) -> None:
     model = make(env=several_cartpoles(3), train_freq=[2, "episode"])
     model.learn(200)
     model.save(tmp_path / "model")
@@ -643,6 +648,6 @@ def test_training_by_episodes_goes_on_after_loading(tmp_path: Path) -> None:
         ((1, "step", 2), r"train_freq=\(1, 'step', 2\) must be"),
     ],
 )
-def test_a_train_freq_that_cannot_be_is_refused(train_freq: Any, message: str) -> None:
+def test_an_invalid_train_freq_raises_an_error(train_freq: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make(train_freq=train_freq)

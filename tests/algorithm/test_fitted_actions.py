@@ -1,4 +1,4 @@
-"""The actions whose predictions are fitted."""
+"""Losses over the actions that were taken, and over all actions."""
 
 import pytest
 import torch as th
@@ -14,7 +14,7 @@ from tests.internals import drawn_batch, losses_of
 from tests.parity import learn, short_cartpole
 
 
-def test_with_all_actions_fitted_the_others_are_held_where_the_target_network_sees_them() -> None:
+def test_with_all_actions_fitted_the_targets_of_the_others_are_predictions_of_the_target_network() -> None:
     predicted, kept, target = numbers(B, A, 1), numbers(B, A, 1, seed=8), numbers(B, 1, seed=9)
     actions = th.arange(B) % A
     losses, td_errors = fit_all(
@@ -30,7 +30,7 @@ def test_with_all_actions_fitted_the_others_are_held_where_the_target_network_se
         assert float(td_errors[b]) == pytest.approx(error, rel=1e-5)
 
 
-def test_fitting_all_actions_is_what_the_loss_of_a_batch_does() -> None:
+def test_the_loss_of_a_batch_fits_all_actions() -> None:
     kwargs = {"net_arch": [8], "loss": "mse", "fitted_actions": "all"}
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, learning_starts=10, seed=0, device="cpu")
     learn(model, 100)

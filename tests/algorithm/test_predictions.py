@@ -1,4 +1,4 @@
-"""Predictions of networks, whichever they are, and the time in which they are random."""
+"""Predictions of different kinds of networks, and the context in which they are stochastic."""
 
 from contextlib import suppress
 from threading import Thread
@@ -15,19 +15,19 @@ from tests.parity import short_cartpole
 
 
 class OwnPredictor(nn.Module):
-    """A network that is no QNetwork, and has all that it needs to predict a distribution."""
+    """A network with the methods of a Predictor that is no QNetwork."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = NoisyLinear(4, 6)
         self.is_stochastic, self.noisy_layers = True, [self.layer]
-        self.purposes: list[Phase] = []
+        self.phases: list[Phase] = []
 
     def forward(self, obs: th.Tensor) -> th.Tensor:
         return self.predict_returns(obs, "policy").values.mean(dim=2)
 
-    def predict_returns(self, obs: Any, purpose: Phase) -> Prediction:
-        self.purposes.append(purpose)
+    def predict_returns(self, obs: Any, phase: Phase) -> Prediction:
+        self.phases.append(phase)
         return Prediction(self.layer(obs).view(-1, 2, 3))
 
     def set_training_mode(self, mode: bool) -> None:
@@ -37,20 +37,20 @@ class OwnPredictor(nn.Module):
         return self(obs).argmax(dim=1)  # type: ignore[no-any-return]
 
 
-def test_a_network_that_predicts_parameters_is_used_by_its_methods() -> None:
+def test_predict_calls_predict_returns_of_a_network_that_has_it() -> None:
     net, obs = OwnPredictor(), th.ones(5, 4)
     assert predict(net, obs, "target").values.shape == (5, 2, 3)
-    assert net.purposes == ["target"]
+    assert net.phases == ["target"]
 
 
-def test_any_other_network_predicts_its_q_values() -> None:
+def test_predict_returns_the_q_values_of_any_other_network() -> None:
     net, obs = nn.Linear(4, 2), th.ones(5, 4)
-    params = predict(net, obs, "online")
-    assert th.equal(params.values, net(obs).unsqueeze(2))
-    assert params.taus is params.q_values is None
+    prediction = predict(net, obs, "online")
+    assert th.equal(prediction.values, net(obs).unsqueeze(2))
+    assert prediction.taus is prediction.q_values is None
 
 
-def test_predictions_are_random_within_sampled_and_in_its_thread_alone() -> None:
+def test_predictions_are_stochastic_within_the_context_and_in_its_thread_only() -> None:
     net, other = OwnPredictor(), OwnPredictor()
     elsewhere: list[bool] = []
     with stochastic_predictions(net, nn.Linear(4, 2)):
@@ -72,13 +72,13 @@ def test_predictions_are_random_within_sampled_and_in_its_thread_alone() -> None
 
 
 class OwnPolicy(MlpPolicy):
-    """Its networks are no QNetwork of this package."""
+    """A policy whose networks are no QNetwork of this package."""
 
     def make_q_net(self) -> Any:
         return OwnPredictor()
 
 
-def test_a_model_trains_a_network_of_a_users_own_by_these_methods() -> None:
+def test_a_model_trains_a_users_network_with_these_methods() -> None:
     model = DQNExt(
         OwnPolicy,
         short_cartpole(),
@@ -91,5 +91,5 @@ def test_a_model_trains_a_network_of_a_users_own_by_these_methods() -> None:
     net: Any = model.q_net
     before = net.layer.weight_sigma.detach().clone()
     model.learn(30)
-    assert "online" in net.purposes
+    assert "online" in net.phases
     assert not th.equal(net.layer.weight_sigma, before), "the noise took part in the loss"

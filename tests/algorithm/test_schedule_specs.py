@@ -35,7 +35,7 @@ def test_plain_data_makes_a_schedule(spec: Any, expected: Schedule) -> None:
     assert make_schedule(spec) == expected
 
 
-def test_a_schedule_is_taken_as_it_is() -> None:
+def test_a_schedule_is_used_unchanged() -> None:
     for schedule in [*SCHEDULE_EXAMPLES, StepItself()]:
         assert make_schedule(schedule) is schedule
 
@@ -62,7 +62,7 @@ def test_the_spec_of_a_schedule_is_not_changed() -> None:
         (math.nan, "val=nan"),
     ],
 )
-def test_a_wrong_spec_says_what_would_be_right(spec: Any, message: str) -> None:
+def test_the_error_for_an_invalid_spec_shows_a_valid_one(spec: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make_schedule(spec)
 
@@ -90,11 +90,11 @@ def test_a_wrong_spec_says_what_would_be_right(spec: Any, message: str) -> None:
         ("piecewise", {"points": [[0, math.nan]]}, "value of points=nan"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused(name: str, kwargs: dict[str, Any], message: str) -> None:
+def test_an_invalid_value_raises_an_error(name: str, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         SCHEDULES[name](**kwargs)
 
 
-def test_every_synonym_stands_for_a_schedule() -> None:
+def test_every_synonym_means_a_schedule() -> None:
     assert set(SYNONYMS.values()) <= set(SCHEDULES)
     assert not set(SYNONYMS) & set(SCHEDULES)

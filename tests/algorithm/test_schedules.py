@@ -1,4 +1,4 @@
-"""Schedules against values worked out by hand, and against SB3's own."""
+"""Schedules compared with values computed by hand, and with SB3's schedules."""
 
 import math
 import pickle
@@ -24,7 +24,7 @@ from tests.algorithm.helpers import SCHEDULE_EXAMPLES, StepItself
 
 
 def sb3_progress_remaining(step: int, total_steps: int) -> float:
-    """As BaseAlgorithm._update_current_progress_remaining computes it."""
+    """Compute the progress as BaseAlgorithm._update_current_progress_remaining does."""
     return 1.0 - float(step) / float(total_steps)
 
 
@@ -56,7 +56,7 @@ def sb3_progress_remaining(step: int, total_steps: int) -> float:
         (PiecewiseSchedule(((10, 0.7),)), 500, 0.7),
     ],
 )
-def test_each_schedule_has_the_value_worked_out_by_hand(schedule: Schedule, step: int, expected: float) -> None:
+def test_each_schedule_has_the_value_computed_by_hand(schedule: Schedule, step: int, expected: float) -> None:
     value = schedule.value(step, 1000)
     assert type(value) is float
     assert value == pytest.approx(expected, rel=1e-15)

@@ -1,4 +1,4 @@
-"""Target policies against numbers worked out by hand, and against loops over the transitions."""
+"""Target policies compared with numbers computed by hand, and with loops over the transitions."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ ALL_POLICIES = pytest.mark.parametrize("target_policy", TARGET_POLICIES)
 
 
 def batch_of(actions: list[int], rewards: list[float], discounts: list[float]) -> Batch:
-    """Transitions from observation 0 to observation 1."""
+    """Make a batch of transitions from observation 0 to observation 1."""
     n = len(actions)
     return Batch(
         th.zeros(n),
@@ -34,14 +34,14 @@ def batch_of(actions: list[int], rewards: list[float], discounts: list[float]) -
 
 
 def q_function(now: Any, after: Any) -> Any:
-    """The Q-values ``now`` at observation 0 and ``after`` at observation 1."""
+    """Make a Q-function with the values ``now`` at observation 0 and ``after`` at observation 1."""
     return lambda obs: th.where(obs[:, None] == 0, th.tensor(now), th.tensor(after))
 
 
-NOBODY: Any = None  # the online network, which is not asked
+NOBODY: Any = None  # the online network, which must not be called
 
 
-def test_munchausen_gives_the_numbers_worked_out_by_hand() -> None:
+def test_munchausen_has_the_numbers_computed_by_hand() -> None:
     # temperature 0.5. Now: exp(q / 0.5) = 1, 3 -> pi = 1/4, 3/4. After: exp(q / 0.5) = 1, 1 -> pi = 1/2, 1/2, entropy log 2.
     target = q_function([[0.0, 0.5 * math.log(3)]] * 3, [[2.0, 2.0]] * 3)
     batch = batch_of(actions=[0, 1, 0], rewards=[1.0, 1.0, 1.0], discounts=[0.9, 0.9, 0.0])
@@ -66,7 +66,7 @@ def test_the_log_policy_is_clipped_before_it_is_weighted() -> None:
     assert float(reward) == pytest.approx(2 - 0.9)
 
 
-def test_munchausen_has_the_papers_arguments_by_default() -> None:
+def test_the_defaults_of_munchausen_are_those_of_the_paper() -> None:
     assert MunchausenTarget() == MunchausenTarget(alpha=0.9, temperature=0.03, clip=-1)
 
 
@@ -96,7 +96,7 @@ def test_munchausen_equals_a_loop_over_actions_at_any_scale(seed: int, alpha: fl
 
 
 def log_policy(q: list[float], temperature: float) -> list[float]:
-    """The logarithms of softmax(q / temperature), in double precision and with Python's exact sum."""
+    """Compute log softmax(q / temperature) in double precision, with Python's exact sum."""
     gaps = [(value - max(q)) / temperature for value in q]
     normalizer = math.log(math.fsum(math.exp(gap) for gap in gaps))
     return [gap - normalizer for gap in gaps]
@@ -121,7 +121,7 @@ def test_the_scaled_logarithm_stays_finite_where_softmax_underflows() -> None:
 
 
 @ALL_POLICIES
-def test_every_target_policy_gives_probabilities_and_finite_rewards(target_policy: str) -> None:
+def test_every_target_policy_returns_probabilities_and_finite_rewards(target_policy: str) -> None:
     rng = np.random.default_rng(1)
     now, after = rng.normal(size=(2, 16, 5)).astype(np.float32)
     batch = batch_of(rng.integers(5, size=16).tolist(), rng.normal(size=16).tolist(), [0.9] * 16)
@@ -180,17 +180,17 @@ def test_the_munchausen_loss_of_a_batch_equals_a_loop_over_its_transitions(n_ste
         ({"clip": -math.inf}, r"clip=-inf must be"),
     ],
 )
-def test_an_argument_of_munchausen_that_cannot_be_is_refused(kwargs: dict[str, Any], message: str) -> None:
+def test_an_invalid_argument_of_munchausen_raises_an_error(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         DQNExt("MlpPolicy", "CartPole-v1", target_policy="munchausen", target_policy_kwargs=kwargs)
 
 
 @pytest.mark.parametrize("name", ["mdqn", "m-dqn", "M-DQN", "munchhausen"])
-def test_munchausen_is_found_by_the_names_it_goes_by(name: str) -> None:
+def test_an_error_suggests_munchausen_for_a_synonym(name: str) -> None:
     with pytest.raises(ArgumentError, match="Did you mean 'munchausen'"):
         DQNExt("MlpPolicy", "CartPole-v1", target_policy=name)
 
 
-def test_every_synonym_stands_for_a_target_policy() -> None:
+def test_every_synonym_means_a_target_policy() -> None:
     assert set(SYNONYMS.values()) <= set(TARGET_POLICIES)
     assert not set(SYNONYMS) & set(TARGET_POLICIES)

@@ -1,4 +1,4 @@
-"""Compiled updates against eager ones, and against SB3's own DQN."""
+"""Compiled updates compared with eager ones, and with SB3's DQN."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -46,16 +46,21 @@ SMALL: dict[str, Any] = {
     "seed": 0,
     "device": "cpu",
 }
-AT_RANDOM: dict[str, Any] = {"exploration_initial_eps": 1.0, "exploration_final_eps": 1.0}  # actions do not ask the network
+AT_RANDOM: dict[str, Any] = {
+    "exploration_initial_eps": 1.0,
+    "exploration_final_eps": 1.0,
+}  # the choice of actions does not depend on the network
 Compile = bool | dict[str, Any]
 
 
 def make(compile: Compile = False, env: Any = None, policy: str = "MlpPolicy", **kwargs: Any) -> DQNExt:
     """
+    Make a model.
+
     :param compile: the argument
-    :param env: environments to learn from
+    :param env: the environments
     :param policy: the name of a policy
-    :param kwargs: arguments that differ from ``SMALL``, or are joined with its ``policy_kwargs``
+    :param kwargs: arguments that replace those of ``SMALL``; ``policy_kwargs`` are merged
     """
     policy_kwargs = {"net_arch": [8]} | kwargs.pop("policy_kwargs", {})
     arguments = SMALL | kwargs
@@ -69,16 +74,16 @@ def record(model: DQNExt) -> None:
 
 
 def set_parameters(model: DQN, parameters: Any) -> None:
-    model.set_parameters(deepcopy(parameters))  # an optimizer keeps the very tensors it is given
+    model.set_parameters(deepcopy(parameters))  # an optimizer uses the given tensors without a copy
 
 
 def twin(model: DQNExt, compile: Compile, **kwargs: Any) -> DQNExt:
     """
-    Another model that learns from the same transitions from the same state.
+    Make another model with the same transitions and the same state.
 
-    :param model: a model with a memory
-    :param compile: whether the other one is compiled
-    :param kwargs: what it was made with
+    :param model: a model with transitions
+    :param compile: the argument of the other model
+    :param kwargs: the arguments of the model
     """
     other = make(compile, **kwargs)
     set_parameters(other, model.get_parameters())
@@ -91,11 +96,11 @@ def twin(model: DQNExt, compile: Compile, **kwargs: Any) -> DQNExt:
 
 def pair(unroll: int, steps: int = 80, **kwargs: Any) -> tuple[DQNExt, DQNExt]:
     """
-    An eager model, and a compiled one in the same state.
+    Make an eager model, and a compiled one in the same state.
 
-    :param unroll: how many updates it makes in one call
-    :param steps: environment steps in which the eager one has learned; of these the first 40 are the warm-up
-    :param kwargs: what both are made with
+    :param unroll: the number of updates per call
+    :param steps: the environment steps in which the eager model is trained; the first 40 are the warm-up
+    :param kwargs: the arguments of both models
     """
     eager = make(**kwargs)
     learn(eager, steps)
@@ -103,14 +108,14 @@ def pair(unroll: int, steps: int = 80, **kwargs: Any) -> tuple[DQNExt, DQNExt]:
 
 
 def train(model: DQNExt, n_updates: int, seed: int = 7) -> None:
-    """Updates from batches that a seed decides."""
+    """Make updates with batches that depend on a seed only."""
     np.random.seed(seed)
     th.manual_seed(seed)
     model.train(n_updates, model.batch_size)
 
 
 def tensors(numbers: Any) -> list[th.Tensor]:
-    """The tensors in nested dictionaries and lists."""
+    """Return the tensors in nested dictionaries and lists."""
     if isinstance(numbers, th.Tensor):
         return [numbers.detach()]
     parts = numbers.values() if isinstance(numbers, dict) else numbers if isinstance(numbers, list | tuple) else []
@@ -118,7 +123,7 @@ def tensors(numbers: Any) -> list[th.Tensor]:
 
 
 def assert_near(ours: DQN, theirs: DQN, tolerance: float) -> None:
-    """Networks, target networks and the optimizer's averages; steps and counters are equal."""
+    """Check that networks, target networks and optimizer state are close, and that steps and counters are equal."""
     for name, parameters in theirs.get_parameters().items():
         their, our = tensors(parameters), tensors(ours.get_parameters()[name])
         assert len(our) == len(their) > 0
@@ -131,7 +136,7 @@ def assert_near(ours: DQN, theirs: DQN, tolerance: float) -> None:
 
 
 def assert_trained_alike(eager: DQNExt, compiled: DQNExt, first: int = 1, then: int = 99) -> None:
-    """1e-6 apart after the first updates, and 1e-4 after many."""
+    """Check that two models differ by 1e-6 after the first updates, and by 1e-4 after many."""
     before = [tensor.clone() for tensor in tensors(eager.policy.q_net.state_dict())]
     for n_updates, tolerance in ((first, 1e-6), (then, 1e-4)):
         for model in (eager, compiled):
@@ -145,7 +150,7 @@ def assert_trained_alike(eager: DQNExt, compiled: DQNExt, first: int = 1, then: 
 
 
 def functions(model: DQNExt) -> dict[Any, Any]:
-    """The functions that a model has compiled, or found in torch's cache."""
+    """Return the functions that a model has compiled or read from torch's cache."""
     assert model.updater.compiled is not None, "it is eager"
     return model.updater.compiled._functions
 
@@ -156,7 +161,7 @@ def assert_compiled(model: DQNExt) -> None:
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many arguments each function had that was compiled since the test began."""
+    """The number of arguments of each function that was compiled since the test began."""
     seen: list[int] = []
     compile = sb3_dqn_ext.fast.compilation.compile_function
 
@@ -164,7 +169,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(arguments))
         return compile(function, arguments)
 
-    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compiled", counted)
+    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compile_function", counted)
     return seen
 
 
@@ -172,21 +177,21 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("steps", [40, 80], ids=["from a fresh optimizer", "after eager training"])
-def test_one_update_and_a_hundred_end_where_eager_ones_do(steps: int) -> None:
+def test_one_update_and_a_hundred_end_like_eager_ones(steps: int) -> None:
     eager, compiled = pair(2, steps)
     assert (n_updates_of(eager) > 0) == (steps == 80)
     assert_trained_alike(eager, compiled)
     assert len(functions(compiled)) == 2  # one update, and two
 
 
-def test_in_double_precision_a_hundred_updates_differ_by_rounding_alone() -> None:
+def test_in_double_precision_a_hundred_updates_differ_by_rounding_only() -> None:
     eager, compiled = pair(1, policy_kwargs={"dtype": "float64"})
     for model in (eager, compiled):
         train(model, 100)
     assert_near(compiled, eager, 1e-12)
 
 
-def test_a_run_ends_where_one_of_sb3_does() -> None:
+def test_a_run_ends_like_one_of_sb3() -> None:
     models, records = [], []
     for algorithm, kwargs in ((DQNExt, {"compile": {"unroll": 2}}), (DQN, {})):
         arguments = SMALL | AT_RANDOM | {"policy_kwargs": {"net_arch": [8]}} | kwargs
@@ -206,7 +211,7 @@ def test_a_run_ends_where_one_of_sb3_does() -> None:
 
 
 @pytest.mark.parametrize(("gradient_steps", "n_envs"), [(5, 1), (-1, 4), (1, 4)])
-def test_a_run_with_many_updates_at_a_time_ends_where_the_eager_one_does(gradient_steps: int, n_envs: int) -> None:
+def test_a_run_with_several_updates_per_call_ends_like_the_eager_one(gradient_steps: int, n_envs: int) -> None:
     models = []
     for compile in (False, {"unroll": 2}):
         env = several_cartpoles(n_envs)
@@ -230,7 +235,7 @@ def test_the_noise_of_layers_is_that_of_the_eager_path_update_by_update() -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noisy", [False, True])
-def test_drawn_fractions_are_those_of_the_eager_path_update_by_update(noisy: bool) -> None:
+def test_drawn_taus_are_those_of_the_eager_path_update_by_update(noisy: bool) -> None:
     returns = "implicit_quantile"
     kwargs = {"returns": returns, "returns_kwargs": RETURNS_KWARGS[returns], "noisy": noisy}
     assert_trained_alike(*pair(3, policy_kwargs=kwargs), first=3, then=60)
@@ -247,12 +252,12 @@ def test_drawn_fractions_are_those_of_the_eager_path_update_by_update(noisy: boo
     ],
     ids=["weight decay", "betas and eps", "AdamW", "loss and layers"],
 )
-def test_the_optimizer_has_the_arguments_it_was_given(policy_kwargs: dict[str, Any]) -> None:
+def test_the_arguments_of_the_optimizer_take_effect(policy_kwargs: dict[str, Any]) -> None:
     assert_trained_alike(*pair(1, policy_kwargs=policy_kwargs))
 
 
 @pytest.mark.slow
-def test_gradients_are_clipped_to_the_norm_that_was_given() -> None:
+def test_gradients_are_clipped_to_max_grad_norm() -> None:
     eager, compiled = pair(1, max_grad_norm=0.01)
     eager.updater.loss(drawn_batch(eager, 8))[0].mean().backward()
     assert max(float(parameter.grad.norm()) for parameter in eager.q_net.parameters() if parameter.grad is not None) > 0.1
@@ -270,7 +275,7 @@ class Dropout(FlattenExtractor):
 
 
 class SpectralNorm(FlattenExtractor):
-    """Its layer keeps vectors that change with every batch it sees."""
+    """A features extractor with buffers that change with every batch."""
 
     def __init__(self, observation_space: Any) -> None:
         super().__init__(observation_space)
@@ -283,13 +288,13 @@ class SpectralNorm(FlattenExtractor):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extractor", [Dropout, SpectralNorm])
-def test_layers_that_differ_in_training_do_so_when_they_are_compiled(extractor: type[FlattenExtractor]) -> None:
+def test_layers_that_depend_on_training_mode_do_so_when_they_are_compiled(extractor: type[FlattenExtractor]) -> None:
     eager, compiled = pair(2, policy_kwargs={"features_extractor_class": extractor})
     assert_trained_alike(eager, compiled, first=2)
 
 
 @pytest.mark.slow
-def test_images_are_learned_from_as_eagerly() -> None:
+def test_training_on_images_equals_eager_training() -> None:
     def images() -> FakeImageEnv:
         env = FakeImageEnv(action_dim=3, screen_height=36, screen_width=36, n_channels=1, discrete=True)
         env.observation_space.seed(0)  # its images are samples of the space
@@ -322,7 +327,7 @@ Combination = dict[str, Any]
 
 
 def legal(values: list[Any]) -> bool:
-    """Whether the values that are there go together."""
+    """Return whether the values of a partial combination are allowed together."""
     combination = dict(zip(AXES, values, strict=False))
     return bool(combination.get("fitted_actions", "taken") == "taken" or combination["returns"] == "expected")
 
@@ -333,7 +338,7 @@ def pairwise() -> Iterator[Combination]:
 
 
 def all_choices() -> Iterator[Combination]:
-    """The full product of the choices; the settings go round."""
+    """Return the full product of the choices, with the settings in turn."""
     for i, values in enumerate(product(*CHOICES.values())):
         settings = {key: options[(i // 3**j) % len(options)] for j, (key, options) in enumerate(SETTINGS.items())}
         if not legal([*values, *settings.values()]):
@@ -370,26 +375,26 @@ def identifier(combination: Combination) -> str:
     return " ".join(str(value) for value in combination.values())
 
 
-def test_every_single_value_is_among_the_combinations_that_are_tried() -> None:
+def test_every_value_is_in_a_tested_combination() -> None:
     for name, values in AXES.items():
         assert {str(combination[name]) for combination in FIRST_EIGHT} == {str(value) for value in values}, name
 
 
 @pytest.mark.parametrize("combination", FIRST_EIGHT, ids=identifier)
-def test_combinations_of_choices_learn_as_eagerly(combination: Combination) -> None:
+def test_combinations_of_choices_learn_like_eager_ones(combination: Combination) -> None:
     check(combination)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("combination", [*islice(pairwise(), 8, None), *all_choices()], ids=identifier)
-def test_every_combination_of_choices_learns_as_eagerly(combination: Combination) -> None:
+def test_every_combination_of_choices_learns_like_the_eager_one(combination: Combination) -> None:
     check(combination)
 
 
-# what changes while a model learns
+# changes during training
 
 
-def test_a_falling_learning_rate_is_followed_and_nothing_is_compiled_again(compilations: list[int]) -> None:
+def test_a_decreasing_learning_rate_takes_effect_without_another_compilation(compilations: list[int]) -> None:
     kwargs: dict[str, Any] = {"learning_rate": SimpleLinearSchedule(1e-2)}
     eager, compiled = pair(1, **kwargs)
     for progress in (0.9, 0.5, 0.1, 0.0):
@@ -434,7 +439,7 @@ def test_the_target_network_is_updated_when_it_is_due(name: str) -> None:
     assert_compiled(models[1])
 
 
-def test_a_callback_that_updates_the_target_network_does_so_alone() -> None:
+def test_only_the_callback_updates_the_target_network_if_there_is_one() -> None:
     kwargs: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1}
     models = []
     for compile in (False, {"unroll": 2}):
@@ -444,7 +449,7 @@ def test_a_callback_that_updates_the_target_network_does_so_alone() -> None:
     assert_compiled(models[1])
 
 
-def test_a_norm_and_a_tau_that_are_set_later_are_followed_and_nothing_is_compiled_again(compilations: list[int]) -> None:
+def test_a_norm_and_a_tau_that_are_set_later_take_effect_without_another_compilation(compilations: list[int]) -> None:
     kwargs: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1}
     eager, compiled = pair(1, **kwargs)
     for max_grad_norm, tau in ((10, 0.1), (0.01, 0.1), (0.01, 0.7)):
@@ -455,7 +460,7 @@ def test_a_norm_and_a_tau_that_are_set_later_are_followed_and_nothing_is_compile
     assert len(compilations) == 1
 
 
-def test_two_models_keep_their_own_functions_and_numbers() -> None:
+def test_two_models_have_separate_functions_and_parameters() -> None:
     first, second = pair(1), pair(1, max_grad_norm=0.1)
     for eager, compiled in (first, second, first, second):
         for model in (eager, compiled):
@@ -466,7 +471,7 @@ def test_two_models_keep_their_own_functions_and_numbers() -> None:
 
 
 @pytest.mark.slow
-def test_functions_that_differ_in_a_constant_alone_are_not_taken_for_one_another() -> None:
+def test_functions_that_differ_in_one_constant_are_compiled_separately() -> None:
     models = []
     for v_max in (20, 40, 20):
         returns_kwargs = {"n_atoms": 5, "v_min": 0, "v_max": v_max}
@@ -488,14 +493,14 @@ def memory(model: DQNExt) -> DQNReplayBuffer:
 
 
 def weights_of_a_draw(model: DQNExt) -> np.ndarray[Any, Any]:
-    """(64,) importance weights, which tell the priorities."""
+    """Return the (64,) importance sampling weights of a draw, which depend on the priorities."""
     sampler = memory(model).sampler
     assert isinstance(sampler, Prioritized)
     np.random.seed(1)
     return sampler.sample(*memory(model).replayable_rows(), 64, 0.0)[1]
 
 
-def test_one_at_a_time_priorities_and_what_is_drawn_by_them_are_those_of_the_eager_path() -> None:
+def test_with_one_update_per_call_priorities_and_draws_are_those_of_the_eager_path() -> None:
     eager, compiled = pair(1, **PRIORITIZED)
     assert_trained_alike(eager, compiled)
     weights = [weights_of_a_draw(model) for model in (eager, compiled)]
@@ -503,7 +508,7 @@ def test_one_at_a_time_priorities_and_what_is_drawn_by_them_are_those_of_the_eag
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-3)
 
 
-def test_two_at_a_time_both_batches_are_drawn_before_their_errors_are_known() -> None:
+def test_with_two_updates_per_call_both_batches_are_drawn_before_the_priorities_change() -> None:
     eager, compiled = pair(2, **PRIORITIZED)
     train(compiled, 2)
     np.random.seed(7)
@@ -514,7 +519,7 @@ def test_two_at_a_time_both_batches_are_drawn_before_their_errors_are_known() ->
     np.testing.assert_allclose(weights_of_a_draw(compiled), weights_of_a_draw(eager), rtol=1e-5)
 
 
-def test_a_transition_of_weight_0_teaches_nothing() -> None:
+def test_a_transition_of_weight_0_does_not_change_the_gradient() -> None:
     _, compiled = pair(1)
     twice = [twin(compiled, {"unroll": 1}) for _ in range(2)]
     batch = drawn_batch(compiled, 8)
@@ -546,7 +551,7 @@ def test_a_saved_model_has_the_keys_shapes_and_types_of_an_eager_one(tmp_path: P
 
 
 def shapes(numbers: Any) -> Any:
-    """The same dictionaries and lists, with shape and type in the place of each tensor."""
+    """Replace each tensor in nested dictionaries and lists by its shape and type."""
     if isinstance(numbers, th.Tensor):
         return str((tuple(numbers.shape), numbers.dtype, numbers.stride()))
     if isinstance(numbers, dict):
@@ -554,14 +559,14 @@ def shapes(numbers: Any) -> Any:
     return [shapes(value) for value in numbers] if isinstance(numbers, list | tuple) else numbers
 
 
-def test_a_saved_model_is_loaded_by_all_and_goes_on_as_the_eager_one(tmp_path: Path) -> None:
+def test_a_saved_model_is_loaded_compiled_eager_and_by_sb3_and_continues_like_the_eager_one(tmp_path: Path) -> None:
     _, model = pair(1)
     train(model, 5)
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "memory")
 
-    def by_sb3() -> DQN:
-        """SB3's own class with our policy, and the parameters out of the file: the rest of it is ours."""
+    def load_with_sb3() -> DQN:
+        """Load the parameters of a file into SB3's class with our policy."""
         other = DQN(MlpPolicy, short_cartpole(), policy_kwargs=model.policy_kwargs, batch_size=8, device="cpu")
         other.set_parameters(str(tmp_path / "model"))
         return other
@@ -569,7 +574,7 @@ def test_a_saved_model_is_loaded_by_all_and_goes_on_as_the_eager_one(tmp_path: P
     loaders: list[Callable[[], DQN]] = [
         lambda: DQNExt.load(tmp_path / "model", env=short_cartpole()),
         lambda: DQNExt.load(tmp_path / "model", env=short_cartpole(), compile=False),
-        by_sb3,
+        load_with_sb3,
     ]
     loaded = []
     observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
@@ -599,7 +604,7 @@ def test_a_saved_model_is_loaded_by_all_and_goes_on_as_the_eager_one(tmp_path: P
         assert n_updates_of(other) > updates
 
 
-def test_parameters_that_are_set_in_the_middle_are_learned_from() -> None:
+def test_parameters_that_are_set_in_the_middle_are_trained() -> None:
     eager, compiled = pair(1)
     saved = deepcopy(eager.get_parameters())
     for model in (eager, compiled):
@@ -610,7 +615,7 @@ def test_parameters_that_are_set_in_the_middle_are_learned_from() -> None:
     assert_trained_alike(eager, compiled)
 
 
-def test_an_optimizer_state_that_is_loaded_in_the_middle_is_followed_with_its_arguments() -> None:
+def test_an_optimizer_state_that_is_loaded_in_the_middle_takes_effect_with_its_arguments() -> None:
     eager, compiled = pair(1)
     for model in (eager, compiled):
         train(model, 4)
@@ -627,7 +632,7 @@ def test_an_optimizer_state_that_is_loaded_in_the_middle_is_followed_with_its_ar
     assert_trained_alike(eager, compiled)
 
 
-# what cannot be compiled
+# updates that cannot be compiled
 
 
 class DependsOnValues(FlattenExtractor):
@@ -636,8 +641,8 @@ class DependsOnValues(FlattenExtractor):
         return x if x.sum() > 0 else 2 * x
 
 
-class DependsOnNumbers(FlattenExtractor):
-    """As the one above, but in Python's own numbers."""
+class DependsOnPythonNumbers(FlattenExtractor):
+    """A features extractor whose computation depends on Python numbers from tensors."""
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         x = super().forward(observations)
@@ -646,7 +651,7 @@ class DependsOnNumbers(FlattenExtractor):
 
 
 class CountsPositives(FlattenExtractor):
-    """How large one of its tensors is depends on the values of another."""
+    """A features extractor with a tensor whose size depends on the values of another."""
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         x = super().forward(observations)
@@ -701,16 +706,16 @@ NOT_COMPILED: dict[str, tuple[dict[str, Any], str]] = {
     "optimizer_per_head": ({"policy_kwargs": HEADS_OF_THEIR_OWN}, "OptimizerPerHead is not Adam"),
     "n_epochs": ({"n_epochs": 1, "train_freq": (1, "episode")}, "n_epochs"),
     "control flow": (extractor(DependsOnValues), "data-dependent"),
-    "numbers": (extractor(DependsOnNumbers), "tolist"),
+    "numbers": (extractor(DependsOnPythonNumbers), "tolist"),
     "shapes": (extractor(CountsPositives), "data-dependent"),
     "a counter": (extractor(CountsBatches), "mutate a captured Tensor"),
-    "an unused layer": (extractor(DoesNotUseItsLayer), "some parameters take no part in the loss"),
-    "a fixed layer": (extractor(HasAFixedLayer), "some parameters are not learned"),
+    "an unused layer": (extractor(DoesNotUseItsLayer), "some parameters do not affect the loss"),
+    "a fixed layer": (extractor(HasAFixedLayer), "some parameters are frozen (requires_grad=False)"),
 }
 
 
 @pytest.mark.parametrize("name", NOT_COMPILED)
-def test_what_cannot_be_compiled_says_so_once_and_is_eager(name: str) -> None:
+def test_updates_that_cannot_be_compiled_are_eager_with_one_warning(name: str) -> None:
     kwargs, message = NOT_COMPILED[name]
     eager = learned(False, **kwargs)
     with pytest.warns(UserWarning, match="has no effect, training is eager") as caught:
@@ -721,7 +726,7 @@ def test_what_cannot_be_compiled_says_so_once_and_is_eager(name: str) -> None:
     assert_same(model.get_parameters(), eager.get_parameters(), "parameters")
 
 
-def test_batches_that_were_drawn_together_are_learned_from_when_compiling_fails() -> None:
+def test_batches_that_were_drawn_together_are_used_if_compilation_fails() -> None:
     eager, compiled = pair(2, **extractor(DependsOnValues))
     assert compiled.updater.compiled is not None
     train(eager, 5)
@@ -732,7 +737,7 @@ def test_batches_that_were_drawn_together_are_learned_from_when_compiling_fails(
     assert n_updates_of(compiled) == n_updates_of(eager)
 
 
-def test_an_optimizer_state_that_cannot_be_followed_ends_in_eager_training() -> None:
+def test_an_unsupported_optimizer_state_leads_to_eager_training() -> None:
     eager, compiled = pair(1)
     for model in (eager, compiled):
         train(model, 1)
@@ -785,7 +790,7 @@ def test_without_a_compiler_there_is_one_clear_warning_and_training_is_eager(tmp
 # torch's cache
 
 
-def test_a_second_model_finds_what_the_first_has_compiled() -> None:
+def test_a_second_model_uses_the_cache_of_the_first() -> None:
     learn(make({"unroll": 1}), 42)
     before = counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"]
     learn(make({"unroll": 1}), 42)
@@ -808,7 +813,7 @@ print(counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_c
 
 
 @pytest.mark.slow
-def test_a_second_process_finds_what_the_first_has_compiled(tmp_path: Path) -> None:
+def test_a_second_process_uses_the_cache_of_the_first(tmp_path: Path) -> None:
     root, cache = str(ROOT), tmp_path / "cache"
     times, files = [], []
     for expected in ("0 1", "1 0"):
@@ -837,13 +842,13 @@ def test_a_second_process_finds_what_the_first_has_compiled(tmp_path: Path) -> N
         ({"unroll": True}, r"compile\['unroll'\]=True must be a whole number"),
     ],
 )
-def test_an_argument_that_cannot_be_is_refused(compile: Any, message: str) -> None:
+def test_an_invalid_argument_raises_an_error(compile: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make(compile)
 
 
 @pytest.mark.parametrize(("compile", "unroll"), [(True, 4), ({}, 4), ({"unroll": 3}, 3), ({"unroll": np.int64(3)}, 3)])
-def test_the_argument_says_how_many_updates_one_call_makes(compile: Any, unroll: int) -> None:
+def test_the_argument_defines_the_number_of_updates_per_call(compile: Any, unroll: int) -> None:
     model = make(compile)
     assert model.updater.compiled is not None
     assert model.updater.compiled.unroll == unroll

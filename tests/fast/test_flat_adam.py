@@ -1,4 +1,4 @@
-"""Parameters side by side, against torch's own Adam with each by itself."""
+"""Adam on one flat tensor compared with torch's Adam."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def descend(net: nn.Module, step: int) -> None:
 
 @pytest.mark.parametrize("max_grad_norm", [0.1, 1e9], ids=["clipped", "not clipped"])
 @pytest.mark.parametrize(("kind", "kwargs"), SETTINGS, ids=str)
-def test_the_numbers_are_those_of_torch_to_the_last_bit(
+def test_the_results_have_the_bits_of_torchs(
     kind: type[th.optim.Optimizer], kwargs: dict[str, Any], max_grad_norm: float
 ) -> None:
     ours, theirs = network(), network()
@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_torch_to_the_last_bit(
     optimizers = [make(net.parameters(), lr=0.01, **kwargs) for net in (ours, theirs)]
     flat = FlatAdam(list(ours.parameters()), optimizers[0])
     for step in range(5):
-        if step == 3:  # a state that is loaded in between is followed
+        if step == 3:  # a state that is loaded in between takes effect
             optimizers[0].load_state_dict(optimizers[0].state_dict())
             ours.load_state_dict({key: value.clone() for key, value in ours.state_dict().items()})
         for net, optimizer in zip((ours, theirs), optimizers, strict=True):
@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_torch_to_the_last_bit(
 
 
 @pytest.mark.parametrize(("kind", "kwargs"), SETTINGS, ids=str)
-def test_the_equation_that_is_compiled_is_adam(kind: type[th.optim.Optimizer], kwargs: dict[str, Any]) -> None:
+def test_the_compiled_equation_is_adam(kind: type[th.optim.Optimizer], kwargs: dict[str, Any]) -> None:
     generator = th.Generator().manual_seed(0)
     theirs = nn.Parameter(th.randn(20, generator=generator, dtype=th.float64))
     make: Any = kind
@@ -84,7 +84,7 @@ def test_a_parameter_without_a_gradient_is_left_to_torch() -> None:
 
 
 @pytest.mark.parametrize("unused", ["at first", "always"])
-def test_a_network_with_a_layer_that_is_not_always_used_is_as_torch_has_it(unused: str) -> None:
+def test_a_layer_that_is_not_always_used_is_trained_as_by_torch(unused: str) -> None:
     ours, theirs = network(), network()
     optimizers = [th.optim.Adam(net.parameters(), lr=0.01) for net in (ours, theirs)]
     flat = FlatAdam(list(ours.parameters()), optimizers[0])
@@ -100,7 +100,7 @@ def test_a_network_with_a_layer_that_is_not_always_used_is_as_torch_has_it(unuse
     assert_same(optimizers[0].state_dict(), optimizers[1].state_dict(), "optimizer")
 
 
-def test_a_setting_that_is_loaded_later_is_followed() -> None:
+def test_a_setting_that_is_loaded_later_takes_effect() -> None:
     ours, theirs = network(), network()
     optimizers = [th.optim.Adam(net.parameters(), lr=0.01) for net in (ours, theirs)]
     flat = FlatAdam(list(ours.parameters()), optimizers[0])
@@ -124,7 +124,7 @@ def test_a_setting_that_is_loaded_later_is_followed() -> None:
     ],
     ids=["sgd", "amsgrad", "maximize", "groups"],
 )
-def test_what_is_not_done_as_the_optimizer_does_it_is_said(optimizer: th.optim.Optimizer, reason: str) -> None:
+def test_the_reason_for_an_unsupported_optimizer_is_returned(optimizer: th.optim.Optimizer, reason: str) -> None:
     parameters = optimizer.param_groups[0]["params"]
     assert reason in (unsupported_reason_flat(parameters, optimizer) or "")
 
@@ -135,7 +135,7 @@ def test_parameters_of_two_precisions_are_left_to_torch() -> None:
     assert unsupported_reason_flat(parameters[:1], th.optim.Adam(parameters[:1])) is None
 
 
-# acting
+# the forward pass in numpy
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_parameters_of_two_precisions_are_left_to_torch() -> None:
     ],
     ids=str,
 )
-def test_numpy_gives_the_values_of_the_network_while_it_learns(policy_kwargs: dict[str, Any]) -> None:
+def test_numpy_returns_the_q_values_of_the_network_during_training(policy_kwargs: dict[str, Any]) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=policy_kwargs, learning_starts=10, seed=0, device="cpu")
-    learn(model, 20)  # its parameters are where they stay from now on
+    learn(model, 20)  # the parameters are in the flat tensor from here on
     values = make_numpy_q_values(model.q_net, n_envs=5)
     assert values is not None
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -175,7 +175,7 @@ def test_numpy_gives_the_values_of_the_network_while_it_learns(policy_kwargs: di
     ],
     ids=str,
 )
-def test_what_is_more_than_linear_layers_is_left_to_torch(policy_kwargs: dict[str, Any]) -> None:
+def test_networks_with_other_than_linear_layers_are_left_to_torch(policy_kwargs: dict[str, Any]) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=policy_kwargs, device="cpu")
     assert make_numpy_q_values(model.q_net, n_envs=1) is None
 
@@ -187,7 +187,7 @@ def test_a_layer_so_large_that_numpy_would_start_threads_is_left_to_torch() -> N
     assert make_numpy_q_values(model.q_net, n_envs=2**18 // largest + 1) is None
 
 
-def test_an_optimizer_that_the_user_puts_in_its_place_is_followed() -> None:
+def test_an_optimizer_that_a_user_assigns_takes_effect() -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), learning_starts=10, seed=0, device="cpu")
     learn(model, 30)
     before = [parameter.detach().clone() for parameter in model.q_net.parameters()]

@@ -1,4 +1,4 @@
-"""Small models with a choice of network, and their layers in numpy."""
+"""Small models with a choice of network, and their layers computed in numpy."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Networks and attributes that a user changes in the middle of a run are followed, as with SB3's DQN."""
+"""Changes of networks and attributes in the middle of a run take effect, as with SB3's DQN."""
 
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +62,7 @@ def another_optimizer(model: Any) -> None:
 def another_network(model: Any) -> None:
     th.manual_seed(2)
     for parameter in (new := model.policy.make_q_net()).parameters():
-        nn.init.uniform_(parameter, -0.1, 0.1)  # ours draws other numbers when it is made
+        nn.init.uniform_(parameter, -0.1, 0.1)  # our network draws other random numbers when it is made
     model.policy.q_net = new
     model.policy.optimizer = th.optim.Adam(new.parameters(), lr=1e-2)
     model._create_aliases()
@@ -75,7 +75,7 @@ CHANGES: list[Callable[[Any], None]] = [
 
 
 class Change(BaseCallback):
-    """Change a model in the middle of a run."""
+    """A callback that changes a model in the middle of a run."""
 
     def __init__(self, change: Callable[[Any], None], at: int = 30) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ ATTRIBUTES: list[Callable[[Any], None]] = [
 
 
 @pytest.mark.parametrize("change", ATTRIBUTES)
-def test_an_attribute_that_sb3_follows_is_followed(change: Callable[[Any], None]) -> None:
+def test_a_changed_attribute_has_the_effect_that_it_has_in_sb3(change: Callable[[Any], None]) -> None:
     models = []
     for algorithm in (DQN, DQNExt):
         models.append(make(algorithm))
@@ -156,7 +156,7 @@ def test_an_attribute_that_sb3_follows_is_followed(change: Callable[[Any], None]
     assert any(not th.equal(a, b) for a, b in zip(theirs.q_net.parameters(), unchanged.q_net.parameters(), strict=True))
 
 
-def test_images_are_no_longer_divided_when_that_is_switched_off() -> None:
+def test_images_are_not_divided_after_normalize_images_is_set_to_false() -> None:
     from stable_baselines3.common.envs import FakeImageEnv
 
     observations = th.full((2, 3, 40, 40), 255, dtype=th.uint8)
@@ -168,7 +168,7 @@ def test_images_are_no_longer_divided_when_that_is_switched_off() -> None:
     assert float(model.q_net.extract_features(observations, flatten).max()) == 255
 
 
-def test_choices_that_are_changed_between_two_runs_are_followed() -> None:
+def test_choices_that_are_changed_between_two_runs_take_effect() -> None:
     changed = make(DQNExt, exploration="none")
     made = make(DQNExt, target_policy="double", exploration_kwargs={"schedule": 0.3})
     learn(changed, 10)
@@ -183,7 +183,7 @@ def test_choices_that_are_changed_between_two_runs_are_followed() -> None:
     assert changed.exploration_rate == changed.exploration_final_eps > 0
 
 
-def test_the_number_of_steps_of_returns_and_gamma_are_followed_and_refused_where_they_do_not_fit() -> None:
+def test_changes_of_n_steps_and_gamma_take_effect_or_raise_an_error() -> None:
     model = make(DQNExt, gamma=0.9)
     learn(model, 40)
     model.n_steps = 3

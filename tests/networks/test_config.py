@@ -1,4 +1,4 @@
-"""The choices of which a network is made."""
+"""The configuration of a network."""
 
 import inspect
 from dataclasses import asdict, fields
@@ -18,7 +18,7 @@ from tests.networks.helpers import RETURNS, make, observations
 from tests.parity import assert_same, learn, short_cartpole
 
 
-def test_the_signature_of_a_policy_names_every_choice_with_its_default() -> None:
+def test_the_signature_of_a_policy_contains_every_choice_with_its_default() -> None:
     shown = inspect.signature(MlpPolicy).parameters
     assert {name: shown[name].default for name in asdict(NetworkConfig())} == asdict(NetworkConfig())
     assert [*shown][:3] == ["observation_space", "action_space", "lr_schedule"]
@@ -36,7 +36,7 @@ def test_the_signature_of_a_policy_names_every_choice_with_its_default() -> None
         ({"fitted_actions": "all", "returns": "quantile"}, "needs returns='expected'"),
     ],
 )
-def test_a_config_that_cannot_work_is_refused_before_there_is_a_network(kwargs: dict[str, Any], message: str) -> None:
+def test_an_invalid_config_raises_an_error_before_a_network_is_built(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         NetworkConfig(**kwargs)
 

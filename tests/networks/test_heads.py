@@ -1,4 +1,4 @@
-"""Heads with every return model, and layer by layer."""
+"""Heads with every return model, and their outputs computed layer by layer."""
 
 import math
 from itertools import product
@@ -18,7 +18,7 @@ from tests.parity import assert_same, dict_cartpole, learn, short_cartpole
 
 
 @pytest.mark.parametrize(("returns", "head", "noisy"), list(product(RETURNS, HEADS, [False, True])))
-def test_every_return_model_goes_with_every_head_and_with_noise(returns: str, head: str, noisy: bool, tmp_path: Path) -> None:
+def test_every_return_model_works_with_every_head_and_with_noise(returns: str, head: str, noisy: bool, tmp_path: Path) -> None:
     model = make(returns=returns, returns_kwargs=RETURNS[returns], head=head, head_arch=HEADS[head], noisy=noisy)
     before = {key: value.clone() for key, value in model.q_net.named_parameters()}
     learn(model, 40)
@@ -33,16 +33,16 @@ def test_every_return_model_goes_with_every_head_and_with_noise(returns: str, he
         assert model.q_net(obs).shape == (20, 2)
         assert_same(loaded.q_net(obs), model.q_net(obs), "Q-values")
     for deterministic in (True, False):
-        answers = []
+        outputs = []
         for each in (model, loaded):
             each.exploration_rate = 0.0
             each.set_random_seed(3)
-            answers.append(each.predict(observations(), deterministic=deterministic)[0])
-        assert_same(answers[0], answers[1], "actions")
+            outputs.append(each.predict(observations(), deterministic=deterministic)[0])
+        assert_same(outputs[0], outputs[1], "actions")
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_images_and_dictionaries_go_with_every_head(head: str) -> None:
+def test_images_and_dictionaries_work_with_every_head(head: str) -> None:
     from stable_baselines3.common.envs import FakeImageEnv
 
     images = FakeImageEnv(action_dim=3, screen_height=36, screen_width=36, n_channels=1, discrete=True)
@@ -79,7 +79,7 @@ def test_a_dueling_head_adds_the_centred_advantages_to_the_value(head_arch: list
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_head_with_the_action_as_input_is_asked_about_one_action_after_the_other() -> None:
+def test_the_outputs_of_the_action_input_head_equal_one_evaluation_per_action() -> None:
     model = make(head="action_input", head_arch=[7], returns="quantile", returns_kwargs={"n_quantiles": 3})
     weights = arrays(model.q_net)
     hidden = relu(layer(weights, "q_net.trunk.0", observations()))
@@ -91,7 +91,7 @@ def test_the_head_with_the_action_as_input_is_asked_about_one_action_after_the_o
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_implicit_quantiles_are_asked_about_one_fraction_after_the_other(head: str) -> None:
+def test_implicit_quantiles_equal_one_evaluation_per_tau(head: str) -> None:
     model = make(
         head=head,
         head_arch=HEADS[head] or [5],
@@ -101,13 +101,13 @@ def test_implicit_quantiles_are_asked_about_one_fraction_after_the_other(head: s
     net = network(model)
     obs = th.as_tensor(observations())
     with th.no_grad():
-        params = net.compute_prediction(obs)
-        assert params.taus is not None
+        prediction = net.compute_prediction(obs)
+        assert prediction.taus is not None
         head_module: Any = net.q_net
         hidden = head_module.trunk(obs)
         weights = arrays(net)
         for k in range(5):
             cosines = np.array([math.cos(math.pi * i * (k + 0.5) / 5) for i in range(6)])
             embedded = relu(layer(weights, "embedding.linear", cosines)).astype(np.float32)
-            answers = head_module.outputs(hidden * th.as_tensor(embedded))
-            np.testing.assert_allclose(params.values[:, :, k].numpy(), answers[:, :, 0].numpy(), rtol=1e-3, atol=1e-5)
+            outputs = head_module.outputs(hidden * th.as_tensor(embedded))
+            np.testing.assert_allclose(prediction.values[:, :, k].numpy(), outputs[:, :, 0].numpy(), rtol=1e-3, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What a user attaches to networks and optimizers is called as often as with SB3's DQN."""
+"""Hooks and replaced methods of networks and optimizers are called as often as with SB3's DQN."""
 
 import warnings
 from collections import Counter
@@ -17,7 +17,7 @@ from tests.internals import apply_changes, n_updates_of
 from tests.networks.small_models import SMALL, Make, make
 from tests.parity import assert_same, learn
 
-# what is attached
+# hooks and replaced methods
 
 Attach = Callable[[Any, Counter[str]], Any]
 
@@ -119,7 +119,7 @@ def another_class_step(model: Any, counter: Counter[str]) -> Any:
 
 
 def scheduler(model: Any, counter: Counter[str]) -> None:
-    # it notes in the optimizer that there was a step, and warns otherwise
+    # torch's scheduler warns if the optimizer's step was not called
     schedule = th.optim.lr_scheduler.ExponentialLR(model.policy.optimizer, 0.5)
     model.policy.optimizer.register_step_post_hook(lambda *_: schedule.step())
 
@@ -142,7 +142,7 @@ def attached(attach: Attach, model: Any) -> Iterator[Counter[str]]:
 
 
 @pytest.mark.parametrize("attach", ATTACHED)
-def test_what_is_attached_is_called_as_often_as_with_sb3_compiled_or_not(attach: Attach) -> None:
+def test_hooks_are_called_as_often_as_with_sb3_compiled_or_not(attach: Attach) -> None:
     results = []
     runs: list[tuple[Make, dict[str, Any]]] = [(DQN, {}), (DQNExt, {}), (DQNExt, {"compile": True})]
     for algorithm, compile in runs:
@@ -155,7 +155,7 @@ def test_what_is_attached_is_called_as_often_as_with_sb3_compiled_or_not(attach:
         assert n_updates_of(model) > 20
         results.append((model.get_parameters(), dict(counter)))
         told = [str(warning.message) for warning in caught if "training is eager" in str(warning.message)]
-        assert len(told) == bool(compile), "one warning that names the reason, where something is left"
+        assert len(told) == bool(compile), "one warning with the reason, if a hook remains"
     assert results[0][1] or attach is scheduler
     for found in results[1:]:
         assert found[1] == results[0][1]
@@ -176,13 +176,13 @@ def test_hooks_of_networks_of_distributions_are_called_once_for_each_use(returns
     forward_hooks(hooked, counter)
     learn(hooked, 60)
     n_greedy_steps = 60 - SMALL["learning_starts"]
-    # the Q-values of drawn quantiles are computed apart from the distribution of the target
+    # IQN evaluates the target network twice: for the Q-values and for the distribution of the target
     assert counter["target"] == n_updates_of(hooked) * (2 if returns == "implicit_quantile" else 1)
     assert counter["online"] == n_greedy_steps + n_updates_of(hooked)
     assert_same(hooked.get_parameters(), plain.get_parameters(), "parameters")
 
 
-def test_a_hook_that_is_removed_leaves_the_faster_ways_free_again() -> None:
+def test_the_faster_paths_are_taken_again_after_a_hook_is_removed() -> None:
     model = make(DQNExt, compile=True)
     handle = model.q_net.register_forward_hook(lambda *_: None)
     with pytest.warns(UserWarning, match="training is eager: a hook is registered on its modules"):
@@ -193,7 +193,7 @@ def test_a_hook_that_is_removed_leaves_the_faster_ways_free_again() -> None:
     assert model.updater.compiled is not None
 
 
-def test_a_profiler_sees_the_steps_of_the_optimizer() -> None:
+def test_a_profiler_records_the_steps_of_the_optimizer() -> None:
     model = make(DQNExt)
     learn(model, 40)
     with th.profiler.profile() as profile:

@@ -1,4 +1,4 @@
-"""Initial weights."""
+"""Initialisation of the weights."""
 
 import math
 
@@ -10,7 +10,7 @@ from tests.parity import assert_same
 
 
 @pytest.mark.parametrize("noisy", [False, True])
-def test_weights_start_as_keras_starts_them_if_asked_for(noisy: bool) -> None:
+def test_init_keras_draws_the_initial_weights_of_keras(noisy: bool) -> None:
     model = make(init="keras", net_arch=[200, 100], noisy=noisy)
     for net in (model.q_net, model.q_net_target):
         layers = [module for module in net.modules() if isinstance(module, nn.Linear)]

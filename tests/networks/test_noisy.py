@@ -1,4 +1,4 @@
-"""Noisy layers, and predictions that are random."""
+"""Noisy layers, and stochastic predictions."""
 
 import math
 from typing import Any
@@ -15,21 +15,21 @@ from tests.parity import assert_same, learn
 
 
 def test_the_noise_of_a_layer_has_the_mean_and_the_variance_of_the_formula() -> None:
-    """With f(e) = sgn(e) sqrt(|e|) of independent normals, E f = 0 and E f^2 = E|e| = sqrt(2 / pi)."""
+    """For f(e) = sgn(e) sqrt(|e|) with normal e, E f = 0 and E f^2 = E|e| = sqrt(2 / pi)."""
     th.manual_seed(0)
     n_in, n_out, sigma0 = 3, 2, 0.5
     noisy = NoisyLinear(n_in, n_out, sigma0)
     x = th.tensor([[1.0, -2.0, 0.5]])
-    answers = []
+    outputs = []
     with th.no_grad():
         mean = noisy(x)
         assert_same(mean, nn.functional.linear(x, noisy.weight, noisy.bias), "without noise")
         for _ in range(20_000):
             noisy.resample_noise()
-            answers.append(noisy(x))
+            outputs.append(noisy(x))
         noisy.remove_noise()
         assert_same(noisy(x), mean, "without noise")
-    found = th.cat(answers).double()
+    found = th.cat(outputs).double()
     sigma, m = sigma0 / math.sqrt(n_in), math.sqrt(2 / math.pi)
     # y - mean = sigma f(e_out) (sum_i f(e_in_i) x_i + 1)
     variance = sigma**2 * m * (m * float((x**2).sum()) + 1)
@@ -37,7 +37,7 @@ def test_the_noise_of_a_layer_has_the_mean_and_the_variance_of_the_formula() -> 
     np.testing.assert_allclose(found.var(dim=0), [variance] * n_out, rtol=0.06)
 
 
-def test_noisy_layers_start_as_the_paper_says() -> None:
+def test_noisy_layers_have_the_initial_values_of_the_paper() -> None:
     model = make(noisy=True, net_arch=[100], head="dueling", head_arch=[100], noisy_kwargs={"sigma0": 0.3})
     layers = noisy_layers(model.q_net)
     assert len(layers) == 5
@@ -64,11 +64,13 @@ def test_deterministic_predictions_never_change_and_others_do() -> None:
         assert len(others) > 1
     batch_of_q = model.q_net(th.as_tensor(observations()))
     learn(model, 12)
-    model.q_net.load_state_dict(model.q_net_target.state_dict())  # as it started: no target update so far
+    model.q_net.load_state_dict(
+        model.q_net_target.state_dict()
+    )  # the initial weights, since the target network has not been updated yet
     assert_same(model.q_net(th.as_tensor(observations())).detach(), batch_of_q.detach(), "Q-values")
 
 
-def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
+def test_new_noise_is_drawn_for_each_batch_and_each_network() -> None:
     model = make(noisy=True)
     learn(model, 20)
     drawn: list[th.Tensor] = []
@@ -88,7 +90,7 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
     assert old.noise is None
     assert len({noise.numpy().tobytes() for noise in drawn}) == 4
     assert not th.equal(losses[0], losses[1])
-    # the graph keeps the noise it was built with
+    # the graph keeps the noise with which it was built
     losses[0].sum().backward()  # type: ignore[no-untyped-call]
     assert online.weight_sigma.grad is not None
 
@@ -119,7 +121,7 @@ def test_the_same_seed_gives_the_same_noisy_run() -> None:
     assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
 
 
-def test_noise_is_neither_saved_nor_averaged_into_the_target() -> None:
+def test_noise_is_neither_saved_nor_copied_to_the_target_network() -> None:
     model = make(noisy=True)
     with stochastic_predictions(model.q_net):
         state = model.q_net.state_dict()
@@ -134,7 +136,7 @@ def test_noise_is_neither_saved_nor_averaged_into_the_target() -> None:
     np.testing.assert_allclose(target.weight_sigma.detach().numpy(), start + 0.25, rtol=1e-5)
 
 
-def test_acting_draws_implicit_fractions_and_a_deterministic_prediction_does_not() -> None:
+def test_exploring_actions_draw_taus_and_deterministic_predictions_do_not() -> None:
     model = make(returns="implicit_quantile", returns_kwargs=RETURNS["implicit_quantile"])
     net, obs = network(model), th.as_tensor(observations())
     with th.no_grad():

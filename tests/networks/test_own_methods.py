@@ -1,4 +1,4 @@
-"""Methods of a user's own policy, network or replay buffer are called."""
+"""Methods of a user's policy, network or replay buffer are called."""
 
 from collections import Counter
 from typing import Any
@@ -29,7 +29,7 @@ class MaskedPolicy(MlpPolicy):
 
 @pytest.mark.parametrize("target_policy", ["greedy", "double", "munchausen"])
 @pytest.mark.parametrize("returns", ["expected", "quantile"])
-def test_a_forward_that_masks_an_action_counts_in_every_target(returns: str, target_policy: str) -> None:
+def test_a_forward_that_masks_an_action_affects_every_target(returns: str, target_policy: str) -> None:
     returns_kwargs = {"n_quantiles": 3} if returns == "quantile" else {}
     kwargs: dict[str, Any] = {
         "policy_kwargs": {"returns": returns, "returns_kwargs": returns_kwargs},
@@ -39,13 +39,13 @@ def test_a_forward_that_masks_an_action_counts_in_every_target(returns: str, tar
     learn(model, 19)
     with th.no_grad():
         for net in (model.q_net, model.q_net_target):
-            net.q_net[-1].bias.view(-1, 2)[:, 0] = 50.0  # of action 0, which would look best; (quantiles, actions)
+            net.q_net[-1].bias.view(-1, 2)[:, 0] = 50.0  # (quantiles, actions); action 0 would be the best one
     batch: Any = drawn_batch(model, 64)
     with th.no_grad():
         target = model.updater.loss.target(batch).values  # (B, K)
         features = model.q_net_target.q_net(batch.next_observations.float())  # (B, A, K)
     rewards = batch.rewards
-    if target_policy == "munchausen":  # the policy takes action 1 for certain: its logarithm is 0, that of action 0 clipped
+    if target_policy == "munchausen":  # action 1 has probability 1: its log-probability is 0, that of action 0 is clipped
         rewards = rewards + 0.9 * th.where(batch.actions == 0, -1.0, 0.0)
     right = rewards.unsqueeze(1) + batch.discounts.unsqueeze(1) * features[:, 1]
     np.testing.assert_allclose(target, right, rtol=1e-5, atol=1e-5)
@@ -64,7 +64,7 @@ class MirrorsObservations(MlpPolicy):
 
 
 @pytest.mark.parametrize("where", ["policy", "network"])
-def test_a_method_that_is_assigned_later_chooses_the_actions_of_compiled_training_too(where: str) -> None:
+def test_a_method_that_is_assigned_later_chooses_actions_in_compiled_training_too(where: str) -> None:
     model = make(DQNExt, exploration="none", learning_starts=0, train_freq=4, compile={"unroll": 1})
     learn(model, 24)
     assert model.updater.numpy_q_values is not None
@@ -79,7 +79,7 @@ def test_a_method_that_is_assigned_later_chooses_the_actions_of_compiled_trainin
 
 
 @pytest.mark.parametrize("compile", [False, True])
-def test_a_method_for_modes_that_is_assigned_later_is_called(compile: bool) -> None:
+def test_a_set_training_mode_that_is_assigned_later_is_called(compile: bool) -> None:
     model = make(DQNExt, learning_starts=0, train_freq=4, compile=compile)
     learn(model, 24)
     modes: list[bool] = []
@@ -89,7 +89,7 @@ def test_a_method_for_modes_that_is_assigned_later_is_called(compile: bool) -> N
     assert modes.count(False) >= 10, "once for each rollout"
 
 
-def test_methods_of_a_policy_of_ones_own_choose_the_actions() -> None:
+def test_methods_of_a_users_policy_choose_the_actions() -> None:
     model = make(DQNExt, TakesAction1, exploration="none", learning_starts=0)
     learn(model, 30)
     assert set(model.replay_buffer.actions[:30].flat) == {1}
@@ -104,13 +104,13 @@ def another_to_torch(model: Any, counter: Counter[str]) -> None:
     inner = model.replay_buffer.to_torch
 
     def to_torch(array: Any, copy: bool = True) -> Any:
-        counter["called"] = 1  # SB3 makes one tensor more: dones
+        counter["called"] = 1  # SB3 makes one tensor more, for dones
         return inner(array, copy)
 
     model.replay_buffer.to_torch = to_torch
 
 
-def test_a_replay_buffer_whose_to_torch_is_assigned_makes_its_tensors_by_it() -> None:
+def test_a_to_torch_that_is_assigned_to_a_replay_buffer_is_called() -> None:
     model, counter = make(DQNExt), Counter[str]()
     learn(model, 30)
     another_to_torch(model, counter)

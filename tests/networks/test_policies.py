@@ -1,4 +1,4 @@
-"""Heads and policies."""
+"""Policies and their heads."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.parity import assert_same, dict_cartpole, learn, short_cartpole
 
 
 class DoubledFeatures(FlattenExtractor):
-    """A features extractor that a user might have written."""
+    """An example of a user's features extractor."""
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return 2 * super().forward(observations)
@@ -50,7 +50,7 @@ def make(name: str, **kwargs: Any) -> DQNExt:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_action_owns_the_layers_of_its_head(name: str) -> None:
+def test_each_action_has_its_own_layers_in_a_multi_head(name: str) -> None:
     model = make(name)
     policy_kwargs = NETWORKS[name][2]
     q_net = model.policy.q_net
@@ -92,7 +92,7 @@ def test_a_sample_of_one_action_leaves_the_gradient_of_every_other_head_exactly_
             assert any(gradient is not None and gradient.abs().max() > 0 for gradient in shared)
 
 
-def test_a_multi_head_answers_what_its_layers_compute_one_by_one() -> None:
+def test_the_outputs_of_a_multi_head_equal_those_of_its_layers_one_by_one() -> None:
     model = make("MlpPolicy")
     weights = {key: value.numpy() for key, value in model.q_net.state_dict().items()}
     obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -111,7 +111,7 @@ def test_a_multi_head_answers_what_its_layers_compute_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_multi_head_model_trains_saves_loads_and_predicts_alike(name: str, tmp_path: Path) -> None:
+def test_a_multi_head_model_is_trained_saved_and_loaded_with_the_same_predictions(name: str, tmp_path: Path) -> None:
     model = make(name, train_freq=10)
     learn(model, 40)
     model.save(tmp_path / "model")
@@ -129,7 +129,7 @@ def test_a_policy_can_be_saved_and_loaded_without_its_algorithm(tmp_path: Path) 
     assert_same(loaded.state_dict(), model.policy.state_dict(), "weights")
 
 
-def test_classes_can_be_named() -> None:
+def test_classes_can_be_given_by_name() -> None:
     named = {
         "activation_fn": "tanh",
         "optimizer_class": "sgd",
@@ -152,12 +152,12 @@ def test_classes_can_be_named() -> None:
 
 
 @pytest.mark.parametrize("policy", ["MlpPolicy", "MultiHeadPolicy", MlpPolicy])
-def test_a_policy_for_one_array_refuses_dict_observations(policy: Any) -> None:
+def test_a_policy_for_one_array_raises_an_error_for_dict_observations(policy: Any) -> None:
     with pytest.raises(ValueError, match="MultiInputPolicy"):
         DQNExt(policy, SimpleMultiObsEnv())
 
 
-def test_the_aliases_of_sb3_are_there() -> None:
+def test_the_policy_aliases_of_sb3_exist() -> None:
     assert {"MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MultiHeadPolicy"} == set(DQNExt.policy_aliases)
     with pytest.raises(ArgumentError, match="head='two'"):
         DQNExt("MlpPolicy", short_cartpole(), policy_kwargs={"head": "two"})

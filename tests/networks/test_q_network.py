@@ -16,25 +16,25 @@ from tests.parity import assert_same, learn, short_cartpole
 
 
 @pytest.mark.parametrize("returns", RETURNS)
-def test_every_number_is_made_on_the_device_of_the_network(returns: str) -> None:
-    """Tensors of the device "meta" refuse to meet those of another."""
+def test_all_tensors_are_on_the_device_of_the_network(returns: str) -> None:
+    """Operations on tensors of the device "meta" and another one raise an error."""
     model = make(returns=returns, returns_kwargs=RETURNS[returns], noisy=True, head="action_input", head_arch=[4])
     net, returns_model = network(model).to("meta"), model.updater.loss.returns
     obs = th.zeros(8, 4, device="meta")
     numbers = th.zeros(8, device="meta")
     for scope in (stochastic_predictions(net), stochastic_predictions()):
         with scope:
-            params = net.compute_prediction(obs, "online")
+            prediction = net.compute_prediction(obs, "online")
             target = returns_model.target(
                 net.compute_prediction(obs, "target"), th.zeros(8, 2, device="meta"), numbers, numbers
             )
-            losses = returns_model.loss(select_actions(params, numbers.long()), target)
+            losses = returns_model.loss(select_actions(prediction, numbers.long()), target)
     assert losses.shape == (8,)
     assert losses.device.type == "meta"
 
 
 @pytest.mark.parametrize("returns", RETURNS)
-def test_everything_is_computed_in_float64_if_asked_for(returns: str) -> None:
+def test_dtype_float64_computes_everything_in_float64(returns: str) -> None:
     model = make(returns=returns, returns_kwargs=RETURNS[returns], dtype="float64", noisy=True)
     learn(model, 20)
     assert {parameter.dtype for parameter in model.policy.parameters()} == {th.float64}
@@ -45,7 +45,7 @@ def test_everything_is_computed_in_float64_if_asked_for(returns: str) -> None:
     assert {entry["exp_avg"].dtype for entry in state.values()} == {th.float64}
 
 
-def test_observations_of_float64_keep_their_digits() -> None:
+def test_float64_observations_keep_their_precision() -> None:
     class Precise(gym.ObservationWrapper[Any, Any, Any]):
         def __init__(self, env: gym.Env[Any, Any]) -> None:
             super().__init__(env)
@@ -62,7 +62,7 @@ def test_observations_of_float64_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_batch_normalisation_learns_its_statistics_and_hands_them_to_the_target(head: str, tmp_path: Path) -> None:
+def test_batch_normalisation_learns_its_statistics_and_copies_them_to_the_target_network(head: str, tmp_path: Path) -> None:
     model = make(batch_norm=True, head=head, head_arch=HEADS[head])
     means = {key for key in model.q_net.state_dict() if key.endswith("running_mean")}
     assert means == {"q_net.1.running_mean" if head == "shared" else "q_net.trunk.1.running_mean"}
@@ -76,5 +76,5 @@ def test_batch_normalisation_learns_its_statistics_and_hands_them_to_the_target(
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
     assert_same(loaded.predict(observations(), deterministic=True)[0], before, "actions")
-    # what is predicted for one observation does not depend on the others
+    # the prediction for one observation does not depend on the others
     assert_same(model.predict(observations()[:3], deterministic=True)[0], before[:3], "actions")

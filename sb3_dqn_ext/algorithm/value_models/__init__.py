@@ -1,6 +1,4 @@
-"""
-Return models: the meaning of the K numbers that a network predicts per action, their targets and their losses.
-"""
+"""Return models: the meaning of a network's K outputs per action, their targets and their losses."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,16 +43,18 @@ SYNONYMS = {
 
 def make_returns(returns: str, returns_kwargs: Mapping[str, Any], loss: str | None) -> ReturnModel:
     """
-    :param returns: a name of ``RETURN_MODELS``
+    Make a return model by its name.
+
+    :param returns: a key of ``RETURN_MODELS``
     :param returns_kwargs: the arguments of that model
-    :param loss: a name of ``LOSSES``, for the models that regress values; ``"huber"`` by default
+    :param loss: a key of ``LOSSES``, for expected returns only; None (default): the model's default
+    :return: the return model
+    :raises ArgumentError: if the name or an argument does not exist, or the model does not take a loss
     """
     model = choose("returns", returns, RETURN_MODELS, SYNONYMS)
     check_keys("returns_kwargs", returns_kwargs, set(parameters_of(model)) - {"loss"})
     if loss is None:
         return model(**returns_kwargs)
     if "loss" not in parameters_of(model):
-        raise ArgumentError(
-            f"loss={loss!r} has no effect with returns={returns!r}, which has a loss of its own; leave it out."
-        )
+        raise ArgumentError(f"loss={loss!r} has no effect with returns={returns!r}, which has its own loss; leave it out.")
     return model(loss=loss, **returns_kwargs)

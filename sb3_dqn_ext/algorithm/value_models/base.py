@@ -1,4 +1,8 @@
-"""The contract of a return model. Shapes: B batch, A actions, K numbers per action, N fractions of a prediction."""
+"""
+The base class of return models.
+
+Shapes: B batch size, A actions, K distribution parameters per action, N quantile fractions of a prediction.
+"""
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
@@ -10,61 +14,96 @@ __all__ = ["ReturnModel", "predict_q_values"]
 
 
 class ReturnModel(nn.Module):
-    """A return model; its constants are buffers that are not saved, so that target updates leave them alone."""
+    """
+    A model of the return of an action: the meaning of the network's outputs, their target and their loss.
+
+    Subclasses register constants as buffers with ``persistent=False``, so that neither files nor updates of the target network
+    contain them.
+    """
 
     n_params: int
-    """how many numbers the network predicts for each action in one evaluation; K, where no fractions are sampled"""
+    """
+    The number of outputs per action in one evaluation of the network: K, or 1 for models with sampled quantile fractions.
+    """
 
-    def mean(self, params: Prediction) -> th.Tensor:
-        """(B, A, K) parameters -> (B, A) expected returns, the Q-values."""
+    def mean(self, prediction: Prediction) -> th.Tensor:
+        """
+        Compute the Q-values, the means of the predicted returns.
+
+        :param prediction: (B, A, K) distribution parameters
+        :return: (B, A) Q-values
+        """
         raise NotImplementedError
 
-    def target(self, params: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
+    def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
         """
-        One backup: the parameters of the return from this state, by those at the next one.
+        Apply the distributional Bellman operator: the return here is the reward plus the discounted return at the next state.
 
-        :param params: (B, A, K) parameters at the next state, from the target network
+        :param prediction: (B, A, K) distribution parameters that the target network predicts at the next state
         :param pi: (B, A) probabilities of the actions at the next state
-        :param rewards: (B,)
-        :param discounts: (B,)
-        :return: (B, K) parameters
+        :param rewards: (B,) n-step rewards
+        :param discounts: (B,) discounts of the return at the next state
+        :return: (B, K) distribution parameters of the target
         """
         raise NotImplementedError
 
-    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
-        """(B, K) predicted and (B, K) target parameters -> (B,) losses."""
+    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
+        """
+        Compute the loss of each transition.
+
+        :param prediction: (B, K) distribution parameters of the actions that were taken
+        :param target: (B, K) distribution parameters, see :meth:`target`
+        :return: (B,) losses
+        """
         raise NotImplementedError
 
-    def td_errors(self, params: Prediction, target: Prediction, losses: th.Tensor) -> th.Tensor:
+    def td_errors(self, prediction: Prediction, target: Prediction, losses: th.Tensor) -> th.Tensor:
         """
-        (B, K) predicted and (B, K) target parameters, and (B,) their losses -> (B,) errors, by whose absolute values
-        transitions are prioritized: the TD errors of values, the losses of distributions (as in
-        https://arxiv.org/abs/1710.02298).
+        Compute the TD errors, whose absolute values are the priorities of prioritized replay.
+
+        Models of a distribution use the losses, as Rainbow does (Hessel et al., 2018, https://arxiv.org/abs/1710.02298).
+
+        :param prediction: (B, K) distribution parameters of the actions that were taken
+        :param target: (B, K) distribution parameters
+        :param losses: (B,) the losses of the two
+        :return: (B,) TD errors
         """
         return losses
 
     def embedding(self, hidden_dim: int) -> nn.Module | None:
         """
+        Make the network that embeds quantile fractions, for models that have them as an input.
+
         :param hidden_dim: H, the width of the trunk's output
-        :return: a network from (B, N) fractions to (B, N, H), if fractions are an input of the network
+        :return: a network from (B, N) fractions to (B, N, H); None for models without such an input
         """
         return None
 
-    def taus(self, hidden: th.Tensor, purpose: Phase, sampled: bool) -> th.Tensor:
+    def taus(self, hidden: th.Tensor, phase: Phase, is_sampling: bool) -> th.Tensor:
         """
-        :param hidden: (B, H) the trunk's output
-        :param purpose: the use of the prediction
-        :param sampled: whether to draw from torch's generator, or to take midpoints, which are the same every time
-        :return: (B, N) fractions at which the network is evaluated
+        Choose the quantile fractions (taus) at which the network is evaluated.
+
+        :param hidden: (B, H) output of the trunk
+        :param phase: the use of the prediction
+        :param is_sampling: whether the fractions are drawn from torch's generator; if not, they are fixed midpoints
+        :return: (B, N) quantile fractions
         """
         raise NotImplementedError
 
 
-def predict_q_values(net: nn.Module, obs: PyTorchObs, params: Prediction, returns: ReturnModel) -> th.Tensor:
+def predict_q_values(net: nn.Module, obs: PyTorchObs, prediction: Prediction, returns: ReturnModel) -> th.Tensor:
     """
-    (B, A) Q-values: read out of the parameters, or, where these are samples, out of others, so that no action is chosen by
-    the same luck by which it is valued (https://arxiv.org/abs/1806.06923, section 3.1).
+    Compute the Q-values of a network whose prediction is available.
+
+    If the prediction is a sample of quantiles, the network is evaluated again: the action is then chosen by other samples than
+    those that estimate its return (Dabney et al., 2018, https://arxiv.org/abs/1806.06923, section 3.1).
+
+    :param net: the network
+    :param obs: (B, \\*obs) observations
+    :param prediction: (B, A, K) the network's prediction for these observations
+    :param returns: the return model of the network
+    :return: (B, A) Q-values
     """
-    if params.q_values is not None:
-        return params.q_values
-    return returns.mean(params) if params.taus is None else net(obs)
+    if prediction.q_values is not None:
+        return prediction.q_values
+    return returns.mean(prediction) if prediction.taus is None else net(obs)

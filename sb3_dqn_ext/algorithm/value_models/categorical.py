@@ -1,4 +1,4 @@
-"""Returns as probabilities of fixed values. Shapes: B batch, A actions, K values."""
+"""Return model of categorical distributions (C51). Shapes: B batch size, A actions, K atoms."""
 
 import torch as th
 
@@ -10,28 +10,36 @@ from sb3_dqn_ext.errors import ArgumentError
 __all__ = ["CategoricalReturns"]
 
 
-def project(atoms: th.Tensor, places: th.Tensor, probabilities: th.Tensor) -> th.Tensor:
+def project(atoms: th.Tensor, values: th.Tensor, probabilities: th.Tensor) -> th.Tensor:
     """
-    (K,) evenly spaced atoms, (B, K) values and their (B, K) probabilities -> (B, K) probabilities of the atoms.
+    Project a distribution onto the atoms (Bellemare et al., 2017, https://arxiv.org/abs/1707.06887, equation 7)::
 
-    The probability of each value is split between its two neighbours, most of it for the nearer one
-    (https://arxiv.org/abs/1707.06887, equation 7).
+        (Phi T Z)_i = sum_j [1 - |[T z_j]_{v_min}^{v_max} - z_i| / delta_z]_0^1 p_j
+
+    The probability of each value is divided between the two atoms next to it; the nearer atom gets the larger share.
+
+    :param atoms: (K,) evenly spaced atoms z
+    :param values: (B, K) values T z
+    :param probabilities: (B, K) probabilities p of the values
+    :return: (B, K) probabilities of the atoms
     """
-    distances = (places.clamp(atoms[0], atoms[-1]).unsqueeze(1) - atoms.view(1, -1, 1)).abs()  # (B, K atoms, K places)
-    shares = (1 - distances / (atoms[1] - atoms[0])).clamp(min=0)  # (B, K atoms, K places)
+    distances = (values.clamp(atoms[0], atoms[-1]).unsqueeze(1) - atoms.view(1, -1, 1)).abs()  # (B, K atoms, K values)
+    shares = (1 - distances / (atoms[1] - atoms[0])).clamp(min=0)  # (B, K atoms, K values)
     return (shares * probabilities.unsqueeze(1)).sum(dim=2)
 
 
 class CategoricalReturns(ReturnModel):
     """
-    C51: the probabilities of K returns that are evenly spaced between two bounds (https://arxiv.org/abs/1707.06887).
+    C51: probabilities of K evenly spaced returns, the atoms (Bellemare et al., 2017, https://arxiv.org/abs/1707.06887).
 
-    A prediction is K logits, a target K probabilities. Under a target policy that is not greedy, the target is the mixture of
-    the actions' distributions. The bounds have no default: a return beyond them is cut off at them, unnoticed.
+    A prediction has K logits, a target K probabilities. If the target policy is not greedy, the target is the mixture of the
+    actions' distributions. ``v_min`` and ``v_max`` have no defaults, since returns outside of them are clipped without an
+    error.
 
-    :param n_atoms: K
-    :param v_min: the lowest return; at least what a discounted episode can sum to
-    :param v_max: the highest return
+    :param n_atoms: K, the number of atoms
+    :param v_min: the lowest atom: a lower bound of the discounted return of an episode
+    :param v_max: the highest atom: an upper bound of the discounted return of an episode
+    :raises ArgumentError: if a bound is missing or an argument is out of its range
     """
 
     atoms: th.Tensor
@@ -51,13 +59,15 @@ class CategoricalReturns(ReturnModel):
         self.n_params = n_atoms
         self.register_buffer("atoms", th.linspace(v_min, v_max, n_atoms), persistent=False)
 
-    def mean(self, params: Prediction) -> th.Tensor:
-        return (params.values.softmax(dim=-1) * self.atoms).sum(dim=-1)
+    def mean(self, prediction: Prediction) -> th.Tensor:
+        return (prediction.values.softmax(dim=-1) * self.atoms).sum(dim=-1)
 
-    def target(self, params: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
-        mixture = (pi.unsqueeze(-1) * params.values.softmax(dim=-1)).sum(dim=1)  # (B, K)
-        places = rewards.unsqueeze(1) + discounts.unsqueeze(1) * self.atoms  # (B, K)
-        return Prediction(project(self.atoms, places, mixture))
+    def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
+        mixture = (pi.unsqueeze(-1) * prediction.values.softmax(dim=-1)).sum(dim=1)  # (B, K)
+        # T z_j = r + gamma * z_j
+        values = rewards.unsqueeze(1) + discounts.unsqueeze(1) * self.atoms  # (B, K)
+        return Prediction(project(self.atoms, values, mixture))
 
-    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
-        return -(target.values * params.values.log_softmax(dim=-1)).sum(dim=-1)
+    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
+        # cross-entropy: -sum_i (Phi T Z)_i log p_i(s, a)
+        return -(target.values * prediction.values.log_softmax(dim=-1)).sum(dim=-1)

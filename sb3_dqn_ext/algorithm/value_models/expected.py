@@ -1,4 +1,4 @@
-"""Expected returns. Shapes: B batch, A actions."""
+"""Return model of expected values. Shapes: B batch size, A actions."""
 
 from collections.abc import Callable
 
@@ -13,12 +13,12 @@ __all__ = ["LOSSES", "ExpectedReturns"]
 
 
 def huber(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
-    """Quadratic within 1 of the target, linear beyond (Mnih et al., 2015); shapes are kept."""
+    """Compute the elementwise Huber loss, quadratic for errors up to 1 and linear beyond (Mnih et al., 2015)."""
     return F.smooth_l1_loss(prediction, target, reduction="none")
 
 
 def mse(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
-    """The squared error; shapes are kept."""
+    """Compute the elementwise squared error."""
     return F.mse_loss(prediction, target, reduction="none")
 
 
@@ -27,9 +27,10 @@ LOSSES: dict[str, Callable[[th.Tensor, th.Tensor], th.Tensor]] = {"huber": huber
 
 class ExpectedReturns(ReturnModel):
     """
-    One number per action, the expected return: Q-learning as in DQN (https://www.nature.com/articles/nature14236).
+    DQN: one output per action, the expected return Q(s, a) (Mnih et al., 2015, https://www.nature.com/articles/nature14236).
 
     :param loss: ``"huber"`` or ``"mse"``
+    :raises ArgumentError: if there is no such loss
     """
 
     n_params = 1
@@ -38,15 +39,17 @@ class ExpectedReturns(ReturnModel):
         super().__init__()
         self._loss = choose("loss", loss, LOSSES, {"smooth_l1": "huber", "l1": "huber", "l2": "mse", "squared": "mse"})
 
-    def mean(self, params: Prediction) -> th.Tensor:
-        return params.values.squeeze(-1)
+    def mean(self, prediction: Prediction) -> th.Tensor:
+        return prediction.values.squeeze(-1)
 
-    def target(self, params: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
-        next_values = (pi * self.mean(params)).sum(dim=1)  # (B,)
+    def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
+        next_values = (pi * self.mean(prediction)).sum(dim=1)  # (B,)
+        # y = r + gamma * sum_a pi(a | s') Q(s', a)
         return Prediction((rewards + discounts * next_values).unsqueeze(-1))
 
-    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
-        return self._loss(params.values, target.values).squeeze(-1)
+    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
+        return self._loss(prediction.values, target.values).squeeze(-1)
 
-    def td_errors(self, params: Prediction, target: Prediction, losses: th.Tensor) -> th.Tensor:
-        return (target.values - params.values.detach()).squeeze(-1)
+    def td_errors(self, prediction: Prediction, target: Prediction, losses: th.Tensor) -> th.Tensor:
+        # delta = y - Q(s, a)
+        return (target.values - prediction.values.detach()).squeeze(-1)

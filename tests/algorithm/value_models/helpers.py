@@ -1,4 +1,4 @@
-"""Small batches of parameters. Shapes: B batch, A actions, K numbers per action."""
+"""Small batches of distribution parameters. Shapes: B batch size, A actions, K distribution parameters per action."""
 
 import numpy as np
 import torch as th

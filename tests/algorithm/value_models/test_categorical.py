@@ -1,4 +1,4 @@
-"""Categorical returns, against loops that are written as the paper writes them."""
+"""Categorical returns compared with loops that follow the paper."""
 
 import math
 
@@ -15,13 +15,13 @@ from tests.algorithm.value_models.helpers import DISCOUNTS, REWARDS, A, B, K, nu
 
 
 def projected_by_a_double_loop(atoms: list[float], places: list[float], probabilities: list[float]) -> list[float]:
-    """Algorithm 1 of https://arxiv.org/abs/1707.06887, for one transition."""
+    """Project one distribution by algorithm 1 of Bellemare et al., 2017, https://arxiv.org/abs/1707.06887."""
     v_min, v_max, n = atoms[0], atoms[-1], len(atoms)
     width = (v_max - v_min) / (n - 1)
     m = [0.0] * n
     for place, probability in zip(places, probabilities, strict=True):
         b = (min(max(place, v_min), v_max) - v_min) / width
-        b = round(b, 5)  # a place on an atom lies on it
+        b = round(b, 5)  # a value on an atom is not divided
         lower, upper = math.floor(b), math.ceil(b)
         if lower == upper:
             m[lower] += probability
@@ -32,7 +32,7 @@ def projected_by_a_double_loop(atoms: list[float], places: list[float], probabil
 
 
 @pytest.mark.parametrize("policy", ["greedy", "soft"])
-def test_the_categorical_target_is_the_projection_of_the_textbook(policy: str) -> None:
+def test_the_categorical_target_equals_algorithm_1_of_the_paper(policy: str) -> None:
     model = CategoricalReturns(n_atoms=K, v_min=-2, v_max=4)
     logits, pi = numbers(B, A, K), policies()[policy]
     target = model.target(Prediction(logits), pi, REWARDS, DISCOUNTS).values
@@ -47,7 +47,7 @@ def test_the_categorical_target_is_the_projection_of_the_textbook(policy: str) -
         assert float(target[b].sum()) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_projection_keeps_what_lies_on_an_atom_and_cuts_off_what_lies_beyond() -> None:
+def test_a_projection_keeps_values_on_atoms_and_clips_values_beyond_them() -> None:
     atoms = th.tensor([-1.0, 0.0, 1.0])
     places = th.tensor([[-1.0, 0.0, 1.0], [-5.0, 0.25, 9.0]])
     probabilities = th.tensor([[0.2, 0.3, 0.5], [0.2, 0.4, 0.4]])

@@ -1,4 +1,4 @@
-"""Quantile returns, against loops that are written as the papers write them, and against sb3-contrib."""
+"""Quantile returns compared with loops that follow the papers, and with sb3-contrib."""
 
 import math
 from typing import Any
@@ -32,23 +32,23 @@ def test_the_quantile_loss_is_that_of_sb3_contrib() -> None:
 
 
 def huber_by_hand(error: float, kappa: float) -> float:
-    """Equations 8 and 10 of https://arxiv.org/abs/1710.10044: L_kappa(error) / kappa, and |error| at kappa = 0."""
+    """Compute L_kappa(error) / kappa, or |error| for kappa = 0 (Dabney et al., 2018, https://arxiv.org/abs/1710.10044)."""
     if abs(error) <= kappa:
         return 0.5 * error**2 / kappa if kappa > 0 else 0.0
     return (kappa * (abs(error) - 0.5 * kappa)) / kappa if kappa > 0 else abs(error)
 
 
 @pytest.mark.parametrize("kappa", [0, 0.5, 1, 3])
-def test_the_loss_of_implicit_quantiles_equals_a_loop_over_fractions_and_samples(kappa: float) -> None:
+def test_the_loss_of_implicit_quantiles_equals_a_loop_over_taus_and_samples(kappa: float) -> None:
     n, m = 5, 4
     model = ImplicitQuantileReturns(n_quantiles=n, n_target_quantiles=m, kappa=kappa)
-    quantiles, fractions, targets = numbers(B, n) * 2, th.rand(B, n), numbers(B, m, seed=3) * 2
-    losses = model.loss(Prediction(quantiles, fractions), Prediction(targets))
+    quantiles, taus, targets = numbers(B, n) * 2, th.rand(B, n), numbers(B, m, seed=3) * 2
+    losses = model.loss(Prediction(quantiles, taus), Prediction(targets))
     for b in range(B):
         expected = 0.0
-        for quantile, fraction in zip(quantiles[b].tolist(), fractions[b].tolist(), strict=True):
+        for quantile, tau in zip(quantiles[b].tolist(), taus[b].tolist(), strict=True):
             for target in targets[b].tolist():
-                weight = abs(fraction - (1.0 if target < quantile else 0.0))
+                weight = abs(tau - (1.0 if target < quantile else 0.0))
                 expected += weight * huber_by_hand(target - quantile, kappa) / m
         assert float(losses[b]) == pytest.approx(expected, rel=1e-4)
 
@@ -72,17 +72,17 @@ def test_quantile_regression_finds_the_quantiles_of_its_target() -> None:
     np.testing.assert_allclose(quantiles.detach().numpy()[0], [1, 3, 5, 7, 9], atol=0.1)
 
 
-def test_the_embedding_of_fractions_equals_a_loop_over_cosines() -> None:
+def test_the_embedding_of_taus_equals_a_loop_over_cosines() -> None:
     n, hidden_dim = 4, 3
     embedding = CosineEmbedding(n, hidden_dim)
-    fractions = th.rand(B, 2)
-    found = embedding(fractions).detach()
+    taus = th.rand(B, 2)
+    found = embedding(taus).detach()
     weight, bias = embedding.linear.weight.tolist(), embedding.linear.bias.tolist()
     for b in range(B):
         for k in range(2):
             for j in range(hidden_dim):
-                fraction = float(fractions[b, k])
-                total = sum(math.cos(math.pi * i * fraction) * weight[j][i] for i in range(n)) + bias[j]
+                tau = float(taus[b, k])
+                total = sum(math.cos(math.pi * i * tau) * weight[j][i] for i in range(n)) + bias[j]
                 assert float(found[b, k, j]) == pytest.approx(max(total, 0.0), abs=1e-5)
 
 
@@ -127,12 +127,12 @@ def test_quantile_returns_with_the_settings_of_qrdqn_end_with_its_bits(n_quantil
     assert_same(ours.policy.optimizer.state_dict(), theirs.policy.optimizer.state_dict(), "optimizer")
 
 
-def test_each_use_of_implicit_quantiles_asks_as_many_fractions_as_it_was_told() -> None:
+def test_the_number_of_taus_depends_on_the_phase() -> None:
     counts = {"n_quantiles": 5, "n_target_quantiles": 6, "n_policy_quantiles": 7}
     kwargs = {"net_arch": [8], "returns": "implicit_quantile", "returns_kwargs": counts | {"embedding_dim": 4}}
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, seed=0, device="cpu")
     obs = th.zeros(3, 4)
-    for purpose, n in (("online", 5), ("target", 6), ("policy", 7)):
-        params = model.q_net.compute_prediction(obs, purpose)  # type: ignore[operator]
-        assert params.values.shape == (3, 2, n)
-        np.testing.assert_allclose(params.taus[0].numpy(), [(i + 0.5) / n for i in range(n)], rtol=1e-6)
+    for phase, n in (("online", 5), ("target", 6), ("policy", 7)):
+        prediction = model.q_net.compute_prediction(obs, phase)  # type: ignore[operator]
+        assert prediction.values.shape == (3, 2, n)
+        np.testing.assert_allclose(prediction.taus[0].numpy(), [(i + 0.5) / n for i in range(n)], rtol=1e-6)

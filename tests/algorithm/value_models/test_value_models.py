@@ -1,4 +1,4 @@
-"""All return models alike: their targets, their errors, and the distribution that they learn."""
+"""All return models: their targets, their TD errors, and the distribution that they learn."""
 
 from typing import Any
 
@@ -45,19 +45,19 @@ MODELS: dict[str, ReturnModel] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_mean_of_every_target_is_that_of_the_bellman_equation(name: str, policy: str) -> None:
     model, pi = MODELS[name], policies()[policy]
-    params = Prediction(numbers(B, A, 1 if name == "expected" else K))
+    prediction = Prediction(numbers(B, A, 1 if name == "expected" else K))
     if name == "categorical":
-        params.values[:, :, [0, -1]] = -30.0  # nothing lies where a reward would push it over the edge
-    target = model.target(params, pi, REWARDS, DISCOUNTS)
+        prediction.values[:, :, [0, -1]] = -30.0  # no probability near the bounds, where values would be clipped
+    target = model.target(prediction, pi, REWARDS, DISCOUNTS)
     if name == "categorical":
         target = Prediction(target.values.log())
     found = model.mean(Prediction(target.values.unsqueeze(1))).squeeze(1)
-    expected = REWARDS + DISCOUNTS * (pi * model.mean(params)).sum(dim=1)
+    expected = REWARDS + DISCOUNTS * (pi * model.mean(prediction)).sum(dim=1)
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
 
 
 class OneReward(gym.Env[Any, Any]):
-    """Action 0 is rewarded with 0 or 1 by a coin, action 1 with 0.4; an episode is one step."""
+    """An environment of one step: the reward of action 0 is 0 or 1 with equal probability, that of action 1 is 0.4."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -72,7 +72,7 @@ class OneReward(gym.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_return_model_learns_the_distribution_of_a_coin(name: str) -> None:
+def test_every_return_model_learns_the_distribution_of_a_coin_toss(name: str) -> None:
     returns_kwargs: dict[str, dict[str, Any]] = {
         "categorical": {"n_atoms": 11, "v_min": 0, "v_max": 1},
         "quantile": {"n_quantiles": 10, "kappa": 0.1},
