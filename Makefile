@@ -9,7 +9,7 @@ WATCHED := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'every':2500,'calibrat
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics faults tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ bench-learning: $(VENV)/installed-train  ## train eagerly and compiled on severa
 bench-diagnostics: $(VENV)/installed-train  ## measure what diagnostics cost, on a machine with nothing else to do: some hours
 	$(PY) -m benchmarks.diagnostics_cost
 
-faults: $(VENV)/installed-train  ## kill runs, damage their checkpoints, time them; a quiet hour, as it is timed at the end
+fault-injection: $(VENV)/installed-train  ## kill runs, damage their checkpoints, time them; a quiet hour, as it is timed at the end
 	$(PY) -m benchmarks.reliability
 
 tutorials: $(VENV)/installed-train  ## run the five tutorials, faithful and improved, on ten seeds each: an hour or two

@@ -1,4 +1,4 @@
-"""What a model says of an action, beside what came of it."""
+"""Predicted values of actions, compared with realised returns."""
 
 import sys
 from pathlib import Path
@@ -8,44 +8,46 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.runs import FRESH, fresh_env, load
+from benchmarks.runs import EVALUATION_SEED, fresh_env, load
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, Player, play_episodes
 
 ALGO = "dqn_ext"
 N_GAMES = 50
-N_RANDOM = 30  # at most so many actions at the beginning of a game are random
-LIMIT = 200  # steps of a game that are looked at
-UNSEEN = 0.01  # how much a reward still counts of which the games hold no more
+N_RANDOM = 30  # at the beginning of a game
+LIMIT = 200  # steps of a game that are compared
+MAX_DISCOUNT_LEFT = 0.01  # the discount of the first reward after the end of the longest game
 
 
-def calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibration:
+def measure_calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibration:
     """
-    Games that begin with random actions, so that bad states are seen too, and go on as the model does in training, with its
-    exploration. From the last random action on, its values are compared with what came of them. The games have a later time
-    limit than in training, for no state tells how much time is left; what follows the usual one counts for the returns only.
+    Play games and compare predicted values with realised returns.
 
-    :param run: a run folder
-    :param env_id: the environment
-    :param model_file: the model in the run folder
-    :param seed: the seed it was trained with
-    :return: predicted and realised values
+    A game begins with random actions, so that bad states occur too, and continues as in training, with the exploration of the
+    model. Values are compared from the last random action on. The time limit is later than in training, because states do not
+    contain the remaining time; steps after the usual limit count for the returns only.
+
+    :param run: the run folder
+    :param env_id: the id of the environment
+    :param model_file: the file name of the model in the run folder
+    :param seed: the seed of the training
     """
     model: Any = load(run, ALGO, model_file)
-    model.set_random_seed(FRESH + seed)
-    rng = np.random.default_rng(FRESH + seed)
-    horizon = LIMIT + int(np.ceil(np.log(UNSEEN) / np.log(model.gamma)))
+    model.set_random_seed(EVALUATION_SEED + seed)
+    rng = np.random.default_rng(EVALUATION_SEED + seed)
+    horizon = LIMIT + int(np.ceil(np.log(MAX_DISCOUNT_LEFT) / np.log(model.gamma)))
     env = fresh_env(run, env_id, seed, max_episode_steps=horizon)
-    games = [game(model, env, rng) for _ in range(N_GAMES)]
+    games = [play_game(model, env, rng) for _ in range(N_GAMES)]
     env.close()
     return Calibration(*(np.concatenate(values) for values in zip(*games, strict=True)))
 
 
-def game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
+def play_game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
     """
-    :param model: plays as it does in training
+    Play a game, and return predicted and realised values from the last random action on.
+
+    :param model: the model, which explores as in training
     :param env: one environment
-    :param rng: of the random actions at the beginning
-    :return: predicted and realised values from the last of these on
+    :param rng: the generator of the random actions
     """
     n_random = int(rng.integers(1, N_RANDOM + 1))
 

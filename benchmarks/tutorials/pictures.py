@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from benchmarks.rows import where
-from benchmarks.tutorials.asked import VARIANTS, Rows
-from benchmarks.tutorials.calibration import calibration
+from benchmarks.rows import select_rows
+from benchmarks.tutorials.calibration import measure_calibration
 from benchmarks.tutorials.measure import N_PARTS, Key, Places
-from benchmarks.tutorials.report import of
+from benchmarks.tutorials.report import rows_of_tutorial
+from benchmarks.tutorials.row_statistics import VARIANTS, Rows
 from benchmarks.tutorials.specs import TUTORIALS, Tutorial
 from sb3_dqn_ext.plot import (
     Calibration,
@@ -34,21 +34,28 @@ WINDOW = 10
 
 def returns_picture(tutorial: Tutorial, rows: Rows) -> Figure:
     """
-    :param tutorial: which
+    Draw the training returns of all seeds of both variants.
+
+    :param tutorial: the tutorial
     :param rows: its rows
-    :return: the returns of training of all seeds, faithful and improved
     """
-    curves = {variant: curve(tutorial, of_variant) for variant in VARIANTS if (of_variant := where(rows, variant=variant))}
+    curves = {
+        variant: returns_curve(tutorial, of_variant)
+        for variant in VARIANTS
+        if (of_variant := select_rows(rows, variant=variant))
+    }
     x_label = "episodes of training" if tutorial.in_episodes else "environment steps"
-    goal = None if tutorial.of_trials else tutorial.goal
-    return plot_seeds(curves, f"{tutorial.title} ({tutorial.env_id})", x_label, "return of a training episode", goal)
+    threshold = None if tutorial.counts_trials else tutorial.threshold
+    return plot_seeds(curves, f"{tutorial.title} ({tutorial.env_id})", x_label, "return of a training episode", threshold)
 
 
-def curve(tutorial: Tutorial, rows: Rows) -> Curve:
+def returns_curve(tutorial: Tutorial, rows: Rows) -> Curve:
     """
-    :param tutorial: which
-    :param rows: of one variant
-    :return: (P,) the middles of parts of the longest run, and (S, P) mean returns; those of shorter runs end as they are
+    Return the mean training returns of all seeds at the middles of P parts of the longest run.
+
+    :param tutorial: the tutorial
+    :param rows: the rows of one variant
+    :return: (P,) middles, and (S, P) mean returns; a shorter run keeps its last value
     """
     lengths = np.array([float(row["episodes" if tutorial.in_episodes else "steps"]) for row in rows])  # (S,)
     parts = np.array([[float(number) for number in row["returns"].split()] for row in rows])  # (S, P)
@@ -59,22 +66,23 @@ def curve(tutorial: Tutorial, rows: Rows) -> Curve:
 
 def values_picture(runs: Mapping[str, tuple[Array, Array, Calibration]]) -> Figure:
     """
-    The three plots of the tutorial on realised returns, one row of them for each run.
+    Draw the three plots of the tutorial on realised returns, a row of plots for each run.
 
-    :param runs: by label: (E,) loss of each training, (E,) return of each game, predicted and realised values
+    :param runs: for each label (E,) logged losses, (E,) returns of games, and predicted and realised values
     """
     return plot_panels(runs, WINDOW)
 
 
 def best_keys(rows: Rows, places: Places) -> dict[str, Key]:
     """
-    :param rows: of one tutorial
-    :param places: where runs are
-    :return: for each variant the seed with the best greedy return, of those whose run folders are here
+    Return for each variant the run with the best greedy return among those whose run folders are on this machine.
+
+    :param rows: the rows of one tutorial
+    :param places: the folders of the runs
     """
     keys = {}
     for variant in VARIANTS:
-        ranked = sorted(where(rows, variant=variant), key=lambda row: -float(row["greedy_best"] or row["greedy_last"]))
+        ranked = sorted(select_rows(rows, variant=variant), key=lambda row: -float(row["greedy_best"] or row["greedy_last"]))
         found = [Key(row["tutorial"], variant, int(row["seed"])) for row in ranked]
         here = [key for key in found if places.run(key) is not None]
         if here:
@@ -84,12 +92,13 @@ def best_keys(rows: Rows, places: Places) -> dict[str, Key]:
 
 def runs_picture(tutorial: Tutorial, rows: Rows, places: Places) -> Figure | None:
     """
-    :param tutorial: which
+    Draw the picture of single runs that a tutorial has; None if it has none, or no run folder is on this machine.
+
+    :param tutorial: the tutorial
     :param rows: its rows
-    :param places: where runs are
-    :return: the picture that a tutorial draws of a single run; None if it does not, or no run folder is here
+    :param places: the folders of the runs
     """
-    if not (tutorial.of_values or tutorial.timed):
+    if not (tutorial.measures_values or tutorial.timed):
         return None
     folders = {key: run for key in best_keys(rows, places).values() if (run := places.run(key)) is not None}
     if not folders:
@@ -98,26 +107,28 @@ def runs_picture(tutorial: Tutorial, rows: Rows, places: Places) -> Figure | Non
     if tutorial.timed:
         curves = {labels[key]: training_episodes(run) for key, run in folders.items()}
         return plot_rolling(curves, f"{tutorial.title} ({tutorial.env_id})", WINDOW)
-    shown = {}
+    panels = {}
     for key, run in folders.items():
         model = "best_model.zip" if (run / "best_model.zip").is_file() else f"{tutorial.env_id}.zip"
-        found = calibration(run, tutorial.env_id, model, key.seed)
+        found = measure_calibration(run, tutorial.env_id, model, key.seed)
         log = event_folder(read_run(run, places.runs / key.folder / "tensorboard"))
         loss = scalars(log)["train/loss"].values if log is not None else np.empty(0)
-        shown[labels[key]] = (loss, training_episodes(run).returns[:, 0], found)
-    return values_picture(shown)
+        panels[labels[key]] = (loss, training_episodes(run).returns[:, 0], found)
+    return values_picture(panels)
 
 
-def draw(rows: Rows, places: Places, results: Path) -> None:
+def save_pictures(rows: Rows, places: Places, results: Path) -> None:
     """
-    :param rows: of all tutorials
-    :param places: where runs are; pictures of single runs stay as they are where there are none
-    :param results: the folder whose folder tutorials gets the pictures
+    Save all pictures. Pictures of single runs whose folders are missing are left unchanged.
+
+    :param rows: the rows of all tutorials
+    :param places: the folders of the runs
+    :param results: the folder of results, whose folder ``tutorials`` gets the pictures
     """
     folder = results / "tutorials"
     folder.mkdir(parents=True, exist_ok=True)
     for tutorial in TUTORIALS:
-        of_tutorial = of(rows, tutorial)
+        of_tutorial = rows_of_tutorial(rows, tutorial)
         if not of_tutorial:
             continue
         returns_picture(tutorial, of_tutorial).savefig(folder / f"{tutorial.name}.png", dpi=DPI)
