@@ -11,9 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.processes import run_command
 
-EVALUATION_SEED = (
-    10_000  # added to the seeds of training, so that other episodes than those that chose the best model are played
-)
+EVALUATION_SEED = 10_000
+"""Added to the seed of training, so that evaluations have other episodes than those that chose the best model."""
 
 
 def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **environment: str) -> Path:
