@@ -90,7 +90,7 @@ def test_a_question_is_measured_once_and_becomes_rows_and_a_table(tmp_path: Path
     assert "activation_fn: tanh" in kept_by_the_zoo.read_text()
     assert len(list((tmp_path / "runs").glob("*/*/dqn_ext/*"))) == 2, "the games are played with the model of the preset"
 
-    monkeypatch.setattr(questions, "measured", lambda *_, **__: pytest.fail("a finished run was run again"))
+    monkeypatch.setattr(questions, "measure_trial", lambda *_, **__: pytest.fail("a finished run was run again"))
     before = (results / "tutorial_questions.csv").read_text()
     questions.main(command)
     assert (results / "tutorial_questions.csv").read_text() == before

@@ -145,7 +145,7 @@ def test_timed_runs_run_alone_with_the_loop_right_after(tmp_path: Path, monkeypa
     monkeypatch.setattr(measure, "train", train)
     monkeypatch.setattr(measure, "loop_seconds", loop)
     monkeypatch.setattr(measure, "train_seconds", lambda run, env_id: 2.0 if run.name == "again" else 3.0)
-    monkeypatch.setattr(measure, "judged", lambda *_: {})
+    monkeypatch.setattr(measure, "evaluate_run", lambda *_: {})
     found = measure_run(Key("vectorized_envs", "improved", 7), Places(CONFIGS, tmp_path), steps=None)
     assert (found["train_s"], found["loop_s"], found["train_again_s"]) == ("3.00", "8.00", "2.00")
     assert [name for name, _ in calls] == ["vectorized_envs_improved_7", "loop", "again"]
@@ -159,8 +159,8 @@ def test_timed_runs_run_alone_with_the_loop_right_after(tmp_path: Path, monkeypa
     def remember(path: Path, columns: Any, keys: Any, run: Any, jobs_: int = 0, **others: int) -> None:
         jobs.update(dict.fromkeys((key.tutorial for key in keys), others.get("jobs", jobs_)))
 
-    for name in ("complete", "draw", "films", "write"):
-        monkeypatch.setattr(tutorials, name, remember if name == "complete" else lambda *_, **__: "")
+    for name in ("run_missing", "save_pictures", "record_videos", "write"):
+        monkeypatch.setattr(tutorials, name, remember if name == "run_missing" else lambda *_, **__: "")
     tutorials.main(["--jobs", "5", "--results", str(tmp_path)])
     assert jobs == {tutorial.name: 1 if tutorial.name == "vectorized_envs" else 5 for tutorial in TUTORIALS}
 
