@@ -29,7 +29,7 @@ vector step instead of 32 transitions.
 """
 START_UP_NOTES = """\
 The time from the start of Python's imports to the end of the warm-up, minus the time that the updates of the warm-up take once
-everything is compiled. Cold: the disk holds no compiled code; warm: the code that the previous repeat has compiled is on the
+everything is compiled. Cold: no compiled code is on the disk; warm: the code that the previous repeat has compiled is on the
 disk. After the break-even number of steps, the faster implementation has made up for a cold start.
 """
 PARTS_NOTES = """\

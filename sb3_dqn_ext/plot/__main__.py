@@ -172,47 +172,47 @@ def find_labelled_runs(arguments: Iterable[str], tensorboard: Path | None) -> li
     return [read_run(folder, tensorboard, label) for folder, label in folders.items()]
 
 
-def file_names(found: Sequence[Run]) -> dict[Run, str]:
+def file_names(runs: Sequence[Run]) -> dict[Run, str]:
     """Return a unique file name for each run: as many of the last parts of its folder as are needed."""
-    parts = {run: run.folder.resolve().parts for run in found}
-    n = next((n for n in range(2, 100) if len({of_run[-n:] for of_run in parts.values()}) == len(parts)), 0)
-    return {run: "_".join(of_run[-n:]).strip("/") for run, of_run in parts.items()}
+    parts = {run: run.folder.resolve().parts for run in runs}
+    n = next((n for n in range(2, 100) if len({folder_parts[-n:] for folder_parts in parts.values()}) == len(parts)), 0)
+    return {run: "_".join(folder_parts[-n:]).strip("/") for run, folder_parts in parts.items()}
 
 
-def figures(found: Sequence[Run], args: Arguments) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def figures(runs: Sequence[Run], args: Arguments) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """
     List the figures to draw: for each a file name and a function that draws it.
 
-    :param found: the runs
+    :param runs: the runs
     :param args: the arguments of the command
     """
     kinds = args.kind or KIND_DESCRIPTIONS
     by_env: dict[str, list[Run]] = {}
-    for run in found:
+    for run in runs:
         by_env.setdefault(run.env_id or "unknown environment", []).append(run)
-    names = file_names(found)
+    names = file_names(runs)
     for kind in kinds:
         if kind in GROUP_FIGURES:
-            for env_id, of_env in by_env.items():
-                if args.kind or len(of_env) > 1:  # of a single run, the kind "run" shows more
+            for env_id, env_runs in by_env.items():
+                if args.kind or len(env_runs) > 1:  # of a single run, the kind "run" shows more
                     name = env_id.replace("/", "-").replace(" ", "_")
-                    yield f"{name}_{kind}", functools.partial(GROUP_FIGURES[kind], group_runs(of_env), env_id, args)
+                    yield f"{name}_{kind}", functools.partial(GROUP_FIGURES[kind], group_runs(env_runs), env_id, args)
         else:
-            for run in found:
+            for run in runs:
                 yield f"{names[run]}_{kind}", functools.partial(RUN_FIGURES[kind], run, args)
 
 
-def save_figures(found: Sequence[Run], args: Arguments) -> tuple[list[Path], dict[str, Exception]]:
+def save_figures(runs: Sequence[Run], args: Arguments) -> tuple[list[Path], dict[str, Exception]]:
     """
     Draw the figures and save them.
 
-    :param found: the runs
+    :param runs: the runs
     :param args: the arguments of the command
     :return: the files, and for each figure that was not drawn its name and the error
     """
     files: list[Path] = []
     problems: dict[str, Exception] = {}
-    for name, draw in figures(found, args):
+    for name, draw in figures(runs, args):
         try:
             figure = draw()
         except (ArgumentError, CheckpointError) as error:

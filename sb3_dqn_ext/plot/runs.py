@@ -98,26 +98,26 @@ def read_run(folder: Path | str, tensorboard: Path | str | None = None, label: s
     arguments = of_run.pop("arguments", {})
     header = monitor_header(folder)
     parent = folder.resolve().parent.name
-    known = {"env_id": header.get("env_id"), "algo": parent if parent in ALGOS else None, **of_run}
-    known["env_kwargs"] = arguments.get("env_kwargs") or {}
-    known["arguments"] = arguments
-    if known.get("config"):
-        known["config"] += _text(known["env_kwargs"])
+    fields = {"env_id": header.get("env_id"), "algo": parent if parent in ALGOS else None, **of_run}
+    fields["env_kwargs"] = arguments.get("env_kwargs") or {}
+    fields["arguments"] = arguments
+    if fields.get("config"):
+        fields["config"] += _text(fields["env_kwargs"])
     places = [folder] if tensorboard is None else [folder, Path(tensorboard)]
     if arguments.get("tensorboard_log"):
         places += [place / arguments["tensorboard_log"] for place in _started_in(folder, of_run, arguments)]
-    known.pop("directory", None)
-    return Run(folder, logs=tuple(places), label=label, **known)
+    fields.pop("directory", None)
+    return Run(folder, logs=tuple(places), label=label, **fields)
 
 
 def _from_run_json(folder: Path) -> Data | None:
     if not (folder / "run.json").is_file():
         return None
     run = run_file.read(folder)
-    known = {"env_id": run.env, "algo": "dqn_ext", "arguments": run.arguments, "directory": run.directory}
+    fields = {"env_id": run.env, "algo": "dqn_ext", "arguments": run.arguments, "directory": run.directory}
     if not run.hyperparameters:  # they could not be stored there
-        return {**(_from_zoo(folder) or {}), **known}
-    return {**known, "hyperparameters": run.hyperparameters, "config": _text(run.hyperparameters)}
+        return {**(_from_zoo(folder) or {}), **fields}
+    return {**fields, "hyperparameters": run.hyperparameters, "config": _text(run.hyperparameters)}
 
 
 def _from_zoo(folder: Path) -> Data | None:
@@ -126,13 +126,13 @@ def _from_zoo(folder: Path) -> Data | None:
         return None
     (path,) = files
     arguments = read_plain_yaml(path.with_name("args.yml")) or {}
-    known = {"env_id": arguments.get("env") or _registered(path.parent.name), "arguments": arguments}
+    fields = {"env_id": arguments.get("env") or _registered(path.parent.name), "arguments": arguments}
     if arguments.get("algo"):
-        known["algo"] = arguments["algo"]
+        fields["algo"] = arguments["algo"]
     hyperparameters = read_plain_yaml(path)
     if hyperparameters is None:
-        return {**known, "config": path.read_text(), "obstacle": f"{path} holds Python objects, which are not made here"}
-    return {**known, "hyperparameters": hyperparameters, "config": _text(hyperparameters)}
+        return {**fields, "config": path.read_text(), "obstacle": f"{path} contains Python objects, which are not loaded"}
+    return {**fields, "hyperparameters": hyperparameters, "config": _text(hyperparameters)}
 
 
 def read_plain_yaml(path: Path) -> Data | None:
@@ -172,10 +172,10 @@ def _registered(name: str) -> str:
     return next((env_id for env_id in gym.registry if env_id.replace("/", "-") == name), name)
 
 
-def _started_in(folder: Path, known: Data, arguments: Data) -> list[Path]:
+def _started_in(folder: Path, fields: Data, arguments: Data) -> list[Path]:
     """Return directories in which the command may have been started."""
-    if "directory" in known:
-        return [Path(known["directory"])]
+    if "directory" in fields:
+        return [Path(fields["directory"])]
     log_folder = Path(arguments.get("log_folder") or "")
     above = list(folder.resolve().parents)
     depth = 1 + len(log_folder.parts)  # of LOG_FOLDER/ALGO/RUN

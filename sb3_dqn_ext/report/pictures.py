@@ -31,23 +31,23 @@ DPI = 160
 IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif", b"\xff\xd8\xff": "image/jpeg"}
 
 
-def figure_image(drawn: Figure, alt: str) -> Image:
+def figure_image(figure: Figure, alt: str) -> Image:
     """
     Return an image of a figure.
 
-    :param drawn: the figure
+    :param figure: the figure
     :param alt: a description of the figure
     """
     with mpl.rc_context({"svg.hashsalt": "sb3_dqn_ext"}):  # equal figures become equal files
-        content, kind = _file_of(drawn, "svg"), "image/svg+xml"
+        content, kind = _file_of(figure, "svg"), "image/svg+xml"
     if len(content) > MAX_SVG_BYTES:
-        content, kind = _file_of(drawn, "png"), "image/png"
+        content, kind = _file_of(figure, "png"), "image/png"
     return Image(data_url(kind, content), alt)
 
 
-def _file_of(drawn: Figure, file_format: str) -> bytes:
+def _file_of(figure: Figure, file_format: str) -> bytes:
     file = io.BytesIO()
-    drawn.savefig(file, format=file_format, dpi=DPI, metadata={"Date": None} if file_format == "svg" else None)
+    figure.savefig(file, format=file_format, dpi=DPI, metadata={"Date": None} if file_format == "svg" else None)
     return file.getvalue()
 
 
@@ -81,16 +81,16 @@ def draw_chart(logged: Mapping[str, Series], title: str, names: Sequence[str]) -
     :param title: the title of the chart
     :param names: the names of the numbers in the chart
     """
-    drawn, axes = new_axes("", "")
-    drawn.set_size_inches(*CHART_SIZE)
+    figure, axes = new_axes("", "")
+    figure.set_size_inches(*CHART_SIZE)
     axes.locator_params(axis="x", nbins=5)
     draw_log(axes, logged, names)
     if 1 < len(names) <= MAX_LEGEND_LINES:
-        drawn.legend(
+        figure.legend(
             axes.get_lines()[: len(names)], _labels(names), loc="outside upper left", ncols=3, frameon=False, fontsize="small"
         )
     caption = title if len(names) <= MAX_LEGEND_LINES else f"{title}: {len(names)} lines, {names[0]} to {names[-1]}"
-    return Picture(figure_image(drawn, f"{title}, over environment steps. {_description(logged, names)}"), caption, "chart")
+    return Picture(figure_image(figure, f"{title}, over environment steps. {_description(logged, names)}"), caption, "chart")
 
 
 def _labels(names: Sequence[str]) -> list[str]:

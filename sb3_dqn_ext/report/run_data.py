@@ -91,9 +91,7 @@ def value_or_none(problems: dict[str, str], what: str, make: Callable[[], T]) ->
         return make()
     except ArgumentError as error:
         problems[what] = str(error)
-    except (
-        Exception
-    ) as error:  # libraries raise any exception for damaged files; the other parts of the page can still be shown
+    except Exception as error:  # libraries raise any exception for damaged files; other parts can still be shown
         problems[what] = f"{type(error).__name__}: {error}"
     return None
 

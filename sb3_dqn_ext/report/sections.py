@@ -37,8 +37,8 @@ def curve_blocks(data: RunData) -> Iterator[Block]:
     if images:
         yield Heading("Images")
         yield Charts([_logged(data, name, content) for name, content in images.items()])
-    drawn = {name for charts in [*groups.values(), of_calibration] for names in charts.values() for name in names}
-    others = sorted(logged.keys() - drawn)
+    charted = {name for charts in [*groups.values(), of_calibration] for names in charts.values() for name in names}
+    others = sorted(logged.keys() - charted)
     if others:
         yield Text(f"Also logged: {', '.join(others)}.", is_note=True)
 
@@ -48,13 +48,13 @@ def _returns(data: RunData) -> Picture:
     if data.episodes is None and data.evaluations is None:
         raise ArgumentError(f"{run.folder} has neither training episodes nor evaluations.")
     if data.episodes is None:
-        drawn = curves.plot_evaluations({run.name: [run]}, run.name)
+        figure = curves.plot_evaluations({run.name: [run]}, run.name)
     elif data.evaluations is None:
-        drawn = curves.plot_learning({run.name: [run]}, run.name)
+        figure = curves.plot_learning({run.name: [run]}, run.name)
     else:
-        drawn = curves.plot_run(run.folder)
+        figure = curves.plot_run(run.folder)
     description = "; ".join(f"{name}: {value}, {note}" for name, value, note in return_facts(data))
-    return Picture(figure_image(drawn, f"Returns over environment steps. {description}."), layout="wide")
+    return Picture(figure_image(figure, f"Returns over environment steps. {description}."), layout="wide")
 
 
 def _logged(data: RunData, name: str, content: bytes) -> Picture | Missing:
@@ -91,8 +91,8 @@ def _scatter(data: RunData) -> Picture:
         f"{'over' if found.bias > 0 else 'under'}estimated by {abs(found.bias):.3g}. "
         f"The correlation is {found.correlation:.2f}."
     )
-    drawn = plot_calibration(found, data.run.name)
-    return Picture(figure_image(drawn, "Predicted over realised values, a point for each action."), caption, "wide")
+    figure = plot_calibration(found, data.run.name)
+    return Picture(figure_image(figure, "Predicted over realised values, a point for each action."), caption, "wide")
 
 
 def _map(data: RunData) -> Picture:
@@ -104,14 +104,14 @@ def _map(data: RunData) -> Picture:
         raise ArgumentError(f"observations are not vectors, but elements of {space}.")
     check_env_is_known(run, "sb3_dqn_ext.plot.plot_value_map() draws it.")
     try:
-        drawn = plot_value_map(model, run.name, run.env_id or "")
+        figure = plot_value_map(model, run.name, run.env_id or "")
     except ArgumentError as error:
         if space.shape[0] == 2:
             raise
         command = f"python -m sb3_dqn_ext.plot {run.folder} --kind map --slice X Y"
         raise ArgumentError(f"observations have {space.shape[0]} numbers. `{command}` draws it over two of them.") from error
     caption = f"The value of the best action, and the best action, of {path.name}. Observations that are not axes are 0."
-    return Picture(figure_image(drawn, caption), caption, "wide")
+    return Picture(figure_image(figure, caption), caption, "wide")
 
 
 def video_blocks(data: RunData) -> Iterator[Block]:

@@ -171,7 +171,7 @@ def test_python_objects_in_a_configuration_are_not_made(mountain_car: Path, tmp_
         file.write(f"  - - extra\n    - !!python/object/apply:os.mkdir ['{witness}']\n")
     run = read_run(copy)
     assert run.env_id == "MountainCar-v0"
-    with pytest.raises(ArgumentError, match=r"config\.yml holds Python objects, which are not made here"):
+    with pytest.raises(ArgumentError, match=r"config\.yml contains Python objects, which are not loaded"):
         make_env(run)
     assert not witness.exists()
 
