@@ -5,11 +5,11 @@ PY := $(VENV)/bin/python
 ENV ?= CartPole-v1
 SEED ?= 0
 RUNS ?= runs
-WATCHED := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'every':2500,'calibration':{'every':10000},'video':{'every':25000}}}]
+DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'every':2500,'calibration':{'every':10000},'video':{'every':25000}}}]
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics faults tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,76 +17,76 @@ help:  ## show this list
 train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
 	$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress \
 		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10 \
-		--hyperparams "callback:$(WATCHED)"
+		--hyperparams "callback:$(DIAGNOSTICS)"
 	$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED)
 
-train-seeds: $(VENV)/installed-train  ## train on several seeds and report how many learn
+train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
 	$(PY) -m benchmarks.seeds
 
-screenshots: $(VENV)/installed-dev  ## train for the pictures in the documentation, and take them in a browser
+screenshots: $(VENV)/installed-dev  ## make the pictures of the documentation in a browser
 	OMP_NUM_THREADS=1 $(PY) -m tests.tensorboard_pages docs/images
 
-bench: $(VENV)/installed-bench  ## measure the speed beside SB3, SBX and sb3-contrib, on a machine with nothing else to do
+bench: $(VENV)/installed-bench  ## compare the speed with SB3, SBX and sb3-contrib, on an idle machine
 	$(PY) -m benchmarks.speed
 
-bench-learning: $(VENV)/installed-train  ## train eagerly and compiled on several seeds: does the quicker learn as soon?
+bench-learning: $(VENV)/installed-train  ## compare learning in eager and in compiled mode on ten seeds
 	$(PY) -m benchmarks.compiled
 
-bench-diagnostics: $(VENV)/installed-train  ## measure what diagnostics cost, on a machine with nothing else to do: some hours
+bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost
 
-faults: $(VENV)/installed-train  ## kill runs, damage their checkpoints, time them; a quiet hour, as it is timed at the end
+fault-injection: $(VENV)/installed-train  ## kill runs, damage checkpoints, time checkpoints, on an idle machine (an hour)
 	$(PY) -m benchmarks.reliability
 
-tutorials: $(VENV)/installed-train  ## run the five tutorials, faithful and improved, on ten seeds each: an hour or two
+tutorials: $(VENV)/installed-train  ## train the five tutorials, faithful and improved, on ten seeds (one or two hours)
 	$(PY) -m benchmarks.tutorials
 
-tutorials-questions: $(VENV)/installed-train  ## measure what the tutorial on Monte-Carlo returns asks at its end: half an hour
+tutorials-questions: $(VENV)/installed-train  ## measure answers to the questions of the tutorial on Monte-Carlo returns (half an hour)
 	$(PY) -m benchmarks.tutorials.questions
 
-test: lint  ## all that must pass before a change is merged
+test: lint  ## run the checks and tests that each change has to pass
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
-test-slow: $(VENV)/installed-dev  ## the tests that take minutes
+test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
-test-suites: $(VENV)/installed-dev  ## the tests of SB3, sb3-contrib and the RL Zoo, from their sources, with our classes in place of theirs
+test-suites: $(VENV)/installed-dev  ## run the tests of SB3, sb3-contrib and the RL Zoo with our classes in place of theirs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/project/test_suites_of_others.py
 
-test-ecosystem: .venv-pygame/installed .venv-pygame-ce/installed  ## environments of others, in two virtual environments: their needs exclude each other
+test-ecosystem: .venv-pygame/installed .venv-pygame-ce/installed  ## test environments of other packages, in two virtual environments, as their requirements conflict
 	OMP_NUM_THREADS=1 .venv-pygame/bin/python -m pytest -m slow tests/project/test_ecosystem.py
 	OMP_NUM_THREADS=1 .venv-pygame-ce/bin/python -m pytest -m slow tests/project/test_ecosystem.py
 
-smoke:  ## train, save, load, go on, enjoy with another Python, e.g. make smoke PYTHON=python3.13
+smoke:  ## train, save, load, resume and play with another Python, e.g. make smoke PYTHON=python3.13
 	rm -rf .venv-smoke
 	$(MAKE) .venv-smoke/installed
 	OMP_NUM_THREADS=1 .venv-smoke/bin/python -m pytest -m slow tests/project/test_ecosystem.py -k CartPole
 
-fuzz: $(VENV)/installed-dev  ## load files that are damaged at random, EXAMPLES of each kind: some minutes
+fuzz: $(VENV)/installed-dev  ## load randomly damaged files, EXAMPLES of each kind (minutes)
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/saved_model/test_hostile_files.py -k "damaged or harmless"
 
-lint: $(VENV)/installed-dev  ## style, types and imports between packages
+lint: $(VENV)/installed-dev  ## check style, types and imports between packages
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy --strict sb3_dqn_ext envs tests
 	$(PY) -m mypy --strict --python-version 3.10 sb3_dqn_ext envs tests
 	$(VENV)/bin/lint-imports
 
-format: $(VENV)/installed-dev  ## rewrite the files in the style
+format: $(VENV)/installed-dev  ## format the code
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
 docs: $(VENV)/installed-docs  ## build the documentation: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-docs-links: $(VENV)/installed-docs  ## ask each link to the net whether it leads somewhere
+docs-links: $(VENV)/installed-docs  ## check that all links to the web work
 	$(PY) docs/site_tools/links.py README.md docs sb3_dqn_ext envs
 
-clean:  ## remove the environments, builds and caches, but no runs
+clean:  ## remove environments, builds and caches, but keep runs
 	rm -rf $(VENV) .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The environment is kept until something changes that decides what is in it. The start-up files are copied into it, not linked.
+# The environment is installed again if one of these files changes. The start-up files are copied into it, not linked.
 INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/zoo/_start_hook.py sb3_dqn_ext/zoo/_start_hook.pth
 
 $(VENV)/installed-train: EXTRAS := zoo,plots,box2d

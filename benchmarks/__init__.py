@@ -1,1 +1,1 @@
-"""What measures learning and speed."""
+"""Benchmarks of learning, speed and reliability."""

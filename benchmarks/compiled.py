@@ -1,6 +1,6 @@
 """
-Trains DQNExt on CartPole-v1 with the RL Zoo's own block of stock DQN, eagerly and compiled, with seeds 0 to 9: whether what is
-quicker learns as soon. Each finished run is a row of docs/results/compiled_seeds.csv; runs that have a row are not run again.
+Train DQNExt on CartPole-v1 with the RL Zoo's hyperparameters of SB3's DQN, eager and compiled, with seeds 0 to 9, to compare
+how they learn. Each finished run becomes a row of docs/results/compiled_seeds.csv. Runs that have a row are not repeated.
 """
 
 import argparse
@@ -25,7 +25,7 @@ STEPS, RETURN = f"steps_to_{THRESHOLD}", "mean_return"
 
 
 def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
-    """Train one model; the step of its first evaluation that is good enough, and the mean return of all evaluations."""
+    """Train one model, and return the step of its first evaluation above the threshold and the mean of all evaluations."""
     zoo = importlib.util.find_spec("rl_zoo3")  # not imported: that changes gymnasium
     assert zoo is not None
     assert zoo.origin is not None
@@ -40,7 +40,7 @@ def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -
 
 
 def table(rows: list[Row]) -> str:
-    """Medians, and the intervals of their differences, in Markdown."""
+    """Return a Markdown table of the medians and of the intervals of their differences."""
     lines = [
         "| median (range) | eager | compiled | difference | 95 % bootstrap interval | seeds |",
         "|---|---|---|---|---|---|",
@@ -49,22 +49,22 @@ def table(rows: list[Row]) -> str:
         eager, compiled = (
             np.array([float(row[name]) for row in rows if row["compiled"] == which]) for which in ("False", "True")
         )
-        between = "needs two seeds"
+        bounds = "needs two seeds"
         if min(len(eager), len(compiled)) > 1:
-            between = "{:,.0f} to {:,.0f}".format(*interval(compiled, eager))
-        shown = (f"{np.median(of):,.0f} ({of.min():,.0f} to {of.max():,.0f})" for of in (eager, compiled))
-        lines.append(f"| {label} | {' | '.join(shown)} | {difference(compiled, eager):,.0f} | {between} | {len(eager)} |")
+            bounds = "{:,.0f} to {:,.0f}".format(*interval(compiled, eager))
+        cells = (f"{np.median(of):,.0f} ({of.min():,.0f} to {of.max():,.0f})" for of in (eager, compiled))
+        lines.append(f"| {label} | {' | '.join(cells)} | {difference(compiled, eager):,.0f} | {bounds} | {len(eager)} |")
     return "\n".join(lines) + "\n"
 
 
 def interval(first: Numbers, second: Numbers) -> tuple[float, float]:
-    """The 95 % interval of the difference of their medians, by the percentile bootstrap."""
+    """Return the 95 % interval of the difference of two medians, by the percentile bootstrap."""
     found = bootstrap((first, second), difference, method="percentile", rng=np.random.default_rng(0)).confidence_interval
     return float(found.low), float(found.high)
 
 
 def difference(first: Numbers, second: Numbers, axis: int = 0) -> Any:
-    """The median of the first minus that of the second."""
+    """Return the median of the first numbers minus that of the second ones."""
     return np.median(first, axis=axis) - np.median(second, axis=axis)
 
 
@@ -73,9 +73,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--steps", type=int, default=50_000, help="environment steps of each run")
     parser.add_argument("--eval-freq", type=int, default=1_000, help="environment steps between evaluations")
-    parser.add_argument("--runs", type=Path, default=Path("runs/compiled"), help="where the zoo writes its run folders")
+    parser.add_argument("--runs", type=Path, default=Path("runs/compiled"), help="folder of the zoo's run folders")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     args = parser.parse_args()
 
     rows = run_missing(

@@ -1,9 +1,9 @@
 """
-What diagnostics cost: trainings with all of them at their defaults, and without, in pairs. Each finished pair is a row of
-docs/results/diagnostics_cost.csv; pairs that have a row are not run again.
+Measure the cost of diagnostics: time trainings with all diagnostics at their defaults, and without, in pairs. Each finished
+pair becomes a row of docs/results/diagnostics_cost.csv. Pairs that have a row are not repeated.
 
-Both trainings of a pair take turns of some hundred steps, each in a process of its own, so that whatever else goes on at the
-machine slows down both. As diagnostics change no bit of training, they do the same work.
+The two trainings of a pair run in their own processes and take turns of some hundred steps, so that other load of the machine
+slows down both. Diagnostics change no bit of a training, so both trainings do the same work.
 """
 
 import argparse
@@ -32,19 +32,18 @@ from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import DiagnosticsCallback
 
-AT_MOST = 1.05
 CLOCKS = ("wall", "cpu")
 
 
 class Variant(NamedTuple):
-    """What is timed."""
+    """A training that is timed."""
 
     title: str
     algorithm: type[OffPolicyAlgorithm]
     env: str
     arguments: Mapping[str, Any]
     environment: Mapping[str, str] = {}
-    """variables of its processes"""
+    """The environment variables of its processes."""
 
 
 CARTPOLE: dict[str, Any] = {
@@ -58,8 +57,8 @@ CARTPOLE: dict[str, Any] = {
     "policy_kwargs": {"net_arch": [64, 64]},
 }
 LUNAR: dict[str, Any] = {**ZOO_LUNAR_LANDER, "policy_kwargs": {"net_arch": [256, 256]}, "learning_starts": 1000}
-# Left alone, some processes give the memory of each update back to the system and others keep it, by chance: a greater
-# difference than what is timed where batches are as large as those of quantiles.
+# By default, some processes return the memory of each update to the system and others keep it, by chance. With the large
+# batches of quantiles, this makes a greater difference than diagnostics do.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 VARIANTS = {
     "cartpole_dqn": Variant("CartPole, 1 env, 64-64, SB3 DQN", DQN, "CartPole-v1", CARTPOLE),
@@ -74,22 +73,23 @@ VARIANTS = {
 
 
 class Sizes(NamedTuple):
-    """How much is timed."""
+    """The sizes of a timed training."""
 
     begin: int = 5_000
-    """the step at which the clock starts"""
+    """The step at which the clock starts."""
     timed: int = 1_000_000
-    """steps"""
+    """The number of timed steps."""
     turn: int = 500
-    """steps until it is the other training's turn"""
+    """The number of steps of a turn."""
 
 
 def measure_pair(variant: str, number: int, sizes: Sizes) -> Row:
     """
-    :param variant: what is timed
-    :param number: which pair, and the seed
-    :param sizes: how much of it
-    :return: its row
+    Time a pair of trainings, and return its row.
+
+    :param variant: the name of the variant
+    :param number: the number of the pair, which is the seed
+    :param sizes: the sizes of the trainings
     """
     sums = {(which, clock): 0.0 for clock in CLOCKS for which in ("without", "with")}
     with ExitStack() as stack:
@@ -109,7 +109,7 @@ def measure_pair(variant: str, number: int, sizes: Sizes) -> Row:
 
 @contextmanager
 def start_training(variant: str, which: str, number: int, sizes: Sizes) -> Iterator["subprocess.Popen[str]"]:
-    """One of both, which waits for a line at each turn, and answers with the seconds that it took."""
+    """Start one training of a pair. It waits for a line before each turn, and prints the seconds of the turn."""
     command = [sys.executable, "-m", "benchmarks.diagnostics_cost", "--measure", variant, which, str(number)]
     process = subprocess.Popen(
         [*command, "--sizes", *map(str, sizes)],
@@ -131,15 +131,15 @@ def _line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError("A training broke off.")
+        raise RuntimeError("A training has ended early.")
     return line
 
 
 class Turns(BaseCallback):
     """
-    Waits for a line of standard input at each turn, and answers with the seconds that it took.
+    A callback that waits for a line of standard input before each turn, and prints the seconds of the turn.
 
-    :param sizes: how much is timed
+    :param sizes: the sizes of the training
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -165,14 +165,14 @@ def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> None:
     :param name: the name of the variant
     :param with_them: whether there are diagnostics
     :param seed: the seed of the run
-    :param sizes: how much of it is timed
+    :param sizes: the sizes of the training
     """
     import_box2d()
     variant = VARIANTS[name]
     with tempfile.TemporaryDirectory() as folder:
         model = variant.algorithm(
             "MlpPolicy",
-            # without pictures, as the zoo makes it: with them, LunarLander is so slow that nothing beside it counts
+            # render_mode as in the zoo: with SB3's default, LunarLander is so slow that the diagnostics do not matter
             make_vec_env(variant.env, seed=seed, env_kwargs={"render_mode": None}),
             tensorboard_log=folder,
             seed=seed,
@@ -185,51 +185,57 @@ def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> None:
 
 def ratios(rows: Iterable[Row], clock: str) -> list[float]:
     """
-    :param rows: of pairs
+    Return for each pair the time with diagnostics divided by that without.
+
+    :param rows: the rows of the pairs
     :param clock: ``wall`` or ``cpu``
-    :return: the time with diagnostics over that without, of each pair
     """
     return [float(row[f"with_{clock}_s"]) / float(row[f"without_{clock}_s"]) for row in rows]
 
 
-def _shown(values: Sequence[float]) -> str:
+def _median_and_range(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
 
 
 def table(rows: list[Row]) -> str:
     """
-    :param rows: all of them
-    :return: the page, in Markdown
+    Return the page in Markdown.
+
+    :param rows: all rows
     """
     lines = [
-        "# What diagnostics cost",
+        "# The cost of diagnostics",
         "",
-        "Written by `make bench-diagnostics`, which is `python -m benchmarks.diagnostics_cost`; its rows are in",
-        "diagnostics_cost.csv.",
+        "Written by `make bench-diagnostics` (`python -m benchmarks.diagnostics_cost`) from the rows of diagnostics_cost.csv.",
         "",
-        "Trainings with `DiagnosticsCallback(video=True)`, all at their defaults, and without, in turns of some hundred",
-        "steps, each in a process of its own with one thread; both log to TensorBoard. Of a million steps, the last has",
-        "a film; fewer have none. A ratio is that of the time of a pair: medians, with the least and the greatest. A look",
-        "takes as long however quick the training is, so that its share is largest where steps are quickest: compiled, on",
-        "CartPole. QRDQN's processes are told to keep the memory of an update for the next one (`KEEP_MEMORY`): otherwise",
-        "that is left to chance, and differs by more than what is timed.",
+        "Training time with `DiagnosticsCallback(video=True)` and its defaults, divided by that without diagnostics. The two",
+        "trainings of a pair take turns of some hundred steps, each in its own process with one thread; both log to",
+        "TensorBoard. Cells are medians over pairs, with the smallest and the largest ratio. A video is recorded every",
+        "million steps, so shorter trainings have none. A measurement of the diagnostics takes the same time whatever the",
+        "speed of training is, so its share is largest where steps are fastest: CartPole with compiled code. The processes of",
+        "QRDQN keep the memory of an update for the next one (`KEEP_MEMORY`), because the default varies by chance, with a",
+        "larger effect than that of diagnostics.",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}.",
         "",
-        "| training | steps | pairs | wall time | processor time | at most |",
-        "|---|---|---|---|---|---|",
+        "| training | steps | pairs | ratio of wall times | ratio of processor times |",
+        "|---|---|---|---|---|",
     ]
     for name, variant in VARIANTS.items():
         of_variant = select_rows(rows, variant=name)
         if of_variant:
             steps = f"{int(of_variant[0]['steps']):,}"
-            shown = [_shown(ratios(of_variant, clock)) for clock in CLOCKS]
-            lines.append(f"| {variant.title} | {steps} | {len(of_variant)} | {' | '.join(shown)} | {AT_MOST} |")
+            cells = [_median_and_range(ratios(of_variant, clock)) for clock in CLOCKS]
+            lines.append(f"| {variant.title} | {steps} | {len(of_variant)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """:param arguments: of the command line, those of this process if None"""
+    """
+    Run the command.
+
+    :param arguments: the command line; None: that of this process
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.diagnostics_cost", description=__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--pairs", type=int, default=3)
@@ -238,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument(
-        "--measure", nargs=3, metavar=("VARIANT", "with|without", "SEED"), help="one training, in this process"
+        "--measure", nargs=3, metavar=("VARIANT", "with|without", "SEED"), help="run one training of a pair in this process"
     )
     args = parser.parse_args(arguments)
     sizes = Sizes(*args.sizes)

@@ -1,4 +1,4 @@
-"""Attributes of this package that are not public and that benchmarks read."""
+"""Access to attributes of this package that are not public and that benchmarks read."""
 
 from sb3_dqn_ext import DQNExt
 

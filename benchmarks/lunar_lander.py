@@ -1,11 +1,11 @@
-"""What LunarLander needs in a benchmark."""
+"""A function that benchmarks with LunarLander need."""
 
 import importlib
 import warnings
 
 
 def import_box2d() -> None:
-    """Import Box2D, whose wrapper warns about itself at its first import, before an environment does."""
+    """Import Box2D before an environment does, without the warnings of its first import."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("Box2D")

@@ -1,4 +1,4 @@
-"""Runs a benchmark in a process of its own."""
+"""Run a benchmark in its own process."""
 
 import os
 import subprocess
@@ -11,11 +11,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 
 def run_command(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> str:
     """
-    :param command: a program and its arguments
-    :param environment: variables to set
-    :param cwd: the directory to run it in; None: that of this process
-    :return: the standard output of the program
-    :raises RuntimeError: with its standard error, if it fails
+    Run a command, and return its standard output.
+
+    :param command: the program and its arguments
+    :param environment: additional environment variables
+    :param cwd: the working directory; None: that of this process
+    :raises RuntimeError: if the command fails, with its standard error
     """
     result = subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if result.returncode != 0:

@@ -1,4 +1,4 @@
-"""Results as rows of CSV files. Each row is written as soon as its run has finished, and no run is repeated."""
+"""Rows of results in CSV files. Each row is written as soon as its run has finished, and no run is repeated."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ RESULTS = ROOT / "docs" / "results"
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows there are."""
+    """Read the rows of a file, none if the file is missing."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -25,12 +25,12 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def select_rows(rows: Iterable[Row], **values: str) -> list[Row]:
-    """Those rows that have these values."""
+    """Return the rows that have given values in given columns."""
     return [row for row in rows if all(row[name] == value for name, value in values.items())]
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Write one row, below a header if it is the first."""
+    """Append one row to a file, which gets a header if it is new."""
     new = not path.is_file()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
@@ -41,10 +41,11 @@ def append_row(path: Path, row: Row) -> None:
 
 def missing_keys(keys: Iterable[Key], rows: Iterable[Row], columns: Sequence[str]) -> list[Key]:
     """
-    :param keys: the runs that are wanted, each a tuple of the values that identify it
-    :param rows: the rows of the runs that have finished
-    :param columns: the columns of a row that hold these values
-    :return: the keys that have no row
+    Return the keys that have no row.
+
+    :param keys: the keys of runs, each a tuple of the values that identify the run
+    :param rows: the rows of finished runs
+    :param columns: the columns of a row that contain these values
     """
     done = {tuple(row[column] for column in columns) for row in rows}
     return [key for key in keys if tuple(map(str, key)) not in done]
@@ -52,16 +53,15 @@ def missing_keys(keys: Iterable[Key], rows: Iterable[Row], columns: Sequence[str
 
 def run_missing(path: Path, columns: Sequence[str], keys: Iterable[Key], run: Callable[[Key], Row], jobs: int) -> list[Row]:
     """
-    Run the benchmarks that have no row, several at once. A row is written as soon as its run has finished, whatever becomes of
-    the others.
+    Run the benchmarks that have no row, several at the same time, and return all rows. A row is written as soon as its run has
+    finished, even if other runs fail.
 
     :param path: the file of the rows
-    :param columns: the columns of a row that hold the values of its key
-    :param keys: the runs that are wanted
-    :param run: the run of a key, which returns its row
-    :param jobs: how many at once
-    :return: all rows of the file afterwards
-    :raises Exception: the first of those that runs have raised, once the others have finished
+    :param columns: the columns of a row that contain the values of its key
+    :param keys: the keys of the runs
+    :param run: a function that runs the benchmark of a key and returns its row
+    :param jobs: the number of runs at the same time
+    :raises Exception: the first exception of a run, after all runs have ended
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pool = ThreadPoolExecutor(jobs)
@@ -72,6 +72,6 @@ def run_missing(path: Path, columns: Sequence[str], keys: Iterable[Key], run: Ca
                 append_row(path, future.result())
         for future in futures:
             future.result()
-    finally:  # an interrupt starts no more
+    finally:  # after an interrupt, no further run starts
         pool.shutdown(cancel_futures=True)
     return read_rows(path)

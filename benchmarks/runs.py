@@ -1,4 +1,4 @@
-"""Makes, reads and judges run folders of the RL Zoo."""
+"""Train runs with the RL Zoo, read their folders and evaluate their models."""
 
 import sys
 from pathlib import Path
@@ -11,19 +11,20 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.processes import run_command
 
-EVALUATION_SEED = 10_000  # added to the seeds of training: nothing is judged on the episodes that chose the best model
+EVALUATION_SEED = 10_000
+"""Added to the seed of training, so that evaluations have other episodes than those that chose the best model."""
 
 
 def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **environment: str) -> Path:
     """
-    Train one model through the zoo's own command, in a process of its own.
+    Train one model with the zoo's command in its own process.
 
     :param algo: the ``--algo``
     :param env_id: the ``--env``
     :param seed: the ``--seed``
     :param folder: the ``-f``
-    :param arguments: further ones of the command
-    :param environment: variables to set
+    :param arguments: further arguments of the command
+    :param environment: additional environment variables
     :return: the run folder
     """
     command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", env_id, "--seed", str(seed), "-f", str(folder)]
@@ -33,10 +34,11 @@ def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **en
 
 def newest_run(folder: Path, algo: str, env_id: str) -> Path:
     """
+    Return the run folder with the highest number.
+
     :param folder: the ``-f`` of the zoo
     :param algo: the ``--algo``
     :param env_id: the ``--env``
-    :return: the run folder with the highest number
     """
     runs = (folder / algo).glob(f"{env_id.replace('/', '-')}_*")
     return max(runs, key=run_number)
@@ -44,14 +46,15 @@ def newest_run(folder: Path, algo: str, env_id: str) -> Path:
 
 def run_number(run: Path) -> int:
     """
-    :param run: a run folder
-    :return: the number the zoo gave it
+    Return the number of a run folder.
+
+    :param run: the run folder
     """
     return int(run.name.rpartition("_")[2])
 
 
 def _zoo_utils() -> ModuleType:
-    """Import the zoo, with its environments, where a model is judged and not before: its import changes gymnasium."""
+    """Import the zoo with its environments. This is done as late as possible, because the import changes gymnasium."""
     from rl_zoo3 import import_envs, utils  # noqa: F401
 
     return utils
@@ -59,11 +62,12 @@ def _zoo_utils() -> ModuleType:
 
 def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: object) -> VecEnv:
     """
-    :param run: a run folder
-    :param env_id: the ``--env`` it was trained with
-    :param seed: the seed it was trained with
+    Make an environment as the zoo does to test a model, with a seed for episodes that do not occur in training.
+
+    :param run: the run folder
+    :param env_id: the ``--env`` of the training
+    :param seed: the seed of the training
     :param env_kwargs: further arguments of ``gym.make``
-    :return: an environment as the zoo makes it for its test, seeded for episodes that training has not seen
     """
     zoo = _zoo_utils()
     hyperparams, stats_path = zoo.get_saved_hyperparams(str(run / env_id.replace("/", "-")), test_mode=True)
@@ -80,10 +84,11 @@ def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: object) -> VecEnv
 
 def load(run: Path, algo: str, model: str) -> BaseAlgorithm:
     """
-    :param run: a run folder
-    :param algo: the ``--algo`` it was trained with
-    :param model: the file, e.g. ``"best_model.zip"``
-    :return: the model
+    Load a model of a run.
+
+    :param run: the run folder
+    :param algo: the ``--algo`` of the training
+    :param model: the file name, e.g. ``"best_model.zip"``
     """
     loaded: BaseAlgorithm = _zoo_utils().ALGOS[algo].load(run / model, device="cpu")
     return loaded
@@ -91,13 +96,14 @@ def load(run: Path, algo: str, model: str) -> BaseAlgorithm:
 
 def mean_return(run: Path, algo: str, env_id: str, model: str, n_episodes: int = 50, seed: int = 0) -> float:
     """
-    :param run: a run folder
-    :param algo: the ``--algo`` it was trained with
-    :param env_id: the ``--env`` it was trained with
-    :param model: the file, e.g. ``"best_model.zip"``
-    :param n_episodes: how many episodes to play, greedily
-    :param seed: the seed it was trained with
-    :return: the mean of their returns
+    Play greedy episodes with a model of a run, and return the mean of their returns.
+
+    :param run: the run folder
+    :param algo: the ``--algo`` of the training
+    :param env_id: the ``--env`` of the training
+    :param model: the file name, e.g. ``"best_model.zip"``
+    :param n_episodes: the number of episodes
+    :param seed: the seed of the training
     """
     env = fresh_env(run, env_id, seed)
     returns, _ = evaluate_policy(load(run, algo, model), env, n_eval_episodes=n_episodes, return_episode_rewards=True)

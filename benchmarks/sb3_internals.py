@@ -1,7 +1,7 @@
 """
-Attributes of Stable-Baselines3 that are not public and that benchmarks read.
+Access to attributes of Stable-Baselines3 that are not public and that benchmarks read.
 
-This module imports nothing of ``sb3_dqn_ext``: what a process imports that measures Stable-Baselines3 is a part of its time.
+This module imports nothing of ``sb3_dqn_ext``, because the imports of a process that measures SB3 are a part of its time.
 """
 
 from stable_baselines3.common.base_class import BaseAlgorithm

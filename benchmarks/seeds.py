@@ -1,7 +1,7 @@
 """
-Trains DQNExt and stock SB3 DQN on CartPole-v1 with seeds 0 to 9, through the RL Zoo, each with its own default block.
+Train DQNExt and SB3's DQN on CartPole-v1 with seeds 0 to 9, with the RL Zoo and the default hyperparameters of each.
 
-Each finished run is a row of docs/results/cartpole_seeds.csv; runs that have a row are not run again.
+Each finished run becomes a row of docs/results/cartpole_seeds.csv. Runs that have a row are not repeated.
 """
 
 import argparse
@@ -19,7 +19,7 @@ LABELS = {"dqn_ext": "sb3_dqn_ext", "dqn": "stock SB3 DQN"}
 
 
 def run(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
-    """Train one model, judge it, and give its row."""
+    """Train and evaluate one model, and return its row."""
     arguments = ("-n", str(n_steps), "--eval-freq", str(eval_freq), "--eval-episodes", str(EVAL_EPISODES))
     run_folder = train(algo, ENV, seed, folder / f"{algo}_{seed}", *arguments)
     returns = {
@@ -32,7 +32,7 @@ def run(algo: str, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table, one line for each algorithm."""
+    """Return a Markdown table with a line for each algorithm."""
     lines = [
         "| 50 fresh episodes each | best model at least 475 | best model, median | last model, median (worst) "
         "| first evaluation at 475, median |",
@@ -41,7 +41,7 @@ def table(rows: list[Row]) -> str:
     for label, curve in curves(rows).items():
         of_algo = [row for row in rows if LABELS[row["algo"]] == label]
         best, last = (np.array([float(row[key]) for row in of_algo]) for key in ("best_model", "last_model"))
-        # (S,) the step of the first evaluation that is good enough, infinity where there is none
+        # (S,) the step of the first evaluation with a mean return of 475, infinity where there is none
         first = [min(curve.steps[means >= 475], default=np.inf) for means in curve.returns]
         lines.append(
             f"| {label} | {np.sum(best >= 475)} of {len(best)} seeds | {np.median(best):.1f} "
@@ -51,7 +51,7 @@ def table(rows: list[Row]) -> str:
 
 
 def curves(rows: list[Row]) -> dict[str, Curve]:
-    """(E,) steps and (S, E) mean evaluation returns of each algorithm."""
+    """Return (E,) steps and (S, E) mean evaluation returns of each algorithm."""
     keys = [key for key in rows[0] if key.startswith("eval@")]
     steps = np.array([int(key.removeprefix("eval@")) for key in keys])
     return {
@@ -66,9 +66,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--steps", type=int, default=50_000, help="environment steps of each run")
     parser.add_argument("--eval-freq", type=int, default=2_500, help="environment steps between evaluations")
-    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"), help="where the zoo writes its run folders")
+    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"), help="folder of the zoo's run folders")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     args = parser.parse_args()
 
     rows = run_missing(

@@ -1,4 +1,4 @@
-"""Says what came out of a run of the RL Zoo, and where it lies."""
+"""Print the results of a run of the RL Zoo and the locations of its files."""
 
 import argparse
 from pathlib import Path

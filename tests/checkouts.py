@@ -1,8 +1,8 @@
 """
-Run a function of a test module with the package of a given checkout, in a process of its own.
+Run a function of a test module with the package of a given checkout, in a separate process.
 
 The process is ``python -m tests.checkouts CHECKOUT MODULE ARGUMENT...``, which calls ``MODULE.run(ARGUMENT...)``. The test
-modules come from the checkout that compares, so both sides do the same.
+modules are those of the comparing checkout, so that both sides do the same.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,18 +20,22 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "sb3_dqn_ext"
-MODULES = {
-    "make_resumable": ["sb3_dqn_ext.checkpoint.environments", "sb3_dqn_ext.checkpoint.envs"],
-    "make": ["benchmarks.speed.contestants", "benchmarks.speed.implementations"],
+LOCATIONS = {
+    "make_resumable": ["sb3_dqn_ext.checkpoint.environments:make_resumable", "sb3_dqn_ext.checkpoint.envs:make_resumable"],
+    "make_model": [
+        "benchmarks.speed.contestants:make",
+        "benchmarks.speed.implementations:make",
+        "benchmarks.speed.implementations:make_model",
+    ],
 }
-"""functions, and the modules in which a checkout may have them"""
+"""Functions, and their locations in older and newer checkouts."""
 
 
 # in the process that compares
 
 
 def two_checkouts(description: str) -> argparse.ArgumentParser:
-    """A parser of the command line ``OLD NEW``."""
+    """Make a parser of the command line ``OLD NEW``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path, help="a checkout, such as a git worktree of an earlier commit")
     parser.add_argument("new", type=Path, help="another checkout")
@@ -47,8 +52,9 @@ def start(checkout: Path, module: str, *arguments: Any) -> subprocess.Popen[str]
 
 def results(process: subprocess.Popen[str]) -> Iterator[Any]:
     """
-    :param process: from :func:`start`
-    :return: what it reports, see :func:`report`, until it ends
+    Return the values that a process reports until it ends, see :func:`report`.
+
+    :param process: a process from :func:`start`
     """
     assert process.stdout is not None
     for line in process.stdout:
@@ -62,12 +68,12 @@ def results(process: subprocess.Popen[str]) -> Iterator[Any]:
 
 
 def report(value: Any) -> None:
-    """Send a value, which JSON can hold, to the process that compares."""
+    """Send a value to the comparing process, as JSON."""
     print("result", json.dumps(value), flush=True)
 
 
 def use(checkout: str) -> None:
-    """Import the package from a checkout, not from the one that is installed in place."""
+    """Import the package from a checkout instead of the installed one."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in f"{finder!r}{type(finder)!r}".lower()]
     sys.path.insert(0, checkout)
     spec = importlib.util.find_spec(PACKAGE)
@@ -83,11 +89,11 @@ def main() -> None:
 
 
 def imported(name: str) -> Any:
-    """The function of a name in ``MODULES``."""
-    for module in MODULES[name]:
-        with suppress(ModuleNotFoundError):
-            return getattr(importlib.import_module(module), name)
-    raise LookupError(f"{name} is in none of {MODULES[name]}")
+    """Import the function of a name in ``LOCATIONS``."""
+    for location in LOCATIONS[name]:
+        with suppress(ModuleNotFoundError, AttributeError):
+            return pkgutil.resolve_name(location)
+    raise LookupError(f"{name} is at none of {LOCATIONS[name]}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The blocks of code and the commands in pages of Markdown. Code is run as a user does, in a folder of its own."""
+"""Find blocks of code and commands in Markdown pages, and run the code as users would, each block in its own folder."""
 
 import json
 import re
@@ -15,7 +15,7 @@ PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?^```(?P<language>.*)\n(?P<text>(?:.*\n)*?)^```$", re.MULTILINE)
 
-# Each block in a new folder and with names of its own, as if it were a file.
+# each block runs in a new folder and a new namespace, as if it were a file
 RUN = """
 import json, os, sys, tempfile
 with open("blocks.json") as file:
@@ -37,7 +37,7 @@ class Block(NamedTuple):
     line: int
     language: str
     mark: str
-    """what a comment before it says: ``not run: REASON``, ``takes minutes``, or nothing"""
+    """The comment before the block: ``not run: REASON``, ``takes minutes``, or nothing."""
     text: str
 
     @property
@@ -51,8 +51,10 @@ class Block(NamedTuple):
 
 def blocks(path: Path, language: str | None = None) -> list[Block]:
     """
-    :param path: a page
-    :param language: of the blocks; all if None
+    Find the blocks of code in a page.
+
+    :param path: the page
+    :param language: the language of the blocks; None: any
     """
     text = path.read_text()
     name = path.relative_to(ROOT).as_posix()
@@ -69,7 +71,7 @@ class Command(NamedTuple):
     where: str
     words: list[str]
     is_whole: bool
-    """whether it could be given like that; in a sentence it may be an abbreviation"""
+    """Whether the command is complete; a command in a sentence can be abbreviated."""
 
     @property
     def module(self) -> str | None:
@@ -80,10 +82,11 @@ class Command(NamedTuple):
 
 def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
     """
-    :param where: names the place of the script
-    :param text: a shell script
+    Find the commands in a shell script, without the environment variables that they set.
+
+    :param where: the location of the script
+    :param text: the script
     :param is_whole: see :class:`Command`
-    :return: its commands, without what they set in their environment
     """
     for line in re.sub(r"\\\n", " ", text).splitlines():
         for part in re.split(r" && ", line):
@@ -96,11 +99,10 @@ def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
 
 def run_all(of_python: Iterable[Block], folder: Path) -> str:
     """
-    Run blocks one after the other in one process, with warnings as errors.
+    Run blocks one after the other in one process, with warnings as errors, and return their output.
 
     :param of_python: the blocks
-    :param folder: an empty one, for the process
-    :return: what they printed
+    :param folder: an empty folder for the process
     """
     (folder / "blocks.json").write_text(json.dumps([(block.where, block.text) for block in of_python]))
     printed = output(python("-W", "error", "-c", RUN, cwd=folder))

@@ -1,4 +1,4 @@
-"""Run Python as a user does: in a process of its own, in a folder of their own."""
+"""Run Python as users do: in its own process and in their own folder."""
 
 import os
 import subprocess
@@ -12,11 +12,12 @@ def python(
     *arguments: str, cwd: Path, executable: str = sys.executable, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """
-    :param arguments: what follows ``python`` on the command line
-    :param cwd: the folder to run in
-    :param executable: the interpreter, by default the one that runs the tests
-    :param environment: variables to set beside those of the tests
-    :return: the process, which has ended in whichever way; its output is text
+    Run Python, and return the process after its end, whether it succeeded or not.
+
+    :param arguments: the arguments of ``python``
+    :param cwd: the working directory
+    :param executable: the interpreter; default: the one that runs the tests
+    :param environment: additional environment variables
     """
     return subprocess.run(
         [executable, *arguments],
@@ -31,8 +32,9 @@ def python(
 
 def output(process: Process) -> str:
     """
+    Check that a process has succeeded, and return its output.
+
     :param process: a process that has ended
-    :return: what it printed, once it is sure that it succeeded
     """
     assert process.returncode == 0, f"{process.args} failed:\n{process.stdout[-2000:]}\n{process.stderr[-4000:]}"
     return process.stdout
@@ -40,9 +42,10 @@ def output(process: Process) -> str:
 
 def write_package(folder: Path, **modules: str) -> Path:
     """
-    :param folder: the package to write
-    :param modules: the source of each of its modules, by name
-    :return: ``folder``
+    Write a Python package, and return its folder.
+
+    :param folder: the folder of the package
+    :param modules: the source of each module, by its name
     """
     folder.mkdir(parents=True)
     for name, source in modules.items():

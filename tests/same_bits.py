@@ -1,9 +1,9 @@
 """
 Compare two checkouts bit by bit: ``python -m tests.same_bits OLD NEW [-k PART_OF_A_NAME]``.
 
-More than 60 short trainings run in each checkout, in a process of its own, on this machine. For each training, digests of the
+More than 60 short trainings run in each checkout, in a separate process on this machine. For each training, digests of the
 weights, the optimizer, the replay buffer, the states of all generators and the logged values are compared. Use it for changes
-that leave all numbers as they are: OLD is a git worktree of the commit before the first of them.
+that should not change any number: OLD is a git worktree of the commit before the first change.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tests.checkouts import imported, report, results, start, two_checkouts
 
-RENAMED: dict[str, str] = {"rows": "vector_steps"}
-"""arguments and values of OLD, and what they are called in NEW"""
+RENAMED: dict[str, str] = {}
+"""Names of arguments and values in OLD, and their names in NEW."""
 
 SMALL: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -52,7 +52,7 @@ HEADS: dict[str, list[int]] = {"shared": [], "multi_head": [6], "dueling": [6], 
 
 
 class Training(NamedTuple):
-    """One of the trainings."""
+    """The arguments of a training."""
 
     kwargs: Mapping[str, Any] = MappingProxyType({})
     env: str = "cartpole"
@@ -74,7 +74,7 @@ def exploration(name: str, **kwargs: Any) -> dict[str, Any]:
 
 
 def trainings() -> dict[str, Training]:
-    """Every value of every choice, and what works differently with several environments, Dict observations or compiled."""
+    """List trainings with every value of every choice, several environments, Dict observations, compilation and resuming."""
     every_update = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1}
     four = {"env": "four"}
     found: dict[str, Training] = {
@@ -154,7 +154,7 @@ def trainings() -> dict[str, Training]:
 
 
 class Logged(KVWriter):
-    """Keeps all logged values but the times."""
+    """An output format of SB3's logger that keeps all values except times."""
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
@@ -168,7 +168,7 @@ class Logged(KVWriter):
 
 
 class InParts(gym.ObservationWrapper[dict[str, Any], Any, Any]):
-    """CartPole's observation as a dictionary."""
+    """A wrapper that divides CartPole's observation into the parts of a dictionary."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -240,7 +240,7 @@ def make_model(training: Training) -> Any:
 
 
 def renamed(value: Any, names: dict[str, str]) -> Any:
-    """The same nested data with other names."""
+    """Return nested data with other names."""
     if isinstance(value, dict):
         return {names.get(key, key): renamed(item, names) for key, item in value.items()}
     if isinstance(value, str):
@@ -273,12 +273,12 @@ def trained(training: Training, folder: str) -> tuple[Any, Logged]:
 
 
 def digest(value: Any) -> str:
-    """The sha256 of nested lists, dictionaries, arrays and tensors."""
+    """Return the sha256 of nested lists, dictionaries, arrays and tensors."""
     found = hashlib.sha256()
 
     def add(value: Any) -> None:
         if isinstance(value, dict):
-            for item in value.values():  # in order, not by name
+            for item in value.values():  # in their order, as names may change
                 add(item)
         elif isinstance(value, list | tuple):
             for item in value:
@@ -324,7 +324,7 @@ def run(names: str, new_names: str) -> None:
     Report the digests of each training.
 
     :param names: a JSON list of trainings
-    :param new_names: a JSON object: how arguments and values are called in this checkout
+    :param new_names: a JSON object with the names of arguments and values in this checkout
     """
     th.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -335,7 +335,7 @@ def run(names: str, new_names: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 found = digests(*trained(training._replace(kwargs=kwargs), folder))
-            except Exception as error:  # which is compared, too
+            except Exception as error:  # errors are compared too
                 found = {"error": repr(error)[:300]}
         report([name, found])
 

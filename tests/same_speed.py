@@ -1,9 +1,9 @@
 """
 Compare the speed of two checkouts: ``python -m tests.same_speed OLD NEW [--pairs N] [--turns N]``.
 
-Two processes, one for each checkout, train the same and take turns, so that what else the machine does hits both alike. Turns
-are short and many, as a busy machine changes its speed within a second. A turn is timed by the processor time of its process.
-The median and the quartiles of the ratios NEW / OLD of all turns are printed for three workloads of
+Two processes, one for each checkout, run the same training and take turns, so that other load of the machine affects both
+alike. Turns are short and many, because a busy machine changes its speed within a second. A turn is timed by the processor
+time of its process. The median and the quartiles of the ratios NEW / OLD of all turns are printed for three workloads of
 :mod:`benchmarks.speed`, and for the import of the package, which has a new process for each turn.
 """
 
@@ -21,7 +21,7 @@ from benchmarks.speed.workloads import Workload as Training
 from tests.checkouts import PACKAGE, imported, report, results, start, two_checkouts
 
 WARM_UP = 10
-"""turns of a pair that are not counted: the replay buffer fills, and what is compiled was called a few times"""
+"""The number of uncounted turns of a pair, in which the replay buffer fills and compiled functions are called a few times."""
 
 
 class Workload(NamedTuple):
@@ -29,9 +29,9 @@ class Workload(NamedTuple):
 
     training: Training
     implementation: str
-    """``"ours"`` (compiled, in a FastVecEnv) or ``"ours_eager"``"""
+    """The implementation: ``"ours"`` (compiled, in a FastVecEnv) or ``"ours_eager"``."""
     steps: int
-    """environment steps of a turn"""
+    """The number of environment steps of a turn."""
 
 
 SINGLE = BY_NAME["cartpole-1"]
@@ -45,11 +45,11 @@ IMPORT_TURNS = 10
 IMPORTS = {"import": "", "import after SB3": "stable_baselines3"}
 
 
-# in the process of one checkout. Heavy modules are imported by the functions that need them: imports are timed here, too.
+# in the process of one checkout; functions import heavy modules themselves, because imports are timed too
 
 
 def run(name: str, turns: str) -> None:
-    """Report the seconds of each turn. A turn begins when a line comes in."""
+    """Report the seconds of each turn. A turn begins after a line of standard input."""
     if name in IMPORTS:
         time_import(IMPORTS[name])
     else:
@@ -68,10 +68,10 @@ def time_import(before: str) -> None:
 def time_training(workload: Workload, turns: int) -> None:
     from stable_baselines3.common.callbacks import BaseCallback
 
-    make = imported("make")
+    make_model = imported("make_model")
 
     class Turns(BaseCallback):
-        """Wait for the other process after each turn."""
+        """A callback that waits for the other process after each turn."""
 
         begin = 0.0
 
@@ -88,7 +88,7 @@ def time_training(workload: Workload, turns: int) -> None:
             sys.stdin.readline()
             self.begin = time.process_time()
 
-    make(workload.training, workload.implementation, seed=0).learn(turns * workload.steps, callback=Turns())
+    make_model(workload.training, workload.implementation, seed=0).learn(turns * workload.steps, callback=Turns())
 
 
 # in the process that compares
@@ -96,11 +96,13 @@ def time_training(workload: Workload, turns: int) -> None:
 
 def ratios(checkouts: Sequence[Path], name: str, turns: int, first: int = 0) -> Iterator[float]:
     """
+    Measure a pair of processes.
+
     :param checkouts: OLD and NEW
-    :param name: the workload
-    :param turns: how often each of the two processes has its turn
-    :param first: which one begins; they change places after each turn, as a falling speed would favour the first
-    :return: the seconds of NEW / those of OLD for each turn
+    :param name: the name of the workload
+    :param turns: the number of turns of each process
+    :param first: the process that begins; the order changes after each turn, as a falling speed would favour the first one
+    :return: the ratio of the seconds of NEW and OLD for each turn
     """
     processes = [start(checkout, __spec__.name, name, turns) for checkout in checkouts]
     reports = [results(process) for process in processes]
@@ -118,11 +120,12 @@ def ratios(checkouts: Sequence[Path], name: str, turns: int, first: int = 0) -> 
 
 def measured(checkouts: Sequence[Path], name: str, pairs: int, turns: int) -> list[float]:
     """
+    Measure several pairs of processes, and return the ratios of all turns.
+
     :param checkouts: OLD and NEW
-    :param name: the workload
-    :param pairs: pairs of processes; two processes of the same code differ by a percent or two
-    :param turns: turns of each pair, beside those that warm it up; an import has a pair for each turn
-    :return: the ratios of all turns
+    :param name: the name of the workload
+    :param pairs: the number of pairs; two processes of the same code differ by a percent or two
+    :param turns: the number of turns of each pair after its warm-up; an import has a pair for each turn
     """
     if name in IMPORTS:
         found = [ratio for i in range(1 + IMPORT_TURNS) for ratio in ratios(checkouts, name, 1, first=i)]

@@ -1,12 +1,12 @@
 """
-Compare what users of two checkouts see: ``python -m tests.same_surface OLD NEW``.
+Compare the public interface of two checkouts: ``python -m tests.same_surface OLD NEW``.
 
 - the signatures of the classes and functions that the pages of docs/ list, whichever modules they are in
-- the names and keys that arguments and YAML files can hold, as the errors list them
+- the names and keys that arguments and YAML files can contain, as the error messages list them
 - the tags of a run in TensorBoard
 - the keys of the networks and of the saved file, for each return model with each head
 
-Differences are printed, what is gone with ``-`` and what is new with ``+``. The exit status is 1 if there are any.
+Differences are printed: removed items with ``-``, new ones with ``+``. The exit status is 1 if there are any.
 """
 
 import importlib
@@ -24,14 +24,14 @@ import yaml
 from tests.checkouts import PACKAGE, report, results, start, two_checkouts
 from tests.same_bits import HEADS, RETURNS, Training, make_model, policy_kwargs
 
-Found = tuple[str, list[str]]  # a part of the surface, and the names in it
+Part = tuple[str, list[str]]  # a part of the interface, and the names in it
 
 
 # in the process of one checkout
 
 
 def documented(docs: Path) -> Iterator[tuple[str, Any]]:
-    """The classes and functions that the pages list, by name."""
+    """Return the classes and functions that the pages list, with their names."""
     for page in sorted(docs.rglob("*.md")):
         for target, options in re.findall(r"^::: ([\w.]+)\n((?:    .*\n)*)", page.read_text(), flags=re.MULTILINE):
             members = (yaml.safe_load(options) or {"options": {}})["options"].get("members", True)
@@ -45,16 +45,16 @@ def documented(docs: Path) -> Iterator[tuple[str, Any]]:
 
 
 def signature(function: Callable[..., Any]) -> list[str]:
-    """Each parameter, and what is returned, without the modules of the types."""
+    """Return the parameters and the return type of a function, without the modules of the types."""
     try:
         found = inspect.signature(function)
-    except ValueError:  # of an error that has no constructor of its own
+    except ValueError:  # an error class without its own constructor
         return []
     texts = [*map(str, found.parameters.values()), f"-> {found.return_annotation}"]
     return [re.sub(r"\b(?:[a-zA-Z_]\w*\.)+(?=[a-zA-Z_])|<class '|'>| at 0x\w+", "", text) for text in texts]
 
 
-def signatures(docs: Path) -> Iterator[Found]:
+def signatures(docs: Path) -> Iterator[Part]:
     for name, documentation in documented(docs):
         if not callable(documentation):
             yield f"signature of {name}", [repr(documentation)]
@@ -68,7 +68,7 @@ def signatures(docs: Path) -> Iterator[Found]:
 
 
 def listed(make: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
-    """The names that an error lists, in the place of one that does not exist."""
+    """Return the names that an error message lists for an unknown name."""
     try:
         make(*args, **kwargs)
     except ValueError as error:
@@ -77,8 +77,8 @@ def listed(make: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
     return ["no error"]
 
 
-def accepted() -> Iterator[Found]:
-    """The names and keys that arguments can hold."""
+def accepted() -> Iterator[Part]:
+    """Return the names and keys that arguments can contain."""
     from sb3_dqn_ext import DQNExt
     from sb3_dqn_ext.zoo.config import check_config
 
@@ -113,8 +113,8 @@ def accepted() -> Iterator[Found]:
                 yield f"keys of {name}_kwargs of {one}", of(**{group: {name: one, f"{name}_kwargs": wrong}})
 
 
-def tags() -> Iterator[Found]:
-    """The tags of a run with diagnostics in TensorBoard."""
+def tags() -> Iterator[Part]:
+    """Return the TensorBoard tags of a run with diagnostics."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from sb3_dqn_ext.callbacks import DiagnosticsCallback
@@ -127,8 +127,8 @@ def tags() -> Iterator[Found]:
             yield f"tags: {kind}", sorted(names) if isinstance(names, list) else [str(names)]
 
 
-def files() -> Iterator[Found]:
-    """The keys of the networks and of the saved file."""
+def files() -> Iterator[Part]:
+    """Return the keys of the networks and of the saved file."""
     for returns, returns_kwargs in RETURNS.items():
         for head, head_arch in HEADS.items():
             name = f"{returns}, {head}"
@@ -142,7 +142,7 @@ def files() -> Iterator[Found]:
 
 
 def run(checkout: str) -> None:
-    """Report every part of the surface, and in the place of what cannot be found out the error."""
+    """Report every part of the interface, or the error if a part cannot be determined."""
     for name, part in {
         "signatures": signatures(Path(checkout, "docs")),
         "names and keys": accepted(),
@@ -168,7 +168,7 @@ def main() -> None:
         print(f"{name}:{' in another order' * (sorted(before) == sorted(after))}")
         for one in [f"- {one}" for one in before if one not in after] + [f"+ {one}" for one in after if one not in before]:
             print(f"    {one}")
-    print(f"{len(old | new) - len(differing)} of {len(old | new)} parts of the surface are the same")
+    print(f"{len(old | new) - len(differing)} of {len(old | new)} parts of the interface are the same")
     raise SystemExit(bool(differing))
 
 

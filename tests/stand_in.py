@@ -1,8 +1,8 @@
 """
-A pytest plugin that puts a class of ours in the place of another package's, before the tests of that package import it.
+A pytest plugin that replaces a class of another package by ours, before the tests of that package import it.
 
-``python -m pytest -p tests.stand_in --of stable_baselines3.DQN --ours --outcomes FILE`` in the folder of those tests. Without
-``--ours`` the same tests run with their own class. Tests that have nothing to do with the class are left out.
+Run ``python -m pytest -p tests.stand_in --of stable_baselines3.DQN --ours --outcomes FILE`` in the folder of those tests.
+Without ``--ours``, the same tests run with the original class. Tests that do not concern the class are left out.
 """
 
 import inspect
@@ -18,18 +18,26 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.dqn.policies import DQNPolicy
 
 STAND_INS = {"stable_baselines3.DQN": "sb3_dqn_ext.DQNExt", "sb3_contrib.QRDQN": "tests.quantile_dqn.QuantileDQN"}
-TAKEN = pytest.StashKey[type[BaseAlgorithm]]()
+REPLACED_CLASS = pytest.StashKey[type[BaseAlgorithm]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """:param parser: of pytest's command line"""
-    parser.addoption("--of", choices=list(STAND_INS), help="the class, as its tests import it")
-    parser.addoption("--ours", action="store_true", help="put ours in its place")
-    parser.addoption("--outcomes", type=Path, help="write here how each test ended")
+    """
+    Add the options of this plugin.
+
+    :param parser: the parser of pytest's command line
+    """
+    parser.addoption("--of", choices=list(STAND_INS), help="the class to replace, as its tests import it")
+    parser.addoption("--ours", action="store_true", help="replace the class by ours")
+    parser.addoption("--outcomes", type=Path, help="write the outcome of each test to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """:param config: pytest's configuration"""
+    """
+    Replace the class.
+
+    :param config: pytest's configuration
+    """
     config.pluginmanager.register(Outcomes(config.getoption("--outcomes")))
     path = config.getoption("--of")
     if path is None:
@@ -41,17 +49,18 @@ def pytest_configure(config: pytest.Config) -> None:
         # the tests of QRDQN call a policy's networks by these names
         DQNPolicy.quantile_net = property(attrgetter("q_net"))  # type: ignore[attr-defined]
         DQNPolicy.quantile_net_target = property(attrgetter("q_net_target"))  # type: ignore[attr-defined]
-    config.stash[TAKEN] = getattr(import_module(module), name)
+    config.stash[REPLACED_CLASS] = getattr(import_module(module), name)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
     """
+    Return the same test id for the original class and for ours, so that outcomes can be compared.
+
     :param config: pytest's configuration
-    :param val: a value of a parameter
-    :return: for either class the same name
+    :param val: the value of a parameter
     """
-    taken = config.stash.get(TAKEN, None)
-    return config.getoption("--of").rpartition(".")[2] if taken is not None and val is taken else None
+    replaced = config.stash.get(REPLACED_CLASS, None)
+    return config.getoption("--of").rpartition(".")[2] if replaced is not None and val is replaced else None
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -61,31 +70,33 @@ def _parts(value: Any) -> Iterator[Any]:
             yield from _parts(part)
 
 
-def _concerns(item: pytest.Item, taken: type[BaseAlgorithm], name: str) -> bool:
-    """Whether a test is about that class: it is a parameter, or no algorithm is one and the class is named in the test."""
+def _concerns(item: pytest.Item, replaced: type[BaseAlgorithm], name: str) -> bool:
+    """Return whether a test concerns a class: it is a parameter, or no algorithm is one and the source names the class."""
     assert isinstance(item, pytest.Function)
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     algorithms = {part for part in _parts(parameters) if inspect.isclass(part) and issubclass(part, BaseAlgorithm)}
-    return taken in algorithms if algorithms else name in inspect.getsource(item.function)
+    return replaced in algorithms if algorithms else name in inspect.getsource(item.function)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
+    Deselect the tests that do not concern the class.
+
     :param config: pytest's configuration
-    :param items: the tests that were found
+    :param items: the collected tests
     """
-    if TAKEN in config.stash:
+    if REPLACED_CLASS in config.stash:
         name = config.getoption("--of").rpartition(".")[2]
-        kept = [item for item in items if _concerns(item, config.stash[TAKEN], name)]
+        kept = [item for item in items if _concerns(item, config.stash[REPLACED_CLASS], name)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
 
 
 class Outcomes:
     """
-    How each test ended.
+    A recorder of the outcomes of all tests.
 
-    :param path: the JSON file to write: ``{name: ["passed", ""], name: ["failed", the last line], ...}``
+    :param path: the JSON file to write: ``{name: ["passed", ""], name: ["failed", last line of the error], ...}``
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,11 +104,15 @@ class Outcomes:
         self.of_test: dict[str, tuple[str, str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """:param report: of one of the three phases of a test; the worst counts"""
+        """
+        Record the worst outcome of the three phases of a test.
+
+        :param report: the report on one phase
+        """
         if report.when == "call" or report.outcome != "passed":
             lines = [line for line in report.longreprtext.splitlines() if line.startswith("E ")]
             self.of_test[report.nodeid] = report.outcome, "".join(lines[-1:])[2:].strip()
 
     def pytest_sessionfinish(self) -> None:
-        """All tests have ended."""
+        """Write the file."""
         self.path.write_text(json.dumps(self.of_test))

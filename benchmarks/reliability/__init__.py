@@ -1,1 +1,1 @@
-"""Faults that happen to a training and to its checkpoints, and what checkpoints cost."""
+"""Fault injection into trainings and their checkpoints, and the cost of checkpoints."""

@@ -1,9 +1,9 @@
 """
-Lets faults happen to trainings that write checkpoints, and measures what checkpoints cost.
+Inject faults into trainings that write checkpoints, and measure the cost of checkpoints.
 
-Each finished trial is a row of docs/results/reliability.csv, each finished pair one of docs/results/overhead.csv; what has a
-row is not run again. Delete the rows of what has changed. Then the table is written. Pairs are timed, one process after the
-other: the machine should have nothing else to do then.
+Each finished trial becomes a row of docs/results/reliability.csv, each finished pair of timed trainings a row of
+docs/results/overhead.csv. Trials and pairs that have a row are not run again: delete the rows that are out of date. At the end
+the page docs/results/reliability.md is written. Pairs are timed in one process after the other: use an idle machine.
 """
 
 import argparse
@@ -31,9 +31,10 @@ class Key(NamedTuple):
 
 def plan(faults: Sequence[str], at_most: int | None) -> list[Key]:
     """
-    :param faults: their names
-    :param at_most: how many trials of each, all if None
-    :return: the trials, the first of every fault before the second of any
+    List the trials, the first trial of every fault before the second of any.
+
+    :param faults: the names of the faults
+    :param at_most: the largest number of trials of each fault; None: all
     """
     trials = [Key(name, i) for name in faults for i in range(FAULTS[name].trials)[:at_most]]
     return sorted(trials, key=lambda key: key.number)
@@ -41,35 +42,45 @@ def plan(faults: Sequence[str], at_most: int | None) -> list[Key]:
 
 def trial(key: Key, runs: Runs) -> Row:
     """
-    :param key: of a fault
-    :param runs: it happens to
-    :return: its row
+    Run a trial and return its row.
+
+    :param key: the fault and the number of the trial
+    :param runs: the runs that faults are injected into
     """
     return FAULTS[key.name].inject(runs, key.name, key.number).row(key.name, key.number)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, those of this process if None
-    :return: their values
+    Parse the command line.
+
+    :param arguments: the command line; None: that of this process
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME", help=", ".join(FAULTS))
-    parser.add_argument("--trials", type=int, help="of each fault at most, for a trial")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each run that a fault happens to")
-    parser.add_argument("--kills", type=int, default=10, help="of each run that is killed again and again")
-    parser.add_argument("--jobs", type=int, default=2, help="how many faults at once")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of what is timed")
-    parser.add_argument("--pairs", type=int, default=5, help="of each variant")
+    parser.add_argument("--trials", type=int, help="at most so many trials of each fault")
+    parser.add_argument("--steps", type=int, default=STEPS, help="steps of each run with a fault")
+    parser.add_argument("--kills", type=int, default=10, help="kills of each run of the fault sigkill")
+    parser.add_argument("--jobs", type=int, default=2, help="trials that run at the same time")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants of the timed training"
+    )
+    parser.add_argument("--pairs", type=int, default=5, help="number of pairs of each variant")
     add_sizes(parser)
-    parser.add_argument("--runs", type=Path, default=Path("runs/reliability"), help="where checkpoints are; it is emptied")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/reliability"), help="folder of the checkpoints, which is emptied"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """:param arguments: of the command line, those of this process if None"""
+    """
+    Run the command.
+
+    :param arguments: the command line; None: that of this process
+    """
     args = parse(arguments)
     faults, pairs = args.results / "reliability.csv", args.results / "overhead.csv"
     if "faults" in args.parts:

@@ -1,4 +1,4 @@
-"""One fault each: it happens to a run, and what came of it becomes a row."""
+"""Functions that inject a fault into a training run and record its outcome."""
 
 import os
 import re
@@ -25,22 +25,24 @@ PAGE_BYTES = 4096
 
 
 def sigkill(runs: Runs, fault: str, number: int) -> Outcome:
-    """SIGKILL, again and again."""
-    folder = runs.folder / f"kills-{number}"
+    """Kill a run with SIGKILL several times."""
+    folder = runs.folder / f"sigkill-{number}"
     found = kill_repeatedly(folder, number, runs.n_kills, ["--steps", runs.steps])
     return Outcome(
-        how=f"at steps {' '.join(map(str, found.at))}",
-        kills=runs.n_kills,
-        writing=found.n_writing,
+        details=f"at steps {' '.join(map(str, found.at))}",
+        n_kills=runs.n_kills,
+        n_writing=found.n_writing,
         resumed=not found.problems,
-        equal=found.ended == runs.reference_fingerprints(number),
+        equal=found.fingerprints == runs.reference_fingerprints(number),
         message="; ".join(found.problems).replace(str(folder), "FOLDER"),
     )
 
 
 def send_signals(runs: Runs, fault: str, number: int, signals: Sequence[signal.Signals]) -> Outcome:
     """
-    :param signals: one, or two, the second of which comes while the last checkpoint is written
+    Stop a run with signals.
+
+    :param signals: one or two signals; the second is sent while the run writes its last checkpoint
     """
     folder = runs.interrupted_run(fault, number)
     with runs.training(folder, number) as training:
@@ -52,14 +54,14 @@ def send_signals(runs: Runs, fault: str, number: int, signals: Sequence[signal.S
         code, last = training.wait(), training.step
         message = next((line for line in training.errors().splitlines() if "checkpoint" in line), "")
     newest = newest_step(folder)
-    # the second does what it does to any process
+    # a second signal ends the process at once, as it ends any process
     clear = bool(message) and (code == -signals[1] if signals[1:] else code != 0 and newest == last)
-    how = f"at step {last}, the checkpoint of step {newest}, exit code {code}"
-    return Outcome(how, kills=1, clear=clear, **runs.resume(folder, number, newest).after(message))
+    details = f"at step {last}, the checkpoint of step {newest}, exit code {code}"
+    return Outcome(details, n_kills=1, clear=clear, **runs.resume(folder, number, newest).after(message))
 
 
 def kill_environment(runs: Runs, fault: str, number: int) -> Outcome:
-    """One of two processes of environments is killed."""
+    """Kill one of two environment processes."""
     folder, options = runs.folder / f"dead-environment-{number}", ["--processes", 2]
     with runs.training(folder, number, options) as training:
         training.read(INTERRUPTED_AT + number)
@@ -67,46 +69,46 @@ def kill_environment(runs: Runs, fault: str, number: int) -> Outcome:
         os.kill(victim, signal.SIGKILL)
         code = training.wait()
         message = last_line(training.errors(), folder).replace(str(victim), "PID")
-    gone_on = runs.resume(folder, number, newest_step(folder), options)
+    resumption = runs.resume(folder, number, newest_step(folder), options)
     clear = code == 1 and "EnvironmentDiedError" in message and f"nvironment {number % 2}" in message
-    return Outcome(f"environment {number % 2}", clear=clear, **gone_on.after(message))
+    return Outcome(f"environment {number % 2}", clear=clear, **resumption.after(message))
 
 
 def inject_non_finite(runs: Runs, fault: str, number: int) -> Outcome:
-    """What is not finite comes from an environment."""
+    """Let an environment return an observation or a reward that is not finite."""
     what, value = [("observation", "nan"), ("reward", "nan"), ("observation", "inf"), ("reward", "inf")][number % 4]
-    folder = runs.folder / f"poison-{number}"
-    with runs.training(folder, number, ["--check-finite", "--poison", what, value, INTERRUPTED_AT]) as training:
+    folder = runs.folder / f"non-finite-{number}"
+    with runs.training(folder, number, ["--check-finite", "--non-finite", what, value, INTERRUPTED_AT]) as training:
         code = training.wait()
         message = last_line(training.errors(), folder)
     newest = newest_step(folder)
-    gone_on = runs.resume(folder, number, newest, ["--check-finite"])
+    resumption = runs.resume(folder, number, newest, ["--check-finite"])
     clear = code == 1 and "NonFiniteError" in message and what in message and 0 < newest < INTERRUPTED_AT
-    return Outcome(f"{what} {value}", clear=clear, **gone_on.after(message))
+    return Outcome(f"{what} {value}", clear=clear, **resumption.after(message))
 
 
 def start_second_run(runs: Runs, fault: str, number: int) -> Outcome:
-    """A second process in the same folder, which the first does not notice."""
+    """Start a second run in the folder of a run. The first run continues undisturbed."""
     folder = runs.interrupted_run(fault, number)
     with runs.training(folder, number) as first:
         first.read(INTERRUPTED_AT)
-        first.signal(signal.SIGSTOP)  # or it might come to its end before
+        first.signal(signal.SIGSTOP)  # otherwise the first run could end before the second begins
         with runs.training(folder, number) as second:
             clear = second.wait() == 1
             message = last_line(second.errors(), folder)
         first.signal(signal.SIGCONT)
         clear = clear and "CheckpointError" in message and str(first.pid) in message
         resumed = first.wait() == 0 and not find_unreadable(folder)
-        equal = first.ended == runs.reference_fingerprints(number)
+        equal = first.fingerprints == runs.reference_fingerprints(number)
     return Outcome(clear=clear, resumed=resumed, equal=equal, message=message.replace(str(first.pid), "PID"))
 
 
-# -- disks that do not take what is written ----------------------------------------------------------------------------------
+# -- disks that refuse a write ------------- ----------------------------------------------------------------------------------
 
 
 @cache
 def can_mount() -> bool:
-    """Whether this user may mount something that only the process itself sees."""
+    """Return whether this user may mount a file system that only the process itself sees."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", folder]
         try:
@@ -117,16 +119,17 @@ def can_mount() -> bool:
 
 def shell_prefix(script: str, *arguments: object, mounts: bool) -> list[object]:
     """
-    :param script: to run before a command, whose words are then ``"$@"``
-    :param arguments: its variables $1, $2 ..., to shift away
-    :param mounts: whether it mounts something
-    :return: the prefix of the command
+    Return a command prefix that runs a shell script before the command itself.
+
+    :param script: the shell script; it runs the command as ``"$@"``
+    :param arguments: the variables $1, $2 ... of the script, which it shifts away before it runs the command
+    :param mounts: whether the script mounts a file system
     """
     return [*(["unshare", "-rm"] if mounts else []), "sh", "-c", script, "sh", *arguments]
 
 
 def fill_disk(runs: Runs, fault: str, number: int) -> Outcome:
-    """In the middle of writing a checkpoint."""
+    """Let the disk become full while the run writes a checkpoint."""
     folder = runs.interrupted_run(fault, number)
     part = np.random.default_rng(number).uniform(0.05, 0.95)
     newest = [
@@ -144,16 +147,16 @@ def fill_disk(runs: Runs, fault: str, number: int) -> Outcome:
             'mount -t tmpfs -o size="$size" none "$to" && cp -a "$from/." "$to" || exit 99; '
             '"$@"; code=$?; rm -rf "$from"; cp -a "$to" "$from"; exit $code'
         )
-        how, prefix = f"a disk of {size} bytes", shell_prefix(script, folder, disk, size, mounts=True)
+        details, prefix = f"a disk of {size} bytes", shell_prefix(script, folder, disk, size, mounts=True)
     else:
         blocks = max(int(part * newest[0]) // 512, 1)
-        disk, how = folder, f"files of {512 * blocks} bytes at most (RLIMIT_FSIZE)"
+        disk, details = folder, f"files of {512 * blocks} bytes at most (RLIMIT_FSIZE)"
         prefix = shell_prefix('ulimit -f "$1"; shift; exec "$@"', blocks, mounts=False)
-    return run_without_writes(runs, number, folder, disk, how, prefix)
+    return run_without_writes(runs, number, folder, disk, details, prefix)
 
 
 def make_read_only(runs: Runs, fault: str, number: int) -> Outcome:
-    """A folder that nothing can be written to."""
+    """Make the folder of the checkpoints read-only."""
     folder = runs.interrupted_run(fault, number)
     if can_mount():
         script = 'f="$1"; shift; mount --bind "$f" "$f" && mount -o remount,ro,bind "$f" || exit 99; exec "$@"'
@@ -161,22 +164,23 @@ def make_read_only(runs: Runs, fault: str, number: int) -> Outcome:
     folder.chmod(0o555)
     for path in folder.iterdir():
         path.chmod(0o444)
-    other = ["setpriv", "--reuid", "65534", "--clear-groups"] if os.geteuid() == 0 else []  # root writes wherever it likes
+    other = ["setpriv", "--reuid", "65534", "--clear-groups"] if os.geteuid() == 0 else []  # root ignores file modes
     try:
         return run_without_writes(runs, number, folder, folder, "by its mode", [*other])
     finally:
         folder.chmod(0o755)
 
 
-def run_without_writes(runs: Runs, seed: int, folder: Path, seen_as: Path, how: str, prefix: Sequence[object]) -> Outcome:
+def run_without_writes(runs: Runs, seed: int, folder: Path, seen_as: Path, details: str, prefix: Sequence[object]) -> Outcome:
     """
-    :param runs: what faults happen to
-    :param seed: of the run
-    :param folder: of its checkpoints
-    :param seen_as: the name it has for the process
-    :param how: the writing is prevented
-    :param prefix: the command that does so
-    :return: what comes of a run there, and of the same run when there is room again
+    Continue an interrupted run where it cannot write, then where it can write again.
+
+    :param runs: the runs that faults are injected into
+    :param seed: the seed of the run
+    :param folder: the folder of its checkpoints
+    :param seen_as: the path of that folder in the process
+    :param details: a description of how writing is prevented
+    :param prefix: the command prefix that prevents writing
     """
     before = checksums(folder)
     with runs.training(seen_as, seed, prefix=prefix) as training:
@@ -186,21 +190,21 @@ def run_without_writes(runs: Runs, seed: int, folder: Path, seen_as: Path, how: 
     folder.chmod(0o755)
     for path in folder.iterdir():
         path.chmod(0o644)
-    gone_on = runs.resume(folder, seed, 3 * EVERY)
+    resumption = runs.resume(folder, seed, 3 * EVERY)
     clear = code == 1 and message.startswith("CheckpointError: FOLDER")
-    return Outcome(how, clear=clear, untouched=untouched, **gone_on.after(message))
+    return Outcome(details, clear=clear, untouched=untouched, **resumption.after(message))
 
 
-# -- files that are not what they were ---------------------------------------------------------------------------------------
+# -- damaged files -----------------------------------------------------------------------------------------------------------
 
 
 def truncate_file(path: Path, rng: np.random.Generator) -> None:
-    """Of a part of its end."""
+    """Truncate a file at a random byte."""
     os.truncate(path, int(rng.integers(path.stat().st_size)))
 
 
 def flip_bits(path: Path, rng: np.random.Generator) -> None:
-    """A bit in each of a few of its bytes."""
+    """Flip one bit in each of three random bytes of a file."""
     data = bytearray(path.read_bytes())
     for i in rng.choice(len(data), size=3, replace=False):
         data[i] ^= 1 << int(rng.integers(8))
@@ -208,12 +212,12 @@ def flip_bits(path: Path, rng: np.random.Generator) -> None:
 
 
 def remove_file(path: Path, rng: np.random.Generator) -> None:
-    """All of it."""
+    """Delete a file."""
     path.unlink()
 
 
 def change_schema(path: Path, rng: np.random.Generator) -> None:
-    """As another version of the library would write it."""
+    """Set the schema version of a manifest to an unsupported one."""
     text, n = re.subn(rb'"schema": \d+', b'"schema": 999', path.read_bytes(), count=1)
     assert n == 1
     path.write_bytes(text)
@@ -223,8 +227,10 @@ def damage_newest(
     runs: Runs, fault: str, number: int, damage: Callable[[Path, np.random.Generator], None], kinds: Sequence[str]
 ) -> Outcome:
     """
-    :param damage: what happens to a file of the newest checkpoint
-    :param kinds: the files it can be: ``"manifest"``, ``"state"`` or ``"segment"``
+    Damage one file that only the newest checkpoint needs.
+
+    :param damage: a function that damages the file
+    :param kinds: the kinds of files to choose from: ``"manifest"``, ``"state"`` or ``"segment"``
     """
     folder, kind = runs.interrupted_run(fault, number), kinds[number % len(kinds)]
     older, newest = manifests(folder).values()
@@ -235,12 +241,12 @@ def damage_newest(
     before = checksums(folder)
     message = resume_error(newest, number)
     untouched = checksums(folder) == before
-    gone_on = runs.resume(folder, number, 2 * EVERY)
-    return Outcome(f"its {kind}", clear=bool(message), untouched=untouched, **gone_on.after(message))
+    resumption = runs.resume(folder, number, 2 * EVERY)
+    return Outcome(f"its {kind}", clear=bool(message), untouched=untouched, **resumption.after(message))
 
 
 def damage_all(runs: Runs, fault: str, number: int) -> Outcome:
-    """A file that all checkpoints need is damaged."""
+    """Damage a file that all checkpoints need."""
     folder = runs.interrupted_run(fault, number)
     older, newest = manifests(folder).values()
     common = sorted(files_of_checkpoint(newest) & files_of_checkpoint(older))
@@ -255,14 +261,16 @@ def damage_all(runs: Runs, fault: str, number: int) -> Outcome:
 
 def resume_other_model(runs: Runs, fault: str, number: int, env_id: str) -> Outcome:
     """
-    :param env_id: of the model that is to go on
+    Resume a model of another environment from the checkpoints of a run.
+
+    :param env_id: the id of the other environment
     """
     folder = runs.interrupted_run(fault, number)
     before = checksums(folder)
     message = resume_error(folder, number, env_id)
     untouched = checksums(folder) == before
-    gone_on = runs.resume(folder, number, 3 * EVERY)
-    return Outcome(f"a model of {env_id}", clear=bool(message), untouched=untouched, **gone_on.after(message))
+    resumption = runs.resume(folder, number, 3 * EVERY)
+    return Outcome(f"a model of {env_id}", clear=bool(message), untouched=untouched, **resumption.after(message))
 
 
 # ----------------------------------------------------------------------------------------------------------------------------
@@ -272,14 +280,15 @@ class Fault(NamedTuple):
     """A kind of fault."""
 
     title: str
-    """in the table"""
+    """The name in the table."""
     inject: Callable[[Runs, str, int], Outcome]
+    """The function that injects the fault: called with the runs, the name of the fault and the number of the trial."""
     trials: int
-    """how many of it"""
+    """The number of trials."""
 
 
 FAULTS = {
-    "kills": Fault("processes killed (SIGKILL)", sigkill, 10),
+    "sigkill": Fault("processes killed (SIGKILL)", sigkill, 10),
     "sigint": Fault("SIGINT", partial(send_signals, signals=[signal.SIGINT]), 4),
     "sigterm": Fault("SIGTERM", partial(send_signals, signals=[signal.SIGTERM]), 4),
     "second signal": Fault("a second signal", partial(send_signals, signals=[signal.SIGINT, signal.SIGTERM]), 4),

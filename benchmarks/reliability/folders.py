@@ -1,4 +1,4 @@
-"""What can be seen of a folder of checkpoints from outside."""
+"""Functions that inspect a checkpoint folder from outside."""
 
 import hashlib
 import re
@@ -16,8 +16,9 @@ FileTimes = Set[tuple[str, int]]
 
 def manifests(folder: Path) -> dict[int, Path]:
     """
-    :param folder: of checkpoints
-    :return: their manifests by step, the newest last; whatever is in them
+    Return the manifests of a checkpoint folder by step, the newest last. They are not read.
+
+    :param folder: the checkpoint folder
     """
     found = {int(match[1]): path for path in folder.glob("*") if (match := MANIFEST.fullmatch(path.name))}
     return dict(sorted(found.items()))
@@ -25,24 +26,27 @@ def manifests(folder: Path) -> dict[int, Path]:
 
 def files_of_checkpoint(manifest: Path) -> set[str]:
     """
-    :param manifest: of a checkpoint
-    :return: the names of the files it needs
+    Return the names of the files that a checkpoint needs.
+
+    :param manifest: the manifest of the checkpoint
     """
     return set(FILE_NAME.findall(manifest.read_text(errors="replace")))
 
 
 def newest_step(folder: Path) -> int:
     """
-    :param folder: of checkpoints
-    :return: the step that the newest manifest claims; 0 if there is none
+    Return the step in the file name of the newest manifest, 0 if there is none.
+
+    :param folder: the checkpoint folder
     """
     return max(manifests(folder), default=0)
 
 
 def find_unreadable(folder: Path) -> list[str]:
     """
-    :param folder: of checkpoints
-    :return: what is wrong with each one that is not good
+    Return an error message for each checkpoint that cannot be read.
+
+    :param folder: the checkpoint folder
     """
     problems = []
     for path in manifests(folder).values():
@@ -57,9 +61,9 @@ def find_unreadable(folder: Path) -> list[str]:
 
 def unfinished_files(folder: Path) -> FileTimes:
     """
-    :param folder: of checkpoints
-    :return: the names and times of what a writer leaves that does not come to its end: temporary files, and files that no
-        manifest names
+    Return the names and times of the files of unfinished writes: temporary files, and files that no manifest names.
+
+    :param folder: the checkpoint folder
     """
     named = {name for path in manifests(folder).values() for name in files_of_checkpoint(path)}
     unfinished = [*folder.glob("*.tmp"), *(path for path in folder.glob("*.npz") if path.name not in named)]
@@ -68,8 +72,9 @@ def unfinished_files(folder: Path) -> FileTimes:
 
 def checksums(folder: Path) -> dict[str, str]:
     """
-    :param folder: of checkpoints
-    :return: the checksum of each of its files; the lock is no part of them
+    Return the checksum of each file except the lock.
+
+    :param folder: the checkpoint folder
     """
     files = sorted(path for path in folder.glob("*") if path.suffix != ".lock")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,4 +1,4 @@
-"""Runs that faults happen to, and runs that continue them."""
+"""Runs that faults are injected into, and runs that continue them."""
 
 import re
 import shutil
@@ -15,16 +15,16 @@ from benchmarks.reliability.process import Training
 from benchmarks.reliability.train import EVERY, make_envs, make_model
 from sb3_dqn_ext.errors import CheckpointError
 
-INTERRUPTED_AT = 3 * EVERY + EVERY // 2  # steps; there are the checkpoints of 2 and 3 times EVERY then
+INTERRUPTED_AT = 3 * EVERY + EVERY // 2  # steps; at this step the checkpoints of steps 2 * EVERY and 3 * EVERY exist
 
 
 class Runs:
     """
-    What faults happen to, each made once.
+    The runs that faults are injected into. Each is trained once and then copied.
 
-    :param folder: of all of them, which is emptied
-    :param steps: of each run
-    :param n_kills: how often one is killed, of those that are killed again and again
+    :param folder: the folder of all runs, which is emptied
+    :param steps: the number of environment steps of each run
+    :param n_kills: the number of times that a run of the fault ``sigkill`` is killed
     """
 
     def __init__(self, folder: Path, steps: int, n_kills: int) -> None:
@@ -35,64 +35,69 @@ class Runs:
 
     def training(self, folder: Path, seed: int, options: Sequence[object] = (), prefix: Sequence[object] = ()) -> Training:
         """
-        :param folder: of checkpoints
-        :param seed: of the run
-        :param options: of the training
-        :param prefix: a command that runs it
-        :return: the process
+        Start a training process.
+
+        :param folder: the checkpoint folder
+        :param seed: the seed of the run
+        :param options: further options of the training command
+        :param prefix: a command prefix
         """
         return Training(folder, seed, ["--steps", self.steps, *options], prefix)
 
     def reference_fingerprints(self, seed: int, options: Sequence[object] = ()) -> dict[str, str]:
         """
-        :param seed: of the run
-        :param options: of the training
-        :return: what it ends with when nothing happens to it
+        Return the fingerprints at the end of a run without faults.
+
+        :param seed: the seed of the run
+        :param options: further options of the training command
         """
 
         def end() -> dict[str, str]:
-            with self.training(self.folder / f"undisturbed-{seed}-{len(self._made)}", seed, options) as training:
-                if training.wait() or training.ended is None:
+            with self.training(self.folder / f"reference-{seed}-{len(self._made)}", seed, options) as training:
+                if training.wait() or training.fingerprints is None:
                     raise RuntimeError(training.errors())
-                return training.ended
+                return training.fingerprints
 
-        ended: dict[str, str] = self._once(("reference_fingerprints", seed, *options), end)
-        return ended
+        found: dict[str, str] = self._once(("reference", seed, *options), end)
+        return found
 
     def interrupted_run(self, fault: str, number: int) -> Path:
         """
-        :param fault: that is about to happen
-        :param number: which one of its kind, and the seed
-        :return: a folder of a run that has come to BROKEN_OFF
+        Return the folder of a run that was killed at step ``INTERRUPTED_AT``.
+
+        :param fault: the name of the fault that will be injected
+        :param number: the number of the trial, which is the seed
+
         """
 
         def begin() -> Path:
-            folder = self.folder / f"broken-off-{number}"
+            folder = self.folder / f"interrupted-{number}"
             with self.training(folder, number, ["--die", INTERRUPTED_AT]) as training:
                 if training.wait() != -signal.SIGKILL or len(manifests(folder)) != 2:
                     raise RuntimeError(training.errors())
             return folder
 
-        original: Path = self._once(("broken off", number), begin)
+        original: Path = self._once(("interrupted", number), begin)
         shutil.copytree(original, folder := self.folder / f"{fault.replace(' ', '-')}-{number}")
         return folder
 
-    def resume(self, folder: Path, seed: int, expected: int, options: Sequence[object] = ()) -> "GoneOn":
+    def resume(self, folder: Path, seed: int, expected: int, options: Sequence[object] = ()) -> Resumption:
         """
-        :param folder: of checkpoints
-        :param seed: of the run
-        :param expected: the step that it is to go on from
-        :param options: of the training; what it ends with does not depend on them, but on the number of environments
-        :return: what comes of it
+        Continue a run to its end in a new process.
+
+        :param folder: the checkpoint folder
+        :param seed: the seed of the run
+        :param expected: the step from which the run should continue
+        :param options: further options of the training command; only the number of environments changes the final weights
         """
         with self.training(folder, seed, options) as training:
             code = training.wait()
             problems = find_unreadable(folder)
             if code != 0:
                 problems.append(last_line(training.errors(), folder))
-            if training.began != expected:
-                problems.append(f"it began at step {training.began}, and not at {expected}")
-            equal = training.ended == self.reference_fingerprints(seed, options if "--processes" in options else ())
+            if training.start_step != expected:
+                problems.append(f"it began at step {training.start_step}, and not at {expected}")
+            equal = training.fingerprints == self.reference_fingerprints(seed, options if "--processes" in options else ())
             return Resumption(not problems, equal, "; ".join(problems))
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
@@ -104,9 +109,10 @@ class Runs:
 
 def last_line(text: str, folder: Path) -> str:
     """
-    :param text: standard error of a process that ended with an exception
-    :param folder: named there
-    :return: the exception and what it says
+    Return the name and the message of an exception.
+
+    :param text: the standard error of a process that ended with the exception
+    :param folder: a folder that becomes ``FOLDER`` in the message
     """
     lines = [line for line in text.splitlines() if line and not line.startswith(" ")]
     return re.sub(r"^(\w+\.)+(?=\w+:)", "", lines[-1] if lines else "").replace(str(folder), "FOLDER")
@@ -114,10 +120,11 @@ def last_line(text: str, folder: Path) -> str:
 
 def resume_error(path: Path, seed: int, env_id: str = "CartPole-v1") -> str:
     """
-    :param path: what to resume from
-    :param seed: of the run
-    :param env_id: of the model that is to
-    :return: the error, nothing if there was none
+    Return the error message of a model that resumes in this process, empty if there is no error.
+
+    :param path: a checkpoint or a checkpoint folder
+    :param seed: the seed of the run
+    :param env_id: the environment of the model
     """
     folder = path if path.is_dir() else path.parent
     try:

@@ -1,4 +1,4 @@
-"""What came of a fault."""
+"""The outcome of an injected fault."""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple, TypedDict
@@ -8,43 +8,44 @@ from benchmarks.rows import Row
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a fault; None is what was not asked."""
+    """The outcome of an injected fault. A criterion that does not apply is None."""
 
-    how: str = ""
-    """more on the fault"""
-    kills: int | None = None
-    """how many processes were killed"""
-    writing: int | None = None
-    """how many of them were in the middle of a write"""
+    details: str = ""
+    """A more precise description of the fault."""
+    n_kills: int | None = None
+    """The number of processes that were killed."""
+    n_writing: int | None = None
+    """The number of processes that were killed while they wrote a checkpoint."""
     clear: bool | None = None
-    """whether it ended as it should, and said why"""
+    """Whether the run ended as it should, with a message that explains the reason."""
     resumed: bool | None = None
-    """whether the run went on from the newest checkpoint that is good, and came to its end"""
+    """Whether a new process continued from the newest good checkpoint to the end of the run."""
     equal: bool | None = None
-    """whether it ended with the same bits as a run that nothing happened to"""
+    """Whether the run ended with the same bits as a run without faults."""
     untouched: bool | None = None
-    """whether the files of the folder were the same before the fault and after"""
+    """Whether the files of the folder were the same before the fault and after it."""
     message: str = ""
-    """what the user was told"""
+    """The message that the user read."""
 
     def row(self, fault: str, number: int) -> Row:
         """
-        :param fault: its name
-        :param number: which one of its kind
-        :return: all of it
+        Return the outcome as a row of reliability.csv.
+
+        :param fault: the name of the fault
+        :param number: the number of the trial
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"fault": fault, "number": str(number), **{name: _written(value) for name, value in values.items()}}
+        return {"fault": fault, "number": str(number), **{name: _cell(value) for name, value in values.items()}}
 
 
-def _written(value: object) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 class ResumptionFields(TypedDict):
-    """The part of an outcome that is about the run afterwards."""
+    """The fields of an outcome that describe the continued run."""
 
     resumed: bool
     equal: bool
@@ -52,18 +53,20 @@ class ResumptionFields(TypedDict):
 
 
 class Resumption(NamedTuple):
-    """What came of a run when a new process went on with it."""
+    """The result of continuing a run in a new process."""
 
     resumed: bool
-    """whether it came to its end"""
+    """Whether the run continued from the expected step to its end."""
     equal: bool
-    """whether that was the right one"""
+    """Whether it ended with the same bits as a run without faults."""
     problems: str
+    """Descriptions of everything that went wrong."""
 
     def after(self, message: str) -> ResumptionFields:
         """
-        :param message: what the user was told before
-        :return: what becomes a part of the outcome
+        Return the fields of the outcome.
+
+        :param message: the message that the user read before the run was continued
         """
-        told = "; then: ".join(part for part in (message, self.problems) if part)
-        return {"resumed": self.resumed, "equal": self.equal, "message": told}
+        messages = "; then: ".join(part for part in (message, self.problems) if part)
+        return {"resumed": self.resumed, "equal": self.equal, "message": messages}

@@ -1,6 +1,6 @@
 """
-What checkpoints cost: ``python -m benchmarks.reliability.overhead VARIANT SEED`` times a training, with checkpoints if it is
-given a folder for them.
+Measure the cost of checkpoints: ``python -m benchmarks.reliability.overhead VARIANT SEED [--folder FOLDER]`` times a training,
+with checkpoints if a folder is given.
 """
 
 import argparse
@@ -25,22 +25,20 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint import session
 
-AT_MOST = 1.03
-
 
 class Sizes(NamedTuple):
-    """How much is timed."""
+    """The sizes of a timed training."""
 
     full: int = 100_000
-    """rows of the memory, which are there when the clock starts"""
+    """The size of the replay buffer, which is full when the clock starts."""
     every: int = 10_000
-    """steps between two checkpoints"""
+    """The number of environment steps between two checkpoints."""
     timed: int = 50_000
-    """steps"""
+    """The number of environment steps that are timed."""
 
 
 class Variant(NamedTuple):
-    """What is timed."""
+    """A variant of the timed training."""
 
     title: str
     arguments: Mapping[str, Any]
@@ -55,11 +53,12 @@ VARIANTS = {
 
 def measure_pair(folder: Path, variant: str, number: int, sizes: Sizes) -> Row:
     """
-    :param folder: for checkpoints
-    :param variant: what is timed
-    :param number: which pair, and the seed
-    :param sizes: how much of it
-    :return: its row
+    Time a training without checkpoints and one with checkpoints, and return the row of the pair.
+
+    :param folder: the folder of the checkpoints
+    :param variant: the name of the variant
+    :param number: the number of the pair, which is the seed
+    :param sizes: the sizes of the training
     """
     timings: dict[bool, dict[str, float]] = {}
     for with_them in (False, True) if number % 2 == 0 else (True, False):
@@ -77,23 +76,26 @@ def measure_pair(folder: Path, variant: str, number: int, sizes: Sizes) -> Row:
 
 def parts_of(row: Row) -> list[str]:
     """
-    :param row: of a pair
-    :return: what the time of a checkpoint is told of
+    Return the names of the parts of a checkpoint whose times are in a row.
+
+    :param row: the row of a pair
     """
     return [name.removesuffix("_ms") for name in row if name.endswith("_ms")]
 
 
 class Clocks:
-    """Seconds spent in functions, and how often they were called."""
+    """Clocks that sum the seconds spent in functions."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def watch(self, owner: Any, name: str, part: str) -> None:
         """
-        :param owner: of the function: a module or an object
-        :param name: of the function
-        :param part: what its time counts as
+        Replace a function by one that also measures its time.
+
+        :param owner: the module or the object that has the function
+        :param name: the name of the function
+        :param part: the part of a checkpoint to which the time is added
         """
         function: Callable[..., Any] = getattr(owner, name)
 
@@ -109,10 +111,10 @@ class Clocks:
 
 class Stopwatch(BaseCallback):
     """
-    Starts the clocks when the replay buffer is full.
+    A callback that starts the clocks when the replay buffer is full.
 
-    :param clocks: the clocks of functions, which are set to 0
-    :param full: the step at which it is
+    :param clocks: the clocks of functions, which are reset to 0
+    :param full: the step at which the replay buffer is full
     """
 
     def __init__(self, clocks: Clocks, full: int) -> None:
@@ -129,11 +131,12 @@ class Stopwatch(BaseCallback):
 
 def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[str, float]:
     """
-    :param variant: what is timed
-    :param seed: of the run
-    :param sizes: how much of it
-    :param folder: of checkpoints, None to take none
-    :return: seconds of the timed steps, and those of each checkpoint, in all and in its parts
+    Train, and return the seconds of the timed steps, the seconds of a checkpoint, and those of its parts.
+
+    :param variant: the name of the variant
+    :param seed: the seed of the run
+    :param sizes: the sizes of the training
+    :param folder: the folder of the checkpoints; None: no checkpoints
     """
     import_box2d()
     clocks = Clocks()
@@ -166,13 +169,21 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """:param parser: to take sizes"""
-    what = "rows of the memory, steps between two checkpoints, steps that are timed"
+    """
+    Add the option ``--sizes``.
+
+    :param parser: the parser of a command
+    """
+    what = "size of the replay buffer, steps between two checkpoints, steps that are timed"
     parser.add_argument("--sizes", nargs=3, type=int, default=list(Sizes()), metavar=("FULL", "EVERY", "TIMED"), help=what)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """:param arguments: of the command line, those of this process if None"""
+    """
+    Run the command.
+
+    :param arguments: the command line; None: that of this process
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability.overhead", description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("seed", type=int)

@@ -1,4 +1,4 @@
-"""A training that is killed again and again, at moments that nobody has chosen."""
+"""A training that is killed several times at random moments."""
 
 import os
 import shutil
@@ -14,32 +14,31 @@ from benchmarks.reliability.folders import find_unreadable, newest_step, unfinis
 from benchmarks.reliability.process import Training
 from benchmarks.reliability.train import EVERY
 
-MAX_STEPS_TO_KILL = (
-    3 * EVERY
-)  # steps after which a process is killed at the latest, so that some come to write several checkpoints
-MAX_DELAY = 0.02  # seconds that a step, or a write, goes on before the signal is sent
+MAX_STEPS_TO_KILL = 3 * EVERY  # some processes write several checkpoints before they are killed
+MAX_DELAY = 0.02  # the longest time in seconds between a step and the signal
 
 
 class SigkillResult(NamedTuple):
-    """What came of a run that was killed."""
+    """The result of a run that was killed several times."""
 
     at: list[int]
-    """the last step that each of the killed processes had said"""
+    """The last step that each killed process reported."""
     n_writing: int
-    """how many of them were in the middle of a write"""
+    """The number of processes that were killed while they wrote a checkpoint."""
     problems: list[str]
-    """what should not be"""
-    ended: dict[str, str] | None
-    """what the last process ended with"""
+    """Descriptions of everything that went wrong."""
+    fingerprints: dict[str, str] | None
+    """The fingerprints at the end of the last process, see :func:`~benchmarks.reliability.train.final_fingerprints`."""
 
 
 def kill_repeatedly(folder: Path, seed: int, n_kills: int, options: Sequence[object]) -> SigkillResult:
     """
-    :param folder: of its checkpoints, which is emptied
-    :param seed: of the run, and of the moments
-    :param n_kills: how many processes are killed before one may come to the end
-    :param options: of the training, which must be long enough
-    :return: what came of it
+    Train in processes that are killed one after the other, then in a last one to the end of the run.
+
+    :param folder: the folder of the checkpoints, which is emptied
+    :param seed: the seed of the run and of the moments of the kills
+    :param n_kills: the number of processes that are killed
+    :param options: further options of the training command; the run must be long enough for all kills
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -52,8 +51,8 @@ def kill_repeatedly(folder: Path, seed: int, n_kills: int, options: Sequence[obj
         with Training(folder, seed, options) as training:
             target = newest + int(rng.integers(1, MAX_STEPS_TO_KILL))
             if not training.read(target):
-                raise RuntimeError(f"Seed {seed} came to its end before kill {i}:\n{training.errors()}")
-            if i % 3:  # most of them while a checkpoint is written
+                raise RuntimeError(f"The run of seed {seed} ended before kill {i}:\n{training.errors()}")
+            if i % 3:  # two of three kills happen while a checkpoint is written
                 wait_for_write(folder)
                 time.sleep(rng.uniform(0, MAX_DELAY / 4))
             else:
@@ -65,28 +64,34 @@ def kill_repeatedly(folder: Path, seed: int, n_kills: int, options: Sequence[obj
         n_writing += bool(unfinished_files(folder) - before)
         problems += find_unreadable(folder)
         if newest_step(folder) > training.step:
-            problems.append(f"there is a checkpoint of step {newest_step(folder)}, and only {training.step} were taken")
+            problems.append(f"there is a checkpoint of step {newest_step(folder)} after only {training.step} steps")
     newest = newest_step(folder)
     with Training(folder, seed, options) as training:
         if training.wait():
             problems.append(training.errors()[-500:])
         problems += wrong_start(training, newest)
-    return SigkillResult(at, n_writing, problems, training.ended)
+    return SigkillResult(at, n_writing, problems, training.fingerprints)
 
 
 def wrong_start(training: Training, newest: int) -> list[str]:
     """
-    :param training: a process
-    :param newest: the step of the newest checkpoint when it was started
-    :return: what is to be said if it has not gone on from there
+    Return a description of the problem if a process has not continued from the newest checkpoint.
+
+    :param training: the process
+    :param newest: the step of the newest checkpoint when the process was started
     """
-    return [] if training.began == newest else [f"the newest checkpoint was of step {newest}, it began at {training.began}"]
+    if training.start_step == newest:
+        return []
+    return [f"the newest checkpoint was of step {newest}, it began at {training.start_step}"]
 
 
 def wait_for_write(folder: Path, seconds: float = 60.0) -> None:
     """
-    :param folder: of checkpoints; returns as soon as a part of one is written there
-    :param seconds: to wait at most
+    Wait until a process begins to write a checkpoint.
+
+    :param folder: the checkpoint folder
+    :param seconds: the longest time to wait
+    :raises TimeoutError: if no write begins in that time
     """
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:

@@ -1,9 +1,9 @@
 """
-A training that faults happen to: ``python -m benchmarks.reliability.train FOLDER SEED`` goes on from the newest good
-checkpoint in the folder, if there is one, and takes others.
+Train a run into which faults are injected: ``python -m benchmarks.reliability.train FOLDER SEED`` continues from the newest
+good checkpoint in the folder, if there is one, and writes further checkpoints.
 
-Each line it prints is a word and what it says: ``began STEP``, ``step STEP`` for each that it has taken, ``environment PID``
-for each that lives in a process of its own, and ``ended`` with what it ended with.
+Each line of its output is a word and a value: ``began STEP``, ``step STEP`` after each environment step, ``environment PID``
+for each environment process, and ``ended FINGERPRINTS``.
 """
 
 import argparse
@@ -36,12 +36,12 @@ EVERY = 200  # steps between two checkpoints
 
 class NonFiniteOnce(gym.Wrapper[Any, Any, Any, Any]):
     """
-    Gives something else than the environment, once.
+    A wrapper that replaces one observation or reward by a constant value.
 
     :param env: the environment
     :param what: ``"observation"`` or ``"reward"``
-    :param value: all of it
-    :param step: how many steps after the first reset
+    :param value: the value of the reward, or of every number of the observation
+    :param step: the step, counted from the first reset
     """
 
     def __init__(self, env: gym.Env[Any, Any], what: str, value: float, step: int) -> None:
@@ -58,18 +58,19 @@ class NonFiniteOnce(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
 
-def make_envs(env_id: str, seed: int, processes: int | None = None, poison: Sequence[str] | None = None) -> VecEnv:
+def make_envs(env_id: str, seed: int, processes: int | None = None, non_finite: Sequence[str] | None = None) -> VecEnv:
     """
-    :param env_id: what
-    :param seed: of their generators
-    :param processes: how many, each in a process of its own; one in this process if None
-    :param poison: see :class:`Poisoned`
-    :return: them
+    Make the environments of a run.
+
+    :param env_id: the id of the environment
+    :param seed: the seed of their generators
+    :param processes: the number of environments, each in its own process; None: one environment in this process
+    :param non_finite: the arguments of :class:`NonFiniteOnce`; None: the environment is unchanged
     """
 
     def wrapped(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        if poison is not None:
-            what, value, step = poison
+        if non_finite is not None:
+            what, value, step = non_finite
             env = NonFiniteOnce(env, what, float(value), int(step))
         return ReplayWrapper(env)
 
@@ -86,10 +87,11 @@ def make_envs(env_id: str, seed: int, processes: int | None = None, poison: Sequ
 
 def make_model(seed: int, env: VecEnv, **arguments: Any) -> DQNExt:
     """
-    :param seed: of the run
-    :param env: what it learns from
-    :param arguments: more ones
-    :return: a small model whose memory is overwritten in the course of the run, and whose state has parts of every kind
+    Make a small model whose state has parts of every kind. Its replay buffer is overwritten in the course of the run.
+
+    :param seed: the seed of the run
+    :param env: the environments
+    :param arguments: further arguments of ``DQNExt``
     """
     return DQNExt(
         "MlpPolicy",
@@ -111,8 +113,9 @@ def make_model(seed: int, env: VecEnv, **arguments: Any) -> DQNExt:
 
 def fingerprint(value: Any) -> str:
     """
+    Return a digest that changes if one bit or one type changes.
+
     :param value: nested dictionaries and lists of numbers, arrays and tensors
-    :return: what is another one as soon as one bit is, or one type
     """
     digest = hashlib.sha256()
     _feed(digest, value)
@@ -138,38 +141,42 @@ def _feed(digest: Any, value: Any) -> None:
 
 def final_fingerprints(model: DQNExt) -> dict[str, str]:
     """
-    :param model: after its run
-    :return: fingerprints of what it has become, by other means than those of a checkpoint
+    Return fingerprints of the parts of a model, computed without the code of checkpoints.
+
+    :param model: a model at the end of its run
     """
-    memory = model.replay_buffer
-    assert isinstance(memory, DQNReplayBuffer)
-    priorities = memory.sampler.priorities()
+    replay_buffer = model.replay_buffer
+    assert isinstance(replay_buffer, DQNReplayBuffer)
+    priorities = replay_buffer.sampler.priorities()
     assert priorities is not None
     rows = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
     parameters = model.get_parameters()
+    counters = [model.num_timesteps, n_updates(model), n_episodes(model), replay_buffer.pos, replay_buffer.full]
     return {
         "parameters": fingerprint(parameters["policy"]),
         "optimizer": fingerprint(parameters["policy.optimizer"]),
-        "memory": fingerprint([getattr(memory, name) for name in rows]),
+        "replay_buffer": fingerprint([getattr(replay_buffer, name) for name in rows]),
         "priorities": fingerprint(priorities.values),
-        "counters": fingerprint([model.num_timesteps, n_updates(model), n_episodes(model), memory.pos, memory.full]),
+        "counters": fingerprint(counters),
         "generators": fingerprint([random.random(), np.random.rand(), float(th.rand(1)), random_number(model)]),
     }
 
 
 def print_line(word: str, what: object = "") -> None:
     """
-    :param word: what kind of line it is
-    :param what: the rest of it
+    Print a line.
+
+    :param word: the first word of the line
+    :param what: the rest of the line
     """
-    os.write(1, f"{word} {what}\n".encode())  # at once: who is killed flushes nothing
+    os.write(1, f"{word} {what}\n".encode())  # unbuffered: a killed process does not flush
 
 
 class StepReporter(BaseCallback):
     """
-    Says each step.
+    A callback that prints each step.
 
-    :param last: the process does not live longer
+    :param last: the step at which the process kills itself; None: it does not
     """
 
     def __init__(self, last: int | None) -> None:
@@ -184,19 +191,26 @@ class StepReporter(BaseCallback):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """:param arguments: of the command line, those of this process if None"""
+    """
+    Run the command.
+
+    :param arguments: the command line; None: that of this process
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability.train", description=__doc__)
-    parser.add_argument("folder", type=Path, help="of the checkpoints")
+    parser.add_argument("folder", type=Path, help="the folder of the checkpoints")
     parser.add_argument("seed", type=int)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--env", default="CartPole-v1")
-    parser.add_argument("--processes", type=int, help="live in by so many environments")
-    parser.add_argument("--poison", nargs=3, metavar=("WHAT", "VALUE", "STEP"), help="what the environment gives once")
+    parser.add_argument("--processes", type=int, help="number of environments, each in its own process")
+    parser.add_argument(
+        "--non-finite", nargs=3, metavar=("WHAT", "VALUE", "STEP"), help="replace one observation or reward by a value"
+    )
     parser.add_argument("--check-finite", action="store_true", help="see DQNExt")
-    parser.add_argument("--die", type=int, metavar="STEP", help="by SIGKILL, after this step")
+    parser.add_argument("--die", type=int, metavar="STEP", help="kill this process with SIGKILL after this step")
     args = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in the background of a shell ignores it
-    model = make_model(args.seed, make_envs(args.env, args.seed, args.processes, args.poison), check_finite=args.check_finite)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background of a shell ignores it
+    env = make_envs(args.env, args.seed, args.processes, args.non_finite)
+    model = make_model(args.seed, env, check_finite=args.check_finite)
     for process in getattr(model.env, "processes", ()):
         print_line("environment", process.pid)
     if any(args.folder.glob("checkpoint_*.json")):

@@ -1,8 +1,8 @@
 """
-Measures what a step of training costs, ours and the peers' in turns, each measurement in a process of its own.
+Measure the time of a training step, of DQNExt and of its peers in turns, each measurement in its own process.
 
-Each is a row of docs/results/speed.csv or speed_parts.csv; what has a row is not measured again. Delete the rows of what
-has changed. The machine should have nothing else to do.
+Each measurement becomes a row of docs/results/speed.csv or speed_parts.csv. Measurements that have a row are not repeated:
+delete the rows that are out of date. Use an idle machine.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from typing import NamedTuple
 from benchmarks.processes import ROOT, run_command
 from benchmarks.rows import RESULTS, Row, missing_keys, read_rows, run_missing
 from benchmarks.speed.report import write
-from benchmarks.speed.workloads import BY_NAME, IMPLEMENTATION, LABELS, SCALING, WORKLOADS, WORKLOADS_WITH_PARTS
+from benchmarks.speed.workloads import BY_NAME, LABELS, SCALING, WORKLOADS, WORKLOADS_WITH_PARTS
 
 SPEED, PARTS = "speed.csv", "speed_parts.csv"
-COLUMNS = ("workload", IMPLEMENTATION, "repeat")
+COLUMNS = ("workload", "implementation", "repeat")
 
 
 class Measurement(NamedTuple):
-    """The question that a row of the results answers."""
+    """The key of a row: one measurement of an implementation with a workload."""
 
     workload: str
     implementation: str
@@ -34,11 +34,12 @@ class Measurement(NamedTuple):
 
 def plan(workloads: Sequence[str], implementations: Sequence[str], repeats: int, scaling_repeats: int) -> list[Measurement]:
     """
-    :param workloads: their names
-    :param implementations: their names
-    :param repeats: how often each workload is measured
-    :param scaling_repeats: how often those are that show how the cost grows
-    :return: the measurements of the speed, in this order: all implementations, then all of them again
+    List the measurements of the speed. The implementations take turns: a repeat of all of them, then the next one.
+
+    :param workloads: the names of the workloads
+    :param implementations: the names of the implementations
+    :param repeats: the number of measurements of each workload
+    :param scaling_repeats: the number of measurements of each workload of the scaling table
     """
     return [
         Measurement(name, implementation, repeat)
@@ -51,9 +52,10 @@ def plan(workloads: Sequence[str], implementations: Sequence[str], repeats: int,
 
 def plan_parts(workloads: Sequence[str], implementations: Sequence[str]) -> list[Measurement]:
     """
-    :param workloads: their names
-    :param implementations: their names
-    :return: the measurements of where the time goes
+    List the measurements of the parts of a step.
+
+    :param workloads: the names of the workloads
+    :param implementations: the names of the implementations
     """
     return [
         Measurement(name, implementation, 0)
@@ -68,11 +70,11 @@ def run(measurement: Measurement, parts: bool, steps: int | None, caches: Path) 
     """
     Measure in a new process, on as many cores as the workload has threads.
 
-    :param measurement: what to measure
-    :param parts: whether to measure where the time goes, and not the speed
-    :param steps: environment steps to time, if not those of the workload
-    :param caches: where what is compiled is kept for the repeats; scaling shares it
-    :return: its row
+    :param measurement: the key of the row
+    :param parts: whether to measure the parts of a step instead of the speed
+    :param steps: the number of timed environment steps; None: that of the workload
+    :param caches: the folder of compiled code, which repeats reuse; the workloads of the scaling table share one cache
+    :return: the row
     """
     workload = BY_NAME[measurement.workload]
     cache = caches / measurement.implementation / ("scaling" if workload.name in SCALING else workload.name)
@@ -87,7 +89,7 @@ def run(measurement: Measurement, parts: bool, steps: int | None, caches: Path) 
 
 
 def _threads(threads: int) -> dict[str, str]:
-    """The environment in which a library starts no more threads. JAX takes as many as it may use cores."""
+    """Return the environment variables that limit the threads of the libraries. JAX starts a thread for each allowed core."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     flags = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
     return {**dict.fromkeys(names, str(threads)), "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -95,7 +97,7 @@ def _threads(threads: int) -> dict[str, str]:
 
 def measure_all(args: argparse.Namespace) -> None:
     """
-    Measure what is missing, then write tables and charts.
+    Make all measurements that have no row, then write tables and charts.
 
     :param args: the arguments of the command line
     """
@@ -104,7 +106,9 @@ def measure_all(args: argparse.Namespace) -> None:
     todo = [key for name, keys in planned.items() for key in missing_keys(keys, read_rows(args.results / name), COLUMNS)]
     minutes = sum(BY_NAME[measurement.workload].seconds for measurement in todo) / 60
     load = os.getloadavg()[0]
-    print(f"{len(todo)} measurements, about {minutes:.0f} minutes. The load is {load:.1f}, it should be near 0.")
+    print(
+        f"{len(todo)} measurements, about {minutes:.0f} minutes. The load of the machine is {load:.1f}: it should be near 0."
+    )
     with tempfile.TemporaryDirectory() as caches:
         for name, keys in planned.items():
             measure = partial(run, parts=name == PARTS, steps=args.steps, caches=Path(caches))
@@ -114,16 +118,17 @@ def measure_all(args: argparse.Namespace) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, those of this process if None
-    :return: their values
+    Parse the command line.
+
+    :param arguments: the command line; None: that of this process
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--workloads", nargs="+", choices=BY_NAME, metavar="NAME", help=", ".join(w.name for w in WORKLOADS))
-    parser.add_argument("--no-scaling", action="store_true", help="leave out how the cost grows")
+    parser.add_argument("--no-scaling", action="store_true", help="without the workloads of the scaling table")
     parser.add_argument("--implementations", nargs="+", choices=LABELS, default=list(LABELS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scaling-repeats", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="environment steps to time, for a trial")
+    parser.add_argument("--steps", type=int, help="timed environment steps, for a short trial")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     if args.workloads is None:

@@ -1,4 +1,4 @@
-"""The implementations that are measured, each set up as its users set it up, with the numbers of the workload."""
+"""The implementations that are measured. Each is set up as its users would, with the hyperparameters of the workload."""
 
 import pkgutil
 from typing import Any
@@ -16,17 +16,17 @@ from benchmarks.speed.workloads import Workload
 
 ALGORITHMS = {
     "sb3": "stable_baselines3:DQN",
-    "sbx": "sbx:DQN",  # it knows two layers of one width, as here, and does not clip gradients
+    "sbx": "sbx:DQN",  # its two hidden layers have the same width; it does not clip gradients
     "qrdqn": "sb3_contrib:QRDQN",
     "ours_eager": "sb3_dqn_ext:DQNExt",
     "ours": "sb3_dqn_ext:DQNExt",
 }
-"""the classes that train, by implementation"""
+"""The class of each implementation."""
 
 
 class _Steps(BaseCallback):
     """
-    Tells the stopwatch how far training is.
+    A callback that reports each step to the stopwatch.
 
     :param stopwatch: the stopwatch
     """
@@ -42,10 +42,12 @@ class _Steps(BaseCallback):
 
 def train(workload: Workload, implementation: str, seed: int, stopwatch: Stopwatch) -> None:
     """
-    :param workload: what to train
-    :param implementation: its name
-    :param seed: of the networks and environments
-    :param stopwatch: told of every step
+    Train a workload with an implementation.
+
+    :param workload: the workload
+    :param implementation: the name of the implementation
+    :param seed: the seed of the networks and environments
+    :param stopwatch: called after each step
     """
     if implementation == "tutorial":
         train_tutorial(workload, seed, stopwatch)
@@ -55,22 +57,25 @@ def train(workload: Workload, implementation: str, seed: int, stopwatch: Stopwat
 
 def learn(model: OffPolicyAlgorithm, workload: Workload, stopwatch: Stopwatch) -> None:
     """
-    :param model: what :func:`make` gave
-    :param workload: what to train
-    :param stopwatch: told of every step
+    Train a model.
+
+    :param model: the model, see :func:`make_model`
+    :param workload: the workload
+    :param stopwatch: called after each step
     """
     if workload.fill:
         fill_replay_buffer(model)
-    # Nothing is printed, and what SB3 gathers every 4 episodes is gathered: these are the defaults of all.
+    # The defaults of logging, the same for all: nothing is printed, and SB3 collects statistics every 4 episodes.
     model.learn(workload.warm_up + workload.steps, callback=_Steps(stopwatch))
 
 
 def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyAlgorithm:
     """
-    :param workload: what to train
-    :param implementation: its name
-    :param seed: of the networks and environments
-    :return: the algorithm
+    Make the model of an implementation for a workload.
+
+    :param workload: the workload
+    :param implementation: the name of the implementation
+    :param seed: the seed of the networks and environments
     """
     policy_kwargs: dict[str, Any] = {"net_arch": [workload.width, workload.width]}
     arguments: dict[str, Any] = {**workload.arguments, "seed": seed, "device": "cpu", "policy_kwargs": policy_kwargs}
@@ -81,7 +86,7 @@ def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyA
         policy_kwargs |= {"returns": "quantile", "returns_kwargs": {"n_quantiles": workload.n_quantiles}}
     if implementation == "ours":
         arguments["compile"] = True
-    # Imported by its name: no implementation waits for the libraries of another.
+    # imported by name, so that no implementation imports the libraries of another
     algorithm = pkgutil.resolve_name(ALGORITHMS[implementation])
     model: OffPolicyAlgorithm = algorithm("MlpPolicy", make_env(workload, implementation, seed), **arguments)
     return model
@@ -89,27 +94,33 @@ def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyA
 
 def make_env(workload: Workload, implementation: str, seed: int) -> VecEnv:
     """
-    :param workload: what to train
-    :param implementation: its name
-    :param seed: of the environments
-    :return: the environments, which keep the statistics of their episodes
+    Make the environments of a workload, with statistics of their episodes.
+
+    :param workload: the workload
+    :param implementation: the name of the implementation
+    :param seed: the seed of the environments
     """
     if implementation == "ours" and workload.env_id == "CartPole-v1":
         make_fast_vec_env = pkgutil.resolve_name("sb3_dqn_ext.vec_env:make_fast_vec_env")
         fast: VecEnv = make_fast_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed)
         return fast
-    # As the zoo makes them: SB3 would ask for pictures, for which LunarLander simulates sparks, 15 times as slow.
+    # render_mode as in the zoo. SB3's default, "rgb_array", makes LunarLander 15 times as slow, as it simulates sparks.
     return make_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed, env_kwargs={"render_mode": None})
 
 
 def fill_replay_buffer(model: OffPolicyAlgorithm) -> None:
-    """:param model: gets a replay memory full of noise"""
-    memory = model.replay_buffer
-    assert memory is not None
+    """
+    Fill the replay buffer of a model with random transitions.
+
+    :param model: the model
+    """
+    replay_buffer = model.replay_buffer
+    assert replay_buffer is not None
     random = np.random.default_rng(0)
-    shape = (model.n_envs, *memory.obs_shape)
+    shape = (model.n_envs, *replay_buffer.obs_shape)
     infos: list[dict[str, Any]] = [{}] * model.n_envs
-    while not memory.full:
+    while not replay_buffer.full:
         observations, next_observations = random.normal(size=(2, *shape)).astype(np.float32)
         actions = random.integers(2, size=(model.n_envs, 1))
-        memory.add(observations, next_observations, actions, np.ones(model.n_envs), random.random(model.n_envs) < 0.02, infos)
+        dones = random.random(model.n_envs) < 0.02
+        replay_buffer.add(observations, next_observations, actions, np.ones(model.n_envs), dones, infos)

@@ -1,8 +1,8 @@
 """
-Makes one measurement, in the process that asks for it, and prints it as JSON:
+Make one measurement in this process and print it as JSON:
 ``python -m benchmarks.speed.measure WORKLOAD IMPLEMENTATION REPEAT``.
 
-Nothing heavy is imported before the clock runs: what a library needs to get ready is part of the answer.
+No heavy module is imported before the clock starts, because the imports of a library are a part of its start-up time.
 """
 
 import argparse
@@ -18,14 +18,16 @@ from benchmarks.speed.workloads import BY_NAME, LABELS, Workload
 
 def measure(workload: Workload, implementation: str, seed: int) -> dict[str, float]:
     """
-    :param workload: what to train
-    :param implementation: its name
-    :param seed: of the networks and environments
-    :return: seconds of wall and of processor time in the timed part, its steps and updates, and the seconds that came
-        before it, less what the updates among them cost later
+    Measure the speed of an implementation.
+
+    :param workload: the workload
+    :param implementation: the name of the implementation
+    :param seed: the seed of the networks and environments
+    :return: seconds of wall and of processor time in the timed part, its steps and updates, and the start-up time: the seconds
+        before the timed part, minus the time that its updates take once everything is warm
     """
     start = time.perf_counter()
-    # Not at the top of the module: what a library needs to get ready, its import included, is part of the answer.
+    # not at the top of the module, as imports are a part of the start-up time
     from benchmarks.speed.implementations import train
 
     stopwatch = Stopwatch.of(workload)
@@ -43,27 +45,29 @@ def measure(workload: Workload, implementation: str, seed: int) -> dict[str, flo
 
 def measure_parts(workload: Workload, implementation: str, seed: int) -> dict[str, float]:
     """
-    :param workload: what to train
-    :param implementation: its name
-    :param seed: of the networks and environments
-    :return: microseconds per environment step of each part, over half the steps; what is in none of the methods is the rest
+    Measure the parts of a step, over half of the steps of the workload.
+
+    :param workload: the workload
+    :param implementation: the name of the implementation
+    :param seed: the seed of the networks and environments
+    :return: microseconds per environment step of each part; the time outside all measured methods is the rest
     """
-    from benchmarks.speed.implementations import learn  # as above
+    from benchmarks.speed.implementations import learn, make_model  # as above
 
     workload = replace(workload, steps=workload.steps // 2)
-    model = make(workload, implementation, seed)
+    model = make_model(workload, implementation, seed)
     parts = Parts(model)
-    looks: list[defaultdict[str, float]] = []
-    stopwatch = Stopwatch.of(workload, lambda: looks.append(parts.seconds.copy()))
+    totals: list[defaultdict[str, float]] = []
+    stopwatch = Stopwatch.of(workload, lambda: totals.append(parts.seconds.copy()))
     learn(model, workload, stopwatch)
     begin, end = stopwatch.laps
-    seconds = {name: looks[1][name] - looks[0][name] for name in Parts.NAMES}
+    seconds = {name: totals[1][name] - totals[0][name] for name in Parts.NAMES}
     seconds["rest"] = end.wall - begin.wall - sum(seconds.values())
     return {name: 1e6 * value / (end.steps - begin.steps) for name, value in seconds.items()}
 
 
 def _pin(threads: int) -> None:
-    """Stay on as many cores as there are threads. The last ones: the first has the most to do for the system."""
+    """Restrict this process to as many cores as it has threads: the last ones, as the first does most work of the system."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
@@ -73,8 +77,8 @@ def main() -> None:
     parser.add_argument("workload", choices=BY_NAME)
     parser.add_argument("implementation", choices=LABELS)
     parser.add_argument("repeat", type=int, help="its number, which is the seed")
-    parser.add_argument("--steps", type=int, help="environment steps to time, for a trial")
-    parser.add_argument("--parts", action="store_true", help="where the time goes, in microseconds per step")
+    parser.add_argument("--steps", type=int, help="timed environment steps, for a short trial")
+    parser.add_argument("--parts", action="store_true", help="measure the parts of a step, in microseconds per step")
     args = parser.parse_args()
     workload = BY_NAME[args.workload]
     if args.steps is not None:

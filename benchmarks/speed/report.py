@@ -13,38 +13,38 @@ from matplotlib.figure import Figure
 
 from benchmarks.rows import Row, read_rows
 from benchmarks.speed.stopwatch import Parts
-from benchmarks.speed.workloads import AXES, BY_NAME, IMPLEMENTATION, LABELS, WORKLOADS, Comparison, Workload
+from benchmarks.speed.workloads import AXES, BY_NAME, LABELS, WORKLOADS, Comparison, Workload
 from sb3_dqn_ext.plot import COLORS, LINES
 
 Array = npt.NDArray[Any]
 PACKAGES = ("stable-baselines3", "sb3-contrib", "sbx-rl", "torch", "jax", "numpy", "gymnasium")
 
 NOTES = """\
-One thread, and one core that it keeps to; each measurement in a process of its own, peers and ours in turns. Costs and
-ratios are medians of the repeats, with the least and the greatest; a ratio is that of the same repeat. All have the same
-environment, network, batch size, number of updates, exploration and defaults of logging. Compiled, ours steps CartPole as one
-array; eager, and in LunarLander, it has the same environments as SB3. SBX does not clip gradients; the loop keeps neither
-statistics of episodes nor clips, and fits one stored vector step instead of 32 transitions.
+Each measurement runs in its own process with one thread on one core; DQNExt and its peers take turns. Times and ratios are
+medians of the repeats, with the smallest and the largest; a ratio compares measurements of the same repeat. All
+implementations have the same environment, network, batch size, number of updates, exploration and defaults of logging.
+Compiled DQNExt steps CartPole as one array; in eager mode and in LunarLander, it has the same environments as SB3. SBX does
+not clip gradients. The tutorial's loop does not clip gradients either, keeps no statistics of episodes, and fits one stored
+vector step instead of 32 transitions.
 """
 START_UP_NOTES = """\
-From the start of Python's imports to the end of the warm-up, less what the updates of the warm-up cost later. Cold: nothing
-compiled is kept on the disk; warm: what the repeat before has compiled is. After the break-even, the faster has made up for
-a cold start.
+The time from the start of Python's imports to the end of the warm-up, minus the time that the updates of the warm-up take once
+everything is compiled. Cold: no compiled code is on the disk; warm: the code that the previous repeat has compiled is on the
+disk. After the break-even number of steps, the faster implementation has made up for a cold start.
 """
 PARTS_NOTES = """\
-Microseconds per environment step, from a run of its own in which the methods are wrapped in clocks: `env.step`,
-`_sample_action` (act), `_store_transition`, the buffer's `sample`, and `train` without it (update). The rest is what is in
-none of them: the comparison network, the exploration rate, statistics of episodes, logging, callbacks, and about a microsecond
-for each clock.
+Microseconds per environment step, from a separate run in which clocks wrap the methods: `env.step`, `_sample_action` (act),
+`_store_transition`, the buffer's `sample`, and `train` without it (update). The rest is the time outside these methods: the
+target network, the exploration rate, statistics of episodes, logging, callbacks, and about a microsecond for each clock.
 """
 SCALING_NOTES = """\
-Microseconds per environment step. CartPole, an update of 32 transitions per vector step, with 32 environments, two layers
-of 64 and a full memory of 100,000 where nothing else is said.
+Microseconds per environment step in CartPole, with one update of 32 transitions per vector step. Default: 32 environments, two
+hidden layers of 64 units and a full replay buffer of 100,000 transitions.
 """
 
 
 class Spread(NamedTuple):
-    """A median between the least and the greatest."""
+    """The median, the smallest and the largest of some numbers."""
 
     median: float
     low: float
@@ -53,37 +53,40 @@ class Spread(NamedTuple):
     @classmethod
     def of(cls, numbers: Array) -> "Spread":
         """
-        :param numbers: (R,) of the repeats
-        :return: their spread
+        Return the spread of some numbers.
+
+        :param numbers: (R,) a number of each repeat
         """
         return cls(float(np.median(numbers)), float(np.min(numbers)), float(np.max(numbers)))
 
     def text(self, digits: int) -> str:
         """
-        :param digits: after the point
-        :return: the median, and the others in brackets
+        Return the median with the smallest and the largest number in brackets.
+
+        :param digits: the number of decimal places
         """
         return f"{self.median:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
 
 
 class Results:
     """
-    The rows, by what they answer.
+    The measurements of the speed, by workload and implementation.
 
-    :param rows: of speed.csv
+    :param rows: the rows of speed.csv
     """
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows: defaultdict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
         for row in rows:
-            self.rows[row["workload"], row[IMPLEMENTATION]][int(row["repeat"])] = row
+            self.rows[row["workload"], row["implementation"]][int(row["repeat"])] = row
 
     def cost(self, workload: Workload, implementation: str, clock: str = "wall_s") -> dict[int, float]:
         """
-        :param workload: what was trained
-        :param implementation: its name
+        Return the microseconds per environment step of each repeat, for as many updates per step as the workload has.
+
+        :param workload: the workload
+        :param implementation: the name of the implementation
         :param clock: ``"wall_s"`` or ``"cpu_s"``
-        :return: microseconds of each repeat, per environment step of those who have as many updates as the workload says
         """
         rows = self.rows.get((workload.name, implementation), {})
         return {
@@ -92,10 +95,11 @@ class Results:
 
     def ratio(self, workload: Workload, comparison: Comparison, clock: str = "wall_s") -> Spread | None:
         """
-        :param workload: what was trained
-        :param comparison: who is compared
+        Return the ratio of the peer's time to that of DQNExt, None if one of them was not measured.
+
+        :param workload: the workload
+        :param comparison: the two implementations
         :param clock: ``"wall_s"`` or ``"cpu_s"``
-        :return: how many times as fast as the peer we are, if both have been measured
         """
         ours, peer = self.cost(workload, comparison.ours, clock), self.cost(workload, comparison.peer, clock)
         both = sorted(ours.keys() & peer.keys())
@@ -103,10 +107,11 @@ class Results:
 
     def start_up(self, workload: Workload, implementation: str, cold: bool | None = None) -> float:
         """
-        :param workload: what was trained
-        :param implementation: its name
-        :param cold: whether nothing compiled was on the disk; None where nothing is ever kept there
-        :return: seconds, the median of these repeats; NaN if there are none
+        Return the median of the start-up seconds, NaN if there is no such repeat.
+
+        :param workload: the workload
+        :param implementation: the name of the implementation
+        :param cold: whether to take the repeats without compiled code on the disk or those with it; None: all repeats
         """
         rows = self.rows.get((workload.name, implementation), {}).values()
         seconds = [float(row["start_up_s"]) for row in rows if cold is None or row["cold"] == str(int(cold))]
@@ -115,11 +120,12 @@ class Results:
 
 def speed_table(results: Results) -> str:
     """
-    :param results: the rows
-    :return: a Markdown table of the comparisons
+    Return a Markdown table of the comparisons.
+
+    :param results: the measurements
     """
     lines = [
-        "| workload | ours | peer | ours, µs per step | peer, µs per step | times as fast | processor time |",
+        "| workload | DQNExt | peer | DQNExt, µs per step | peer, µs per step | speed relative to peer | by processor time |",
         "|---|---|---|---|---|---|---|",
     ]
     for workload, comparison, ratio in measured_comparisons(results):
@@ -136,8 +142,9 @@ def speed_table(results: Results) -> str:
 
 def measured_comparisons(results: Results) -> list[tuple[Workload, Comparison, Spread]]:
     """
-    :param results: the rows
-    :return: the comparisons of which both sides have been measured, with the ratio
+    Return the comparisons of which both sides were measured, with their ratios.
+
+    :param results: the measurements
     """
     pairs = [(workload, comparison) for workload in WORKLOADS for comparison in workload.comparisons]
     ratios = [(workload, comparison, results.ratio(workload, comparison)) for workload, comparison in pairs]
@@ -146,11 +153,12 @@ def measured_comparisons(results: Results) -> list[tuple[Workload, Comparison, S
 
 def start_up_table(results: Results) -> str:
     """
-    :param results: the rows
-    :return: a Markdown table of what it takes to get ready, and after how many steps that is made up for
+    Return a Markdown table of the start-up times and of the break-even numbers of steps.
+
+    :param results: the measurements
     """
     lines = [
-        "| workload | peer | peer, s | ours cold, s | ours warm, s | saved per step, µs | break-even, steps |",
+        "| workload | peer | peer, s | DQNExt cold, s | DQNExt warm, s | saved per step, µs | break-even, steps |",
         "|---|---|---|---|---|---|---|",
     ]
     for workload, comparison, _ in measured_comparisons(results):
@@ -169,9 +177,10 @@ def start_up_table(results: Results) -> str:
 
 def break_even(seconds: float, saved: float) -> str:
     """
-    :param seconds: that ours takes longer to get ready
-    :param saved: microseconds per step
-    :return: the number of steps that make up for it
+    Return the number of steps after which a slower start is made up for.
+
+    :param seconds: the seconds by which the start-up of DQNExt is longer
+    :param saved: the microseconds that DQNExt saves per step
     """
     if np.isnan(seconds):
         return "-"
@@ -182,23 +191,25 @@ def break_even(seconds: float, saved: float) -> str:
 
 def parts_table(rows: list[Row]) -> str:
     """
-    :param rows: of speed_parts.csv
-    :return: a Markdown table of where the time goes
+    Return a Markdown table of the parts of a step.
+
+    :param rows: the rows of speed_parts.csv
     """
     lines = [f"| workload | | {' | '.join(Parts.NAMES)} | sum |", "|---|---|" + "---|" * (len(Parts.NAMES) + 1)]
-    for row in sorted(rows, key=lambda row: (list(BY_NAME).index(row["workload"]), list(LABELS).index(row[IMPLEMENTATION]))):
+    for row in sorted(rows, key=lambda row: (list(BY_NAME).index(row["workload"]), list(LABELS).index(row["implementation"]))):
         parts = [float(row[name]) for name in Parts.NAMES]
         cells = " | ".join(f"{part:.1f}" for part in [*parts, sum(parts)])
-        lines.append(f"| {BY_NAME[row['workload']].title} | {LABELS[row[IMPLEMENTATION]]} | {cells} |")
+        lines.append(f"| {BY_NAME[row['workload']].title} | {LABELS[row['implementation']]} | {cells} |")
     return "\n".join(lines) + "\n"
 
 
 def scaling_table(results: Results) -> str:
     """
-    :param results: the rows
-    :return: a Markdown table of how the cost grows
+    Return a Markdown table of the time per step for several sizes.
+
+    :param results: the measurements
     """
-    lines = ["| | | SB3 DQN | ours, compiled | times as fast |", "|---|---|---|---|---|"]
+    lines = ["| | | SB3 DQN | DQNExt, compiled | speed relative to SB3 |", "|---|---|---|---|---|"]
     for axis in AXES:
         for number, workload in zip(axis.numbers, axis.workloads, strict=True):
             ratio = results.ratio(workload, workload.comparisons[0])
@@ -210,8 +221,9 @@ def scaling_table(results: Results) -> str:
 
 def draw_speed(results: Results) -> Figure:
     """
-    :param results: the rows
-    :return: a bar for each comparison
+    Draw a bar for each comparison.
+
+    :param results: the measurements
     """
     bars = measured_comparisons(results)[::-1]
     figure = Figure(figsize=(9, 1.5 + 0.4 * len(bars)), layout="constrained")
@@ -225,15 +237,16 @@ def draw_speed(results: Results) -> Figure:
     labels = [f"{workload.title}\n{LABELS[comparison.ours]} / {LABELS[comparison.peer]}" for workload, comparison, _ in bars]
     axes.set_yticks(range(len(bars)), labels, fontsize=7)
     axes.set(xlim=(0, None), ylim=(-0.6, len(bars) - 0.4))
-    axes.set_xlabel("times as fast, from least to greatest")
+    axes.set_xlabel("speed relative to the peer: median, smallest and largest of the repeats")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def draw_scaling(results: Results) -> Figure:
     """
-    :param results: the rows
-    :return: a panel for each number that was changed
+    Draw a panel for each axis of the scaling table.
+
+    :param results: the measurements
     """
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     panels: Any = figure.subplots(1, len(AXES))
@@ -255,7 +268,7 @@ def draw_scaling(results: Results) -> Figure:
 
 
 def machine() -> str:
-    """The processor and the versions, in one line."""
+    """Return the processor and the versions of the packages in one line."""
     info = Path("/proc/cpuinfo")
     names = (
         [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
@@ -278,15 +291,16 @@ def _versions() -> list[str]:
 
 def write(folder: Path) -> str:
     """
-    :param folder: holds speed.csv and speed_parts.csv; gets speed.md, speed.png and speed_scaling.png
-    :return: the tables
+    Write speed.md, speed.png and speed_scaling.png, and return the text of the page.
+
+    :param folder: the folder of speed.csv and speed_parts.csv, and of the written files
     """
     results, parts = Results(read_rows(folder / "speed.csv")), read_rows(folder / "speed_parts.csv")
     sections = [
-        ("What a step costs", NOTES + "\n" + machine() + "\n", speed_table(results)),
-        ("What it takes to get ready", START_UP_NOTES, start_up_table(results)),
-        ("Where the time goes", PARTS_NOTES, parts_table(parts)),
-        ("How the cost grows", SCALING_NOTES, scaling_table(results)),
+        ("The time of a step", NOTES + "\n" + machine() + "\n", speed_table(results)),
+        ("Start-up", START_UP_NOTES, start_up_table(results)),
+        ("The parts of a step", PARTS_NOTES, parts_table(parts)),
+        ("Scaling", SCALING_NOTES, scaling_table(results)),
     ]
     text = "\n".join(f"## {title}\n\n{notes}\n{table}" for title, notes, table in sections)
     (folder / "speed.md").write_text(text)

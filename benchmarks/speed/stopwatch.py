@@ -1,4 +1,4 @@
-"""Clocks that measure the timed part of a training, and the parts of its steps."""
+"""Clocks for the timed part of a training and for the parts of its steps."""
 
 import time
 from collections import defaultdict
@@ -10,11 +10,11 @@ from benchmarks.speed.workloads import Workload
 
 
 class Lap(NamedTuple):
-    """What the clocks show."""
+    """The clocks and counters at one moment."""
 
     wall: float
     cpu: float
-    """user and system time of all threads"""
+    """The user and system time of all threads."""
     steps: int
     updates: int
 
@@ -22,10 +22,10 @@ class Lap(NamedTuple):
 @dataclass
 class Stopwatch:
     """
-    Looks at the clocks when training passes two marks.
+    A stopwatch that records the clocks when training passes two marks.
 
-    :param marks: environment steps at which the timed part begins and ends
-    :param at_lap: called right after each look
+    :param marks: the environment steps at which the timed part begins and ends
+    :param at_lap: called after each recording
     """
 
     marks: tuple[int, int]
@@ -35,9 +35,10 @@ class Stopwatch:
     @classmethod
     def of(cls, workload: Workload, at_lap: Callable[[], None] = lambda: None) -> "Stopwatch":
         """
-        :param workload: the workload whose timed part is measured
-        :param at_lap: called at its beginning and its end
-        :return: a stopwatch for one run
+        Make a stopwatch for the timed part of a workload.
+
+        :param workload: the workload
+        :param at_lap: called at the beginning and at the end of the timed part
         """
         return cls((workload.warm_up, workload.warm_up + workload.steps), at_lap)
 
@@ -49,12 +50,12 @@ class Stopwatch:
 
 class Parts:
     """
-    Wraps methods in clocks, each of which stands still while another runs.
+    Clocks that wrap methods of a model. A clock stops while a wrapped method runs inside its method.
 
-    :param model: the algorithm, of SB3 or made like it
+    :param model: an algorithm of SB3 or a similar one
     """
 
-    # of the algorithm, its environment and its memory; a method that is not there is left out
+    # (part, owner, method): methods of the model, its environments and its replay buffer; missing methods are skipped
     METHODS = (
         ("env", "env", "step"),
         ("act", "", "_sample_action"),

@@ -1,8 +1,8 @@
 """
-The loop of the tutorial on vectorised environments, in plain torch: the least that learns.
+The loop of the tutorial on vectorised environments in plain PyTorch, as a lower bound of the work.
 
-Copies of one environment, a network of doubles, a memory whose items are steps of all environments, one of which is fitted at
-each step. As there, an episode ends alike when the pole falls and when its time is up.
+It has copies of one environment, a network of doubles, and a replay buffer whose items are time steps of all environments. One
+item is fitted after each step. As in the tutorial, the fall of the pole and the time limit are both ends of an episode.
 """
 
 import copy
@@ -20,11 +20,11 @@ from benchmarks.speed.stopwatch import Stopwatch
 from benchmarks.speed.workloads import Workload
 
 Array = npt.NDArray[Any]
-COPY_EVERY = 100  # steps of the vector between two copies to the target network
+COPY_EVERY = 100  # vector steps between two updates of the target network
 
 
 class Step(NamedTuple):
-    """One step of N environments."""
+    """One time step of N environments."""
 
     observations: Array
     """(N, *obs)"""
@@ -40,10 +40,10 @@ class Step(NamedTuple):
 
 class Copies:
     """
-    Copies of an environment that start again by themselves.
+    Copies of an environment, each of which is reset when its episode ends.
 
-    :param env: what to copy
-    :param n_envs: how often
+    :param env: the environment
+    :param n_envs: the number of copies
     """
 
     def __init__(self, env: gym.Env[Any, Any], n_envs: int) -> None:
@@ -51,14 +51,18 @@ class Copies:
 
     def reset(self, seed: int) -> Array:
         """
-        :param seed: of the first environment
+        Reset all environments.
+
+        :param seed: the seed of the first environment; the others have the next numbers
         :return: (N, *obs) first observations
         """
         return np.asarray([env.reset(seed=seed + i)[0] for i, env in enumerate(self.envs)])
 
     def step(self, actions: Array) -> tuple[Array, Array, Array]:
         """
-        :param actions: (N,) what to do
+        Step all environments.
+
+        :param actions: (N,) actions
         :return: (N, *obs) next observations, (N,) rewards, (N,) whether the episode ended
         """
         next_observations, rewards, dones = [], [], []
@@ -75,12 +79,12 @@ class Copies:
 
 class Learner:
     """
-    The network, its target and what is done with them.
+    The online network, the target network and the optimizer.
 
-    :param n_inputs: numbers of an observation
-    :param n_actions: number of actions
-    :param width: units of each hidden layer
-    :param learning_rate: of Adam
+    :param n_inputs: the size of an observation
+    :param n_actions: the number of actions
+    :param width: the number of units of each hidden layer
+    :param learning_rate: the learning rate of Adam
     :param gamma: the discount factor
     """
 
@@ -94,13 +98,15 @@ class Learner:
         self.optimizer = th.optim.Adam(self.q_net.parameters(), lr=learning_rate)
 
     def synchronize(self) -> None:
-        """Copy the network to the target."""
+        """Copy the online network to the target network."""
         self.q_net_target.load_state_dict(self.q_net.state_dict())
 
     def act(self, observations: Array, epsilon: float) -> Array:
         """
-        :param observations: (N, *obs)
-        :param epsilon: how often all environments do something at random
+        Choose random actions for all environments with probability epsilon, otherwise greedy ones.
+
+        :param observations: (N, *obs) observations
+        :param epsilon: the probability
         :return: (N,) actions
         """
         if np.random.rand() < epsilon:
@@ -110,7 +116,11 @@ class Learner:
             return actions
 
     def update(self, step: Step) -> None:
-        """:param step: what to fit"""
+        """
+        Make a gradient step.
+
+        :param step: the time step of all environments that is fitted
+        """
         observations = th.as_tensor(step.observations).double()
         actions = th.as_tensor(step.actions).long()
         rewards = th.as_tensor(step.rewards).double()
@@ -127,9 +137,12 @@ class Learner:
 
 def train_tutorial(workload: Workload, seed: int, stopwatch: Stopwatch) -> None:
     """
-    :param workload: gives the environments, the network, the learning rate, the discount, epsilon and the size of the memory
-    :param seed: of the network, the environments and the draws
-    :param stopwatch: told of every step
+    Train as the tutorial does.
+
+    :param workload: the environments, the width of the network, the learning rate, the discount factor, the schedule of
+        epsilon and the size of the replay buffer
+    :param seed: the seed of the network, the environments and all random draws
+    :param stopwatch: called after each step
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -141,7 +154,7 @@ def train_tutorial(workload: Workload, seed: int, stopwatch: Stopwatch) -> None:
     envs = Copies(env, n_envs)
     n_inputs, n_actions = env.observation_space.shape[0], int(env.action_space.n)
     learner = Learner(n_inputs, n_actions, workload.width, arguments["learning_rate"], arguments["gamma"])
-    memory: deque[Step] = deque(maxlen=arguments["buffer_size"])
+    replay_buffer: deque[Step] = deque(maxlen=arguments["buffer_size"])
     n_vector_steps = (workload.warm_up + workload.steps) // n_envs
     returns: list[float] = []
     running = np.zeros(n_envs)
@@ -153,9 +166,9 @@ def train_tutorial(workload: Workload, seed: int, stopwatch: Stopwatch) -> None:
             learner.synchronize()
         actions = learner.act(observations, epsilon)
         next_observations, rewards, dones = envs.step(actions)
-        memory.append(Step(observations, actions, rewards, next_observations, dones))
+        replay_buffer.append(Step(observations, actions, rewards, next_observations, dones))
         observations = next_observations
-        for step in random.sample(memory, 1):
+        for step in random.sample(replay_buffer, 1):
             learner.update(step)
 
         running += rewards

@@ -1,4 +1,4 @@
-"""What is measured: environments, networks, numbers, and which implementations take part."""
+"""The workloads: environments, networks, hyperparameters, and the implementations that are compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,16 +9,14 @@ LABELS = {
     "sbx": "SBX DQN",
     "tutorial": "tutorial's loop",
     "qrdqn": "sb3-contrib QRDQN",
-    "ours_eager": "ours, eager",
-    "ours": "ours, compiled",
+    "ours_eager": "DQNExt, eager",
+    "ours": "DQNExt, compiled",
 }
-
-IMPLEMENTATION = "implementation"
-"""the column of speed.csv and speed_parts.csv that names the implementation"""
+"""The label of each implementation in tables and charts."""
 
 
 class Comparison(NamedTuple):
-    """A comparison with a peer."""
+    """A comparison of DQNExt with a peer."""
 
     ours: str
     """``"ours"`` (compiled) or ``"ours_eager"``"""
@@ -28,21 +26,22 @@ class Comparison(NamedTuple):
 @dataclass(frozen=True)
 class Workload:
     """
-    One thing to train, the same for all who take part.
+    A training that is the same for all implementations.
 
-    :param name: on the command line and in the rows
-    :param title: in tables and charts
-    :param arguments: of SB3's DQN, by its names
-    :param comparisons: the comparisons of the implementations that take part
-    :param steps: environment steps that are timed
-    :param warm_up: environment steps before them: learning has started, and what is compiled was called a few times
-    :param env_id: the environment
-    :param n_envs: how many of it
-    :param width: units of each of the two hidden layers
-    :param n_quantiles: of the returns' distribution; expected returns if None
-    :param threads: for all libraries, and cores to run on
-    :param fill: whether the replay memory is full from the start
-    :param seconds: a guess of how long one measurement takes, imports included, with nothing else running
+    :param name: the name on the command line and in the rows
+    :param title: the name in tables and charts
+    :param arguments: arguments of SB3's DQN
+    :param comparisons: the comparisons to make
+    :param steps: the number of timed environment steps
+    :param warm_up: the number of environment steps before them, after which learning has started and compiled functions were
+        called a few times
+    :param env_id: the id of the environment
+    :param n_envs: the number of environments
+    :param width: the number of units of each of the two hidden layers
+    :param n_quantiles: the number of quantiles of the return distribution; None: expected returns
+    :param threads: the number of threads of all libraries, and of cores
+    :param fill: whether the replay buffer is full from the start
+    :param seconds: an estimate of the time of one measurement on an idle machine, imports included
     """
 
     name: str
@@ -61,32 +60,32 @@ class Workload:
 
     @property
     def updates_per_step(self) -> float:
-        """Updates for each environment step."""
+        """The number of updates for each environment step."""
         steps = self.arguments["train_freq"] * self.n_envs
         updates = self.arguments["gradient_steps"]
         return 1.0 if updates < 0 else float(updates / steps)
 
     @property
     def implementations(self) -> list[str]:
-        """Peers first."""
+        """The implementations that are compared, peers first."""
         taking_part = {name for comparison in self.comparisons for name in (comparison.ours, comparison.peer)}
         return [name for name in LABELS if name in taking_part]
 
 
-# One update after each step of the 32 environments; numbers of the tutorial on vectorised environments.
+# one update after each vector step of 32 environments; hyperparameters of the tutorial on vectorised environments
 VECTORISED = {
     "learning_rate": 1e-3,
     "buffer_size": 1_000_000,
-    "learning_starts": 1024,  # environment steps: 32 of the vector
+    "learning_starts": 1024,  # environment steps, which are 32 vector steps
     "batch_size": 32,
     "gamma": 0.95,
-    "train_freq": 1,  # steps of the vector
+    "train_freq": 1,  # vector steps
     "gradient_steps": 1,
-    "target_update_interval": 3200,  # environment steps: 100 of the vector
+    "target_update_interval": 3200,  # environment steps, which are 100 vector steps
     "exploration_fraction": 0.1,
     "exploration_final_eps": 0.0,
 }
-# SB3's defaults, but for the buffer.
+# SB3's defaults except for the size of the replay buffer
 SINGLE = {
     "learning_rate": 1e-4,
     "buffer_size": 100_000,
@@ -120,7 +119,7 @@ ZOO_LUNAR_LANDER = {
     "batch_size": 128,
     "gamma": 0.99,
     "train_freq": 4,
-    "gradient_steps": -1,  # as many as steps
+    "gradient_steps": -1,  # as many as environment steps
     "target_update_interval": 250,
     "exploration_fraction": 0.12,
     "exploration_final_eps": 0.1,
@@ -187,22 +186,21 @@ WORKLOADS = [
     ),
 ]
 
-# Where the time goes is told for these.
 WORKLOADS_WITH_PARTS = ["cartpole-32", "cartpole-1", "zoo-cartpole", "zoo-lunarlander"]
 
 
 class Axis(NamedTuple):
-    """Workloads that differ in one number."""
+    """Workloads that differ in one number: an axis of the scaling table."""
 
     title: str
     numbers: list[int]
     workloads: list[Workload]
 
 
-# Filled by hand: when the memory is full, no draw finds it in the processor's cache only because it is new.
+# The replay buffer is full from the start. A small filled part would fit into the cache of the processor.
 _BASE = Workload(
     "scaling",
-    "CartPole, 32 envs, 64-64, batch 32, an update per vector step, a full memory of 100,000",
+    "CartPole, 32 envs, 64-64, batch 32, an update per vector step, a full replay buffer of 100,000",
     {**VECTORISED, "buffer_size": 100_000},
     (Comparison("ours", "sb3"),),
     n_envs=32,
@@ -214,7 +212,7 @@ _BASE = Workload(
 
 
 def _envs(n_envs: int) -> Workload:
-    # as many steps of the vector as the time of a few seconds allows
+    # as many vector steps as fit into a few seconds
     n_vector_steps = {1: 4000, 8: 2500, 32: 1000, 128: 400}[n_envs]
     return replace(
         _BASE, name=f"scaling-envs-{n_envs}", n_envs=n_envs, steps=n_vector_steps * n_envs, warm_up=1024 + 100 * n_envs
@@ -227,15 +225,15 @@ def _width(width: int, threads: int = 1) -> Workload:
     return replace(_BASE, name=name, width=width, threads=threads, steps=n_vector_steps * 32)
 
 
-def _memory(size: int) -> Workload:
+def _buffer_size(size: int) -> Workload:
     return replace(_BASE, name=f"scaling-memory-{size}", arguments={**VECTORISED, "buffer_size": size})
 
 
-_ENVS, _WIDTHS, _MEMORY, _THREADS = [1, 8, 32, 128], [64, 256, 1024], [10_000, 100_000, 1_000_000], [1, 2]
+_ENVS, _WIDTHS, _BUFFER_SIZES, _THREADS = [1, 8, 32, 128], [64, 256, 1024], [10_000, 100_000, 1_000_000], [1, 2]
 AXES = [
     Axis("environments", _ENVS, [_envs(n_envs) for n_envs in _ENVS]),
     Axis("units of a hidden layer", _WIDTHS, [_width(width) for width in _WIDTHS]),
-    Axis("transitions in the memory", _MEMORY, [_memory(size) for size in _MEMORY]),
+    Axis("transitions in the replay buffer", _BUFFER_SIZES, [_buffer_size(size) for size in _BUFFER_SIZES]),
     Axis("threads, 1024-1024", _THREADS, [_width(1024, threads) for threads in _THREADS]),
 ]
 SCALING = {workload.name: workload for axis in AXES for workload in axis.workloads}

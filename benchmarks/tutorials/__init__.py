@@ -1,1 +1,1 @@
-"""The five tutorials: as they are told, and improved, with the same environment and the same network."""
+"""The five tutorials: with their own hyperparameters, and improved with the same environment and network."""

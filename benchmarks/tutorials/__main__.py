@@ -1,9 +1,9 @@
 """
-Runs the five tutorials with ten seeds: faithful, as they are told, and improved, with the same environment and network.
+Train the five tutorials with ten seeds: faithful, with the tutorial's hyperparameters, and improved, with the same environment
+and network.
 
-Each finished run is a row of docs/results/tutorials.csv; what has a row is not run again. Delete the rows of what has changed.
-Then tables and pictures are written. What is timed is run with no other run beside it; the machine should have nothing else to
-do then.
+Each finished run becomes a row of docs/results/tutorials.csv. Runs that have a row are not repeated: delete the rows that are
+out of date. At the end, tables and pictures are written. Timed runs run alone: use an idle machine.
 """
 
 import argparse
@@ -24,19 +24,21 @@ CONFIGS = RESULTS.parent.parent / "zoo_configs" / "tutorials"
 
 def plan(tutorials: Sequence[str], variants: Sequence[str], seeds: Sequence[int]) -> list[Key]:
     """
-    :param tutorials: their names
+    List the runs, every tutorial with the first seed before any with the second.
+
+    :param tutorials: the names of the tutorials
     :param variants: faithful, improved or both
-    :param seeds: of the runs
-    :return: all runs, every tutorial with the first seed before any with the second
+    :param seeds: the seeds of the runs
     """
     return [Key(name, variant, seed) for seed in seeds for name in tutorials for variant in variants]
 
 
 def with_configuration(keys: Iterable[Key], configs: Path) -> list[Key]:
     """
-    :param keys: runs
-    :param configs: where configurations are
-    :return: those that have a configuration; the others are named
+    Return the runs that have a configuration, and print the missing configurations.
+
+    :param keys: the runs
+    :param configs: the folder of the configurations
     """
     keys = list(keys)
     for name in sorted({key.config for key in keys if not (configs / key.config).is_file()}):
@@ -46,11 +48,11 @@ def with_configuration(keys: Iterable[Key], configs: Path) -> list[Key]:
 
 def record_videos(rows: Rows, places: Places, length: int) -> None:
     """
-    Film what is to be filmed, and say what random actions reach.
+    Record the videos of the tutorials that have one, and print the returns of the trained model and of random actions.
 
-    :param rows: of all tutorials
-    :param places: where runs are; others are not filmed
-    :param length: steps of a video
+    :param rows: the rows of all tutorials
+    :param places: the folders of the runs; runs whose folder is missing have no video
+    :param length: the number of steps of a video
     """
     for tutorial in BY_NAME.values():
         keys = best_keys(rows_of_tutorial(rows, tutorial), places) if tutorial.records_video else {}
@@ -65,8 +67,9 @@ def record_videos(rows: Rows, places: Places, length: int) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, those of this process if None
-    :return: their values
+    Parse the command line.
+
+    :param arguments: the command line; None: that of this process
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tutorials", description=__doc__)
     parser.add_argument(
@@ -74,17 +77,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once, of those that are not timed")
-    parser.add_argument("--steps", type=int, help="environment steps of each run, for a trial")
-    parser.add_argument("--configs", type=Path, default=CONFIGS, help="where NAME.yml and NAME_improved.yml are")
-    parser.add_argument("--runs", type=Path, default=Path("runs/tutorials"), help="where the zoo writes its run folders")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="pages are in the folder tutorials beside it")
-    parser.add_argument("--report-only", action="store_true", help="run nothing: tables and pictures of the rows there are")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time; timed runs run alone")
+    parser.add_argument("--steps", type=int, help="environment steps of each run, for a short trial")
+    parser.add_argument("--configs", type=Path, default=CONFIGS, help="folder of NAME.yml and NAME_improved.yml")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tutorials"), help="folder of the zoo's run folders")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder of the results, with the folder tutorials beside it"
+    )
+    parser.add_argument("--report-only", action="store_true", help="write tables and pictures without training")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """:param arguments: of the command line, those of this process if None"""
+    """
+    Run the command.
+
+    :param arguments: the command line; None: that of this process
+    """
     args = parse(arguments)
     path, places = args.results / "tutorials.csv", Places(args.configs, args.runs)
     if not args.report_only:

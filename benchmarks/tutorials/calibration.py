@@ -1,4 +1,4 @@
-"""What a model says of an action, beside what came of it."""
+"""Predicted values of actions, compared with realised returns."""
 
 import sys
 from pathlib import Path
@@ -13,22 +13,23 @@ from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, Evaluation
 
 ALGO = "dqn_ext"
 N_GAMES = 50
-N_RANDOM = 30  # at most so many actions at the beginning of a game are random
-LIMIT = 200  # steps of a game that are looked at
-MAX_DISCOUNT_LEFT = 0.01  # how much a reward still counts of which the games hold no more
+N_RANDOM = 30  # at the beginning of a game
+LIMIT = 200  # steps of a game that are compared
+MAX_DISCOUNT_LEFT = 0.01  # the discount of the first reward after the end of the longest game
 
 
 def measure_calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibration:
     """
-    Games that begin with random actions, so that bad states are seen too, and go on as the model does in training, with its
-    exploration. From the last random action on, its values are compared with what came of them. The games have a later time
-    limit than in training, for no state tells how much time is left; what follows the usual one counts for the returns only.
+    Play games and compare predicted values with realised returns.
 
-    :param run: a run folder
-    :param env_id: the environment
-    :param model_file: the model in the run folder
-    :param seed: the seed it was trained with
-    :return: predicted and realised values
+    A game begins with random actions, so that bad states occur too, and continues as in training, with the exploration of the
+    model. Values are compared from the last random action on. The time limit is later than in training, because states do not
+    contain the remaining time; steps after the usual limit count for the returns only.
+
+    :param run: the run folder
+    :param env_id: the id of the environment
+    :param model_file: the file name of the model in the run folder
+    :param seed: the seed of the training
     """
     model: Any = load(run, ALGO, model_file)
     model.set_random_seed(EVALUATION_SEED + seed)
@@ -42,10 +43,11 @@ def measure_calibration(run: Path, env_id: str, model_file: str, seed: int) -> C
 
 def play_game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
     """
-    :param model: plays as it does in training
+    Play a game, and return predicted and realised values from the last random action on.
+
+    :param model: the model, which explores as in training
     :param env: one environment
-    :param rng: of the random actions at the beginning
-    :return: predicted and realised values from the last of these on
+    :param rng: the generator of the random actions
     """
     n_random = int(rng.integers(1, N_RANDOM + 1))
 

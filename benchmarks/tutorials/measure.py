@@ -1,4 +1,4 @@
-"""One run of a tutorial, as a row."""
+"""Train one run of a tutorial and measure its row."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 
 class Key(NamedTuple):
-    """What a row answers."""
+    """The key of a row: a run."""
 
     tutorial: str
     variant: str
@@ -44,15 +44,16 @@ class Key(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where things are."""
+    """The folders of configurations and runs."""
 
     configs: Path
     runs: Path
 
     def run(self, key: Key) -> Path | None:
         """
-        :param key: a run
-        :return: its newest folder that holds a trained model, if one is on this machine
+        Return the newest run folder with a trained model, None if there is none on this machine.
+
+        :param key: the run
         """
         env_id = BY_NAME[key.tutorial].env_id
         finished = [model.parent for model in (self.runs / key.folder).glob(f"{ALGO}/{env_id}_*/{env_id}.zip")]
@@ -61,17 +62,16 @@ class Places(NamedTuple):
 
 def measure_run(key: Key, places: Places, steps: int | None) -> Row:
     """
-    Train and judge one model.
+    Train and evaluate one model, and return its row.
 
-    :param key: which
-    :param places: where its configuration is, and where its run folder is to be
-    :param steps: environment steps, if not those of the configuration
-    :return: its row
+    :param key: the run
+    :param places: the folders of its configuration and of its run folder
+    :param steps: the number of environment steps; None: that of the configuration
     """
     tutorial = BY_NAME[key.tutorial]
     folder, times = places.runs / key.folder, dict.fromkeys(("train_s", "train_again_s", "loop_s"), "")
     arguments = ["-conf", str(places.configs / key.config), *_arguments(tutorial, folder, steps)]
-    with tempfile.TemporaryDirectory() as cache:  # what is compiled is compiled anew where time is taken
+    with tempfile.TemporaryDirectory() as cache:  # a timed run compiles its code itself
         environment = {**ONE_THREAD, **({"TORCHINDUCTOR_CACHE_DIR": cache} if tutorial.timed else {})}
         run = train(ALGO, tutorial.env_id, key.seed, folder, *arguments, **environment)
         times["train_s"] = f"{train_seconds(run, tutorial.env_id):.2f}"
@@ -83,7 +83,7 @@ def measure_run(key: Key, places: Places, steps: int | None) -> Row:
 
 
 def _arguments(tutorial: Tutorial, folder: Path, steps: int | None) -> list[str]:
-    """Of the zoo's command, beside the configuration."""
+    """Return the arguments of the zoo's command except for the configuration."""
     eval_freq = tutorial.eval_freq
     if steps is not None and eval_freq is not None:
         eval_freq = min(eval_freq, steps // 2)
@@ -95,10 +95,11 @@ def _arguments(tutorial: Tutorial, folder: Path, steps: int | None) -> list[str]
 
 def evaluate_run(tutorial: Tutorial, run: Path, seed: int) -> Row:
     """
-    :param tutorial: which
-    :param run: a run folder
-    :param seed: the seed it was trained with
-    :return: what of its row is told by the run folder
+    Return the columns of a row that are measured from the run folder.
+
+    :param tutorial: the tutorial
+    :param run: the run folder
+    :param seed: the seed of the training
     """
     last, best = f"{tutorial.env_id}.zip", "best_model.zip"
     curve = training_episodes(run)
@@ -120,25 +121,29 @@ def evaluate_run(tutorial: Tutorial, run: Path, seed: int) -> Row:
     }
 
 
-def first_at_threshold(returns: Array, goal: float, window: int) -> float:
+def first_at_threshold(returns: Array, threshold: float, window: int) -> float:
     """
-    :param returns: (E,) of the episodes of training
-    :param goal: what is to be reached
-    :param window: by the mean of so many in a row
-    :return: the number of the episode at which it is, the first one is 1; infinity if there is none
+    Return the number of the first episode at which a rolling mean is at least a threshold, infinity if there is none.
+
+    :param returns: (E,) returns of the episodes of training
+    :param threshold: the smallest mean return
+    :param window: the number of successive episodes in the mean
+    :return: the number; that of the first episode is 1
     """
     means = rolling_mean(returns, window)
     means[: window - 1] = -np.inf
-    # sums of whole numbers are exact, and so are those that a mean is made of here
-    return float(min(np.flatnonzero(means >= goal) + 1, default=np.inf))
+    # no tolerance: returns are whole numbers, whose sums are exact
+    return float(min(np.flatnonzero(means >= threshold) + 1, default=np.inf))
 
 
 def means_of_parts(returns: Array, ends: Array, n_parts: int) -> Array:
     """
-    :param returns: (E,) of the episodes of training
-    :param ends: (E,) where each ends, in episodes or in steps; the next one begins there
-    :param n_parts: how many parts of equal length there are
-    :return: (n_parts,) the mean of those that are at least in part in each of them
+    Divide a training into parts of equal length, and return the mean return of the episodes that overlap with each part.
+
+    :param returns: (E,) returns of the episodes of training
+    :param ends: (E,) the end of each episode, in episodes or in steps
+    :param n_parts: the number of parts
+    :return: (n_parts,) mean returns
     """
     edges = np.linspace(0, ends[-1], n_parts + 1)
     starts = np.concatenate([[0], ends[:-1]])
@@ -149,8 +154,9 @@ def means_of_parts(returns: Array, ends: Array, n_parts: int) -> Array:
 
 def trained_steps(model: Path) -> int:
     """
-    :param model: a zip that SB3 has saved
-    :return: the environment steps it was trained for
+    Return the number of environment steps that a saved model was trained for.
+
+    :param model: a file that SB3 has saved
     """
     with zipfile.ZipFile(model) as file:
         return int(json.loads(file.read("data"))["num_timesteps"])
@@ -158,9 +164,10 @@ def trained_steps(model: Path) -> int:
 
 def train_seconds(run: Path, env_id: str) -> float:
     """
-    :param run: a run folder
-    :param env_id: the environment
-    :return: from the making of the first environment, where its Monitor begins, to the end, where the model is saved
+    Return the seconds from the creation of the first environment, the start of its Monitor, to the saving of the model.
+
+    :param run: the run folder
+    :param env_id: the id of the environment
     """
     headers = [json.loads(path.read_text().splitlines()[0][1:]) for path in run.glob("*monitor.csv")]
     return (run / f"{env_id}.zip").stat().st_mtime - min(float(header["t_start"]) for header in headers)
@@ -168,8 +175,9 @@ def train_seconds(run: Path, env_id: str) -> float:
 
 def loop_seconds(seed: int, steps: int) -> float:
     """
-    :param seed: of the network, the environments and the draws
-    :param steps: environment steps
-    :return: how long the plain loop takes for them
+    Return the seconds that the plain loop takes.
+
+    :param seed: the seed of the network, the environments and the random draws
+    :param steps: the number of environment steps
     """
     return float(run_command([sys.executable, "-m", plain_loop.__name__, str(seed), str(steps)], ONE_THREAD))

@@ -34,9 +34,10 @@ WINDOW = 10
 
 def returns_picture(tutorial: Tutorial, rows: Rows) -> Figure:
     """
-    :param tutorial: which
+    Draw the training returns of all seeds of both variants.
+
+    :param tutorial: the tutorial
     :param rows: its rows
-    :return: the returns of training of all seeds, faithful and improved
     """
     curves = {
         variant: returns_curve(tutorial, of_variant)
@@ -44,15 +45,17 @@ def returns_picture(tutorial: Tutorial, rows: Rows) -> Figure:
         if (of_variant := select_rows(rows, variant=variant))
     }
     x_label = "episodes of training" if tutorial.in_episodes else "environment steps"
-    goal = None if tutorial.counts_trials else tutorial.threshold
-    return plot_seeds(curves, f"{tutorial.title} ({tutorial.env_id})", x_label, "return of a training episode", goal)
+    threshold = None if tutorial.counts_trials else tutorial.threshold
+    return plot_seeds(curves, f"{tutorial.title} ({tutorial.env_id})", x_label, "return of a training episode", threshold)
 
 
 def returns_curve(tutorial: Tutorial, rows: Rows) -> Curve:
     """
-    :param tutorial: which
-    :param rows: of one variant
-    :return: (P,) the middles of parts of the longest run, and (S, P) mean returns; those of shorter runs end as they are
+    Return the mean training returns of all seeds at the middles of P parts of the longest run.
+
+    :param tutorial: the tutorial
+    :param rows: the rows of one variant
+    :return: (P,) middles, and (S, P) mean returns; a shorter run keeps its last value
     """
     lengths = np.array([float(row["episodes" if tutorial.in_episodes else "steps"]) for row in rows])  # (S,)
     parts = np.array([[float(number) for number in row["returns"].split()] for row in rows])  # (S, P)
@@ -63,18 +66,19 @@ def returns_curve(tutorial: Tutorial, rows: Rows) -> Curve:
 
 def values_picture(runs: Mapping[str, tuple[Array, Array, Calibration]]) -> Figure:
     """
-    The three plots of the tutorial on realised returns, one row of them for each run.
+    Draw the three plots of the tutorial on realised returns, a row of plots for each run.
 
-    :param runs: by label: (E,) loss of each training, (E,) return of each game, predicted and realised values
+    :param runs: for each label (E,) logged losses, (E,) returns of games, and predicted and realised values
     """
     return plot_panels(runs, WINDOW)
 
 
 def best_keys(rows: Rows, places: Places) -> dict[str, Key]:
     """
-    :param rows: of one tutorial
-    :param places: where runs are
-    :return: for each variant the seed with the best greedy return, of those whose run folders are here
+    Return for each variant the run with the best greedy return among those whose run folders are on this machine.
+
+    :param rows: the rows of one tutorial
+    :param places: the folders of the runs
     """
     keys = {}
     for variant in VARIANTS:
@@ -88,10 +92,11 @@ def best_keys(rows: Rows, places: Places) -> dict[str, Key]:
 
 def runs_picture(tutorial: Tutorial, rows: Rows, places: Places) -> Figure | None:
     """
-    :param tutorial: which
+    Draw the picture of single runs that a tutorial has; None if it has none, or no run folder is on this machine.
+
+    :param tutorial: the tutorial
     :param rows: its rows
-    :param places: where runs are
-    :return: the picture that a tutorial draws of a single run; None if it does not, or no run folder is here
+    :param places: the folders of the runs
     """
     if not (tutorial.measures_values or tutorial.timed):
         return None
@@ -102,21 +107,23 @@ def runs_picture(tutorial: Tutorial, rows: Rows, places: Places) -> Figure | Non
     if tutorial.timed:
         curves = {labels[key]: training_episodes(run) for key, run in folders.items()}
         return plot_rolling(curves, f"{tutorial.title} ({tutorial.env_id})", WINDOW)
-    shown = {}
+    panels = {}
     for key, run in folders.items():
         model = "best_model.zip" if (run / "best_model.zip").is_file() else f"{tutorial.env_id}.zip"
         found = measure_calibration(run, tutorial.env_id, model, key.seed)
         log = event_folder(read_run(run, places.runs / key.folder / "tensorboard"))
         loss = scalars(log)["train/loss"].values if log is not None else np.empty(0)
-        shown[labels[key]] = (loss, training_episodes(run).returns[:, 0], found)
-    return values_picture(shown)
+        panels[labels[key]] = (loss, training_episodes(run).returns[:, 0], found)
+    return values_picture(panels)
 
 
 def save_pictures(rows: Rows, places: Places, results: Path) -> None:
     """
-    :param rows: of all tutorials
-    :param places: where runs are; pictures of single runs stay as they are where there are none
-    :param results: the folder whose folder tutorials gets the pictures
+    Save all pictures. Pictures of single runs whose folders are missing are left unchanged.
+
+    :param rows: the rows of all tutorials
+    :param places: the folders of the runs
+    :param results: the folder of results, whose folder ``tutorials`` gets the pictures
     """
     folder = results / "tutorials"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """
-The time that the plain loop takes for the tutorial on vectorised environments, in a process of its own.
+Time the plain loop of the tutorial on vectorised environments.
 
-``python -m benchmarks.tutorials.plain_loop SEED STEPS`` prints seconds, from the making of the environments to the last step.
+``python -m benchmarks.tutorials.plain_loop SEED STEPS`` prints the seconds from the creation of the environments to the last
+step.
 """
 
 import sys
@@ -19,9 +20,10 @@ STEPS = 640_000  # environment steps: 20,000 of the 32 environments
 
 def seconds(seed: int, steps: int) -> float:
     """
-    :param seed: of the network, the environments and the draws
-    :param steps: environment steps
-    :return: how long it takes
+    Return the seconds that the plain loop takes.
+
+    :param seed: the seed of the network, the environments and the random draws
+    :param steps: the number of environment steps
     """
     th.set_num_threads(1)
     workload = replace(BY_NAME["cartpole-32"], env_id="CartPole-v0", warm_up=0, steps=steps)

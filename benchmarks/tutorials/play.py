@@ -1,4 +1,4 @@
-"""The trained agent in a video, and how much better than chance it is."""
+"""Videos of trained agents, and the returns of random actions."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,10 @@ LENGTH = 500  # steps of a video
 
 def random_return(env_id: str, n_episodes: int = 50) -> float:
     """
-    :param env_id: an environment
-    :param n_episodes: how many episodes to play
-    :return: the mean of their returns where all actions are random
+    Return the mean return of episodes with random actions.
+
+    :param env_id: the id of the environment
+    :param n_episodes: the number of episodes
     """
     env = gym.make(env_id)
     env.action_space.seed(0)
@@ -34,12 +35,12 @@ def random_return(env_id: str, n_episodes: int = 50) -> float:
 
 def record_video(folder: Path, env_id: str, length: int = LENGTH) -> Path:
     """
-    Film the best model of the newest run, or the last one if none was chosen, by the zoo's own command.
+    Record a video of the best model of the newest run, or of the last model if there is no best one, with the zoo's command.
 
     :param folder: the ``-f`` of the zoo
-    :param env_id: the environment
-    :param length: steps of the video
-    :return: the video, which is left as it is if it is there
+    :param env_id: the id of the environment
+    :param length: the number of steps of the video
+    :return: the file of the video; an existing video is not recorded again
     """
     output = folder / "video"
     if not any(output.glob("*.mp4")):

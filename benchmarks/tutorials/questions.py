@@ -1,8 +1,8 @@
 """
-Measures an answer to each of the questions that the tutorial on Monte-Carlo returns ends with.
+Measure an answer to each of the questions at the end of the tutorial on Monte-Carlo returns.
 
-Its preset is trained with one thing changed at a time, with seeds 0 to 4. Each finished run is a row of
-docs/results/tutorial_questions.csv; what has a row is not run again. Delete the rows of what has changed.
+Its preset is trained with one change at a time, with seeds 0 to 4. Each finished run becomes a row of
+docs/results/tutorial_questions.csv. Runs that have a row are not repeated: delete the rows that are out of date.
 """
 
 import argparse
@@ -36,7 +36,6 @@ LAST = f"{ENV}.zip"
 WINDOW = 100  # episodes of training in a mean
 N_EPISODES = 50
 
-# for each question what is asked, and in brackets what the preset has
 QUESTIONS = {
     "epochs": "epochs of a fit (10)",
     "gamma": "gamma (0.9)",
@@ -48,26 +47,28 @@ QUESTIONS = {
     "learning_rate": "learning rate (0.001)",
     "optimizer": "optimizer (Adam, 0.001)",
 }
+"""The subject of each question, with the value of the preset in brackets."""
 
 NOTES = f"""\
-The preset, and with one thing changed; in brackets what the preset has. Median (range) over seeds: the mean return of the
-last model in {N_EPISODES} fresh episodes, greedy where nothing else is said, and the mean of {WINDOW} returns of training in a
-row, of the last and of the best ones. Beside each, the 95 % bootstrap interval of its median less the preset's: *more* or
-*less* where 0 is outside. With so few seeds the intervals are rough, and of many comparisons some are clear by chance.
+The preset, and variants with one change; the value of the preset is in brackets. Cells are medians (ranges) over seeds: of the
+mean return of the last model in {N_EPISODES} fresh episodes (greedy by default), and of the mean of {WINDOW} successive
+returns of training, the last and the best ones. The comparison with the preset is the 95 % bootstrap interval of the
+difference of the medians: *more* or *less* if 0 is outside. With so few seeds the intervals are rough, and among many
+comparisons some are clear by chance.
 """
 
 
 @dataclass(frozen=True)
 class Setting:
     """
-    What is tried for a question.
+    A variant of the preset that answers a question.
 
     :param question: a key of ``QUESTIONS``
-    :param name: what is changed, in words
-    :param changes: new values of hyperparameters of the preset, those inside others after dots
-    :param wrapper: one more around the environment
-    :param exploration: how the last model of the preset plays, with ``exploration_kwargs`` and ``exploration_rate``; nothing
-        is trained then
+    :param name: a description of the change
+    :param changes: new values of hyperparameters; dots separate the names of nested ones
+    :param wrapper: an additional wrapper of the environment
+    :param exploration: the exploration with which the last model of the preset plays, with ``exploration_kwargs`` and
+        ``exploration_rate``; nothing is trained then
     """
 
     question: str
@@ -78,7 +79,7 @@ class Setting:
 
     @property
     def file_name(self) -> str:
-        """Both names, without what a file should not be called."""
+        """A name for files and folders: the question and the name, with unsafe characters replaced."""
         return re.sub(r"[^a-z0-9.]+", "_", f"{self.question}_{self.name}".lower())
 
 
@@ -115,7 +116,7 @@ BY_NAME = {(setting.question, setting.name): setting for setting in [PRESET, *SE
 
 
 class Measure(NamedTuple):
-    """A column of the table, and those of the rows that it is made of; the first that is filled counts."""
+    """A column of the table, and the columns of the rows with its values, of which the first non-empty one counts."""
 
     label: str
     columns: tuple[str, ...]
@@ -133,9 +134,10 @@ MEASURES = (
 
 def apply_setting(hyperparams: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """
-    :param hyperparams: of the preset
-    :param setting: what is to be different
-    :return: hyperparameters of their own
+    Return a changed copy of the preset's hyperparameters.
+
+    :param hyperparams: the hyperparameters of the preset
+    :param setting: the changes
     """
     result = deepcopy(dict(hyperparams))
     for path, value in setting.changes.items():
@@ -150,7 +152,7 @@ def apply_setting(hyperparams: Mapping[str, Any], setting: Setting) -> dict[str,
 
 
 class Trial(NamedTuple):
-    """The training, or the games, that a row is about."""
+    """The key of a row: a training, or games of a trained model."""
 
     question: str
     setting: str
@@ -159,9 +161,10 @@ class Trial(NamedTuple):
 
 def plan(questions: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
     """
+    List the trials of the preset and of the settings, all with the first seed before any with the second.
+
     :param questions: keys of ``QUESTIONS``
-    :param seeds: of the runs
-    :return: the preset and what is tried for these questions; all with the first seed before any with the second
+    :param seeds: the seeds of the runs
     """
     settings = [PRESET, *(setting for setting in SETTINGS if setting.question in questions)]
     return [Trial(setting.question, setting.name, seed) for seed in seeds for setting in settings]
@@ -169,13 +172,12 @@ def plan(questions: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
 
 def train_setting(setting: Setting, seed: int, places: Places, steps: int | None) -> Path:
     """
-    Train one model.
+    Train one model, and return its run folder.
 
-    :param setting: what is different from the preset
-    :param seed: of the run
-    :param places: where the preset is, and where the run folder is to be
-    :param steps: environment steps, if not those of the preset
-    :return: the run folder
+    :param setting: the changes of the preset
+    :param seed: the seed of the run
+    :param places: the folders of the preset and of the run folder
+    :param steps: the number of environment steps; None: that of the preset
     """
     folder = places.runs / Key(TUTORIAL.name, setting.file_name, seed).folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,12 +190,11 @@ def train_setting(setting: Setting, seed: int, places: Places, steps: int | None
 
 def measure_trial(key: Trial, places: Places, steps: int | None) -> Row:
     """
-    Train and judge one model, or judge that of the preset as it plays otherwise.
+    Train and evaluate one model, or evaluate the model of the preset with another exploration, and return the row.
 
-    :param key: what is tried
-    :param places: where the preset is, and where run folders are
-    :param steps: environment steps, if not those of the preset
-    :return: its row
+    :param key: the trial
+    :param places: the folders of the preset and of the run folders
+    :param steps: the number of environment steps; None: that of the preset
     """
     setting, seed = BY_NAME[key.question, key.setting], key.seed
     row = {**key._asdict(), "seed": str(seed)}
@@ -212,19 +213,21 @@ def measure_trial(key: Trial, places: Places, steps: int | None) -> Row:
 
 def best_mean(returns: Numbers, window: int) -> float:
     """
-    :param returns: (E,) of the episodes of training
-    :param window: how many in a row are taken together; all if there are fewer
-    :return: the largest of their means
+    Return the largest rolling mean.
+
+    :param returns: (E,) returns of the episodes of training
+    :param window: the number of successive episodes in the mean; all if there are fewer
     """
     return float(rolling_mean(returns, window)[min(window, len(returns)) - 1 :].max())
 
 
 def stochastic_return(run: Path, exploration: Mapping[str, Any], seed: int) -> float:
     """
-    :param run: a run folder
-    :param exploration: how its last model plays
-    :param seed: the seed it was trained with
-    :return: the mean return of fresh episodes, the same number of them as are played greedily
+    Return the mean return of the last model of a run with exploration.
+
+    :param run: the run folder
+    :param exploration: the exploration
+    :param seed: the seed of the training
     """
     model = DQNExt.load(run / LAST, device="cpu", custom_objects=dict(exploration))
     model.set_random_seed(EVALUATION_SEED + seed)
@@ -239,9 +242,11 @@ def stochastic_return(run: Path, exploration: Mapping[str, Any], seed: int) -> f
 
 def values(rows: Iterable[Row], measure: Measure) -> Numbers:
     """
-    :param rows: of one setting
-    :param measure: what of them
-    :return: (S,) where it was measured
+    Return the values of a measure.
+
+    :param rows: the rows of one setting
+    :param measure: the measure
+    :return: (S,) values; seeds without one are left out
     """
     cells = [next(filter(None, (row[column] for column in measure.columns)), "") for row in rows]
     return np.array([float(cell) for cell in cells if cell])
@@ -249,9 +254,10 @@ def values(rows: Iterable[Row], measure: Measure) -> Numbers:
 
 def compare_with_preset(tried: Numbers, preset: Numbers) -> str:
     """
+    Return a comparison in words, with the 95 % interval of the difference of the medians.
+
     :param tried: (S,) values of a setting
     :param preset: (S,) values of the preset
-    :return: whether the setting has more, with the 95 % interval of the difference of the medians
     """
     if min(len(tried), len(preset)) < 2:
         return "needs two seeds" if len(tried) else ""
@@ -262,9 +268,10 @@ def compare_with_preset(tried: Numbers, preset: Numbers) -> str:
 
 def line(setting: Setting, rows: Rows) -> str:
     """
-    :param setting: one that has rows
-    :param rows: of all settings
-    :return: its line of the table
+    Return a line of the table.
+
+    :param setting: the setting, which has rows
+    :param rows: the rows of all settings
     """
     preset = select_rows(rows, question=PRESET.question, setting=PRESET.name)
     tried = select_rows(rows, question=setting.question, setting=setting.name)
@@ -277,10 +284,12 @@ def line(setting: Setting, rows: Rows) -> str:
 
 def table(rows: Rows) -> str:
     """
-    :param rows: of all settings
-    :return: a Markdown table of those that have rows
+    Return a Markdown table of the settings that have rows.
+
+    :param rows: the rows of all settings
     """
-    heads = ["question", "setting", "seeds", *(cell for measure in MEASURES for cell in (measure.label, "beside the preset"))]
+    heads = ["question", "setting", "seeds"]
+    heads += [cell for measure in MEASURES for cell in (measure.label, "compared with the preset")]
     there = {(row["question"], row["setting"]) for row in rows}
     lines = [line(setting, rows) for setting in [PRESET, *SETTINGS] if (setting.question, setting.name) in there]
     return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]) + "\n"
@@ -288,9 +297,10 @@ def table(rows: Rows) -> str:
 
 def fill_page(page: str, text: str) -> str:
     """
-    :param page: of the tutorial
-    :param text: what belongs between its markers
-    :return: the page with it
+    Return a page with new text between its markers ``<!-- questions -->`` and ``<!-- /questions -->``.
+
+    :param page: the page of the tutorial
+    :param text: the text
     """
     return re.sub(
         r"(<!-- questions -->\n).*?(<!-- /questions -->)", lambda found: found[1] + text + found[2], page, flags=re.DOTALL
@@ -299,10 +309,11 @@ def fill_page(page: str, text: str) -> str:
 
 def write(rows: Rows, results: Path, page: Path) -> str:
     """
-    :param rows: of all settings
+    Write the page of results, fill in the page of the tutorial, and return the text.
+
+    :param rows: the rows of all settings
     :param results: the folder that gets tutorial_questions.md
-    :param page: of the tutorial; the table is filled in if it is there
-    :return: the table
+    :param page: the page of the tutorial, which may be missing
     """
     text = f"{NOTES}\n{table(rows)}"
     (results / "tutorial_questions.md").write_text(f"# The questions of the tutorial on Monte-Carlo returns\n\n{text}")
@@ -316,27 +327,32 @@ def write(rows: Rows, results: Path, page: Path) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, those of this process if None
-    :return: their values
+    Parse the command line.
+
+    :param arguments: the command line; None: that of this process
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tutorials.questions", description=__doc__)
     parser.add_argument(
         "--questions", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), metavar="NAME", help=", ".join(QUESTIONS)
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
-    parser.add_argument("--steps", type=int, help="environment steps of each run, for a trial")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--steps", type=int, help="environment steps of each run, for a short trial")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tutorial_questions"), help="folder of the zoo's run folders")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/tutorial_questions"), help="where the zoo writes its run folders"
+        "--results", type=Path, default=RESULTS, help="folder of the results, with the folder tutorials beside it"
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="pages are in the folder tutorials beside it")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """:param arguments: of the command line, those of this process if None"""
+    """
+    Run the command.
+
+    :param arguments: the command line; None: that of this process
+    """
     args = parse(arguments)
-    # what a short trial leaves is never taken for the preset
+    # short trials have their own folder, so that their models are not used as those of the preset
     places = Places(CONFIGS, args.runs if args.steps is None else args.runs / f"{args.steps}_steps")
     path = args.results / "tutorial_questions.csv"
     tries = plan(args.questions, args.seeds)
@@ -344,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     games = [key for key in tries if key not in trainings]
     run = partial(measure_trial, places=places, steps=args.steps)
     run_missing(path, Trial._fields, trainings, run, args.jobs)
-    # after the preset, whose models are played, and one by one: two would train the same one if it is not there
+    # Games follow the trainings, whose models they use. One at a time: two games would both train a missing model.
     rows = run_missing(path, Trial._fields, games, run, jobs=1)
     print(write(rows, args.results, page=args.results.parent / "tutorials" / f"{TUTORIAL.name}.md"))
 

@@ -1,4 +1,4 @@
-"""Tables of the tutorials, also inside their pages."""
+"""Tables of the tutorials, for the page of results and for the pages of the tutorials."""
 
 import re
 from collections.abc import Iterable
@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.compiled import difference, interval
 from benchmarks.rows import Row, select_rows
 from benchmarks.tutorials.play import random_return
 from benchmarks.tutorials.row_statistics import (
     FAITHFUL,
     IMPROVED,
     VARIANTS,
-    Answer,
     Rows,
+    count_solved,
     format_number,
     fractions_of_loop_time,
     median_and_range,
@@ -22,37 +23,44 @@ from benchmarks.tutorials.row_statistics import (
 from benchmarks.tutorials.specs import TUTORIALS, Quantity, Tutorial
 
 MODELS = {"greedy_last": "last", "greedy_best": "best checkpoint"}
-GOOD = 150  # the greedy return of a policy whose values are looked at
+LABELS = {"greedy_last": "last model", "greedy_best": "best checkpoint"}
+GOOD_RETURN = 150
+"""The greedy return above which a policy's values are compared with realised returns."""
 CALIBRATION = (
     Quantity("of these: correlation of predicted and realised values", "calibration_r", 2),
     Quantity("of these: mean of predicted less realised values", "calibration_bias", 2),
 )
 
 NOTES = """\
-Each run is a command of the RL Zoo, with the hyperparameters in zoo_configs/tutorials: *faithful* as the tutorial has it,
-*improved* with the same environment and network. A greedy return is the mean of 50 fresh episodes; the best checkpoint is the
-one that 10 other episodes found best in the course of training. Returns are the environment's own, whatever reward is learned
-from.
+Each run is a command of the RL Zoo with hyperparameters of zoo_configs/tutorials: *faithful* are those of the tutorial,
+*improved* has the same environment and network. A greedy return is the mean of 50 fresh episodes. The best checkpoint is the
+one with the highest return in evaluations of 10 other episodes during training. Returns are the environment's own, whatever
+reward is learned from. A seed has *solved* an environment if its greedy return is at least the threshold that gymnasium
+registers for the environment. The last two columns are the result that the tutorial reports, and that of a port of its code,
+line by line, with ten seeds.
 """
 
 
 def rows_of_tutorial(rows: Iterable[Row], tutorial: Tutorial) -> list[Row]:
     """
-    :param rows: of all tutorials
-    :param tutorial: one of them
-    :return: its rows, by seed
+    Return the rows of a tutorial, sorted by seed.
+
+    :param rows: the rows of all tutorials
+    :param tutorial: the tutorial
     """
     return sorted(select_rows(rows, tutorial=tutorial.name), key=lambda row: int(row["seed"]))
 
 
 def overview(rows: Rows) -> str:
     """
-    :param rows: of all tutorials
-    :return: a Markdown table of the greedy returns, and of what was claimed and asked
+    Return a Markdown table of the greedy returns of all tutorials.
+
+    :param rows: the rows of all tutorials
     """
     lines = [
-        "| tutorial | variant | model | median greedy return | interquartile range | worst | best | seeds | claimed | asked |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| tutorial | variant | model | median greedy return | interquartile range | worst | best | threshold | solved "
+        "| the tutorial reports | port of its code |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for tutorial in TUTORIALS:
         for variant in VARIANTS:
@@ -66,36 +74,21 @@ def overview(rows: Rows) -> str:
                     f"{low:,.1f} to {high:,.1f}",
                     format_number(values.min()),
                     format_number(values.max()),
-                    str(len(values)),
+                    f"{tutorial.solved_return:g}",
+                    count_solved(values, tutorial.solved_return),
                 ]
-                remarks = [_remark(tutorial, rows_of_tutorial(rows, tutorial), variant, what) for what in ("claimed", "asked")]
-                remarks = remarks if column == "greedy_last" else ["", ""]
-                lines.append(f"| {' | '.join([tutorial.title, variant, model, *cells, *remarks])} |")
+                is_first = variant == FAITHFUL and column == "greedy_last"
+                cells += [tutorial.reported, tutorial.port_result] if is_first else ["", ""]
+                lines.append(f"| {' | '.join([tutorial.title, variant, model, *cells])} |")
     return "\n".join(lines) + "\n"
-
-
-def _remark(tutorial: Tutorial, rows: Rows, variant: str, what: str) -> str:
-    if what == "claimed":
-        return f"{tutorial.reported}; a port of it: {tutorial.port_result}" if variant == FAITHFUL else ""
-    answers = answered(tutorial, rows) if variant == IMPROVED else []
-    return "; ".join(f"{text}: **{answer.verdict}** ({answer.measured})" for text, answer in answers)
-
-
-def answered(tutorial: Tutorial, rows: Rows) -> list[tuple[str, Answer]]:
-    """
-    :param tutorial: which
-    :param rows: its rows
-    :return: what is asked of it, with the answers that the rows give
-    """
-    found = [(asked.text, asked.find(rows)) for asked in tutorial.asked]
-    return [(text, answer) for text, answer in found if answer is not None]
 
 
 def tutorial_block(tutorial: Tutorial, rows: Rows) -> str:
     """
-    :param tutorial: which
+    Return the results of a tutorial in Markdown.
+
+    :param tutorial: the tutorial
     :param rows: its rows
-    :return: its numbers in Markdown
     """
     seeds = {variant: len(select_rows(rows, variant=variant)) for variant in VARIANTS}
     there = [variant for variant in VARIANTS if seeds[variant]]
@@ -103,46 +96,85 @@ def tutorial_block(tutorial: Tutorial, rows: Rows) -> str:
     lines = [f"| median (range) | {heads} |", "|---|" + "---|" * len(there)]
     for quantity in tutorial.quantities:
         cells = [median_and_range(numbers(rows, variant, quantity.column), quantity.digits) for variant in there]
-        if any(cells):
-            lines.append(f"| {quantity.label} | {' | '.join(cells)} |")
+        lines += _line(quantity.label, cells)
+    lines += solved_lines(tutorial, rows, there)
     if tutorial.timed:
         lines += loop_lines(rows, there)
     if tutorial.records_video:
-        lines.append(f"| return of random actions | {' | '.join([f'{random_return(tutorial.env_id):.1f}'] * len(there))} |")
+        lines += _line("return of random actions", [f"{random_return(tutorial.env_id):.1f}"] * len(there))
     if tutorial.measures_values:
         lines += calibration_lines(rows, there)
-    lines += ["", f"Claimed: {tutorial.reported}. A port of it, line by line: {tutorial.port_result}."]
-    answers = answered(tutorial, rows)
-    if answers:
-        lines += ["", "| asked of the improved | measured | |", "|---|---|---|"]
-        lines += [f"| {text} | {answer.measured} | {answer.verdict} |" for text, answer in answers]
+    lines += difference_lines(rows)
+    lines += ["", f"The tutorial reports: {tutorial.reported}. A port of its code, line by line: {tutorial.port_result}."]
     return "\n".join(lines) + "\n"
+
+
+def _line(label: str, cells: list[str]) -> list[str]:
+    """Return a line of a table, none if all of its cells are empty."""
+    return [f"| {label} | {' | '.join(cells)} |"] if any(cells) else []
+
+
+def solved_lines(tutorial: Tutorial, rows: Rows, there: list[str]) -> list[str]:
+    """
+    Return lines with the numbers of seeds that solve the environment.
+
+    :param tutorial: the tutorial
+    :param rows: its rows
+    :param there: the variants that have rows
+    """
+    threshold, lines = tutorial.solved_return, []
+    for column, model in LABELS.items():
+        cells = [count_solved(numbers(rows, variant, column), threshold) for variant in there]
+        lines += _line(f"solved: seeds with a greedy return of at least {threshold:g}, {model}", cells)
+    return lines
+
+
+def difference_lines(rows: Rows) -> list[str]:
+    """
+    Return a table with the differences of the variants' median greedy returns.
+
+    :param rows: the rows of one tutorial
+    """
+    lines = []
+    for column, model in LABELS.items():
+        improved, faithful = (numbers(rows, variant, column) for variant in (IMPROVED, FAITHFUL))
+        if min(len(improved), len(faithful)) > 1:
+            low, high = interval(improved, faithful)
+            cells = [f"{difference(improved, faithful):,.1f}", f"{low:,.1f} to {high:,.1f}"]
+            lines += _line(f"greedy return, {model}", cells)
+    head = ["", "| improved less faithful | difference of the medians | 95 % bootstrap interval |", "|---|---|---|"]
+    return [*head, *lines] if lines else []
 
 
 def loop_lines(rows: Rows, there: list[str]) -> list[str]:
     """
-    :param rows: of one tutorial
-    :param there: its variants
-    :return: lines on the time beside that of the plain loop, which is run with the improved variant only
+    Return lines that compare the training time with that of the plain loop, which runs with the improved variant only.
+
+    :param rows: the rows of one tutorial
+    :param there: the variants that have rows
     """
-    labels = {"train_s": "part of the plain loop's time, compilation included", "train_again_s": "the same, compiled before"}
-    parts = {label: median_and_range(fractions_of_loop_time(rows, column), 2) for column, label in labels.items()}
+    labels = {
+        "train_s": "fraction of the plain loop's time, compilation included",
+        "train_again_s": "the same, compiled before",
+    }
+    fractions = {label: median_and_range(fractions_of_loop_time(rows, column), 2) for column, label in labels.items()}
     return [
-        f"| {label} | {' | '.join(part if variant == IMPROVED else '' for variant in there)} |"
-        for label, part in parts.items()
-        if part
+        line
+        for label, fraction in fractions.items()
+        for line in _line(label, [fraction if variant == IMPROVED else "" for variant in there])
     ]
 
 
 def calibration_lines(rows: Rows, there: list[str]) -> list[str]:
     """
-    :param rows: of one tutorial
-    :param there: its variants
-    :return: lines on predicted and realised values of the policies that are good
+    Return lines on the predicted and realised values of good policies.
+
+    :param rows: the rows of one tutorial
+    :param there: the variants that have rows
     """
-    good = [row for row in rows if float(row["greedy_best"] or row["greedy_last"]) > GOOD]
-    counts = " | ".join(str(len(select_rows(good, variant=variant))) for variant in there)
-    lines = [f"| seeds with a greedy return above {GOOD} | {counts} |"]
+    good = [row for row in rows if float(row["greedy_best"] or row["greedy_last"]) > GOOD_RETURN]
+    counts = [str(len(select_rows(good, variant=variant))) for variant in there]
+    lines = _line(f"seeds with a greedy return above {GOOD_RETURN}", counts)
     for quantity in CALIBRATION if good else ():
         cells = [median_and_range(numbers(good, variant, quantity.column), quantity.digits) for variant in there]
         lines.append(f"| {quantity.label} | {' | '.join(cells)} |")
@@ -151,9 +183,10 @@ def calibration_lines(rows: Rows, there: list[str]) -> list[str]:
 
 def fill_page(page: str, measured: str) -> str:
     """
-    :param page: of a tutorial
-    :param measured: what belongs between its markers
-    :return: the page with it
+    Return a page with new text between its markers ``<!-- measured -->`` and ``<!-- /measured -->``.
+
+    :param page: the page of a tutorial
+    :param measured: the text
     """
     return re.sub(
         r"(<!-- measured -->\n).*?(<!-- /measured -->)", lambda found: found[1] + measured + found[2], page, flags=re.DOTALL
@@ -162,10 +195,11 @@ def fill_page(page: str, measured: str) -> str:
 
 def write(rows: Rows, results: Path, pages: Path) -> str:
     """
-    :param rows: of all tutorials
+    Write the page of results, fill in the pages of the tutorials, and return the overview.
+
+    :param rows: the rows of all tutorials
     :param results: the folder that gets tutorials.md
-    :param pages: the folder of the pages, in which the numbers are filled in
-    :return: the overview
+    :param pages: the folder of the pages of the tutorials
     """
     table = overview(rows)
     sections = [f"# Tutorials\n\n{NOTES}\n{table}"]
@@ -173,7 +207,7 @@ def write(rows: Rows, results: Path, pages: Path) -> str:
         if not rows_of_tutorial(rows, tutorial):
             continue
         measured = tutorial_block(tutorial, rows_of_tutorial(rows, tutorial))
-        pictures = [f"tutorials/{tutorial.name}{of_what}.png" for of_what in ("", "_run")]
+        pictures = [f"tutorials/{tutorial.name}{suffix}.png" for suffix in ("", "_run")]
         shown_pictures = "\n".join(f"![{tutorial.title}]({path})" for path in pictures if (results / path).is_file())
         sections.append(f"## {tutorial.title}\n\n{measured}\n{shown_pictures}\n")
         page = pages / f"{tutorial.name}.md"

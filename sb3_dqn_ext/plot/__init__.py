@@ -1,6 +1,6 @@
 """
-Pictures of runs, as matplotlib figures, from what the RL Zoo, SB3's ``Monitor``, its ``EvalCallback`` and its logger leave in
-folders. ``python -m sb3_dqn_ext.plot RUN_FOLDERS`` draws all that can be drawn.
+Matplotlib figures of runs, drawn from the files that the RL Zoo, SB3's ``Monitor``, its ``EvalCallback`` and its logger write.
+``python -m sb3_dqn_ext.plot RUN_FOLDERS`` draws all figures for which a run has the data.
 """
 
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration

@@ -1,4 +1,4 @@
-"""``python -m sb3_dqn_ext.plot RUN_FOLDERS``: pictures of runs as files."""
+"""``python -m sb3_dqn_ext.plot RUN_FOLDERS``: save figures of runs as files."""
 
 import argparse
 import functools
@@ -25,15 +25,17 @@ Arguments = argparse.Namespace
 Groups = Mapping[str, Sequence[Run]]
 
 
-# -- pictures of one run ---------------------------------------------------------------------------------------------------
+# -- figures of one run ----------------------------------------------------------------------------------------------------
 
 
 @functools.cache
 def cached_calibration(run: Run, model: str | None, n_episodes: int) -> Calibration:
     """
-    :param run: a run
-    :param model: the name of its file
-    :param n_episodes: how many are played
+    Play episodes with the model of a run, and return predicted and realised values. Further calls return the same values.
+
+    :param run: the run
+    :param model: the file name of the model; None: see :func:`~sb3_dqn_ext.plot.load_model`
+    :param n_episodes: the number of episodes
     """
     learner = models.load_model(run, model)
     env = models.make_env(run)
@@ -45,19 +47,21 @@ def cached_calibration(run: Run, model: str | None, n_episodes: int) -> Calibrat
 
 def logged_scalars(run: Run) -> dict[str, Series]:
     """
-    :param run: a run
-    :raises ArgumentError: if it has no TensorBoard log, or it is not known where
+    Read the numbers that a run logged to TensorBoard.
+
+    :param run: the run
+    :raises ArgumentError: if no TensorBoard log of the run is found
     """
     return scalars(log_folder(run))
 
 
 def calibration_log_figure(run: Run, args: Arguments) -> Figure:
-    """What ``ValueCalibrationCallback`` has logged in the course of training."""
+    """Draw the numbers that ``ValueCalibrationCallback`` logged during training."""
     return values.plot_log(logged_scalars(run), run.name, values.CALIBRATION)
 
 
 def panels_figure(run: Run, args: Arguments) -> Figure:
-    """The three plots of the tutorial on realised returns."""
+    """Draw loss, returns, and predicted against realised values."""
     losses = logged_scalars(run).get("train/loss")
     if losses is None:
         raise ArgumentError(f"The log of {run.folder} has no train/loss.")
@@ -66,7 +70,7 @@ def panels_figure(run: Run, args: Arguments) -> Figure:
 
 
 def value_map_figure(run: Run, args: Arguments) -> Figure:
-    """Value and best action over two observations."""
+    """Draw the value and the best action over two observations."""
     models.check_env_is_known(run, "Give plot_value_map() the model.")
     ranges = {int(index): (float(low), float(high)) for index, low, high in args.range or []}
     model = models.load_model(run, args.model)
@@ -83,13 +87,13 @@ RUN_FIGURES: dict[str, Callable[[Run, Arguments], Figure]] = {
 }
 
 
-# -- pictures of all runs of an environment --------------------------------------------------------------------------------
+# -- figures of all runs of an environment - --------------------------------------------------------------------------------
 
 
 def scores_figure(groups: Groups, title: str, args: Arguments) -> Figure:
-    """What runs came to."""
-    found, what = curves.final_scores(groups)
-    return curves.plot_scores(found, title, what)
+    """Draw the final scores of groups of runs."""
+    scores, label = curves.final_scores(groups)
+    return curves.plot_scores(scores, title, label)
 
 
 GROUP_FIGURES: dict[str, Callable[[Groups, str, Arguments], Figure]] = {
@@ -98,14 +102,14 @@ GROUP_FIGURES: dict[str, Callable[[Groups, str, Arguments], Figure]] = {
     "scores": scores_figure,
 }
 KIND_DESCRIPTIONS = {
-    "learning": "returns of training, interquartile mean and interval of all seeds",
-    "evaluations": "the same of evaluations",
-    "scores": "bars: what runs came to, with intervals",
+    "learning": "training returns: interquartile mean and interval over seeds",
+    "evaluations": "evaluation returns: interquartile mean and interval over seeds",
+    "scores": "bars of the final returns, with intervals",
     "run": "training episodes and evaluations of each run",
-    "log": "epsilon, Q-values and loss over time, from TensorBoard's log",
-    "calibration": "predicted beside realised values, of episodes that are played",
-    "calibration_log": "the same over time, from TensorBoard's log",
-    "panels": "loss, returns, predicted beside realised values",
+    "log": "epsilon, Q-values and loss over time, from the TensorBoard log",
+    "calibration": "predicted against realised values in new episodes",
+    "calibration_log": "predicted against realised values over time, from the TensorBoard log",
+    "panels": "loss, returns, and predicted against realised values",
     "map": "value and best action over two observations",
 }
 
@@ -114,32 +118,39 @@ KIND_DESCRIPTIONS = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Of the command."""
+    """Make the parser of the command."""
     kinds = "\n".join(f"  {name:16} {what}" for name, what in KIND_DESCRIPTIONS.items())
     made = argparse.ArgumentParser(
         "python -m sb3_dqn_ext.plot",
-        description="Pictures of runs. Runs of the same algorithm, environment and hyperparameters are seeds of one curve.",
-        epilog=f"kinds of pictures:\n{kinds}",
+        description="Save figures of runs. Runs of one algorithm, environment and configuration become seeds of one curve.",
+        epilog=f"kinds of figures:\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
         "run_folders",
         metavar="[LABEL=]RUN_FOLDER",
         nargs="+",
-        help="run folders of the RL Zoo or of SB3, or folders that hold some; the same label: seeds of one curve",
-    )
-    made.add_argument("--kind", action="append", help="may be given several times; default: all that can be drawn")
-    made.add_argument("-o", "--output", type=Path, default=Path("pictures"), help="folder of the files (default: pictures)")
-    made.add_argument("--format", choices=["png", "svg"], default="png", help="of the files (default: png)")
-    made.add_argument("--tensorboard", type=Path, help="folder of TensorBoard's logs, if the runs do not tell")
-    made.add_argument("--window", type=int, default=20, help="episodes in a rolling mean (default: 20)")
-    made.add_argument("--episodes", type=int, default=models.N_EPISODES, help="how many are played (default: 20)")
-    made.add_argument("--model", help="file in the run folder (default: best_model, or else the final one)")
-    made.add_argument(
-        "--slice", type=int, nargs=2, action="append", metavar=("X", "Y"), help="two observations that span a map"
+        help="run folders of the RL Zoo or of SB3, or folders of run folders; runs of one label are seeds of one curve",
     )
     made.add_argument(
-        "--range", nargs=3, type=float, action="append", metavar=("INDEX", "LOW", "HIGH"), help="of an observation in a map"
+        "--kind", action="append", help="kind of figure, may be given several times (default: all for which there is data)"
+    )
+    made.add_argument("-o", "--output", type=Path, default=Path("pictures"), help="folder of the figures (default: pictures)")
+    made.add_argument("--format", choices=["png", "svg"], default="png", help="format of the figures (default: png)")
+    made.add_argument("--tensorboard", type=Path, help="folder of the TensorBoard logs, if the run folders do not name it")
+    made.add_argument("--window", type=int, default=20, help="number of episodes in a rolling mean (default: 20)")
+    made.add_argument("--episodes", type=int, default=models.N_EPISODES, help="number of episodes to play (default: 20)")
+    made.add_argument("--model", help="model file in the run folder (default: best_model, otherwise the final model)")
+    made.add_argument(
+        "--slice", type=int, nargs=2, action="append", metavar=("X", "Y"), help="two observations that are the axes of a map"
+    )
+    made.add_argument(
+        "--range",
+        nargs=3,
+        type=float,
+        action="append",
+        metavar=("INDEX", "LOW", "HIGH"),
+        help="range of an observation in a map",
     )
     made.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
     return made
@@ -147,10 +158,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def find_labelled_runs(arguments: Iterable[str], tensorboard: Path | None) -> list[Run]:
     """
+    Find the runs in folders, each once.
+
     :param arguments: ``FOLDER`` or ``LABEL=FOLDER``
-    :param tensorboard: folder of logs
-    :return: the runs there, each once
-    :raises ArgumentError: if there are none
+    :param tensorboard: the folder of TensorBoard logs; None: the one that a run folder names
+    :raises ArgumentError: if a folder has no run
     """
     folders: dict[Path, str] = {}
     for argument in arguments:
@@ -160,44 +172,47 @@ def find_labelled_runs(arguments: Iterable[str], tensorboard: Path | None) -> li
     return [read_run(folder, tensorboard, label) for folder, label in folders.items()]
 
 
-def file_names(found: Sequence[Run]) -> dict[Run, str]:
-    """For each run a name for its files that no other has: the last parts of its folder, as many as it takes."""
-    parts = {run: run.folder.resolve().parts for run in found}
-    n = next((n for n in range(2, 100) if len({of_run[-n:] for of_run in parts.values()}) == len(parts)), 0)
-    return {run: "_".join(of_run[-n:]).strip("/") for run, of_run in parts.items()}
+def file_names(runs: Sequence[Run]) -> dict[Run, str]:
+    """Return a unique file name for each run: as many of the last parts of its folder as are needed."""
+    parts = {run: run.folder.resolve().parts for run in runs}
+    n = next((n for n in range(2, 100) if len({folder_parts[-n:] for folder_parts in parts.values()}) == len(parts)), 0)
+    return {run: "_".join(folder_parts[-n:]).strip("/") for run, folder_parts in parts.items()}
 
 
-def figures(found: Sequence[Run], args: Arguments) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def figures(runs: Sequence[Run], args: Arguments) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """
-    :param found: runs
-    :param args: of the command
-    :return: for each file its name, and what draws it
+    List the figures to draw: for each a file name and a function that draws it.
+
+    :param runs: the runs
+    :param args: the arguments of the command
     """
     kinds = args.kind or KIND_DESCRIPTIONS
     by_env: dict[str, list[Run]] = {}
-    for run in found:
+    for run in runs:
         by_env.setdefault(run.env_id or "unknown environment", []).append(run)
-    names = file_names(found)
+    names = file_names(runs)
     for kind in kinds:
         if kind in GROUP_FIGURES:
-            for env_id, of_env in by_env.items():
-                if args.kind or len(of_env) > 1:  # of one run, there is a picture that shows more
+            for env_id, env_runs in by_env.items():
+                if args.kind or len(env_runs) > 1:  # of a single run, the kind "run" shows more
                     name = env_id.replace("/", "-").replace(" ", "_")
-                    yield f"{name}_{kind}", functools.partial(GROUP_FIGURES[kind], group_runs(of_env), env_id, args)
+                    yield f"{name}_{kind}", functools.partial(GROUP_FIGURES[kind], group_runs(env_runs), env_id, args)
         else:
-            for run in found:
+            for run in runs:
                 yield f"{names[run]}_{kind}", functools.partial(RUN_FIGURES[kind], run, args)
 
 
-def save_figures(found: Sequence[Run], args: Arguments) -> tuple[list[Path], dict[str, Exception]]:
+def save_figures(runs: Sequence[Run], args: Arguments) -> tuple[list[Path], dict[str, Exception]]:
     """
-    :param found: runs
-    :param args: of the command
-    :return: the files that were written, and by name what could not be drawn, and why
+    Draw the figures and save them.
+
+    :param runs: the runs
+    :param args: the arguments of the command
+    :return: the files, and for each figure that was not drawn its name and the error
     """
     files: list[Path] = []
     problems: dict[str, Exception] = {}
-    for name, draw in figures(found, args):
+    for name, draw in figures(runs, args):
         try:
             figure = draw()
         except (ArgumentError, CheckpointError) as error:
@@ -213,7 +228,9 @@ def save_figures(found: Sequence[Run], args: Arguments) -> tuple[list[Path], dic
 
 def main(arguments: list[str]) -> None:
     """
-    :param arguments: of the command
+    Run the command.
+
+    :param arguments: the command line
     """
     args = make_parser().parse_args(arguments)
     try:

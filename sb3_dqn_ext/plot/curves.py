@@ -1,5 +1,5 @@
 """
-Pictures of returns: of one run in the course of training, of many, and of what they came to.
+Figures of returns: of one run over time, of several runs, and of their final scores.
 
 Shapes: S seeds, E evaluations, N episodes in each.
 """
@@ -23,15 +23,16 @@ __all__ = ["final_scores", "plot_evaluations", "plot_learning", "plot_rolling", 
 Array = npt.NDArray[Any]
 
 N_POINTS = 200
-"""of a learning curve of several seeds"""
+"""The number of points of a learning curve of several seeds."""
 
 
 def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
     """
-    One run: the returns of its training episodes with their rolling mean, and its evaluations.
+    Draw the training returns of one run with their rolling mean, and its evaluations.
 
-    :param run_folder: a run folder of the zoo
-    :param window: number of episodes in the rolling mean
+    :param run_folder: the run folder
+    :param window: the number of episodes in the rolling mean
+    :raises ArgumentError: if the run has no training episode
     """
     run_folder = Path(run_folder)
     figure, axes = new_axes(run_folder.name)
@@ -53,11 +54,11 @@ def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
 
 def plot_rolling(runs: Mapping[str, Curve], title: str, window: int = 10) -> Figure:
     """
-    Returns of the training episodes of all environments of a run: their rolling mean, and their standard deviation around it.
+    Draw the rolling mean of the training returns of each run, with a band of one standard deviation.
 
-    :param runs: for each label (E,) steps and (E, 1) returns, see :func:`training_episodes`
-    :param title: stands above the figure
-    :param window: number of episodes in a mean
+    :param runs: for each label (E,) steps and (E, 1) returns, see :func:`~sb3_dqn_ext.plot.training_episodes`
+    :param title: the title of the figure
+    :param window: the number of episodes in the rolling mean
     """
     figure, axes = new_axes(title)
     for i, (label, run) in enumerate(runs.items()):
@@ -79,31 +80,33 @@ def plot_seeds(
     threshold: float | None = None,
 ) -> Figure:
     """
-    Several runs of several algorithms: interquartile means with their 95 % bootstrap intervals.
+    Draw interquartile means over seeds with their 95 % bootstrap intervals, a curve for each label.
 
     :param curves: for each label (E,) steps and (S, E) mean returns
-    :param title: stands above the figure
-    :param x_label: what is counted in ``Curve.steps``
-    :param y_label: what is in ``Curve.returns``
-    :param goal: gets a line, if there is one
+    :param title: the title of the figure
+    :param x_label: the label of the x-axis, the unit of ``Curve.steps``
+    :param y_label: the label of the y-axis, the meaning of ``Curve.returns``
+    :param threshold: a return that gets a line; None (default): no line
     """
     figure, axes = new_axes(title, y_label, x_label)
-    if goal is not None:
-        axes.axhline(goal, color="0.5", linewidth=0.8, linestyle=":")
-        axes.annotate(f"{goal:g}", (1, goal), xycoords=("axes fraction", "data"), va="bottom", ha="right", color="0.4")
+    if threshold is not None:
+        axes.axhline(threshold, color="0.5", linewidth=0.8, linestyle=":")
+        axes.annotate(
+            f"{threshold:g}", (1, threshold), xycoords=("axes fraction", "data"), va="bottom", ha="right", color="0.4"
+        )
     for i, (label, curve) in enumerate(curves.items()):
         style = curve_style(i)
         if len(curve.returns) > 1:
             low, high = bootstrap_interval(curve.returns)
             axes.fill_between(curve.steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
         axes.plot(curve.steps, interquartile_mean(curve.returns), **style, linewidth=2, label=label)
-    axes.legend(edgecolor="none", framealpha=0.7, title=_of_seeds([len(curve.returns) for curve in curves.values()]))
+    axes.legend(edgecolor="none", framealpha=0.7, title=_mean_label([len(curve.returns) for curve in curves.values()]))
     return figure
 
 
-def _of_seeds(numbers: Sequence[int]) -> str | None:
-    """What a mean of so many runs is called; None where each is alone."""
-    low, high = min(numbers), max(numbers)
+def _mean_label(n_seeds: Sequence[int]) -> str | None:
+    """Return a label for means of given numbers of seeds, None if each label has a single run."""
+    low, high = min(n_seeds), max(n_seeds)
     if high == 1:
         return None
     return f"interquartile mean of {high if low == high else f'{low} to {high}'} seeds, 95 % interval"
@@ -111,12 +114,12 @@ def _of_seeds(numbers: Sequence[int]) -> str | None:
 
 def plot_learning(groups: Mapping[str, Sequence[Run]], title: str, window: int = 20) -> Figure:
     """
-    Returns of training episodes: the rolling mean of each run, and their interquartile mean with its 95 % bootstrap interval.
-    A curve ends where the first of its runs did.
+    Draw training returns: the interquartile mean over the rolling means of the runs, with its 95 % bootstrap interval. A curve
+    ends with the shortest of its runs.
 
-    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.group_runs`
-    :param title: stands above the figure
-    :param window: number of episodes in the rolling mean
+    :param groups: the runs of each label, see :func:`~sb3_dqn_ext.plot.group_runs`
+    :param title: the title of the figure
+    :param window: the number of episodes in the rolling mean
     :raises ArgumentError: if a run has no training episode
     """
     curves = {}
@@ -129,11 +132,11 @@ def plot_learning(groups: Mapping[str, Sequence[Run]], title: str, window: int =
 
 def plot_evaluations(groups: Mapping[str, Sequence[Run]], title: str) -> Figure:
     """
-    Mean returns of evaluations of several runs: their interquartile mean with its 95 % bootstrap interval. A curve ends where
-    the first of its runs did.
+    Draw evaluation returns: the interquartile mean over the runs, with its 95 % bootstrap interval. A curve ends with the
+    shortest of its runs.
 
-    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.group_runs`
-    :param title: stands above the figure
+    :param groups: the runs of each label, see :func:`~sb3_dqn_ext.plot.group_runs`
+    :param title: the title of the figure
     :raises ArgumentError: if a run has no evaluation
     """
     curves = {}
@@ -148,10 +151,12 @@ def plot_evaluations(groups: Mapping[str, Sequence[Run]], title: str) -> Figure:
 
 def final_scores(groups: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Array], str]:
     """
+    Return the final scores of runs: the mean return of the last evaluation if all runs were evaluated, otherwise that of the
+    last 100 training episodes.
+
     :param groups: for each label S runs
-    :return: for each label (S,) final scores, and what they are: returns of the last evaluation if all runs were evaluated,
-        else of the last 100 training episodes
-    :raises ArgumentError: if a run has neither
+    :return: for each label (S,) scores, and a description of the scores
+    :raises ArgumentError: if a run has neither evaluations nor training episodes
     """
     runs = [run for group in groups.values() for run in group]
     evaluated = all(has_evaluations(run) for run in runs)
@@ -164,11 +169,11 @@ def final_scores(groups: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Array],
 
 def plot_scores(found: Mapping[str, Array], title: str, x_label: str = "return") -> Figure:
     """
-    What runs came to: interquartile means with their 95 % bootstrap intervals, and each run as a point.
+    Draw final scores: the interquartile mean of each label as a bar with its 95 % bootstrap interval, and each run as a point.
 
     :param found: for each label (S,) scores, see :func:`scores`
-    :param title: stands above the figure
-    :param x_label: what they are
+    :param title: the title of the figure
+    :param x_label: the meaning of the scores
     """
     figure = Figure(figsize=(8, 1.5 + 0.7 * len(found)), layout="constrained")
     axes = figure.subplots()
@@ -184,25 +189,31 @@ def plot_scores(found: Mapping[str, Array], title: str, x_label: str = "return")
             low, high = (float(bound[0]) for bound in bootstrap_interval(of_label[:, None]))
             axes.errorbar(mean, i + 0.1, xerr=[[mean - low], [high - mean]], color="black", linewidth=2, capsize=5)
     axes.set_yticks(range(len(found)), [f"{label} ({len(of_label)})" for label, of_label in found.items()])
-    axes.invert_yaxis()  # the first is on top
-    if (what := _of_seeds([len(of_label) for of_label in found.values()])) is not None:
-        figure.supxlabel(f"{what}; each point is a run", fontsize="small", color="0.3")
+    axes.invert_yaxis()  # the first label is on top
+    if (label := _mean_label([len(of_label) for of_label in found.values()])) is not None:
+        figure.supxlabel(f"{label}; each point is a run", fontsize="small", color="0.3")
     return figure
 
 
 def has_evaluations(run: Run) -> bool:
     """
-    :param run: a run
-    :return: whether it was evaluated
+    Return whether a run has evaluations.
+
+    :param run: the run
     """
     return (run.folder / "evaluations.npz").is_file()
 
 
 def require_episodes(folder: Path) -> Curve:
-    """:raises ArgumentError: if there are none"""
+    """
+    Read the training episodes of a run.
+
+    :param folder: the run folder
+    :raises ArgumentError: if there are none
+    """
     if not any(folder.glob("*monitor.csv")):
         raise ArgumentError(f"{folder} has no *monitor.csv.")
     found = training_episodes(folder)
     if len(found.steps) == 0:
-        raise ArgumentError(f"{folder} has no training episode that came to its end.")
+        raise ArgumentError(f"{folder} has no finished training episode.")
     return found

@@ -1,4 +1,4 @@
-"""Which runs are seeds of one another."""
+"""Groups of runs that differ only in their seeds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,11 @@ MAX_LABEL_LENGTH = 60
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """
-    :param runs: of one environment
-    :return: by label, those that have the same label, or else the same algorithm, hyperparameters and arguments of the
-        environment. A run of which these are not known is alone
+    Group runs that have the same label, or otherwise the same algorithm, hyperparameters and arguments of the environment. A
+    run whose configuration is unknown is the only one in its group.
+
+    :param runs: the runs of one environment
+    :return: the runs of each label
     """
     groups: dict[Any, list[Run]] = {}
     for run in runs:
@@ -29,7 +31,7 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def _label(run: Run, others: Sequence[Run]) -> str:
-    """The algorithm, and the hyperparameters in which a run differs from others."""
+    """Return a label: the algorithm, and the hyperparameters in which a run differs from others."""
     if not run.config:
         return run.name
     algo = run.algo or "?"

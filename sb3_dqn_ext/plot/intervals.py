@@ -1,7 +1,7 @@
 """
-Means, and how sure they are.
+Means and their confidence intervals.
 
-Shapes: S seeds, E points in the course of training.
+Shapes: S seeds, E points in time.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,17 @@ __all__ = ["align_curves", "bootstrap_interval", "interquartile_mean", "rolling_
 Array = npt.NDArray[Any]
 
 N_RESAMPLES = 2000
-RESAMPLES_AT_ONCE = 500  # of draws at once, for the memory
+RESAMPLES_AT_ONCE = 500  # limits the memory
 
 
 def rolling_mean(values: Array, window: int) -> Array:
-    """(E,) values -> (E,) the mean of each and the ``window - 1`` before it, of fewer at the start."""
+    """
+    Return the mean of each value and the ``window - 1`` values before it. At the start, fewer values are averaged.
+
+    :param values: (E,) values
+    :param window: the number of values in a mean
+    :return: (E,) means
+    """
     sums = np.cumsum(np.concatenate([[0.0], values]))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
@@ -31,17 +37,23 @@ def rolling_mean(values: Array, window: int) -> Array:
 
 
 def interquartile_mean(values: Array, axis: int = 0) -> Array:
-    """The mean of the middle half along an axis (https://arxiv.org/abs/2108.13264)."""
+    """
+    Return the mean of the middle half along an axis (https://arxiv.org/abs/2108.13264).
+
+    :param values: an array of any shape
+    :param axis: the axis
+    """
     mean: Array = stats.trim_mean(values, proportiontocut=0.25, axis=axis)
     return mean
 
 
 def bootstrap_interval(returns: Array, confidence: float = 0.95) -> tuple[Array, Array]:
     """
+    Return a confidence interval of the interquartile mean, by the percentile bootstrap over seeds.
+
     :param returns: (S, E) mean returns of S runs
-    :param confidence: how much the interval holds
-    :return: (E,) lower and (E,) upper bounds of the interquartile mean, by the percentile bootstrap over seeds; a single run
-        says nothing of others, and is its own bounds
+    :param confidence: the confidence level
+    :return: (E,) lower and (E,) upper bounds; both are the run itself if there is only one
     """
     if len(returns) == 1:
         return returns[0], returns[0]
@@ -61,11 +73,11 @@ def bootstrap_interval(returns: Array, confidence: float = 0.95) -> tuple[Array,
 
 def align_curves(curves: Sequence[tuple[Array, Array]], n_points: int | None = None) -> Curve:
     """
-    Several runs at the same steps, which are those that all of them have reached: a run that ended early ends the curve.
+    Interpolate the values of several runs linearly at the same steps, within the range of steps that all runs have.
 
     :param curves: for each of S runs (E_s,) steps and (E_s,) values
-    :param n_points: E, how many steps, at equal distances; None: those of the first run
-    :return: (E,) steps, and (S, E) values, between those of a run on the straight line from one to the next
+    :param n_points: E, the number of equidistant steps; None (default): the steps of the first run
+    :return: (E,) steps and (S, E) values
     """
     start, end = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
     first = curves[0][0]

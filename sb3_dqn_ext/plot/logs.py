@@ -1,4 +1,4 @@
-"""Where the TensorBoard log of a run is, which may lie among those of others."""
+"""Find the TensorBoard log of a run among the logs of other runs."""
 
 import math
 from collections.abc import Mapping
@@ -15,22 +15,25 @@ __all__ = ["event_folder", "log_folder"]
 
 def log_folder(run: Run) -> Path:
     """
-    :param run: a run
-    :return: the folder of its event files, see :func:`event_folder`
-    :raises ArgumentError: if it has no TensorBoard log, or it is not known where
+    Return the folder of a run's event files, see :func:`event_folder`.
+
+    :param run: the run
+    :raises ArgumentError: if no TensorBoard log of the run is found
     """
     folder = event_folder(run)
     if folder is None:
         places = ", ".join(map(str, run.logs))
-        raise ArgumentError(f"{run.folder} has no TensorBoard log of its time in {places}: say --tensorboard FOLDER.")
+        raise ArgumentError(f"{run.folder} has no TensorBoard log of its time in {places}: try --tensorboard FOLDER.")
     return folder
 
 
 def event_folder(run: Run) -> Path | None:
     """
-    :param run: a run, whose log may lie among those of others
-    :return: the folder of its event files: of those that were begun in the run's time the one whose returns are its own. The
-        newest, if the run has no ``monitor.csv``. None if there is none
+    Find the folder of a run's event files: the one that was created while the run was training and whose logged returns are
+    those of the run. If the run has no ``monitor.csv``, the newest folder is taken.
+
+    :param run: the run
+    :return: the folder, None if there is none
     """
     begun: dict[Path, float] = {}
     for place in run.logs:
@@ -41,7 +44,7 @@ def event_folder(run: Run) -> Path | None:
         return max(begun, key=lambda folder: begun[folder], default=None)
     start, end = lived
     candidates = [folder for folder in begun if math.floor(start) <= begun[folder] <= end]
-    # the zoo's logs lie in folders of their environments
+    # the zoo's logs are in folders named after their environments
     candidates = [folder for folder in candidates if folder.parent.name == run.env_id] or candidates
     if len(candidates) <= 1:
         return next(iter(candidates), None)
@@ -50,16 +53,16 @@ def event_folder(run: Run) -> Path | None:
 
 
 def _time_in_name(path: Path) -> float:
-    """When an event file was begun, in seconds."""
+    """Return the time at which an event file was created, in seconds."""
     part = path.name.split(".")[3]
     return float(part) if part.isdigit() else path.stat().st_mtime
 
 
 def _difference(logged: Mapping[str, Series], episodes: Curve) -> float:
-    """Between the mean returns that SB3 has logged and those of training episodes; infinite where none were."""
+    """Return the mean difference of the mean returns that SB3 logged and those of training episodes, infinity if none are."""
     if "rollout/ep_rew_mean" not in logged or len(episodes.steps) == 0:
         return math.inf
     steps, means = logged["rollout/ep_rew_mean"]
-    ends = np.maximum(np.searchsorted(episodes.steps, steps, side="right"), 1)  # (E,) episodes that had ended
-    own = [episodes.returns[max(0, end - 100) : end].mean() for end in ends]  # SB3 logs the mean of 100
+    ends = np.maximum(np.searchsorted(episodes.steps, steps, side="right"), 1)  # (E,) number of ended episodes
+    own = [episodes.returns[max(0, end - 100) : end].mean() for end in ends]  # SB3 logs the mean of 100 episodes
     return float(np.mean(np.abs(means - own)))

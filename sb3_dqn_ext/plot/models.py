@@ -1,5 +1,5 @@
 """
-Saved models: what they say of states, and what comes of what they do.
+Saved models of runs: their Q-values, and the returns of their actions.
 
 Shapes: B batch, A actions, T steps of an episode, N steps of all of them.
 """
@@ -44,13 +44,15 @@ N_EPISODES = 20
 MAX_RANDOM_ACTIONS = 30
 MAX_EPISODE_STEPS = 10_000
 _OTHERWISE = "trust the run: load_model(..., trust=True), or --trust of the report"
-EVALUATION_SEED = 10_000  # added to the seed: training has hardly seen these episodes
+EVALUATION_SEED = 10_000  # differs from the usual seeds of training
 
 
 def predict_q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Array:
     """
+    Return the Q-values of a model.
+
     :param model: a DQNExt, a DQN, or a QRDQN of sb3-contrib
-    :param observations: (B, \\*obs)
+    :param observations: (B, \\*obs) observations
     :return: (B, A) Q-values
     """
     learner: Any = model
@@ -64,22 +66,24 @@ def predict_q_values(model: BaseAlgorithm, observations: Array | dict[str, Array
 
 class GreedyAfterRandomStart:
     """
-    Chooses greedy actions, but for some random ones at the beginning of an episode, in one environment.
+    A policy for one environment that begins each episode with random actions and continues with greedy ones.
 
-    :param rng: draws how many there are, and which
-    :param most: at most so many
+    :param rng: the generator of the random actions and of their number
+    :param most: the largest number of random actions in an episode
     """
 
     def __init__(self, rng: np.random.Generator, most: int) -> None:
         self._rng, self._most = rng, most
         self.numbers: list[int] = []
-        """the number of random actions of each episode"""
+        """The number of random actions in each episode."""
 
     def __call__(self, q: Array, observations: Any, n_steps: int) -> Array:
         """
-        :param q: (1, A)
-        :param observations: (1, \\*obs)
-        :param n_steps: of the episode up to now
+        Choose an action.
+
+        :param q: (1, A) Q-values
+        :param observations: (1, \\*obs) observation
+        :param n_steps: the number of steps since the start of the episode
         :return: (1,) action
         """
         if n_steps == 0:
@@ -94,17 +98,17 @@ def measure_calibration(
     model: BaseAlgorithm, env: VecEnv, n_episodes: int = N_EPISODES, n_random: int = MAX_RANDOM_ACTIONS, seed: int = 0
 ) -> Calibration:
     """
-    Play, and put what the model says of each action beside what came of it. The actions are greedy but for some random ones at
-    the beginning of an episode, so that bad states are seen too; it is looked at from the last of these on. What was cut off
-    by a time limit is worth what the model says of its last state, unless it learned that time limits are ends
-    (``handle_timeout_termination=False``).
+    Play episodes and compare the predicted values of actions with their realised discounted returns.
 
-    :param model: a DQNExt, a DQN, or a QRDQN of sb3-contrib. Values of ``"munchausen"`` hold more than returns
-    :param env: one environment, with the wrappers that the model was trained with
-    :param n_episodes: how many
-    :param n_random: at most so many actions are random; 0: none
-    :param seed: of the random actions
-    :return: predicted and realised values
+    Each episode begins with random actions, so that bad states occur too, and continues with greedy ones. Values are compared
+    from the last random action on. At a time limit, the realised return includes the predicted value of the last state, unless
+    the model was trained with time limits as ends of episodes (``handle_timeout_termination=False``).
+
+    :param model: a DQNExt, a DQN, or a QRDQN of sb3-contrib; the values of ``"munchausen"`` include more than returns
+    :param env: one environment with the wrappers of the training
+    :param n_episodes: the number of episodes
+    :param n_random: the largest number of random actions in an episode; 0: none
+    :param seed: the seed of the random actions
     """
     learner: Any = model
     limits_end = not (learner.replay_buffer_kwargs or {}).get("handle_timeout_termination", True)
@@ -115,7 +119,7 @@ def measure_calibration(
 
 
 def _from_step(episode: PlayedEpisode, step: int) -> PlayedEpisode:
-    """What follows a step; the last step of an episode that is shorter."""
+    """Return the part of an episode from a step on, the last step if the episode is shorter."""
     counted = slice(min(step, len(episode.predicted) - 1), None)
     return episode._replace(predicted=episode.predicted[counted], realised=episode.realised[counted])
 
@@ -125,14 +129,17 @@ def _from_step(episode: PlayedEpisode, step: int) -> PlayedEpisode:
 
 def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAlgorithm:
     """
-    The model of a run. Files of DQNExt hold no code; those of ``dqn`` and ``qrdqn`` are read by their own ``load``, which runs
-    what is in them, so let them be of people you trust. Classes of your own that ``run.json`` names are imported, if Python
-    finds them.
+    Load the model of a run.
 
-    :param run: of ``dqn_ext``, ``dqn`` or ``qrdqn``; where that is not known, DQNExt reads the file, which may be of SB3's DQN
-    :param name: of the file; None: the best, or else the final, or else the newest one
-    :param trust: whether DQNExt imports what its files name, also from the directory where the run was started
-    :raises ArgumentError: if there is none, or it cannot be read
+    Files of DQNExt contain no code. Files of ``dqn`` and ``qrdqn`` are read by the ``load`` of their classes, which runs code
+    in the files: open only files of people you trust. Your own classes that ``run.json`` names are imported if Python finds
+    them.
+
+    :param run: a run of ``dqn_ext``, ``dqn`` or ``qrdqn``; if the algorithm is unknown, DQNExt reads the file, which can also
+        be one of SB3's DQN
+    :param name: the file name of the model; None (default): the best model, otherwise the final, otherwise the newest one
+    :param trust: whether DQNExt imports the classes that its files name, also from the directory where the run was started
+    :raises ArgumentError: if there is no model, or it cannot be loaded
     """
     path = model_file(run, name)
     try:
@@ -145,17 +152,18 @@ def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAl
             from sb3_contrib import QRDQN
 
             return QRDQN.load(path, device="cpu", buffer_size=1)
-    except Exception as error:  # whatever the file of another algorithm, or of another version, makes of it
+    except Exception as error:  # libraries raise any exception for files of other algorithms or versions
         raise ArgumentError(str(error) if str(path) in str(error) else f"{path} cannot be loaded: {error}") from error
-    raise ArgumentError(f"{run.folder} is of {run.algo!r}, and Q-values are known of {', '.join(ALGOS)} only.")
+    raise ArgumentError(f"{run.folder} is a run of {run.algo!r}. Only models of {', '.join(ALGOS)} have Q-values.")
 
 
 def model_file(run: Run, name: str | None = None) -> Path:
     """
-    :param run: a run
-    :param name: of the file; None: the best, or else the final, or else the newest one
-    :return: its path
-    :raises ArgumentError: if there is none
+    Return the path of a run's model.
+
+    :param run: the run
+    :param name: the file name of the model; None (default): the best model, otherwise the final, otherwise the newest one
+    :raises ArgumentError: if there is no model
     """
     if name is not None:
         path = run.folder / (name if name.endswith(".zip") else f"{name}.zip")
@@ -171,23 +179,23 @@ def model_file(run: Run, name: str | None = None) -> Path:
 
 
 def _steps_in_name(path: Path) -> tuple[int, float]:
-    """What the files of CheckpointCallback are sorted by, and others after them."""
+    """Return a key that sorts files of CheckpointCallback by their steps, and other files after them by their times."""
     found = re.fullmatch(r".*_(\d+)_steps", path.stem)
     return (int(found[1]) if found else 2**63, path.stat().st_mtime)
 
 
 def make_env(run: Run, seed: int = EVALUATION_SEED) -> VecEnv:
     """
-    One environment such as a run was trained in: its wrappers are there, too, but nothing that only makes it quick.
+    Make one environment as in the training of a run, with its wrappers except for those that only increase the speed.
 
-    :param run: a run
-    :param seed: of the environment
-    :raises ArgumentError: if it cannot be made from what the run folder holds
+    :param run: the run
+    :param seed: the seed of the environment
+    :raises ArgumentError: if the run folder does not contain all that is needed
     """
     give_it = "Give calibration() the environment."
     check_env_is_known(run, give_it)
     if run.env_id is None:
-        raise ArgumentError(f"{run.folder} does not tell its environment: there is no run.json, config.yml or *monitor.csv.")
+        raise ArgumentError(f"The environment of {run.folder} is unknown: there is no run.json, config.yml or *monitor.csv.")
 
     def wrapped(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         return _wrapped(env, "env_wrapper", run.hyperparameters.get("env_wrapper"), gym.Wrapper)  # type: ignore[no-any-return]
@@ -203,9 +211,11 @@ def make_env(run: Run, seed: int = EVALUATION_SEED) -> VecEnv:
 
 def check_env_is_known(run: Run, instead: str) -> None:
     """
-    :param run: a run
-    :param instead: what can be done
-    :raises ArgumentError: if what its network sees is not known without opening a pickle
+    Check that the observations of a run's network can be made again without opening a pickle.
+
+    :param run: the run
+    :param instead: advice for the error message
+    :raises ArgumentError: if they cannot
     """
     if run.obstacle is not None:
         raise ArgumentError(f"{run.obstacle}. {instead}")
@@ -217,18 +227,18 @@ def check_env_is_known(run: Run, instead: str) -> None:
 
 
 def _wrapped(env: Any, argument: str, wrappers: Any, kind: type) -> Any:
-    """As the zoo does: a dotted name, or ``{name: arguments}``, or a list of them."""
+    """Apply wrappers in the notation of the zoo: a dotted name, ``{name: arguments}``, or a list of them."""
     for wrapper in wrappers if isinstance(wrappers, list) else [] if wrappers is None else [wrappers]:
         ((name, kwargs),) = wrapper.items() if isinstance(wrapper, Mapping) else [(wrapper, {})]
         found: Any = resolve_class(argument, name, {})
         if not issubclass(found, kind):
-            raise ArgumentError(f"{argument}={name!r} is no {kind.__name__}.")
-        if found is not _fast():
+            raise ArgumentError(f"{argument}={name!r} is not a {kind.__name__}.")
+        if found is not _fast_vec_env():
             env = found(env, **(kwargs or {}))
     return env
 
 
-def _fast() -> type:
-    """It steps many environments at once, which are the same otherwise."""
+def _fast_vec_env() -> type:
+    """Return FastVecEnv, a wrapper that changes the speed only. The import is lazy."""
     fast: type = importlib.import_module("sb3_dqn_ext.vec_env").FastVecEnv
     return fast

@@ -1,7 +1,7 @@
 """
-What a run has left in the files of SB3's ``Monitor``, ``EvalCallback`` and logger. No pickle is opened.
+Readers of the files that SB3's ``Monitor``, ``EvalCallback`` and logger write. No pickle is opened.
 
-Shapes: S seeds, E points in the course of training, N episodes in each.
+Shapes: S seeds, E points in time, N episodes in each.
 """
 
 import json
@@ -33,41 +33,43 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 N_SCORED_EPISODES = 100
-"""training episodes that are a score where nothing was evaluated"""
+"""The number of training episodes whose mean return is the score of a run without evaluations."""
 
 
 class Curve(NamedTuple):
-    """Evaluations in the course of training."""
+    """Returns over time."""
 
     steps: Array
-    """(E,) environment steps"""
+    """(E,) environment steps."""
     returns: Array
-    """(E, N) returns of the evaluation episodes, or (S, E) mean returns of several runs"""
+    """(E, N) returns of the evaluation episodes, or (S, E) mean returns of several runs."""
 
 
 class Series(NamedTuple):
-    """What was logged under one name."""
+    """The numbers that were logged under one name."""
 
     steps: Array
-    """(E,) environment steps"""
+    """(E,) environment steps."""
     values: Array
-    """(E,) numbers"""
+    """(E,) numbers."""
 
 
 class Log(NamedTuple):
-    """What TensorBoard was told of a run."""
+    """The TensorBoard log of a run."""
 
     scalars: dict[str, Series]
-    """by name"""
+    """The numbers of each name."""
     images: dict[str, bytes]
-    """by name, the last of each: a file of whatever format"""
+    """The last image of each name, as the content of a file of any format."""
     texts: dict[str, str]
-    """by name, the first of each: a run that is gone on with tells them again"""
+    """The first text of each name; a resumed run logs its texts again."""
 
 
 def evaluations(run_folder: Path | str) -> Curve:
     """
-    :param run_folder: holds the ``evaluations.npz`` of SB3's ``EvalCallback``
+    Read the evaluations of a run.
+
+    :param run_folder: a folder with the ``evaluations.npz`` of SB3's ``EvalCallback``
     :return: (E,) steps and (E, N) returns
     :raises ArgumentError: if the file is damaged
     """
@@ -76,12 +78,14 @@ def evaluations(run_folder: Path | str) -> Curve:
         with np.load(path, allow_pickle=False) as file:
             return Curve(file["timesteps"], file["results"])
     except (BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ArgumentError(f"{path} is damaged, or holds more than the numbers of EvalCallback.") from error
+        raise ArgumentError(f"{path} is damaged, or contains more than the numbers of EvalCallback.") from error
 
 
 def training_episodes(run_folder: Path | str) -> Curve:
     """
-    :param run_folder: holds the ``monitor.csv`` files of SB3's ``Monitor``, one for each environment
+    Read the training episodes of a run.
+
+    :param run_folder: a folder with the ``monitor.csv`` files of SB3's ``Monitor``, one for each environment
     :return: (E,) environment steps at which the training episodes ended, and (E, 1) their returns
     """
     episodes = _results(run_folder)
@@ -89,22 +93,25 @@ def training_episodes(run_folder: Path | str) -> Curve:
 
 
 def _results(run_folder: Path | str) -> Any:
-    """Of the monitors; a line may have been cut off."""
+    """Read the rows of all monitors, without incomplete ones."""
     return load_results(str(run_folder)).dropna(subset=["r", "l", "t"])
 
 
 def scalars(folder: Path | str) -> dict[str, Series]:
     """
-    :param folder: holds TensorBoard's event files of one run
-    :return: the numbers that were logged, by name. Where a run went on from before its last entries, these are left out
+    Read the numbers that a run logged to TensorBoard. Entries that a resumed run replaced are left out.
+
+    :param folder: the folder of the run's event files
+    :return: the numbers of each name
     """
     return read_log(folder).scalars
 
 
 def read_log(folder: Path | str) -> Log:
     """
-    :param folder: holds TensorBoard's event files of one run
-    :return: what is in them, but for histograms
+    Read the TensorBoard log of a run without its histograms.
+
+    :param folder: the folder of the run's event files
     """
     from tensorboard.backend.event_processing.event_accumulator import (
         COMPRESSED_HISTOGRAMS,
@@ -115,14 +122,14 @@ def read_log(folder: Path | str) -> Log:
         EventAccumulator,
     )
 
-    # 0 is all of them, 1 the last
+    # how many entries of each kind are kept: 0 is all, 1 the last one
     events = EventAccumulator(str(folder), {SCALARS: 0, IMAGES: 1, HISTOGRAMS: 1, COMPRESSED_HISTOGRAMS: 1, TENSORS: 0})
     events.Reload()
     found = {}
     for name in sorted(events.Tags()["scalars"]):
         logged = events.Scalars(name)
         steps = np.array([entry.step for entry in logged])
-        latest = np.append(np.minimum.accumulate(steps[::-1])[::-1][1:], np.inf)  # (E,) the first step of all that follow
+        latest = np.append(np.minimum.accumulate(steps[::-1])[::-1][1:], np.inf)  # (E,) the smallest step of all later entries
         stays = steps < latest
         found[name] = Series(steps[stays], np.array([entry.value for entry in logged])[stays])
     images = {name: events.Images(name)[-1].encoded_image_string for name in events.Tags()["images"]}
@@ -137,9 +144,10 @@ def read_log(folder: Path | str) -> Log:
 
 def final_score(run_folder: Path | str, of_evaluations: bool) -> float:
     """
-    :param run_folder: of a run
-    :param of_evaluations: whether the last evaluation counts, or the last 100 training episodes
-    :return: the mean of their returns
+    Return the mean return at the end of a run.
+
+    :param run_folder: the run folder
+    :param of_evaluations: whether to take the last evaluation instead of the last 100 training episodes
     """
     if of_evaluations:
         return float(evaluations(run_folder).returns[-1].mean())
@@ -148,8 +156,9 @@ def final_score(run_folder: Path | str, of_evaluations: bool) -> float:
 
 def monitor_header(folder: Path) -> dict[str, Any]:
     """
-    :param folder: of a run
-    :return: the header of the ``monitor.csv`` of the environment that was made first; empty if there is none
+    Return the header of the ``monitor.csv`` of the environment that was made first, empty if there is none.
+
+    :param folder: the run folder
     """
     headers = []
     for path in folder.glob("*monitor.csv"):
@@ -162,9 +171,11 @@ def monitor_header(folder: Path) -> dict[str, Any]:
 
 def lifetime(folder: Path) -> tuple[float, float] | None:
     """
-    :param folder: of a run
-    :return: the time at which its environments were made, and that at which their last episode ended, which is infinite if
-        none has; in seconds since 1970. None if it has no ``monitor.csv``
+    Return the time at which the environments of a run were made and the time at which their last episode ended, in seconds
+    since 1970. The second is infinite if no episode ended.
+
+    :param folder: the run folder
+    :return: the two times, None if there is no ``monitor.csv``
     """
     header = monitor_header(folder)
     if not header:

@@ -1,6 +1,6 @@
 """
-Run folders, and what is known of their runs: those of the RL Zoo, and those to which SB3 wrote. No pickle is opened, and no
-YAML that could make objects.
+Find run folders of the RL Zoo and of SB3, and read their configurations. No pickle is opened, and no YAML file makes Python
+objects.
 """
 
 import json
@@ -32,47 +32,48 @@ ALGOS = ("dqn_ext", "dqn", "qrdqn")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run folder, and what is known of the run."""
+    """A run folder and the configuration of the run."""
 
     folder: Path
     env_id: str | None = None
     algo: str | None = None
-    """as the zoo calls it"""
+    """The name of the algorithm in the zoo."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    """as the zoo read them"""
+    """The hyperparameters that the zoo read."""
     config: str = ""
-    """all that makes the run another one than its neighbours, but for the seed; empty if that is not known"""
+    """A text that is the same for runs that differ only in their seeds; empty if the configuration is unknown."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     obstacle: str | None = None
-    """why its environment cannot be made again, if it cannot"""
+    """The reason why the environment cannot be made again, if there is one."""
     logs: tuple[Path, ...] = ()
-    """folders in or below which its TensorBoard log may be"""
+    """Folders that can contain the TensorBoard log of the run."""
     label: str = ""
-    """what its curve is called, if that was said"""
+    """The label of the curve; empty: a label is made from the configuration."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """of the zoo's command, with the seed that was drawn; those of ``run.json`` are without hyperparameters"""
+    """The arguments of the zoo's command, with the seed that was drawn; those in ``run.json`` have no hyperparameters."""
 
     @property
     def name(self) -> str:
-        """Of the folder, and of that of the algorithm around it."""
+        """The name of the run folder, with that of the algorithm's folder around it."""
         folder = self.folder.resolve()
         return f"{folder.parent.name}/{folder.name}" if folder.parent.name in ALGOS else folder.name
 
 
 def find_runs(folder: Path | str, argument: str = "RUN_FOLDERS") -> list[Path]:
     """
-    :param folder: a run folder, or one that holds some, however deep
-    :param argument: what it is called where it was given, for the message
-    :return: the run folders
-    :raises ArgumentError: if there is none
+    Find the run folders in a folder.
+
+    :param folder: a run folder, or a folder with run folders at any depth
+    :param argument: the name of the argument in the error message
+    :raises ArgumentError: if there is no run folder
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ArgumentError(f"{argument}={str(folder)!r} must be a folder, and there is none of that name.")
     found = list(_runs_in(folder, RUN_FILES.keys() - {EVENT_FILES})) or list(_runs_in(folder, [EVENT_FILES]))
     if not found:
-        looked_for = ", ".join(f"{pattern} ({what})" for pattern, what in RUN_FILES.items())
-        raise ArgumentError(f"{argument}={str(folder)!r} holds nothing that can be drawn: there is none of {looked_for}.")
+        patterns = ", ".join(f"{pattern} ({what})" for pattern, what in RUN_FILES.items())
+        raise ArgumentError(f"{argument}={str(folder)!r} contains no data of a run: there is none of {patterns}.")
     return found
 
 
@@ -86,36 +87,37 @@ def _runs_in(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
 
 def read_run(folder: Path | str, tensorboard: Path | str | None = None, label: str = "") -> Run:
     """
-    :param folder: of the run
-    :param tensorboard: where TensorBoard's logs are, if the run does not tell
-    :param label: what its curve is called
-    :return: what is known of it, from ``run.json``, the zoo's ``config.yml`` and ``args.yml``, and ``monitor.csv``
+    Read the configuration of a run from ``run.json``, the zoo's ``config.yml`` and ``args.yml``, and ``monitor.csv``.
+
+    :param folder: the run folder
+    :param tensorboard: the folder of the TensorBoard logs, if the run folder does not name it
+    :param label: the label of its curve
     """
     folder = Path(folder)
     of_run = _from_run_json(folder) or _from_zoo(folder) or {}
     arguments = of_run.pop("arguments", {})
     header = monitor_header(folder)
     parent = folder.resolve().parent.name
-    known = {"env_id": header.get("env_id"), "algo": parent if parent in ALGOS else None, **of_run}
-    known["env_kwargs"] = arguments.get("env_kwargs") or {}
-    known["arguments"] = arguments
-    if known.get("config"):
-        known["config"] += _text(known["env_kwargs"])
+    fields = {"env_id": header.get("env_id"), "algo": parent if parent in ALGOS else None, **of_run}
+    fields["env_kwargs"] = arguments.get("env_kwargs") or {}
+    fields["arguments"] = arguments
+    if fields.get("config"):
+        fields["config"] += _text(fields["env_kwargs"])
     places = [folder] if tensorboard is None else [folder, Path(tensorboard)]
     if arguments.get("tensorboard_log"):
         places += [place / arguments["tensorboard_log"] for place in _started_in(folder, of_run, arguments)]
-    known.pop("directory", None)
-    return Run(folder, logs=tuple(places), label=label, **known)
+    fields.pop("directory", None)
+    return Run(folder, logs=tuple(places), label=label, **fields)
 
 
 def _from_run_json(folder: Path) -> Data | None:
     if not (folder / "run.json").is_file():
         return None
     run = run_file.read(folder)
-    known = {"env_id": run.env, "algo": "dqn_ext", "arguments": run.arguments, "directory": run.directory}
+    fields = {"env_id": run.env, "algo": "dqn_ext", "arguments": run.arguments, "directory": run.directory}
     if not run.hyperparameters:  # they could not be stored there
-        return {**(_from_zoo(folder) or {}), **known}
-    return {**known, "hyperparameters": run.hyperparameters, "config": _text(run.hyperparameters)}
+        return {**(_from_zoo(folder) or {}), **fields}
+    return {**fields, "hyperparameters": run.hyperparameters, "config": _text(run.hyperparameters)}
 
 
 def _from_zoo(folder: Path) -> Data | None:
@@ -124,23 +126,25 @@ def _from_zoo(folder: Path) -> Data | None:
         return None
     (path,) = files
     arguments = read_plain_yaml(path.with_name("args.yml")) or {}
-    known = {"env_id": arguments.get("env") or _registered(path.parent.name), "arguments": arguments}
+    fields = {"env_id": arguments.get("env") or _registered(path.parent.name), "arguments": arguments}
     if arguments.get("algo"):
-        known["algo"] = arguments["algo"]
+        fields["algo"] = arguments["algo"]
     hyperparameters = read_plain_yaml(path)
     if hyperparameters is None:
-        return {**known, "config": path.read_text(), "obstacle": f"{path} holds Python objects, which are not made here"}
-    return {**known, "hyperparameters": hyperparameters, "config": _text(hyperparameters)}
+        return {**fields, "config": path.read_text(), "obstacle": f"{path} contains Python objects, which are not loaded"}
+    return {**fields, "hyperparameters": hyperparameters, "config": _text(hyperparameters)}
 
 
 def read_plain_yaml(path: Path) -> Data | None:
     """
-    :param path: of a file of the zoo
-    :return: what it holds; None if it is not there, or holds more than plain data in an ordered dictionary
+    Read a YAML file of the zoo without making Python objects.
+
+    :param path: the file
+    :return: its data; None if it is missing, or contains more than plain data in an ordered dictionary
     """
 
     class Loader(yaml.SafeLoader):
-        """Makes no objects."""
+        """A loader that makes no Python objects."""
 
     tag = "tag:yaml.org,2002:python/"
 
@@ -164,14 +168,14 @@ def _text(data: Mapping[str, Any]) -> str:
 
 
 def _registered(name: str) -> str:
-    """The id of an environment of which the zoo has made a folder's name."""
+    """Return the id of the environment from which the zoo has made the name of a folder."""
     return next((env_id for env_id in gym.registry if env_id.replace("/", "-") == name), name)
 
 
-def _started_in(folder: Path, known: Data, arguments: Data) -> list[Path]:
-    """Where the command may have been given."""
-    if "directory" in known:
-        return [Path(known["directory"])]
+def _started_in(folder: Path, fields: Data, arguments: Data) -> list[Path]:
+    """Return directories in which the command may have been started."""
+    if "directory" in fields:
+        return [Path(fields["directory"])]
     log_folder = Path(arguments.get("log_folder") or "")
     above = list(folder.resolve().parents)
     depth = 1 + len(log_folder.parts)  # of LOG_FOLDER/ALGO/RUN

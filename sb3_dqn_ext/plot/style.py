@@ -1,4 +1,4 @@
-"""How every picture looks: colours, lines, hatches and axes."""
+"""The style of all figures: colours, lines, hatches and axes."""
 
 from typing import Any
 
@@ -16,27 +16,30 @@ LINES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))]
 HATCHES = ["//", "..", "\\\\", "xx", "--", "oo"]
 
 FIGURE_SIZE = (8.0, 4.5)
-"""inches"""
+"""The width and height of a figure in inches."""
 
 
 def curve_style(i: int) -> dict[str, Any]:
     """
-    :param i: which of the curves of a picture
-    :return: its colour and its line
+    Return the colour and the line style of a curve.
+
+    :param i: the number of the curve in its figure
     """
     return {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
 
 
 def clean_axes(axes: Axes) -> None:
     """
-    :param axes: get a faint grid, and no frame
+    Draw a faint grid and remove the frame.
+
+    :param axes: the axes
     """
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 class PlainLogFormatter(LogFormatter):
-    """Names as many numbers as LogFormatter would, but as 0.2, not as 2e-01."""
+    """A formatter that labels the same ticks as LogFormatter, but as 0.2 instead of 2e-01."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return f"{x:g}" if super().__call__(x, pos) else ""
@@ -44,8 +47,10 @@ class PlainLogFormatter(LogFormatter):
 
 def log_scale(axes: Axes, values: npt.NDArray[Any]) -> None:
     """
-    :param axes: get a logarithmic y-axis with plain numbers
-    :param values: what is drawn there; if none of it is above 0, the axis stays linear
+    Make the y-axis logarithmic, with plain numbers. It stays linear if no value is above 0.
+
+    :param axes: the axes
+    :param values: the values that are drawn
     """
     if not np.any(values > 0):
         return
@@ -56,10 +61,11 @@ def log_scale(axes: Axes, values: npt.NDArray[Any]) -> None:
 
 def new_axes(title: str, y_label: str = "return of an episode", x_label: str = "environment steps") -> tuple[Figure, Axes]:
     """
-    :param title: stands above the figure
-    :param y_label: what is drawn
-    :param x_label: over what
-    :return: a new figure and its only axes
+    Make a figure with one pair of axes.
+
+    :param title: the title of the figure
+    :param y_label: the label of the y-axis
+    :param x_label: the label of the x-axis
     """
     figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
     axes = figure.subplots()

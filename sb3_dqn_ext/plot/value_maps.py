@@ -1,5 +1,5 @@
 """
-Pictures of what models predict over the states.
+Figures of predicted values over the state space.
 
 Shapes: A actions, G points of a grid along each axis.
 """
@@ -28,18 +28,18 @@ Array = npt.NDArray[Any]
 Ranges = Mapping[int, tuple[float, float]]
 
 MAX_BOUND = 1e6
-"""bounds beyond it are no bounds"""
+"""Spaces whose bounds are larger count as unbounded."""
 
 
 @dataclass(frozen=True)
 class EnvLabels:
-    """What the numbers of an environment mean, and what of them is worth a look."""
+    """The names of an environment's observations and actions, and the planes of its state space that are drawn by default."""
 
     observations: tuple[str, ...]
     actions: tuple[str, ...]
     slices: tuple[tuple[int, int], ...]
     ranges: Ranges
-    """of observations that have no bounds, or are far from their bounds in every episode"""
+    """Ranges of observations that have no bounds, or whose bounds are far from the values in episodes."""
 
 
 ENV_LABELS = {
@@ -47,35 +47,37 @@ ENV_LABELS = {
     "CartPole": EnvLabels(
         ("position of the cart", "velocity of the cart", "angle of the pole", "angular velocity of the pole"),
         ("push left", "push right"),
-        ((2, 3), (0, 1)),  # the pole falls; the cart leaves
+        ((2, 3), (0, 1)),  # the two ways in which an episode ends
         {0: (-2.4, 2.4), 1: (-3.0, 3.0), 2: (-0.2095, 0.2095), 3: (-3.5, 3.5)},  # an episode ends at 2.4 and at 12 degrees
     ),
 }
 
 
 class ValueMap(NamedTuple):
-    """What a model says of the states of a plane."""
+    """The Q-values of a model on a plane of the state space."""
 
     x: Array
-    """(G,)"""
+    """(G,) values of the observation on the x-axis."""
     y: Array
-    """(G,)"""
+    """(G,) values of the observation on the y-axis."""
     values: Array
-    """(G, G, A) Q-values: [j, i] is at (x_i, y_j)"""
+    """(G, G, A) Q-values; [j, i] are those at (x_i, y_j)."""
 
 
 def value_map(model: BaseAlgorithm, x_index: int, y_index: int, ranges: Ranges | None = None, n_points: int = 101) -> ValueMap:
     """
-    :param model: of observations that are vectors
-    :param x_index: the observation that grows to the right
-    :param y_index: the observation that grows upwards. All others are 0, or the bound that is nearest to it
-    :param ranges: by observation: from where to where, instead of its bounds
-    :param n_points: G
+    Compute the Q-values of a model on a plane of the state space.
+
+    :param model: a model whose observations are vectors
+    :param x_index: the index of the observation on the x-axis
+    :param y_index: the index of the observation on the y-axis; all other observations are 0, or their bound nearest to 0
+    :param ranges: for each index the smallest and the largest value, in place of the bounds of the observation
+    :param n_points: G, the number of points along each axis
     :raises ArgumentError: if there are no such observations, or one has neither bounds nor a range
     """
     space = model.observation_space
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise ArgumentError(f"The observations of a map must be vectors, and these are of {space}.")
+        raise ArgumentError(f"The observations of a map must be vectors. The observation space of the model is {space}.")
     n = space.shape[0]
     if x_index == y_index or not {x_index, y_index} <= set(range(n)):
         raise ArgumentError(f"slices={[(x_index, y_index)]} must be of two different observations among 0 to {n - 1}.")
@@ -93,7 +95,7 @@ def _range(space: spaces.Box, index: int, ranges: Ranges) -> tuple[float, float]
         return ranges[index]
     low, high = float(space.low[index]), float(space.high[index])
     if max(abs(low), abs(high)) > MAX_BOUND:
-        raise ArgumentError(f"ranges={dict(ranges)!r} must hold a range of observation {index}, which has no bounds.")
+        raise ArgumentError(f"ranges={dict(ranges)!r} must contain a range for observation {index}, which has no bounds.")
     return low, high
 
 
@@ -106,23 +108,23 @@ def plot_value_map(
     n_points: int = 101,
 ) -> Figure:
     """
-    The value of states, which is that of the best action, and the best action: over two observations.
+    Draw the value of the best action, and the best action itself, over two observations.
 
-    :param model: of observations that are vectors
-    :param title: stands above the figure
-    :param env_id: whose observations and actions have names, if it is a MountainCar or a CartPole
-    :param slices: pairs of observations, of which each gets a row; the others are 0. None: both, if there are two; for
-        CartPole angle and angular velocity, then position and velocity
-    :param ranges: by observation: from where to where, instead of its bounds
-    :param n_points: how many states along each axis
-    :raises ArgumentError: if it must be said which observations, or in which ranges
+    :param model: a model whose observations are vectors
+    :param title: the title of the figure
+    :param env_id: the id of the environment; observations and actions of MountainCar and CartPole have names in the figure
+    :param slices: pairs of observations, a row of the figure for each; all other observations are 0. None (default): both
+        observations if there are two; for CartPole angle and angular velocity, then position and velocity
+    :param ranges: for each index of an observation the smallest and the largest value, in place of its bounds
+    :param n_points: the number of states along each axis
+    :raises ArgumentError: if ``slices`` or ``ranges`` are needed and not given
     """
-    known = _known(env_id, model)
-    pairs = known.slices if slices is None else slices
+    labels = _env_labels(env_id, model)
+    pairs = labels.slices if slices is None else slices
     if not pairs:
-        n = len(known.observations)
+        n = len(labels.observations)
         raise ArgumentError(f"slices={slices!r} must be pairs of the {n} observations of {title}, for example [(0, 1)].")
-    maps = [value_map(model, *pair, {**known.ranges, **(ranges or {})}, n_points) for pair in pairs]
+    maps = [value_map(model, *pair, {**labels.ranges, **(ranges or {})}, n_points) for pair in pairs]
     figure = Figure(figsize=(10, 1 + 3.6 * len(maps)), layout="constrained")
     figure.suptitle(title)
     rows: Any = figure.subplots(len(maps), 2, squeeze=False)
@@ -130,23 +132,23 @@ def plot_value_map(
         _draw_values(figure, row[0], found)
         _draw_policy(row[1], found)
         for axes in row:
-            axes.set(xlabel=known.observations[x_index], ylabel=known.observations[y_index])
+            axes.set(xlabel=labels.observations[x_index], ylabel=labels.observations[y_index])
             axes.locator_params(axis="x", nbins=6)
     rows[0, 0].set_title("value of the best action", fontsize="medium")
     rows[0, 1].set_title("best action", fontsize="medium")
     patches = [
-        Patch(facecolor=_shade(a), hatch=_hatch(a), edgecolor="black", label=name) for a, name in enumerate(known.actions)
+        Patch(facecolor=_shade(a), hatch=_hatch(a), edgecolor="black", label=name) for a, name in enumerate(labels.actions)
     ]
     figure.legend(handles=patches, loc="outside lower right", ncols=min(len(patches), 6), frameon=False)
     return figure
 
 
-def _known(env_id: str, model: BaseAlgorithm) -> EnvLabels:
-    """What has names, or else numbers."""
+def _env_labels(env_id: str, model: BaseAlgorithm) -> EnvLabels:
+    """Return the labels of a known environment, or labels with numbers."""
     n_observations, n_actions = int(np.prod(model.observation_space.shape or ())), int(getattr(model.action_space, "n", 0))
-    for name, known in ENV_LABELS.items():
-        if name in env_id and (len(known.observations), len(known.actions)) == (n_observations, n_actions):
-            return known
+    for name, labels in ENV_LABELS.items():
+        if name in env_id and (len(labels.observations), len(labels.actions)) == (n_observations, n_actions):
+            return labels
     observations = tuple(f"observation {i}" for i in range(n_observations))
     actions = tuple(f"action {action}" for action in range(n_actions))
     return EnvLabels(observations, actions, ((0, 1),) if n_observations == 2 else (), {})

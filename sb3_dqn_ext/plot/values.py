@@ -1,5 +1,5 @@
 """
-Pictures of predicted values: beside what came of them, and as they were logged.
+Figures of predicted values: against realised values, and over time as they were logged.
 
 Shapes: E entries of a log, N steps.
 """
@@ -31,10 +31,10 @@ WINDOW = 10
 
 def plot_calibration(found: Calibration, title: str) -> Figure:
     """
-    Predicted beside realised values: on the diagonal, they are the same.
+    Draw predicted over realised values, with the diagonal on which they are equal.
 
-    :param found: see :func:`~sb3_dqn_ext.plot.measure_calibration`
-    :param title: stands above the figure
+    :param found: predicted and realised values, see :func:`~sb3_dqn_ext.plot.measure_calibration`
+    :param title: the title of the figure
     """
     figure, axes = new_axes(title)
     draw_calibration(axes, *found, size=4)
@@ -44,17 +44,17 @@ def plot_calibration(found: Calibration, title: str) -> Figure:
 
 def plot_panels(runs: Mapping[str, tuple[Array, Array, tuple[Array, Array]]], window: int = WINDOW) -> Figure:
     """
-    Loss, returns, and predicted beside realised values: a row of three plots for each run.
+    Draw a row of three plots for each run: loss, returns, and predicted over realised values.
 
-    :param runs: by label: (E,) losses of trainings, (E,) returns of games, (N,) predicted and (N,) realised values
-    :param window: number of games in the rolling mean
+    :param runs: for each label (E,) logged losses, (E,) returns of games, and (N,) predicted and (N,) realised values
+    :param window: the number of games in the rolling mean
     """
     figure = Figure(figsize=(12, 0.5 + 3.4 * len(runs)), layout="constrained")
     panels: Any = figure.subplots(len(runs), 3, squeeze=False)
     for row, (label, (loss, returns, pairs)) in zip(panels, runs.items(), strict=True):
         found = Calibration(*pairs)
         row[0].plot(np.arange(1, len(loss) + 1), loss, LINES[0], color=COLORS[0])
-        row[0].set(xlabel="training batch that was logged", ylabel="loss", title=label)
+        row[0].set(xlabel="entry of the log", ylabel="loss", title=label)
         log_scale(row[0], loss)
         games = np.arange(1, len(returns) + 1)
         row[1].plot(games, returns, ".", color="0.75", markersize=3, label="game")
@@ -68,7 +68,7 @@ def plot_panels(runs: Mapping[str, tuple[Array, Array, tuple[Array, Array]]], wi
     return figure
 
 
-# -- what was logged -------------------------------------------------------------------------------------------------------
+# -- logged numbers --------------------------------------------------------------------------------------------------------
 
 EXPLORATION = ("rollout/exploration_rate", "rollout/temperature")
 VALUES = ("values/mean", "values/min", "values/max")
@@ -97,25 +97,26 @@ Y_LABELS = {
 
 def plot_log(logged: Mapping[str, Series], title: str, panels: Sequence[Sequence[str]] | None = None) -> Figure:
     """
-    Numbers of a log over time, one plot above the other.
+    Draw logged numbers over time, in plots below each other.
 
-    :param logged: by name, see :func:`~sb3_dqn_ext.plot.scalars`
-    :param title: stands above the figure
-    :param panels: names of what goes into each of the plots; those that were not logged are left out. None: epsilon, mean,
-        smallest and largest Q-values, the loss, and what else :class:`~sb3_dqn_ext.callbacks.QValuesCallback` logs
-    :raises ArgumentError: if nothing of that was logged
+    :param logged: the numbers of each name, see :func:`~sb3_dqn_ext.plot.scalars`
+    :param title: the title of the figure
+    :param panels: the names of the numbers in each plot; names that were not logged are left out. None (default): epsilon; the
+        mean, smallest and largest Q-values; the loss; and all other numbers of
+        :class:`~sb3_dqn_ext.callbacks.QValuesCallback`
+    :raises ArgumentError: if none of the numbers was logged
     """
     if panels is None:
         others = [(name,) for name in logged if name.startswith("values/") and name not in VALUES + ACTION_GAPS]
         panels = [EXPLORATION, VALUES, LOSS, ACTION_GAPS, *others]
-    shown = [names for panel in panels if (names := [name for name in panel if name in logged])]
-    if not shown:
-        looked_for = ", ".join(name for panel in panels for name in panel)
-        raise ArgumentError(f"The log of {title} has none of {looked_for}.")
-    figure = Figure(figsize=(8, 0.8 + 1.9 * len(shown)), layout="constrained")
+    plots = [names for panel in panels if (names := [name for name in panel if name in logged])]
+    if not plots:
+        all_names = ", ".join(name for panel in panels for name in panel)
+        raise ArgumentError(f"The log of {title} has none of {all_names}.")
+    figure = Figure(figsize=(8, 0.8 + 1.9 * len(plots)), layout="constrained")
     figure.suptitle(title)
-    all_axes: Any = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
-    for axes, names in zip(all_axes, shown, strict=True):
+    all_axes: Any = figure.subplots(len(plots), sharex=True, squeeze=False)[:, 0]
+    for axes, names in zip(all_axes, plots, strict=True):
         draw_log(axes, logged, names)
         axes.set_ylabel(Y_LABELS.get(names[0], names[0].rpartition("/")[2].replace("_", " ")))
         if len(names) > 1:
@@ -127,12 +128,14 @@ def plot_log(logged: Mapping[str, Series], title: str, panels: Sequence[Sequence
 
 def draw_log(axes: Axes, logged: Mapping[str, Series], names: Sequence[str]) -> None:
     """
-    :param axes: to draw on
-    :param logged: by name, see :func:`~sb3_dqn_ext.plot.scalars`
-    :param names: of what is drawn, a line each
+    Draw a line for each of some logged numbers.
+
+    :param axes: the axes
+    :param logged: the numbers of each name, see :func:`~sb3_dqn_ext.plot.scalars`
+    :param names: the names of the numbers to draw
     """
     for i, name in enumerate(names):
-        marker = "o" if len(logged[name].steps) == 1 else None  # which is no line
+        marker = "o" if len(logged[name].steps) == 1 else None  # a single point has no line
         axes.plot(*logged[name], **curve_style(i), marker=marker, linewidth=1.5, label=name.rpartition("/")[2])
     if names[0] in REFERENCE_VALUES:
         axes.axhline(REFERENCE_VALUES[names[0]], color="black", linewidth=0.8, linestyle=":")

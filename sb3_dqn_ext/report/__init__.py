@@ -1,6 +1,6 @@
 """
-What came of a run, as one page that needs nothing else: no network, no script, no other file. ``python -m sb3_dqn_ext.report
-RUN_FOLDER`` writes it, from what the RL Zoo, SB3's ``Monitor``, its ``EvalCallback`` and its logger have left there.
+A report on a run as one self-contained HTML page, without network, scripts or other files. ``python -m sb3_dqn_ext.report
+RUN_FOLDER`` makes it from the files that the RL Zoo, SB3's ``Monitor``, its ``EvalCallback`` and its logger write.
 """
 
 from sb3_dqn_ext.report.page import report

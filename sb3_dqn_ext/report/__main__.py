@@ -1,4 +1,4 @@
-"""``python -m sb3_dqn_ext.report RUN_FOLDER``: a run as one HTML page."""
+"""``python -m sb3_dqn_ext.report RUN_FOLDER``: write a report on a run as one HTML page."""
 
 import argparse
 import importlib
@@ -16,24 +16,24 @@ from sb3_dqn_ext.storage.atomic import write_atomically
 
 COMMAND = "python -m sb3_dqn_ext.report"
 LARGE_PAGE_MB = 20
-"""megabytes of a page that is slow to open and to send"""
+"""The size in megabytes from which a page is slow to open and to send."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Of the command."""
+    """Make the parser of the command."""
     made = argparse.ArgumentParser(
         COMMAND,
-        description="One self-contained HTML page of a run: what it was, how it learned, what its values are worth, a video.",
+        description="Write a self-contained HTML page on a run: summary, command, curves, values, video and configuration.",
     )
     made.add_argument("run_folder", metavar="RUN_FOLDER", nargs="+", help="a run folder of the RL Zoo or of SB3")
-    made.add_argument("-o", "--output", type=Path, metavar="FILE", help="of the page (default: RUN_FOLDER/report.html)")
-    made.add_argument("--tensorboard", type=Path, help="folder of TensorBoard's logs, if the run does not tell")
-    made.add_argument("--episodes", type=int, default=N_EPISODES, help="how many are played; 0: none (default: 20)")
-    made.add_argument("--model", help="file in the run folder (default: best_model, or else the final one)")
+    made.add_argument("-o", "--output", type=Path, metavar="FILE", help="file of the page (default: RUN_FOLDER/report.html)")
+    made.add_argument("--tensorboard", type=Path, help="folder of the TensorBoard logs, if the run folder does not name it")
+    made.add_argument("--episodes", type=int, default=N_EPISODES, help="number of episodes to play, can be 0 (default: 20)")
+    made.add_argument("--model", help="model file in the run folder (default: best_model, otherwise the final model)")
     made.add_argument(
         "--trust",
         action="store_true",
-        help="open pickles, such as models of QRDQN, and import classes from where the run was started: for runs of your own",
+        help="open pickles, such as models of QRDQN, and import classes from where the run was started: for your own runs",
     )
     made.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
     return made
@@ -41,15 +41,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 def find_run(folders: Sequence[str]) -> Path:
     """
-    :param folders: that were given
-    :return: the only run in them
-    :raises ArgumentError: if there is none, or there are several
+    Return the only run in some folders.
+
+    :param folders: the folders
+    :raises ArgumentError: if there is no run, or several
     """
     found = list(dict.fromkeys(path for folder in folders for path in find_runs(folder, "RUN_FOLDER")))
     if len(found) > 1:
         given = " ".join(folders)
         raise ArgumentError(
-            f"RUN_FOLDER={given!r} holds {len(found)} runs, and a report is of one, such as {found[0]}: "
+            f"RUN_FOLDER={given!r} contains {len(found)} runs, and a report is on one run, such as {found[0]}. "
             f"`python -m sb3_dqn_ext.plot {given}` compares them."
         )
     return found[0]
@@ -57,7 +58,9 @@ def find_run(folders: Sequence[str]) -> Path:
 
 def main(arguments: list[str]) -> None:
     """
-    :param arguments: of the command
+    Run the command.
+
+    :param arguments: the command line
     """
     args = make_parser().parse_args(arguments)
     try:
@@ -76,7 +79,7 @@ def main(arguments: list[str]) -> None:
     for what, why in data.problems.items():
         print(f"No {what}: {why}", file=sys.stderr)
     if (size := output.stat().st_size / 1e6) > LARGE_PAGE_MB:
-        print(f"{output} has {size:.0f} MB, which is much for a page: most of it is what is shown as a film.", file=sys.stderr)
+        print(f"{output} has {size:.0f} MB, which is large for a page. Most of it is the video.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a page consists of, as plain data: ``report.html.j2`` has a macro for each kind of block."""
+"""The blocks of a page, as plain data. ``report.html.j2`` has a macro for each kind of block."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -33,14 +33,14 @@ class Fact(NamedTuple):
 
 
 class Image(NamedTuple):
-    """A picture, and a description of it for those who cannot see it."""
+    """An image, and a text for users who cannot see it."""
 
     url: str
     alt: str
 
 
 class Video(NamedTuple):
-    """A film, and a description of it."""
+    """A video and its description."""
 
     url: str
     label: str
@@ -68,7 +68,7 @@ class Text(Block):
 
     text: str
     is_note: bool = False
-    """whether it is set in small type"""
+    """Whether the paragraph is printed in small type."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Missing(Block):
     """A sentence in place of a part that cannot be shown."""
 
     what: str
+    """The name of the part."""
     why: str
+    """The reason."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Code(Block):
 
     text: str
     is_command: bool = False
-    """whether one click selects all of it"""
+    """Whether one click selects all of the text."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Table(Block):
 
 @dataclass(frozen=True)
 class Details(Block):
-    """A table that can be folded."""
+    """A table that can be collapsed."""
 
     summary: str
     table: Table
@@ -114,17 +116,17 @@ class Details(Block):
 
 @dataclass(frozen=True)
 class Picture(Block):
-    """A picture or a film below its caption."""
+    """An image or a video below its caption."""
 
     media: Image | Video
     caption: str = ""
     layout: str = ""
-    """``"wide"``, ``"chart"``, or empty"""
+    """The CSS class: ``"wide"``, ``"chart"``, or empty."""
 
 
 @dataclass(frozen=True)
 class Charts(Block):
-    """Small pictures beside each other."""
+    """Small images beside each other."""
 
     pictures: Sequence[Picture | Missing]
 
@@ -133,14 +135,15 @@ class Section(NamedTuple):
     """A section of a page."""
 
     name: str
-    """the anchor of the links to it"""
+    """The heading, and the anchor of links to the section."""
     blocks: Sequence[Block]
 
 
 def data_url(media_type: str, content: bytes) -> str:
     """
-    :param media_type: such as ``"image/png"``
-    :param content: the bytes of a file
-    :return: a URL that holds the file
+    Return a ``data:`` URL that contains a file.
+
+    :param media_type: the media type, such as ``"image/png"``
+    :param content: the bytes of the file
     """
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

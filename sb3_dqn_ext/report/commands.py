@@ -1,4 +1,4 @@
-"""The commands that make a run again, or go on with it."""
+"""The commands that train a run again or continue it."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -36,28 +36,30 @@ OPTION_DEFAULTS: dict[str, Any] = {
     "progress": False,
     "uuid": False,
 }
-"""of the zoo's training, and what they are where nothing is said; tracking and the search for hyperparameters are left out"""
+"""The options of the zoo's training command and their defaults, without those for tracking and hyperparameter search."""
 
 
 def train_command(run: Run) -> str | None:
     """
-    :param run: of the zoo
-    :return: the command that trains so, in several lines; None if its arguments are not known
+    Return the command that trains a run again, in several lines.
+
+    :param run: a run of the zoo
+    :return: the command, None if its arguments are unknown
     """
     arguments = {**run.arguments, "algo": run.algo, "env": run.env_id}
     if not run.arguments or run.algo is None or run.env_id is None:
         return None
-    if "hyperparams" not in arguments:  # of run.json, which says what came of them
+    if "hyperparams" not in arguments:  # run.json has the resulting hyperparameters instead of this argument
         files = list(run.folder.glob("*/args.yml"))
         given = read_plain_yaml(files[0]) if len(files) == 1 else None
         more = {"hyperparams": run.hyperparameters} if given is None else given
         arguments |= {name: more[name] for name in ("hyperparams", "tensorboard_log") if name in more}
-    options = [_option(name, arguments[name]) for name in OPTION_DEFAULTS if _is_said(name, arguments)]
+    options = [_option(name, arguments[name]) for name in OPTION_DEFAULTS if _is_given(name, arguments)]
     lines = [["python", "-m", "rl_zoo3.train", *options[0], *options[1]], *options[2:]]
     return " \\\n    ".join(shlex.join(words) for words in lines)
 
 
-def _is_said(name: str, arguments: Mapping[str, Any]) -> bool:
+def _is_given(name: str, arguments: Mapping[str, Any]) -> bool:
     return name in arguments and arguments[name] not in (OPTION_DEFAULTS[name], None, {})
 
 
@@ -76,8 +78,10 @@ def _words(value: Any) -> Iterator[str]:
 
 def resume_command(folder: Path) -> str | None:
     """
-    :param folder: of a run
-    :return: the command that goes on with it; None if it cannot be gone on with, or has come to its end
+    Return the command that continues a run.
+
+    :param folder: the run folder
+    :return: the command, None if the run has ended or cannot be continued
     """
     if not (folder / "run.json").is_file():
         return None

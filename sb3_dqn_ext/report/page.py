@@ -1,4 +1,4 @@
-"""A run, as a page."""
+"""Render the page on a run."""
 
 import datetime
 import functools
@@ -37,15 +37,17 @@ def report(
     trust: bool = False,
 ) -> str:
     """
-    A run as one HTML page: what it was, how it learned, what its values are worth, a film. What cannot be shown is named
-    there, with the reason. Files are not trusted: no code in them is run, and all they say is shown as text.
+    Return a report on a run as one HTML page: summary, command, curves, calibration, video, configuration and versions.
+
+    Parts that cannot be shown are replaced by the reason. Files are not trusted: no code in them is run, and their content is
+    shown as text.
 
     :param folder: a run folder of the zoo or of SB3
-    :param tensorboard: where TensorBoard's logs are, if the run does not tell
-    :param n_episodes: how many are played to see what the values are worth; 0: none
-    :param model: file in the run folder; None: the best, or else the final, or else the newest one
-    :param trust: whether pickles are opened, which the models of ``QRDQN`` are, and classes of your own are imported from
-        wherever the run was started
+    :param tensorboard: the folder of the TensorBoard logs, if the run folder does not name it
+    :param n_episodes: the number of episodes that are played to compare predicted with realised values; 0: none
+    :param model: the file name of the model; None (default): the best model, otherwise the final, otherwise the newest one
+    :param trust: whether pickles are opened, such as models of ``QRDQN``, and your own classes are imported from the directory
+        where the run was started
     :return: the page
     """
     return render_page(
@@ -55,15 +57,16 @@ def report(
 
 def render_page(data: RunData) -> str:
     """
-    :param data: what is known of a run
-    :return: the page
+    Render the page on a run.
+
+    :param data: the data of the run
     """
     run = data.run
-    began = value_or_none(data.problems, "date", lambda: lifetime(run.folder))
+    period = value_or_none(data.problems, "date", lambda: lifetime(run.folder))
     now = datetime.datetime.now().timestamp()
     return _template().render(
         title=" · ".join(filter(None, [run.env_id or run.name, CLASSES.get(run.algo or "", run.algo)])),
-        subtitle=f"{run.folder}{'' if began is None else f', begun on {_date(began[0])}'}",
+        subtitle=f"{run.folder}{'' if period is None else f', started on {_date(period[0])}'}",
         sections=[Section(name, data.blocks(name, functools.partial(make, data))) for name, make in SECTIONS.items()],
         footer=f"Written by sb3_dqn_ext {versions()['sb3_dqn_ext']} on {_date(now)}",
     )

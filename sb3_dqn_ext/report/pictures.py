@@ -1,4 +1,4 @@
-"""Pictures and films as they are in the page: each is a ``data:`` URL."""
+"""Images and videos of the page, each as a ``data:`` URL."""
 
 import io
 import re
@@ -19,41 +19,44 @@ from sb3_dqn_ext.report.blocks import Image, Picture, Video, data_url
 __all__ = ["draw_chart", "figure_image", "group_charts", "logged_image", "newest_video", "read_video"]
 
 Charts = dict[str, list[str]]
-"""by title, the names of what is in a chart"""
+"""The names of the numbers in each chart, by its title."""
 
 CHART_SIZE = (4.6, 2.7)
-"""inches of a chart"""
+"""The width and height of a chart in inches."""
 MAX_LEGEND_LINES = 8
-"""that a legend could not tell apart"""
+"""The largest number of lines that a legend can distinguish."""
 MAX_SVG_BYTES = 400_000
-"""bytes; a picture with more of them is made of pixels"""
+"""The size of an SVG file from which a PNG file is used."""
 DPI = 160
 IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif", b"\xff\xd8\xff": "image/jpeg"}
 
 
-def figure_image(drawn: Figure, alt: str) -> Image:
+def figure_image(figure: Figure, alt: str) -> Image:
     """
-    :param drawn: a figure
-    :param alt: what there is to see
+    Return an image of a figure.
+
+    :param figure: the figure
+    :param alt: a description of the figure
     """
-    with mpl.rc_context({"svg.hashsalt": "sb3_dqn_ext"}):  # the same picture is the same text
-        content, kind = _saved(drawn, "svg"), "image/svg+xml"
+    with mpl.rc_context({"svg.hashsalt": "sb3_dqn_ext"}):  # equal figures become equal files
+        content, kind = _file_of(figure, "svg"), "image/svg+xml"
     if len(content) > MAX_SVG_BYTES:
-        content, kind = _saved(drawn, "png"), "image/png"
+        content, kind = _file_of(figure, "png"), "image/png"
     return Image(data_url(kind, content), alt)
 
 
-def _saved(drawn: Figure, file_format: str) -> bytes:
+def _file_of(figure: Figure, file_format: str) -> bytes:
     file = io.BytesIO()
-    drawn.savefig(file, format=file_format, dpi=DPI, metadata={"Date": None} if file_format == "svg" else None)
+    figure.savefig(file, format=file_format, dpi=DPI, metadata={"Date": None} if file_format == "svg" else None)
     return file.getvalue()
 
 
 def group_charts(logged: Mapping[str, Series]) -> tuple[Layout, Charts]:
     """
-    :param logged: by name
-    :return: the charts of Custom Scalars, by group and title the names of what is in them; and apart from these, by title,
-        those of calibration
+    Group logged numbers into the charts of TensorBoard's tab Custom Scalars.
+
+    :param logged: the numbers of each name
+    :return: the names of the numbers in each chart, by group and title; and those of the charts on calibration, by title
     """
     curves: Layout = {}
     calibration: Charts = {}
@@ -66,36 +69,38 @@ def group_charts(logged: Mapping[str, Series]) -> tuple[Layout, Charts]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Numbers in a name by their size."""
+    """Return a key that sorts names with numbers by the values of the numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def draw_chart(logged: Mapping[str, Series], title: str, names: Sequence[str]) -> Picture:
     """
-    :param logged: by name
-    :param title: of the chart
-    :param names: of what is in it
+    Draw a chart.
+
+    :param logged: the numbers of each name
+    :param title: the title of the chart
+    :param names: the names of the numbers in the chart
     """
-    drawn, axes = new_axes("", "")
-    drawn.set_size_inches(*CHART_SIZE)
+    figure, axes = new_axes("", "")
+    figure.set_size_inches(*CHART_SIZE)
     axes.locator_params(axis="x", nbins=5)
     draw_log(axes, logged, names)
     if 1 < len(names) <= MAX_LEGEND_LINES:
-        drawn.legend(
+        figure.legend(
             axes.get_lines()[: len(names)], _labels(names), loc="outside upper left", ncols=3, frameon=False, fontsize="small"
         )
     caption = title if len(names) <= MAX_LEGEND_LINES else f"{title}: {len(names)} lines, {names[0]} to {names[-1]}"
-    return Picture(figure_image(drawn, f"{title}, over environment steps. {_told(logged, names)}"), caption, "chart")
+    return Picture(figure_image(figure, f"{title}, over environment steps. {_description(logged, names)}"), caption, "chart")
 
 
 def _labels(names: Sequence[str]) -> list[str]:
-    """What they are called beside each other."""
+    """Return the labels of lines, without their group if all have the same one."""
     groups = {name.rpartition("/")[0] for name in names}
     return [name if len(groups) > 1 else name.rpartition("/")[2] for name in names]
 
 
-def _told(logged: Mapping[str, Series], names: Sequence[str]) -> str:
-    """What a chart shows, in words."""
+def _description(logged: Mapping[str, Series], names: Sequence[str]) -> str:
+    """Return a description of a chart in words."""
     lines = []
     for name in names[:MAX_LEGEND_LINES]:
         steps, values = logged[name]
@@ -107,23 +112,26 @@ def _told(logged: Mapping[str, Series], names: Sequence[str]) -> str:
 
 def logged_image(content: bytes, name: str) -> Image:
     """
-    :param content: of a file
-    :param name: under which it was logged
-    :raises ArgumentError: if it is no picture that browsers show
+    Return an image that was logged.
+
+    :param content: the bytes of a file
+    :param name: the name under which it was logged
+    :raises ArgumentError: if browsers do not support its format
     """
     kind = next((kind for start, kind in IMAGE_TYPES.items() if content.startswith(start)), None)
     if kind is None:
-        raise ArgumentError(f"What was logged as {name} is neither PNG nor GIF nor JPEG.")
+        raise ArgumentError(f"The image {name} of the log is neither PNG nor GIF nor JPEG.")
     return Image(data_url(kind, content), f"{name}, as it was logged last")
 
 
 def newest_video(folder: Path) -> Path | None:
     """
-    :param folder: of a run
-    :return: the film of its latest step, or else the newest one, if there is one
+    Return the video of the latest step of a run, otherwise the newest file, None if there is none.
+
+    :param folder: the run folder
     """
-    films = [path for path in (folder / "videos").glob("*.mp4") if path.is_file() and not path.stem.endswith(".part")]
-    return max(films, key=_age, default=None)
+    videos = [path for path in (folder / "videos").glob("*.mp4") if path.is_file() and not path.stem.endswith(".part")]
+    return max(videos, key=_age, default=None)
 
 
 def _age(path: Path) -> tuple[int, float]:
@@ -133,10 +141,12 @@ def _age(path: Path) -> tuple[int, float]:
 
 def read_video(path: Path) -> Video:
     """
-    :param path: of a film
-    :raises ArgumentError: if it is none
+    Read a video file.
+
+    :param path: the file
+    :raises ArgumentError: if it is not an mp4 file
     """
     content = path.read_bytes()
     if content[4:8] != b"ftyp":
-        raise ArgumentError(f"{path} is no mp4 file.")
-    return Video(data_url("video/mp4", content), f"film of an episode: {path.name}")
+        raise ArgumentError(f"{path} is not an mp4 file.")
+    return Video(data_url("video/mp4", content), f"video of an episode: {path.name}")

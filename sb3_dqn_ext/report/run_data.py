@@ -1,4 +1,4 @@
-"""What is known of a run."""
+"""The data of a run that its report shows."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -32,12 +32,12 @@ T = TypeVar("T")
 B = TypeVar("B", bound=Block)
 
 CONFIGURATION, EPISODES, EVALUATIONS = "configuration of the zoo", "training episodes", "evaluations"
-LOG, MODEL, CALIBRATION = "curves of the log", "model", "predicted beside realised values"
+LOG, MODEL, CALIBRATION = "curves of the log", "model", "comparison of predicted and realised values"
 
 
 @dataclass(frozen=True)
 class RunData:
-    """What is known of a run. What is None could not be had, and :attr:`problems` says why."""
+    """The data of a run. Values that could not be read are None, and :attr:`problems` has the reasons."""
 
     run: Run
     episodes: Curve | None
@@ -48,62 +48,69 @@ class RunData:
     calibration: Calibration | None
     n_episodes: int
     problems: dict[str, str]
-    """by what is not in the page: why"""
+    """The reason for each part that is missing in the page."""
 
     def attempt(self, what: str, make: Callable[[], B]) -> B | Missing:
         """
-        :param what: a part of the page
-        :param make: what makes it
-        :return: the part, or a line that says why there is none
+        Make a block of the page, or a line with the reason why it is missing.
+
+        :param what: the name of the block
+        :param make: a function that makes the block
         """
         made = value_or_none(self.problems, what, make)
         return self.missing(what) if made is None else made
 
     def blocks(self, what: str, make: Callable[[], Iterable[Block]]) -> Sequence[Block]:
         """
-        :param what: a part of the page
-        :param make: makes the blocks of that part
-        :return: the blocks, or a line with the reason why there are none
+        Make blocks of the page, or a line with the reason why they are missing.
+
+        :param what: the name of the part
+        :param make: a function that makes the blocks
         """
         made = value_or_none(self.problems, what, lambda: list(make()))
         return [self.missing(what)] if made is None else made
 
     def missing(self, what: str) -> Missing:
         """
-        :param what: is not there
-        :return: a line that says why
+        Return a line with the reason why a part is missing.
+
+        :param what: the name of the part, a key of :attr:`problems`
         """
         return Missing(what, self.problems[what])
 
 
 def value_or_none(problems: dict[str, str], what: str, make: Callable[[], T]) -> T | None:
     """
-    :param problems: where to say why it cannot be had
-    :param what: is made
-    :param make: what makes it, of files of whatever origin
+    Return the value of a function, or None if it raises an exception. The error message is recorded.
+
+    :param problems: the mapping that gets the error message
+    :param what: the key of the error message
+    :param make: a function that reads files, which may be damaged
     """
     try:
         return make()
     except ArgumentError as error:
         problems[what] = str(error)
-    except Exception as error:  # whatever libraries make of a damaged file: all else of the page is worth having
+    except Exception as error:  # libraries raise any exception for damaged files; other parts can still be shown
         problems[what] = f"{type(error).__name__}: {error}"
     return None
 
 
 def read_run_data(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: int, trust: bool) -> RunData:
     """
-    :param folder: of the run
-    :param tensorboard: where TensorBoard's logs are, if the run does not tell
-    :param model: the name of its file; None: the best, or else the final, or else the newest one
-    :param n_episodes: how many are played to see what the values are worth; 0: none
-    :param trust: whether pickles are opened, and classes of one's own imported from wherever the run was started
+    Read the data of a run. Arguments: see :func:`~sb3_dqn_ext.report.report`.
+
+    :param folder: the run folder
+    :param tensorboard: the folder of the TensorBoard logs, if the run folder does not name it
+    :param model: the file name of the model; None: the best model, otherwise the final, otherwise the newest one
+    :param n_episodes: the number of episodes to play; 0: none
+    :param trust: whether pickles are opened and classes are imported from the directory where the run was started
     """
     problems: dict[str, str] = {}
     run = value_or_none(problems, CONFIGURATION, lambda: read_run(folder, tensorboard))
     run = run or Run(folder, logs=(folder,) if tensorboard is None else (folder, tensorboard))
     path = value_or_none(problems, MODEL, lambda: models.model_file(run, model))
-    learner = None if path is None else value_or_none(problems, MODEL, lambda: _loaded(run, path, trust))
+    learner = None if path is None else value_or_none(problems, MODEL, lambda: _load_model(run, path, trust))
     return RunData(
         run=run,
         episodes=value_or_none(problems, EPISODES, lambda: curves.require_episodes(folder)),
@@ -111,7 +118,7 @@ def read_run_data(folder: Path, tensorboard: Path | None, model: str | None, n_e
         log=value_or_none(problems, LOG, lambda: read_log(log_folder(run))),
         model=learner,
         model_file=path,
-        calibration=value_or_none(problems, CALIBRATION, lambda: _played(run, learner, n_episodes, problems)),
+        calibration=value_or_none(problems, CALIBRATION, lambda: _play(run, learner, n_episodes, problems)),
         n_episodes=n_episodes,
         problems=problems,
     )
@@ -123,18 +130,18 @@ def _evaluations(run: Run) -> Curve:
     return evaluations(run.folder)
 
 
-def _loaded(run: Run, path: Path, trust: bool) -> BaseAlgorithm:
+def _load_model(run: Run, path: Path, trust: bool) -> BaseAlgorithm:
     if run.algo == "qrdqn" and not trust:
-        raise ArgumentError(f"{path} is for QRDQN, which runs whatever code is in it: say --trust if it is of your own.")
-    # the files of DQN are read by DQNExt, which runs nothing of what is in them
+        raise ArgumentError(f"{path} is for QRDQN, which runs any code in it: use --trust for your own files.")
+    # DQNExt reads the files of DQN without running code in them
     return models.load_model(dataclasses.replace(run, algo=None) if run.algo == "dqn" else run, path.name, trust)
 
 
-def _played(run: Run, model: BaseAlgorithm | None, n_episodes: int, problems: dict[str, str]) -> Calibration:
+def _play(run: Run, model: BaseAlgorithm | None, n_episodes: int, problems: dict[str, str]) -> Calibration:
     if model is None:
         raise ArgumentError(problems[MODEL])
     if n_episodes == 0:
-        raise ArgumentError("no episode was to be played.")
+        raise ArgumentError("the number of episodes is 0.")
     env = models.make_env(run)
     try:
         return models.measure_calibration(model, env, n_episodes)

@@ -1,4 +1,4 @@
-"""What the page shows: curves, values, a film."""
+"""The sections with figures: curves, calibration and video."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ SCATTER, EPISODE = "calibration/scatter", "video/episode"
 
 
 def curve_blocks(data: RunData) -> Iterator[Block]:
-    """Returns, and what else was logged."""
+    """Make the section on curves: returns, and all logged numbers."""
     yield data.attempt("learning curve", lambda: _returns(data))
     for what in (EPISODES, EVALUATIONS):
         if what in data.problems:
@@ -29,18 +29,18 @@ def curve_blocks(data: RunData) -> Iterator[Block]:
         yield data.missing(LOG)
         return
     logged = data.log.scalars
-    shown, of_calibration = group_charts(logged)
-    for group, charts in shown.items():
+    groups, of_calibration = group_charts(logged)
+    for group, charts in groups.items():
         yield Heading(group.capitalize())
         yield Charts([draw_chart(logged, title, names) for title, names in charts.items()])
     images = {name: content for name, content in data.log.images.items() if name not in (SCATTER, EPISODE)}
     if images:
-        yield Heading("Pictures")
+        yield Heading("Images")
         yield Charts([_logged(data, name, content) for name, content in images.items()])
-    groups = [*shown.values(), of_calibration]
-    others = sorted(logged.keys() - {name for charts in groups for names in charts.values() for name in names})
+    charted = {name for charts in [*groups.values(), of_calibration] for names in charts.values() for name in names}
+    others = sorted(logged.keys() - charted)
     if others:
-        yield Text(f"Logged, too: {', '.join(others)}.", is_note=True)
+        yield Text(f"Also logged: {', '.join(others)}.", is_note=True)
 
 
 def _returns(data: RunData) -> Picture:
@@ -48,33 +48,33 @@ def _returns(data: RunData) -> Picture:
     if data.episodes is None and data.evaluations is None:
         raise ArgumentError(f"{run.folder} has neither training episodes nor evaluations.")
     if data.episodes is None:
-        drawn = curves.plot_evaluations({run.name: [run]}, run.name)
+        figure = curves.plot_evaluations({run.name: [run]}, run.name)
     elif data.evaluations is None:
-        drawn = curves.plot_learning({run.name: [run]}, run.name)
+        figure = curves.plot_learning({run.name: [run]}, run.name)
     else:
-        drawn = curves.plot_run(run.folder)
-    told = "; ".join(f"{name}: {value}, {note}" for name, value, note in return_facts(data))
-    return Picture(figure_image(drawn, f"Returns over environment steps. {told}."), layout="wide")
+        figure = curves.plot_run(run.folder)
+    description = "; ".join(f"{name}: {value}, {note}" for name, value, note in return_facts(data))
+    return Picture(figure_image(figure, f"Returns over environment steps. {description}."), layout="wide")
 
 
 def _logged(data: RunData, name: str, content: bytes) -> Picture | Missing:
-    return data.attempt(name, lambda: Picture(logged_image(content, name), f"{name}, the last of the log"))
+    return data.attempt(name, lambda: Picture(logged_image(content, name), f"{name}, the last entry of the log"))
 
 
 def calibration_blocks(data: RunData) -> Iterator[Block]:
-    """Predicted beside realised values, now and in the course of training, and the values of states."""
+    """Make the section on calibration: predicted and realised values of new episodes and of the log, and a map of values."""
     yield data.attempt(CALIBRATION, lambda: _scatter(data)) if data.calibration is not None else data.missing(CALIBRATION)
     log = data.log
     if data.calibration is None and log is not None and SCATTER in log.images:
         yield _logged(data, SCATTER, log.images[SCATTER])
-    yield Heading("In the course of training")
+    yield Heading("During training")
     charts = {} if log is None else group_charts(log.scalars)[1]
     if log is not None and charts:
         yield Charts([draw_chart(log.scalars, title, names) for title, names in charts.items()])
     else:
         yield Missing(
             "calibration in the log",
-            "none was logged. ValueCalibrationCallback, or DiagnosticsCallback, does it every so often.",
+            "none was logged. ValueCalibrationCallback and DiagnosticsCallback log it at intervals.",
         )
     yield Heading("Values of states")
     yield data.attempt("map of values", lambda: _map(data))
@@ -85,14 +85,14 @@ def _scatter(data: RunData) -> Picture:
     assert found is not None
     assert path is not None
     predicted, realised = found.predicted.mean(), found.realised.mean()
-    told = (
-        f"{data.n_episodes} episodes that {path.name} has just played, each after some random actions. Of "
-        f"{len(found.predicted):,} actions, a return of {predicted:.4g} was predicted and one of {realised:.4g} realised, on "
-        f"average: values are {'over' if found.bias > 0 else 'under'}estimated by {abs(found.bias):.3g}. The correlation is "
-        f"{found.correlation:.2f}."
+    caption = (
+        f"{path.name} has played {data.n_episodes} episodes, each after some random actions. The mean predicted return of "
+        f"{len(found.predicted):,} actions is {predicted:.4g}, the mean realised return {realised:.4g}: values are "
+        f"{'over' if found.bias > 0 else 'under'}estimated by {abs(found.bias):.3g}. "
+        f"The correlation is {found.correlation:.2f}."
     )
-    drawn = plot_calibration(found, data.run.name)
-    return Picture(figure_image(drawn, "Predicted over realised values, a point for each action."), told, "wide")
+    figure = plot_calibration(found, data.run.name)
+    return Picture(figure_image(figure, "Predicted over realised values, a point for each action."), caption, "wide")
 
 
 def _map(data: RunData) -> Picture:
@@ -101,33 +101,33 @@ def _map(data: RunData) -> Picture:
         raise ArgumentError(data.problems[MODEL])
     space = model.observation_space
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise ArgumentError(f"observations are no vectors, but of {space}.")
+        raise ArgumentError(f"observations are not vectors, but elements of {space}.")
     check_env_is_known(run, "sb3_dqn_ext.plot.plot_value_map() draws it.")
     try:
-        drawn = plot_value_map(model, run.name, run.env_id or "")
+        figure = plot_value_map(model, run.name, run.env_id or "")
     except ArgumentError as error:
         if space.shape[0] == 2:
             raise
         command = f"python -m sb3_dqn_ext.plot {run.folder} --kind map --slice X Y"
         raise ArgumentError(f"observations have {space.shape[0]} numbers. `{command}` draws it over two of them.") from error
-    told = f"The value of the best action, and which one it is, as {path.name} says; observations that are no axis are 0."
-    return Picture(figure_image(drawn, told), told, "wide")
+    caption = f"The value of the best action, and the best action, of {path.name}. Observations that are not axes are 0."
+    return Picture(figure_image(figure, caption), caption, "wide")
 
 
 def video_blocks(data: RunData) -> Iterator[Block]:
-    """The newest film."""
+    """Make the section with the newest video."""
     path = newest_video(data.run.folder)
     if path is not None:
         yield Picture(read_video(path), f"{path.parent.name}/{path.name}")
     elif data.log is not None and EPISODE in data.log.images:
-        yield Picture(logged_image(data.log.images[EPISODE], EPISODE), "The last film of the log.")
+        yield Picture(logged_image(data.log.images[EPISODE], EPISODE), "The last video of the log.")
     else:
-        raise ArgumentError(f"{data.run.folder / 'videos'} holds no mp4 file. {_how_to_film(data)}.")
+        raise ArgumentError(f"{data.run.folder / 'videos'} contains no mp4 file. {_recording_hint(data)}.")
 
 
-def _how_to_film(data: RunData) -> str:
-    how = "EpisodeVideoCallback films in the course of training"
+def _recording_hint(data: RunData) -> str:
+    hint = "EpisodeVideoCallback records videos during training"
     if not data.run.arguments:
-        return how
+        return hint
     logs = data.run.arguments.get("log_folder", "logs")
-    return f"{how}, `python -m rl_zoo3.record_video --algo {data.run.algo} --env {data.run.env_id} -f {logs}` afterwards"
+    return f"{hint}, `python -m rl_zoo3.record_video --algo {data.run.algo} --env {data.run.env_id} -f {logs}` after training"

@@ -1,4 +1,4 @@
-"""What the page says in words and numbers."""
+"""The sections with text and tables: summary, command, configuration and versions."""
 
 import datetime
 import math
@@ -26,15 +26,15 @@ SYSTEM_INFO_NAMES = {
     "PyTorch": "torch",
     "Python": "python",
 }
-"""what SB3 calls the packages in a saved model, and what we call them"""
+"""The names of packages in files of SB3, and their names in the page."""
 MAX_TEXT_BYTES = 2**16  # bytes
 
 
-# -- what came of it -------------------------------------------------------------------------------------------------------
+# -- summary ---------------------------------------------------------------------------------------------------------------
 
 
 def summary_blocks(data: RunData) -> Iterator[Block]:
-    """What came of the run, in a few numbers."""
+    """Make the section with the results of the run in numbers."""
     found = [*return_facts(data), *_progress(data)]
     if not found:
         raise ArgumentError(f"{data.run.folder} has neither training episodes nor evaluations nor a log.")
@@ -42,7 +42,7 @@ def summary_blocks(data: RunData) -> Iterator[Block]:
 
 
 def return_facts(data: RunData) -> Iterator[Fact]:
-    """Mean returns of evaluations and of training."""
+    """Make facts on the mean returns of evaluations and of training."""
     if data.evaluations is not None:
         steps, found = data.evaluations
         means = found.mean(axis=1)
@@ -55,7 +55,7 @@ def return_facts(data: RunData) -> Iterator[Fact]:
         if len(means) > N_SCORED_EPISODES:
             best = (
                 int(means[N_SCORED_EPISODES - 1 :].argmax()) + N_SCORED_EPISODES - 1
-            )  # the mean of a few episodes is high by chance
+            )  # means of fewer episodes can be high by chance
             yield Fact(
                 "Best training return", f"{means[best]:.2f}", f"mean of {N_SCORED_EPISODES} episodes, at step {steps[best]:,}"
             )
@@ -65,12 +65,12 @@ def return_facts(data: RunData) -> Iterator[Fact]:
 
 
 def _progress(data: RunData) -> Iterator[Fact]:
-    told = [data.episodes, data.evaluations, *(data.log.scalars.values() if data.log else ())]
-    steps = max((int(series.steps[-1]) for series in told if series is not None and len(series.steps)), default=0)
+    curves = [data.episodes, data.evaluations, *(data.log.scalars.values() if data.log else ())]
+    steps = max((int(curve.steps[-1]) for curve in curves if curve is not None and len(curve.steps)), default=0)
     if steps > 0:
-        yield Fact("Environment steps", f"{steps:,}", "as far as its files tell")
+        yield Fact("Environment steps", f"{steps:,}", "at the last entry of its files")
     if data.episodes is not None:
-        yield Fact("Training episodes", f"{len(data.episodes.steps):,}", "that came to their end")
+        yield Fact("Training episodes", f"{len(data.episodes.steps):,}", "that are finished")
     lived = lifetime(data.run.folder)
     if lived is not None and math.isfinite(lived[1]):
         seconds = lived[1] - lived[0]
@@ -78,55 +78,55 @@ def _progress(data: RunData) -> Iterator[Fact]:
         yield Fact("Time", str(datetime.timedelta(seconds=round(seconds))), speed)
 
 
-# -- how to make it again --------------------------------------------------------------------------------------------------
+# -- command ---------------------------------------------------------------------------------------------------------------
 
 
 def command_blocks(data: RunData) -> Iterator[Block]:
-    """How to make the run again, or to go on with it."""
+    """Make the section with the command that trains the run again, and the command that continues it."""
     yield from data.blocks("command", lambda: _command(data))
-    going_on = value_or_none(data.problems, "command to go on", lambda: resume_command(data.run.folder))
-    if going_on is not None:
-        yield Text("It has not come to its end. This goes on with it, from its newest checkpoint:")
-        yield Code(going_on, is_command=True)
+    resume = value_or_none(data.problems, "command to continue", lambda: resume_command(data.run.folder))
+    if resume is not None:
+        yield Text("The run has not ended. This command continues it from its newest checkpoint:")
+        yield Code(resume, is_command=True)
 
 
 def _command(data: RunData) -> Iterator[Block]:
     command = train_command(data.run)
     if command is not None:
         source = data.run.arguments.get("conf_file") or "the zoo's presets"
-        note = f"What it does not name is taken from {source}. What the run was given is in the configuration below."
+        note = f"Other values are taken from {source}. The configuration below has all values of the run."
         yield Code(command, is_command=True)
         yield Text(note, is_note=True)
         return
     logged = None if data.log is None else data.log.texts.get("run/command")
     if logged is None:
-        raise ArgumentError("it is not known. The zoo keeps it in args.yml and run.json, TensorBoardCallback in the log.")
-    yield Text("As it was logged:")
+        raise ArgumentError("it is unknown. The zoo stores it in args.yml and run.json, TensorBoardCallback in the log.")
+    yield Text("The command in the log:")
     yield Code(logged.strip(), is_command=True)
 
 
-# -- what it was -----------------------------------------------------------------------------------------------------------
+# -- configuration ---------------------------------------------------------------------------------------------------------
 
 
 def configuration_blocks(data: RunData) -> Iterator[Block]:
-    """Hyperparameters, environment and arguments."""
+    """Make the section with hyperparameters, arguments and environment."""
     run, model = data.run, data.model
     if CONFIGURATION in data.problems:
         yield data.missing(CONFIGURATION)
     yield Heading("Hyperparameters")
     if run.hyperparameters:
-        yield Table(["name", "value"], {name: [_shown(value)] for name, value in run.hyperparameters.items()})
+        yield Table(["name", "value"], {name: [_text(value)] for name, value in run.hyperparameters.items()})
     elif run.config:
-        yield Text("They hold Python objects, which are not made here:")
+        yield Text("The configuration contains Python objects, which are shown as text:")
         yield Code(run.config[:MAX_TEXT_BYTES])
     if model is None:
         yield data.missing(MODEL)
     if model is not None and data.model_file is not None:
-        arguments = Table(["argument", "value"], {name: [_shown(value)] for name, value in model_arguments(model).items()})
+        arguments = Table(["argument", "value"], {name: [_text(value)] for name, value in model_arguments(model).items()})
         summary = f"All arguments of the model in {data.model_file.name}"
         yield Details(summary, arguments, is_open=not (run.hyperparameters or run.config))
     yield Heading("Environment")
-    yield Table(["", "value"], {name: [_shown(value)] for name, value in _environment(data).items() if value})
+    yield Table(["", "value"], {name: [_text(value)] for name, value in _environment(data).items() if value})
 
 
 def _environment(data: RunData) -> dict[str, Any]:
@@ -137,15 +137,15 @@ def _environment(data: RunData) -> dict[str, Any]:
     return found if model is None else {**found, "observations": model.observation_space, "actions": model.action_space}
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
 def version_blocks(data: RunData) -> Iterator[Block]:
-    """What the run was made with, beside what is here now where that differs."""
+    """Make the section with the package versions of the run, beside the present ones if they differ."""
     then, now = _versions_then(data), versions()
     if not then:
-        raise ArgumentError("neither run.json nor a model tells them.")
+        raise ArgumentError("neither run.json nor a model contains them.")
     if any(now.get(name, version) != version for name, version in then.items()):
         yield Table(["package", "of the run", "of this page"], {name: [then[name], now.get(name, "")] for name in then})
     else:

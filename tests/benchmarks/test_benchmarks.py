@@ -1,4 +1,4 @@
-"""The commands behind `make train` and `make train-seeds`, on runs that are short."""
+"""Tests of the commands behind `make train`, `make train-seeds` and `make bench-learning`, with short runs."""
 
 import csv
 from pathlib import Path
@@ -37,13 +37,13 @@ def test_seeds_are_trained_once_written_as_rows_and_drawn(tmp_path: Path) -> Non
 
 
 def test_eager_and_compiled_runs_are_trained_once_and_written_as_rows(tmp_path: Path) -> None:
-    # 300 steps: the zoo's block learns after 1000, so that nothing has to be compiled
+    # with 300 steps nothing is compiled: the zoo's hyperparameters start learning after 1000
     command = f"-m benchmarks.compiled --seeds 0 --steps 300 --eval-freq 100 --runs {tmp_path}/runs --results {tmp_path}"
     printed = output(python(*command.split(), cwd=ROOT))
     rows = (tmp_path / "compiled_seeds.csv").read_text()
     (of_eager, of_compiled) = sorted(csv.DictReader(rows.splitlines()), key=lambda row: row["compiled"])
     assert of_eager["steps_to_475"] == of_compiled["steps_to_475"] == "inf"
-    assert of_eager["mean_return"] == of_compiled["mean_return"], "nothing was learned yet, so nothing can differ"
+    assert of_eager["mean_return"] == of_compiled["mean_return"], "nothing was learned, so nothing differs"
     assert (tmp_path / "compiled_seeds.md").read_text() in printed
     output(python(*command.split(), cwd=ROOT))
     assert (tmp_path / "compiled_seeds.csv").read_text() == rows, "a finished seed was trained again"

@@ -1,4 +1,4 @@
-"""The command behind `make bench`: what it measures, on runs that are short, and what it makes of the rows."""
+"""Tests of the command behind `make bench`: its measurements, with short runs, and its tables and charts."""
 
 import csv
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_a_measurement_is_a_process_and_a_row(tmp_path: Path) -> None:
     assert float(row["wall_s"]) > 0
 
 
-def test_peers_and_ours_take_turns() -> None:
+def test_implementations_take_turns() -> None:
     turns = [m.implementation for m in plan(["cartpole-32"], list(LABELS), repeats=2, scaling_repeats=1)]
     assert turns == ["sb3", "sbx", "tutorial", "ours"] * 2
 
@@ -68,7 +68,7 @@ def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, mon
         key["cold"] = str(int(measurement.repeat == 0))
         if parts:
             return {**key, **dict.fromkeys(Parts.NAMES, "2.5")}
-        # ours: 2 µs per step; SB3: 8, 10 and 6; both busy half of the time
+        # DQNExt: 2 µs per step; SB3: 8, 10 and 6; both use the processor for half of the time
         wall = 2.0 if measurement.implementation == "ours" else [8.0, 10.0, 6.0][measurement.repeat]
         start_up = 20 - 12 * min(measurement.repeat, 1) if measurement.implementation == "ours" else 8
         updates = 1_000_000 * BY_NAME[measurement.workload].updates_per_step
@@ -83,7 +83,7 @@ def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, mon
     with (tmp_path / "speed.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 10
     table = (tmp_path / "speed.md").read_text()
-    assert "| ours, compiled | SB3 DQN | 2.0 (2.0-2.0) | 8.0 (6.0-10.0) | 4.00 (3.00-5.00) | 4.00 |" in table
+    assert "| DQNExt, compiled | SB3 DQN | 2.0 (2.0-2.0) | 8.0 (6.0-10.0) | 4.00 (3.00-5.00) | 4.00 |" in table
     assert "| SB3 DQN | 8.0 | 20.0 | 8.0 | 6.0 | 2,000,000 |" in table  # 12 s more, 6 µs less
     assert "| SB3 DQN | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 15.0 |" in table
     assert "| environments | 8 | 9.0 | 2.0 | 4.50 (4.00-5.00) |" in table
@@ -91,12 +91,12 @@ def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, mon
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
     measure_all(parse(command.split()))
-    assert len(calls) == 12, "what has a row was measured again"
+    assert len(calls) == 12, "a measurement that has a row was repeated"
     measure_all(parse([*command.split(), "--scaling-repeats", "3"]))
     assert len(calls) == 14
 
 
-def test_the_break_even_is_where_what_was_saved_is_what_was_spent() -> None:
+def test_the_break_even_is_the_number_of_steps_that_saves_the_start_up_time() -> None:
     assert break_even(seconds=3.0, saved=200.0) == "15,000"
     assert break_even(seconds=-1.0, saved=200.0) == "0"
     assert break_even(seconds=3.0, saved=-1.0) == "never"
@@ -127,15 +127,15 @@ def test_the_loop_resets_each_copy_by_itself() -> None:
         fallen += dones
         assert np.all(np.abs(observations[dones]) <= 0.05), "not the first observation of an episode"
         assert rewards.tolist() == [1.0, 1.0]
-    assert all(fallen >= 3)  # pushed to the left, the pole falls in about 10 steps
+    assert all(fallen >= 3)  # a pole that is pushed to the left falls within about 10 steps
 
 
-def test_the_loop_fits_what_an_episode_was_worth() -> None:
+def test_the_loop_fits_returns() -> None:
     th.manual_seed(0)
     learner = Learner(n_inputs=1, n_actions=2, width=24, learning_rate=2e-2, gamma=0.5)
     observations = np.array([[0.0], [1.0]])
     rewards = np.array([3.0, 1.0])
-    # the second step ends an episode; from the first, the second state follows, whose best action is worth 1
+    # the second environment ends an episode; in the first, the second state follows, whose best action has the value 1
     step = Step(observations, np.array([0, 1]), rewards, np.array([[1.0], [0.0]]), np.array([False, True]))
     other = Step(observations, np.array([1, 0]), np.zeros(2), observations, np.array([True, True]))
     for i in range(900):

@@ -1,4 +1,4 @@
-"""The command behind `make tutorials-questions`: what it runs, on runs that are short, and what it makes of the rows."""
+"""Tests of the command behind `make tutorials-questions`: its runs, with short ones, and its table."""
 
 import re
 from pathlib import Path
@@ -42,7 +42,7 @@ def preset() -> dict[str, Any]:
 
 
 def rows_of(setting: Setting, **columns: list[float]) -> list[Row]:
-    """One row for each value of the columns; the others are empty."""
+    """Make a row for each value of the columns; the others are empty."""
     empty = dict.fromkeys(("greedy_last", "stochastic_last", "best_100", "last_100"), "")
     n_seeds = len(next(iter(columns.values())))
     return [
@@ -88,9 +88,9 @@ def test_a_question_is_measured_once_and_becomes_rows_and_a_table(tmp_path: Path
 
     (kept_by_the_zoo,) = (tmp_path / "runs").glob(f"*/*_{TANH.file_name}_3/dqn_ext/{ENV}_1/{ENV}/config.yml")
     assert "activation_fn: tanh" in kept_by_the_zoo.read_text()
-    assert len(list((tmp_path / "runs").glob("*/*/dqn_ext/*"))) == 2, "what is played is the model of the preset"
+    assert len(list((tmp_path / "runs").glob("*/*/dqn_ext/*"))) == 2, "the games are played with the model of the preset"
 
-    monkeypatch.setattr(questions, "measured", lambda *_, **__: pytest.fail("a finished run was run again"))
+    monkeypatch.setattr(questions, "measure_trial", lambda *_, **__: pytest.fail("a finished run was run again"))
     before = (results / "tutorial_questions.csv").read_text()
     questions.main(command)
     assert (results / "tutorial_questions.csv").read_text() == before
@@ -104,20 +104,20 @@ def rows_at(rows: list[Row], setting: Setting) -> Row:
     return row
 
 
-# -- what is tried ---------------------------------------------------------------------------------------------------------
+# -- the settings ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_question_is_tried_under_a_name_of_its_own() -> None:
+def test_every_question_has_settings_with_distinct_names() -> None:
     assert {setting.question for setting in SETTINGS} == set(QUESTIONS)
-    assert len(QUESTIONS) == 9, "so many the tutorial asks"
+    assert len(QUESTIONS) == 9, "the tutorial has nine questions"
     assert len({setting.file_name for setting in [PRESET, *SETTINGS]}) == len(SETTINGS) + 1
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.file_name)
-def test_one_thing_is_changed_and_the_brackets_say_what_the_preset_has(setting: Setting) -> None:
+def test_one_thing_is_changed_and_the_value_of_the_preset_is_in_brackets(setting: Setting) -> None:
     before = preset()
     after = apply_setting(before, setting)
-    assert before == preset(), "the preset is not to be touched"
+    assert before == preset(), "the preset is unchanged"
     assert apply_setting(before, PRESET) == before
     same = {path.partition(".")[0] for path in setting.changes} | ({"env_wrapper"} if setting.wrapper else set())
     assert {name for name in before if before[name] != after[name]} == same
@@ -137,10 +137,10 @@ def test_the_largest_mean_is_of_whole_windows() -> None:
     assert best_mean(np.array([90.0, 10.0]), window=3) == 50.0
 
 
-# -- what is made of the rows ----------------------------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_words_are_those_of_the_rows() -> None:
+def test_the_table_compares_settings_with_the_preset() -> None:
     of_preset, of_tanh, of_play = table(rows_by_hand()).splitlines()[2:]
     assert (
         of_preset == "| the preset | as it is | 5 | 12.0 (10.0 to 14.0) |  | 22.0 (20.0 to 24.0) |  | 52.0 (50.0 to 54.0) |  |"
@@ -151,7 +151,7 @@ def test_the_words_are_those_of_the_rows() -> None:
     assert re.search(r"\| 112\.0 \(110\.0 to 114\.0\) \| more \([0-9.]+ to [0-9.]+\) \|  \|  \|  \|  \|$", of_play)
 
 
-def test_a_word_needs_an_interval_without_0_and_an_interval_two_seeds() -> None:
+def test_a_difference_needs_an_interval_without_0_and_two_seeds() -> None:
     few = np.array([1.0, 2.0])
     assert compare_with_preset(few, few) == "no clear difference (-1.0 to 1.0)"
     assert compare_with_preset(few + 2, few) == "more (1.0 to 3.0)"
@@ -167,10 +167,10 @@ def test_a_page_is_filled_between_its_markers_alone(tmp_path: Path) -> None:
         "a\n<!-- questions -->\n| \\1 |\n<!-- /questions -->\n"
     )
     write(rows_by_hand(), tmp_path, tmp_path / "page.md")
-    assert [path.name for path in tmp_path.iterdir()] == ["tutorial_questions.md"], "a page that is not there is not made"
+    assert [path.name for path in tmp_path.iterdir()] == ["tutorial_questions.md"], "a missing page is not created"
 
 
-def test_the_table_is_the_one_of_the_rows_that_are_kept() -> None:
+def test_the_published_table_is_that_of_the_published_rows() -> None:
     results, page = ROOT / "docs" / "results", ROOT / "docs" / "tutorials" / f"{TUTORIAL.name}.md"
     measured = table(read_rows(results / "tutorial_questions.csv"))
     assert (results / "tutorial_questions.md").read_text().endswith(measured)

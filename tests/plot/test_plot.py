@@ -1,4 +1,4 @@
-"""Pictures of real runs, and the numbers in them."""
+"""Tests of the figures of a real run, and of their numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_is_read_as_its_files_say(run_folder: Path) -> None:
+def test_a_run_has_the_numbers_of_its_files(run_folder: Path) -> None:
     lines = [line for path in run_folder.glob("*.monitor.csv") for line in path.read_text().splitlines()[2:]]
     by_end = sorted((float(line.split(",")[2]), float(line.split(",")[0]), int(line.split(",")[1])) for line in lines)
     curve = training_episodes(run_folder)
@@ -70,7 +70,7 @@ def test_a_rolling_mean_equals_a_loop() -> None:
     np.testing.assert_allclose(rolling_mean(values, 7), expected)
 
 
-def test_the_bootstrap_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_bootstrap_interval_contains_the_true_value_as_often_as_its_confidence_level() -> None:
     rng = np.random.default_rng(0)
     hits = []
     for _ in range(200):
@@ -101,7 +101,7 @@ def test_a_single_run_is_drawn_without_an_interval() -> None:
     assert legend.get_title().get_text() == "interquartile mean of 1 to 4 seeds, 95 % interval"
 
 
-def test_bars_of_scores_are_interquartile_means_with_each_run_beside(tmp_path: Path) -> None:
+def test_bars_of_scores_are_interquartile_means_with_a_point_for_each_run(tmp_path: Path) -> None:
     scores = {"ours": np.array([100.0, 0.0, 3.0, 1.0]), "theirs, of which there is one only": np.array([-7.0])}
     figure = plot_scores(scores, "title")
     (axes,) = figure.axes

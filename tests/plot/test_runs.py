@@ -1,4 +1,4 @@
-"""Pictures of real runs of the RL Zoo: what is read from their folders, and what the command draws."""
+"""Tests of the figures of real runs of the RL Zoo: the reading of run folders, and the command."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.xdist_group("plot")
 
 PENALTY = {"sb3_dqn_ext.envs.TerminalPenalty": {"reward": -5.0}}
 
-# Four trainings in one process, which imports the zoo once.
+# four trainings in one process, so that the zoo is imported once
 TRAIN = f"""
 import runpy, sys
 both = ["--num-threads", "1", "-f", "logs", "--tensorboard-log", "tb", "--eval-freq", "200", "--eval-episodes", "2"]
@@ -68,7 +68,7 @@ for arguments in (
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the zoo has trained two seeds of one configuration, one of another, and SB3's DQN."""
+    """A folder in which the zoo has trained two seeds of one configuration, one seed of another, and SB3's DQN."""
     folder = tmp_path_factory.mktemp("project")
     output(python("-c", TRAIN, cwd=folder))
     return folder
@@ -93,7 +93,7 @@ class Episodes(NamedTuple):
 
 
 def episodes_in(run: Path) -> Episodes:
-    """Of a run of one environment, as its file says."""
+    """Read the episodes of a run of one environment."""
     with open(run / "0.monitor.csv") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     ends = [sum(int(row["l"]) for row in rows[: i + 1]) for i in range(len(rows))]
@@ -101,7 +101,7 @@ def episodes_in(run: Path) -> Episodes:
 
 
 def logged_in(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """All scalars of the event files of a folder, as they follow each other there."""
+    """Read all scalars of the event files of a folder, in their order there."""
     found: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for event in LegacyEventFileLoader(str(path)).Load():
@@ -116,32 +116,32 @@ def line(axes: Axes, i: int = 0) -> tuple[Array, Array]:
     return np.asarray(drawn.get_xdata(), dtype=float), np.asarray(drawn.get_ydata(), dtype=float)
 
 
-# -- what is known of a run ------------------------------------------------------------------------------------------------
+# -- the data of a run -----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_of_ours_is_known_by_its_run_json(cartpoles: list[Path], project: Path) -> None:
+def test_a_run_of_dqn_ext_is_described_by_its_run_json(cartpoles: list[Path], project: Path) -> None:
     run = read_run(cartpoles[0])
     assert (run.env_id, run.algo, run.name) == ("CartPole-v1", "dqn_ext", "dqn_ext/CartPole-v1_1")
     assert run.hyperparameters["env_wrapper"] == [PENALTY]
     assert event_folder(run) == project / "tb" / "CartPole-v1" / "DQNExt_1"
 
 
-def test_a_run_of_sb3_is_known_by_what_the_zoo_has_written(
+def test_a_run_of_sb3_is_described_by_the_files_of_the_zoo(
     mountain_car: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the zoo notes the folder of the log as it was given in another directory
+    monkeypatch.chdir(tmp_path)  # the zoo stores the folder of the log relative to another directory
     run = read_run(mountain_car)
     assert (run.env_id, run.algo) == ("MountainCar-v0", "dqn")
     assert run.hyperparameters["train_freq"] == 16
     assert event_folder(run) == project / "tb" / "MountainCar-v0" / "DQN_1"
 
 
-def test_runs_are_found_however_deep_and_each_is_one(project: Path, cartpoles: list[Path], mountain_car: Path) -> None:
+def test_runs_are_found_at_any_depth(project: Path, cartpoles: list[Path], mountain_car: Path) -> None:
     assert find_runs(project) == [mountain_car, *cartpoles]
     assert find_runs(cartpoles[0]) == [cartpoles[0]]
 
 
-def test_runs_of_one_configuration_are_seeds_and_others_are_named_by_what_differs(
+def test_runs_of_one_configuration_are_seeds_and_others_are_labelled_by_their_differences(
     cartpoles: list[Path], mountain_car: Path
 ) -> None:
     groups = group_runs([read_run(folder) for folder in cartpoles])
@@ -154,7 +154,7 @@ def test_runs_of_one_configuration_are_seeds_and_others_are_named_by_what_differ
     assert list(group_runs([read_run(mountain_car)])) == ["dqn"]
 
 
-def test_runs_of_unknown_configuration_are_no_seeds_of_each_other(cartpoles: list[Path], tmp_path: Path) -> None:
+def test_runs_of_unknown_configuration_are_not_seeds_of_each_other(cartpoles: list[Path], tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         shutil.copy(cartpoles[0] / "0.monitor.csv", tmp_path / name)
@@ -171,14 +171,12 @@ def test_python_objects_in_a_configuration_are_not_made(mountain_car: Path, tmp_
         file.write(f"  - - extra\n    - !!python/object/apply:os.mkdir ['{witness}']\n")
     run = read_run(copy)
     assert run.env_id == "MountainCar-v0"
-    with pytest.raises(ArgumentError, match=r"config\.yml holds Python objects, which are not made here"):
+    with pytest.raises(ArgumentError, match=r"config\.yml contains Python objects, which are not loaded"):
         make_env(run)
     assert not witness.exists()
 
 
-def test_a_log_that_was_begun_at_the_same_time_is_told_from_others_by_its_returns(
-    cartpoles: list[Path], project: Path
-) -> None:
+def test_a_log_that_was_created_at_the_same_time_is_distinguished_by_its_returns(cartpoles: list[Path], project: Path) -> None:
     logs = [project / "tb" / "CartPole-v1" / f"DQNExt_{i}" for i in (1, 2, 3)]
     for i, folder in enumerate(cartpoles):
         begun = json.loads((folder / "0.monitor.csv").read_text().partition("\n")[0][1:])["t_start"]
@@ -195,7 +193,7 @@ def test_a_log_that_was_begun_at_the_same_time_is_told_from_others_by_its_return
         shutil.rmtree(place)
 
 
-def test_a_log_of_another_time_is_not_taken_for_that_of_a_run(cartpoles: list[Path], project: Path, tmp_path: Path) -> None:
+def test_a_log_of_another_time_does_not_belong_to_a_run(cartpoles: list[Path], project: Path, tmp_path: Path) -> None:
     shutil.copy(cartpoles[0] / "0.monitor.csv", tmp_path)
     path = tmp_path / "0.monitor.csv"
     header, _, rest = path.read_text().partition("\n")
@@ -204,7 +202,7 @@ def test_a_log_of_another_time_is_not_taken_for_that_of_a_run(cartpoles: list[Pa
     assert event_folder(read_run(tmp_path, tensorboard=project / "tb")) is None
 
 
-# -- what is drawn ---------------------------------------------------------------------------------------------------------
+# -- figures ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_learning_curve_is_the_mean_of_the_rolling_means_of_its_seeds(cartpoles: list[Path]) -> None:
@@ -218,7 +216,7 @@ def test_a_learning_curve_is_the_mean_of_the_rolling_means_of_its_seeds(cartpole
     means = [[np.mean(returns[max(0, i - window + 1) : i + 1]) for i in range(len(returns))] for _, returns in of_seeds]
     expected = np.array([np.interp(steps, ends, mean) for (ends, _), mean in zip(of_seeds, means, strict=True)])
     np.testing.assert_allclose(drawn, expected.mean(axis=0))  # two of two are the middle half
-    # the 2.5 % tail of draws of two from two is the lower of them twice, which a quarter of the draws is
+    # a quarter of the resamples of two seeds are the lower one twice, so the 2.5 % quantile is the lower seed
     edges: Any = axes.collections[0].get_paths()[0].vertices
     for step, low, high in zip(steps[::50], expected.min(axis=0)[::50], expected.max(axis=0)[::50], strict=True):
         at_step = edges[edges[:, 0] == step, 1]
@@ -238,17 +236,17 @@ def test_curves_of_evaluations_and_scores_are_those_in_the_files(cartpoles: list
     np.testing.assert_allclose(line(axes, 0)[1], (results[0] + results[1]) / 2)
     np.testing.assert_allclose(line(axes, 1)[1], results[2])
     assert len(axes.collections) == 1, "a single run has no interval"
-    found, what = final_scores(groups)
+    found, label = final_scores(groups)
     np.testing.assert_allclose(next(iter(found.values())), [results[0][-1], results[1][-1]])
-    assert what == "return of the last evaluation"
+    assert label == "return of the last evaluation"
 
 
 def test_runs_without_evaluations_are_compared_by_their_last_episodes(cartpoles: list[Path], tmp_path: Path) -> None:
     shutil.copy(cartpoles[0] / "0.monitor.csv", tmp_path)
-    found, what = final_scores({"both": [read_run(tmp_path), read_run(cartpoles[1])]})
+    found, label = final_scores({"both": [read_run(tmp_path), read_run(cartpoles[1])]})
     expected = [np.mean(episodes_in(folder).returns[-100:]) for folder in cartpoles[:2]]
     np.testing.assert_allclose(found["both"], expected)
-    assert what == "return of the last 100 training episodes"
+    assert label == "return of the last 100 training episodes"
 
 
 def test_epsilon_and_loss_are_drawn_as_they_were_logged(project: Path) -> None:
@@ -262,7 +260,7 @@ def test_epsilon_and_loss_are_drawn_as_they_were_logged(project: Path) -> None:
     assert [axes.get_ylabel() for axes in figure.axes] == ["epsilon", "loss"]
 
 
-def test_what_was_logged_twice_is_drawn_as_the_run_that_went_on_has_logged_it(tmp_path: Path) -> None:
+def test_entries_of_a_resumed_run_replace_earlier_ones(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     for suffix, steps in ((".first", (10, 20, 30, 40)), (".second", (30, 35, 50))):
@@ -275,9 +273,9 @@ def test_what_was_logged_twice_is_drawn_as_the_run_that_went_on_has_logged_it(tm
 
 
 def check_map(figure: Figure, row: int, model: Any, xs: Sequence[float], ys: Sequence[float], state: Any) -> None:
-    """Compare some points of a map with what the network says of their states, one after the other."""
-    shown: list[Any] = [axes.collections[0].get_array() for axes in figure.axes[2 * row : 2 * row + 2]]
-    values, actions = shown
+    """Compare some points of a map with the outputs of the network for single states."""
+    drawn: list[Any] = [axes.collections[0].get_array() for axes in figure.axes[2 * row : 2 * row + 2]]
+    values, actions = drawn
     assert values.shape == actions.shape == (len(ys), len(xs))
     for i, j in ((0, 0), (3, 17), (len(xs) - 1, 2), (11, len(ys) - 1)):
         with th.no_grad():
@@ -286,7 +284,7 @@ def check_map(figure: Figure, row: int, model: Any, xs: Sequence[float], ys: Seq
         assert actions[j, i] == q.argmax()
 
 
-def test_the_map_of_a_mountain_car_is_what_its_network_says_of_each_state(mountain_car: Path) -> None:
+def test_the_map_of_a_mountain_car_is_the_output_of_its_network(mountain_car: Path) -> None:
     run = read_run(mountain_car)
     model = load_model(run)
     assert type(model) is DQN
@@ -323,7 +321,7 @@ def test_the_environment_has_the_wrappers_of_the_run(cartpoles: list[Path], moun
 
 
 def edited(run: Path, place: Path, **hyperparameters: Any) -> Path:
-    """A copy of a run of ours whose run.json says something else."""
+    """Copy a run of DQNExt and change its run.json."""
     shutil.copytree(run, place)
     data = json.loads((place / "run.json").read_text())
     data["hyperparameters"] |= hyperparameters
@@ -337,14 +335,14 @@ def test_stacked_frames_are_stacked_and_normalised_ones_refused(cartpoles: list[
     assert env.observation_space.shape == (12,)
     with pytest.raises(ArgumentError, match="normalize=True, and the statistics of that are in a pickle"):
         make_env(read_run(edited(cartpoles[0], tmp_path / "normalised", normalize=True)))
-    with pytest.raises(ArgumentError, match=r"env_wrapper='pathlib\.Path' is no Wrapper"):
+    with pytest.raises(ArgumentError, match=r"env_wrapper='pathlib\.Path' is not a Wrapper"):
         make_env(read_run(edited(cartpoles[0], tmp_path / "strange", env_wrapper="pathlib.Path")))
 
 
 # -- the command -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_draws_all_that_can_be_drawn(
+def test_the_command_draws_all_figures_that_have_data(
     cartpoles: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([str(cartpoles[0]), "-o", str(tmp_path / "pictures"), "--episodes", "2"])
@@ -360,7 +358,7 @@ def test_the_command_draws_all_that_can_be_drawn(
     assert len(printed.err.splitlines()) == 1
 
 
-def test_the_command_writes_vector_graphics_of_what_is_asked_for(cartpoles: list[Path], tmp_path: Path) -> None:
+def test_the_command_writes_vector_graphics_of_the_requested_kinds(cartpoles: list[Path], tmp_path: Path) -> None:
     kinds = ("--kind", "learning", "--kind", "evaluations", "--kind", "scores")
     main(
         [
@@ -383,7 +381,7 @@ def test_the_command_writes_vector_graphics_of_what_is_asked_for(cartpoles: list
         assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_a_folder_with_nothing_to_draw_is_answered_with_what_was_looked_for(
+def test_a_folder_without_data_of_a_run_is_an_error_that_lists_the_files_of_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -393,7 +391,7 @@ def test_a_folder_with_nothing_to_draw_is_answered_with_what_was_looked_for(
     with pytest.raises(SystemExit) as exit_:  # as `python -m` would run it
         runpy.run_module("sb3_dqn_ext.plot", run_name="__main__")
     assert exit_.value.code == (
-        "python -m sb3_dqn_ext.plot: RUN_FOLDERS='empty' holds nothing that can be drawn: there is none of *monitor.csv "
+        "python -m sb3_dqn_ext.plot: RUN_FOLDERS='empty' contains no data of a run: there is none of *monitor.csv "
         "(training episodes), evaluations.npz (evaluations), *.zip (models), events.out.tfevents.* (TensorBoard's log)."
     )
 
@@ -407,7 +405,7 @@ def test_a_folder_with_nothing_to_draw_is_answered_with_what_was_looked_for(
     ],
     ids=["no folder", "no such kind", "no such module"],
 )
-def test_wrong_arguments_get_one_clear_sentence(
+def test_wrong_arguments_are_errors_of_one_sentence(
     arguments: list[str], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -421,10 +419,10 @@ def test_wrong_arguments_get_one_clear_sentence(
     [
         ("evaluations", "has no evaluations.npz."),
         ("map", "has no model: neither best_model.zip, nor CartPole-v1.zip, nor another *.zip."),
-        ("log", "say --tensorboard FOLDER."),
+        ("log", "try --tensorboard FOLDER."),
     ],
 )
-def test_what_cannot_be_drawn_says_why(
+def test_a_figure_without_data_is_an_error_with_the_reason(
     kind: str, problem: str, cartpoles: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(cartpoles[0] / "0.monitor.csv", tmp_path)
@@ -435,7 +433,7 @@ def test_what_cannot_be_drawn_says_why(
     assert not (tmp_path / "pictures").exists()
 
 
-def test_damaged_files_cost_their_own_pictures_only(
+def test_damaged_files_prevent_their_own_figures_only(
     cartpoles: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "dqn_ext" / "CartPole-v1_9"

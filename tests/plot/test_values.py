@@ -1,4 +1,4 @@
-"""Predicted beside realised values, on environments whose values are known, and maps of what networks say."""
+"""Tests of predicted and realised values in environments with known values, and of maps of Q-values."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,9 +39,9 @@ BEST, OTHER = 3.0, 2.0
 
 class Clock(gym.Env[Array, np.int64]):
     """
-    A reward of 1 at every step, whatever is done.
+    An environment with a reward of 1 at every step.
 
-    :param terminates: whether the episode ends by itself after five of them
+    :param terminates: whether the episode terminates after five steps
     """
 
     def __init__(self, terminates: bool) -> None:
@@ -61,25 +61,25 @@ class Clock(gym.Env[Array, np.int64]):
 
 
 def clock(terminates: bool) -> DummyVecEnv:
-    """One that ends after five steps, by itself or by a time limit."""
+    """Make an environment whose episodes end after five steps, by termination or by a time limit."""
     return DummyVecEnv([lambda: TimeLimit(Clock(terminates), LENGTH if not terminates else 100)])
 
 
 def constant(kind: Callable[..., Any], env: DummyVecEnv) -> Any:
-    """A model that says 2 of the first action and 3 of the second, in every state."""
+    """Make a model with a Q-value of 2 for the first action and 3 for the second, in every state."""
     model = kind("MlpPolicy", env, gamma=GAMMA, buffer_size=100, device="cpu")
     net = model.q_net.q_net if hasattr(model, "q_net") else model.quantile_net.quantile_net
     with th.no_grad():
         net[-1].weight.zero_()
-        # QRDQN says its quantiles of all actions, and their mean counts
+        # QRDQN outputs quantiles, whose means are the Q-values
         spread = th.linspace(-1, 1, net[-1].bias.numel() // 2).repeat_interleave(2)
         net[-1].bias.copy_(th.tensor([OTHER, BEST]).repeat(net[-1].bias.numel() // 2) + (spread if len(spread) > 2 else 0))
     return model
 
 
 @pytest.mark.parametrize("kind", [DQNExt, DQN, QRDQN])
-@pytest.mark.parametrize("terminates", [True, False], ids=["terminates", "is cut off"])
-def test_what_is_cut_off_is_worth_what_is_predicted_of_its_last_state(kind: type, terminates: bool) -> None:
+@pytest.mark.parametrize("terminates", [True, False], ids=["terminates", "is truncated"])
+def test_a_truncated_episode_is_bootstrapped_from_its_last_state(kind: type, terminates: bool) -> None:
     env = clock(terminates)
     found = measure_calibration(constant(kind, env), env, n_episodes=3, n_random=0)
     np.testing.assert_allclose(found.predicted, BEST, atol=1e-5)
@@ -88,7 +88,7 @@ def test_what_is_cut_off_is_worth_what_is_predicted_of_its_last_state(kind: type
     np.testing.assert_allclose(found.realised, expected * 3, rtol=1e-5)
 
 
-def test_only_the_last_of_the_random_actions_counts() -> None:
+def test_only_the_last_random_action_counts() -> None:
     env = clock(terminates=True)
     found = measure_calibration(constant(DQN, env), env, n_episodes=200, n_random=4)
     left = np.rint(np.log(1 - (1 - GAMMA) * found.realised) / np.log(GAMMA)).astype(int)  # steps left, this one included
@@ -97,11 +97,11 @@ def test_only_the_last_of_the_random_actions_counts() -> None:
     assert set(left[starts]) == {5, 4, 3, 2}, "random actions end at any of the first four steps"
     chosen_at_random = np.flatnonzero(found.predicted == np.float32(OTHER))
     assert set(chosen_at_random) <= set(starts)
-    # no random action in a fifth of the episodes, else the worse one in half of them
+    # a fifth of the episodes has no random action; the last random action of the others is the worse one in half of the cases
     assert 0.3 <= len(chosen_at_random) / 200 <= 0.5
 
 
-def test_a_model_that_learned_that_time_limits_are_ends_is_measured_so() -> None:
+def test_time_limits_are_ends_for_a_model_that_was_trained_so() -> None:
     env = clock(terminates=False)
     model = constant(DQN, env)
     model.replay_buffer_kwargs = {"handle_timeout_termination": False}
@@ -109,7 +109,7 @@ def test_a_model_that_learned_that_time_limits_are_ends_is_measured_so() -> None
     np.testing.assert_allclose(found.realised, [sum(GAMMA**k for k in range(LENGTH - t)) for t in range(LENGTH)])
 
 
-def test_q_values_are_those_by_which_models_act() -> None:
+def test_q_values_are_those_that_choose_the_greedy_actions() -> None:
     observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     models: list[Any] = [
         DQN("MlpPolicy", "CartPole-v1", device="cpu"),
@@ -127,7 +127,7 @@ def test_q_values_are_those_by_which_models_act() -> None:
 
 
 @pytest.mark.parametrize(("algo", "kind"), [("dqn_ext", DQNExt), ("dqn", DQN), ("qrdqn", QRDQN), (None, DQNExt)])
-def test_models_are_loaded_as_what_the_folder_says(algo: str | None, kind: type, tmp_path: Any) -> None:
+def test_models_are_loaded_by_the_algorithm_of_the_run(algo: str | None, kind: type, tmp_path: Any) -> None:
     of_file: Any = kind if algo else DQN
     saved = of_file("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=1000)
     saved.save(tmp_path / "model.zip")
@@ -139,11 +139,11 @@ def test_models_are_loaded_as_what_the_folder_says(algo: str | None, kind: type,
 
 def test_models_without_q_values_are_refused(tmp_path: Any) -> None:
     (tmp_path / "model.zip").touch()
-    with pytest.raises(ArgumentError, match="is of 'ppo', and Q-values are known of dqn_ext, dqn, qrdqn only"):
+    with pytest.raises(ArgumentError, match=r"is a run of 'ppo'\. Only models of dqn_ext, dqn, qrdqn have Q-values"):
         load_model(Run(tmp_path, algo="ppo"))
 
 
-def test_the_newest_checkpoint_is_taken_where_there_is_no_final_model(tmp_path: Any) -> None:
+def test_the_newest_checkpoint_is_loaded_if_there_is_no_final_model(tmp_path: Any) -> None:
     for steps, gamma in ((900, 0.1), (1000, 0.2), (20, 0.3)):
         DQNExt("MlpPolicy", "CartPole-v1", gamma=gamma, device="cpu").save(tmp_path / f"rl_model_{steps}_steps.zip")
     run = Run(tmp_path, env_id="CartPole-v1")
@@ -151,10 +151,10 @@ def test_the_newest_checkpoint_is_taken_where_there_is_no_final_model(tmp_path: 
     assert [model.gamma for model in gammas] == [0.2, 0.3]
 
 
-# -- pictures --------------------------------------------------------------------------------------------------------------
+# -- figures ---------------------------------------------------------------------------------------------------------------
 
 
-def test_predicted_stands_over_realised(tmp_path: Any) -> None:
+def test_predicted_values_are_drawn_over_realised_values(tmp_path: Any) -> None:
     rng = np.random.default_rng(0)
     found = Calibration(rng.normal(3, 1, 100), rng.normal(0, 2, 100))
     figure = plot_calibration(found, "title")
@@ -194,7 +194,7 @@ def test_q_values_of_a_log_share_a_plot_and_others_have_their_own() -> None:
         plot_log({"time/fps": Series(steps, steps)}, "title")
 
 
-def test_the_bias_of_a_log_stands_beside_none() -> None:
+def test_the_bias_of_a_log_has_a_line_at_zero() -> None:
     logged = {"calibration/bias": Series(np.arange(3), np.array([5.0, 2.0, 1.0]))}
     figure = plot_log(logged, "title", [["calibration/bias"], ["calibration/slope"]])
     (axes,) = figure.axes
@@ -203,7 +203,7 @@ def test_the_bias_of_a_log_stands_beside_none() -> None:
     np.testing.assert_array_equal(np.asarray(none.get_ydata()), 0)
 
 
-def test_a_map_of_any_two_observations_says_what_the_network_says() -> None:
+def test_a_map_of_any_two_observations_is_the_output_of_the_network() -> None:
     model = DQN("MlpPolicy", "Acrobot-v1", device="cpu")
     found = value_map(model, 5, 0, {5: (-2.0, 3.0)}, n_points=7)
     np.testing.assert_allclose(found.x, [-2 + i * 5 / 6 for i in range(7)])
@@ -216,7 +216,7 @@ def test_a_map_of_any_two_observations_says_what_the_network_says() -> None:
             np.testing.assert_allclose(found.values[j, i], expected, atol=1e-6)
 
 
-def test_observations_that_are_not_shown_are_as_near_to_zero_as_they_can_be() -> None:
+def test_observations_that_are_not_axes_are_as_close_to_zero_as_their_bounds_allow() -> None:
     class Far(Clock):
         def __init__(self) -> None:
             super().__init__(terminates=True)
@@ -233,12 +233,14 @@ def test_observations_that_are_not_shown_are_as_near_to_zero_as_they_can_be() ->
     ("env_id", "arguments", "problem"),
     [
         ("Acrobot-v1", {}, r"slices=None must be pairs of the 6 observations of title, for example \[\(0, 1\)\]"),
-        ("CartPole-v1", {"slices": [(0, 1)]}, r"ranges=\{\} must hold a range of observation 1, which has no bounds"),
+        ("CartPole-v1", {"slices": [(0, 1)]}, r"ranges=\{\} must contain a range for observation 1, which has no bounds"),
         ("CartPole-v1", {"slices": [(0, 4)]}, r"slices=\[\(0, 4\)\] must be of two different observations among 0 to 3"),
         ("Taxi-v4", {"slices": [(0, 1)]}, "The observations of a map must be vectors"),
     ],
     ids=["which two", "no bounds", "no such observation", "no vector"],
 )
-def test_a_map_that_cannot_be_drawn_says_what_is_missing(env_id: str, arguments: dict[str, Any], problem: str) -> None:
+def test_a_map_that_cannot_be_drawn_is_an_error_that_names_the_missing_argument(
+    env_id: str, arguments: dict[str, Any], problem: str
+) -> None:
     with pytest.raises(ArgumentError, match=problem):
         plot_value_map(DQN("MlpPolicy", env_id, device="cpu"), "title", **arguments)

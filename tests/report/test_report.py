@@ -1,4 +1,4 @@
-"""A run as one page: what is in it, and what is said where something is missing."""
+"""Tests of the report on a run: its content, and the reasons in place of missing parts."""
 
 import ast
 import base64
@@ -64,11 +64,11 @@ TRAIN = (
 )
 
 
-# -- a page, as a browser would read it ------------------------------------------------------------------------------------
+# -- a page, parsed as in a browser ---- ------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
-    """The elements of a page with their attributes, and the text in each."""
+    """The elements of a page with their attributes and texts."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -91,20 +91,20 @@ class Page(HTMLParser):
             self.elements[i][2].append(data)
 
     def all(self, tag: str, **attributes: str) -> list[dict[str, str]]:
-        """Attributes of the elements with that name and these attributes."""
+        """Return the attributes of the elements that have a given name and given attributes."""
         return [found for name, found, _ in self.elements if name == tag and attributes.items() <= found.items()]
 
     def texts(self, tag: str, **attributes: str) -> list[str]:
-        """What is in them."""
+        """Return the texts of the elements that have a given name and given attributes."""
         return ["".join(text) for name, found, text in self.elements if name == tag and attributes.items() <= found.items()]
 
     def text(self, section: str) -> str:
-        """Of a section."""
+        """Return the text of a section."""
         (text,) = self.texts("section", id=section)
         return text
 
     def rows(self) -> list[list[str]]:
-        """Of all tables: the cells of each row."""
+        """Return the cells of each row of all tables."""
         found: list[list[str]] = []
         for tag, _, text in self.elements:
             if tag == "tr":
@@ -114,18 +114,18 @@ class Page(HTMLParser):
         return found
 
     def facts(self) -> dict[str, str]:
-        """Of the summary."""
+        """Return the facts of the summary."""
         return dict(zip(self.texts("dt"), self.texts("dd"), strict=True))
 
 
 def content(url: str) -> tuple[str, bytes]:
-    """The kind of what is in a data: URL, and its bytes."""
+    """Return the media type and the bytes of a data: URL."""
     kind, data = re.fullmatch(r"data:([a-z0-9/+]+);base64,(.+)", url).groups()  # type: ignore[union-attr]
     return kind, base64.b64decode(data, validate=True)
 
 
 def check_whole(page: Page) -> None:
-    """Nothing of it lies elsewhere, nothing in it is executed, and every picture is one."""
+    """Check that a page loads nothing, runs nothing, and has valid images."""
     assert {tag for tag, *_ in page.elements}.isdisjoint({"script", "iframe", "object", "embed", "form", "base"})
     ids = [found["id"] for _, found, _ in page.elements if "id" in found]
     assert len(ids) == len(set(ids))
@@ -157,7 +157,7 @@ def trained(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of the zoo with all there is to see."""
+    """The folder of a run of the zoo with data for all parts of the page."""
     return trained(tmp_path_factory.mktemp("project"))
 
 
@@ -169,13 +169,12 @@ def page(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(path.read_text())
 
 
-def test_the_page_holds_all_that_it_shows(page: Page) -> None:
+def test_the_page_is_self_contained_and_complete(page: Page) -> None:
     check_whole(page)
     assert page.texts("title") == page.texts("h1") == ["CartPole-v1 · DQNExt"]
     names = ["summary", "command", "curves", "calibration", "video", "configuration", "versions"]
     assert [found["id"] for found in page.all("section")] == names
     assert [found["href"] for found in page.all("a")] == [f"#{name}" for name in names]
-    assert page.texts("p", class_="missing") == [], "there was all there can be"
     assert page.texts("p", **{"class": "missing"}) == []
 
 
@@ -199,15 +198,15 @@ def test_its_tables_are_the_configuration_and_the_versions(page: Page) -> None:
     values = dict(row for row in rows if len(row) == 2)
     for name, value in CONFIG.items():
         assert values[name] == value or ast.literal_eval(values[name]) == value, name
-    assert ["exploration_final_eps", "0.1"] in rows, "as the command has it"
-    assert ["max_grad_norm", "10"] in rows, "what the model takes where nothing is said"
+    assert ["exploration_final_eps", "0.1"] in rows, "the value of the command"
+    assert ["max_grad_norm", "10"] in rows, "the default of the model"
     assert ["id", "CartPole-v1"] in rows
     assert ["actions", "Discrete(2)"] in rows
     for name, version in versions().items():
         assert [name, version] in rows
 
 
-def test_its_curves_are_the_charts_that_tensorboard_would_show_of_what_was_logged(page: Page, run: Path) -> None:
+def test_its_curves_are_the_charts_of_tensorboard(page: Page, run: Path) -> None:
     board = EventAccumulator(str(run.parents[2] / "board" / "CartPole-v1" / "DQNExt_1")).Reload()
     tags = board.Tags()["scalars"]
     every = {title: patterns for charts in CHARTS.values() for title, patterns in charts.items()}
@@ -218,18 +217,18 @@ def test_its_curves_are_the_charts_that_tensorboard_would_show_of_what_was_logge
     (alt,) = [found["alt"] for found in page.all("img") if found["alt"].startswith("Q-values, over environment steps.")]
     last = board.Scalars("values/mean")[-1]
     assert f" values/mean: {last.value:.4g} at step {last.step}, between " in alt
-    assert "train/learning_rate" in page.text("curves").partition("Logged, too: ")[2]
-    assert "2 episodes that best_model.zip has just played" in page.text("calibration")
+    assert "train/learning_rate" in page.text("curves").partition("Also logged: ")[2]
+    assert "best_model.zip has played 2 episodes" in page.text("calibration")
     assert any("The value of the best action" in found["alt"] for found in page.all("img"))
 
 
-def test_its_film_is_the_newest_one(page: Page, run: Path) -> None:
-    (film,) = page.all("video")
-    assert "controls" in film
-    assert content(film["src"]) == ("video/mp4", (run / "videos" / "step_600.mp4").read_bytes())
+def test_its_video_is_the_newest_one(page: Page, run: Path) -> None:
+    (video,) = page.all("video")
+    assert "controls" in video
+    assert content(video["src"]) == ("video/mp4", (run / "videos" / "step_600.mp4").read_bytes())
 
 
-def test_its_command_makes_the_same_run_again(page: Page, run: Path, tmp_path: Path) -> None:
+def test_its_command_trains_the_same_run_again(page: Page, run: Path, tmp_path: Path) -> None:
     (command,) = page.texts("pre", **{"class": "command"})
     (tmp_path / "config.yml").write_text(yaml.safe_dump({"CartPole-v1": CONFIG}))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -251,7 +250,7 @@ def test_its_command_makes_the_same_run_again(page: Page, run: Path, tmp_path: P
         np.testing.assert_array_equal(first["results"], second["results"])
 
 
-def test_the_newest_film_is_that_of_the_latest_step_or_else_the_newest_file(tmp_path: Path) -> None:
+def test_the_newest_video_is_that_of_the_latest_step_or_else_the_newest_file(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     assert newest_video(tmp_path) is None
     for age, name in enumerate(("step_10", "step_9", "other", "another", "step_11.part")):
@@ -276,11 +275,11 @@ def test_without_the_arguments_of_the_command_it_names_every_hyperparameter(run:
     assert {name: ast.literal_eval(value) for name, value in given.items()} == expected
 
 
-# -- other runs, and what is not there -------------------------------------------------------------------------------------
+# -- other runs, and missing parts -----------------------------------------------------------------------------------------
 
 
 def edited(run: Path, place: Path, **changes: Any) -> Path:
-    """A copy of a run whose run.json says something else."""
+    """Copy a run and change its run.json."""
     shutil.copytree(run, place)
     data = json.loads((place / "run.json").read_text()) | changes
     (place / "run.json").write_text(json.dumps(data))
@@ -295,17 +294,17 @@ def page_of(folder: Path, **arguments: Any) -> Page:
 
 @pytest.fixture(scope="module")
 def interrupted(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has not come to its end, of another torch."""
+    """A run that has not ended, with another version of torch."""
     place = tmp_path_factory.mktemp("a run") / run.name
     return edited(run, place, finished=None, versions={**versions(), "torch": "1.13.1"}, arguments={})
 
 
-def test_a_run_that_was_interrupted_tells_how_to_go_on(interrupted: Path) -> None:
+def test_an_interrupted_run_has_a_command_that_continues_it(interrupted: Path) -> None:
     (resume,) = page_of(interrupted).texts("pre", **{"class": "command"})
     assert shlex.split(resume) == ["python", "-m", "sb3_dqn_ext.zoo", "resume", str(interrupted)]
 
 
-def test_versions_that_are_not_those_of_the_run_stand_beside_them(interrupted: Path) -> None:
+def test_different_versions_are_shown_beside_those_of_the_run(interrupted: Path) -> None:
     rows = page_of(interrupted).rows()
     assert ["package", "of the run", "of this page"] in rows
     assert ["torch", "1.13.1", versions()["torch"]] in rows
@@ -336,7 +335,7 @@ def test_markup_in_the_files_of_a_run_is_shown_as_text(run: Path, tmp_path: Path
     assert words[words.index("--gym-packages") + 1] == EVIL
 
 
-def test_a_run_of_sb3_without_the_zoo_is_told_by_its_model_and_its_log(tmp_path: Path) -> None:
+def test_a_run_of_sb3_without_the_zoo_is_described_by_its_model_and_its_log(tmp_path: Path) -> None:
     env = make_vec_env("CartPole-v1", seed=0, monitor_dir=str(tmp_path / "run"))
     model = DQN("MlpPolicy", env, learning_starts=50, batch_size=17, tensorboard_log=str(tmp_path / "tb"), device="cpu")
     model.learn(300, callback=TensorBoardCallback())
@@ -348,13 +347,13 @@ def test_a_run_of_sb3_without_the_zoo_is_told_by_its_model_and_its_log(tmp_path:
     assert ["torch", versions()["torch"]] in found.rows()
     (command,) = found.texts("pre", **{"class": "command"})
     assert command == shlex.join(sys.orig_argv)
-    assert "1 episodes that final.zip has just played" in found.text("calibration")
+    assert "final.zip has played 1 episodes" in found.text("calibration")
     assert "mean return" in found.texts("figcaption")
     missing = found.texts("p", **{"class": "missing"})
     assert [text.partition(":")[0] for text in missing] == ["No evaluations", "No calibration in the log", "No video"]
 
 
-def test_what_is_missing_or_damaged_is_named_and_the_rest_is_there(
+def test_missing_and_damaged_files_are_named_and_the_other_parts_are_shown(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(run / "0.monitor.csv", tmp_path)
@@ -362,7 +361,7 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_there(
     (tmp_path / "best_model.zip").write_bytes((run / "best_model.zip").read_bytes()[:500])
     (tmp_path / "run.json").write_text("{")
     (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "step_1.mp4").write_text("no film")
+    (tmp_path / "videos" / "step_1.mp4").write_text("no video")
     main([str(tmp_path)])
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path / 'report.html'}\n"
@@ -374,14 +373,14 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_there(
     missing = " ".join(found.texts("p", **{"class": "missing"}))
     for reason in (
         "run.json is damaged",
-        "No command: it is not known",
+        "No command: it is unknown",
         "evaluations.npz is damaged",
         "best_model.zip",
-        "say --tensorboard FOLDER",
+        "try --tensorboard FOLDER",
         "No model: ",
-        "No predicted beside realised values: ",
+        "No comparison of predicted and realised values: ",
         "No map of values: ",
-        "step_1.mp4 is no mp4 file",
+        "step_1.mp4 is not an mp4 file",
     ):
         assert reason in missing, reason
     for line in printed.err.splitlines():
@@ -396,7 +395,7 @@ def test_a_folder_of_evaluations_alone_is_drawn(run: Path, tmp_path: Path) -> No
     assert "training episodes" in " ".join(found.texts("p", **{"class": "missing"}))
 
 
-def test_a_log_without_a_film_file_shows_its_animated_picture_and_its_last_scatter(run: Path, tmp_path: Path) -> None:
+def test_a_log_without_a_video_file_shows_its_animated_image_and_its_last_scatter_plot(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / run.name
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("videos", "*.zip"))
     found = page_of(folder)
@@ -409,7 +408,7 @@ def test_a_log_without_a_film_file_shows_its_animated_picture_and_its_last_scatt
 
 
 class Witness:
-    """A pickle of it makes a folder when it is opened."""
+    """An object whose pickle makes a folder when it is opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -439,7 +438,7 @@ def test_code_in_a_model_is_not_run(algo: str, run: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "witness").exists()
     assert "torch" in [row[0] for row in found.rows()]
     if algo == "qrdqn":
-        assert "say --trust if it is of your own" in found.text("calibration")
+        assert "use --trust for your own files" in found.text("calibration")
 
 
 def many(folder: Path) -> Iterator[str]:
@@ -463,16 +462,19 @@ def test_a_line_for_each_of_many_environments_is_one_chart_without_a_legend(tmp_
     ("arguments", "problem"),
     [
         (["nowhere"], r"RUN_FOLDER='nowhere' must be a folder, and there is none of that name\."),
-        (["empty"], r"RUN_FOLDER='empty' holds nothing that can be drawn: there is none of "),
-        (["a", "b"], r"RUN_FOLDER='a b' holds 2 runs, .* such as a: `python -m sb3_dqn_ext\.plot a b` compares them\."),
-        (["."], r"RUN_FOLDER='\.' holds 2 runs, and a report is of one, such as a: `python -m sb3_dqn_ext\.plot \.` comp"),
+        (["empty"], r"RUN_FOLDER='empty' contains no data of a run: there is none of "),
+        (["a", "b"], r"RUN_FOLDER='a b' contains 2 runs, .* such as a\. `python -m sb3_dqn_ext\.plot a b` compares them\."),
+        (
+            ["."],
+            r"RUN_FOLDER='\.' contains 2 runs, and a report is on one run, such as a\. `python -m sb3_dqn_ext\.plot \.` comp",
+        ),
         (["a", "--episodes", "-1"], r"--episodes=-1 must be a whole number in \[0, inf\]\."),
         (["a", "--gym-packages", "no_such_module"], r"No module named 'no_such_module'"),
         (["a", "-o", "empty"], r"Is a directory"),
     ],
     ids=["nowhere", "empty", "two", "two in one", "fewer than none", "no such module", "a folder as a file"],
 )
-def test_wrong_arguments_get_one_clear_sentence_and_leave_no_file(
+def test_wrong_arguments_are_errors_of_one_sentence_and_write_no_file(
     arguments: list[str], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

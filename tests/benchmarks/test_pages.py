@@ -1,0 +1,60 @@
+"""Tests that the published pages are those that the benchmarks write from the published rows."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compiled, diagnostics_cost, seeds
+from benchmarks.reliability import report as reliability
+from benchmarks.rows import RESULTS, read_rows
+from benchmarks.speed import report as speed
+from benchmarks.tutorials import questions
+from benchmarks.tutorials import report as tutorials
+
+MACHINE = re.compile(r".* cores; Python .*")
+
+
+def reliability_page(folder: Path) -> str:
+    rows, pairs = (read_rows(RESULTS / name) for name in ("reliability.csv", "overhead.csv"))
+    return reliability.write(rows, pairs, folder / "page.md")
+
+
+def speed_page(folder: Path) -> str:
+    for name in ("speed.csv", "speed_parts.csv"):
+        shutil.copy(RESULTS / name, folder)
+    return speed.write(folder)
+
+
+def tutorials_page(folder: Path) -> str:
+    shutil.copytree(RESULTS / "tutorials", folder / "tutorials")
+    tutorials.write(read_rows(RESULTS / "tutorials.csv"), folder, pages=folder)
+    return (folder / "tutorials.md").read_text()
+
+
+def questions_page(folder: Path) -> str:
+    questions.write(read_rows(RESULTS / "tutorial_questions.csv"), folder, page=folder / "page.md")
+    return (folder / "tutorial_questions.md").read_text()
+
+
+PAGES: dict[str, Callable[[Path], str]] = {
+    "cartpole_seeds": lambda folder: seeds.table(read_rows(RESULTS / "cartpole_seeds.csv")),
+    "compiled_seeds": lambda folder: compiled.table(read_rows(RESULTS / "compiled_seeds.csv")),
+    "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
+    "reliability": reliability_page,
+    "speed": speed_page,
+    "tutorial_questions": questions_page,
+    "tutorials": tutorials_page,
+}
+
+
+def test_every_page_of_results_is_compared() -> None:
+    assert {path.stem for path in RESULTS.glob("*.md")} == set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_the_one_that_is_written_from_the_rows(name: str, tmp_path: Path) -> None:
+    published, written = (RESULTS / f"{name}.md").read_text(), PAGES[name](tmp_path)
+    assert MACHINE.sub("", published) == MACHINE.sub("", written)
