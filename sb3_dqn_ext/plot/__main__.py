@@ -19,6 +19,11 @@ from sb3_dqn_ext.plot.run_files import Series, scalars
 from sb3_dqn_ext.plot.runs import Run, find_runs, read_run
 from sb3_dqn_ext.plot.value_maps import plot_value_map
 
+COMMAND = "python -m sb3_dqn_ext.plot"
+EXAMPLES = """
+  {program} logs/dqn_ext/CartPole-v1_1
+  {program} logs/dqn_ext --kind learning --output pictures
+"""
 DPI = 120
 
 Arguments = argparse.Namespace
@@ -113,13 +118,17 @@ KINDS = {
 # -- the command -----------------------------------------------------------------------------------------------------------
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command."""
+def parser(program: str) -> argparse.ArgumentParser:
+    """
+    Return the parser of the command line.
+
+    :param program: the name of the command in the help
+    """
     kinds = "\n".join(f"  {name:16} {what}" for name, what in KINDS.items())
     made = argparse.ArgumentParser(
-        "python -m sb3_dqn_ext.plot",
+        program,
         description="Pictures of runs. Runs of the same algorithm, environment and hyperparameters are seeds of one curve.",
-        epilog=f"kinds of pictures:\n{kinds}",
+        epilog=f"kinds of pictures:\n{kinds}\n\nexamples:{EXAMPLES.format(program=program)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
@@ -211,11 +220,14 @@ def drawn(found: Sequence[Run], args: Arguments) -> tuple[list[Path], dict[str, 
     return files, problems
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = COMMAND) -> None:
     """
-    :param arguments: of the command
+    Draw the pictures that a command line requests.
+
+    :param arguments: the arguments of the command line
+    :param program: the name of the command in help and errors
     """
-    args = parser().parse_args(arguments)
+    args = parser(program).parse_args(arguments)
     try:
         for kind in args.kind or []:
             choose("--kind", kind, KINDS)
@@ -223,7 +235,7 @@ def main(arguments: list[str]) -> None:
             importlib.import_module(module)
         files, problems = drawn(found_runs(args.run_folders, args.tensorboard), args)
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
-        sys.exit(f"python -m sb3_dqn_ext.plot: {error}")
+        sys.exit(f"{program}: {error}")
     for name, problem in problems.items():
         print(f"No {name}: {problem}", file=sys.stderr)
     if not files or (args.kind and problems):

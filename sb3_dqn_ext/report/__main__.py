@@ -19,11 +19,17 @@ MANY = 20
 """megabytes of a page that is slow to open and to send"""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command."""
+def parser(program: str) -> argparse.ArgumentParser:
+    """
+    Return the parser of the command line.
+
+    :param program: the name of the command in the help
+    """
     made = argparse.ArgumentParser(
-        COMMAND,
+        program,
         description="One self-contained HTML page of a run: what it was, how it learned, what its values are worth, a video.",
+        epilog=f"example:\n  {program} logs/dqn_ext/CartPole-v1_1 --episodes 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("run_folder", metavar="RUN_FOLDER", nargs="+", help="a run folder of the RL Zoo or of SB3")
     made.add_argument("-o", "--output", type=Path, metavar="FILE", help="of the page (default: RUN_FOLDER/report.html)")
@@ -55,11 +61,14 @@ def the_run(folders: Sequence[str]) -> Path:
     return found[0]
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = COMMAND) -> None:
     """
-    :param arguments: of the command
+    Write the report that a command line requests.
+
+    :param arguments: the arguments of the command line
+    :param program: the name of the command in help and errors
     """
-    args = parser().parse_args(arguments)
+    args = parser(program).parse_args(arguments)
     try:
         check_number("--episodes", args.episodes, low=0, integer=True)
         for module in args.gym_packages:
@@ -71,7 +80,7 @@ def main(arguments: list[str]) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
-        sys.exit(f"{COMMAND}: {error}")
+        sys.exit(f"{program}: {error}")
     print(output)
     for what, why in data.problems.items():
         print(f"No {what}: {why}", file=sys.stderr)
