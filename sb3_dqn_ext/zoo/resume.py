@@ -30,13 +30,19 @@ COMMAND = "python -m sb3_dqn_ext.zoo resume"
 ONLY_AT_THE_START = {"hyperparams": None, "optimize_hyperparameters": False, "track": False, "trained_agent": ""}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = COMMAND) -> None:
     """
     Run the command.
 
     :param arguments: the arguments of its command line
+    :param program: the name of the command in help and errors
     """
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Go on with a run that was interrupted, to its original end.")
+    parser = argparse.ArgumentParser(
+        program,
+        description="Continue a training run that was interrupted, to its original end.",
+        epilog=f"example:\n  {program} logs/dqn_ext/CartPole-v1_1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("run_folder", metavar="RUN_FOLDER", help="such as logs/dqn_ext/CartPole-v1_1")
     parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar, as train -P does")
     parser.add_argument(
@@ -48,7 +54,7 @@ def main(arguments: list[str]) -> None:
     try:
         _resume(os.path.normpath(options.run_folder), options.progress, options.trust)
     except (ArgumentError, CheckpointError) as error:
-        sys.exit(f"{COMMAND}: {error}")
+        sys.exit(f"{program}: {error}")
 
 
 def _resume(folder: str, progress: bool, trust: bool) -> None:
