@@ -27,7 +27,7 @@ from sb3_dqn_ext.callbacks.diagnostics.reading import networks
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
-from sb3_dqn_ext.run_folder.user_classes import classes_of_run
+from sb3_dqn_ext.run_folder.user_classes import import_run_classes
 from sb3_dqn_ext.saved_model import with_classes
 
 __all__ = ["calibration", "load_model", "make_env", "model_file", "q_values"]
@@ -131,7 +131,7 @@ def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAl
     path = model_file(run, name)
     try:
         if run.algo in ("dqn_ext", None):
-            with with_classes(classes_of_run(str(run.folder), trust, _OTHERWISE)):
+            with with_classes(import_run_classes(str(run.folder), trust, _OTHERWISE)):
                 return DQNExt.load(path, device="cpu", trust=trust)
         if run.algo == "dqn":
             return DQN.load(path, device="cpu", buffer_size=1)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sb3_dqn_ext._command_line import HELP_OPTIONS
 from sb3_dqn_ext.zoo.config import ALGO
-from sb3_dqn_ext.zoo.models import trusting
+from sb3_dqn_ext.zoo.models import take_trust_option
 
 # The package sb3_dqn_ext.zoo, which Python imports before this module, has registered the algorithm.
 
@@ -56,7 +56,7 @@ def main(arguments: list[str], program: str) -> None:
     name, *rest = arguments
     command = ZOO_COMMANDS[name]
     os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training starts Python for record_video
-    sys.argv = [program, *command.defaults, *(trusting(rest) if command.loads_models else rest)]
+    sys.argv = [program, *command.defaults, *(take_trust_option(rest) if command.loads_models else rest)]
     try:
         runpy.run_module(command.module, run_name="__main__")
     except SystemExit:
