@@ -60,7 +60,7 @@ class Local:
 @pytest.mark.parametrize(
     ("hyperparameters", "message"),
     [
-        ({"learning_rate": np.sin}, r"learning_rate is <ufunc 'sin'>, which is no plain data"),
+        ({"learning_rate": np.sin}, r"learning_rate is <ufunc 'sin'>, which is not plain data"),
         (
             {"policy_kwargs": {"activation_fn": Local.Activation}},
             r"policy_kwargs\.activation_fn is the class .*Local\.Activation,",

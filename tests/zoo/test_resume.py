@@ -1,4 +1,4 @@
-"""A run of the zoo that was killed is gone on with by one command, and ends as one that was left in peace."""
+"""A run of the zoo that was killed is resumed by one command, and ends as a run that was not interrupted."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ from tests.processes import Process, output, python, write_package
 
 RESUME = ("-m", "sb3_dqn_ext.zoo", "resume")
 
-# A user's own callback, which kills the process in which it is told to.
+# A callback of the user, which kills its process at the step in KILL_AT.
 KILLER = """
 import os, signal
 from stable_baselines3.common.callbacks import BaseCallback
@@ -97,7 +97,7 @@ class Run(NamedTuple):
             return {name: file[name] for name in file.files}
 
     def scalars(self) -> dict[str, list[tuple[int, float]]]:
-        """What TensorBoard shows, but for the times."""
+        """Return the scalars in TensorBoard, except for the times."""
         return shown(self.tensorboard)
 
 
@@ -144,7 +144,9 @@ def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
     output(train(project, *arguments))
     assert train(project, *arguments, kill_at=350).returncode == -signal.SIGKILL
 
-    (project / "mine.yml").write_text("CartPole-v1: {policy: another}")  # what it was started with stands in run.json
+    (project / "mine.yml").write_text(
+        "CartPole-v1: {policy: another}"
+    )  # not read: run.json contains the hyperparameters of the start
     for path in (killed.folder / "CartPole-v1").iterdir():
         path.unlink()  # args.yml, config.yml, vecnormalize.pkl: not read
     (project / "tensorboard/CartPole-v1/DQNExt_3").mkdir()  # of another run
@@ -170,7 +172,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
 
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*")}
     resume.main([str(killed.folder)])
-    assert capsys.readouterr().out == f"{killed.folder} is finished: it came to its end at step 480.\n"
+    assert capsys.readouterr().out == f"{killed.folder} is finished: it ended at step 480.\n"
     assert {path: path.stat().st_mtime_ns for path in project.rglob("*")} == before
 
 
@@ -215,7 +217,7 @@ def test_a_folder_that_is_none_of_a_run_is_refused(tmp_path: Path) -> None:
     process = python(*RESUME, "runs/nothing", cwd=tmp_path)
     assert process.returncode == 1
     assert process.stderr == (
-        "python -m sb3_dqn_ext.zoo resume: RUN_FOLDER='runs/nothing' must be the folder of a run of dqn_ext, such as "
+        "python -m sb3_dqn_ext.zoo resume: RUN_FOLDER='runs/nothing' must be a run folder of dqn_ext, such as "
         "logs/dqn_ext/CartPole-v1_1: there is no runs/nothing/run.json.\n"
     )
 
@@ -228,7 +230,7 @@ WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
     [
         (json.dumps(WRITTEN)[:9], "run.json is damaged: Expecting ':' delimiter"),
         ("[" * 100_000, "run.json is damaged: maximum recursion depth exceeded"),
-        ("[]", "run.json is damaged: it does not say that it is of a run"),
+        ("[]", "run.json is damaged: its format is not 'sb3_dqn_ext run'"),
         ("\0", "run.json is damaged: Expecting value"),
         (
             json.dumps({**WRITTEN, "schema": 99}),
@@ -237,9 +239,9 @@ WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
         (json.dumps({**WRITTEN, "arguments": "rm -r"}), "run.json is damaged: its arguments is 'rm -r'"),
         (json.dumps({key: value for key, value in WRITTEN.items() if key != "env"}), "run.json is damaged: its env is 'None'"),
         (json.dumps({**WRITTEN, "more": 1}), "run.json is damaged: "),
-        (json.dumps({**WRITTEN, "obstacle": "it is odd"}), "cannot be gone on with: it is odd."),
-        (json.dumps(WRITTEN), "has no checkpoint to go on from: train with --save-freq N, which writes one every N"),
-        (json.dumps({**WRITTEN, "checkpoints": None}), "has no checkpoint to go on from: train with --save-freq N"),
+        (json.dumps({**WRITTEN, "obstacle": "it is odd"}), "cannot be resumed: it is odd."),
+        (json.dumps(WRITTEN), "has no checkpoint to resume from: train with --save-freq N, which writes one every N"),
+        (json.dumps({**WRITTEN, "checkpoints": None}), "has no checkpoint to resume from: train with --save-freq N"),
     ],
     ids=[
         *("cut off", "deep", "a list", "no JSON", "another schema", "no arguments", "no env", "more", "an obstacle"),
@@ -262,7 +264,7 @@ def test_a_run_that_is_running_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_other_versions_are_named(tmp_path: Path) -> None:
     run_file.write(tmp_path, replace(RUN, versions={**versions(), "torch": "1.0"}))
     learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
-    with Lock(tmp_path / "checkpoints"), pytest.warns(UserWarning, match=r"started with torch 1\.0 and goes on with"):
+    with Lock(tmp_path / "checkpoints"), pytest.warns(UserWarning, match=r"started with torch 1\.0 and is resumed with"):
         refusal(tmp_path)
 
 
@@ -276,16 +278,16 @@ def test_other_versions_are_named(tmp_path: Path) -> None:
         ({"replay_buffer_class": "PYTHON"}, "replay_buffer_class=.* is not known"),
         (
             {"callback": {"subprocess.Popen": {"args": "SHELL", "shell": True}}},
-            "callback='subprocess.Popen' is no BaseCallback",
+            "callback='subprocess.Popen' is not a BaseCallback",
         ),
         ({"callback": ["os.system"]}, "callback='os.system' is not a class"),
         ({"env_wrapper": [{"timeit.timeit": {"setup": "PYTHON"}}]}, "env_wrapper='timeit.timeit' is not a class"),
-        ({"env_wrapper": "code.InteractiveConsole"}, "env_wrapper='code.InteractiveConsole' is no Wrapper"),
-        ({"vec_env_wrapper": "subprocess.Popen"}, "vec_env_wrapper='subprocess.Popen' is no VecEnv"),
-        ({"policy": "subprocess.Popen"}, "policy='subprocess.Popen' is no BasePolicy"),
-        ({"policy_kwargs": {"activation_fn": "subprocess.Popen"}}, "activation_fn='subprocess.Popen' is no Module"),
-        ({"policy_kwargs": {"optimizer_class": "subprocess.Popen"}}, "optimizer_class='subprocess.Popen' is no Optimizer"),
-        ({"env_wrapper": "of_the_user.Wrapper"}, r"No module named 'of_the_user'\. Give the command in /somewhere, where"),
+        ({"env_wrapper": "code.InteractiveConsole"}, "env_wrapper='code.InteractiveConsole' is not a Wrapper"),
+        ({"vec_env_wrapper": "subprocess.Popen"}, "vec_env_wrapper='subprocess.Popen' is not a VecEnv"),
+        ({"policy": "subprocess.Popen"}, "policy='subprocess.Popen' is not a BasePolicy"),
+        ({"policy_kwargs": {"activation_fn": "subprocess.Popen"}}, "activation_fn='subprocess.Popen' is not a Module"),
+        ({"policy_kwargs": {"optimizer_class": "subprocess.Popen"}}, "optimizer_class='subprocess.Popen' is not a Optimizer"),
+        ({"env_wrapper": "of_the_user.Wrapper"}, r"No module named 'of_the_user'\. Run the command in /somewhere, where"),
     ],
     ids=str,
 )
@@ -308,7 +310,7 @@ def test_what_stands_in_a_run_of_ones_own_is_no_obstacle(tmp_path: Path) -> None
         "policy_kwargs": {"activation_fn": "torch.nn.ReLU", "optimizer_class": "rmsprop", "net_arch": [8]},
     }
     imports = "from sb3_dqn_ext.run_folder import run_file; from sb3_dqn_ext.zoo import resume"
-    code = f"{imports}; resume.check_names(run_file.read({str(tmp_path)!r}))"
+    code = f"{imports}; resume.check_untrusted_run(run_file.read({str(tmp_path)!r}))"
     run_file.write(tmp_path, replace(RUN, hyperparameters=hyperparameters))
     output(python("-c", code, cwd=tmp_path))
 

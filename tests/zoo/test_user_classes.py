@@ -98,7 +98,7 @@ def test_a_zoo_command_imports_the_classes_of_the_run_that_it_names(project: Pat
         wrap_get_model_path(get_model_path)(1, str(project / "logs"), algo, "CartPole-v1")
         return load(folder)
 
-    hint = rf"'own_nets'. Give the command in {project / 'project'}, where the run was started, or say .* enjoy \.\.\. --trust"
+    hint = rf"'own_nets'. Run the command in {project / 'project'}, where the run was started, or run .* enjoy \.\.\. --trust"
     with pytest.raises(ArgumentError, match=rf"policy='own_nets.Policy' cannot be imported: No module named {hint}"):
         apart(enjoy, "dqn_ext")
     monkeypatch.syspath_prepend(project / "project")
