@@ -82,7 +82,7 @@ class Run(NamedTuple):
         return DQNExt.load(self.folder / "best_model.zip", device="cpu")
 
     def episodes(self) -> list[list[tuple[str, str]]]:
-        """Return and length of each, by environment."""
+        """Return the return and the length of each episode, by environment."""
         found = []
         for path in sorted(self.folder.glob("*.monitor.csv")):
             header, *lines = path.read_text().splitlines()
@@ -98,11 +98,11 @@ class Run(NamedTuple):
 
     def scalars(self) -> dict[str, list[tuple[int, float]]]:
         """Return the scalars in TensorBoard, except for the times."""
-        return shown(self.tensorboard)
+        return read_scalars(self.tensorboard)
 
 
-def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The points of each curve, as the two readers of TensorBoard have them."""
+def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the points of each curve, and check that both readers of TensorBoard agree."""
     new = plugin_event_accumulator.EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
     points = {
         tag: [(event.step, float(tensor_util.make_ndarray(event.tensor_proto))) for event in new.Tensors(tag)]
@@ -130,7 +130,7 @@ def train(project: Path, *arguments: str, kill_at: int = 10**6) -> Process:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
+def test_a_run_that_was_killed_is_resumed_with_the_same_result(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configuration, arguments, place = CASES[name]
@@ -204,7 +204,7 @@ RUN = RunFile("CartPole-v1", "/somewhere", {"seed": 1}, {"policy": "MlpPolicy"},
 
 
 def refusal(folder: Path, *options: str) -> str:
-    """With which the command ends, in one line."""
+    """Return the error with which the command ends."""
     with pytest.raises(SystemExit) as ended:
         resume.main([str(folder), *options])
     assert isinstance(ended.value.code, str), "printed, and the exit code is 1"
@@ -213,7 +213,7 @@ def refusal(folder: Path, *options: str) -> str:
     return ended.value.code
 
 
-def test_a_folder_that_is_none_of_a_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_run_json_is_refused(tmp_path: Path) -> None:
     process = python(*RESUME, "runs/nothing", cwd=tmp_path)
     assert process.returncode == 1
     assert process.stderr == (
@@ -248,13 +248,13 @@ WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
         *("none yet", "none at all"),
     ],
 )
-def test_a_run_that_cannot_be_gone_on_with_says_why(content: str, message: str, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
     assert message in refusal(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_a_run_that_is_running_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_that_is_running_is_not_resumed(tmp_path: Path) -> None:
     run_file.write(tmp_path, RUN)
     learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
     with Lock(tmp_path / "checkpoints"):
@@ -300,7 +300,7 @@ def test_a_run_json_of_somebody_else_runs_nothing(hyperparameters: dict[str, Any
     assert not marker.exists()
 
 
-def test_what_stands_in_a_run_of_ones_own_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_usual_run_json_passes_the_check(tmp_path: Path) -> None:
     hyperparameters = {
         "policy": "sb3_dqn_ext.networks.policies.MlpPolicy",
         "env_wrapper": [{"sb3_dqn_ext.envs.TerminalPenalty": {"reward": -1}}, "rl_zoo3.wrappers.HistoryWrapper"],
@@ -385,7 +385,7 @@ def test_a_script_goes_on_in_its_own_files_whatever_was_started_since(
     assert list((broken / "tensorboard/DQNExt_3").iterdir()), "another run of the model has a place of its own"
 
 
-def test_a_file_of_episodes_that_was_begun_anew_is_left_as_it_is(models: list[DQNExt], tmp_path: Path) -> None:
+def test_a_file_of_episodes_that_another_run_has_replaced_is_kept(models: list[DQNExt], tmp_path: Path) -> None:
     def made() -> DQNExt:
         env = Monitor(gym.make("CartPole-v1"), str(tmp_path / "0"))
         models.append(DQNExt("MlpPolicy", env, learning_starts=10**6, seed=0, device="cpu"))

@@ -155,7 +155,7 @@ print(json.dumps({
     ],
     ids=["hook", "both", "import before the zoo", "not installed", "import after a part of the zoo", "import after the zoo"],
 )
-def test_the_zoo_knows_the_algorithm(first: str, hook: str, tmp_path: Path) -> None:
+def test_the_algorithm_is_registered_in_the_zoo(first: str, hook: str, tmp_path: Path) -> None:
     process = python("-c", f"{first}\n{REGISTERED}", cwd=tmp_path, SB3_DQN_EXT_NO_HOOK=hook)
     result = json.loads(output(process))
     assert result["algos"] == {"dqn": "DQN", "qrdqn": "QRDQN", "dqn_ext": "DQNExt"}

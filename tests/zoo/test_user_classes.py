@@ -147,7 +147,7 @@ hyperparams = {"CartPole-v1": dict(n_timesteps=100, policy="MlpPolicy", learning
 
 
 @pytest.mark.slow
-def test_the_zoo_trains_shows_records_and_goes_on_with_classes_of_ones_own(tmp_path: Path) -> None:
+def test_the_zoo_trains_shows_records_and_continues_with_classes_of_the_user(tmp_path: Path) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     write_package(project, own_nets=NETS, conf=CONFIG)
     elsewhere.mkdir()

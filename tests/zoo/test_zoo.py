@@ -70,7 +70,7 @@ def test_a_wrapper_and_a_policy_of_ours_come_from_yaml_and_evaluation_reports_th
     assert "Mean reward" in output(python(*ENJOY, "--env", "CartPole-v1", cwd=project))
 
 
-def test_the_zoo_goes_on_with_a_trained_agent(project: Path) -> None:
+def test_the_zoo_continues_from_a_trained_agent(project: Path) -> None:
     config = write_config(project, target_policy="double")
     output(python(*TRAIN, "-conf", config, *NO_EVALUATION, "--save-replay-buffer", cwd=project))
     trained = "logs/dqn_ext/CartPole-v1_1/CartPole-v1.zip"
@@ -114,7 +114,7 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(child)
 
 
-def test_the_defaults_name_a_budget_and_hold_no_python_code() -> None:
+def test_the_defaults_have_a_budget_and_contain_no_python_code() -> None:
     hyperparameters = yaml.safe_load(Path(default_config()).read_text())
     assert hyperparameters.keys() >= {"default", "atari", "CartPole-v1", "MountainCar-v0", "Acrobot-v1", "LunarLander-v3"}
     for env, entry in hyperparameters.items():
