@@ -1,4 +1,4 @@
-"""A hub for models on this machine: what the RL Zoo asks of Hugging Face when it pushes a run and loads it back."""
+"""A hub for models on this machine: the part of the API of Hugging Face with which the RL Zoo uploads and downloads a run."""
 
 import base64
 import contextlib
@@ -13,7 +13,7 @@ COMMIT = "0" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """Keeps one repository in memory."""
+    """A server that stores one repository in RAM."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
@@ -21,57 +21,61 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it can be reached."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request to the hub's HTTP API."""
+    """A handler of one request to the hub's HTTP API."""
 
     server: Hub
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Create the repository, or take files."""
+        """Create the repository, or receive files."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/api/repos/create":
-            self.answer({"url": f"{self.server.url}/me/model"})
+            self.send_json({"url": f"{self.server.url}/me/model"})
         elif "/preupload/" in self.path:
-            self.answer(
+            self.send_json(
                 {"files": [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]}
             )
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self.answer({"commitOid": COMMIT, "commitUrl": f"{self.server.url}/me/model/commit/{COMMIT}"})
+            self.send_json({"commitOid": COMMIT, "commitUrl": f"{self.server.url}/me/model/commit/{COMMIT}"})
         else:
-            self.answer({"errors": [], "warnings": []})  # of the model card
+            self.send_json({"errors": [], "warnings": []})  # the validation of a model card
 
     def do_GET(self) -> None:
-        """Give a file, or what there is of them."""
+        """Send a file, or the list of files."""
         name = self.path.rpartition("/")[2]
         if "/resolve/" in self.path and name in self.server.files:
             self.send(200, self.server.files[name])
         elif "/revision/" in self.path:
-            self.answer({"id": "me/model", "sha": COMMIT, "siblings": []})
+            self.send_json({"id": "me/model", "sha": COMMIT, "siblings": []})
         elif "/tree/" in self.path:
-            self.answer([])
+            self.send_json([])
         else:
             self.send(404, b"")
 
     do_HEAD = do_GET
 
-    def answer(self, value: Any) -> None:
+    def send_json(self, value: Any) -> None:
         """
-        :param value: what to send as JSON
+        Send a response.
+
+        :param value: the content, which is sent as JSON
         """
         self.send(200, json.dumps(value).encode())
 
     def send(self, code: int, body: bytes) -> None:
         """
-        :param code: of HTTP
-        :param body: what to send, unless only its length is asked for
+        Send a response. For a HEAD request, the body is left out.
+
+        :param code: the status code of HTTP
+        :param body: the content
         """
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
@@ -82,12 +86,12 @@ class Request(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @contextlib.contextmanager
 def serve_hub() -> Iterator[Hub]:
-    """:return: a hub, which serves until the context ends"""
+    """Run a hub until the context ends."""
     with Hub() as hub:
         thread = threading.Thread(target=hub.serve_forever)
         thread.start()

@@ -1,7 +1,7 @@
 """
-Our configurations as modules, which the zoo's ``-conf`` takes where a path into an installed package would be long.
+The files of hyperparameters in ``zoo_configs`` as modules: ``-conf sb3_dqn_ext.presets.NAME`` reads ``NAME.yml``.
 
-``-conf sb3_dqn_ext.presets.NAME`` reads ``zoo_configs/NAME.yml``, or one in a folder of it.
+The name is independent of the folder in which the package is installed.
 """
 
 import os
@@ -19,7 +19,9 @@ __all__ = ["preset_paths"]
 
 def preset_paths() -> dict[str, str]:
     """
-    :return: the path of each configuration by its name
+    Return the paths of all presets by name.
+
+    :return: a mapping from names, such as ``"rainbow"``, to paths of YAML files
     """
     return {os.path.splitext(os.path.basename(path))[0]: path for path in sorted(_paths())}
 
@@ -31,7 +33,12 @@ def _paths() -> Iterator[str]:
 
 
 class Preset(ModuleType):
-    """A module whose ``hyperparams`` are read when they are asked for: a new dictionary each time, as the zoo changes it."""
+    """
+    A module with an attribute ``hyperparams``, a new dictionary at each access, because the zoo changes it.
+
+    :param name: the name of the preset
+    :param path: the path of its YAML file
+    """
 
     def __init__(self, name: str, path: str) -> None:
         super().__init__(f"{__name__}.{name}", f"The hyperparameters in {path}.")

@@ -1,1 +1,1 @@
-"""The run folders that the RL Zoo writes for ``dqn_ext``: their ``run.json``, and the user's classes that it names."""
+"""The folders of training runs of ``dqn_ext`` with the RL Zoo: ``run.json``, and the classes of the user that it names."""

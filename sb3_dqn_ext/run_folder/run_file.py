@@ -1,9 +1,9 @@
 """
-``run.json``: the arguments and hyperparameters that a run of the zoo was started with, as plain data.
+The file ``run.json``: the arguments and hyperparameters with which a run of the zoo was started, as plain data.
 
-It holds no code and no pickle. Expressions that the zoo would evaluate as Python are evaluated when the file is written, and
-classes are stored by their dotted names. People read it, so a dictionary is a plain JSON object here, and not a marker as in
-the codec of models and checkpoints.
+It contains no code and no pickle. Expressions that the zoo evaluates as Python are evaluated when the file is written, and
+classes are stored by their dotted names. The file is meant to be read by people: a dictionary is a plain JSON object, unlike
+in models and checkpoints.
 """
 
 import json
@@ -35,14 +35,14 @@ Data = dict[str, Any]
 
 FILE_NAME = "run.json"
 FORMAT = "sb3_dqn_ext run"
-MAX_BYTES = 2**24  # bytes; what is larger is not read
+MAX_BYTES = 2**24  # a larger file is not read
 TUPLE_KEY = "__tuple__"
 
 EVALUATED_HYPERPARAMETERS = ("normalize", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs")
-"""hyperparameters that the zoo evaluates as Python if they are strings"""
+"""the hyperparameters that the zoo evaluates as Python if they are strings"""
 NETWORK_CLASS_ARGUMENTS = ("activation_fn", "optimizer_class", "features_extractor_class")
-"""arguments in policy_kwargs that can be classes, and strings that name them"""
-_OF_NAMES = ("policy", "env_wrapper", "vec_env_wrapper", "callback", "replay_buffer_class")
+"""the arguments in policy_kwargs that can be classes, or dotted names of classes"""
+_CLASS_HYPERPARAMETERS = ("policy", "env_wrapper", "vec_env_wrapper", "callback", "replay_buffer_class")
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,28 @@ class RunFile:
     """The content of ``run.json``."""
 
     env: str
-    """the environment's id"""
+    """the id of the environment"""
     directory: str
-    """the working directory of the command"""
+    """the working directory in which the command was run"""
     arguments: Data
-    """the arguments of the command, with the seed that was drawn if none was given, and without the hyperparameters"""
+    """the arguments of the command, including the seed if it was drawn at random, without the hyperparameters"""
     hyperparameters: Data
-    """the hyperparameters as the zoo had read them"""
+    """the hyperparameters that the zoo has read, before it built objects from them"""
     checkpoints: str | None
-    """the folder of checkpoints, relative to that of the run; None: there are none"""
+    """the folder of checkpoints, relative to the run folder; None: no checkpoints"""
     obstacle: str | None
-    """why the run cannot be resumed; None: it can"""
+    """the reason why the run cannot be resumed; None: it can"""
     finished: int | None
-    """the environment step at which the run came to its end; None: it did not"""
+    """the environment step at which training ended regularly; None: it has not"""
     versions: dict[str, str]
-    """the versions of the libraries that the run was started with"""
+    """the versions of the packages with which the run was started"""
 
 
 def write(folder: str | Path, run: RunFile) -> None:
     """
-    Write ``run.json``. A reader finds the old file or the new one, never a part.
+    Write ``run.json`` atomically.
 
-    :param folder: the folder of the run
+    :param folder: the run folder
     :param run: the content of the file
     :raises CheckpointError: if the file cannot be written
     """
@@ -85,11 +85,11 @@ def write(folder: str | Path, run: RunFile) -> None:
 
 def mark_finished(folder: str | Path, run: RunFile, step: int) -> None:
     """
-    Mark a run as finished.
+    Mark a run as finished in its ``run.json``.
 
-    :param folder: the folder of the run
-    :param run: the content of its ``run.json``
-    :param step: the environment step at which it came to its end
+    :param folder: the run folder
+    :param run: the content of the file
+    :param step: the environment step at which training ended
     :raises CheckpointError: if the file cannot be written
     """
     write(folder, replace(run, finished=step))
@@ -97,11 +97,11 @@ def mark_finished(folder: str | Path, run: RunFile, step: int) -> None:
 
 def read(folder: str | Path) -> RunFile:
     """
-    Read ``run.json``. Nothing in it is executed.
+    Read ``run.json``. No content of the file is executed.
 
-    :param folder: the folder of a run
-    :return: the content of the file; classes that have moved since have their current names
-    :raises ArgumentError: if the folder is not that of a run
+    :param folder: a run folder
+    :return: the content of the file; names of an earlier version of this package are replaced by the current ones
+    :raises ArgumentError: if the folder contains no ``run.json``
     :raises CheckpointError: if the file is damaged
     """
     path = Path(folder) / FILE_NAME
@@ -110,13 +110,13 @@ def read(folder: str | Path) -> RunFile:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ArgumentError(
-            f"RUN_FOLDER={str(folder)!r} must be the folder of a run of dqn_ext, such as logs/dqn_ext/CartPole-v1_1: "
+            f"RUN_FOLDER={str(folder)!r} must be a run folder of dqn_ext, such as logs/dqn_ext/CartPole-v1_1: "
             f"there is no {path}."
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     try:
-        data = _checked(json.loads(content[:MAX_BYTES].decode("utf-8")))
+        data = _check_content(json.loads(content[:MAX_BYTES].decode("utf-8")))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     schema = data.pop("schema")
@@ -128,16 +128,17 @@ def read(folder: str | Path) -> RunFile:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
-def _checked(data: object) -> Data:
+def _check_content(data: object) -> Data:
+    """Return the fields of a file, migrated to the current schema; only ``schema`` if it is unknown."""
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
-        raise ValueError("it does not say that it is of a run")
+        raise ValueError(f"its format is not {FORMAT!r}")
     if not is_known(data.get("schema")):
         return {"schema": data.get("schema")}
     migrate(data, "run", data["schema"])
-    kinds: dict[str, Any] = {"env": str, "directory": str, "arguments": dict, "hyperparameters": dict, "versions": dict}
-    kinds |= {"checkpoints": str | None, "obstacle": str | None, "finished": int | None}
-    for key, kind in kinds.items():
-        if not isinstance(data.get(key), kind):
+    types: dict[str, Any] = {"env": str, "directory": str, "arguments": dict, "hyperparameters": dict, "versions": dict}
+    types |= {"checkpoints": str | None, "obstacle": str | None, "finished": int | None}
+    for key, expected in types.items():
+        if not isinstance(data.get(key), expected):
             raise ValueError(f"its {key} is {str(data.get(key))[:100]!r}")
     for key in ("arguments", "hyperparameters"):
         data[key] = decode(data[key])
@@ -146,11 +147,11 @@ def _checked(data: object) -> Data:
 
 def evaluate_and_encode(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Data:
     """
-    Evaluate the hyperparameters that the zoo evaluates as Python, and encode all of them.
+    Evaluate the hyperparameters that are Python expressions, and encode all hyperparameters.
 
-    :param hyperparameters: the hyperparameters as the zoo reads them
-    :param names: the global names that expressions in them may use
-    :return: the same as plain data
+    :param hyperparameters: the hyperparameters that the zoo has read
+    :param names: the global names that expressions may use
+    :return: the hyperparameters as plain data
     :raises TypeError: if a value is not plain data
     """
     evaluated = {
@@ -163,31 +164,35 @@ def evaluate_and_encode(hyperparameters: Mapping[str, Any], names: Mapping[str, 
 
 def encode(value: object, path: tuple[str, ...] = ()) -> Any:
     """
-    :param value: numbers, strings, and lists, tuples and dictionaries of such; also classes, in the hyperparameters that may
-        name one
-    :param path: the keys that lead to the value
-    :return: the same as JSON data
-    :raises TypeError: with the value and its path, if it is something else
+    Encode a value as JSON data.
+
+    :param value: a number, a string, or a list, tuple or dictionary of such values; also a class, if ``path`` leads to a
+        hyperparameter that may be one
+    :param path: the keys and indices that lead to the value
+    :return: the value as JSON data; classes are replaced by their dotted names
+    :raises TypeError: with the value and its path, if it has another type
     """
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, type) and path and _may_be_named(path):
-        return _name_of(value, path)
+    if isinstance(value, type) and path and _may_hold_class(path):
+        return _class_name(value, path)
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         items = [encode(item, (*path, str(i))) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {TUPLE_KEY: items}
     if isinstance(value, Mapping):
-        keys = [_name_of(key, path) if isinstance(key, type) and path[:1] == ("env_wrapper",) else key for key in value]
+        keys = [_class_name(key, path) if isinstance(key, type) and path[:1] == ("env_wrapper",) else key for key in value]
         if all(type(key) is str for key in keys) and keys != [TUPLE_KEY]:
             return {key: encode(item, (*path, key)) for key, item in zip(keys, value.values(), strict=True)}
-    raise TypeError(f"{'.'.join(path) or 'a hyperparameter'} is {value!r}, which is no plain data")
+    raise TypeError(f"{'.'.join(path) or 'a hyperparameter'} is {value!r}, which is not plain data")
 
 
 def decode(data: Any) -> Any:
     """
-    :param data: a result of :func:`encoded`
+    Decode a value.
+
+    :param data: a result of :func:`encode`
     :return: the value that was encoded, in new lists and dictionaries
     """
     if isinstance(data, list):
@@ -199,16 +204,20 @@ def decode(data: Any) -> Any:
     return data
 
 
-def _may_be_named(path: tuple[str, ...]) -> bool:
-    return path[0] in _OF_NAMES or (path[0] == "policy_kwargs" and path[1:] in {(name,) for name in NETWORK_CLASS_ARGUMENTS})
+def _may_hold_class(path: tuple[str, ...]) -> bool:
+    """Return whether the value of a hyperparameter can be a class."""
+    return path[0] in _CLASS_HYPERPARAMETERS or (
+        path[0] == "policy_kwargs" and path[1:] in {(name,) for name in NETWORK_CLASS_ARGUMENTS}
+    )
 
 
-def _name_of(kind: type, path: tuple[str, ...]) -> str:
-    name = qualified_name(kind)
+def _class_name(cls: type, path: tuple[str, ...]) -> str:
+    """Return the dotted name of a class, and check that the class can be imported by it."""
+    name = qualified_name(cls)
     try:
         found = import_name(name)
     except (ImportError, AttributeError):
         found = None
-    if found is not kind or "." in kind.__qualname__:  # the zoo looks for classes at the top level of modules
+    if found is not cls or "." in cls.__qualname__:  # the zoo imports only top-level classes of modules
         raise TypeError(f"{'.'.join(path)} is the class {name}, which cannot be imported by its name")
     return name

@@ -1,9 +1,10 @@
 """
-Classes of the user's own that the configuration of a run names.
+Classes of the user that the configuration of a run names.
 
-The file of a model is not trusted to import classes. ``run.json`` in the folder of a run names the classes of its
-configuration: they are imported from where Python finds modules, and must be of the right kind. `resume` makes the run with
-them again; for `enjoy`, `record_video`, `train -i` and the report, the file of a model may then name them.
+The file of a model is not trusted to import classes. ``run.json`` in the run folder contains the names of the classes in the
+configuration. They are imported from Python's search path, and must be subclasses of the class that their place requires.
+``resume`` builds the run with them; for ``enjoy``, ``record_video``, ``train -i`` and the report, the file of a model may then
+name them.
 """
 
 import contextlib
@@ -38,15 +39,15 @@ BASE_CLASSES: dict[str, type] = {
 NETWORK_HYPERPARAMETERS = ("policy", *run_file.NETWORK_CLASS_ARGUMENTS)
 
 ClassesByName = dict[str, type]
-"""classes by their dotted names"""
+"""a mapping from dotted names to classes"""
 
 
 def find_class_names(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """
     Find the names of classes in hyperparameters.
 
-    :param hyperparameters: the hyperparameters of a run, as ``run.json`` has them
-    :return: the dotted names, each behind the hyperparameter that holds it
+    :param hyperparameters: the hyperparameters in ``run.json``
+    :return: pairs of a hyperparameter and the dotted name of a class
     """
     for place in ("env_wrapper", "vec_env_wrapper", "callback"):
         value = hyperparameters.get(place)
@@ -57,7 +58,7 @@ def find_class_names(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str
     network = hyperparameters.get("policy_kwargs")
     singles = {**(network if isinstance(network, dict) else {}), "policy": hyperparameters.get("policy")}
     for place in NETWORK_HYPERPARAMETERS:
-        if "." in str(singles.get(place)):  # others are short names of ours
+        if "." in str(singles.get(place)):  # other values are short names, such as "tanh"
             yield place, str(singles[place])
 
 
@@ -65,10 +66,10 @@ def import_classes(names: Iterable[tuple[str, str]], hint: str) -> ClassesByName
     """
     Import classes by their names.
 
-    :param names: dotted names, each behind the hyperparameter that holds it
-    :param hint: what the user can do if one is not found
+    :param names: pairs of a hyperparameter and the dotted name of a class
+    :param hint: a sentence for the error if a class is not found
     :return: the classes
-    :raises ArgumentError: if one cannot be imported, or is of another kind than the hyperparameter takes
+    :raises ArgumentError: if a class cannot be imported, or is not a subclass of the class that the hyperparameter requires
     """
     try:
         found: list[tuple[str, str, type]] = [(place, name, resolve_class(place, name, {})) for place, name in names]
@@ -76,44 +77,46 @@ def import_classes(names: Iterable[tuple[str, str]], hint: str) -> ClassesByName
         raise ArgumentError(f"{str(error).rstrip('.')}. {hint}") from error
     for place, name, kind in found:
         if not issubclass(kind, BASE_CLASSES[place]):
-            raise ArgumentError(f"{place}={name!r} is no {BASE_CLASSES[place].__name__}, and is called with --trust only.")
+            raise ArgumentError(f"{place}={name!r} is not a {BASE_CLASSES[place].__name__}; it is called only with --trust.")
     return {name: kind for _, name, kind in found}
 
 
-def module_not_found_hint(run: RunFile, otherwise: str = "say --trust") -> str:
+def module_not_found_hint(run: RunFile, alternative: str = "add --trust") -> str:
     """
-    :param run: a run
-    :param otherwise: what the user can write to trust the run
-    :return: what the user can do if a module is not found
+    Return a hint for users whose module is not found.
+
+    :param run: the content of ``run.json``
+    :param alternative: an instruction to trust the run
+    :return: one sentence
     """
-    return f"Give the command in {run.directory}, where the run was started, or {otherwise}."
+    return f"Run the command in {run.directory}, where the run was started, or {alternative}."
 
 
 def import_model_classes(hyperparameters: dict[str, Any], hint: str) -> ClassesByName:
     """
-    Import the classes of the user's own that a model is made of.
+    Import the classes of the user that a model contains.
 
-    :param hyperparameters: the hyperparameters of a run, as ``run.json`` has them
-    :param hint: what the user can do if a class is not found
+    :param hyperparameters: the hyperparameters in ``run.json``
+    :param hint: a sentence for the error if a class is not found
     :return: the classes
-    :raises ArgumentError: if a class of its networks cannot be imported, or is of another kind
+    :raises ArgumentError: if a class of the networks cannot be imported, or is not a subclass of the required class
     """
     names = list(find_class_names(hyperparameters))
     found = import_classes([name for name in names if name[0] in NETWORK_HYPERPARAMETERS], hint)
-    with contextlib.suppress(ArgumentError):  # training needs it, predictions do not
+    with contextlib.suppress(ArgumentError):  # only training needs the class
         found |= import_classes([name for name in names if name[0] == "replay_buffer_class"], hint)
     return found | {f"{kind.__module__}.{kind.__qualname__}": kind for kind in found.values()}
 
 
-def import_run_classes(folder: str, trust: bool, otherwise: str) -> ClassesByName:
+def import_run_classes(folder: str, trust: bool, alternative: str) -> ClassesByName:
     """
-    Import the classes of the user's own that the model of a run is made of.
+    Import the classes of the user that the model of a run contains.
 
-    :param folder: the folder of a run
-    :param trust: whether to import modules from the directory where the run was started, too
-    :param otherwise: see :func:`hint_of`
-    :return: the classes; none if the folder has no ``run.json``
-    :raises ArgumentError: if a class of its networks cannot be imported, or is of another kind
+    :param folder: a run folder
+    :param trust: whether modules are also imported from the directory where the run was started
+    :param alternative: see :func:`module_not_found_hint`
+    :return: the classes; empty if the folder has no ``run.json``
+    :raises ArgumentError: if a class of the networks cannot be imported, or is not a subclass of the required class
     """
     if not os.path.isfile(os.path.join(folder, run_file.FILE_NAME)):
         return {}
@@ -121,6 +124,6 @@ def import_run_classes(folder: str, trust: bool, otherwise: str) -> ClassesByNam
     if trust and run.directory not in sys.path:
         sys.path.insert(0, run.directory)
     for module in run.arguments.get("gym_packages") or []:
-        with contextlib.suppress(ImportError):  # the environment, if it is needed, is then not found with an error of its own
+        with contextlib.suppress(ImportError):  # gymnasium reports an environment that is not registered
             importlib.import_module(module)
-    return import_model_classes(run.hyperparameters, module_not_found_hint(run, otherwise))
+    return import_model_classes(run.hyperparameters, module_not_found_hint(run, alternative))

@@ -1,49 +1,24 @@
-"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo, with ``--algo dqn_ext``, or ``resume``."""
+"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo with ``dqn_ext`` registered, or ``resume``."""
 
-import os
-import runpy
 import sys
 
-from sb3_dqn_ext._validation import choose
-from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.zoo import resume
-from sb3_dqn_ext.zoo.models import take_trust_option
+from sb3_dqn_ext._command_line import Command, run_command
 
-# Importing the package sb3_dqn_ext.zoo, which Python does before it runs this module, has registered the algorithm.
+RUNNER = "sb3_dqn_ext.zoo.commands"
 
 COMMANDS = {
-    "train": "rl_zoo3.train",
-    "enjoy": "rl_zoo3.enjoy",
-    "record_video": "rl_zoo3.record_video",
-    "record_training": "rl_zoo3.record_training",
-    "benchmark": "rl_zoo3.benchmark",
-    "load_from_hub": "rl_zoo3.load_from_hub",
-    "push_to_hub": "rl_zoo3.push_to_hub",
-    "all_plots": "rl_zoo3.plots.all_plots",
-    "plot_from_file": "rl_zoo3.plots.plot_from_file",
-    "plot_train": "rl_zoo3.plots.plot_train",
+    "train": Command("train an agent, or search for hyperparameters", RUNNER, "zoo", ("train",)),
+    "resume": Command("continue a training run that was interrupted", "sb3_dqn_ext.zoo.resume", "zoo"),
+    "enjoy": Command("watch a trained agent", RUNNER, "zoo", ("enjoy",)),
+    "record-video": Command("record a video of a trained agent", RUNNER, "zoo", ("record-video",)),
+    "record-training": Command("record a video of a whole training run", RUNNER, "zoo", ("record-training",)),
+    "benchmark": Command("evaluate all trained agents of a folder", RUNNER, "zoo", ("benchmark",)),
+    "load-from-hub": Command("download a trained agent from the Hugging Face Hub", RUNNER, "zoo", ("load-from-hub",)),
+    "push-to-hub": Command("upload a trained agent to the Hugging Face Hub", RUNNER, "zoo", ("push-to-hub",)),
+    "all-plots": Command("plot the evaluations of several runs", RUNNER, "zoo", ("all-plots",)),
+    "plot-from-file": Command("plot results that all-plots has stored", RUNNER, "zoo", ("plot-from-file",)),
+    "plot-train": Command("plot the returns of training", RUNNER, "zoo", ("plot-train",)),
 }
 
-LOAD_MODELS = ("enjoy", "record_video", "train")
-"""commands that take ``--trust``, as ``DQNExt.load`` does"""
-
-
-def main(arguments: list[str]) -> None:
-    """
-    :param arguments: the command, and what the zoo's own ``python -m rl_zoo3.COMMAND``, or ours, would get
-    """
-    command, *rest = arguments or [""]
-    try:
-        module = choose("command", command, {**COMMANDS, "resume": ""})
-    except ArgumentError as error:
-        sys.exit(f"python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS: {error}")
-    os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training runs record_video, in processes of their own
-    if command == "resume":
-        return resume.main(rest)
-    sys.argv[1:] = take_trust_option(rest) if command in LOAD_MODELS else rest
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    return None
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command("python -m sb3_dqn_ext.zoo", COMMANDS, sys.argv[1:])

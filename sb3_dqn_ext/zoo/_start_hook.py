@@ -1,10 +1,9 @@
 """
-Make ``dqn_ext`` known to the RL Zoo, at the moment the zoo is imported and not before.
+A start-up hook that registers ``dqn_ext`` in the RL Zoo at the moment when the zoo is imported.
 
-The zoo has no plugin mechanism. An installation moves this module to the top level, as ``_sb3_dqn_ext_hook``, and puts a
-``.pth`` file beside it that imports it at every start of the interpreter. It therefore imports nothing but ``os`` and ``sys``,
-only waits for three modules of the zoo, and stays away when ``SB3_DQN_EXT_NO_HOOK=1``: then it says how to go on where the
-zoo is about to refuse ``--algo dqn_ext``.
+The zoo has no plugin mechanism. An installation copies this module to the top level, as ``_sb3_dqn_ext_hook``, and a ``.pth``
+file imports it at every start of the interpreter. It therefore imports only ``os`` and ``sys``. The variable
+``SB3_DQN_EXT_NO_HOOK=1`` turns the hook off; it then prints a hint before a command of the zoo refuses ``--algo dqn_ext``.
 """
 
 import os
@@ -17,22 +16,17 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+# modules of the zoo in which the algorithm is registered after their import
 HOOKED_MODULES = ("rl_zoo3.utils", "rl_zoo3.exp_manager", "rl_zoo3.hyperparams_opt")
-COMMANDS_WITH_ALGO = (
-    "train",
-    "enjoy",
-    "record_video",
-    "record_training",
-    "push_to_hub",
-    "load_from_hub",
-)  # commands of the zoo
+# commands of the zoo that take --algo
+COMMANDS_WITH_ALGO = ("train", "enjoy", "record_video", "record_training", "push_to_hub", "load_from_hub")
 
 
 class ZooLoader:
     """
-    The loader of a module of the zoo, which tells us once the module has run.
+    A loader that registers the algorithm in a module of the zoo after the module was executed.
 
-    :param loader: the loader that the import system found; it does all the work
+    :param loader: the loader that the import system found; it executes the module
     """
 
     def __init__(self, loader: "Any") -> None:
@@ -43,9 +37,10 @@ class ZooLoader:
 
     def exec_module(self, module: "ModuleType") -> None:
         """
-        :param module: the module to run, and then to tell of us
+        Execute a module, and register the algorithm in it.
+
+        :param module: the module, which keeps the loader that the import system found
         """
-        # from here on the module looks as if we had never been here
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
@@ -54,16 +49,18 @@ class ZooLoader:
 
 
 class ZooFinder:
-    """Finds nothing itself: for the modules it waits for it asks the finders behind it, and wraps the loader they name."""
+    """A finder that delegates to the finders after it, and wraps the loaders of the modules in ``HOOKED_MODULES``."""
 
     def find_spec(
         self, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
         """
-        :param fullname: the module that is being imported
-        :param path: where its parent package lies
-        :param target: the module that is being reloaded, if any
-        :return: its spec, or None if it is none of ours
+        Find the spec of a hooked module.
+
+        :param fullname: the name of the module that is imported
+        :param path: the search path of its parent package
+        :param target: the module that is reloaded, or None
+        :return: the spec with a :class:`ZooLoader`, or None for any other module
         """
         if fullname not in HOOKED_MODULES:
             return None
@@ -77,7 +74,7 @@ class ZooFinder:
 
 
 def install() -> None:
-    """Put one finder in front of the others, unless it is there already."""
+    """Insert a :class:`ZooFinder` in front of the other finders, unless there is one already."""
     if not any(isinstance(finder, ZooFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, ZooFinder())
 
@@ -88,7 +85,7 @@ def _register(module: "ModuleType") -> None:
 
         register(module)
     except Exception as error:
-        # This runs inside the import of another package, whose other algorithms must go on working without us.
+        # This runs during the import of rl_zoo3, whose other algorithms must continue to work.
         import warnings
 
         warnings.warn(f"dqn_ext could not be added to {module.__name__}: {error!r}", stacklevel=2)
@@ -96,21 +93,23 @@ def _register(module: "ModuleType") -> None:
 
 def find_refused_command(program: str, arguments: "list[str]") -> str:
     """
+    Return the command of the zoo that will refuse ``--algo dqn_ext`` because the hook is off.
+
     :param program: the module after ``-m``, or the path of a script
-    :param arguments: what follows it on the command line
-    :return: the command of the zoo that will say it knows no ``dqn_ext``, or "" if this is none
+    :param arguments: the arguments after it on the command line
+    :return: the name of the command, or "" for any other command line
     """
     package, _, command = os.path.basename(program).partition(".")
     if command in ("", "cli"):
         command = "".join(arguments[:1])
-    asked_for_us = " --algo dqn_ext " in f" {' '.join(arguments)} ".replace("=", " ")
-    return command if package == "rl_zoo3" and command in COMMANDS_WITH_ALGO and asked_for_us else ""
+    has_our_algo = " --algo dqn_ext " in f" {' '.join(arguments)} ".replace("=", " ")
+    return command if package == "rl_zoo3" and command in COMMANDS_WITH_ALGO and has_our_algo else ""
 
 
 if __name__ == "_sb3_dqn_ext_hook":
     if os.environ.get("SB3_DQN_EXT_NO_HOOK") != "1":
         install()
-    # after -m, sys.argv does not name the module yet, but it holds as many arguments as follow it
+    # With -m, sys.argv does not yet contain the module's name; its length gives the name's position in sys.orig_argv.
     elif _command := find_refused_command("".join(sys.orig_argv[-len(sys.argv) :][:1]), sys.argv[1:]):
         print(
             "SB3_DQN_EXT_NO_HOOK=1 keeps dqn_ext from the commands of the RL Zoo. "

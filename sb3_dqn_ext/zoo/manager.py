@@ -1,4 +1,4 @@
-"""The zoo's manager of a training, extended so that a run of ``dqn_ext`` can be resumed."""
+"""Subclasses of the zoo's ``ExperimentManager`` with which a training run of ``dqn_ext`` can be resumed."""
 
 import argparse
 import functools
@@ -47,8 +47,10 @@ COMMAND_LINE_NAMES = {
 
 def manager_arguments(command_line: Mapping[str, Any]) -> dict[str, Any]:
     """
+    Select the arguments of a command line that the zoo's manager takes.
+
     :param command_line: the arguments of ``rl_zoo3.train`` by name
-    :return: those of them that a manager takes, by its names, without those that say what it trains
+    :return: the arguments of the manager by its own names, without ``args``, ``algo`` and ``env_id``
     """
     names = inspect.signature(ExperimentManager).parameters.keys() - {"args", "algo", "env_id"}
     by_name = {name: COMMAND_LINE_NAMES.get(name, name) for name in names}
@@ -57,17 +59,19 @@ def manager_arguments(command_line: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_supported_manager(manager: type) -> bool:
     """
-    :param manager: the zoo's ``ExperimentManager``, which another version of the zoo may have changed
-    :return: whether it has the methods and the arguments that the classes of this module need
+    Return whether a manager has the methods and the arguments that the classes of this module need.
+
+    :param manager: the zoo's ``ExperimentManager``, which may differ in other versions of the zoo
     """
     arguments = inspect.signature(manager).parameters.keys()
     return {"algo", "config"} <= arguments and all(hasattr(manager, name) for name in OVERRIDDEN_METHODS)
 
 
 class TrainingEnd(BaseCallback):
-    """Records that a training came to its end: the zoo's ``learn`` returns in the same way after an interrupt."""
+    """A callback that records whether training ended regularly: the zoo's ``learn`` also returns after an interrupt."""
 
     reached = False
+    """whether training has ended"""
 
     def _on_step(self) -> bool:
         return True
@@ -78,15 +82,15 @@ class TrainingEnd(BaseCallback):
 
 class DQNExtManager(ExperimentManager):
     """
-    The zoo's manager. Its trainings of ``dqn_ext`` leave a ``run.json`` and write exact checkpoints at every ``--save-freq``.
+    A manager that writes a ``run.json`` for runs of ``dqn_ext``, and an exact checkpoint every ``--save-freq`` steps.
 
-    It manages other algorithms, and searches for hyperparameters, as the zoo does.
+    For other algorithms, and for searches of hyperparameters, it does the same as the zoo's manager.
 
     :param args: the arguments of the command line
     :param algo: the name of the algorithm
     :param env_id: the environment
-    :param arguments: further arguments of the zoo's manager
-    :param options: further arguments of the zoo's manager, by name
+    :param arguments: further positional arguments of the zoo's manager
+    :param options: further keyword arguments of the zoo's manager
     """
 
     def __init__(self, args: argparse.Namespace, algo: str, env_id: str, *arguments: Any, **options: Any) -> None:
@@ -96,37 +100,37 @@ class DQNExtManager(ExperimentManager):
         self.writes_run_file = algo == ALGO and not self.optimize_hyperparameters
         self.stored_hyperparameters: Hyperparameters = {}
         self.obstacle: str | None = None
-        """why the run cannot be resumed, if it cannot"""
+        """the reason why the run cannot be resumed; None: it can"""
         self.checkpoints: str | None = None
-        """the folder of exact checkpoints, relative to that of the run; None: there are none"""
+        """the folder of exact checkpoints, relative to the run folder; None: no checkpoints"""
         self.run: RunFile | None = None
         self.training_end = TrainingEnd()
 
     def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
-        """Check the file of hyperparameters, and store them as data before the zoo makes objects of them."""
+        """Check the file of hyperparameters, and store them as plain data before the zoo builds objects from them."""
         if self.algo == ALGO and self.config.endswith((".yml", ".yaml")):
             check_config(self.config)
         hyperparameters, saved = super().read_hyperparameters()
         if self.writes_run_file:
-            self._store(saved)
+            self._store_hyperparameters(saved)
         return hyperparameters, saved
 
-    def _store(self, hyperparameters: Hyperparameters) -> None:
+    def _store_hyperparameters(self, hyperparameters: Hyperparameters) -> None:
         if self.continue_training:
-            self.obstacle = "it went on with a trained agent (-i), which is no part of its checkpoints"
+            self.obstacle = "it was started from a trained agent (-i), which its checkpoints do not contain"
         try:
             self.stored_hyperparameters = run_file.evaluate_and_encode(hyperparameters, vars(exp_manager))
-        except Exception as error:  # of an expression; the zoo is about to evaluate it, too
+        except Exception as error:  # any error of an expression; the zoo will evaluate it again and raise it
             self.obstacle = self.obstacle or f"its hyperparameters cannot be stored: {error}"
 
     def create_callbacks(self) -> None:
-        """Create the zoo's callbacks, and one that writes exact checkpoints unless the configuration names one."""
+        """Create the zoo's callbacks, and one for exact checkpoints unless the configuration contains one."""
         added = self._add_checkpoints() if self.writes_run_file else []
         super().create_callbacks()  # type: ignore[no-untyped-call]
         self.callbacks.extend(added)
 
     def _add_checkpoints(self) -> list[ExactCheckpointCallback]:
-        """Place the checkpoints in the folder of the run, and return the callback that is to be added."""
+        """Move the checkpoints into the run folder, and return the callbacks to add: one, or none."""
         named = [one for one in all_callbacks(self.callbacks) if isinstance(one, ExactCheckpointCallback)]
         added = [ExactCheckpointCallback(self.save_freq, "checkpoints")] if not named and self.save_freq > 0 else []
         callbacks = named + added
@@ -136,7 +140,7 @@ class DQNExtManager(ExperimentManager):
         return added
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """Create environments whose states checkpoints can hold, in whichever process they are."""
+        """Create environments whose states can be stored in checkpoints, also in worker processes."""
         wrapper = self.env_wrapper
         if self.checkpoints is not None:
             self.env_wrapper = functools.partial(add_replay_wrapper, wrapper=wrapper)
@@ -146,7 +150,7 @@ class DQNExtManager(ExperimentManager):
             self.env_wrapper = wrapper
 
     def _load_pretrained_agent(self, hyperparams: Hyperparameters, env: VecEnv) -> BaseAlgorithm:
-        """Load the model of `train -i`, which may name the classes of its own run and of this configuration."""
+        """Load the model of ``train -i``, whose file may name classes of both runs."""
         if self.writes_run_file:
             allow_classes_of_pretrained_model(self.trained_agent, self.stored_hyperparameters)
         return super()._load_pretrained_agent(hyperparams, env)
@@ -157,10 +161,11 @@ class DQNExtManager(ExperimentManager):
             self.run = self._run_file()
             run_file.write(self.save_path, self.run)
             if self.run.checkpoints is not None and self.run.obstacle is not None:
-                text = f"`python -m sb3_dqn_ext.zoo resume` will not go on with this run: {self.run.obstacle}."
+                text = f"`python -m sb3_dqn_ext.zoo resume` will not continue this run: {self.run.obstacle}."
                 warnings.warn(text, stacklevel=2)
 
     def _run_file(self) -> RunFile:
+        """Return the content of ``run.json`` for this run."""
         arguments = {key: value for key, value in vars(self.args).items() if key != "hyperparams"}
         if arguments.get("tensorboard_log"):
             arguments["tensorboard_log"] = os.path.abspath(arguments["tensorboard_log"])
@@ -180,13 +185,15 @@ class DQNExtManager(ExperimentManager):
         )
 
     def learn(self, model: BaseAlgorithm) -> None:
-        """Train, and record whether the training came to its end."""
+        """Train the model, and record whether training ended regularly."""
         if self.checkpoints is not None:
-            self.callbacks.append(self.training_end)  # not the first, whose end the zoo calls in any case
+            self.callbacks.append(
+                self.training_end
+            )  # not at index 0: after an interrupt, the zoo ends the first callback itself
         super().learn(model)
 
     def save_trained_model(self, model: BaseAlgorithm) -> None:
-        """Save the model, and mark the run as finished if its training came to its end."""
+        """Save the model, and mark the run as finished if training ended regularly."""
         super().save_trained_model(model)
         if self.run is not None and self.training_end.reached:
             run_file.mark_finished(self.save_path, self.run, model.num_timesteps)
@@ -194,12 +201,12 @@ class DQNExtManager(ExperimentManager):
 
 class ResumedManager(DQNExtManager):
     """
-    The manager of a run that is resumed from its newest checkpoint, in its own folder.
+    A manager that resumes a run from its newest checkpoint, in the folder of the run.
 
-    :param folder: the folder of the run
+    :param folder: the run folder
     :param run: the content of its ``run.json``
     :param args: the arguments of the command line
-    :param options: arguments of the zoo's manager
+    :param options: keyword arguments of the zoo's manager
     """
 
     def __init__(self, folder: str, run: RunFile, args: argparse.Namespace, **options: Any) -> None:
@@ -209,29 +216,29 @@ class ResumedManager(DQNExtManager):
         self.resumed_run = run
 
     def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
-        """Take the hyperparameters of ``run.json``."""
+        """Return the hyperparameters in ``run.json``."""
         hyperparameters = run_file.decode(self.resumed_run.hyperparameters)
         replay = hyperparameters.get("replay_buffer_class")
         if isinstance(replay, str) and "." in replay:
             hyperparameters["replay_buffer_class"] = resolve_class("replay_buffer_class", replay, {})
-        print(f"Going on with {self.save_path}")
+        print(f"Resuming {self.save_path}")
         pprint(hyperparameters)
         return hyperparameters, OrderedDict(hyperparameters)
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """Create environments that continue the files of episodes of the run."""
+        """Create environments whose monitors append to the files of episodes of the run."""
         self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
         return super().create_envs(n_envs, eval_env, no_log)
 
     def _save_config(self, saved_hyperparams: Hyperparameters) -> None:
-        """Leave the files of the run as they are."""
+        """Keep the configuration files of the run unchanged."""
         self.run = self.resumed_run
         print(f"Log path: {self.save_path}")
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, Hyperparameters]:
-        """Set up the run, and restore the model from the newest checkpoint."""
+        """Set up the run, and load the newest checkpoint into the model."""
         results = super().setup_experiment()
-        assert results is not None, "this is no search"
+        assert results is not None, "a resumed run is not a search"
         model, hyperparameters = results
         assert isinstance(model, DQNExt)
         model.resume(os.path.join(self.save_path, str(self.resumed_run.checkpoints)))

@@ -1,4 +1,4 @@
-"""Which classes of the user's own the files of models may name in a command of the zoo, and what ``--trust`` changes."""
+"""Classes of the user that the files of models may name in a command of the zoo, and the option ``--trust``."""
 
 import functools
 import importlib
@@ -11,62 +11,62 @@ from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.run_folder.user_classes import import_model_classes, import_run_classes
 from sb3_dqn_ext.zoo.config import ALGO
 
-_OTHERWISE = "say `python -m sb3_dqn_ext.zoo enjoy ... --trust`, or record_video or train in the place of enjoy"
+_TRUST_COMMAND = "run `sb3-dqn-ext enjoy ... --trust` (or record-video, or train)"
 
-_trusted = False
-"""whether the command was given with --trust"""
+_trust = False
+"""whether the command has the option ``--trust``"""
 
 
 def wrap_get_model_path(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Extend the zoo's function that `enjoy` and `record_video` call before they make an environment and load the model.
+    Wrap the zoo's function that ``enjoy`` and ``record_video`` call before they make an environment and load the model.
 
     :param get_model_path: the zoo's function
-    :return: the same function; if the model is a DQNExt, its file may afterwards name the classes of its run
+    :return: a function with the same result; if the model is a DQNExt, its file may afterwards name the classes of its run
     """
 
     @functools.wraps(get_model_path)
-    def found(exp_id: int, folder: str, algo: str, *args: Any, **kwargs: Any) -> Any:
+    def get_model_path_and_allow_classes(exp_id: int, folder: str, algo: str, *args: Any, **kwargs: Any) -> Any:
         names = get_model_path(exp_id, folder, algo, *args, **kwargs)
         if algo == ALGO:
-            _let_models_name_classes_of(os.path.dirname(names[1]))
+            _allow_classes_of_run(os.path.dirname(names[1]))
         return names
 
-    return found
+    return get_model_path_and_allow_classes
 
 
 def allow_classes_of_pretrained_model(path: str, hyperparameters: dict[str, Any]) -> None:
     """
-    Let the model of `train -i` name the classes of the run that it comes from, and those of the new run.
+    Allow the file of the model of ``train -i`` to name the classes of the earlier run and of the new run.
 
     :param path: the file of the model
-    :param hyperparameters: the hyperparameters of the new run, as ``run.json`` has them
+    :param hyperparameters: the hyperparameters of the new run, in the form that ``run.json`` contains
     """
-    saved_model.allow_classes(import_model_classes(hyperparameters, "Give the command where Python finds it."))
-    _let_models_name_classes_of(os.path.dirname(path))
+    saved_model.allow_classes(import_model_classes(hyperparameters, "Run the command in a folder where Python finds it."))
+    _allow_classes_of_run(os.path.dirname(path))
 
 
-def _let_models_name_classes_of(run_folder: str) -> None:
-    saved_model.allow_classes(import_run_classes(run_folder, _trusted, _OTHERWISE))
+def _allow_classes_of_run(run_folder: str) -> None:
+    saved_model.allow_classes(import_run_classes(run_folder, _trust, _TRUST_COMMAND))
 
 
 def take_trust_option(arguments: list[str]) -> list[str]:
     """
-    Take ``--trust`` out of a command line. If it was there, models are loaded with ``trust=True`` from now on.
+    Remove ``--trust`` from a command line. If it was given, the zoo's commands load models with ``trust=True`` afterwards.
 
     :param arguments: the arguments of a command of the zoo that loads models
-    :return: the arguments that the zoo itself takes
+    :return: the arguments without ``--trust``
     """
     if "--trust" not in arguments:
         return arguments
-    global _trusted
-    _trusted = True
-    importlib.import_module("rl_zoo3.utils").ALGOS[ALGO] = _Trusting
+    global _trust
+    _trust = True
+    importlib.import_module("rl_zoo3.utils").ALGOS[ALGO] = _TrustedDQNExt
     return [argument for argument in arguments if argument != "--trust"]
 
 
-class _Trusting(DQNExt):
-    """The class by which the zoo makes and loads models after ``--trust``. The models themselves are DQNExt."""
+class _TrustedDQNExt(DQNExt):
+    """A class that the zoo calls in place of ``DQNExt`` after ``--trust``; the models are instances of ``DQNExt``."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return DQNExt(*args, **kwargs)

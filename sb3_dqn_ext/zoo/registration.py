@@ -1,4 +1,4 @@
-"""Makes ``dqn_ext`` known to the modules of the RL Zoo."""
+"""The registration of ``dqn_ext`` in the modules of the RL Zoo."""
 
 import sys
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from sb3_dqn_ext.zoo.search_space import make_converter, make_sampler
 
 def register(module: ModuleType) -> None:
     """
-    Make ``dqn_ext`` known to one module of the zoo: once, and only where the zoo still has the place for it.
+    Register ``dqn_ext`` in a module of the zoo. A second call has no effect.
 
-    :param module: a module of the zoo; one that has no place for the algorithm stays as it is
+    :param module: a module of the zoo; it stays unchanged if it has no table or class in which algorithms are registered
     """
     if module.__name__ in _REGISTRARS:
         _REGISTRARS[module.__name__](module)
 
 
 def register_imported() -> None:
-    """Make ``dqn_ext`` known to those modules of the zoo that are already imported."""
+    """Register ``dqn_ext`` in the modules of the zoo that are already imported."""
     for name in _REGISTRARS:
         if name in sys.modules:
             register(sys.modules[name])
@@ -35,26 +35,26 @@ def _register_algorithm(utils: ModuleType) -> None:
 
 
 def _register_search_space(hyperparams_opt: ModuleType) -> None:
-    for name, of_ours in (("HYPERPARAMS_SAMPLER", make_sampler), ("HYPERPARAMS_CONVERTER", make_converter)):
-        by_algo = getattr(hyperparams_opt, name, {})
-        if "dqn" in by_algo:
-            by_algo.setdefault(ALGO, of_ours(by_algo["dqn"]))
+    for name, make_function in (("HYPERPARAMS_SAMPLER", make_sampler), ("HYPERPARAMS_CONVERTER", make_converter)):
+        functions = getattr(hyperparams_opt, name, {})
+        if "dqn" in functions:
+            functions.setdefault(ALGO, make_function(functions["dqn"]))
 
 
 def _register_manager(module: ModuleType) -> None:
     """
-    Put our manager in the place of the zoo's.
+    Replace the zoo's ``ExperimentManager`` by :class:`DQNExtManager`.
 
-    The zoo's commands take the name ``ExperimentManager`` from ``rl_zoo3.exp_manager`` and have no option for another class,
-    so that this assignment cannot be avoided. ``rl_zoo3.train`` has a name of its own for it if it was imported before.
+    The zoo's commands import the name from ``rl_zoo3.exp_manager`` and have no option for another class. ``rl_zoo3.train`` has
+    its own reference to the class if it was imported earlier.
     """
     stock = getattr(module, "ExperimentManager", None)
     if stock is None:
         return
-    # The module imports the zoo, which takes 2.5 s and changes gymnasium: here the zoo is imported already.
-    from sb3_dqn_ext.zoo.manager import DQNExtManager
+    # Not at the top: the import of the zoo takes 2.5 s and patches gymnasium. Here the zoo is already imported.
+    from sb3_dqn_ext.zoo.manager import DQNExtManager, is_supported_manager
 
-    if can_extend(stock) and not issubclass(stock, DQNExtManager):
+    if is_supported_manager(stock) and not issubclass(stock, DQNExtManager):
         vars(module).update(ExperimentManager=DQNExtManager)
 
 

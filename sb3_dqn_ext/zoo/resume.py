@@ -1,9 +1,9 @@
 """
-``python -m sb3_dqn_ext.zoo resume RUN_FOLDER``: resume a run of the zoo that was interrupted, to its original end.
+The command ``resume RUN_FOLDER``: continue an interrupted training run of the zoo until its original number of steps.
 
-The run is trained by the zoo's own manager with the arguments of its ``run.json``, from the newest of its checkpoints. Nothing
-else is read, and no content of these files is executed. Classes that ``run.json`` names (wrappers, callbacks, policies) are
-imported from where Python finds modules, as in the first run, and must be of the right kind.
+The zoo's manager trains with the arguments in ``run.json``, from the newest checkpoint of the run. No other file is read, and
+no content of these files is executed. Classes that ``run.json`` names (wrappers, callbacks, policies) are imported from
+Python's search path, as in the original run, and must be subclasses of the class that their place requires.
 """
 
 import argparse
@@ -26,54 +26,62 @@ from sb3_dqn_ext.versions import versions
 
 COMMAND = "python -m sb3_dqn_ext.zoo resume"
 
-# arguments that belong to the beginning of a run: its hyperparameters hold their effect
+# arguments that have an effect only at the start of a run, with their defaults
 START_ONLY_ARGUMENTS = {"hyperparams": None, "optimize_hyperparameters": False, "track": False, "trained_agent": ""}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = COMMAND) -> None:
     """
     Run the command.
 
     :param arguments: the arguments of its command line
+    :param program: the name of the command in help and errors
     """
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Go on with a run that was interrupted, to its original end.")
+    parser = argparse.ArgumentParser(
+        program,
+        description="Continue a training run that was interrupted, to its original end.",
+        epilog=f"example:\n  {program} logs/dqn_ext/CartPole-v1_1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("run_folder", metavar="RUN_FOLDER", help="such as logs/dqn_ext/CartPole-v1_1")
     parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar, as train -P does")
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="import and evaluate whatever run.json says, from the directory it names, too: only for runs of your own",
+        help="evaluate expressions in run.json, and import modules from the directory of the run: only for runs that you made",
     )
     options = parser.parse_args(arguments)
     try:
         _resume(os.path.normpath(options.run_folder), options.progress, options.trust)
     except (ArgumentError, CheckpointError) as error:
-        sys.exit(f"{COMMAND}: {error}")
+        sys.exit(f"{program}: {error}")
 
 
 def _resume(folder: str, progress: bool, trust: bool) -> None:
     run = run_file.read(folder)
     if run.finished is not None:
-        print(f"{folder} is finished: it came to its end at step {run.finished}.")
+        print(f"{folder} is finished: it ended at step {run.finished}.")
         return
     if run.obstacle is not None:
-        raise CheckpointError(f"{folder} cannot be gone on with: {run.obstacle}.")
-    place = os.path.join(folder, run.checkpoints or "")
-    if run.checkpoints is None or not glob.glob(os.path.join(glob.escape(place), "checkpoint_*.json")):
+        raise CheckpointError(f"{folder} cannot be resumed: {run.obstacle}.")
+    checkpoint_folder = os.path.join(folder, run.checkpoints or "")
+    if run.checkpoints is None or not glob.glob(os.path.join(glob.escape(checkpoint_folder), "checkpoint_*.json")):
         raise CheckpointError(
-            f"{folder} has no checkpoint to go on from: train with --save-freq N, which writes one every N environment steps."
+            f"{folder} has no checkpoint to resume from: train with --save-freq N, which writes one every N environment steps."
         )
     for name, version in versions().items():
         if run.versions.get(name) != version:
-            text = f"The run was started with {name} {run.versions.get(name)} and goes on with {version}: its bits may differ."
+            text = (
+                f"The run was started with {name} {run.versions.get(name)} and is resumed with {version}: results may differ."
+            )
             warnings.warn(text, stacklevel=2)
-    with Lock(place):  # also while nothing is written yet
+    with Lock(checkpoint_folder):  # held from now on, before the first checkpoint is written
         _train(folder, run, progress, trust)
 
 
 def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
     """Train as ``rl_zoo3.train`` does, with the arguments of the run."""
-    # Not at the top of the module: the zoo takes 2.5 s to import, and changes gymnasium.
+    # Not at the top: the import of the zoo takes 2.5 s and patches gymnasium.
     from sb3_dqn_ext.zoo.manager import ResumedManager, manager_arguments
 
     if trust:
@@ -85,7 +93,7 @@ def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
     for module in arguments.get("gym_packages") or []:
         importlib.import_module(module)
     if run.env not in gym.registry:
-        raise ArgumentError(f"env={run.env!r} is not known to gymnasium.")
+        raise ArgumentError(f"env={run.env!r} is not registered in gymnasium.")
     set_random_seed(arguments.get("seed", 0))
     if arguments.get("num_threads", -1) > 0:
         th.set_num_threads(arguments["num_threads"])
@@ -99,10 +107,10 @@ def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
 
 def check_untrusted_run(run: RunFile) -> None:
     """
-    Check that a run can be made again without trust in its ``run.json``.
+    Check that a run can be resumed without trust in its ``run.json``.
 
     :param run: the content of the file
-    :raises ArgumentError: if a hyperparameter would be evaluated as Python, or names something that must not be called
+    :raises ArgumentError: if a hyperparameter would be evaluated as Python, or names an object of a wrong class
     """
     for key in run_file.EVALUATED_HYPERPARAMETERS:
         if key != "replay_buffer_class" and isinstance(run.hyperparameters.get(key), str):

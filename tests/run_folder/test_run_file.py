@@ -19,7 +19,7 @@ from tests.parity import assert_same
 RUN = RunFile("CartPole-v1", "/somewhere", {"seed": 1}, {"policy": "MlpPolicy"}, "checkpoints", None, None, versions())
 
 
-def test_run_json_holds_what_a_configuration_says(tmp_path: Path) -> None:
+def test_run_json_contains_a_configuration_as_plain_data(tmp_path: Path) -> None:
     names = {"nn": nn, "dict": dict}
     hyperparameters = OrderedDict(
         policy="MlpPolicy",
@@ -60,7 +60,7 @@ class Local:
 @pytest.mark.parametrize(
     ("hyperparameters", "message"),
     [
-        ({"learning_rate": np.sin}, r"learning_rate is <ufunc 'sin'>, which is no plain data"),
+        ({"learning_rate": np.sin}, r"learning_rate is <ufunc 'sin'>, which is not plain data"),
         (
             {"policy_kwargs": {"activation_fn": Local.Activation}},
             r"policy_kwargs\.activation_fn is the class .*Local\.Activation,",
@@ -72,7 +72,7 @@ class Local:
     ],
     ids=["a function", "a hidden class", "a class", "a marker", "a number as a key", "a set"],
 )
-def test_what_run_json_cannot_hold_is_named(hyperparameters: dict[str, Any], message: str) -> None:
+def test_a_value_that_run_json_cannot_contain_is_named(hyperparameters: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         run_file.evaluate_and_encode(hyperparameters, {})
 

@@ -18,7 +18,7 @@ RUN = RunFile("CartPole-v1", "/somewhere", {"gym_packages": ["not_there"]}, {}, 
 def test_a_class_of_another_kind_is_refused(place: str, tmp_path: Path) -> None:
     hyperparameters = {"policy": "subprocess.Popen"} if place == "policy" else {"policy_kwargs": {place: "subprocess.Popen"}}
     run_file.write(tmp_path, replace(RUN, hyperparameters=hyperparameters))
-    with pytest.raises(ArgumentError, match=rf"{place}='subprocess.Popen' is no \w+, and is called with --trust only"):
+    with pytest.raises(ArgumentError, match=rf"{place}='subprocess.Popen' is not a \w+; it is called only with --trust"):
         import_run_classes(str(tmp_path), False, "")
 
 

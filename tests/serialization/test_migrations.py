@@ -164,8 +164,8 @@ def test_a_run_of_the_earlier_schema_is_read(tmp_path: Path) -> None:
     )
     old = dataclasses.replace(run, hyperparameters={"old_gamma": 0.5, "exploration": "old_greedy"})
     text = json.dumps({"format": run_file.FORMAT, "schema": 1, **dataclasses.asdict(old)})
-    (tmp_path / run_file.NAME).write_text(text)
+    (tmp_path / run_file.FILE_NAME).write_text(text)
     assert run_file.read(tmp_path) == run
     run_file.write(tmp_path, run)
-    assert json.loads((tmp_path / run_file.NAME).read_text())["schema"] == SCHEMA
+    assert json.loads((tmp_path / run_file.FILE_NAME).read_text())["schema"] == SCHEMA
     assert run_file.read(tmp_path) == run

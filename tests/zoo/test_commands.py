@@ -1,4 +1,4 @@
-"""Whatever the RL Zoo does with ``dqn``, it does with ``dqn_ext``: videos, plots, searches, Atari, the hub."""
+"""The commands of the RL Zoo with ``dqn_ext``: videos, plots, searches, Atari, the hub."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ needs_run = pytest.mark.xdist_group("zoo run")
 needs_study = pytest.mark.xdist_group("zoo study")
 needs_atari = pytest.mark.xdist_group("zoo atari")
 
-# A user's own package, of a name that this repository has too, with a wrapper that tells in which process it is.
+# A user's own package, of a name that this repository has too, with a wrapper that writes the id of its process.
 WRAPPERS = """
 import os
 import gymnasium as gym
@@ -48,7 +48,7 @@ class Pid(gym.Wrapper):
         open(f"pid-{os.getpid()}", "w").close()
 """
 
-# A backend of matplotlib that draws no window, and writes down the curves that a window would have shown.
+# A backend of matplotlib that opens no window, and writes the curves of the figures to a file.
 BACKEND = """
 import json
 from matplotlib.backends.backend_agg import FigureCanvasAgg as FigureCanvas
@@ -81,7 +81,7 @@ CONFIG: dict[str, Any] = {
 
 
 class Run(NamedTuple):
-    """What one training left."""
+    """A finished training run."""
 
     project: Path  # the directory it ran in
     folder: Path
@@ -89,12 +89,14 @@ class Run(NamedTuple):
 
     def model(self, name: str = "CartPole-v1") -> DQNExt:
         """
-        :param name: of the model's file
+        Load a model.
+
+        :param name: the name of its file, without the suffix
         """
         return DQNExt.load(self.folder / f"{name}.zip", device="cpu")
 
     def config(self) -> dict[str, Any]:
-        """What the zoo says the run was trained with."""
+        """Return the hyperparameters in the zoo's own config.yml."""
         (folder,) = [path for path in self.folder.iterdir() if path.is_dir() and (path / "config.yml").exists()]
         return dict(yaml.load((folder / "config.yml").read_text(), yaml.UnsafeLoader))  # an OrderedDict: the zoo's own file
 
@@ -110,7 +112,7 @@ def without_hook(command: str, *arguments: str, cwd: Path, **environment: str) -
 
 
 def weights(model: DQNExt) -> dict[str, Any]:
-    """The parameters of a model's networks."""
+    """Return the parameters of a model's networks."""
     return {name: value.numpy() for name, value in model.policy.state_dict().items()}
 
 
@@ -143,7 +145,7 @@ def run(project: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def continued(run: Run) -> Run:
-    """The same run taken further without learning, by our own command: arguments in the file again, others given anew."""
+    """The same run continued without learning, by our own command, with arguments of the file and of the command line."""
     printed = without_hook(
         "train",
         *(*CARTPOLE, "--seed", "2", "-n", str(N_STEPS), "-conf", "mine.yml", "-i", str(run.folder / "CartPole-v1.zip")),
@@ -211,12 +213,12 @@ def test_training_goes_on_from_the_weights_with_new_arguments(run: Run, continue
     assert after.exploration_rate == pytest.approx(0.1 + 0.9 * np.exp(-0.01 * N_STEPS), abs=1e-3)
 
 
-# in a process of its own: imageio leaves the pipes from ffmpeg open
+# in another process: imageio leaves the pipes from ffmpeg open
 VIDEO = "import imageio.v3, sys; video = imageio.v3.imread(sys.argv[1]); print(*video.shape, (video[0] != video[-1]).any())"
 
 
 def assert_video(path: Path, n_frames: int = LENGTH + 1, screen: str = "400 600") -> None:
-    """A video of so many frames, on which something moves; by default on CartPole's screen."""
+    """Check that a video has so many frames and that the first differs from the last; the default size is CartPole's."""
     assert output(python("-c", VIDEO, str(path), cwd=path.parent)) == f"{n_frames} {screen} 3 True\n"
 
 
@@ -247,7 +249,7 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @needs_run
 @pytest.mark.slow
 def test_a_film_is_made_of_a_whole_training(run: Run, ffmpeg: dict[str, str]) -> None:
-    film = run.project / "film"  # a whole path: ffmpeg looks for the parts beside its list of them
+    film = run.project / "film"  # an absolute path: ffmpeg searches for the parts beside its list of them
     without_hook("record_training", *CARTPOLE, "--exp-id", "1", "-n", str(LENGTH), "-o", str(film), cwd=run.project, **ffmpeg)
     assert_video(film / "training.mp4", 5 * (LENGTH + 1))  # three checkpoints, the final and the best model
 
@@ -378,20 +380,20 @@ STORED = ("--storage", "sqlite:///study.db", "--study-name", "mine")
 
 
 def search(n_trials: int, seed: int) -> list[str]:
-    """The arguments of a search that goes on in the stored study."""
+    """Return the arguments of a search that continues the stored study."""
     short = ("-n", "120", "--n-startup-trials", "2", "--n-evaluations", "2", "--eval-episodes", "1", "--no-optim-plots")
     return [*CARTPOLE, "-conf", "mine.yml", "-optimize", "--n-trials", str(n_trials), "--seed", str(seed), *short, *STORED]
 
 
 def trials(project: Path) -> list[Any]:
-    """The trials of the stored study."""
+    """Return the trials of the stored study."""
     import optuna
 
     return optuna.load_study(study_name="mine", storage=f"sqlite:///{project / 'study.db'}").trials
 
 
 def assert_finished(project: Path, n_trials: int) -> None:
-    """So many trials are stored, each of them ran to its end or was pruned, and each has chosen among our choices."""
+    """Check that a study has so many trials, that each was completed or pruned, and that each contains our choices."""
     found = trials(project)
     assert len(found) == n_trials
     assert {trial.state.name for trial in found} <= {"COMPLETE", "PRUNED"}
@@ -464,11 +466,11 @@ def test_a_stored_trial_is_trained(study: Path) -> None:
         ("", "", ""),
     ],
 )
-def test_only_a_command_that_will_refuse_dqn_ext_is_told_apart(program: str, arguments: str, command: str) -> None:
+def test_only_a_command_that_will_refuse_dqn_ext_is_found(program: str, arguments: str, command: str) -> None:
     assert find_refused_command(program, arguments.split()) == command
 
 
-def test_where_the_hook_is_off_the_refusal_says_how_to_go_on(project: Path) -> None:
+def test_where_the_hook_is_off_the_refusal_has_a_hint(project: Path) -> None:
     process = python("-m", "rl_zoo3.train", "--algo", "dqn_ext", cwd=project, SB3_DQN_EXT_NO_HOOK="1")
     assert process.returncode == 2
     first, *others = process.stderr.splitlines()
@@ -478,7 +480,7 @@ def test_where_the_hook_is_off_the_refusal_says_how_to_go_on(project: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "has_hint"),
     [
         ("-m rl_zoo3.train --algo dqn_ext", True),
         ("-X dev -W error -m rl_zoo3.train -n 1 --algo=dqn_ext", True),
@@ -490,9 +492,9 @@ def test_where_the_hook_is_off_the_refusal_says_how_to_go_on(project: Path) -> N
         ("-V", False),
     ],
 )
-def test_the_start_of_python_finds_the_command_and_is_silent_for_others(command: str, told: bool, tmp_path: Path) -> None:
+def test_the_start_of_python_finds_the_command_and_is_silent_for_others(command: str, has_hint: bool, tmp_path: Path) -> None:
     write_package(tmp_path / "rl_zoo3", __init__="", __main__="", train="")
     (tmp_path / "train.py").write_text("")
     stderr = python(*command.split(), cwd=tmp_path, SB3_DQN_EXT_NO_HOOK="1").stderr
-    assert stderr.count("python -m sb3_dqn_ext.zoo") == stderr.count("\n") == told
+    assert stderr.count("python -m sb3_dqn_ext.zoo") == stderr.count("\n") == has_hint
     assert python(*command.split(), cwd=tmp_path).stderr == ""

@@ -1,4 +1,4 @@
-"""A configuration that cannot work is answered with its file and line."""
+"""The check of a file of hyperparameters reports the file and the line of a fault."""
 
 from pathlib import Path
 
@@ -12,32 +12,32 @@ from tests.processes import python
 WRONG = {
     "a tab": ("A:\n\tn_steps: 1\n", r"line 2: .*Indent with spaces: YAML takes no tabs"),
     "an open bracket": ("A:\n  n_steps: [1\nB:\n", r"line 3: "),
-    "a key that stands twice": (
+    "a duplicate key": (
         "A:\n  n_steps: 1\n  tau: 1\n  n_steps: 3\n",
-        r"line 4: 'n_steps' stands here a second time; the first is in line 2",
+        r"line 4: 'n_steps' is a duplicate of the key in line 2",
     ),
-    "a key that stands twice further in": (
+    "a duplicate key in an inner mapping": (
         "A:\n  policy_kwargs:\n    head: shared\n    head: multi_head\n",
-        r"line 4: 'head' stands here a second time; the first is in line 3",
+        r"line 4: 'head' is a duplicate of the key in line 3",
     ),
-    "an environment that stands twice": ("A: &a\n  tau: 1\nB: *a\nA: *a\n", r"line 4: 'A' stands here a second time"),
+    "a duplicate environment": ("A: &a\n  tau: 1\nB: *a\nA: *a\n", r"line 4: 'A' is a duplicate of the key in line 1"),
     "a misspelt key": ("A:\n  tau: 1\n  n_timestep: 4\n", r"line 3: .*'n_timestep' is not known.*Did you mean 'n_timesteps'"),
     "a misspelt key of ours": ("A:\n  target_polcy: double\n", r"line 2: .*Did you mean 'target_policy'"),
-    "what the zoo gives itself": ("A:\n  seed: 1\n", r"line 2: .*'seed' is not known"),
+    "an argument that the zoo sets": ("A:\n  seed: 1\n", r"line 2: .*'seed' is not known"),
     "text for a number": ("A:\n  buffer_size: many\n", r"line 2: buffer_size='many' must be a whole number in \[1, inf\]\.$"),
     "a name of other libraries": ("A:\n  lr: 0.1\n", r"line 2: hyperparameter='lr' is not known; in DQNExt .* learning_rate="),
-    "1e5, which is text": ("A:\n  buffer_size: 1e5\n", r"line 2: .*To YAML 1e5 is text: write 100_000"),
+    "1e5, which is text": ("A:\n  buffer_size: 1e5\n", r"line 2: .*YAML reads 1e5 as text: write 100_000"),
     "a fraction for a count": ("A:\n  batch_size: 1.5\n", r"line 2: batch_size=1.5 must be a whole number"),
     "a learning rate of another kind": (
         "A:\n  learning_rate: cos_0.1\n",
         r"line 2: learning_rate='cos_0.1' must be a number, or lin_",
     ),
     "a list for a mapping": ("A:\n  exploration_kwargs: [1]\n", r"line 2: exploration_kwargs=\[1\] must be a mapping"),
-    "text for a truth": ("A:\n  target_network: maybe\n", r"line 2: target_network='maybe' must be true or false"),
+    "text for a boolean": ("A:\n  target_network: maybe\n", r"line 2: target_network='maybe' must be true or false"),
     "a value behind an anchor": ("A: &a\n  n_steps: x\nB:\n  <<: *a\n", r"line 2: n_steps='x'"),
-    "a name that means true": (
+    "a key that YAML reads as true": (
         "A:\n  tau: 1\n  env_wrapper:\n    - a.Wrapper: {reward: -50, on: done}\n",
-        r"line 3: a name in \{'reward': -50, True: 'done'\} is True: to YAML, on and yes are true, .* Write \"on\"\.",
+        r"line 3: a key in \{'reward': -50, True: 'done'\} is True: YAML reads on and yes as true, .* Write \"on\" in quotes",
     ),
     "no hyperparameters": ("A: 3\n", r"line 1: 'A' must be followed by hyperparameters, indented"),
     "no environments": ("- A\n", r"must map environment ids to hyperparameters"),

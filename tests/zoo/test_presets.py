@@ -18,7 +18,7 @@ def test_every_configuration_is_a_preset() -> None:
 
 
 @pytest.mark.parametrize("name", presets.preset_paths())
-def test_a_preset_is_its_file_read_anew_each_time(name: str) -> None:
+def test_a_preset_is_its_file_read_at_each_access(name: str) -> None:
     check_config(presets.preset_paths()[name])
     module = importlib.import_module(f"sb3_dqn_ext.presets.{name}")
     expected = yaml.safe_load(Path(presets.preset_paths()[name]).read_text())

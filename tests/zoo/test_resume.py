@@ -1,4 +1,4 @@
-"""A run of the zoo that was killed is gone on with by one command, and ends as one that was left in peace."""
+"""A run of the zoo that was killed is resumed by one command, and ends as a run that was not interrupted."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ from tests.processes import Process, output, python, write_package
 
 RESUME = ("-m", "sb3_dqn_ext.zoo", "resume")
 
-# A user's own callback, which kills the process in which it is told to.
+# A callback of the user, which kills its process at the step in KILL_AT.
 KILLER = """
 import os, signal
 from stable_baselines3.common.callbacks import BaseCallback
@@ -82,7 +82,7 @@ class Run(NamedTuple):
         return DQNExt.load(self.folder / "best_model.zip", device="cpu")
 
     def episodes(self) -> list[list[tuple[str, str]]]:
-        """Return and length of each, by environment."""
+        """Return the return and the length of each episode, by environment."""
         found = []
         for path in sorted(self.folder.glob("*.monitor.csv")):
             header, *lines = path.read_text().splitlines()
@@ -97,12 +97,12 @@ class Run(NamedTuple):
             return {name: file[name] for name in file.files}
 
     def scalars(self) -> dict[str, list[tuple[int, float]]]:
-        """What TensorBoard shows, but for the times."""
-        return shown(self.tensorboard)
+        """Return the scalars in TensorBoard, except for the times."""
+        return read_scalars(self.tensorboard)
 
 
-def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The points of each curve, as the two readers of TensorBoard have them."""
+def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the points of each curve, and check that both readers of TensorBoard agree."""
     new = plugin_event_accumulator.EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
     points = {
         tag: [(event.step, float(tensor_util.make_ndarray(event.tensor_proto))) for event in new.Tensors(tag)]
@@ -130,7 +130,7 @@ def train(project: Path, *arguments: str, kill_at: int = 10**6) -> Process:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
+def test_a_run_that_was_killed_is_resumed_with_the_same_result(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configuration, arguments, place = CASES[name]
@@ -144,7 +144,9 @@ def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
     output(train(project, *arguments))
     assert train(project, *arguments, kill_at=350).returncode == -signal.SIGKILL
 
-    (project / "mine.yml").write_text("CartPole-v1: {policy: another}")  # what it was started with stands in run.json
+    (project / "mine.yml").write_text(
+        "CartPole-v1: {policy: another}"
+    )  # not read: run.json contains the hyperparameters of the start
     for path in (killed.folder / "CartPole-v1").iterdir():
         path.unlink()  # args.yml, config.yml, vecnormalize.pkl: not read
     (project / "tensorboard/CartPole-v1/DQNExt_3").mkdir()  # of another run
@@ -156,7 +158,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
     assert len(killed.episodes()[0]) > 2
     process = python(*RESUME, str(killed.folder), cwd=elsewhere, PYTHONPATH=str(project))
     assert "100%" in output(process)
-    assert (f"A later checkpoint is skipped: {newest} is damaged" in process.stderr) == (name == "one environment")
+    assert (f"A newer checkpoint is left out: {newest} is damaged" in process.stderr) == (name == "one environment")
 
     assert_same(killed.model().get_parameters(), whole.model().get_parameters(), "parameters")
     assert killed.episodes() == whole.episodes()
@@ -170,7 +172,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_left_in_peace(
 
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*")}
     resume.main([str(killed.folder)])
-    assert capsys.readouterr().out == f"{killed.folder} is finished: it came to its end at step 480.\n"
+    assert capsys.readouterr().out == f"{killed.folder} is finished: it ended at step 480.\n"
     assert {path: path.stat().st_mtime_ns for path in project.rglob("*")} == before
 
 
@@ -204,7 +206,7 @@ RUN = RunFile("CartPole-v1", "/somewhere", {"seed": 1}, {"policy": "MlpPolicy"},
 
 
 def refusal(folder: Path, *options: str) -> str:
-    """With which the command ends, in one line."""
+    """Return the error with which the command ends."""
     with pytest.raises(SystemExit) as ended:
         resume.main([str(folder), *options])
     assert isinstance(ended.value.code, str), "printed, and the exit code is 1"
@@ -213,11 +215,11 @@ def refusal(folder: Path, *options: str) -> str:
     return ended.value.code
 
 
-def test_a_folder_that_is_none_of_a_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_run_json_is_refused(tmp_path: Path) -> None:
     process = python(*RESUME, "runs/nothing", cwd=tmp_path)
     assert process.returncode == 1
     assert process.stderr == (
-        "python -m sb3_dqn_ext.zoo resume: RUN_FOLDER='runs/nothing' must be the folder of a run of dqn_ext, such as "
+        "python -m sb3_dqn_ext.zoo resume: RUN_FOLDER='runs/nothing' must be a run folder of dqn_ext, such as "
         "logs/dqn_ext/CartPole-v1_1: there is no runs/nothing/run.json.\n"
     )
 
@@ -230,7 +232,7 @@ WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
     [
         (json.dumps(WRITTEN)[:9], "run.json is damaged: Expecting ':' delimiter"),
         ("[" * 100_000, "run.json is damaged: maximum recursion depth exceeded"),
-        ("[]", "run.json is damaged: it does not say that it is of a run"),
+        ("[]", "run.json is damaged: its format is not 'sb3_dqn_ext run'"),
         ("\0", "run.json is damaged: Expecting value"),
         (
             json.dumps({**WRITTEN, "schema": 99}),
@@ -239,22 +241,22 @@ WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
         (json.dumps({**WRITTEN, "arguments": "rm -r"}), "run.json is damaged: its arguments is 'rm -r'"),
         (json.dumps({key: value for key, value in WRITTEN.items() if key != "env"}), "run.json is damaged: its env is 'None'"),
         (json.dumps({**WRITTEN, "more": 1}), "run.json is damaged: "),
-        (json.dumps({**WRITTEN, "obstacle": "it is odd"}), "cannot be gone on with: it is odd."),
-        (json.dumps(WRITTEN), "has no checkpoint to go on from: train with --save-freq N, which writes one every N"),
-        (json.dumps({**WRITTEN, "checkpoints": None}), "has no checkpoint to go on from: train with --save-freq N"),
+        (json.dumps({**WRITTEN, "obstacle": "it is odd"}), "cannot be resumed: it is odd."),
+        (json.dumps(WRITTEN), "has no checkpoint to resume from: train with --save-freq N, which writes one every N"),
+        (json.dumps({**WRITTEN, "checkpoints": None}), "has no checkpoint to resume from: train with --save-freq N"),
     ],
     ids=[
         *("cut off", "deep", "a list", "no JSON", "another schema", "no arguments", "no env", "more", "an obstacle"),
         *("none yet", "none at all"),
     ],
 )
-def test_a_run_that_cannot_be_gone_on_with_says_why(content: str, message: str, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
     assert message in refusal(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_a_run_that_is_running_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_that_is_running_is_not_resumed(tmp_path: Path) -> None:
     run_file.write(tmp_path, RUN)
     learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
     with Lock(tmp_path / "checkpoints"):
@@ -264,7 +266,7 @@ def test_a_run_that_is_running_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_other_versions_are_named(tmp_path: Path) -> None:
     run_file.write(tmp_path, replace(RUN, versions={**versions(), "torch": "1.0"}))
     learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
-    with Lock(tmp_path / "checkpoints"), pytest.warns(UserWarning, match=r"started with torch 1\.0 and goes on with"):
+    with Lock(tmp_path / "checkpoints"), pytest.warns(UserWarning, match=r"started with torch 1\.0 and is resumed with"):
         refusal(tmp_path)
 
 
@@ -278,16 +280,16 @@ def test_other_versions_are_named(tmp_path: Path) -> None:
         ({"replay_buffer_class": "PYTHON"}, "replay_buffer_class=.* is not known"),
         (
             {"callback": {"subprocess.Popen": {"args": "SHELL", "shell": True}}},
-            "callback='subprocess.Popen' is no BaseCallback",
+            "callback='subprocess.Popen' is not a BaseCallback",
         ),
         ({"callback": ["os.system"]}, "callback='os.system' is not a class"),
         ({"env_wrapper": [{"timeit.timeit": {"setup": "PYTHON"}}]}, "env_wrapper='timeit.timeit' is not a class"),
-        ({"env_wrapper": "code.InteractiveConsole"}, "env_wrapper='code.InteractiveConsole' is no Wrapper"),
-        ({"vec_env_wrapper": "subprocess.Popen"}, "vec_env_wrapper='subprocess.Popen' is no VecEnv"),
-        ({"policy": "subprocess.Popen"}, "policy='subprocess.Popen' is no BasePolicy"),
-        ({"policy_kwargs": {"activation_fn": "subprocess.Popen"}}, "activation_fn='subprocess.Popen' is no Module"),
-        ({"policy_kwargs": {"optimizer_class": "subprocess.Popen"}}, "optimizer_class='subprocess.Popen' is no Optimizer"),
-        ({"env_wrapper": "of_the_user.Wrapper"}, r"No module named 'of_the_user'\. Give the command in /somewhere, where"),
+        ({"env_wrapper": "code.InteractiveConsole"}, "env_wrapper='code.InteractiveConsole' is not a Wrapper"),
+        ({"vec_env_wrapper": "subprocess.Popen"}, "vec_env_wrapper='subprocess.Popen' is not a VecEnv"),
+        ({"policy": "subprocess.Popen"}, "policy='subprocess.Popen' is not a BasePolicy"),
+        ({"policy_kwargs": {"activation_fn": "subprocess.Popen"}}, "activation_fn='subprocess.Popen' is not a Module"),
+        ({"policy_kwargs": {"optimizer_class": "subprocess.Popen"}}, "optimizer_class='subprocess.Popen' is not a Optimizer"),
+        ({"env_wrapper": "of_the_user.Wrapper"}, r"No module named 'of_the_user'\. Run the command in /somewhere, where"),
     ],
     ids=str,
 )
@@ -300,7 +302,7 @@ def test_a_run_json_of_somebody_else_runs_nothing(hyperparameters: dict[str, Any
     assert not marker.exists()
 
 
-def test_what_stands_in_a_run_of_ones_own_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_usual_run_json_passes_the_check(tmp_path: Path) -> None:
     hyperparameters = {
         "policy": "sb3_dqn_ext.networks.policies.MlpPolicy",
         "env_wrapper": [{"sb3_dqn_ext.envs.TerminalPenalty": {"reward": -1}}, "rl_zoo3.wrappers.HistoryWrapper"],
@@ -310,7 +312,7 @@ def test_what_stands_in_a_run_of_ones_own_is_no_obstacle(tmp_path: Path) -> None
         "policy_kwargs": {"activation_fn": "torch.nn.ReLU", "optimizer_class": "rmsprop", "net_arch": [8]},
     }
     imports = "from sb3_dqn_ext.run_folder import run_file; from sb3_dqn_ext.zoo import resume"
-    code = f"{imports}; resume.check_names(run_file.read({str(tmp_path)!r}))"
+    code = f"{imports}; resume.check_untrusted_run(run_file.read({str(tmp_path)!r}))"
     run_file.write(tmp_path, replace(RUN, hyperparameters=hyperparameters))
     output(python("-c", code, cwd=tmp_path))
 
@@ -385,7 +387,7 @@ def test_a_script_goes_on_in_its_own_files_whatever_was_started_since(
     assert list((broken / "tensorboard/DQNExt_3").iterdir()), "another run of the model has a place of its own"
 
 
-def test_a_file_of_episodes_that_was_begun_anew_is_left_as_it_is(models: list[DQNExt], tmp_path: Path) -> None:
+def test_a_file_of_episodes_that_another_run_has_replaced_is_kept(models: list[DQNExt], tmp_path: Path) -> None:
     def made() -> DQNExt:
         env = Monitor(gym.make("CartPole-v1"), str(tmp_path / "0"))
         models.append(DQNExt("MlpPolicy", env, learning_starts=10**6, seed=0, device="cpu"))

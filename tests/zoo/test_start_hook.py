@@ -112,7 +112,7 @@ import rl_zoo3.exp_manager, rl_zoo3.hyperparams_opt, rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
 from sb3_dqn_ext.zoo._start_hook import HOOKED_MODULES
 from sb3_dqn_ext.zoo import register
-from sb3_dqn_ext.zoo.manager import OVERRIDDEN, DQNExtManager, ResumedManager
+from sb3_dqn_ext.zoo.manager import OVERRIDDEN_METHODS, DQNExtManager, ResumedManager
 
 def config(algo, **kwargs):
     return ExperimentManager(argparse.Namespace(), algo, "CartPole-v1", "logs", **kwargs).config
@@ -135,7 +135,7 @@ print(json.dumps({
         {name for kind in (DQNExtManager, ResumedManager) for name in vars(kind) if not name.startswith("__")}
         & vars(DQNExtManager.__base__).keys()
     ),
-    "listed": sorted(OVERRIDDEN),
+    "listed": sorted(OVERRIDDEN_METHODS),
     "of_train": importlib.import_module("rl_zoo3.train").ExperimentManager is ExperimentManager,
     "loaders": [type(module.__spec__.loader).__name__ for name, module in sys.modules.items() if name in HOOKED_MODULES],
     "finders": [type(finder).__name__ for finder in sys.meta_path].count("ZooFinder"),
@@ -155,21 +155,21 @@ print(json.dumps({
     ],
     ids=["hook", "both", "import before the zoo", "not installed", "import after a part of the zoo", "import after the zoo"],
 )
-def test_the_zoo_knows_the_algorithm(first: str, hook: str, tmp_path: Path) -> None:
+def test_the_algorithm_is_registered_in_the_zoo(first: str, hook: str, tmp_path: Path) -> None:
     process = python("-c", f"{first}\n{REGISTERED}", cwd=tmp_path, SB3_DQN_EXT_NO_HOOK=hook)
-    said = json.loads(output(process))
-    assert said["algos"] == {"dqn": "DQN", "qrdqn": "QRDQN", "dqn_ext": "DQNExt"}
-    assert Path(said["default"]).parts[-2:] == ("zoo_configs", "dqn_ext.yml")
-    assert Path(said["default"]).is_file()
-    assert said["given"] == "mine.yml"
-    assert Path(said["stock"]).parts[-2:] == ("hyperparams", "dqn.yml")
-    assert said["search_space"] == ["sb3_dqn_ext.zoo.search_space"] * 2
-    assert said["signature"].startswith("(args: argparse.Namespace, algo: str, env_id: str")
-    assert said["managers"] == ["sb3_dqn_ext.zoo.manager", "rl_zoo3.exp_manager", "builtins"]
-    assert said["overridden"] == said["listed"]
-    assert said["of_train"]
-    assert said["loaders"] == ["SourceFileLoader"] * 3
-    assert said["finders"] == 1
+    result = json.loads(output(process))
+    assert result["algos"] == {"dqn": "DQN", "qrdqn": "QRDQN", "dqn_ext": "DQNExt"}
+    assert Path(result["default"]).parts[-2:] == ("zoo_configs", "dqn_ext.yml")
+    assert Path(result["default"]).is_file()
+    assert result["given"] == "mine.yml"
+    assert Path(result["stock"]).parts[-2:] == ("hyperparams", "dqn.yml")
+    assert result["search_space"] == ["sb3_dqn_ext.zoo.search_space"] * 2
+    assert result["signature"].startswith("(args: argparse.Namespace, algo: str, env_id: str")
+    assert result["managers"] == ["sb3_dqn_ext.zoo.manager", "rl_zoo3.exp_manager", "builtins"]
+    assert result["overridden"] == result["listed"]
+    assert result["of_train"]
+    assert result["loaders"] == ["SourceFileLoader"] * 3
+    assert result["finders"] == 1
     assert process.stderr == ""
 
 

@@ -98,7 +98,7 @@ def test_a_zoo_command_imports_the_classes_of_the_run_that_it_names(project: Pat
         wrap_get_model_path(get_model_path)(1, str(project / "logs"), algo, "CartPole-v1")
         return load(folder)
 
-    hint = rf"'own_nets'. Give the command in {project / 'project'}, where the run was started, or say .* enjoy \.\.\. --trust"
+    hint = rf"'own_nets'. Run the command in {project / 'project'}, where the run was started, or run .* enjoy \.\.\. --trust"
     with pytest.raises(ArgumentError, match=rf"policy='own_nets.Policy' cannot be imported: No module named {hint}"):
         apart(enjoy, "dqn_ext")
     monkeypatch.syspath_prepend(project / "project")
@@ -149,7 +149,7 @@ hyperparams = {"CartPole-v1": dict(n_timesteps=100, policy="MlpPolicy", learning
 
 
 @pytest.mark.slow
-def test_the_zoo_trains_shows_records_and_goes_on_with_classes_of_ones_own(tmp_path: Path) -> None:
+def test_the_zoo_trains_shows_records_and_continues_with_classes_of_the_user(tmp_path: Path) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     write_package(project, own_nets=NETS, conf=CONFIG)
     elsewhere.mkdir()

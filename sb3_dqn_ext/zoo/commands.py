@@ -1,0 +1,78 @@
+"""The commands of the RL Zoo, run with ``dqn_ext`` registered, ``--trust``, and an example in their help."""
+
+import os
+import runpy
+import shlex
+import sys
+from typing import NamedTuple
+
+from sb3_dqn_ext._command_line import HELP_OPTIONS
+from sb3_dqn_ext.zoo.config import ALGO
+from sb3_dqn_ext.zoo.models import take_trust_option
+
+# The package sb3_dqn_ext.zoo, which Python imports before this module, has registered the algorithm.
+
+_ALGO = ("--algo", ALGO)
+_TRAIN_FOLDER = ("-f", "logs")
+
+
+class ZooCommand(NamedTuple):
+    """A command of the RL Zoo."""
+
+    module: str
+    """the module that ``python -m`` would run"""
+    example: str
+    """arguments of an example; its runs are those that the example of ``train`` has written"""
+    defaults: tuple[str, ...] = ()
+    """arguments in front of those of the user, which override them"""
+    loads_models: bool = False
+    """whether the command takes ``--trust``, as ``DQNExt.load`` does"""
+
+
+_ENV = "--env CartPole-v1"
+_RUNS = (*_ALGO, *_TRAIN_FOLDER)
+_PLOT = "-a dqn_ext -e CartPole-v1 -f logs"
+ZOO_COMMANDS = {
+    "train": ZooCommand("rl_zoo3.train", f"{_ENV} -n 2000 --save-freq 1000", _ALGO, True),
+    "enjoy": ZooCommand("rl_zoo3.enjoy", f"{_ENV} -n 500 --no-render", _RUNS, True),
+    "record-video": ZooCommand("rl_zoo3.record_video", f"{_ENV} -n 200 -o videos", _RUNS, True),
+    "record-training": ZooCommand("rl_zoo3.record_training", f"{_ENV} -n 200 -o videos", _RUNS),
+    "benchmark": ZooCommand("rl_zoo3.benchmark", "--log-dir logs --no-hub -n 500"),
+    "load-from-hub": ZooCommand("rl_zoo3.load_from_hub", f"--algo dqn {_ENV} -f logs -orga sb3", _ALGO),
+    "push-to-hub": ZooCommand("rl_zoo3.push_to_hub", f"{_ENV} -f logs -orga YOUR_NAME", _ALGO),
+    "all-plots": ZooCommand("rl_zoo3.plots.all_plots", f"{_PLOT} --no-display -o results"),
+    "plot-from-file": ZooCommand("rl_zoo3.plots.plot_from_file", "-i results.pkl -l dqn_ext -o results.svg"),
+    "plot-train": ZooCommand("rl_zoo3.plots.plot_train", _PLOT),
+}
+
+
+def main(arguments: list[str], program: str) -> None:
+    """
+    Run a command of the zoo in this process, as ``python -m`` would.
+
+    :param arguments: the name of the command, and the arguments that the zoo's own command gets
+    :param program: the name of the command in its help and errors
+    """
+    name, *rest = arguments
+    command = ZOO_COMMANDS[name]
+    os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training starts Python for record_video
+    sys.argv = [program, *command.defaults, *(take_trust_option(rest) if command.loads_models else rest)]
+    try:
+        runpy.run_module(command.module, run_name="__main__")
+    except SystemExit:
+        if any(option in rest for option in HELP_OPTIONS):
+            print(additional_help(command, program))
+        raise
+
+
+def additional_help(command: ZooCommand, program: str) -> str:
+    """
+    Return the text that follows the zoo's own help of a command.
+
+    :param command: the command
+    :param program: the name of the command in the example
+    """
+    trust = "\n  --trust               load models with trust=True: only for runs that you made"
+    defaults = f"\n  {shlex.join(command.defaults)}    unless given" if command.defaults else ""
+    also = f"\nwith sb3_dqn_ext:{defaults}{trust if command.loads_models else ''}\n" if command.defaults else ""
+    return f"{also}\nexample:\n  {program} {command.example}"
