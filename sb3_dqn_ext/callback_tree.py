@@ -6,9 +6,9 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-__all__ = ["OF_THE_RUN", "all_callbacks"]
+__all__ = ["RUN_ATTRIBUTES", "all_callbacks"]
 
-OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
+RUN_ATTRIBUTES = {"model", "training_env", "parent", "locals", "globals"}
 """the attributes that a callback gets from its run"""
 
 
@@ -17,15 +17,15 @@ def all_callbacks(callback: MaybeCallback) -> Iterator[BaseCallback]:
     :param callback: what ``learn`` takes
     :return: the callbacks, and those that they hold, each once
     """
-    return iter(dict.fromkeys(_with_held(callback)))
+    return iter(dict.fromkeys(_walk_callbacks(callback)))
 
 
-def _with_held(callback: Any) -> Iterator[BaseCallback]:
+def _walk_callbacks(callback: Any) -> Iterator[BaseCallback]:
     if isinstance(callback, list):
         for one in callback:
-            yield from _with_held(one)
+            yield from _walk_callbacks(one)
     elif isinstance(callback, BaseCallback):
         yield callback
         for name, value in vars(callback).items():
-            if name not in OF_THE_RUN:
-                yield from _with_held(value)
+            if name not in RUN_ATTRIBUTES:
+                yield from _walk_callbacks(value)

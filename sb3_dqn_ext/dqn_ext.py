@@ -47,9 +47,9 @@ from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
-from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, where_to_go_on, with_checkpoints
-from sb3_dqn_ext.callbacks.logged import without_callbacks
-from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, checkpoint_session, resume_hint
+from sb3_dqn_ext.callbacks.log_observer import logger_without_callbacks
+from sb3_dqn_ext.callbacks.non_finite_guard import add_guard
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.choices import Choices, build_choices, warm_up_steps
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
@@ -298,7 +298,7 @@ class DQNExt(DQN):
         run = self.run_state
         run.guard = None  # that of a run that broke off
         if self.check_finite:
-            callback = guarded_too(callback)
+            callback = add_guard(callback)
         callbacks = list(all_callbacks(callback))
         if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):
             _persistence().make_envs_resumable(self.env, callbacks)
@@ -561,8 +561,8 @@ class DQNExt(DQN):
 
         callbacks = list(all_callbacks(callback))
         evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
-        hint = partial(where_to_go_on, self, callbacks)
-        with with_checkpoints(self, callback), explained({"Environment": self.env, **evaluated}, hint):
+        hint = partial(resume_hint, self, callbacks)
+        with checkpoint_session(self, callback), explained({"Environment": self.env, **evaluated}, hint):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
@@ -641,7 +641,7 @@ class DQNExt(DQN):
         """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
         if hasattr(self, "policy"):
             take_apart(list(self.policy.parameters()), self.policy.optimizer)
-        logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
+        logger = {"_logger": logger_without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:

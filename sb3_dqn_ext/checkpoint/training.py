@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, con
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_dqn_ext._validation import parameters_of
-from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
+from sb3_dqn_ext.callback_tree import RUN_ATTRIBUTES, all_callbacks
 from sb3_dqn_ext.checkpoint.envs.states import environments_state, go_on_recording, restore_environments
 from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
 from sb3_dqn_ext.rng import get_rng_state, set_rng_state
@@ -145,7 +145,7 @@ def _own_state(callback: BaseCallback) -> State:
     What it remembers: neither what it was told when it was made, which it is told again, nor what is no plain data, such as
     environments and other callbacks.
     """
-    told = OF_THE_RUN | set(parameters_of(type(callback)))
+    told = RUN_ATTRIBUTES | set(parameters_of(type(callback)))
     own = {name: value for name, value in vars(callback).items() if name not in told and is_plain(value)}
     state: State = {"class": qualified_name(type(callback)), "attributes": own}
     if hasattr(callback, "eval_env"):

@@ -21,9 +21,15 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_normalize
 
 from sb3_dqn_ext._validation import named_class
-from sb3_dqn_ext.callbacks.diagnostics import reading
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, PlayedEpisode, Player, calibration_of, play_episodes
-from sb3_dqn_ext.callbacks.diagnostics.reading import networks
+from sb3_dqn_ext.callbacks.diagnostics import model_access
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import (
+    Calibration,
+    EvaluationPolicy,
+    PlayedEpisode,
+    episode_calibration,
+    play_episodes,
+)
+from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
@@ -50,9 +56,9 @@ def q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Ar
     learner: Any = model
     learner.policy.set_training_mode(False)
     inputs, _ = learner.policy.obs_to_tensor(observations)
-    online, _ = networks(model, "q_values()")
+    online, _ = find_networks(model, "q_values()")
     with th.no_grad():
-        values: Array = reading.q_values(online, inputs).cpu().numpy()
+        values: Array = model_access.q_values(online, inputs).cpu().numpy()
     return values
 
 
@@ -103,9 +109,9 @@ def calibration(
     learner: Any = model
     limits_end = not (learner.replay_buffer_kwargs or {}).get("handle_timeout_termination", True)
     choose = RandomStarts(np.random.default_rng(seed), n_random)
-    player = Player(partial(q_values, model), choose, learner.gamma, limits_end, unwrap_vec_normalize(env))
+    player = EvaluationPolicy(partial(q_values, model), choose, learner.gamma, limits_end, unwrap_vec_normalize(env))
     episodes = list(play_episodes(player, env, n_episodes, LIMIT))
-    return calibration_of(_from_step(episode, max(n, 1) - 1) for episode, n in zip(episodes, choose.numbers, strict=True))
+    return episode_calibration(_from_step(episode, max(n, 1) - 1) for episode, n in zip(episodes, choose.numbers, strict=True))
 
 
 def _from_step(episode: PlayedEpisode, step: int) -> PlayedEpisode:

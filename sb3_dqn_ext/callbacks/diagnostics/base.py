@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks, state_preserved
 from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 
 __all__ = ["TEXT_FORMATS", "Diagnostic"]
@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 TEXT_FORMATS = ("stdout", "log", "json", "csv")
 """formats that show neither histograms nor pictures"""
-HISTOGRAMS = 4  # looks to one of them: nothing else takes TensorBoard as long to write
+HISTOGRAM_PERIOD = 4  # looks to one of them: nothing else takes TensorBoard as long to write
 
 
 class Diagnostic(RunCallback):
@@ -45,30 +45,30 @@ class Diagnostic(RunCallback):
         super().__init__()
         check_number("every", every, low=1, integer=True)
         self.every = every
-        self._log_at = 0  # the step of the next look
-        self._due = NEVER  # the step of the next observation
+        self._measurement_due = 0  # the step of the next look
+        self._observation_due = NEVER  # the step of the next observation
         self._networks: Any = None  # of the run: the online and the target network
         self._histograms_due: dict[str, int] = {}  # by their names: the step from which on
 
     @property
     def due(self) -> int:
         """The environment step from which on ``on_step`` has something to do."""
-        return self._log_at
+        return self._measurement_due
 
     @property
     def _observes_from(self) -> int:
-        return self._due
+        return self._observation_due
 
     def _on_run_start(self, continues: bool) -> None:
-        before, self._networks = self._networks, networks(self.model, type(self).__name__)
+        before, self._networks = self._networks, find_networks(self.model, type(self).__name__)
         if not continues or self._networks != before:
-            self._forget()
+            self._reset()
             self._histograms_due = {}
-        self._begin()
-        self._log_at = self._next_look()
-        self._due = self._next_observation()
+        self._prepare()
+        self._measurement_due = self._next_measurement()
+        self._observation_due = self._next_observation()
         n_steps = self.model._total_timesteps
-        if n_steps < self.every and self._log_at < NEVER:
+        if n_steps < self.every and self._measurement_due < NEVER:
             warnings.warn(
                 f"{type(self).__name__} looks every {self.every} environment steps, and sees nothing of a run of {n_steps}: "
                 "give it a smaller every.",
@@ -76,34 +76,34 @@ class Diagnostic(RunCallback):
             )
 
     def _on_step(self) -> bool:
-        if self.num_timesteps >= self._log_at:
+        if self.num_timesteps >= self._measurement_due:
             # of a network that has diverged, too, something is to be seen
-            with undisturbed(self.model), th.no_grad(), np.errstate(invalid="ignore", over="ignore"):
-                self._look()
-            self._log_at = self._next_look()
-            self._after_look()
+            with state_preserved(self.model), th.no_grad(), np.errstate(invalid="ignore", over="ignore"):
+                self._measure()
+            self._measurement_due = self._next_measurement()
+            self._after_measurement()
         return True
 
-    # what subclasses override, beside ``_put_back``
+    # what subclasses override, beside ``_restore_model``
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         """Forget what was seen in another run."""
 
-    def _begin(self) -> None:
+    def _prepare(self) -> None:
         """Get ready to look."""
 
     def _next_observation(self) -> int:
         """The environment step from which on ``_on_run_step`` is called, as a run begins."""
         return NEVER
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         """Log what is to be seen."""
         raise NotImplementedError
 
-    def _after_look(self) -> None:
+    def _after_measurement(self) -> None:
         """Plan the next observation."""
 
-    def _next_look(self) -> int:
+    def _next_measurement(self) -> int:
         """The next multiple of ``every``."""
         return (self.num_timesteps // self.every + 1) * self.every
 
@@ -127,5 +127,5 @@ class Diagnostic(RunCallback):
             return
         finite = numbers[np.isfinite(numbers)]
         if len(finite):
-            self._histograms_due[name] = (self.num_timesteps // self.every + HISTOGRAMS) * self.every
+            self._histograms_due[name] = (self.num_timesteps // self.every + HISTOGRAM_PERIOD) * self.every
             self.logger.record(f"{self.group}/{name}", th.from_numpy(finite.astype(np.float32)), exclude=TEXT_FORMATS)

@@ -12,16 +12,16 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_dqn_ext.algorithm.batches import each
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import follow_statistics
-from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration_numbers, discounted_returns
-from sb3_dqn_ext.callbacks.diagnostics.reading import networks, values_at
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import sync_normalization
+from sb3_dqn_ext.callbacks.diagnostics.metrics import calibration_metrics, discounted_returns
+from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks, q_value_function
 
-__all__ = ["Calibration", "PlayedEpisode", "Player", "calibration_of", "play", "play_episodes"]
+__all__ = ["Calibration", "EvaluationPolicy", "PlayedEpisode", "episode_calibration", "play", "play_episodes"]
 
 Array = npt.NDArray[Any]
 
 
-class Player(NamedTuple):
+class EvaluationPolicy(NamedTuple):
     """How episodes are played, and in which unit their returns are counted."""
 
     q_values: Callable[[Any], Array]
@@ -29,7 +29,7 @@ class Player(NamedTuple):
     choose: Callable[[Array, Any, int], Array]
     """(n_envs, A) Q-values, the observations, and the number of steps since the reset -> (n_envs,) actions"""
     gamma: float
-    limits_end: bool
+    timeouts_terminate: bool
     """whether an episode that a time limit ends has no further value"""
     normalize: VecNormalize | None
     """normalises rewards to the unit that the network learns"""
@@ -57,15 +57,15 @@ class Calibration(NamedTuple):
     @property
     def correlation(self) -> float:
         """Pearson's, 0 where one of both is the same everywhere."""
-        return calibration_numbers(self.predicted, self.realised).get("correlation", 0.0)
+        return calibration_metrics(self.predicted, self.realised).get("correlation", 0.0)
 
     @property
     def bias(self) -> float:
         """How much more is predicted than realised."""
-        return calibration_numbers(self.predicted, self.realised)["bias"]
+        return calibration_metrics(self.predicted, self.realised)["bias"]
 
 
-def calibration_of(episodes: Iterable[PlayedEpisode]) -> Calibration:
+def episode_calibration(episodes: Iterable[PlayedEpisode]) -> Calibration:
     """
     :param episodes: some episodes
     :return: the values of all their steps
@@ -76,7 +76,8 @@ def calibration_of(episodes: Iterable[PlayedEpisode]) -> Calibration:
 
 def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic: bool, seed: int) -> list[PlayedEpisode]:
     """
-    Within :func:`~sb3_dqn_ext.callbacks.diagnostics.reading.undisturbed`: play some episodes as a model in training does.
+    Play some episodes as a model in training does, within
+    :func:`~sb3_dqn_ext.callbacks.diagnostics.model_access.state_preserved`.
 
     If the replay memory takes time limits for ends (``handle_timeout_termination=False``), so does this.
 
@@ -93,16 +94,16 @@ def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic
         actions: Array = q.argmax(axis=1) if deterministic else model.predict(observations, deterministic=False)[0]
         return actions
 
-    online, _ = networks(model, "play")
+    online, _ = find_networks(model, "play")
     limits_end = not getattr(model.replay_buffer, "handle_timeout_termination", True)
-    q_values = values_at(model, online, env.num_envs)
-    follow_statistics(model, env)
+    q_values = q_value_function(model, online, env.num_envs)
+    sync_normalization(model, env)
     env.seed(seed)
-    player = Player(q_values, choose, model.gamma, limits_end, model.get_vec_normalize_env())
+    player = EvaluationPolicy(q_values, choose, model.gamma, limits_end, model.get_vec_normalize_env())
     return list(play_episodes(player, env, n_episodes, max_steps))
 
 
-def play_episodes(player: Player, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+def play_episodes(player: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
     """
     Play some episodes: as many at a time as there are environments, which are then reset.
 
@@ -116,10 +117,10 @@ def play_episodes(player: Player, env: VecEnv, n_episodes: int, max_steps: int) 
     :return: the episodes, in the order in which they end
     """
     for n_played in range(0, n_episodes, env.num_envs):
-        yield from _play_at_once(player, env, min(env.num_envs, n_episodes - n_played), max_steps)
+        yield from _play_in_parallel(player, env, min(env.num_envs, n_episodes - n_played), max_steps)
 
 
-class _Open:
+class _EpisodeRecorder:
     """An episode that goes on."""
 
     def __init__(self) -> None:
@@ -136,31 +137,31 @@ class _Open:
         return PlayedEpisode(np.array(self.predicted), realised, float(np.array(self.rewards).sum()))
 
 
-def _play_at_once(player: Player, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+def _play_in_parallel(player: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
     """An episode in each of the first ``n_episodes`` environments."""
     own_normalize = unwrap_vec_normalize(env)
     observations: Any = env.reset()
-    going_on = {i: _Open() for i in range(n_episodes)}
+    running = {i: _EpisodeRecorder() for i in range(n_episodes)}
     for n_steps in range(max_steps):
         q = player.q_values(observations)  # (n_envs, A)
         actions = player.choose(q, observations, n_steps)  # (n_envs,)
         observations, rewards, dones, infos = env.step(actions)
         raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
         learned = raw if player.normalize is None else player.normalize.normalize_reward(raw)  # (n_envs,)
-        for i, episode in list(going_on.items()):
+        for i, episode in list(running.items()):
             episode.predicted.append(float(q[i, actions[i]]))
             episode.rewards.append(float(raw[i]))
             episode.learned.append(float(learned[i]))
             if dones[i] or n_steps + 1 == max_steps:
                 yield episode.ended(player.gamma, _value_at_end(player, observations, i, bool(dones[i]), infos[i]))
-                del going_on[i]
-        if not going_on:
+                del running[i]
+        if not running:
             return
 
 
-def _value_at_end(player: Player, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
+def _value_at_end(player: EvaluationPolicy, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
     """What would have followed the last step of an episode in environment i."""
-    if done and (player.limits_end or not info.get("TimeLimit.truncated", False)):
+    if done and (player.timeouts_terminate or not info.get("TimeLimit.truncated", False)):
         return 0.0
     last = info.get("terminal_observation") if done else None
     if last is None:  # an environment may leave it out: training, too, then takes what it observed

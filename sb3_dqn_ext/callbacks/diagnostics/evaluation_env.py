@@ -25,17 +25,17 @@ from sb3_dqn_ext.algorithm.batches import each
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["CannotMake", "another_env", "check_env", "follow_statistics", "vectorised"]
+__all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "sync_normalization", "vectorize"]
 
 Env = gym.Env[Any, Any]
 
 # what records, and changes nothing
-RECORDERS = (
+RECORDING_WRAPPERS = (
     *("Monitor", "Resumable", "RecordVideo", "RenderCollection", "HumanRendering"),
     "AtariWrapper",  # it puts the others on when it is made, and does no more
 )
 # SB3's wrappers do not record their arguments; under which names they keep them
-KEPT_AS = {
+ARGUMENT_ATTRIBUTES = {
     "NoopResetEnv": {"noop_max": "noop_max"},
     "MaxAndSkipEnv": {"skip": "_skip"},
     "StickyActionEnv": {"action_repeat_probability": "action_repeat_probability"},
@@ -43,11 +43,11 @@ KEPT_AS = {
 }
 
 
-class CannotMake(ArgumentError):
+class EnvNotReproducibleError(ArgumentError):
     """Another environment like those of training cannot be made."""
 
 
-def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
+def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
     """
     Environments like those of training, with the same wrappers, but without a record in files, and without a window. They are
     not seeded.
@@ -62,52 +62,52 @@ def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None =
         inner, *around = layers_of(venv)
         spec = inner.spec if getattr(inner, "vectorization_mode", None) == "vector_entry_point" else inner.get_attr("spec")[0]
         if spec is None:
-            raise CannotMake("they were not made by gymnasium.make")
-        wrappers = [(wrapper, _arguments(wrapper, inner)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
+            raise EnvNotReproducibleError("they were not made by gymnasium.make")
+        wrappers = [(one, _wrapper_arguments(one, inner)) for one in spec.additional_wrappers if _changes_steps(one)]
         kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
         if render_mode is not None:
             kwargs["render_mode"] = render_mode
         bare = replace(spec, additional_wrappers=(), kwargs=kwargs)
-        made: VecEnv = DummyVecEnv([lambda: _make(bare, wrappers)] * n_envs)
+        made: VecEnv = DummyVecEnv([lambda: _make_env(bare, wrappers)] * n_envs)
         for layer in around:
-            made = _around(layer, made)
+            made = _copy_wrapper(layer, made)
     except Exception as error:  # whatever those raise who make them
-        reason = str(error) if isinstance(error, CannotMake) else repr(error)
-        raise CannotMake(
+        reason = str(error) if isinstance(error, EnvNotReproducibleError) else repr(error)
+        raise EnvNotReproducibleError(
             f"{owner} cannot make environments like those of training: {reason}. Give it an eval_env of your own."
         ) from error
     return made
 
 
-def _matters(wrapper: WrapperSpec) -> bool:
-    return wrapper.name not in RECORDERS
+def _changes_steps(wrapper: WrapperSpec) -> bool:
+    return wrapper.name not in RECORDING_WRAPPERS
 
 
-def _arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
+def _wrapper_arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
     """What the wrapper was told, beside the environment."""
     if wrapper.kwargs is not None:
         return wrapper.kwargs
     names = list(parameters_of(load_env_creator(wrapper.entry_point)))[1:]
-    kept = KEPT_AS.get(wrapper.name, {})
+    kept = ARGUMENT_ATTRIBUTES.get(wrapper.name, {})
     if not set(names) <= set(kept):
-        raise CannotMake(
+        raise EnvNotReproducibleError(
             f"the wrapper {wrapper.name} does not record its arguments (gymnasium.utils.RecordConstructorArgs), which are "
             f"{', '.join(names)}"
         )
     return {name: venv.get_attr(kept[name])[0] for name in names}
 
 
-def _make(bare: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]]) -> Env:
+def _make_env(bare: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]]) -> Env:
     env: Env = gym.make(bare, disable_env_checker=True)
     assert env.spec is not None
-    n_of_its_own = sum(map(_matters, env.spec.additional_wrappers))  # which its entry point puts around
+    n_of_its_own = sum(map(_changes_steps, env.spec.additional_wrappers))  # which its entry point puts around
     for wrapper, arguments in wrappers[n_of_its_own:]:
         around: Any = load_env_creator(wrapper.entry_point)
         env = around(env, **arguments)
     return env
 
 
-def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
+def _copy_wrapper(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
     """A wrapper like another one."""
     if isinstance(layer, VecNormalize):
         return VecNormalize(
@@ -131,10 +131,10 @@ def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
         return VecExtractDictObs(venv, layer.key)
     if isinstance(layer, (VecMonitor, VecCheckNan)):
         return venv
-    raise CannotMake(f"it is not known how a {type(layer).__name__} is made")
+    raise EnvNotReproducibleError(f"it is not known how a {type(layer).__name__} is made")
 
 
-def vectorised(env: Env | VecEnv) -> VecEnv:
+def vectorize(env: Env | VecEnv) -> VecEnv:
     """
     :param env: an environment, or several
     :return: the same in a VecEnv
@@ -143,18 +143,18 @@ def vectorised(env: Env | VecEnv) -> VecEnv:
     return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
 
 
-def check_env(model: Any, env: VecEnv, owner: str) -> None:
+def check_eval_env(model: Any, env: VecEnv, owner: str) -> None:
     """
     :param model: which is to play
     :param env: where
     :param owner: who asks, for the message
     :raises ArgumentError: if it cannot
     """
-    if _games(env) & _games(model.get_env()):
+    if _base_envs(env) & _base_envs(model.get_env()):
         raise ArgumentError(f"The eval_env of {owner} must not be the environment of training, which it would disturb.")
     try:
         check_for_correct_spaces(env, model.observation_space, model.action_space)
-        follow_statistics(model, env)
+        sync_normalization(model, env)
     except (ValueError, AssertionError) as error:
         raise ArgumentError(
             f"The eval_env of {owner} must have the spaces of the training environments, and the same wrappers around them, "
@@ -162,13 +162,13 @@ def check_env(model: Any, env: VecEnv, owner: str) -> None:
         ) from error
 
 
-def _games(venv: VecEnv) -> set[int]:
+def _base_envs(venv: VecEnv) -> set[int]:
     """What is stepped in the end, without wrappers."""
     bare: Any = venv.unwrapped
     return {id(env.unwrapped) for env in getattr(bare, "envs", [])} | {id(bare)}
 
 
-def follow_statistics(model: Any, env: VecEnv) -> None:
+def sync_normalization(model: Any, env: VecEnv) -> None:
     """
     :param model: whose VecNormalize counts, if it has one
     :param env: normalises by the same numbers from now on

@@ -11,18 +11,18 @@ from gymnasium import spaces
 
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.exploration import EpsilonLadder
+from sb3_dqn_ext.callbacks.diagnostics.model_access import is_deterministic, q_values, state_preserved, stored_rows
 from sb3_dqn_ext.callbacks.diagnostics.pictures import DrawingDiagnostic
-from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, q_values, stored_rows, undisturbed
-from sb3_dqn_ext.callbacks.diagnostics.visits import counted, no_visits
+from sb3_dqn_ext.callbacks.diagnostics.visits import count_visits, empty_grid
 
 __all__ = ["ExplorationCallback"]
 
 Array = npt.NDArray[Any]
-GLIMPSE = 256  # calls of ``env.step`` between two comparisons with the greedy action
-FEW = 18  # actions that have a line each in the log: as many as Atari has
+COMPARISON_INTERVAL = 256  # calls of ``env.step`` between two comparisons with the greedy action
+MAX_LISTED_ACTIONS = 18  # actions that have a line each in the log: as many as Atari has
 
 
-def rates(model: Any) -> dict[str, float]:
+def exploration_rates(model: Any) -> dict[str, float]:
     """
     :param model: the model
     :return: what its exploration is scheduled to do: epsilon, that of each environment, or the temperature
@@ -63,29 +63,29 @@ class ExplorationCallback(DrawingDiagnostic):
         super().__init__(every)
         check_number("cells", cells, low=2, integer=True)
         self.cells = cells + cells % 2
-        self._n_rows_seen = 0  # rows that were stored before the last look
+        self._n_rows_read = 0  # rows that were stored before the last look
         self._n_compared = self._n_exploratory = 0
         self._visited: Any = None  # counts, and where they begin and end
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         model: Any = self.model
-        self._n_rows_seen = model._n_calls
+        self._n_rows_read = model._n_calls
         self._n_compared = self._n_exploratory = 0
         self._visited = None
 
-    def _begin(self) -> None:
-        self._is_quiet = draws_nothing(self._networks[0])
+    def _prepare(self) -> None:
+        self._is_deterministic = is_deterministic(self._networks[0])
 
     def _next_observation(self) -> int:
-        regular = self.num_timesteps + GLIMPSE * self.training_env.num_envs
-        return min(regular, self._log_at) if self._log_at > self.num_timesteps else regular
+        regular = self.num_timesteps + COMPARISON_INTERVAL * self.training_env.num_envs
+        return min(regular, self._measurement_due) if self._measurement_due > self.num_timesteps else regular
 
     def _on_run_step(self, seen: Mapping[str, Any]) -> None:
         self._compare(seen)
-        self._due = self._next_observation()
+        self._observation_due = self._next_observation()
 
-    def _after_look(self) -> None:
-        self._due = min(self._due, self._log_at)
+    def _after_measurement(self) -> None:
+        self._observation_due = min(self._observation_due, self._measurement_due)
 
     def _compare(self, seen: Mapping[str, Any]) -> None:
         """The actions of this step with those that are greedy where they were chosen."""
@@ -94,7 +94,7 @@ class ExplorationCallback(DrawingDiagnostic):
         by_numpy = None if updater is None else updater.numpy_q_values  # as training chooses then
         if by_numpy is None:
             # to keep the generators takes longer than to look
-            with nullcontext() if self._is_quiet else undisturbed(model), th.no_grad():
+            with nullcontext() if self._is_deterministic else state_preserved(model), th.no_grad():
                 q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
         else:
             q = by_numpy(model._last_obs)  # (n_envs, A)
@@ -102,43 +102,43 @@ class ExplorationCallback(DrawingDiagnostic):
         self._n_compared += len(differ)
         self._n_exploratory += int(differ.sum())
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         model: Any = self.model
         memory = model.replay_buffer
-        found = rates(model)
+        found = exploration_rates(model)
         self._record(found, in_table=len(found) == 1)
         if self._n_compared:
             self._record({"exploratory": self._n_exploratory / self._n_compared})
         self._n_compared = self._n_exploratory = 0
-        n_new = min(model._n_calls - self._n_rows_seen, stored_rows(memory)[1])
-        self._n_rows_seen = model._n_calls
+        n_new = min(model._n_calls - self._n_rows_read, stored_rows(memory)[1])
+        self._n_rows_read = model._n_calls
         if n_new == 0:
             return
         rows = (memory.pos - 1 - np.arange(n_new)) % memory.buffer_size  # (n,)
         self._record_actions(memory.actions[rows].ravel().astype(np.int64))
         space = model.observation_space
         if isinstance(space, spaces.Box) and space.shape == (2,):
-            self._count(space, memory.observations[rows].reshape(-1, 2))
+            self._count_visits(space, memory.observations[rows].reshape(-1, 2))
 
     def _record_actions(self, actions: Array) -> None:
         """:param actions: (N,)"""
         model: Any = self.model
         n_actions = int(model.action_space.n)
         shares = np.bincount(actions, minlength=n_actions) / len(actions)
-        if n_actions <= FEW:
+        if n_actions <= MAX_LISTED_ACTIONS:
             self._record({f"action_{i}": float(share) for i, share in enumerate(shares)}, in_table=False)
         self._record_histogram("actions", actions)
 
-    def _count(self, space: spaces.Box, points: Array) -> None:
+    def _count_visits(self, space: spaces.Box, points: Array) -> None:
         """:param points: (N, 2)"""
         if self._visited is None:
-            self._visited = no_visits(space, points, self.cells)
+            self._visited = empty_grid(space, points, self.cells)
         counts, low, high = self._visited
-        self._visited = counted(counts, low, high, points)
-        self._show({"visited": self._visited, "step": self.num_timesteps})
+        self._visited = count_visits(counts, low, high, points)
+        self._set_picture({"visited": self._visited, "step": self.num_timesteps})
 
     def _draw(self, data: Any) -> Array:
-        from sb3_dqn_ext.callbacks.diagnostics.figures import heat_map  # matplotlib takes half a second to import
+        from sb3_dqn_ext.callbacks.diagnostics.figures import heat_map_image  # matplotlib takes half a second to import
 
         counts, low, high = data["visited"]
-        return heat_map(counts, low, high, f"step {data['step']}: visited states")
+        return heat_map_image(counts, low, high, f"step {data['step']}: visited states")

@@ -12,9 +12,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.callbacks.diagnostics.numbers import dormant, effective_rank, unit_scores
-from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, q_values, transitions
-from sb3_dqn_ext.callbacks.diagnostics.watching import Watching
+from sb3_dqn_ext.callbacks.diagnostics.metrics import dormant_share, effective_rank, unit_scores
+from sb3_dqn_ext.callbacks.diagnostics.model_access import q_values, read_transitions, sample_indices
+from sb3_dqn_ext.callbacks.diagnostics.windowed import WindowedDiagnostic
 from sb3_dqn_ext.networks.policies import ACTIVATIONS
 from sb3_dqn_ext.networks.q_network import QNetwork
 
@@ -22,11 +22,11 @@ __all__ = ["NetworkHealthCallback"]
 
 TAU = 0.025  # Sokar et al., section 3.2
 DELTA = 0.01  # Kumar et al., section 3
-MOST = 10_000  # gradients
+MAX_GRADIENTS = 10_000  # gradients
 
 
 @contextmanager
-def told(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[tuple[th.Tensor, th.Tensor]]]:
+def record_layers(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[tuple[th.Tensor, th.Tensor]]]:
     """
     :param net: a network
     :param kinds: of layers
@@ -44,23 +44,23 @@ def told(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[tu
 
 def hidden_activations(net: nn.Module, observations: PyTorchObs) -> list[th.Tensor]:
     """(B, \\*obs) -> (B, U, ...) of each layer behind an activation function"""
-    with told(net, tuple(ACTIVATIONS.values())) as found:
+    with record_layers(net, tuple(ACTIVATIONS.values())) as found:
         q_values(net, observations)
     return [output for _, output in found]
 
 
-def features(net: nn.Module, observations: PyTorchObs) -> th.Tensor | None:
+def trunk_features(net: nn.Module, observations: PyTorchObs) -> th.Tensor | None:
     """(B, \\*obs) -> (B, F) what the trunk says; of networks that are not ours, what their last linear layer is told"""
     if isinstance(net, QNetwork):
         assert net.features_extractor is not None
         hidden: th.Tensor = net.q_net.trunk(net.extract_features(observations, net.features_extractor))  # type: ignore[operator]
         return hidden
-    with told(net, (nn.Linear,)) as found:
+    with record_layers(net, (nn.Linear,)) as found:
         q_values(net, observations)
     return found[-1][0].flatten(1) if found else None
 
 
-class NetworkHealthCallback(Watching):
+class NetworkHealthCallback(WindowedDiagnostic):
     """
     Log how healthy the online network is.
 
@@ -91,40 +91,43 @@ class NetworkHealthCallback(Watching):
         check_number("batch_size", batch_size, low=2, integer=True)
         self.batch_size = batch_size
         # of the latest gradients since the last look
-        self._norms: deque[th.Tensor] = deque(maxlen=MOST)
+        self._norms: deque[th.Tensor] = deque(maxlen=MAX_GRADIENTS)
         self._parts: dict[int, th.Tensor] = {}  # of the last gradient, the norms of each parameter's
         self._hooks: tuple[Any, ...] = ()
 
-    def _begin(self) -> None:
-        self._put_back()
+    def _prepare(self) -> None:
+        self._restore_model()
         self._norms.clear()
         self._parts = {}
 
-    def _put_back(self) -> None:
+    def _restore_model(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = ()
 
     def _next_observation(self) -> int:
-        return self._log_at if self._is_compiled else super()._next_observation()  # compiled updates show no gradients
+        # compiled updates show no gradients
+        return self._measurement_due if self._is_compiled else super()._next_observation()
 
-    def _watch(self) -> None:
+    def _start_observing(self) -> None:
         if not self._hooks and not self._is_compiled:
-            learned: list[Any] = [of for of in self._networks[0].parameters() if of.requires_grad]
-            self._hooks = tuple(of.register_post_accumulate_grad_hook(partial(self._note, i)) for i, of in enumerate(learned))
+            learned: list[Any] = [one for one in self._networks[0].parameters() if one.requires_grad]
+            self._hooks = tuple(
+                one.register_post_accumulate_grad_hook(partial(self._add_parameter_norm, i)) for i, one in enumerate(learned)
+            )
 
-    def _has_seen(self) -> bool:
-        self._close_gradient()
+    def _has_observations(self) -> bool:
+        self._finish_gradient()
         return bool(self._norms) or self._is_compiled
 
-    def _note(self, i: int, parameter: th.Tensor) -> None:
+    def _add_parameter_norm(self, i: int, parameter: th.Tensor) -> None:
         """A gradient is there, and nobody has clipped it yet."""
         if i in self._parts:  # it is that of another update
-            self._close_gradient()
+            self._finish_gradient()
         assert parameter.grad is not None
         self._parts[i] = th.linalg.vector_norm(parameter.grad)
 
-    def _close_gradient(self) -> None:
+    def _finish_gradient(self) -> None:
         if self._parts:
             self._norms.append(th.linalg.vector_norm(th.stack(list(self._parts.values()))))
             self._parts = {}
@@ -134,23 +137,23 @@ class NetworkHealthCallback(Watching):
         updater = getattr(self.model, "updater", None)
         return updater is not None and updater.compiled is not None
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         model: Any = self.model
         online, _ = self._networks
-        self._close_gradient()
+        self._finish_gradient()
         norms = {name: float(th.linalg.vector_norm(of)) for name, of in online.named_parameters()}
         self._record({"weight_norm": float(np.linalg.norm(list(norms.values())))})
         self._record({f"norm_of_{name}": norm for name, norm in norms.items()}, in_table=False)
-        cells = drawn_cells(model.replay_buffer, self.batch_size, self._generator())
+        cells = sample_indices(model.replay_buffer, self.batch_size, self._generator())
         if len(cells) == 0:
             return
-        batch = transitions(model, cells)
+        batch = read_transitions(model, cells)
         scores = [unit_scores(activations) for activations in hidden_activations(online, batch.observations)]
         if scores:
-            self._record({"dormant": dormant(scores, TAU)})
-            parts = {f"dormant_{i}": dormant([of_layer], TAU) for i, of_layer in enumerate(scores, 1)}
+            self._record({"dormant": dormant_share(scores, TAU)})
+            parts = {f"dormant_{i}": dormant_share([of_layer], TAU) for i, of_layer in enumerate(scores, 1)}
             self._record(parts, in_table=False)
-        found = features(online, batch.observations)
+        found = trunk_features(online, batch.observations)
         if found is not None and bool(found.isfinite().all()):
             rank = effective_rank(found, DELTA)
             self._record({"feature_rank": rank, "feature_rank_share": rank / min(found.shape)})

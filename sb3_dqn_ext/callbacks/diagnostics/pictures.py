@@ -9,11 +9,11 @@ import numpy.typing as npt
 from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, Image, JSONOutputFormat
 
 from sb3_dqn_ext.callbacks.diagnostics.base import TEXT_FORMATS, Diagnostic
-from sb3_dqn_ext.callbacks.logged import OfCallback
+from sb3_dqn_ext.callbacks.log_observer import CallbackOutputFormat
 
 __all__ = ["DrawingDiagnostic"]
 
-TEXTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
+TEXT_OUTPUTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
 
 
 class DrawingDiagnostic(Diagnostic):
@@ -29,39 +29,39 @@ class DrawingDiagnostic(Diagnostic):
 
     def __init__(self, every: int) -> None:
         super().__init__(every)
-        self._waiting: dict[str, Any] = {}  # what the picture is to show, by its name
-        self._pictures = _Pictures(self)
+        self._pending: dict[str, Any] = {}  # what the picture is to show, by its name
+        self._pictures = _PictureOutput(self)
 
     def _on_run_start(self, continues: bool) -> None:
-        self._waiting = {}
+        self._pending = {}
         self._pictures.join(self.logger, is_first=True)
         super()._on_run_start(continues)
 
     def _on_run_end(self) -> None:
         self._pictures.leave()
 
-    def _show(self, data: Any) -> None:
+    def _set_picture(self, data: Any) -> None:
         """:param data: plain data, of which :meth:`_draw` makes the picture"""
-        self._waiting[self.picture] = data
+        self._pending[self.picture] = data
 
     def _draw(self, data: Any) -> npt.NDArray[np.uint8]:
         """
-        :param data: what was given to :meth:`_show`
+        :param data: what was given to :meth:`_set_picture`
         :return: (H, W, 3)
         """
         raise NotImplementedError
 
-    def _write_waiting(self, key_values: dict[str, Any], key_excluded: dict[str, Any]) -> None:
+    def _add_pictures(self, key_values: dict[str, Any], key_excluded: dict[str, Any]) -> None:
         """
         :param key_values: what is about to be logged, to which the picture is added
         :param key_excluded: the formats that do not get it
         """
-        for name, data in self._waiting.items():
+        for name, data in self._pending.items():
             key = f"{self.group}/{name}"
             key_values[key], key_excluded[key] = Image(self._draw(data), "HWC"), TEXT_FORMATS
 
 
-class _Pictures(OfCallback):
+class _PictureOutput(CallbackOutputFormat):
     """
     Adds the picture of a diagnostic to what the other formats of the logger are about to write.
 
@@ -73,13 +73,13 @@ class _Pictures(OfCallback):
         self._warned = False
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
-        if self._owner._waiting and self._can_be_shown() and self._can_draw():
-            self._owner._write_waiting(key_values, key_excluded)
-        self._owner._waiting = {}
+        if self._owner._pending and self._can_be_shown() and self._can_draw():
+            self._owner._add_pictures(key_values, key_excluded)
+        self._owner._pending = {}
 
     def _can_be_shown(self) -> bool:
         assert self.logger is not None
-        return any(not isinstance(output, (*TEXTS, _Pictures)) for output in self.logger.output_formats)
+        return any(not isinstance(output, (*TEXT_OUTPUTS, _PictureOutput)) for output in self.logger.output_formats)
 
     def _can_draw(self) -> bool:
         if importlib.util.find_spec("matplotlib") is not None:

@@ -147,7 +147,7 @@ class Distribution(Diagnostic):
         self.looks: list[int] = []
         self.histograms: list[int] = []
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         self.logger.name_to_value.pop("noted/histogram", None)
         self._record_histogram("histogram", np.ones(3))
         self.looks.append(self.num_timesteps)
@@ -211,7 +211,7 @@ def test_a_run_that_broke_off_leaves_the_next_one_alone(algorithm: Any) -> None:
 
 def test_a_run_in_parts_is_one_run(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part has one look; the states are those of the first, and the visits those of all."""
-    monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
+    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each look
     values, visits = QValuesCallback(50), ExplorationCallback(50)
     model = build(algorithm, DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))]))
     learn(model, 60, callback=[values, visits])
