@@ -75,12 +75,12 @@ def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> 
     every = {type(part): part.every for part in parts if isinstance(part, Diagnostic)}
     assert [every.pop(kind) for kind in (QValuesCallback, TDErrorsCallback, ReplayHealthCallback)] == [70, 70, 70]
     assert [every.pop(kind) for kind in (NetworkHealthCallback, ExplorationCallback)] == [30, 70]
-    assert every == {ValueCalibrationCallback: 50_000, EpisodeVideoCallback: 1_000_000}
+    assert every == {ValueCalibrationCallback: None, EpisodeVideoCallback: None}
 
 
 def test_a_run_that_is_too_short_to_be_looked_at_is_told_so(tmp_path: Path) -> None:
     with pytest.warns(
-        UserWarning, match="EpisodeVideoCallback looks every 21 environment steps, and sees nothing of a run of 20"
+        UserWarning, match="EpisodeVideoCallback measures every 21 environment steps, and the run ends after 20: give it a sm"
     ):
         learn(build(DQN), 20, callback=EpisodeVideoCallback(21, folder=tmp_path))
     model = build(DQN)

@@ -141,10 +141,10 @@ def test_two_that_watch_the_same_memory_leave_it_as_it_was() -> None:
     first, second = (
         SampleMethodHook(memory, "_get_samples", lambda *_, name=name: told.append(name)) for name in ("first", "second")
     )
-    first.leave()
+    first.remove()
     memory.sample(1)
     assert told == ["second"]
-    second.leave()
+    second.remove()
     assert "_get_samples" not in vars(memory)
 
 

@@ -69,7 +69,7 @@ def test_a_bar_is_as_high_as_its_value() -> None:
 def test_a_film_needs_a_folder_and_pictures(tmp_path: Path) -> None:
     model = build(DQN)
     model.set_logger(Logger(folder=None, output_formats=[]))
-    with pytest.raises(ArgumentError, match="knows no folder of the run: give it a folder"):
+    with pytest.raises(ArgumentError, match="finds no folder of the run: give it a folder"):
         model.learn(10, callback=EpisodeVideoCallback())
     with pytest.raises(ArgumentError, match=r"render_mode='rgb_array', not None"):
         model.learn(10, callback=EpisodeVideoCallback(folder=tmp_path, eval_env=gym.make("CartPole-v1")))
