@@ -94,8 +94,9 @@ class EpisodeVideoCallback(Diagnostic):
             raise ArgumentError(f"{name} needs an eval_env with render_mode='rgb_array', not {modes[0]!r}.")
 
     def _on_training_end(self) -> None:
-        # the run may have ended earlier than planned. After an exception there is no environment
-        if self.every is None and self._env is not None and self._filmed_at != self.model.num_timesteps:
+        # a callback may have ended the run early, and its last rollout may be longer than planned
+        end = min(self.model.num_timesteps, self.model._total_timesteps)
+        if self.every is None and self._filmed_at < end and self._env is not None:  # an exception has closed it
             self.num_timesteps = self.model.num_timesteps
             with state_preserved(self.model), th.no_grad(), np.errstate(invalid="ignore", over="ignore"):
                 self._film()

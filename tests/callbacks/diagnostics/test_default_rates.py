@@ -157,6 +157,13 @@ def test_a_run_that_a_callback_stops_has_a_film_of_its_end(every: int | None, ex
     assert ("video/return" in ours(rows)) == (every is not None)
 
 
+def test_a_run_whose_last_rollout_is_longer_has_one_film_of_its_end(tmp_path: Path) -> None:
+    model = build(DQN, train_freq=16)
+    learn(model, 40, callback=EpisodeVideoCallback(folder=tmp_path, max_steps=8))
+    assert model.num_timesteps == 48
+    assert films(tmp_path) == ["step_40.mp4"]
+
+
 def test_a_run_that_an_error_ends_has_no_film_of_its_end(tmp_path: Path) -> None:
     def stop(model: Any) -> None:
         raise Stop
