@@ -17,15 +17,15 @@ def all_callbacks(callback: MaybeCallback) -> Iterator[BaseCallback]:
     :param callback: what ``learn`` takes
     :return: the callbacks, and those that they hold, each once
     """
-    return iter(dict.fromkeys(_with_held(callback)))
+    return iter(dict.fromkeys(_walk_callbacks(callback)))
 
 
-def _with_held(callback: Any) -> Iterator[BaseCallback]:
+def _walk_callbacks(callback: Any) -> Iterator[BaseCallback]:
     if isinstance(callback, list):
         for one in callback:
-            yield from _with_held(one)
+            yield from _walk_callbacks(one)
     elif isinstance(callback, BaseCallback):
         yield callback
         for name, value in vars(callback).items():
             if name not in RUN_ATTRIBUTES:
-                yield from _with_held(value)
+                yield from _walk_callbacks(value)

@@ -67,18 +67,20 @@ def chart_layout(tags: Iterable[str]) -> Layout:
     """
     tags = list(tags)
     shown = {
-        group: {title: patterns for title, patterns in charts.items() if _any_matches(patterns, tags)}
+        group: {title: patterns for title, patterns in charts.items() if _matches_any(patterns, tags)}
         for group, charts in CHARTS.items()
     }
     return {
-        group: {title: _whole(patterns) for title, patterns in charts.items()} for group, charts in shown.items() if charts
+        group: {title: _anchor_ends(patterns) for title, patterns in charts.items()}
+        for group, charts in shown.items()
+        if charts
     }
 
 
-def _any_matches(patterns: Iterable[str], tags: Iterable[str]) -> bool:
+def _matches_any(patterns: Iterable[str], tags: Iterable[str]) -> bool:
     return any(re.fullmatch(pattern, tag) for tag in tags for pattern in patterns)
 
 
-def _whole(patterns: Iterable[str]) -> list[str]:
+def _anchor_ends(patterns: Iterable[str]) -> list[str]:
     """TensorBoard is content with the beginning of a tag."""
     return [f"{pattern}$" for pattern in patterns]

@@ -32,18 +32,18 @@ def model_arguments(model: BaseAlgorithm) -> Data:
     """
     names = [name for name in parameters_of(type(model)) if name not in EXCLUDED_ARGUMENTS and hasattr(model, name)]
     given = {name: to_plain(getattr(model, name)) for name in names}
-    if getattr(model, "replay_buffer_class", None) in _usual_memories(model):
+    if getattr(model, "replay_buffer_class", None) in _default_buffer_classes(model):
         given["replay_buffer_class"] = None
-    return {"policy": _policy_of(model), **given}
+    return {"policy": _policy_name(model), **given}
 
 
-def _usual_memories(model: BaseAlgorithm) -> set[type]:
+def _default_buffer_classes(model: BaseAlgorithm) -> set[type]:
     """Those that an algorithm may take where none is named."""
     ours = getattr(model, "default_replay_buffer_class", None)  # of DQNExt
     return {ReplayBuffer, DictReplayBuffer, NStepReplayBuffer} if ours is None else {ours}
 
 
-def _policy_of(model: BaseAlgorithm) -> str:
+def _policy_name(model: BaseAlgorithm) -> str:
     names = [name for name, policy in model.policy_aliases.items() if policy is model.policy_class]
     return names[0] if names else str(to_plain(model.policy_class))
 

@@ -53,15 +53,15 @@ class NormalizationStatistics:
         means: Any = vars(env).get("obs_rms", {})
         running = list(means.values()) if isinstance(means, dict) else [means]
         self._env, self._running = env, [env.ret_rms, *running]
-        self.keep()
+        self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Remember them. Each step makes new arrays, so that none has to be copied."""
         env = self._env
         self._kept = [(vars(one), dict(vars(one))) for one in self._running]
         self._kept.append((vars(env), {name: vars(env).get(name) for name in ("returns", "old_obs", "old_reward")}))
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Make them what they were."""
         for now, kept in self._kept:
             now.update(kept)
@@ -115,7 +115,7 @@ class StepCheck:
                 if last is not None:
                     self._check(last, kind + "last observation", only=env)
         if self._statistics is not None:
-            self._statistics.keep()
+            self._statistics.save()
 
     def _check(self, observations: Any, what: str, dones: Array | None = None, only: int | None = None) -> None:
         """
@@ -139,7 +139,7 @@ class StepCheck:
         fault = describe_non_finite(numbers, stored_as, what, dones, first_env)
         if fault is not None:
             if self._statistics is not None:
-                self._statistics.put_back()
+                self._statistics.restore()
             self._model._last_obs = None  # what comes next does not follow it
             raise non_finite_error(self._model, f"{fault}. It was not stored")
 

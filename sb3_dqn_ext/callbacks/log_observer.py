@@ -107,21 +107,21 @@ class LogObserver(RunCallback):
         super().__init__(verbose)
         self.evaluation_returns: list[float] = []  # as a Score, once there is one: plain data, which a checkpoint holds
         self.training_returns: list[float] = []
-        self._listener = ObserverOutputFormat(self._heard)
+        self._output_format = ObserverOutputFormat(self._observe)
 
     def _on_run_start(self, continues: bool) -> None:
         if not continues:
             self.evaluation_returns, self.training_returns = [], []
-        self._listener.join(self.logger)
+        self._output_format.join(self.logger)
 
     def _on_training_end(self) -> None:
-        self._listener.leave()
+        self._output_format.leave()
         self._finish()
 
     def _on_run_end(self) -> None:
-        self._listener.leave()
+        self._output_format.leave()
 
-    def _heard(self, values: LoggedValues, excluded: ExcludedFormats, step: int) -> None:
+    def _observe(self, values: LoggedValues, excluded: ExcludedFormats, step: int) -> None:
         """
         :param values: that are logged
         :param excluded: what some formats are not told

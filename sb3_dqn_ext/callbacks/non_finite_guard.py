@@ -56,7 +56,7 @@ class NonFiniteGuardCallback(RunCallback):
         rewards, dones = np.asarray(seen["rewards"]), np.asarray(seen["dones"], dtype=bool)
         self._steps.check_step(seen["new_obs"], rewards.ravel(), dones.ravel(), seen["infos"])
 
-    def _put_back(self) -> None:
+    def _restore_model(self) -> None:
         model: Any = self.model
         if self._updates is not None:
             self._updates.leave()

@@ -16,7 +16,7 @@ class ReplacedAttributes:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._values: dict[str, Any] = {}
-        self._own: dict[str, Any] = {}
+        self._originals: dict[str, Any] = {}
 
     def add(self, name: str, value: Any) -> None:
         """
@@ -27,13 +27,13 @@ class ReplacedAttributes:
 
     def apply(self) -> None:
         """Give the attributes their other values."""
-        if not self._own:
+        if not self._originals:
             for name, value in self._values.items():
-                self._own[name] = getattr(self._model, name)
+                self._originals[name] = getattr(self._model, name)
                 setattr(self._model, name, value)
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Give the attributes the model's own values."""
-        for name, value in self._own.items():
+        for name, value in self._originals.items():
             setattr(self._model, name, value)
-        self._own = {}
+        self._originals = {}

@@ -88,11 +88,11 @@ class RunCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
-    def _put_back(self) -> None:
+    def _restore_model(self) -> None:
         """Undo all changes to the model. Called first at the end of every run, even if :meth:`_on_run_start` has failed."""
 
     def _on_run_end(self) -> None:
-        """Release all else, such as the logger. Called last at the end of every run, as :meth:`_put_back` is."""
+        """Release all else, such as the logger. Called last at the end of every run, as :meth:`_restore_model` is."""
 
 
 class Run:
@@ -118,7 +118,7 @@ class Run:
         self.began = model.start_time
         """when ``learn`` was called"""
         self.replaced = ReplacedAttributes(model)
-        self._begun: list[RunCallback] = []
+        self._started_callbacks: list[RunCallback] = []
         self._unfinished: list[RunCallback] = []
         own: Any = type(model)
         names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
@@ -180,7 +180,7 @@ class Run:
         vars(root)["on_training_end"] = self._on_training_end  # SB3's event callbacks do not pass it on
         for one, continues in self.callbacks.items():
             one.num_timesteps = self.model.num_timesteps
-            self._begun.append(one)
+            self._started_callbacks.append(one)
             one._on_run_start(continues)
         self._unfinished = list(self.callbacks)
 
@@ -212,16 +212,16 @@ class Run:
         self.is_between_rollouts &= is_regular
         self.model.__class__ = self._class
         self._class_in_run = None
-        self.replaced.put_back()
+        self.replaced.restore()
         if self.root is not None:
             vars(self.root).pop("on_training_end", None)
         with ExitStack() as stack:  # it calls the last first, and all of them even if some raise
-            for one in self._begun:
+            for one in self._started_callbacks:
                 stack.callback(one._on_run_end)
             if is_regular:
                 stack.callback(self._finish)
-            for one in self._begun:
-                stack.callback(one._put_back)
+            for one in self._started_callbacks:
+                stack.callback(one._restore_model)
 
     def _finish(self) -> None:
         assert self.root is not None
@@ -245,22 +245,22 @@ class _Relay(BaseCallback):
 
     def __init__(self, model: Any, root: BaseCallback, run: Run) -> None:
         super().__init__()
-        self.model, self.root, self._of_run = model, root, run
+        self.model, self.root, self._run = model, root, run
         self._seen: dict[str, Any] = {}
         self._due = 0
         self._between_rollouts = [one for one in run.callbacks if _overrides(one, "_before_rollout")]
         self._observers = [one for one in run.callbacks if _overrides(one, "_on_run_step")]
 
     def on_rollout_start(self) -> None:
-        self._of_run.replaced.put_back()
+        self._run.replaced.restore()
         for one in self._between_rollouts:
             one._before_rollout()
-        self._of_run.is_between_rollouts = False
+        self._run.is_between_rollouts = False
         self.root.on_rollout_start()
-        self._of_run.replaced.apply()
+        self._run.replaced.apply()
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
-        self._of_run.replaced.put_back()
+        self._run.replaced.restore()
         locals_["callback"] = self.root
         self._seen = locals_
         self.root.update_locals(locals_)
@@ -277,17 +277,17 @@ class _Relay(BaseCallback):
         if is_due:
             self._due = min([one._observes_from for one in self._observers], default=NEVER)
         if goes_on:
-            self._of_run.replaced.apply()
+            self._run.replaced.apply()
         return goes_on
 
     def _on_step(self) -> bool:
         return True
 
     def on_rollout_end(self) -> None:
-        self._of_run.is_between_rollouts = True
-        self._of_run.replaced.put_back()
+        self._run.is_between_rollouts = True
+        self._run.replaced.restore()
         self.root.on_rollout_end()
-        self._of_run.replaced.apply()
+        self._run.replaced.apply()
 
 
 def _run_of(model: Any) -> Run | None:

@@ -1,4 +1,4 @@
-"""What came of a run, in a few lines."""
+"""A callback that prints the results of a run in a few lines."""
 
 import os
 import time
@@ -23,19 +23,19 @@ PATH_ORDER = ("run folder", "best model", "checkpoints", "resume from", "TensorB
 
 
 class Clock:
-    """When training began in this process, and at which step; no checkpoint remembers it."""
+    """The time and the step at which training started in this process. Checkpoints do not contain it."""
 
     def __init__(self, step: int) -> None:
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         self.step = step
 
 
 class SummaryCallback(LogObserver):
     """
-    Print at the end of a run what came of it: steps, episodes and steps per second, mean returns, and where things lie: the
-    run's folder, its best model, checkpoints, TensorBoard's log.
+    A callback that prints the results at the end of a run: the number of steps and episodes, steps per second, mean returns,
+    and the paths of the run's folder, its best model, checkpoints and TensorBoard log.
 
-    In the zoo, the first callback of the configuration is told of the end at Ctrl-C, too, when the model is saved.
+    The RL Zoo ends its first callback after Ctrl-C, too, when it saves the model. So the summary is printed then as well.
 
     :param verbose: 0 prints nothing
     """
@@ -55,15 +55,15 @@ class SummaryCallback(LogObserver):
 
     def _lines(self) -> Iterator[str]:
         model: Any = self.model
-        steps, seconds = model.num_timesteps - self._clock.step, time.perf_counter() - self._clock.began
+        steps, seconds = model.num_timesteps - self._clock.step, time.perf_counter() - self._clock.started
         planned = model._total_timesteps
-        end = f"Ended before its time, at step {model.num_timesteps:,} of {planned:,}"
+        end = f"Ended early, at step {model.num_timesteps:,} of {planned:,}"
         title = f"Ended after {model.num_timesteps:,} steps" if model.num_timesteps >= planned else end
-        yield f"{title}: {format_count(model._episode_num, 'episode')}, {steps / max(seconds, 1e-9):,.0f} steps per second"
-        n_episodes = format_count(len(model.ep_info_buffer or ()), "training episode")
+        yield f"{title}: {format_count(model._episode_num, 'episode')}, {steps / max(seconds, 1e-9):,.0f} steps/s"
+        n_episodes = format_count(len(model.ep_info_buffer or ()), "episode")
         for what, score in {"evaluations": evaluation_score(self), f"last {n_episodes}": training_score(self)}.items():
             if score is not None:
-                yield f"  mean return of {what:<26} {format_score(score)}"
+                yield f"  mean return, {what:<17} {format_score(score)}"
         callbacks = [one for one in all_callbacks(self.run.root) if one is not self]
         for what, path in output_paths(callbacks, model.get_env(), model.logger.output_formats).items():
             yield f"  {what:<14} {short_path(path)}"
@@ -71,29 +71,33 @@ class SummaryCallback(LogObserver):
 
 def format_score(score: Score) -> str:
     """
-    :param score: of a run
-    :return: in words
+    Format the last and the best mean return of a run.
+
+    :param score: the score of the run
+    :return: the text
     """
-    return f"{score.last:10.2f}   best {score.best:10.2f} at step {score.best_at:,}"
+    return f"{score.last:9.2f}   best {score.best:9.2f} at step {score.best_at:,}"
 
 
 def short_path(path: str) -> str:
-    """A path, from here if it lies below."""
+    """Return a path relative to the current folder, if it is below."""
     relative = os.path.relpath(path)
     return path if relative.startswith(os.pardir) else relative
 
 
 def format_count(number: int, thing: str) -> str:
-    """``(2, "episode")`` -> ``"2 episodes"``"""
+    """Format a number of things: ``(2, "episode")`` -> ``"2 episodes"``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def output_paths(callbacks: list[BaseCallback], env: VecEnv | None, outputs: list[Any]) -> dict[str, str]:
     """
-    :param callbacks: of a run
+    Find the files and folders of a run.
+
+    :param callbacks: the callbacks of the run
     :param env: its training environments
-    :param outputs: formats of its logger
-    :return: what the run has left where
+    :param outputs: the output formats of its logger
+    :return: the paths that exist, by their descriptions
     """
     found: dict[str, str] = {}
     folder = run_folder(callbacks, env)
@@ -114,10 +118,12 @@ def output_paths(callbacks: list[BaseCallback], env: VecEnv | None, outputs: lis
 
 def run_folder(callbacks: list[BaseCallback], env: VecEnv | None) -> str | None:
     """
-    :param callbacks: of a run
+    Find the folder of a run.
+
+    :param callbacks: the callbacks of the run
     :param env: its training environments
-    :return: the folder of their ``monitor.csv``, which is not known of environments in other processes, else that of the best
-        model
+    :return: the folder of their ``monitor.csv``, unless they are in other processes; else the folder of the best model; None
+        if there is neither
     """
     for single in getattr(getattr(env, "unwrapped", None), "envs", []):
         monitor: Any = unwrap_wrapper(single, Monitor)

@@ -53,15 +53,15 @@ class TensorBoardCallback(LogObserver):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self._begun = LogSession()
+        self._session = LogSession()
 
     def _on_run_start(self, continues: bool) -> None:
         super()._on_run_start(continues)
         if not continues:
             self.tags = []
-        self._begun = LogSession()
+        self._session = LogSession()
         told = run_texts(self.model)
-        for board in self._boards():  # the logger's other formats could not show it
+        for board in self._tensorboards():  # the logger's other formats could not show it
             board.write(dict(told), dict.fromkeys(told, ("",)), self.model.num_timesteps)
         self._begin_session()
 
@@ -70,42 +70,42 @@ class TensorBoardCallback(LogObserver):
         What HParams calls a run. SB3's HParam describes an experiment, too, and TensorBoard takes that of the first run for
         that of all: arguments that the first run does not have would be in no column, and those that differ not in front.
         """
-        for board in self._boards():
+        for board in self._tensorboards():
             to_summaries: Any = summary.hparams
-            _, start, self._begun.end = to_summaries(flatten(run_arguments(self.model)), {})
+            _, start, self._session.end = to_summaries(flatten(run_arguments(self.model)), {})
             board.writer.file_writer.add_summary(start)
 
-    def _heard(self, values: LoggedValues, excluded: ExcludedFormats, step: int) -> None:
-        super()._heard(values, excluded, step)
-        if EVALUATION_KEY in values or (TRAINING_KEY in values and step >= self._begun.score_due):
-            self._begun.score_due = step + self.model._total_timesteps // N_SCORES
+    def _observe(self, values: LoggedValues, excluded: ExcludedFormats, step: int) -> None:
+        super()._observe(values, excluded, step)
+        if EVALUATION_KEY in values or (TRAINING_KEY in values and step >= self._session.score_due):
+            self._session.score_due = step + self.model._total_timesteps // N_SCORES
             self._write_score(step)
         new = [key for key, value in values.items() if key not in self.tags and is_charted(value, excluded.get(key))]
         self.tags += new
-        if new or self._begun.layout is None:
+        if new or self._session.layout is None:
             self._write_layout(chart_layout(self.tags))
 
     def _write_layout(self, charts: Layout) -> None:
-        if charts != self._begun.layout:
-            self._begun.layout = charts
+        if charts != self._session.layout:
+            self._session.layout = charts
             lines = {name: {title: ["Multiline", tags] for title, tags in group.items()} for name, group in charts.items()}
-            for board in self._boards():
+            for board in self._tensorboards():
                 board.writer.add_custom_scalars(lines)
 
     def _finish(self) -> None:
         self._write_score(self.model.num_timesteps)
-        for board in self._boards():
-            board.writer.file_writer.add_summary(self._begun.end)
+        for board in self._tensorboards():
+            board.writer.file_writer.add_summary(self._session.end)
             board.writer.flush()
 
     def _write_score(self, step: int) -> None:
         score = run_score(self)
         if score is not None:
-            for board in self._boards():
+            for board in self._tensorboards():
                 board.writer.add_scalar(BEST, score.best, step)
                 board.writer.add_scalar(FINAL, score.last, step)
 
-    def _boards(self) -> Iterator[Any]:
+    def _tensorboards(self) -> Iterator[Any]:
         return (output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat))
 
 

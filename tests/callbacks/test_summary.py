@@ -1,13 +1,9 @@
 """What is printed at the end of a run, and in its course: the summary, the table, the bar, and Ctrl-C."""
 
 import os
-import pty
 import re
-import select
-import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +19,10 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, ExactCheckpointCallback, SummaryCallback
 from tests.callbacks.test_tensorboard import each_algorithm, model_of
 from tests.internals import n_updates_of
+from tests.terminals import run_in_terminal
 
 NUMBER = r"([\d.,-]+)"
-RETURNS = rf"mean return of (.*?) +{NUMBER} +best +{NUMBER} at step {NUMBER}"
+RETURNS = rf"mean return, (.*?) +{NUMBER} +best +{NUMBER} at step {NUMBER}"
 
 
 def number(text: str) -> float:
@@ -56,7 +53,7 @@ def test_the_summary_says_what_came_of_the_run(
     env.close()
     title, of_evaluations, of_training, *where = printed(capfd).splitlines()
 
-    found = re.fullmatch(rf"Ended after {NUMBER} steps: {NUMBER} episodes, {NUMBER} steps per second", title)
+    found = re.fullmatch(rf"Ended after {NUMBER} steps: {NUMBER} episodes, {NUMBER} steps/s", title)
     assert found
     steps, episodes, speed = map(number, found.groups())
     recorded = load_results(str(tmp_path / "run"))
@@ -73,7 +70,7 @@ def test_the_summary_says_what_came_of_the_run(
     returns = recorded["r"].to_numpy()  # in the order in which the episodes ended
     windows = np.convolve(returns, np.ones(5) / 5, mode="valid")
     what, last, best, step = re.findall(RETURNS, of_training)[0]
-    assert what == "last 5 training episodes"
+    assert what == "last 5 episodes"
     assert (number(last), number(best)) == pytest.approx((windows[-1], windows.max()), abs=0.01)
     assert number(best) > number(last)
 
@@ -92,7 +89,7 @@ def test_it_is_silent_where_that_was_asked_and_says_little_where_there_is_little
     assert printed(capfd) == ""
     model = DQN("MlpPolicy", make_vec_env("MountainCar-v0"), buffer_size=100, learning_starts=1000, device="cpu")
     model.learn(52, callback=SummaryCallback())
-    assert re.fullmatch(rf"Ended after 52 steps: 0 episodes, {NUMBER} steps per second\n", printed(capfd))
+    assert re.fullmatch(rf"Ended after 52 steps: 0 episodes, {NUMBER} steps/s\n", printed(capfd))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +108,7 @@ def test_a_run_that_a_callback_stops_ended_before_its_time(tmp_path: Path, capfd
     checkpoints = ExactCheckpointCallback(100, tmp_path)
     model_of(DQNExt).learn(5000, callback=[Stop(130), checkpoints, SummaryCallback()])
     title, _, where = printed(capfd).splitlines()
-    assert title.startswith("Ended before its time, at step 130 of 5,000: ")
+    assert title.startswith("Ended early, at step 130 of 5,000: ")
     assert where.split() == ["resume", "from", str(tmp_path)]
 
 
@@ -168,37 +165,6 @@ def test_the_table_shows_every_group_once_in_order_and_whole_names(tmp_path: Pat
 # -- the zoo ---------------------------------------------------------------------------------------------------------------
 
 
-def in_a_terminal(folder: Path, until: str, *arguments: str) -> tuple[str, int]:
-    """
-    :param folder: to run in
-    :param until: Ctrl-C is pressed once this has been printed
-    :param arguments: of Python
-    :return: what was printed in all, and the exit code
-    """
-    process, terminal = pty.fork()
-    if process == 0:  # pragma: no cover
-        os.chdir(folder)
-        os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"})
-    shown, deadline, is_pressed = b"", time.monotonic() + 120, False
-    try:
-        with suppress(OSError):  # the other end is closed
-            while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                new = os.read(terminal, 2**16)
-                shown += new
-                if not is_pressed and until.encode() in shown:
-                    is_pressed = True
-                    os.write(terminal, b"\x03")
-                if not new:
-                    break
-    finally:
-        with suppress(ProcessLookupError):
-            if time.monotonic() >= deadline:
-                os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
-        os.close(terminal)
-    return shown.decode(), os.waitstatus_to_exitcode(status)
-
-
 @pytest.mark.filterwarnings("ignore:rich is experimental")
 @pytest.mark.parametrize("is_ours_to_make", [True, False], ids=["by learn", "as a callback"])
 def test_no_bar_is_left_open_by_a_run_that_breaks_off(is_ours_to_make: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +198,8 @@ def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path
     train = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--env", "CartPole-v1", "-f", "logs", "--progress", "--seed", "0")
     limits = ("-n", "1000000", "--eval-freq", "500", "--eval-episodes", "1", "--tensorboard-log", "tb")
     small = ("-params", f"callback:{callbacks}", "policy_kwargs:dict(net_arch=[16])", "learning_starts:100")
-    shown, code = in_a_terminal(tmp_path, "Eval num_timesteps=1000", *train, *limits, *small)
+    command = (sys.executable, *train, *limits, *small)
+    shown, code = run_in_terminal(command, tmp_path, columns=100, ctrl_c_after="Eval num_timesteps=1000")
     assert code == 0, shown[-3000:]
     # without the bar that was wiped, and what shows the cursor
     lines = [line.split("\x1b[2K")[-1].removeprefix("\x1b[?25h").rstrip() for line in shown.splitlines()]
@@ -241,7 +208,7 @@ def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path
 
     (start,) = [i for i, line in enumerate(lines) if line.startswith("Ended")]
     title, *summary = lines[start : lines.index("Saving to logs/dqn_ext/CartPole-v1_1")]
-    assert re.match(rf"Ended before its time, at step {NUMBER} of 1,000,000: ", title)
+    assert re.match(rf"Ended early, at step {NUMBER} of 1,000,000: ", title)
     assert "  run folder     logs/dqn_ext/CartPole-v1_1" in summary
     assert "  best model     logs/dqn_ext/CartPole-v1_1/best_model.zip" in summary
     assert "  TensorBoard    tb/CartPole-v1/DQNExt_1" in summary
@@ -251,6 +218,6 @@ def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path
 
     folder = tmp_path / "logs" / "dqn_ext" / "CartPole-v1_1"
     model = DQNExt.load(folder / "CartPole-v1.zip", device="cpu")
-    assert model.num_timesteps == number(title.split()[6])
+    assert model.num_timesteps == number(title.split()[4])
     assert n_updates_of(model) > 0
     DQNExt.load(folder / "best_model.zip", device="cpu")

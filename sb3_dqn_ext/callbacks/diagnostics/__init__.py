@@ -1,8 +1,7 @@
 """
-Diagnostics: what can be seen of learning while it goes on, on DQNExt, SB3's DQN and sb3-contrib's QRDQN.
+Diagnostics of DQNExt, SB3's DQN and sb3-contrib's QRDQN: callbacks that measure values, errors, replay, network, exploration.
 
-They write to SB3's logger, and so to TensorBoard, CSV files, or wherever it writes to. Switched on, they change no bit of
-training.
+They write to SB3's logger, and so to TensorBoard, CSV files and its other formats. They change no bit of training.
 """
 
 from sb3_dqn_ext.callbacks.diagnostics.bundle import DiagnosticsCallback

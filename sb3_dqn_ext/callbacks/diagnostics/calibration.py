@@ -1,4 +1,4 @@
-"""What the model predicts, beside what comes of it."""
+"""A diagnostic that compares predicted values with realised returns."""
 
 import warnings
 from typing import Any
@@ -9,8 +9,14 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext._validation import check_number, check_type
+from sb3_dqn_ext.callbacks.diagnostics.base import DefaultRate
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import episode_calibration, play
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import EnvNotReproducibleError, check_eval_env, make_eval_env, vectorize
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import (
+    EnvNotReproducibleError,
+    check_eval_env,
+    make_eval_env,
+    vectorize,
+)
 from sb3_dqn_ext.callbacks.diagnostics.metrics import calibration_metrics
 from sb3_dqn_ext.callbacks.diagnostics.model_access import reseed
 from sb3_dqn_ext.callbacks.diagnostics.pictures import DrawingDiagnostic
@@ -19,50 +25,54 @@ from sb3_dqn_ext.callbacks.run_callback import NEVER
 __all__ = ["ValueCalibrationCallback"]
 
 Array = npt.NDArray[Any]
-MAX_ENVS = 16  # environments of its own that are stepped together
-MAX_POINTS = 20_000  # points
+MAX_ENVS = 16
+"""the largest number of evaluation environments that are stepped in parallel"""
+MAX_POINTS = 20_000
+"""the largest number of points in a picture"""
 
 
 class ValueCalibrationCallback(DrawingDiagnostic):
     """
-    Play some episodes in environments of its own, and compare what the network predicts of each action with the discounted
-    return that followed: the picture of Mnih et al.'s successors, such as https://arxiv.org/abs/1509.06461, figure 3.
+    A diagnostic that plays some episodes in its own environments, and compares the predicted value of each action with the
+    discounted return that followed, as figure 3 of https://arxiv.org/abs/1509.06461 does.
 
-    Both are in the unit that the network learns: of normalised rewards, if a VecNormalize normalises them. An episode that a
-    time limit cuts off counts the value of its last observation, so what is realised near a limit is predicted for the larger
-    part. Munchausen targets hold an entropy that returns do not.
+    Both are in the unit that the network learns: of normalised rewards, if a VecNormalize normalises them. The return of an
+    episode that a time limit truncates includes the predicted value of its last observation. So near a limit, most of the
+    realised value is predicted. Munchausen targets include an entropy, which returns do not.
 
     - ``calibration/predicted``, ``calibration/realised``: means over all steps of the episodes
     - ``calibration/bias``: the mean of predicted minus realised; above 0, values are overestimated
-    - ``calibration/slope``: by how much the return rises where the prediction is higher by 1 (least squares). It is 1 for true
-      values, also where returns are random; below 1, differences between states are overrated
-    - ``calibration/correlation``: Pearson's
+    - ``calibration/slope``: the increase of the return where the prediction is higher by 1 (least squares). It is 1 for true
+      values, also where returns are random. Below 1, differences between states are overestimated
+    - ``calibration/correlation``: Pearson's correlation
     - ``calibration/error_1_of_5`` ... ``error_5_of_5``: the bias among the steps with the lowest fifth of returns ... the
       highest fifth
-    - ``calibration/mean_return``: the mean sum of rewards, not discounted, not normalised: a policy that has collapsed
-      predicts its own failure perfectly
-    - ``calibration/scatter``: a picture, with a point for each step. It needs matplotlib
+    - ``calibration/mean_return``: the mean sum of rewards, neither discounted nor normalised. A policy that has collapsed can
+      predict its own low return perfectly
+    - ``calibration/scatter``: a picture with a point for each step. It needs matplotlib
 
-    Slope and correlation are left out where all predictions, or returns, are the same.
+    Slope and correlation are left out where all predictions, or all returns, are equal.
 
-    :param every: environment steps of training between two comparisons
-    :param n_episodes: how many episodes to play
-    :param eval_env: where to play; by default environments like those of training, made by ``gymnasium.make`` with the same
-        wrappers. They are seeded anew for each comparison
-    :param deterministic: whether actions are greedy, or those of training, with its exploration
-    :param max_steps: after how many steps an episode is cut off
-    :raises ArgumentError: if an argument cannot be; at the start of the run, if no environments like those of training can be
-        made, or the model cannot play in ``eval_env``
+    :param every: environment steps of training between two comparisons. None (default): about 8 comparisons in a run, at most
+        one in 50,000 steps, but 2 in any run
+    :param n_episodes: the number of episodes in a comparison
+    :param eval_env: the environment to play in. None (default): environments like those of training, made by
+        ``gymnasium.make`` with the same wrappers. They are seeded again for each comparison
+    :param deterministic: whether actions are greedy; False: they are explored as in training
+    :param max_steps: the number of steps after which an episode is truncated
+    :raises ArgumentError: if an argument is out of its range; at the start of the run, if no environments like those of
+        training can be made, or the spaces of ``eval_env`` are not those of the model
     """
 
     group, picture = "calibration", "scatter"
+    default_rate = DefaultRate(n_measurements=8, min_measurements=2, min_interval=50_000)
     eval_env: VecEnv
     is_optional = False
     """whether there is a warning in place of an error where no environments like those of training can be made"""
 
     def __init__(
         self,
-        every: int = 50_000,
+        every: int | None = None,
         n_episodes: int = 5,
         eval_env: GymEnv | None = None,
         deterministic: bool = True,
@@ -75,11 +85,11 @@ class ValueCalibrationCallback(DrawingDiagnostic):
         self.n_episodes = n_episodes
         self.deterministic = deterministic
         self.max_steps = max_steps
-        if eval_env is not None:  # a checkpoint looks for what has this name
+        if eval_env is not None:  # checkpoints store the environments of this attribute
             self.eval_env = vectorize(eval_env)
         self._env: VecEnv | None = None
 
-    def _begin(self) -> None:
+    def _prepare(self) -> None:
         name = type(self).__name__
         n_envs = min(self.n_episodes, MAX_ENVS)
         try:
@@ -91,32 +101,34 @@ class ValueCalibrationCallback(DrawingDiagnostic):
         else:
             check_eval_env(self.model, self._env, name)
 
-    def _next_look(self) -> int:
-        return NEVER if self._env is None else super()._next_look()
+    def _next_measurement(self) -> int:
+        return NEVER if self._env is None else super()._next_measurement()
 
-    def _put_back(self) -> None:
+    def _restore_model(self) -> None:
         if self._env is not None and not hasattr(self, "eval_env"):
             self._env.close()
         self._env = None
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         assert self._env is not None
         seed = int(self._generator().integers(2**31))
         if not self.deterministic:
             reseed(self.model, seed)
         episodes = play(self.model, self._env, self.n_episodes, self.max_steps, self.deterministic, seed)
         predicted, realised = episode_calibration(episodes)
-        numbers = calibration_metrics(predicted, realised)
-        parts = {name: number for name, number in numbers.items() if name.startswith("error_")}
-        self._record({name: number for name, number in numbers.items() if name not in parts})
+        metrics = calibration_metrics(predicted, realised)
+        parts = {name: number for name, number in metrics.items() if name.startswith("error_")}
+        self._record({name: number for name, number in metrics.items() if name not in parts})
         self._record({"mean_return": float(np.mean([episode.total for episode in episodes]))})
         self._record(parts, in_table=False)
-        few = slice(None, None, -(-len(predicted) // MAX_POINTS))
-        pairs = np.stack([predicted[few], realised[few]]).astype(np.float32)
-        self._show({"pairs": pairs, "numbers": numbers, "step": self.num_timesteps})
+        subset = slice(None, None, -(-len(predicted) // MAX_POINTS))
+        pairs = np.stack([predicted[subset], realised[subset]]).astype(np.float32)
+        self._set_picture({"pairs": pairs, "numbers": metrics, "step": self.num_timesteps})
 
     def _draw(self, data: Any) -> Array:
+        from sb3_dqn_ext.callbacks.diagnostics.figures import scatter_image  # matplotlib takes half a second to import
 
-        shown = [f"{key} {data['numbers'][key]:.3g}" for key in ("bias", "slope", "correlation") if key in data["numbers"]]
+        metrics = data["numbers"]
+        listed = [f"{key} {metrics[key]:.3g}" for key in ("bias", "slope", "correlation") if key in metrics]
         predicted, realised = data["pairs"].astype(np.float64)
-        return scatter(predicted, realised, f"step {data['step']}: {', '.join(shown)}")
+        return scatter_image(predicted, realised, f"step {data['step']}: {', '.join(listed)}")

@@ -1,5 +1,5 @@
 """
-Evaluation of predicted values: what a network predicts of the actions of some episodes, beside their realised returns.
+Evaluation of predicted values: the Q-values of the actions of some episodes, and the returns that followed.
 
 Shapes: A actions, T steps of an episode, N steps of all episodes.
 """
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 class EvaluationPolicy(NamedTuple):
-    """How episodes are played, and in which unit their returns are counted."""
+    """A policy that plays episodes, and the unit of their returns."""
 
     q_values: Callable[[Any], Array]
     """(n_envs, \\*obs) -> (n_envs, A), and \\*obs -> (1, A)"""
@@ -30,7 +30,7 @@ class EvaluationPolicy(NamedTuple):
     """(n_envs, A) Q-values, the observations, and the number of steps since the reset -> (n_envs,) actions"""
     gamma: float
     timeouts_terminate: bool
-    """whether an episode that a time limit ends has no further value"""
+    """whether an episode that a time limit truncates has no further value"""
     normalize: VecNormalize | None
     """normalises rewards to the unit that the network learns"""
 
@@ -41,7 +41,7 @@ class PlayedEpisode(NamedTuple):
     predicted: Array
     """(T,) Q-values of the actions"""
     realised: Array
-    """(T,) discounted returns from there on, in the same unit"""
+    """(T,) discounted returns from each step on, in the same unit"""
     total: float
     """the sum of the rewards, neither discounted nor normalised"""
 
@@ -56,19 +56,21 @@ class Calibration(NamedTuple):
 
     @property
     def correlation(self) -> float:
-        """Pearson's, 0 where one of both is the same everywhere."""
+        """Pearson's correlation; 0 where all predictions, or all returns, are equal."""
         return calibration_metrics(self.predicted, self.realised).get("correlation", 0.0)
 
     @property
     def bias(self) -> float:
-        """How much more is predicted than realised."""
+        """The mean of predicted minus realised values."""
         return calibration_metrics(self.predicted, self.realised)["bias"]
 
 
 def episode_calibration(episodes: Iterable[PlayedEpisode]) -> Calibration:
     """
-    :param episodes: some episodes
-    :return: the values of all their steps
+    Concatenate the values of all steps of some episodes.
+
+    :param episodes: the episodes
+    :return: the predicted and realised values of their steps
     """
     predicted, realised, _ = zip(*episodes, strict=True)
     return Calibration(np.concatenate(predicted), np.concatenate(realised))
@@ -76,16 +78,18 @@ def episode_calibration(episodes: Iterable[PlayedEpisode]) -> Calibration:
 
 def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic: bool, seed: int) -> list[PlayedEpisode]:
     """
-    Within :func:`~sb3_dqn_ext.callbacks.diagnostics.model_access.state_preserved`: play some episodes as a model in training does.
+    Play some episodes with a model that is in training. Call this function within
+    :func:`~sb3_dqn_ext.callbacks.diagnostics.model_access.state_preserved`.
 
-    If the replay memory takes time limits for ends (``handle_timeout_termination=False``), so does this.
+    If the replay buffer stores time limits as terminations (``handle_timeout_termination=False``), this function treats them
+    likewise.
 
-    :param model: plays
-    :param env: where; it is normalised as the training environments are at this time
-    :param n_episodes: how many
-    :param max_steps: after how many an episode is cut off
-    :param deterministic: whether the actions are greedy, or those of training, with its exploration
-    :param seed: of the episodes
+    :param model: the model
+    :param env: the environments to play in. Their observations are normalised as those of training are at this time
+    :param n_episodes: the number of episodes
+    :param max_steps: the number of steps after which an episode is truncated
+    :param deterministic: whether the actions are greedy; False: they are explored as in training
+    :param seed: the seed of the environments
     :return: the episodes
     """
 
@@ -94,75 +98,78 @@ def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic
         return actions
 
     online, _ = find_networks(model, "play")
-    limits_end = not getattr(model.replay_buffer, "handle_timeout_termination", True)
+    timeouts_terminate = not getattr(model.replay_buffer, "handle_timeout_termination", True)
     q_values = q_value_function(model, online, env.num_envs)
     sync_normalization(model, env)
     env.seed(seed)
-    player = EvaluationPolicy(q_values, choose, model.gamma, limits_end, model.get_vec_normalize_env())
-    return list(play_episodes(player, env, n_episodes, max_steps))
+    policy = EvaluationPolicy(q_values, choose, model.gamma, timeouts_terminate, model.get_vec_normalize_env())
+    return list(play_episodes(policy, env, n_episodes, max_steps))
 
 
-def play_episodes(player: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+def play_episodes(policy: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
     """
-    Play some episodes: as many at a time as there are environments, which are then reset.
+    Play some episodes, as many in parallel as there are environments, which are reset for each group of episodes.
 
-    An episode that a time limit cuts off, or that is cut here, is worth ``gamma**k max_a Q(s, a)`` more, where s is its last
-    observation, k steps ahead.
+    The return of an episode that is truncated after its last observation s, k steps ahead, includes
+    ``gamma**k max_a Q(s, a)``.
 
-    :param player: plays
-    :param env: where
-    :param n_episodes: how many
-    :param max_steps: after how many an episode is cut off
-    :return: the episodes, in the order in which they end
+    :param policy: the policy
+    :param env: the environments to play in
+    :param n_episodes: the number of episodes
+    :param max_steps: the number of steps after which an episode is truncated
+    :return: the episodes in the order in which they end
     """
     for n_played in range(0, n_episodes, env.num_envs):
-        yield from _play_at_once(player, env, min(env.num_envs, n_episodes - n_played), max_steps)
+        yield from _play_in_parallel(policy, env, min(env.num_envs, n_episodes - n_played), max_steps)
 
 
-class _Open:
-    """An episode that goes on."""
+class _EpisodeRecorder:
+    """A record of an episode that has not ended."""
 
     def __init__(self) -> None:
         self.predicted: list[float] = []
-        self.rewards: list[float] = []  # as the environment gives them
-        self.learned: list[float] = []  # in the unit that the network learns
+        self.rewards: list[float] = []  # of the environment
+        self.scaled_rewards: list[float] = []  # in the unit that the network learns
 
-    def ended(self, gamma: float, last_value: float) -> PlayedEpisode:
+    def finish(self, gamma: float, last_value: float) -> PlayedEpisode:
         """
+        Compute the returns of the episode.
+
         :param gamma: the discount factor
-        :param last_value: the value of what would have followed
+        :param last_value: the value of the state after the last step
+        :return: the episode
         """
-        realised = discounted_returns(np.array(self.learned), gamma, last_value)
+        realised = discounted_returns(np.array(self.scaled_rewards), gamma, last_value)
         return PlayedEpisode(np.array(self.predicted), realised, float(np.array(self.rewards).sum()))
 
 
-def _play_at_once(player: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
-    """An episode in each of the first ``n_episodes`` environments."""
+def _play_in_parallel(policy: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+    """Play an episode in each of the first ``n_episodes`` environments."""
     own_normalize = unwrap_vec_normalize(env)
     observations: Any = env.reset()
-    going_on = {i: _Open() for i in range(n_episodes)}
+    running = {i: _EpisodeRecorder() for i in range(n_episodes)}
     for n_steps in range(max_steps):
-        q = player.q_values(observations)  # (n_envs, A)
-        actions = player.choose(q, observations, n_steps)  # (n_envs,)
+        q = policy.q_values(observations)  # (n_envs, A)
+        actions = policy.choose(q, observations, n_steps)  # (n_envs,)
         observations, rewards, dones, infos = env.step(actions)
         raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
-        learned = raw if player.normalize is None else player.normalize.normalize_reward(raw)  # (n_envs,)
-        for i, episode in list(going_on.items()):
+        scaled = raw if policy.normalize is None else policy.normalize.normalize_reward(raw)  # (n_envs,)
+        for i, episode in list(running.items()):
             episode.predicted.append(float(q[i, actions[i]]))
             episode.rewards.append(float(raw[i]))
-            episode.learned.append(float(learned[i]))
+            episode.scaled_rewards.append(float(scaled[i]))
             if dones[i] or n_steps + 1 == max_steps:
-                yield episode.ended(player.gamma, _value_at_end(player, observations, i, bool(dones[i]), infos[i]))
-                del going_on[i]
-        if not going_on:
+                yield episode.finish(policy.gamma, _value_at_end(policy, observations, i, bool(dones[i]), infos[i]))
+                del running[i]
+        if not running:
             return
 
 
-def _value_at_end(player: EvaluationPolicy, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
-    """What would have followed the last step of an episode in environment i."""
-    if done and (player.timeouts_terminate or not info.get("TimeLimit.truncated", False)):
+def _value_at_end(policy: EvaluationPolicy, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
+    """Return the value of the state after the last step of an episode in environment i."""
+    if done and (policy.timeouts_terminate or not info.get("TimeLimit.truncated", False)):
         return 0.0
     last = info.get("terminal_observation") if done else None
-    if last is None:  # an environment may leave it out: training, too, then takes what it observed
+    if last is None:  # some environments leave it out: training, too, then takes the observation of the step
         last = map_observation(lambda part: part[i], observations)
-    return float(player.q_values(last).max())
+    return float(policy.q_values(last).max())

@@ -1,4 +1,4 @@
-"""Environments for evaluation: made like those of training, and no part of it."""
+"""Evaluation environments that are made like those of training and are separate from them."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,18 +29,18 @@ __all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "sync_n
 
 Env = gym.Env[Any, Any]
 
-# what records, and changes nothing
 RECORDING_WRAPPERS = (
     *("Monitor", "ReplayWrapper", "RecordVideo", "RenderCollection", "HumanRendering"),
-    "AtariWrapper",  # it puts the others on when it is made, and does no more
+    "AtariWrapper",  # it applies other wrappers when it is made, and does no more
 )
-# SB3's wrappers do not record their arguments; under which names they keep them
+"""the names of wrappers that record episodes, and change neither observations nor rewards"""
 ARGUMENT_ATTRIBUTES = {
     "NoopResetEnv": {"noop_max": "noop_max"},
     "MaxAndSkipEnv": {"skip": "_skip"},
     "StickyActionEnv": {"action_repeat_probability": "action_repeat_probability"},
     "WarpFrame": {"width": "width", "height": "height"},
 }
+"""the attributes in which SB3's wrappers keep the arguments of their constructors, as no EnvSpec records these"""
 
 
 class EnvNotReproducibleError(ArgumentError):
@@ -49,66 +49,69 @@ class EnvNotReproducibleError(ArgumentError):
 
 def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
     """
-    Environments like those of training, with the same wrappers, but without a record in files, and without a window. They are
-    not seeded.
+    Make environments like those of training, with the same wrappers, but without records in files and without a window. They
+    are not seeded.
 
     :param venv: the training environments
-    :param n_envs: how many
-    :param owner: who asks, for the message
-    :param render_mode: of the environments
-    :raises CannotMake: if it is not known how they were made, or they cannot be made again
+    :param n_envs: the number of environments
+    :param owner: the name of the callback, for the message
+    :param render_mode: the render mode of the environments
+    :return: the environments
+    :raises EnvNotReproducibleError: if the arguments of an environment or of a wrapper are not recorded, or making them fails
     """
     try:
-        inner, *around = layers_of(venv)
+        inner, *layers = layers_of(venv)
         spec = inner.spec if getattr(inner, "vectorization_mode", None) == "vector_entry_point" else inner.get_attr("spec")[0]
         if spec is None:
             raise EnvNotReproducibleError("they were not made by gymnasium.make")
-        wrappers = [(wrapper, _arguments(wrapper, inner)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
+        wrappers = [(one, _wrapper_arguments(one, inner)) for one in spec.additional_wrappers if _changes_steps(one)]
         kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
         if render_mode is not None:
             kwargs["render_mode"] = render_mode
         bare = replace(spec, additional_wrappers=(), kwargs=kwargs)
-        made: VecEnv = DummyVecEnv([lambda: _make(bare, wrappers)] * n_envs)
-        for layer in around:
-            made = _around(layer, made)
-    except Exception as error:  # whatever those raise who make them
+        made: VecEnv = DummyVecEnv([lambda: _make_env(bare, wrappers)] * n_envs)
+        for layer in layers:
+            made = _copy_wrapper(layer, made)
+    except Exception as error:  # constructors of environments may raise any error
         reason = str(error) if isinstance(error, EnvNotReproducibleError) else repr(error)
         raise EnvNotReproducibleError(
-            f"{owner} cannot make environments like those of training: {reason}. Give it an eval_env of your own."
+            f"{owner} cannot make environments like those of training: {reason}. Give it an eval_env."
         ) from error
     return made
 
 
-def _matters(wrapper: WrapperSpec) -> bool:
+def _changes_steps(wrapper: WrapperSpec) -> bool:
+    """Return whether a wrapper can change observations, rewards or ends of episodes."""
     return wrapper.name not in RECORDING_WRAPPERS
 
 
-def _arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
-    """What the wrapper was told, beside the environment."""
+def _wrapper_arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
+    """Return the arguments of a wrapper of the training environments, beside the environment."""
     if wrapper.kwargs is not None:
         return wrapper.kwargs
     names = list(parameters_of(load_env_creator(wrapper.entry_point)))[1:]
-    kept = ARGUMENT_ATTRIBUTES.get(wrapper.name, {})
-    if not set(names) <= set(kept):
+    attributes = ARGUMENT_ATTRIBUTES.get(wrapper.name, {})
+    if not set(names) <= set(attributes):
         raise EnvNotReproducibleError(
             f"the wrapper {wrapper.name} does not record its arguments (gymnasium.utils.RecordConstructorArgs), which are "
             f"{', '.join(names)}"
         )
-    return {name: venv.get_attr(kept[name])[0] for name in names}
+    return {name: venv.get_attr(attributes[name])[0] for name in names}
 
 
-def _make(bare: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]]) -> Env:
+def _make_env(bare: EnvSpec, wrappers: list[tuple[WrapperSpec, dict[str, Any]]]) -> Env:
+    """Make an environment from its specification without wrappers, and apply wrappers with their arguments."""
     env: Env = gym.make(bare, disable_env_checker=True)
     assert env.spec is not None
-    n_of_its_own = sum(map(_matters, env.spec.additional_wrappers))  # which its entry point puts around
-    for wrapper, arguments in wrappers[n_of_its_own:]:
-        around: Any = load_env_creator(wrapper.entry_point)
-        env = around(env, **arguments)
+    n_applied = sum(map(_changes_steps, env.spec.additional_wrappers))  # by the entry point itself
+    for wrapper, arguments in wrappers[n_applied:]:
+        wrap: Any = load_env_creator(wrapper.entry_point)
+        env = wrap(env, **arguments)
     return env
 
 
-def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
-    """A wrapper like another one."""
+def _copy_wrapper(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
+    """Wrap environments in a wrapper like one of the training environments."""
     if isinstance(layer, VecNormalize):
         return VecNormalize(
             venv,
@@ -131,13 +134,15 @@ def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
         return VecExtractDictObs(venv, layer.key)
     if isinstance(layer, (VecMonitor, VecCheckNan)):
         return venv
-    raise EnvNotReproducibleError(f"it is not known how a {type(layer).__name__} is made")
+    raise EnvNotReproducibleError(f"a {type(layer).__name__} is not supported")
 
 
 def vectorize(env: Env | VecEnv) -> VecEnv:
     """
+    Wrap an environment in a VecEnv, unless it is one.
+
     :param env: an environment, or several
-    :return: the same in a VecEnv
+    :return: the VecEnv
     """
     check_environment(env)
     return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
@@ -145,12 +150,14 @@ def vectorize(env: Env | VecEnv) -> VecEnv:
 
 def check_eval_env(model: Any, env: VecEnv, owner: str) -> None:
     """
-    :param model: which is to play
-    :param env: where
-    :param owner: who asks, for the message
+    Check that a model can play in environments without changing those of training.
+
+    :param model: the model
+    :param env: the evaluation environments
+    :param owner: the name of the callback, for the message
     :raises ArgumentError: if it cannot
     """
-    if _games(env) & _games(model.get_env()):
+    if _base_envs(env) & _base_envs(model.get_env()):
         raise ArgumentError(f"The eval_env of {owner} must not be the environment of training, which it would disturb.")
     try:
         check_for_correct_spaces(env, model.observation_space, model.action_space)
@@ -162,16 +169,18 @@ def check_eval_env(model: Any, env: VecEnv, owner: str) -> None:
         ) from error
 
 
-def _games(venv: VecEnv) -> set[int]:
-    """What is stepped in the end, without wrappers."""
+def _base_envs(venv: VecEnv) -> set[int]:
+    """Return the identities of the environments below all wrappers."""
     bare: Any = venv.unwrapped
     return {id(env.unwrapped) for env in getattr(bare, "envs", [])} | {id(bare)}
 
 
 def sync_normalization(model: Any, env: VecEnv) -> None:
     """
-    :param model: whose VecNormalize counts, if it has one
-    :param env: normalises by the same numbers from now on
+    Give evaluation environments the current normalisation statistics of training.
+
+    :param model: a model, with or without a VecNormalize
+    :param env: the evaluation environments
     """
     if model.get_vec_normalize_env() is not None:
         sync_envs_normalization(model.get_env(), env)

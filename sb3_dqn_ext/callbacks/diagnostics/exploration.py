@@ -1,4 +1,4 @@
-"""What is tried, and what is seen by that."""
+"""A diagnostic of exploration: the actions that are tried, and the states that are visited."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -18,14 +18,18 @@ from sb3_dqn_ext.callbacks.diagnostics.visits import count_visits, empty_grid
 __all__ = ["ExplorationCallback"]
 
 Array = npt.NDArray[Any]
-COMPARISON_INTERVAL = 256  # calls of ``env.step`` between two comparisons with the greedy action
-MAX_LISTED_ACTIONS = 18  # actions that have a line each in the log: as many as Atari has
+COMPARISON_INTERVAL = 256
+"""the number of calls of ``env.step`` between two comparisons with the greedy actions"""
+MAX_LISTED_ACTIONS = 18
+"""the largest number of actions that are logged one by one: Atari has so many"""
 
 
 def exploration_rates(model: Any) -> dict[str, float]:
     """
+    Return the exploration rates that a model is scheduled to use now.
+
     :param model: the model
-    :return: what its exploration is scheduled to do: epsilon, that of each environment, or the temperature
+    :return: epsilon, the epsilon of each environment, or the temperature
     """
     rate, choices = float(model.exploration_rate), getattr(model, "choices", None)
     exploration = None if choices is None else choices.exploration
@@ -33,95 +37,101 @@ def exploration_rates(model: Any) -> dict[str, float]:
         return {f"epsilon_{i}": float(one) for i, one in enumerate(exploration.epsilons(rate, model.n_envs))}
     if exploration is None:  # SB3's
         return {"epsilon": rate}
-    name, shown = exploration.log_entry(rate, model.n_envs)
-    return {"temperature" if name.endswith("temperature") else "epsilon": float(shown)}
+    name, rate_used = exploration.log_entry(rate, model.n_envs)
+    return {"temperature" if name.endswith("temperature") else "epsilon": float(rate_used)}
 
 
 class ExplorationCallback(DrawingDiagnostic):
     """
-    Log what is tried.
+    A diagnostic that logs the actions that are tried.
 
-    - ``exploration/epsilon``, or ``exploration/temperature``: what is scheduled; with ``epsilon_ladder``
-      ``exploration/epsilon_0`` ..., of each environment
-    - ``exploration/exploratory``: the share of actions that are not the greedy one. A random action is greedy by chance, too:
-      with A actions, epsilon-greedy has a share of ``epsilon * (A - 1) / A``. Of the steps since the last look, every 256th
+    - ``exploration/epsilon``, or ``exploration/temperature``: the scheduled rate; with ``epsilon_ladder``
+      ``exploration/epsilon_0`` ..., the rate of each environment
+    - ``exploration/exploratory``: the share of actions that are not the greedy one, in every 256th step since the last
+      measurement. A random action can be the greedy one by chance: with A actions, the share of epsilon-greedy is
+      ``epsilon * (A - 1) / A``
     - ``exploration/action_0`` ...: the share of each action, if there are at most 18; ``exploration/actions``: their histogram
-    - ``exploration/visited``: for observations of two numbers, a picture of where they have been since the run began.
+    - ``exploration/visited``: for observations of two numbers, a picture of how often they were visited since the run began.
       It needs matplotlib
 
-    Actions and observations are those that were stored in the replay memory since the last look, as far as they still are
-    there.
+    Actions and observations are those that were stored in the replay buffer since the last measurement, as far as it still
+    contains them.
 
-    :param every: environment steps between two looks
-    :param cells: how fine the picture is, in each direction; an even number
-    :raises ArgumentError: if an argument cannot be
+    :param every: environment steps between two measurements. None (default): about 40 measurements in a run, at most one in
+        10,000 steps, but 10 in any run
+    :param cells: the resolution of the picture in each direction: an even number of cells
+    :raises ArgumentError: if an argument is out of its range
     """
 
     group, picture = "exploration", "visited"
 
-    def __init__(self, every: int = 10_000, cells: int = 60) -> None:
+    def __init__(self, every: int | None = None, cells: int = 60) -> None:
         super().__init__(every)
         check_number("cells", cells, low=2, integer=True)
         self.cells = cells + cells % 2
-        self._n_rows_seen = 0  # rows that were stored before the last look
+        self._n_rows_read = 0  # the number of rows that were stored before the last measurement
         self._n_compared = self._n_exploratory = 0
-        self._visited: Any = None  # counts, and where they begin and end
+        self._visited: Any = None  # a VisitGrid
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         model: Any = self.model
-        self._n_rows_seen = model._n_calls
+        self._n_rows_read = model._n_calls
         self._n_compared = self._n_exploratory = 0
         self._visited = None
 
-    def _begin(self) -> None:
-        self._is_quiet = is_deterministic(self._networks[0])
+    def _prepare(self) -> None:
+        self._is_deterministic = is_deterministic(self._networks[0])
 
     def _next_observation(self) -> int:
         regular = self.num_timesteps + COMPARISON_INTERVAL * self.training_env.num_envs
-        return min(regular, self._log_at) if self._log_at > self.num_timesteps else regular
+        return min(regular, self._measurement_due) if self._measurement_due > self.num_timesteps else regular
 
-    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
-        self._compare(seen)
-        self._due = self._next_observation()
+    def _on_run_step(self, locals_: Mapping[str, Any]) -> None:
+        self._compare(locals_)
+        self._observation_due = self._next_observation()
 
-    def _after_look(self) -> None:
-        self._due = min(self._due, self._log_at)
+    def _after_measurement(self) -> None:
+        self._observation_due = min(self._observation_due, self._measurement_due)
 
-    def _compare(self, seen: Mapping[str, Any]) -> None:
-        """The actions of this step with those that are greedy where they were chosen."""
+    def _compare(self, locals_: Mapping[str, Any]) -> None:
+        """Compare the actions of this step with the greedy actions at the observations before it."""
         model: Any = self.model
         updater = getattr(model, "updater", None)
-        by_numpy = None if updater is None else updater.numpy_q_values  # as training chooses then
-        if by_numpy is None:
-            # to keep the generators takes longer than to look
-            with nullcontext() if self._is_quiet else state_preserved(model), th.no_grad():
+        numpy_q_values = None if updater is None else updater.numpy_q_values  # training chooses by it, too
+        if numpy_q_values is None:
+            # preserving the state takes longer than the comparison
+            with nullcontext() if self._is_deterministic else state_preserved(model), th.no_grad():
                 q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
         else:
-            q = by_numpy(model._last_obs)  # (n_envs, A)
-        differ = q.argmax(axis=1) != seen["actions"]
+            q = numpy_q_values(model._last_obs)  # (n_envs, A)
+        differ = q.argmax(axis=1) != locals_["actions"]
         self._n_compared += len(differ)
         self._n_exploratory += int(differ.sum())
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         model: Any = self.model
-        memory = model.replay_buffer
-        found = exploration_rates(model)
-        self._record(found, in_table=len(found) == 1)
+        buffer = model.replay_buffer
+        rates = exploration_rates(model)
+        self._record(rates, in_table=len(rates) == 1)
         if self._n_compared:
             self._record({"exploratory": self._n_exploratory / self._n_compared})
         self._n_compared = self._n_exploratory = 0
-        n_new = min(model._n_calls - self._n_rows_seen, stored_rows(memory)[1])
-        self._n_rows_seen = model._n_calls
+        n_new = min(model._n_calls - self._n_rows_read, stored_rows(buffer)[1])
+        self._n_rows_read = model._n_calls
         if n_new == 0:
             return
-        rows = (memory.pos - 1 - np.arange(n_new)) % memory.buffer_size  # (n,)
-        self._record_actions(memory.actions[rows].ravel().astype(np.int64))
+        rows = (buffer.pos - 1 - np.arange(n_new)) % buffer.buffer_size  # (n,)
+        self._record_actions(buffer.actions[rows].ravel().astype(np.int64))
         space = model.observation_space
         if isinstance(space, spaces.Box) and space.shape == (2,):
-            self._count(space, memory.observations[rows].reshape(-1, 2))
+            self._count_visits(space, buffer.observations[rows].reshape(-1, 2))
 
     def _record_actions(self, actions: Array) -> None:
-        """:param actions: (N,)"""
+        """
+        Log the share of each action.
+
+        :param actions: (N,) the actions since the last measurement
+        """
         model: Any = self.model
         n_actions = int(model.action_space.n)
         shares = np.bincount(actions, minlength=n_actions) / len(actions)
@@ -129,15 +139,21 @@ class ExplorationCallback(DrawingDiagnostic):
             self._record({f"action_{i}": float(share) for i, share in enumerate(shares)}, in_table=False)
         self._record_histogram("actions", actions)
 
-    def _count(self, space: spaces.Box, points: Array) -> None:
-        """:param points: (N, 2)"""
+    def _count_visits(self, space: spaces.Box, points: Array) -> None:
+        """
+        Count the visits of observations.
+
+        :param space: a space of two numbers
+        :param points: (N, 2) the observations since the last measurement
+        """
         if self._visited is None:
             self._visited = empty_grid(space, points, self.cells)
         counts, low, high = self._visited
         self._visited = count_visits(counts, low, high, points)
-        self._show({"visited": self._visited, "step": self.num_timesteps})
+        self._set_picture({"visited": self._visited, "step": self.num_timesteps})
 
     def _draw(self, data: Any) -> Array:
+        from sb3_dqn_ext.callbacks.diagnostics.figures import heat_map_image  # matplotlib takes half a second to import
 
         counts, low, high = data["visited"]
-        return heat_map(counts, low, high, f"step {data['step']}: visited states")
+        return heat_map_image(counts, low, high, f"step {data['step']}: visited states")

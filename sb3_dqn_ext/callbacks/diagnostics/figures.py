@@ -1,7 +1,7 @@
 """
 Pictures of diagnostics, drawn by matplotlib without a window and without its global state.
 
-Import this module where a picture is drawn: matplotlib takes half a second to import, and need not be installed.
+Import this module in the functions that draw: matplotlib takes half a second to import, and is optional.
 """
 
 from typing import Any
@@ -17,18 +17,20 @@ __all__ = ["draw_calibration", "heat_map_image", "scatter_image"]
 Array = npt.NDArray[Any]
 Frame = npt.NDArray[np.uint8]
 
-BLUE = "#0072B2"  # readable in black and white, and for colour-blind readers (Okabe and Ito)
-SIDE, DPI = 464, 100  # pixels of a picture, and pixels of an inch
+BLUE = "#0072B2"
+"""a colour of Okabe and Ito, for readers with colour vision deficiency and for prints in black and white"""
+SIDE, DPI = 464, 100
+"""the width and height of a picture in pixels, and pixels per inch"""
 
 
 def draw_calibration(axes: Axes, predicted: Array, realised: Array, size: float) -> None:
     """
-    Draw predicted over realised values: on the dashed line, both are equal.
+    Draw predicted values over realised ones, and a dashed line where both are equal.
 
-    :param axes: to draw on
-    :param predicted: (N,); what is not finite is left out
-    :param realised: (N,)
-    :param size: of a point
+    :param axes: the axes to draw on
+    :param predicted: (N,) predicted values; pairs with a number that is not finite are left out
+    :param realised: (N,) realised values
+    :param size: the size of a point
     """
     finite = np.isfinite(predicted) & np.isfinite(realised)
     predicted, realised = predicted[finite], realised[finite]
@@ -41,10 +43,12 @@ def draw_calibration(axes: Axes, predicted: Array, realised: Array, size: float)
 
 def scatter_image(predicted: Array, realised: Array, title: str) -> Frame:
     """
-    :param predicted: (N,)
-    :param realised: (N,)
-    :param title: stands above the picture
-    :return: (H, W, 3) a point for each pair, see :func:`draw_calibration`
+    Draw a picture with a point for each pair of values, see :func:`draw_calibration`.
+
+    :param predicted: (N,) predicted values
+    :param realised: (N,) realised values
+    :param title: the title above the picture
+    :return: (H, W, 3) the picture
     """
     figure, axes = _new_axes(title)
     draw_calibration(axes, predicted, realised, size=4)
@@ -53,11 +57,13 @@ def scatter_image(predicted: Array, realised: Array, title: str) -> Frame:
 
 def heat_map_image(counts: Array, low: Array, high: Array, title: str) -> Frame:
     """
-    :param counts: (G, G) how often each cell was visited: the first axis is that of the first number of an observation
-    :param low: (2,) where the cells begin
-    :param high: (2,) where they end
-    :param title: stands above the picture
-    :return: (H, W, 3) the brighter, the more often, on a logarithmic scale; white: never
+    Draw a picture of visits: brighter cells were visited more often, on a logarithmic scale; white cells never.
+
+    :param counts: (G, G) the number of visits of each cell; the first axis belongs to the first number of an observation
+    :param low: (2,) the lower bounds of the grid
+    :param high: (2,) its upper bounds
+    :param title: the title above the picture
+    :return: (H, W, 3) the picture
     """
     figure, axes = _new_axes(title)
     logs = np.log1p(np.ma.masked_equal(counts, 0)).T

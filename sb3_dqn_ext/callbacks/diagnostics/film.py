@@ -1,7 +1,7 @@
 """
-Films of episodes: frames with bars of Q-values, as a file and as an animated picture.
+Films of episodes: frames with bars of Q-values, as a video file and as an animated GIF.
 
-Import this module where a film is made: Pillow and imageio need not be installed.
+Import this module in the functions that make a film: Pillow and imageio are optional.
 """
 
 import io
@@ -19,27 +19,29 @@ __all__ = ["add_q_bars", "encode_animation", "write_film"]
 Array = npt.NDArray[Any]
 Frame = npt.NDArray[np.uint8]
 
-# readable in black and white, and for colour-blind readers (Okabe and Ito)
+# orange of Okabe and Ito, for readers with colour vision deficiency
 ORANGE, GREY, BLACK, WHITE = (213, 94, 0), (160, 160, 160), (0, 0, 0), (255, 255, 255)
-N_PALETTE_FRAMES = 8  # frames whose colours are those of a film
+N_PALETTE_FRAMES = 8
+"""the number of frames whose colours make the palette of an animated GIF"""
 
 
 def add_q_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320) -> Frame:
     """
-    :param frame: (H, W, 3) a picture of a state
-    :param q: (A,) its Q-values
-    :param low: the least Q-value of the episode
-    :param high: the greatest
-    :param width: of the result
-    :return: (H', width, 3) the picture, and under it a bar for each action, that of the best in another colour. Its height is
-        a multiple of 16, which films need
+    Draw a bar for each Q-value under a frame. The bar of the greedy action has another colour.
+
+    :param frame: (H, W, 3) the picture of a state
+    :param q: (A,) the Q-values of the state
+    :param low: the smallest Q-value of the episode
+    :param high: its largest Q-value
+    :param width: the width of the result in pixels
+    :return: (H', width, 3) the frame with bars. H' is a multiple of 16, as video codecs require
     """
     size = width, max(round(frame.shape[0] * width / frame.shape[1]), 1)
-    above = Image.fromarray(frame).resize(size, Image.Resampling.BOX)
+    picture = Image.fromarray(frame).resize(size, Image.Resampling.BOX)
     strip = 84
-    height = -(-(above.height + strip) // 16) * 16
+    height = -(-(picture.height + strip) // 16) * 16
     image = Image.new("RGB", (width, height), WHITE)
-    image.paste(above)
+    image.paste(picture)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
     bottom, full = height - 16, strip - 36
     for action, value in enumerate(q.tolist()):
@@ -55,27 +57,31 @@ def add_q_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320
 
 def encode_animation(frames: Sequence[Frame], fps: float) -> bytes:
     """
-    :param frames: (H, W, 3) each, of one size
-    :param fps: how many of them a second
-    :return: an animated GIF
+    Encode frames as an animated GIF.
+
+    :param frames: (H, W, 3) each, of the same size
+    :param fps: frames per second
+    :return: the content of the GIF
     """
-    # one palette for all, of some of them: to look for one in each takes as long as all else
+    # one palette for all frames: a palette for each frame would double the time
     some = np.concatenate(frames[:: -(-len(frames) // N_PALETTE_FRAMES)])
     palette = Image.fromarray(some).quantize(128, Image.Quantize.FASTOCTREE)
     first, *others = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     file = io.BytesIO()
-    # browsers slow down what is quicker than 50 pictures a second
+    # browsers slow down animations of more than 50 frames per second
     duration = max(round(1000 / fps), 20)
-    # optimised, it is a tenth smaller, and takes four times as long
+    # optimize=True makes files 10 % smaller and takes four times as long
     first.save(file, "GIF", save_all=True, append_images=others, duration=duration, loop=0, optimize=False)
     return file.getvalue()
 
 
 def write_film(path: str, frames: Sequence[Frame], fps: float) -> None:
     """
-    :param path: of an mp4 file, which is whole at every moment
-    :param frames: (H, W, 3) each, of one size, a multiple of 16
-    :param fps: how many of them a second
+    Write frames to an mp4 file. A reader never finds an incomplete file at the path.
+
+    :param path: the path of the file
+    :param frames: (H, W, 3) each, of the same size; H and W are multiples of 16
+    :param fps: frames per second
     """
     unfinished = f"{path}.part.mp4"
     quick = ["-preset", "veryfast"]

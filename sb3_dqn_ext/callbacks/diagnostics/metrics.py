@@ -1,4 +1,4 @@
-"""What diagnostics log, as functions of arrays. Shapes: B batch, A actions, T steps, U units, F features."""
+"""Metrics of diagnostics, as functions of arrays. Shapes: B batch, A actions, T steps, U units, F features."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -32,9 +32,11 @@ Metrics = dict[str, float]
 
 def value_metrics(q: Array) -> Metrics:
     """
+    Summarise the Q-values of some states.
+
     :param q: (B, A) Q-values
-    :return: the mean over states of the largest (``mean``), the smallest and the largest of all (``min``, ``max``), and the
-        mean over states of the distance between the largest and the smallest of a state (``spread``)
+    :return: ``mean``, the mean over states of ``max_a Q(s, a)``; ``min`` and ``max`` of all; ``spread``, the mean over
+        states of ``max_a Q(s, a) - min_a Q(s, a)``
     """
     best = q.max(axis=1)  # (B,)
     spread = (best - q.min(axis=1)).mean()
@@ -42,18 +44,29 @@ def value_metrics(q: Array) -> Metrics:
 
 
 def action_gap(q: Array) -> float:
-    """(B, A) Q-values -> the mean over states of the best minus the second best (https://arxiv.org/abs/1512.04860)."""
+    """
+    Return the action gap (https://arxiv.org/abs/1512.04860).
+
+    :param q: (B, A) Q-values, with A > 1
+    :return: the mean over states of the largest minus the second largest Q-value
+    """
     second, best = np.partition(q, -2, axis=1)[:, -2:].T  # (B,), (B,)
     return float((best - second).mean())
 
 
 def changed_share(before: Array, now: Array) -> float:
-    """(B,) and (B,) actions -> the share of those that differ."""
+    """Return the share of states whose action differs between (B,) actions ``before`` and (B,) actions ``now``."""
     return float((before != now).mean())
 
 
 def parameter_distance(some: Iterable[th.Tensor], others: Iterable[th.Tensor]) -> float:
-    """Tensors and as many others of their shapes -> the Euclidean distance between all their numbers."""
+    """
+    Return the Euclidean distance between two sets of parameters.
+
+    :param some: tensors
+    :param others: as many tensors of the same shapes
+    :return: the norm of all differences
+    """
     norms = [th.linalg.vector_norm(one.detach() - other.detach()) for one, other in zip(some, others, strict=True)]
     return float(th.linalg.vector_norm(th.stack(norms))) if norms else 0.0
 
@@ -63,8 +76,11 @@ def parameter_distance(some: Iterable[th.Tensor], others: Iterable[th.Tensor]) -
 
 def error_metrics(errors: Array) -> Metrics:
     """
+    Summarise TD errors.
+
     :param errors: (B,) target minus prediction
-    :return: their mean, their standard deviation, and of their sizes the mean, the 95th percentile and the largest
+    :return: ``mean`` and ``std`` of the errors; ``abs_mean``, ``abs_p95`` and ``abs_max``, the mean, 95th percentile and
+        maximum of their absolute values
     """
     sizes = np.abs(errors)
     return {
@@ -78,11 +94,13 @@ def error_metrics(errors: Array) -> Metrics:
 
 def age_group_means(sizes: Array, ages: Array, span: int, n_parts: int) -> list[float | None]:
     """
-    :param sizes: (B,) numbers
-    :param ages: (B,) of each, in [0, span)
-    :param span: the first age that there is not
-    :param n_parts: into how many equal parts the span is cut
-    :return: (n_parts,) the mean of the numbers of each age, the youngest first; None where there is no number
+    Average numbers within groups of ages.
+
+    :param sizes: (B,) the numbers
+    :param ages: (B,) the age of each number, in [0, span)
+    :param span: the exclusive upper bound of ages
+    :param n_parts: the number of groups, each for an equal part of the span
+    :return: (n_parts,) the mean of each group, the youngest first; None for an empty group
     """
     part = ages * n_parts // span  # (B,)
     return [float(sizes[part == i].mean()) if (part == i).any() else None for i in range(n_parts)]
@@ -90,19 +108,25 @@ def age_group_means(sizes: Array, ages: Array, span: int, n_parts: int) -> list[
 
 def effective_sample_size(weights: Array) -> float:
     """
-    (N,) how often each is drawn, up to a factor -> (sum w)^2 / sum w^2 (Kish 1965): from how many, drawn equally often, the
-    draws would be as diverse.
+    Return the effective sample size ``(sum w)^2 / sum w^2`` (Kish 1965).
+
+    :param weights: (N,) the probability of each item to be drawn, up to a common factor
+    :return: the number of items from which uniform draws would be as diverse
     """
     return float(weights.sum() ** 2 / np.square(weights).sum())
 
 
 def largest_weight(priorities: Array, copies: Array, beta: float) -> float:
     """
-    :param priorities: (N,) of all that can be drawn
-    :param copies: (N,) how many times each counts
-    :param beta: how much the weights make up for
-    :return: the largest importance weight before all are divided by it, ``(b_i / sum b / P(i))^beta`` with ``P(i) = b_i p_i /
-        sum b p`` (https://arxiv.org/abs/1511.05952, section 3.4; with all b = 1 that is ``(N P(i))^-beta``)
+    Return the largest importance weight, by which all weights are divided.
+
+    It is the maximum of ``(b_i / sum b / P(i))^beta`` with ``P(i) = b_i p_i / sum b p``
+    (https://arxiv.org/abs/1511.05952, section 3.4; with all b = 1 that is ``(N P(i))^-beta``).
+
+    :param priorities: (N,) the priorities p of all transitions that can be drawn
+    :param copies: (N,) the numbers b of copies of each transition
+    :param beta: the exponent of the importance weights
+    :return: the largest weight
     """
     return float(((copies * priorities).sum() / copies.sum() / priorities.min()) ** beta)
 
@@ -112,8 +136,10 @@ def largest_weight(priorities: Array, copies: Array, beta: float) -> float:
 
 def unit_scores(activations: th.Tensor) -> Array:
     """
-    :param activations: (B, U, ...) what a layer says
-    :return: (U,) the mean size of what each unit says, over the mean of that over the layer; of a layer that is silent, zeros
+    Score the activity of the units of a layer (https://arxiv.org/abs/2302.12902, definition 3.1).
+
+    :param activations: (B, U, ...) the outputs of the layer
+    :return: (U,) the mean absolute output of each unit, over the mean of that over the layer; zeros if all outputs are 0
     """
     sizes = activations.detach().abs().double()
     means = sizes.mean(dim=[i for i in range(sizes.dim()) if i != 1])  # (U,)
@@ -123,19 +149,22 @@ def unit_scores(activations: th.Tensor) -> Array:
 
 def dormant_share(scores: Sequence[Array], tau: float) -> float:
     """
-    :param scores: (U,) of each layer, see :func:`unit_scores`
-    :param tau: up to which score a unit is dormant
-    :return: the share of dormant units (https://arxiv.org/abs/2302.12902, definition 3.1 and section 3.2)
+    Return the share of dormant units (https://arxiv.org/abs/2302.12902, definition 3.1 and section 3.2).
+
+    :param scores: (U,) scores of the units of each layer, see :func:`unit_scores`
+    :param tau: the largest score of a dormant unit
+    :return: the share among the units of all layers
     """
     return float(np.concatenate([one <= tau for one in scores]).mean())
 
 
 def effective_rank(features: th.Tensor, delta: float) -> int:
     """
-    :param features: (B, F) what the last layer is told; finite numbers
-    :param delta: which share may be left out
-    :return: how many of the largest singular values sum up to ``1 - delta`` of the sum of all
-        (https://arxiv.org/abs/2010.14498, section 3)
+    Return the effective rank of features (https://arxiv.org/abs/2010.14498, section 3).
+
+    :param features: (B, F) the inputs of the last layer; finite numbers
+    :param delta: the share of the sum of singular values that is left out
+    :return: the number of largest singular values that sum up to at least ``1 - delta`` of the sum of all
     """
     values = th.linalg.svdvals(features.detach().double()).cpu().numpy()  # descending
     total = values.sum()
@@ -147,10 +176,12 @@ def effective_rank(features: th.Tensor, delta: float) -> int:
 
 def discounted_returns(rewards: Array, gamma: float, last_value: float = 0.0) -> Array:
     """
-    :param rewards: (T,) of one episode
+    Compute the discounted returns ``G_t = r_t + gamma G_(t+1)`` of an episode.
+
+    :param rewards: (T,) the rewards
     :param gamma: the discount factor
-    :param last_value: of the state after the last step; 0 after a termination
-    :return: (T,) what each step and those after it were worth
+    :param last_value: the value of the state after the last step; 0 after a termination
+    :return: (T,) the return from each step on
     """
     returns = np.zeros(len(rewards))
     value = last_value
@@ -162,24 +193,26 @@ def discounted_returns(rewards: Array, gamma: float, last_value: float = 0.0) ->
 
 def calibration_metrics(predicted: Array, realised: Array, n_parts: int = 5) -> Metrics:
     """
+    Compare predicted values with realised returns.
+
     :param predicted: (N,) Q-values
     :param realised: (N,) discounted returns
-    :param n_parts: into how many parts of the same size the returns are cut, the lowest first
-    :return: ``bias``, the mean of predicted minus realised; ``error_1_of_5`` ..., the same for each part; ``slope``, by how
-        much the return rises where the prediction is higher by 1 (least squares); ``correlation``, Pearson's. The last two are
-        missing where they are not defined: predictions, or returns, that are all the same
+    :param n_parts: the number of groups of equal size into which the returns are sorted, the lowest first
+    :return: ``predicted`` and ``realised``, the means; ``bias``, the mean of predicted minus realised; ``error_1_of_5`` ...,
+        the bias of each group; ``slope``, the increase of the return where the prediction is higher by 1 (least squares);
+        ``correlation``, Pearson's correlation. The last two are missing where all predictions, or all returns, are equal
     """
     errors = predicted - realised
-    numbers = {"predicted": float(predicted.mean()), "realised": float(realised.mean()), "bias": float(errors.mean())}
+    metrics = {"predicted": float(predicted.mean()), "realised": float(realised.mean()), "bias": float(errors.mean())}
     spread_of_both = float(predicted.std()), float(realised.std())
-    # below the rounding of 32-bit networks there is no spread to speak of
+    # a smaller spread is the rounding error of 32-bit networks
     noise = 1e-6 * max(np.abs(predicted).max(), np.abs(realised).max())
     if spread_of_both[0] > noise:
         covariance = float(np.mean((predicted - predicted.mean()) * (realised - realised.mean())))
-        numbers["slope"] = covariance / spread_of_both[0] ** 2
+        metrics["slope"] = covariance / spread_of_both[0] ** 2
         if spread_of_both[1] > noise:
-            numbers["correlation"] = covariance / (spread_of_both[0] * spread_of_both[1])
+            metrics["correlation"] = covariance / (spread_of_both[0] * spread_of_both[1])
     if len(errors) >= n_parts:
         parts = np.array_split(errors[np.argsort(realised, kind="stable")], n_parts)
-        numbers |= {f"error_{i}_of_{n_parts}": float(part.mean()) for i, part in enumerate(parts, 1)}
-    return numbers
+        metrics |= {f"error_{i}_of_{n_parts}": float(part.mean()) for i, part in enumerate(parts, 1)}
+    return metrics

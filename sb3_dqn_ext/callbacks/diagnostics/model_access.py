@@ -1,7 +1,7 @@
 """
-What diagnostics read of a model, whichever it is: DQNExt, SB3's DQN or sb3-contrib's QRDQN, with any replay memory.
+Access of diagnostics to the networks and the replay buffer of DQNExt, SB3's DQN and sb3-contrib's QRDQN.
 
-Shapes: B batch, A actions.
+Shapes: B batch, A actions. An index of a transition is ``row * n_envs + env``.
 """
 
 import random
@@ -49,6 +49,7 @@ Obs = Array | dict[str, Array]
 
 
 KNOWN_LIBRARIES = {"torch", "stable_baselines3", "sb3_contrib", "sb3_dqn_ext"}
+"""the libraries whose layers draw no random number in evaluation mode"""
 
 
 # the model
@@ -56,10 +57,12 @@ KNOWN_LIBRARIES = {"torch", "stable_baselines3", "sb3_contrib", "sb3_dqn_ext"}
 
 def find_networks(model: Any, owner: str) -> tuple[nn.Module, nn.Module]:
     """
+    Return the online and the target network of a model.
+
     :param model: a DQN of SB3, sb3-contrib or this package
-    :param owner: who asks, for the message
-    :return: its online and its target network, which may be the same
-    :raises ArgumentError: if it has none
+    :param owner: the name of the callback or function, for the message
+    :return: both networks, which may be the same one
+    :raises ArgumentError: if the model has none
     """
     for online, target in NETWORK_ATTRIBUTES:
         if isinstance(getattr(model, online, None), nn.Module):
@@ -69,42 +72,50 @@ def find_networks(model: Any, owner: str) -> tuple[nn.Module, nn.Module]:
 
 def q_values(net: nn.Module, observations: PyTorchObs) -> th.Tensor:
     """
+    Compute Q-values.
+
     :param net: an online or target network
-    :param observations: (B, \\*obs)
-    :return: (B, A) Q-values: of quantiles, the mean
+    :param observations: (B, \\*obs) inputs of the network
+    :return: (B, A) Q-values: the means of quantiles, if the network predicts these
     """
-    answers: th.Tensor = net(observations)  # (B, A), or sb3-contrib's (B, quantiles, A)
-    return answers if answers.dim() == 2 else answers.mean(dim=1)
+    outputs: th.Tensor = net(observations)  # (B, A), or sb3-contrib's (B, quantiles, A)
+    return outputs if outputs.dim() == 2 else outputs.mean(dim=1)
 
 
 def q_value_function(model: Any, net: nn.Module, n: int) -> Callable[[Any], Array]:
     """
+    Make a function that computes the Q-values of observations of environments.
+
     :param model: the model
     :param net: its online or target network
-    :param n: of how many observations it will be asked at a time
-    :return: (n, \\*obs) as an environment gives them -> (n, A) Q-values, until the network's parameters are put elsewhere
+    :param n: the number of observations in each call
+    :return: (n, \\*obs) observations -> (n, A) Q-values. It is valid until the network's parameters move to other memory
     """
-    by_numpy = make_numpy_q_values(net, n)  # a third of what torch takes
-    if by_numpy is not None:
-        return by_numpy
+    numpy_function = make_numpy_q_values(net, n)  # three times as fast as torch
+    if numpy_function is not None:
+        return numpy_function
 
-    def by_torch(observations: Any) -> Array:
+    def torch_function(observations: Any) -> Array:
         q: Array = q_values(net, model.policy.obs_to_tensor(observations)[0]).double().cpu().numpy()
         return q
 
-    return by_torch
+    return torch_function
 
 
 def td_errors(model: Any, batch: Batch) -> th.Tensor:
     """
-    (B,) target minus prediction, of expected returns: ``r + discount * sum_a pi(a) Q_target(s', a) - Q(s, a)``, where pi is
-    the model's target policy, or the greedy one for SB3's and sb3-contrib's algorithms.
+    Compute the TD errors of expected returns, ``r + discount * sum_a pi(a) Q_target(s', a) - Q(s, a)``, where pi is the
+    model's target policy, or the greedy one for SB3's and sb3-contrib's algorithms.
+
+    :param model: the model
+    :param batch: B transitions
+    :return: (B,) target minus prediction
     """
-    online, old = find_networks(model, "td_errors")
+    online, target = find_networks(model, "td_errors")
     predicted = q_values(online, batch.observations).gather(1, batch.actions.unsqueeze(1)).squeeze(1)  # (B,)
     updater = getattr(model, "updater", None)
     if updater is None:
-        rewards, next_values = batch.rewards, q_values(old, batch.next_observations).max(dim=1).values
+        rewards, next_values = batch.rewards, q_values(target, batch.next_observations).max(dim=1).values
     else:
         loss: TDLoss = updater.loss
         params = predict(loss.target_net, batch.next_observations, "target")
@@ -117,8 +128,8 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
 @contextmanager
 def state_preserved(model: Any) -> Iterator[None]:
     """
-    Whatever is drawn inside, all random generators of the process and of the model are afterwards as they were, and all layers
-    in the mode they were in; inside, they are in evaluation mode.
+    Restore all random generators of the process and of the model, and the modes of all layers, at the end of the block. Inside
+    the block, layers are in evaluation mode.
 
     :param model: the model
     """
@@ -135,18 +146,21 @@ def state_preserved(model: Any) -> Iterator[None]:
 
 def is_deterministic(net: nn.Module) -> bool:
     """
+    Return whether a network certainly draws no random number.
+
     :param net: a network in evaluation mode
-    :return: whether it is known to draw no random number: its layers are those of torch, SB3, sb3-contrib and this package
+    :return: True if all its layers are those of torch, SB3, sb3-contrib and this package
     """
     return {type(layer).__module__.partition(".")[0] for layer in net.modules()} <= KNOWN_LIBRARIES
 
 
 def reseed(model: Any, seed: int) -> None:
     """
-    Within :func:`undisturbed`: let what a model draws be other numbers than those that training is about to draw.
+    Seed all generators that a model draws from, so that it draws other numbers than training is about to draw. Call this
+    function within :func:`state_preserved`.
 
     :param model: the model
-    :param seed: of all its generators
+    :param seed: the seed of all generators
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -157,92 +171,115 @@ def reseed(model: Any, seed: int) -> None:
         own.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
-# the replay memory
+# the replay buffer
 
 
-def stored_rows(memory: ReplayBuffer) -> tuple[int, int]:
+def stored_rows(buffer: ReplayBuffer) -> tuple[int, int]:
     """
-    :param memory: a replay memory
-    :return: the first row that is whole, and how many there are from there on, the newest last
+    Return the range of complete rows, the newest last.
+
+    :param buffer: a replay buffer
+    :return: the first row, and the number of rows; they continue at row 0 after the last row of the buffer
     """
-    n_rows = memory.size()
-    first = memory.pos if memory.full else 0
-    if memory.full and memory.optimize_memory_usage:
-        return (first + 1) % memory.buffer_size, n_rows - 1  # the oldest has lost its own observation
+    n_rows = buffer.size()
+    first = buffer.pos if buffer.full else 0
+    if buffer.full and buffer.optimize_memory_usage:
+        # the next observation of the newest row has overwritten the observation of the oldest
+        return (first + 1) % buffer.buffer_size, n_rows - 1
     return first, n_rows
 
 
-def sample_rows(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Indices:
-    """(n,) stored rows, each with the same probability; none if there are none."""
-    first, n_rows = stored_rows(memory)
+def sample_rows(buffer: ReplayBuffer, n: int, generator: np.random.Generator) -> Indices:
+    """
+    Draw stored rows uniformly.
+
+    :param buffer: a replay buffer
+    :param n: the number of draws
+    :param generator: the random generator
+    :return: (n,) rows; (0,) if no row is stored
+    """
+    first, n_rows = stored_rows(buffer)
     if n_rows == 0:
         return np.empty(0, dtype=np.int64)
-    return (first + generator.integers(n_rows, size=n)) % memory.buffer_size
+    return (first + generator.integers(n_rows, size=n)) % buffer.buffer_size
 
 
-def sample_indices(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Indices:
+def sample_indices(buffer: ReplayBuffer, n: int, generator: np.random.Generator) -> Indices:
     """
-    (n,) cells ``row * n_envs + env``, each that can be replayed with the same probability, whatever the memory's own sampler
-    prefers; none if there are none.
+    Draw uniformly among the transitions that can be replayed, also where the buffer's own sampler is not uniform.
+
+    :param buffer: a replay buffer
+    :param n: the number of draws
+    :param generator: the random generator
+    :return: (n,) indices; (0,) if no transition can be replayed
     """
-    pool = _pool(memory)
-    if pool is None:
-        rows = sample_rows(memory, n, generator)
-        return rows * memory.n_envs + generator.integers(memory.n_envs, size=len(rows))
-    return pool[generator.integers(len(pool), size=n)] if len(pool) else pool
+    indices = _replayable_indices(buffer)
+    if indices is None:
+        rows = sample_rows(buffer, n, generator)
+        return rows * buffer.n_envs + generator.integers(buffer.n_envs, size=len(rows))
+    return indices[generator.integers(len(indices), size=n)] if len(indices) else indices
 
 
-def terminal_indices(memory: ReplayBuffer) -> Indices:
-    """(n,) cells whose step ended an episode, other than by a time limit, of those that can be replayed."""
-    ends = np.flatnonzero(memory.dones > memory.timeouts)
-    pool = _pool(memory)
-    if pool is not None:
-        return np.intersect1d(ends, pool)
-    first, n_rows = stored_rows(memory)
-    return ends[(ends // memory.n_envs - first) % memory.buffer_size < n_rows]
-
-
-def _pool(memory: ReplayBuffer) -> Indices | None:
-    """All cells that can be replayed, in no order; None where these are all that are stored."""
-    return memory.sampler.replayable() if isinstance(memory, DQNReplayBuffer) else None
-
-
-def transition_ages(memory: ReplayBuffer, rows: Array, pos: int | None = None) -> Indices:
+def terminal_indices(buffer: ReplayBuffer) -> Indices:
     """
-    :param memory: a replay memory
-    :param rows: (B,) of its rows
-    :param pos: its write position at the time that is meant; now, if None
-    :return: (B,) how many environment steps ago, over all environments, each was stored; 0 for the newest
+    Find the transitions that can be replayed and that terminated an episode, without those of time limits.
+
+    :param buffer: a replay buffer
+    :return: (n,) their indices
     """
-    newest = (memory.pos if pos is None else pos) - 1
-    ages: Indices = (newest - rows) % memory.buffer_size * memory.n_envs
+    ends = np.flatnonzero(buffer.dones > buffer.timeouts)
+    indices = _replayable_indices(buffer)
+    if indices is not None:
+        return np.intersect1d(ends, indices)
+    first, n_rows = stored_rows(buffer)
+    return ends[(ends // buffer.n_envs - first) % buffer.buffer_size < n_rows]
+
+
+def _replayable_indices(buffer: ReplayBuffer) -> Indices | None:
+    """Return the indices of all transitions that can be replayed, in any order; None if all stored transitions can."""
+    return buffer.sampler.replayable() if isinstance(buffer, DQNReplayBuffer) else None
+
+
+def transition_ages(buffer: ReplayBuffer, rows: Array, pos: int | None = None) -> Indices:
+    """
+    Compute the ages of rows in environment steps, over all environments.
+
+    :param buffer: a replay buffer
+    :param rows: (B,) rows of the buffer
+    :param pos: the write position of the buffer at the time in question; None (default): the current one
+    :return: (B,) ages, 0 for the newest row
+    """
+    newest = (buffer.pos if pos is None else pos) - 1
+    ages: Indices = (newest - rows) % buffer.buffer_size * buffer.n_envs
     return ages
 
 
-def read_transitions(model: Any, cells: Indices) -> Batch:
+def read_transitions(model: Any, indices: Indices) -> Batch:
     """
-    Within :func:`undisturbed`: transitions as training reads them: folded over n steps, normalised.
+    Read transitions as training does: with n-step returns, and normalised. Call this function within :func:`state_preserved`.
 
     :param model: the model
-    :param cells: (B,) ``row * n_envs + env``; SB3's memories take the row from there, and any environment
+    :param indices: (B,) indices. The buffers of SB3 read the row of each index, and choose an environment at random
     :return: B transitions
     """
-    memory, normalize = model.replay_buffer, model._vec_normalize_env
-    if isinstance(memory, DQNReplayBuffer):
-        batch = memory.read(cells, env=normalize)
-        # of an algorithm of SB3, which has told the memory no gamma and applies its own
-        return batch if memory.gamma is not None else batch._replace(discounts=model.gamma * batch.discounts)
-    # of the class: whoever watches what training draws from this memory is not told
-    kind: Any = type(memory)
-    return from_sb3(kind._get_samples(memory, cells // memory.n_envs, env=normalize), model.gamma)
+    buffer, normalize = model.replay_buffer, model._vec_normalize_env
+    if isinstance(buffer, DQNReplayBuffer):
+        batch = buffer.read(indices, env=normalize)
+        # the algorithms of SB3 apply gamma themselves, and give the buffer none
+        return batch if buffer.gamma is not None else batch._replace(discounts=model.gamma * batch.discounts)
+    # the method of the class: a diagnostic that observes the draws of training replaces the method of the instance
+    kind: Any = type(buffer)
+    return from_sb3(kind._get_samples(buffer, indices // buffer.n_envs, env=normalize), model.gamma)
 
 
 def to_network_input(model: Any, observations: Obs) -> PyTorchObs:
     """
+    Convert stored observations to inputs of the networks.
+
     :param model: the model
-    :param observations: (B, \\*obs) as they are stored
-    :return: (B, \\*obs) as its networks read them
+    :param observations: (B, \\*obs) observations as the replay buffer stores them
+    :return: (B, \\*obs) normalised tensors on the device of the model
     """
-    memory = model.replay_buffer
-    normalised = memory._normalize_obs(observations, model._vec_normalize_env)
-    return cast(PyTorchObs, map_observation(memory.to_torch, normalised))
+    buffer = model.replay_buffer
+    normalised = buffer._normalize_obs(observations, model._vec_normalize_env)
+    return cast(PyTorchObs, map_observation(buffer.to_torch, normalised))

@@ -1,4 +1,4 @@
-"""What lies in the replay memory, and what is drawn from it."""
+"""A diagnostic of the replay buffer: the transitions that it contains, and those that training draws."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,128 +15,140 @@ from sb3_dqn_ext.replay import DQNReplayBuffer
 __all__ = ["ReplayHealthCallback"]
 
 Array = npt.NDArray[Any]
-MAX_DRAWS = 64  # that are remembered
-MAX_REWARD_ROWS = 5_000  # rows that are looked at
+MAX_DRAWS = 64
+"""the number of latest draws that are measured"""
+MAX_REWARD_ROWS = 5_000
+"""the largest number of rows whose rewards are measured"""
 
 
 class SampleMethodHook:
     """
-    Takes the place of a method of a replay memory of SB3 that reads what was drawn, and tells what it reads.
+    A replacement of a method of SB3's replay buffers that reads drawn transitions. It passes them to a function.
 
-    A memory that is saved meanwhile is saved without it.
+    A buffer that is saved meanwhile is saved without the replacement.
 
-    :param memory: the replay memory
-    :param name: of its method
-    :param tell: is told what is read, and what was read from there
+    :param buffer: the replay buffer
+    :param name: the name of its method
+    :param function: called with the first argument of the method and its result
     """
 
-    def __init__(self, memory: Any, name: str, tell: Callable[[Array, Any], None]) -> None:
-        self._memory, self._name, self._tell = memory, name, tell
-        self._method = getattr(memory, name)
+    def __init__(self, buffer: Any, name: str, function: Callable[[Array, Any], None]) -> None:
+        self._buffer, self._name, self._function = buffer, name, function
+        self._method = getattr(buffer, name)
         self._is_needed = True
-        setattr(memory, name, self)
+        setattr(buffer, name, self)
 
-    def __call__(self, places: Array, *args: Any, **kwargs: Any) -> Any:
-        read = self._method(places, *args, **kwargs)
+    def __call__(self, drawn: Array, *args: Any, **kwargs: Any) -> Any:
+        samples = self._method(drawn, *args, **kwargs)
         if self._is_needed:
-            self._tell(places, read)
-        return read
+            self._function(drawn, samples)
+        return samples
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self._memory, self._name)
+        return getattr, (self._buffer, self._name)
 
-    def leave(self) -> None:
-        """Let the memory be, unless another one has come around, which will be the last to leave."""
+    def remove(self) -> None:
+        """Remove the hook. If a newer hook wraps this one, it is removed with that one."""
         self._is_needed = False
-        held = vars(self._memory)
-        while isinstance(outermost := held.get(self._name), SampleMethodHook) and not outermost._is_needed:
-            del held[self._name]
+        attributes = vars(self._buffer)
+        while isinstance(outermost := attributes.get(self._name), SampleMethodHook) and not outermost._is_needed:
+            del attributes[self._name]
             if isinstance(outermost._method, SampleMethodHook):
-                held[self._name] = outermost._method
+                attributes[self._name] = outermost._method
 
 
 class ReplayHealthCallback(WindowedDiagnostic):
     """
-    Log what lies in the replay memory, and what training has drawn from it: the latest 64 draws of the last fiftieth of the
-    time between two looks, or from one training to the next, if that is longer; where there were none, the next ones.
+    A diagnostic that logs properties of the replay buffer, and of the latest 64 draws of training. These are observed in the
+    last fiftieth of the interval, or from one training to the next, if that is longer. If there are none, the next draws are
+    observed.
 
-    - ``replay/size``: transitions that are stored; ``replay/fill``: that over how many can be
-    - ``replay/age_mean``, ``replay/age_median``, ``replay/age_max``: environment steps since the drawn transitions were
-      stored, at the time they were drawn (https://arxiv.org/abs/2007.06700); ``replay/ages``: their histogram
-    - ``replay/terminal_stored``, ``replay/terminal_sampled``: the share of transitions that ended an episode, other than by a
-      time limit, of those that are stored and of those that were drawn (with SB3's n-step memory: that reached such an end)
-    - ``replay/reward_mean``, and the histogram ``replay/rewards``: rewards as they are stored, of 5000 rows
+    - ``replay/size``: the number of stored transitions; ``replay/fill``: that number over the capacity
+    - ``replay/age_mean``, ``replay/age_median``, ``replay/age_max``: environment steps from the time when drawn transitions
+      were stored to the time when they were drawn (https://arxiv.org/abs/2007.06700); ``replay/ages``: their histogram
+    - ``replay/terminal_stored``, ``replay/terminal_sampled``: the share of transitions that terminated an episode, without
+      those of time limits, among the stored and among the drawn transitions. With SB3's n-step buffer, drawn transitions that
+      reached such an end
+    - ``replay/reward_mean``, and the histogram ``replay/rewards``: stored rewards of 5000 rows
 
-    Of memories that draw in a way of their own, such as SB3's HerReplayBuffer, only what is stored is logged.
+    For buffers that draw otherwise, such as SB3's HerReplayBuffer, only the stored transitions are measured.
 
-    :param every: environment steps between two looks
-    :raises ArgumentError: if it cannot be
+    :param every: environment steps between two measurements. None (default): about 40 measurements in a run, at most one in
+        10,000 steps, but 10 in any run
+    :raises ArgumentError: if ``every`` is no whole number of at least 1
     """
 
     group = "replay"
 
-    def __init__(self, every: int = 10_000) -> None:
+    def __init__(self, every: int | None = None) -> None:
         super().__init__(every)
-        # of each: what was read, the write position at that time, and whether it had ended if the places do not tell
+        # of each draw: indices, the write position of the buffer, None; or rows, the position, and the ends of the transitions
         self._draws: deque[tuple[Any, ...]] = deque(maxlen=MAX_DRAWS)
-        self._stop_watching: Callable[[], None] | None = None
+        self._remove_hook: Callable[[], None] | None = None
 
-    def _begin(self) -> None:
-        self._put_back()
+    def _prepare(self) -> None:
+        self._restore_model()
         self._draws.clear()
 
-    def _watch(self) -> None:
+    def _start_observing(self) -> None:
         model: Any = self.model
-        if self._stop_watching is not None:
+        if self._remove_hook is not None:
             return
-        memory, note = model.replay_buffer, self._note_indices
-        if isinstance(memory, DQNReplayBuffer):
-            memory.sample_hooks.append(note)
-            self._stop_watching = partial(memory.sample_hooks.remove, note)
+        buffer, add = model.replay_buffer, self._add_indices
+        if isinstance(buffer, DQNReplayBuffer):
+            buffer.sample_hooks.append(add)
+            self._remove_hook = partial(buffer.sample_hooks.remove, add)
         else:
-            self._stop_watching = SampleMethodHook(memory, "_get_samples", self._note_samples).leave
+            self._remove_hook = SampleMethodHook(buffer, "_get_samples", self._add_samples).remove
 
-    def _has_seen(self) -> bool:
+    def _has_observations(self) -> bool:
         return bool(self._draws)
 
-    def _put_back(self) -> None:
-        if self._stop_watching is not None:
-            self._stop_watching()
-        self._stop_watching = None
+    def _restore_model(self) -> None:
+        if self._remove_hook is not None:
+            self._remove_hook()
+        self._remove_hook = None
 
-    def _note_indices(self, indices: Array) -> None:
+    def _add_indices(self, indices: Array) -> None:
         model: Any = self.model
         self._draws.append((indices, model.replay_buffer.pos, None))
 
-    def _note_samples(self, rows: Array, samples: Any) -> None:
+    def _add_samples(self, rows: Array, samples: Any) -> None:
         model: Any = self.model
         self._draws.append((rows, model.replay_buffer.pos, samples.dones))
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         model: Any = self.model
-        memory = model.replay_buffer
-        n_rows = memory.size()
+        buffer = model.replay_buffer
+        n_rows = buffer.size()
         if n_rows == 0:
             return
-        ended = memory.dones > memory.timeouts  # (rows, n_envs)
-        self._record({"size": n_rows * memory.n_envs, "fill": n_rows / memory.buffer_size})
+        ended = buffer.dones > buffer.timeouts  # (rows, n_envs)
+        self._record({"size": n_rows * buffer.n_envs, "fill": n_rows / buffer.buffer_size})
         self._record({"terminal_stored": float(ended[:n_rows].mean())})
-        rows = np.arange(n_rows) if n_rows <= MAX_REWARD_ROWS else sample_rows(memory, MAX_REWARD_ROWS, self._generator())
-        rewards = memory.rewards[rows].ravel()
+        rows = np.arange(n_rows) if n_rows <= MAX_REWARD_ROWS else sample_rows(buffer, MAX_REWARD_ROWS, self._generator())
+        rewards = buffer.rewards[rows].ravel()
         self._record({"reward_mean": float(rewards.mean())})
         self._record_histogram("rewards", rewards)
         if self._draws:
-            self._record_draws(memory, ended)
+            self._record_draws(buffer, ended)
 
-    def _record_draws(self, memory: Any, ended: Array) -> None:
-        """:param ended: (rows, n_envs)"""
+    def _record_draws(self, buffer: Any, ended: Array) -> None:
+        """
+        Log the draws of training.
+
+        :param buffer: the replay buffer
+        :param ended: (rows, n_envs) whether the step of each transition terminated an episode
+        """
         ages, terminal = [], []
-        for places, pos, dones in self._draws:
-            rows = places // memory.n_envs if dones is None else places
-            ages.append(transition_ages(memory, rows, pos))
-            terminal.append(ended.take(places) if dones is None else dones.cpu().numpy().ravel() > 0)
-        of_all = np.concatenate(ages)
+        for drawn, pos, dones in self._draws:
+            rows = drawn // buffer.n_envs if dones is None else drawn
+            ages.append(transition_ages(buffer, rows, pos))
+            terminal.append(ended.take(drawn) if dones is None else dones.cpu().numpy().ravel() > 0)
+        all_ages = np.concatenate(ages)
         share = float(np.concatenate(terminal).mean())
-        self._record({"age_mean": float(of_all.mean()), "age_median": float(np.median(of_all)), "age_max": int(of_all.max())})
+        self._record(
+            {"age_mean": float(all_ages.mean()), "age_median": float(np.median(all_ages)), "age_max": int(all_ages.max())}
+        )
         self._record({"terminal_sampled": share})
-        self._record_histogram("ages", of_all)
+        self._record_histogram("ages", all_ages)

@@ -1,4 +1,4 @@
-"""What the network says of actions."""
+"""A diagnostic of Q-values."""
 
 from typing import Any
 
@@ -15,45 +15,47 @@ __all__ = ["QValuesCallback"]
 
 class QValuesCallback(Diagnostic):
     """
-    Log the Q-values of a fixed set of states, which is drawn once from the replay memory, as Mnih et al. do
-    (https://arxiv.org/abs/1312.5602, section 5.1), and how they move. All in the unit of returns.
+    A diagnostic that logs the Q-values of a fixed set of states, and how they change, in the unit of returns. The states are
+    drawn once from the replay buffer, as in Mnih et al. (https://arxiv.org/abs/1312.5602, section 5.1).
 
     - ``values/mean``: the mean over the states of the largest Q-value, ``max_a Q(s, a)``
     - ``values/min``, ``values/max``: the smallest and the largest of all
     - ``values/spread``: the mean over the states of ``max_a Q(s, a) - min_a Q(s, a)``
-    - ``values/action_gap``: that of the best minus the second best action (https://arxiv.org/abs/1512.04860)
-    - ``values/churn``: the share of states whose greedy action is another than at the look before
+    - ``values/action_gap``: the mean over the states of the best minus the second best Q-value
+      (https://arxiv.org/abs/1512.04860)
+    - ``values/churn``: the share of states whose greedy action has changed since the last measurement
       (https://arxiv.org/abs/2206.00730)
     - ``values/target_outputs``: the mean of ``|Q(s, a) - Q_target(s, a)|``; ``values/target_parameters``: the Euclidean
       distance of the two networks' parameters. Both are left out where the model has no target network
     - ``values/histogram``: all Q-values of all states
 
-    :param every: environment steps between two looks
-    :param batch_size: how many states
-    :raises ArgumentError: if an argument cannot be
+    :param every: environment steps between two measurements. None (default): about 40 measurements in a run, at most one in
+        10,000 steps, but 10 in any run
+    :param batch_size: the number of states
+    :raises ArgumentError: if an argument is out of its range
     """
 
     group = "values"
 
-    def __init__(self, every: int = 10_000, batch_size: int = 256) -> None:
+    def __init__(self, every: int | None = None, batch_size: int = 256) -> None:
         super().__init__(every)
         check_number("batch_size", batch_size, low=1, integer=True)
         self.batch_size = batch_size
-        self._states: Any = None  # as they are stored
-        self._greedy: Any = None  # what was chosen in each at the last look
+        self._states: Any = None  # observations as the replay buffer stores them
+        self._greedy: Any = None  # the greedy action in each at the last measurement
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._states = self._greedy = None
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         model: Any = self.model
-        memory = model.replay_buffer
+        buffer = model.replay_buffer
         if self._states is None:
-            cells = sample_indices(memory, self.batch_size, self._generator())
-            if len(cells) == 0:
+            indices = sample_indices(buffer, self.batch_size, self._generator())
+            if len(indices) == 0:
                 return
-            places = cells // memory.n_envs, cells % memory.n_envs
-            self._states = map_observation(lambda stored: stored[places], memory.observations)
+            rows_and_envs = indices // buffer.n_envs, indices % buffer.n_envs
+            self._states = map_observation(lambda stored: stored[rows_and_envs], buffer.observations)
         states, (online, target) = to_network_input(model, self._states), self._networks
         values = q_values(online, states)
         q = values.double().cpu().numpy()  # (B, A)

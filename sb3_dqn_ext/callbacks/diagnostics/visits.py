@@ -1,4 +1,4 @@
-"""How often each part of a plane of observations was visited: counts in a grid of G x G cells."""
+"""Counts of visits of a plane of observations, in a grid of G x G cells."""
 
 from typing import Any
 
@@ -10,17 +10,20 @@ __all__ = ["count_visits", "empty_grid"]
 
 Array = npt.NDArray[Any]
 VisitGrid = tuple[Array, Array, Array]
-"""(G, G) counts, (2,) where the grid begins, (2,) where it ends"""
+"""(G, G) counts, (2,) lower bounds of the grid, (2,) upper bounds"""
 
-MAX_BOUND = 1e6  # what reaches further has no bounds to speak of
+MAX_BOUND = 1e6
+"""the largest bound of a space that is used as a bound of the grid"""
 
 
 def empty_grid(space: spaces.Box, points: Array, n_cells: int) -> VisitGrid:
     """
-    :param space: of observations of two numbers
-    :param points: (N, 2) the first observations, which lie near the grid where the space has no bounds
+    Make a grid without visits.
+
+    :param space: a space of observations of two numbers
+    :param points: (N, 2) the first observations, around which the grid is small where the space has no bounds
     :param n_cells: G, an even number
-    :return: an empty grid
+    :return: the grid
     """
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     bounded = (np.abs(low) < MAX_BOUND) & (np.abs(high) < MAX_BOUND) & (high > low)
@@ -31,13 +34,13 @@ def empty_grid(space: spaces.Box, points: Array, n_cells: int) -> VisitGrid:
 
 def count_visits(counts: Array, low: Array, high: Array, points: Array) -> VisitGrid:
     """
-    Count points in a grid, which grows to twice its size as often as need be, so that all lie in it: two cells become one.
+    Count points in a grid. Where points are outside, the grid grows to twice its size, and two cells become one.
 
-    :param counts: (G, G) of the points before, G even
-    :param low: (2,) where the grid begins
-    :param high: (2,) where it ends
-    :param points: (N, 2); those that are not finite are left out
-    :return: the same three, with the points
+    :param counts: (G, G) counts of earlier points, G even
+    :param low: (2,) the lower bounds of the grid
+    :param high: (2,) its upper bounds
+    :param points: (N, 2) the points; those that are not finite are left out
+    :return: the grid with the points
     """
     counts, low, high = counts.copy(), low.astype(np.float64), high.astype(np.float64)
     points = points[np.isfinite(points).all(axis=1)].astype(np.float64)
@@ -51,6 +54,6 @@ def count_visits(counts: Array, low: Array, high: Array, points: Array) -> Visit
             counts = np.moveaxis(np.concatenate([empty, pairs] if downwards else [pairs, empty]), 0, axis)
             size = high[axis] - low[axis]
             low[axis], high[axis] = (low[axis] - size, high[axis]) if downwards else (low[axis], high[axis] + size)
-    places = np.minimum((points - low) / (high - low) * n_cells, n_cells - 1).astype(np.int64)  # (N, 2)
-    np.add.at(counts, (places[:, 0], places[:, 1]), 1)
+    cells = np.minimum((points - low) / (high - low) * n_cells, n_cells - 1).astype(np.int64)  # (N, 2)
+    np.add.at(counts, (cells[:, 0], cells[:, 1]), 1)
     return counts, low, high

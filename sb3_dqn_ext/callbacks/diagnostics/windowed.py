@@ -1,4 +1,4 @@
-"""Diagnostics of what goes on in training between two looks."""
+"""The base class of diagnostics that observe training between two measurements."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,36 +12,37 @@ __all__ = ["WindowedDiagnostic"]
 
 class WindowedDiagnostic(Diagnostic):
     """
-    A diagnostic of what goes on in training. It watches in the last fiftieth of the time between two looks, or as long as from
-    one training to the next, if that is longer; if nothing happens then, until something does. At most steps there is nothing
-    to be done.
+    A diagnostic that observes training in a window before each measurement, so that most steps cost nothing.
 
-    :meth:`_begin` forgets what was seen, and :meth:`_put_back` watches no longer.
+    The window is the last fiftieth of the interval, or as long as the steps from one training to the next, if those are more.
+    If nothing happens in the window, it lasts until something does.
 
-    :param every: environment steps between two looks
+    :meth:`_prepare` discards the observations of the last window, and :meth:`_restore_model` ends the observation.
+
+    :param every: environment steps between two measurements; None (default): see :class:`Diagnostic`
     """
 
     def _next_observation(self) -> int:
-        """The environment step from which on it watches."""
+        """Return the environment step at which the window begins."""
         model: Any = self.model
-        rounds: int = model.train_freq.frequency if model.train_freq.unit == TrainFrequencyUnit.STEP else 1
-        return self._log_at - max(self.every // 50, rounds * self.training_env.num_envs)
+        steps_per_env: int = model.train_freq.frequency if model.train_freq.unit == TrainFrequencyUnit.STEP else 1
+        return self._measurement_due - max(self.interval // 50, steps_per_env * self.training_env.num_envs)
 
-    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
-        self._watch()
-        if self._has_seen() and self.num_timesteps < self._next_observation():
-            self._put_back()
-            self._due = self._next_observation()
+    def _on_run_step(self, locals_: Mapping[str, Any]) -> None:
+        self._start_observing()
+        if self._has_observations() and self.num_timesteps < self._next_observation():
+            self._restore_model()
+            self._observation_due = self._next_observation()
 
-    def _after_look(self) -> None:
-        if self._has_seen():
-            self._begin()
-            self._due = self._next_observation()
+    def _after_measurement(self) -> None:
+        if self._has_observations():
+            self._prepare()
+            self._observation_due = self._next_observation()
 
-    def _watch(self) -> None:
-        """Watch from now on; it may do so already."""
+    def _start_observing(self) -> None:
+        """Observe training from now on. Further calls have no effect."""
         raise NotImplementedError
 
-    def _has_seen(self) -> bool:
-        """Whether there is something to be logged."""
+    def _has_observations(self) -> bool:
+        """Return whether there is something to log."""
         raise NotImplementedError

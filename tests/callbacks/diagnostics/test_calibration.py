@@ -180,14 +180,14 @@ def test_it_plays_in_a_few_environments_and_closes_them() -> None:
 
 def test_a_picture_of_many_points_is_of_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = figures.scatter_image
-    monkeypatch.setattr(calibration, "IN_A_PICTURE", 10)
+    monkeypatch.setattr(calibration, "MAX_POINTS", 10)
     drawn: list[int] = []
 
     def noted(predicted: Any, realised: Any, title: str) -> Any:
         drawn.append(len(predicted))
         return draw(predicted, realised, title)
 
-    monkeypatch.setattr(figures, "scatter", noted)
+    monkeypatch.setattr(figures, "scatter_image", noted)
     calibrated(model_with_true_values(DQN))
     assert 5 <= drawn[0] <= 10, "of 24 episodes"
 

@@ -66,7 +66,7 @@ def test_a_run_of_the_zoo_shows_its_diagnostics_by_yaml_alone(tmp_path: Path) ->
         tags = board.Tags()
         groups = {re.sub("/.*", "", tag) for tag in tags["scalars"]}
         assert groups > {"values", "network", "calibration", "video"}
-        assert set(tags["images"]) == {"calibration/scatter", "video/episode"}
+        assert set(tags["images"]) == {"calibration/scatter", "exploration/visited", "video/episode"}
         assert board.Scalars("calibration/mean_return")[0].value == -200, "in its own unit, though rewards are normalised"
         assert board.Scalars("values/churn")
 

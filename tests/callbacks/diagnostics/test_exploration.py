@@ -26,7 +26,7 @@ from tests.parity import learn
 def test_exploratory_is_what_is_not_greedy(
     algorithm: Any, epsilon: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exploration, "GLIMPSE", 5)
+    monkeypatch.setattr(exploration, "COMPARISON_INTERVAL", 5)
     eps = {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon}
     model = build(algorithm, poles(4), learning_starts=0, buffer_size=2_000, train_freq=100, **eps)
     found = ours(learn(model, 4 * 5 * 20 + 40, callback=ExplorationCallback(4 * 5 * 20)).rows)
@@ -35,7 +35,7 @@ def test_exploratory_is_what_is_not_greedy(
 
 
 def test_actions_are_counted_since_the_last_look(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
+    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each look
     counts: list[Any] = []
     model = build(algorithm, poles(2))
 
@@ -50,8 +50,8 @@ def test_actions_are_counted_since_the_last_look(algorithm: Any, monkeypatch: py
 
 
 def test_all_steps_of_a_vector_entry_point_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exploration, "GLIMPSE", 0)  # each step
-    monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
+    monkeypatch.setattr(exploration, "COMPARISON_INTERVAL", 0)  # each step
+    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each look
     # of each call and environment: the action, whether it is another than the greedy one, an end
     seen: list[list[tuple[int, bool, bool]]] = []
     looks: dict[int, int] = {}  # number of calls before

@@ -141,15 +141,15 @@ def test_two_that_watch_the_same_memory_leave_it_as_it_was() -> None:
     first, second = (
         SampleMethodHook(memory, "_get_samples", lambda *_, name=name: told.append(name)) for name in ("first", "second")
     )
-    first.leave()
+    first.remove()
     memory.sample(1)
     assert told == ["second"]
-    second.leave()
+    second.remove()
     assert "_get_samples" not in vars(memory)
 
 
 def test_of_a_large_memory_the_rewards_of_some_rows_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "REWARDS", 30)
+    monkeypatch.setattr(replay, "MAX_REWARD_ROWS", 30)
 
     def number(model: Any) -> None:
         model.replay_buffer.rewards[:, 0] = np.arange(120)

@@ -55,9 +55,9 @@ def test_a_film_lies_beside_the_run_and_moves_in_tensorboard(algorithm: Any, tmp
 
 
 def test_a_bar_is_as_high_as_its_value() -> None:
-    from sb3_dqn_ext.callbacks.diagnostics.film import GREY, ORANGE
+    from sb3_dqn_ext.callbacks.diagnostics.film import GREY, ORANGE, add_q_bars
 
-    picture = with_bars(np.zeros((100, 160, 3), np.uint8), np.array([1.0, 4.0]), 0.0, 4.0)
+    picture = add_q_bars(np.zeros((100, 160, 3), np.uint8), np.array([1.0, 4.0]), 0.0, 4.0)
     heights = {}
     for color in (GREY, ORANGE):
         xs = np.nonzero((picture == color).all(axis=2))[1]
@@ -69,7 +69,7 @@ def test_a_bar_is_as_high_as_its_value() -> None:
 def test_a_film_needs_a_folder_and_pictures(tmp_path: Path) -> None:
     model = build(DQN)
     model.set_logger(Logger(folder=None, output_formats=[]))
-    with pytest.raises(ArgumentError, match="knows no folder of the run: give it a folder"):
+    with pytest.raises(ArgumentError, match="finds no folder of the run: give it a folder"):
         model.learn(10, callback=EpisodeVideoCallback())
     with pytest.raises(ArgumentError, match=r"render_mode='rgb_array', not None"):
         model.learn(10, callback=EpisodeVideoCallback(folder=tmp_path, eval_env=gym.make("CartPole-v1")))

@@ -75,12 +75,12 @@ def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> 
     every = {type(part): part.every for part in parts if isinstance(part, Diagnostic)}
     assert [every.pop(kind) for kind in (QValuesCallback, TDErrorsCallback, ReplayHealthCallback)] == [70, 70, 70]
     assert [every.pop(kind) for kind in (NetworkHealthCallback, ExplorationCallback)] == [30, 70]
-    assert every == {ValueCalibrationCallback: 50_000, EpisodeVideoCallback: 1_000_000}
+    assert every == {ValueCalibrationCallback: None, EpisodeVideoCallback: None}
 
 
 def test_a_run_that_is_too_short_to_be_looked_at_is_told_so(tmp_path: Path) -> None:
     with pytest.warns(
-        UserWarning, match="EpisodeVideoCallback looks every 21 environment steps, and sees nothing of a run of 20"
+        UserWarning, match="EpisodeVideoCallback measures every 21 environment steps, and the run ends after 20: give it a sm"
     ):
         learn(build(DQN), 20, callback=EpisodeVideoCallback(21, folder=tmp_path))
     model = build(DQN)
@@ -147,7 +147,7 @@ class Distribution(Diagnostic):
         self.looks: list[int] = []
         self.histograms: list[int] = []
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         self.logger.name_to_value.pop("noted/histogram", None)
         self._record_histogram("histogram", np.ones(3))
         self.looks.append(self.num_timesteps)
@@ -211,7 +211,7 @@ def test_a_run_that_broke_off_leaves_the_next_one_alone(algorithm: Any) -> None:
 
 def test_a_run_in_parts_is_one_run(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part has one look; the states are those of the first, and the visits those of all."""
-    monkeypatch.setattr(base, "HISTOGRAMS", 1)  # at each look
+    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each look
     values, visits = QValuesCallback(50), ExplorationCallback(50)
     model = build(algorithm, DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))]))
     learn(model, 60, callback=[values, visits])
