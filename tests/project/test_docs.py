@@ -38,7 +38,7 @@ from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
-from tests.pages import DOCS, PAGES, blocks, commands, run_all
+from tests.pages import DOCS, PAGES, blocks, commands, run_all, table_rows
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import Process, output, python
@@ -81,23 +81,13 @@ def test_the_quick_commands_run_and_leave_the_files_that_are_named(tmp_path: Pat
     given = [command for block in quick for command in commands(block.where, block.text)]
     printed = [output(python(*command.words[1:], cwd=tmp_path)) for command in given]
     assert "is finished: it came to its end at step 2000" in printed[-1]
-    files = [name for name, *_ in rows(DOCS / "index.md", "file")]
+    files = [name for name, *_ in table_rows(DOCS / "index.md", "file")]
     assert len(files) == 7
     for name in files:
         assert (tmp_path / "logs/dqn_ext/CartPole-v1_1" / name.strip("`")).is_file(), name
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------------
-
-
-def rows(page: Path, first_column: str) -> list[list[str]]:
-    """
-    :param page: a page
-    :param first_column: the head of the first column of a table
-    :return: the cells of that table
-    """
-    (table,) = re.findall(rf"^\| {first_column} \|.*\n\|[-|]+\n((?:\|.*\n)+)", page.read_text(), flags=re.MULTILINE)
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
 
 
 def test_the_pages_of_the_choices_name_each_of_them() -> None:
@@ -272,7 +262,7 @@ REFUSALS = (ValueError, AssertionError, NotImplementedError, TypeError, RuntimeE
 
 def table_of_uses() -> list[list[str]]:
     heads = ("observations", "actions", "environments", "feature")
-    found = [[head, *cells] for head in heads for cells in rows(DOCS / "sb3.md", head)]
+    found = [[head, *cells] for head in heads for cells in table_rows(DOCS / "sb3.md", head)]
     return [[f"actions: {name}" if head == "actions" else name, theirs, ours] for head, name, theirs, ours, *_ in found]
 
 
