@@ -235,8 +235,8 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
         policy="MultiInputPolicy",
         replay_buffer_class=HerReplayBuffer,
     ),
-    "a replay memory of your own": around(short_cartpole, replay_buffer_class=Own),
-    "a features extractor of your own": around(
+    "your own replay buffer": around(short_cartpole, replay_buffer_class=Own),
+    "your own features extractor": around(
         short_cartpole, policy_kwargs={"features_extractor_class": OwnExtractor, "features_extractor_kwargs": {}}
     ),
     "DQNReplayBuffer with terminal copies": around(short_cartpole, replay_buffer_kwargs={"terminal_copies": 2}, **MEMORY),
@@ -244,7 +244,7 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
         short_cartpole, replay_buffer_kwargs={"sampler": "prioritized"}, **MEMORY
     ),
     "TerminalPenalty and the other wrappers": around(lambda: TerminalPenalty(short_cartpole(), reward=-5)),
-    "schedules of ours for epsilon": lambda algorithm, _: trained(
+    "our schedules for epsilon": lambda algorithm, _: trained(
         algorithm, short_cartpole(), callback=EpsilonScheduleCallback(LinearSchedule(1.0, 0.5))
     ),
     "diagnostics": lambda algorithm, _: trained(
