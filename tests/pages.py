@@ -1,4 +1,4 @@
-"""The blocks of code and the commands in pages of Markdown. Code is run as a user does, in a folder of its own."""
+"""The blocks of code, the commands and the tables of Markdown pages. Each block runs in its own folder, as a user runs it."""
 
 import json
 import re
@@ -15,7 +15,7 @@ PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?^```(?P<language>.*)\n(?P<text>(?:.*\n)*?)^```$", re.MULTILINE)
 
-# Each block in a new folder and with names of its own, as if it were a file.
+# Each block runs in a new folder and in its own namespace, like a script.
 RUN = """
 import json, os, sys, tempfile
 with open("blocks.json") as file:
@@ -37,7 +37,7 @@ class Block(NamedTuple):
     line: int
     language: str
     mark: str
-    """what a comment before it says: ``not run: REASON``, ``takes minutes``, or nothing"""
+    """the comment before the block: ``not run: REASON``, ``takes minutes``, or nothing"""
     text: str
 
     @property
@@ -51,8 +51,10 @@ class Block(NamedTuple):
 
 def blocks(path: Path, language: str | None = None) -> list[Block]:
     """
+    Find the blocks of code of a page.
+
     :param path: a page
-    :param language: of the blocks; all if None
+    :param language: the language of the blocks; None (default): all
     """
     text = path.read_text()
     name = path.relative_to(ROOT).as_posix()
@@ -80,21 +82,23 @@ class Command(NamedTuple):
     where: str
     words: list[str]
     is_whole: bool
-    """whether it could be given like that; in a sentence it may be an abbreviation"""
+    """whether it can be run as it is; in a sentence it may be abbreviated"""
 
     @property
     def module(self) -> str | None:
-        """The module that Python runs."""
+        """The module that Python runs, None for other commands."""
         runs_module = re.match(r"python3?$", Path(self.words[0]).name) and self.words[1:2] == ["-m"]
         return self.words[2] if runs_module else None
 
 
 def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
     """
-    :param where: names the place of the script
+    Split a shell script into commands.
+
+    :param where: the place of the script
     :param text: a shell script
     :param is_whole: see :class:`Command`
-    :return: its commands, without what they set in their environment
+    :return: its commands, without assignments of environment variables
     """
     for line in re.sub(r"\\\n", " ", text).splitlines():
         for part in re.split(r" && ", line):
@@ -110,8 +114,8 @@ def run_all(of_python: Iterable[Block], folder: Path) -> str:
     Run blocks one after the other in one process, with warnings as errors.
 
     :param of_python: the blocks
-    :param folder: an empty one, for the process
-    :return: what they printed
+    :param folder: an empty folder, for the process
+    :return: the output of the blocks
     """
     (folder / "blocks.json").write_text(json.dumps([(block.where, block.text) for block in of_python]))
     printed = output(python("-W", "error", "-c", RUN, cwd=folder))

@@ -9,7 +9,18 @@ from tests.paths import ROOT
 
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 REQUIRED = {"cff-version", "message", "title", "authors"}
-OPTIONAL = {"abstract", "date-released", "doi", "keywords", "license", "references", "repository-code", "type", "url", "version"}
+OPTIONAL = {
+    "abstract",
+    "date-released",
+    "doi",
+    "keywords",
+    "license",
+    "references",
+    "repository-code",
+    "type",
+    "url",
+    "version",
+}
 PERSON, ENTITY = {"family-names", "given-names"}, {"name"}
 REFERENCE = {"type", "title", "authors", "journal", "volume", "issue", "start", "end", "year", "url", "doi"}
 

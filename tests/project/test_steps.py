@@ -16,9 +16,7 @@ from tests.parity import several_cartpoles
 PAGE = DOCS / "steps.md"
 TOTAL, LEARNING_STARTS, TRAIN_FREQ = 1024, 128, 4
 INTERVALS = (64, 100, 10)
-UPDATES, TARGET_UPDATES = (
-    table_rows(PAGE, head) for head in ("`n_envs` | `gradient_steps`", "`n_envs` | interval 64")
-)
+UPDATES, TARGET_UPDATES = (table_rows(PAGE, head) for head in ("`n_envs` | `gradient_steps`", "`n_envs` | interval 64"))
 
 
 class Counters:
@@ -37,7 +35,10 @@ class Counters:
         env: DummyVecEnv = several_cartpoles(n_envs)
         model = Counted("MlpPolicy", env, **settings | kwargs)
         # SB3 averages the parameters, and then the statistics of batch normalisation
-        with patch.object(dqn, "polyak_update", self._polyak_update), patch.object(Updater, "update_target", self._update_target):
+        with (
+            patch.object(dqn, "polyak_update", self._polyak_update),
+            patch.object(Updater, "update_target", self._update_target),
+        ):
             model.learn(TOTAL)
         self.n_gradient_steps: int = model._n_updates
 
