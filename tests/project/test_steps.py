@@ -5,7 +5,6 @@ from unittest.mock import patch
 
 import pytest
 from stable_baselines3 import DQN
-from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.dqn import dqn
 
 from sb3_dqn_ext import DQNExt
@@ -32,8 +31,7 @@ class Counters:
 
         settings: dict[str, Any] = {"train_freq": TRAIN_FREQ, "learning_starts": LEARNING_STARTS, "target_update_interval": 64}
         settings |= {"batch_size": 4, "policy_kwargs": {"net_arch": [4]}, "device": "cpu", "seed": 0}
-        env: DummyVecEnv = several_cartpoles(n_envs)
-        model = Counted("MlpPolicy", env, **settings | kwargs)
+        model = Counted("MlpPolicy", several_cartpoles(n_envs), **settings | kwargs)
         # SB3 averages the parameters, and then the statistics of batch normalisation
         with (
             patch.object(dqn, "polyak_update", self._polyak_update),

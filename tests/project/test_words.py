@@ -59,7 +59,7 @@ def texts(faults: object) -> list[str]:
 @pytest.mark.parametrize(("pattern", "sentence"), list(zip(PHRASES, BAD, strict=True)), ids=BAD)
 def test_each_pattern_finds_its_bad_sentence_and_is_needed_for_it(pattern: str, sentence: str) -> None:
     (fault,) = faults_of_phrases("module.py", 7, sentence)
-    assert re.fullmatch(pattern, fault.text, re.IGNORECASE)
+    assert re.match(pattern, sentence[sentence.index(fault.text) :], re.IGNORECASE)
     assert fault.line == 7
     assert fault.advice == PHRASES[pattern]
 
