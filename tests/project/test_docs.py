@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
 from tests.pages import DOCS, PAGES, blocks, commands, run_all, table_rows
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
+from tests.paths import ROOT
 from tests.processes import output, python
 from tests.test_returned_by_environments import FORMS, Returning
 
@@ -91,6 +93,27 @@ def test_the_pages_of_the_choices_list_each_of_them() -> None:
     for registry in (EXPLORATIONS, SCHEDULES, SAMPLERS, TARGET_POLICIES, RETURN_MODELS, HEADS):
         for name in registry:
             assert listed.count(name) == 1, name
+
+
+def test_the_files_in_the_table_of_the_architecture_exist() -> None:
+    for _, *cells in table_rows(DOCS / "architecture.md", "you want to change"):
+        for cell in cells:
+            first, *others = re.findall("`([^`]+)`", cell)
+            assert (ROOT / first).exists(), first
+            for name in others:  # in the same folder as the first, or from the root
+                assert ((ROOT / first).parent / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
+    (layers,) = re.findall(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [re.findall(r"\w+", line) for line in layers.splitlines()]
+    ranks = [
+        [rank for name in re.findall("`(\\w+)`", names) for rank, line in enumerate(lines) if name in line]
+        for _, names in table_rows(DOCS / "architecture.md", "layer")
+    ]
+    assert sum(map(len, ranks)) == 21
+    for higher, lower in itertools.pairwise(ranks):
+        assert max(higher) < min(lower)
 
 
 class Anything(gym.Env[Any, Any]):

@@ -12,6 +12,10 @@ from sb3_dqn_ext.updates import Updater
 from tests.pages import DOCS, table_rows
 from tests.parity import several_cartpoles
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The number of environments used is greater than the target network"),
+    pytest.mark.filterwarnings(r"ignore:gradient_steps=\d+ for \d+ transitions"),
+]
 PAGE = DOCS / "steps.md"
 TOTAL, LEARNING_STARTS, TRAIN_FREQ = 1024, 128, 4
 INTERVALS = (64, 100, 10)
@@ -47,7 +51,6 @@ class Counters:
         self.n_target_updates += 1
 
 
-@pytest.mark.filterwarnings("ignore:The number of environments used is greater")
 @pytest.mark.parametrize("algorithm", [DQN, DQNExt])
 @pytest.mark.parametrize("row", UPDATES, ids=lambda row: f"{row[0]} environments, gradient_steps={row[1]}")
 def test_the_gradient_steps_are_those_of_the_page(row: list[str], algorithm: type[DQN]) -> None:
@@ -59,7 +62,6 @@ def test_the_gradient_steps_are_those_of_the_page(row: list[str], algorithm: typ
     assert float(row[5]) == pytest.approx(n_gradient_steps / (TOTAL - LEARNING_STARTS), rel=0.01)
 
 
-@pytest.mark.filterwarnings("ignore:The number of environments used is greater")
 @pytest.mark.parametrize("algorithm", [DQN, DQNExt])
 @pytest.mark.parametrize("row", TARGET_UPDATES, ids=lambda row: f"{row[0]} environments")
 def test_the_target_updates_are_those_of_the_page(row: list[str], algorithm: type[DQN]) -> None:
