@@ -71,6 +71,7 @@ lint: $(VENV)/installed-dev  ## check style, types and imports between packages
 	$(PY) -m mypy --strict sb3_dqn_ext envs tests
 	$(PY) -m mypy --strict --python-version 3.10 sb3_dqn_ext envs tests
 	$(VENV)/bin/lint-imports
+	$(PY) -m tests.words
 
 format: $(VENV)/installed-dev  ## format the code
 	$(PY) -m ruff check --fix

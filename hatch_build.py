@@ -1,4 +1,4 @@
-"""Where the folders and the start-up files go that do not lie where they are imported."""
+"""A build hook for the folders and the start-up files that are imported from another place than their own."""
 
 from typing import Any
 
@@ -12,12 +12,17 @@ START_UP = {
 
 
 class PlaceFiles(BuildHookInterface[Any]):  # type: ignore[misc, unused-ignore]
-    """A wheel gets both; an editable install finds the folders in the checkout and needs the start-up files alone."""
+    """
+    A hook that adds the folders and the start-up files to a wheel. An editable install finds the folders in the checkout and
+    gets the start-up files only.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """
+        Add the files.
+
         :param version: "standard" or "editable"
-        :param build_data: what hatchling builds from, changed in place
+        :param build_data: hatchling's data of the build, changed in place
         """
         if version == "editable":
             build_data["force_include_editable"].update(START_UP)

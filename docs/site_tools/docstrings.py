@@ -1,6 +1,6 @@
 """
-What the reference needs beyond mkdocstrings: docstrings are in the style of SB3, whose roles and literal blocks are those of
-reStructuredText; and envs/ lies beside the package, which takes it in when it is imported.
+An extension of mkdocstrings for the reference. Docstrings have the style of SB3, with roles and literal blocks of
+reStructuredText. And ``envs/`` is a folder beside the package, which becomes its subpackage when the package is imported.
 """
 
 import re
@@ -15,9 +15,11 @@ PACKAGE = "sb3_dqn_ext"
 
 def linked(match: re.Match[str], scope: str) -> str:
     """
-    :param match: of a role
-    :param scope: the path of the object whose docstring it is
-    :return: a link to what it names, if the site has it, else its name
+    Make a link of a role.
+
+    :param match: the match of a role
+    :param scope: the path of the object with the docstring
+    :return: a link to the object that the role names, or its name if the site does not contain it
     """
     target = match["target"]
     shown = target.rpartition(".")[2] if match["short"] else target
@@ -27,18 +29,22 @@ def linked(match: re.Match[str], scope: str) -> str:
 
 
 class Docstrings(Extension):
-    """Rewrites every docstring."""
+    """An extension that rewrites every docstring."""
 
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **kwargs: Any) -> None:
         """
+        Add ``envs/`` to our package.
+
         :param pkg: a package that was read
-        :param loader: what reads more
+        :param loader: the reader of packages
         """
         if pkg.path == PACKAGE:
             pkg.set_member("envs", loader.load("envs"))
 
     def on_object(self, *, obj: Object, **kwargs: Any) -> None:
         """
+        Rewrite the docstring of an object.
+
         :param obj: a module, class, function or attribute
         """
         if obj.docstring is not None:

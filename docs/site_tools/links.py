@@ -1,4 +1,4 @@
-"""``python docs/site_tools/links.py FOLDERS_AND_FILES``: ask each link that leads to the net whether it leads somewhere."""
+"""``python docs/site_tools/links.py FOLDERS_AND_FILES``: check that the links to other sites work."""
 
 import re
 import sys
@@ -10,14 +10,16 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 LINK = re.compile(r"https?://[^\s<>\"'`\])}]+(?:\([^\s)]*\))?")
-ALIVE = {401, 403, 405, 429, 503}  # there is somebody, who does not talk to programs, or not now
+ALIVE = {401, 403, 405, 429, 503}  # the page exists, but the server refuses programs, or is busy
 SECONDS = 20
 
 
 def links(paths: list[Path]) -> dict[str, list[str]]:
     """
+    Find the links in files.
+
     :param paths: files, and folders of Markdown and Python
-    :return: for each link where it stands, as file and line
+    :return: the places of each link, as file and line
     """
     found: dict[str, list[str]] = {}
     for path in paths:
@@ -31,8 +33,10 @@ def links(paths: list[Path]) -> dict[str, list[str]]:
 
 def problem(link: str) -> str | None:
     """
+    Open a link.
+
     :param link: an address
-    :return: why it leads nowhere, or None
+    :return: the problem, or None if the link works
     """
     try:
         with urlopen(Request(link, headers={"User-Agent": "Mozilla/5.0"}), timeout=SECONDS):
@@ -45,8 +49,10 @@ def problem(link: str) -> str | None:
 
 def main(paths: list[str]) -> int:
     """
-    :param paths: of the command
-    :return: 1 if a link leads nowhere
+    Print the links that do not work.
+
+    :param paths: the arguments of the command
+    :return: 1 if a link does not work, else 0
     """
     found = links([Path(path) for path in paths])
     with ThreadPoolExecutor(8) as pool:
@@ -55,7 +61,7 @@ def main(paths: list[str]) -> int:
         if why is not None:
             print(f"{link}: {why} ({', '.join(found[link])})")
     n_bad = sum(why is not None for why in problems.values())
-    print(f"{len(found) - n_bad} of {len(found)} links lead somewhere.")
+    print(f"{len(found) - n_bad} of {len(found)} links work.")
     return int(n_bad > 0)
 
 

@@ -1,4 +1,4 @@
-"""What our runs log is drawn by TensorBoard in a real browser, and their reports are whole."""
+"""Check in a real browser that TensorBoard draws the values that our runs log, and that reports are complete."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ STEPS = 1600
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of two runs, and of another one that has only asked for a chart of what nobody logs."""
+    """Return the logs of two runs, and of a third one with a chart for a tag that is not logged."""
     folder = tmp_path_factory.mktemp("runs")
     output(python("-m", "tests.tensorboard_runs", str(folder), str(STEPS), cwd=ROOT, SDL_VIDEODRIVER="dummy"))
     with SummaryWriter(folder / "logs" / "other") as writer:
@@ -76,7 +76,7 @@ def test_the_table_compares_the_runs_by_their_final_score(page: Page, logs: Path
             assert float(cells[f"achieved/{score}_return"]) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_chart_without_numbers_is_not_taken_for_drawn(page: Page) -> None:
+def test_a_chart_without_values_does_not_count_as_drawn(page: Page) -> None:
     tab(page, "custom scalars")
     empty = chart(page, "nothing")
     empty.wait_for()
@@ -88,16 +88,16 @@ def test_a_chart_without_numbers_is_not_taken_for_drawn(page: Page) -> None:
     assert n_coloured(grid) == 100
 
 
-def test_a_report_is_whole_where_there_is_no_network(chromium: Browser, tmp_path: Path) -> None:
+def test_a_report_is_complete_without_a_network(chromium: Browser, tmp_path: Path) -> None:
     path = reported(tmp_path, 800)
-    asked: list[str] = []
-    said: list[str] = []
+    requests: list[str] = []
+    messages: list[str] = []
 
     def prepare(page: Page) -> None:
         page.context.set_offline(True)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
 
     with opened(chromium, path.as_uri(), prepare) as page:
         pictures = page.locator("img").all()
@@ -117,5 +117,5 @@ def test_a_report_is_whole_where_there_is_no_network(chromium: Browser, tmp_path
         assert page.evaluate("document.documentElement.scrollWidth") <= 380, "nothing is cut off in a narrow window"
         page.goto(path.as_uri())
         assert save_report(page, tmp_path).stat().st_size > 10_000
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()] * 2
-    assert said == []
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()] * 2
+    assert messages == []

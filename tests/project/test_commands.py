@@ -1,6 +1,6 @@
 """
-Names in pages, configurations, results and the Makefile exist: commands and their arguments, targets of make, keys of YAML,
-imports and dotted names of Python.
+Check that the names in pages, configurations, results and the Makefile exist: commands and their arguments, targets of make,
+keys of YAML, imports and dotted names of Python.
 """
 
 import ast
@@ -37,15 +37,15 @@ TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
 
 
 def in_sentences(path: Path) -> Iterator[Command]:
-    """The commands in the running text of a file. ``...`` stands for arguments, ``COMMAND`` for a command of the zoo."""
+    """Find the commands in the sentences of a page. ``...`` is for any arguments, ``COMMAND`` for a command of the zoo."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for span in re.findall(r"`((?:python3?|make|sb3-dqn-ext)\s[^`]+)`", text):
-        line = span.replace(" ...", "").replace("COMMAND", "train")
-        yield from commands(path.relative_to(ROOT).as_posix(), line, is_whole=False)
+    for span in re.findall(r"`((?:python3?|make)\s[^`]+)`", text):
+        words = span.replace(" ...", "").replace("COMMAND", "train").split()
+        yield Command(path.relative_to(ROOT).as_posix(), words, is_whole=False)
 
 
 def in_recipes() -> Iterator[Command]:
-    """The commands of the Makefile, and those that its comments give as examples."""
+    """Find the commands of the Makefile, and the examples in its comments."""
     values = VARIABLES | {"MAKE": "make", "EXTRAS": "dev"}
     lines = re.findall(r"^\t(?!@|test |touch )((?:.*\\\n)*.*\n)", MAKEFILE, flags=re.MULTILINE)
     text = re.sub(r"\$[@<]|\$\(@D\)/", "", "".join(lines))
@@ -64,7 +64,7 @@ COMMANDS = [
 
 # -- commands --------------------------------------------------------------------------------------------------------------
 
-# Commands are parsed by the very parsers that would parse them, all in one process.
+# The programs' own parsers parse the commands, all in one process.
 PARSE = """
 import argparse, json, runpy, sys
 class Parsed(Exception):
@@ -91,7 +91,7 @@ for where, module, arguments, is_whole in commands:
 
 
 def source_of(module: str) -> str | None:
-    """The source of what ``python -m module`` runs, None if there is no such module."""
+    """Return the source that ``python -m module`` runs, None if there is no such module."""
     try:
         found = importlib.util.find_spec(f"{module}.__main__") or importlib.util.find_spec(module)
     except ModuleNotFoundError:
@@ -99,9 +99,9 @@ def source_of(module: str) -> str | None:
     return None if found is None or found.origin is None else Path(found.origin).read_text()
 
 
-# of the import hook of setuptools, which replaces distutils where pip is looked for
+# a warning of the import hook of setuptools, which replaces distutils when pip is imported
 @pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils")
-def test_every_module_exists_and_its_parser_takes_the_arguments(tmp_path: Path) -> None:
+def test_every_module_exists_and_its_parser_accepts_the_arguments(tmp_path: Path) -> None:
     parsed = []
     for command in COMMANDS:
         if command.module is not None:
@@ -122,7 +122,7 @@ def test_every_target_of_make_exists_with_its_variables() -> None:
             assert word.partition("=")[0] in (VARIABLES if "=" in word else TARGETS), command
 
 
-def test_every_other_command_says_that_it_is_not_run() -> None:
+def test_every_other_command_is_marked_as_not_run() -> None:
     for block in BLOCKS:
         for command in commands(block.where, block.text) if block.language == "bash" else ():
             if command.module is None and command.words[0] != "make":
@@ -134,7 +134,7 @@ def test_files_environments_configurations_and_extras_in_commands_exist() -> Non
         for extras in re.findall(r"\.\[([\w,]+)\]", " ".join(command.words)):
             assert EXTRAS.issuperset(extras.split(",")), command
         for argument, value in itertools.pairwise(command.words):
-            if argument in ("--env", "-e") and str(command.module).startswith(("rl_zoo3", "sb3_dqn_ext")):
+            if argument in ("--env", "-e") and "rl_zoo3" in str(command.module):
                 assert value in gym.registry, command
             if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
                 assert value.removeprefix("sb3_dqn_ext.presets.") in presets.preset_paths(), command
@@ -144,24 +144,24 @@ def test_files_environments_configurations_and_extras_in_commands_exist() -> Non
 
 # -- YAML ------------------------------------------------------------------------------------------------------------------
 
-CALLED_BY_THE_ZOO = ("env_wrapper", "vec_env_wrapper", "callback")
-THE_ZOOS_OWN = {"n_timesteps", "n_envs", "normalize", "frame_stack", *CALLED_BY_THE_ZOO}
+CLASS_KEYS = ("env_wrapper", "vec_env_wrapper", "callback")
+KEYS_OF_THE_ZOO = {"n_timesteps", "n_envs", "normalize", "frame_stack", *CLASS_KEYS}
 
 
-def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The classes of a key of the zoo, by their dotted names, and their arguments."""
+def classes_of(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return the dotted names of the classes of a key of the zoo, and their arguments."""
     for one in value if isinstance(value, list) else [value]:
         yield from one.items() if isinstance(one, dict) else [(one, {})]
 
 
 def check_classes(key: str, value: Any) -> None:
     """Check that classes of a key of the zoo exist and have these arguments."""
-    for name, kwargs in named(value):
+    for name, kwargs in classes_of(value):
         inspect.signature(resolve_class(key, name, {})).bind_partial(**kwargs)
 
 
 def yaml_texts() -> dict[str, str]:
-    """The configurations, by where they are. An indented part of one gets the name of an environment."""
+    """Return the configurations by their places. An indented part of one gets the name of an environment."""
     found = {path.relative_to(ROOT).as_posix(): path.read_text() for path in CONFIGURATIONS}
     for block in BLOCKS:
         if block.language == "yaml":
@@ -170,22 +170,22 @@ def yaml_texts() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("where", yaml_texts())
-def test_the_zoo_would_take_the_configuration(where: str, tmp_path: Path) -> None:
+def test_the_zoo_accepts_the_configuration(where: str, tmp_path: Path) -> None:
     text = yaml_texts()[where]
     (tmp_path / "conf.yml").write_text(text)
     check_config(tmp_path / "conf.yml")
     for given in yaml.safe_load(text).values():
-        for key in given.keys() & CALLED_BY_THE_ZOO:
+        for key in given.keys() & CLASS_KEYS:
             check_classes(key, given[key])
-        arguments = {key: value for key, value in given.items() if key not in THE_ZOOS_OWN}
-        if isinstance(given.get("learning_rate"), str):  # lin_0.001, which the zoo makes a schedule of
+        arguments = {key: value for key, value in given.items() if key not in KEYS_OF_THE_ZOO}
+        if isinstance(given.get("learning_rate"), str):  # lin_0.001, which the zoo converts to a schedule
             del arguments["learning_rate"]
         policy = arguments.pop("policy", "MlpPolicy")
         env = FakeImageEnv(discrete=True) if policy == "CnnPolicy" else gym.make("CartPole-v1")
         DQNExt(policy, env, **{**arguments, "buffer_size": 1000})
 
 
-def test_the_callbacks_that_make_watches_with_exist() -> None:
+def test_the_callbacks_of_make_train_exist() -> None:
     check_classes("callback", ast.literal_eval(VARIABLES["WATCHED"]))
 
 

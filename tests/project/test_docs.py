@@ -1,9 +1,8 @@
-"""The pages of docs/ say only what is so: their code runs, their tables are true, their links lead somewhere."""
+"""Check that the pages of docs/ are true: their code runs, and their tables are those of the code."""
 
 import ast
-import html
-import importlib
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import yaml
 from gymnasium import spaces
 from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -38,21 +36,20 @@ from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
-from tests.pages import DOCS, PAGES, blocks, commands, run_all
+from tests.pages import DOCS, PAGES, blocks, commands, run_all, table_rows
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 from tests.paths import ROOT
-from tests.processes import Process, output, python
+from tests.processes import output, python
 from tests.test_returned_by_environments import FORMS, Returning
 
 ALL = [block for page in PAGES for block in blocks(DOCS / page)]
-of_site = pytest.mark.xdist_group("site")
 of_zoo_page = pytest.mark.xdist_group("zoo page")
 
 
 # -- code ------------------------------------------------------------------------------------------------------------------
 
 
-def test_every_block_is_of_a_kind_that_is_looked_at_here() -> None:
+def test_every_block_is_of_a_kind_that_is_tested_here() -> None:
     assert {block.language for block in ALL} <= {"python", "bash", "yaml", "text", ""}
     for block in ALL:
         if block.language in ("python", "bash") and not block.runs:
@@ -75,13 +72,13 @@ def test_the_python_that_is_not_run_has_arguments_that_exist() -> None:
 
 
 @of_zoo_page
-def test_the_quick_commands_run_and_leave_the_files_that_are_named(tmp_path: Path) -> None:
+def test_the_quick_commands_run_and_write_the_files_of_the_table(tmp_path: Path) -> None:
     quick = [block for block in ALL if block.language == "bash" and block.runs]
     assert {block.page for block in quick} == {"docs/zoo.md"}
     given = [command for block in quick for command in commands(block.where, block.text)]
     printed = [output(python(*command.words[1:], cwd=tmp_path)) for command in given]
-    assert "is finished: it ended at step 2000" in printed[-1]
-    files = [name for name, *_ in rows(DOCS / "index.md", "file")]
+    assert "is finished: it came to its end at step 2000" in printed[-1]
+    files = [name for name, *_ in table_rows(DOCS / "index.md", "file")]
     assert len(files) == 7
     for name in files:
         assert (tmp_path / "logs/dqn_ext/CartPole-v1_1" / name.strip("`")).is_file(), name
@@ -90,26 +87,37 @@ def test_the_quick_commands_run_and_leave_the_files_that_are_named(tmp_path: Pat
 # -- tables ----------------------------------------------------------------------------------------------------------------
 
 
-def rows(page: Path, first_column: str) -> list[list[str]]:
-    """
-    :param page: a page
-    :param first_column: the head of the first column of a table
-    :return: the cells of that table
-    """
-    (table,) = re.findall(rf"^\| {first_column} \|.*\n\|[-|]+\n((?:\|.*\n)+)", page.read_text(), flags=re.MULTILINE)
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
-
-
-def test_the_pages_of_the_choices_name_each_of_them() -> None:
+def test_the_pages_of_the_choices_list_each_of_them() -> None:
     pages = "\n".join(path.read_text() for path in (DOCS / "choices").glob("*.md"))
-    named_there = re.findall(r"^\| `(\w+)` \|", pages, flags=re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+)` \|", pages, flags=re.MULTILINE)
     for registry in (EXPLORATIONS, SCHEDULES, SAMPLERS, TARGET_POLICIES, RETURN_MODELS, HEADS):
         for name in registry:
-            assert named_there.count(name) == 1, name
+            assert listed.count(name) == 1, name
+
+
+def test_the_files_in_the_table_of_the_architecture_exist() -> None:
+    for _, *cells in table_rows(DOCS / "architecture.md", "you want to change"):
+        for cell in cells:
+            first, *others = re.findall("`([^`]+)`", cell)
+            assert (ROOT / first).exists(), first
+            for name in others:  # in the same folder as the first, or from the root
+                assert ((ROOT / first).parent / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
+    (layers,) = re.findall(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [re.findall(r"\w+", line) for line in layers.splitlines()]
+    ranks = [
+        [rank for name in re.findall("`(\\w+)`", names) for rank, line in enumerate(lines) if name in line]
+        for _, names in table_rows(DOCS / "architecture.md", "layer")
+    ]
+    assert sum(map(len, ranks)) == 21
+    for higher, lower in itertools.pairwise(ranks):
+        assert max(higher) < min(lower)
 
 
 class Anything(gym.Env[Any, Any]):
-    """Observations of a space, and actions of another, which have to be in it."""
+    """An environment with random observations of one space, which checks that actions are in another."""
 
     def __init__(self, observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
         self.observation_space = observations
@@ -128,11 +136,11 @@ class Anything(gym.Env[Any, Any]):
 
 
 class Own(ReplayBuffer):
-    """A user's own."""
+    """A user's replay buffer."""
 
 
 class OwnExtractor(FlattenExtractor):
-    """A user's own."""
+    """A user's features extractor."""
 
 
 Algorithm = type[DQN]
@@ -144,7 +152,7 @@ NUMBERS = spaces.Dict(vector=VECTOR, number=spaces.Discrete(3))
 
 def trained(algorithm: Algorithm, env: Any, policy: str = "MlpPolicy", callback: Any = None, **kwargs: Any) -> DQN:
     small: dict[str, Any] = {"learning_starts": 12, "buffer_size": 40, "batch_size": 4, "device": "cpu", "seed": 0}
-    model = algorithm(policy, env, **deepcopy(small | kwargs))  # SB3 writes into some of them
+    model = algorithm(policy, env, **deepcopy(small | kwargs))  # SB3 changes some of them
     model.learn(N_STEPS, callback=callback)
     if isinstance(env, VecEnv):
         env.close()
@@ -186,20 +194,20 @@ def loaded(algorithm: Algorithm, saved_by: Algorithm, folder: Path) -> DQN:
 
 
 def argument(name: str) -> Callable[[Algorithm, Path], Any]:
-    """Whether there is an argument, of the algorithm or of its policy, whose name holds this."""
+    """Return a check that the algorithm or its policy has an argument whose name contains a text."""
 
     def find(algorithm: Algorithm, _: Path) -> None:
-        known = [
+        names = [
             *inspect.signature(algorithm).parameters,
             *inspect.signature(algorithm.policy_aliases["MlpPolicy"]).parameters,
         ]
-        if not any(name in one for one in known):
+        if not any(name in one for one in names):
             raise ValueError(f"no argument is called *{name}*")
 
     return find
 
 
-MEMORY = {"replay_buffer_class": DQNReplayBuffer}
+OUR_BUFFER = {"replay_buffer_class": DQNReplayBuffer}
 WITHOUT_LIMITS = {"replay_buffer_kwargs": {"handle_timeout_termination": False}}
 CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "Box, a vector or a matrix": observing(spaces.Box(-1, 1, (3, 4), np.float32)),
@@ -245,16 +253,16 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
         policy="MultiInputPolicy",
         replay_buffer_class=HerReplayBuffer,
     ),
-    "a replay memory of your own": around(short_cartpole, replay_buffer_class=Own),
-    "a features extractor of your own": around(
+    "your own replay buffer": around(short_cartpole, replay_buffer_class=Own),
+    "your own features extractor": around(
         short_cartpole, policy_kwargs={"features_extractor_class": OwnExtractor, "features_extractor_kwargs": {}}
     ),
-    "DQNReplayBuffer with terminal copies": around(short_cartpole, replay_buffer_kwargs={"terminal_copies": 2}, **MEMORY),
+    "DQNReplayBuffer with terminal copies": around(short_cartpole, replay_buffer_kwargs={"terminal_copies": 2}, **OUR_BUFFER),
     "DQNReplayBuffer with prioritized replay": around(
-        short_cartpole, replay_buffer_kwargs={"sampler": "prioritized"}, **MEMORY
+        short_cartpole, replay_buffer_kwargs={"sampler": "prioritized"}, **OUR_BUFFER
     ),
     "TerminalPenalty and the other wrappers": around(lambda: TerminalPenalty(short_cartpole(), reward=-5)),
-    "schedules of ours for epsilon": lambda algorithm, _: trained(
+    "our schedules for epsilon": lambda algorithm, _: trained(
         algorithm, short_cartpole(), callback=EpsilonScheduleCallback(LinearSchedule(1.0, 0.5))
     ),
     "diagnostics": lambda algorithm, _: trained(
@@ -263,7 +271,7 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "exact checkpoints": checkpointed,
     "a zip that DQN saved": lambda algorithm, folder: loaded(algorithm, DQN, folder),
     "a zip that DQNExt saved": lambda algorithm, folder: loaded(algorithm, DQNExt, folder),
-    "compiled updates": argument("compile"),  # that they work is seen in test_compiled.py
+    "compiled updates": argument("compile"),  # test_compiled.py tests that they work
     "masks of actions": argument("mask"),
     "recurrent networks": argument("lstm"),
 }
@@ -272,7 +280,7 @@ REFUSALS = (ValueError, AssertionError, NotImplementedError, TypeError, RuntimeE
 
 def table_of_uses() -> list[list[str]]:
     heads = ("observations", "actions", "environments", "feature")
-    found = [[head, *cells] for head in heads for cells in rows(DOCS / "sb3.md", head)]
+    found = [[head, *cells] for head in heads for cells in table_rows(DOCS / "sb3.md", head)]
     return [[f"actions: {name}" if head == "actions" else name, theirs, ours] for head, name, theirs, ours, *_ in found]
 
 
@@ -281,101 +289,29 @@ def test_the_table_of_uses_has_a_row_for_each_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "algorithm", "said"),
+    ("name", "algorithm", "cell"),
     [
-        (name, algorithm, said)
+        (name, algorithm, cell)
         for name, *cells in table_of_uses()
-        for algorithm, said in zip((DQN, DQNExt), cells, strict=True)
+        for algorithm, cell in zip((DQN, DQNExt), cells, strict=True)
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else value,
 )
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_the_table_of_uses_is_true(name: str, algorithm: Algorithm, said: str, tmp_path: Path) -> None:
-    assert said in ("yes", "no")
-    if said == "yes":
+def test_the_table_of_uses_is_true(name: str, algorithm: Algorithm, cell: str, tmp_path: Path) -> None:
+    assert cell in ("yes", "no")
+    if cell == "yes":
         CASES[name](algorithm, tmp_path)
     else:
         with pytest.raises(REFUSALS):
             CASES[name](algorithm, tmp_path)
 
 
-# -- the site --------------------------------------------------------------------------------------------------------------
-
-
-def built(project: Path, folder: Path) -> Process:
-    """What `make docs` does."""
-    return python("-m", "mkdocs", "build", "--strict", "-d", str(folder), cwd=project, NO_MKDOCS_2_WARNING="1")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site; a link or an anchor inside it that leads nowhere, or a page that is in no menu, is a warning, and an error."""
-    folder = tmp_path_factory.mktemp("site")
-    output(built(ROOT, folder))
-    return folder
-
-
-def text_of(path: Path) -> str:
-    return html.unescape(path.read_text())
-
-
-@of_site
-def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) -> None:
-    there = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
-    assert there >= {re.sub(r"(README)?\.md$", "", page) + ("index" * page.endswith("README.md")) + ".html" for page in PAGES}
-    for path in site.rglob("*.html"):
-        loaded_from = re.findall(
-            r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?([^\"\s>]+)|<link\b[^>]*href=\"?([^\"\s>]+)", text_of(path)
-        )
-        assert not [url for urls in loaded_from for url in urls if re.match(r"(https?:)?//", url)], path
-    for path in site.rglob("*.css"):
-        assert not re.search(r"url\(\"?(https?:)?//", path.read_text()), path
-
-
-DOCUMENTED = [
-    "sb3_dqn_ext.callbacks",
-    "sb3_dqn_ext.envs",
-    "sb3_dqn_ext.plot",
-    "sb3_dqn_ext.networks.policies",
-    "sb3_dqn_ext.replay",
-]
-DOCUMENTED += ["sb3_dqn_ext.report", "sb3_dqn_ext.algorithm.schedules", "sb3_dqn_ext.vec_env"]
-
-
-@of_site
-@pytest.mark.parametrize("module", DOCUMENTED)
-def test_every_public_class_and_function_is_in_the_reference(module: str, site: Path) -> None:
-    anchors = set(re.findall(r'id="([\w.]+)"', "".join(text_of(path) for path in site.rglob("*.html"))))
-    assert "sb3_dqn_ext.DQNExt" in anchors
-    public = importlib.import_module(module)
-    for name in public.__all__:
-        if inspect.isclass(getattr(public, name)) or inspect.isfunction(getattr(public, name)):
-            assert f"{module}.{name}" in anchors, name
-
-
-@of_site
-def test_the_roles_of_docstrings_are_links(site: Path) -> None:
-    page = text_of(site / "diagnostics.html")
-    assert re.search(r'<a [^>]*href="#sb3_dqn_ext.callbacks.QValuesCallback"[^>]*><code>QValuesCallback</code></a>', page)
-    for path in site.rglob("*.html"):
-        assert not re.search(r":(class|func|meth|mod|data):`", text_of(path)), path
-
-
-@of_site
-def test_a_link_that_leads_nowhere_does_not_pass(tmp_path: Path) -> None:
-    """So that the check of the links is one."""
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/index.md").write_text("[a](#nowhere) and [b](nothing.md)\n")
-    told = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.SafeLoader)["validation"]
-    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump({"site_name": "x", "validation": told, "plugins": []}))
-    process = built(tmp_path, tmp_path / "site")
-    assert process.returncode != 0
-    assert "'#nowhere', but there is no such anchor" in process.stderr
-    assert "'nothing.md', but the target is not found" in process.stderr
+# -- links to other sites -----------------------------------------------------------------------------------------------
 
 
 class Answers(BaseHTTPRequestHandler):
-    """``/200`` is there, ``/404`` is not."""
+    """A server that answers with the status code in the path."""
 
     def do_GET(self) -> None:
         self.send_response(int(self.path.strip("/")))
@@ -385,17 +321,17 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-def test_outer_links_that_lead_nowhere_are_named_with_their_places(tmp_path: Path) -> None:
+def test_broken_links_to_other_sites_are_printed_with_their_places(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     page, module = tmp_path / "page.md", tmp_path / "module.py"
-    page.write_text(f"[there]({address}/200) and\n[not]({address}/404), [no robots]({address}/403).\n")
+    page.write_text(f"[found]({address}/200) and\n[not found]({address}/404), [forbidden]({address}/403).\n")
     module.write_text(f'"""See {address}/200, {address}/404."""\n')
-    asked = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(DOCS / "site_tools/links.py"), str(tmp_path)], capture_output=True, text=True, check=False
     )
     server.shutdown()
     server.server_close()
-    assert asked.returncode == 1, asked.stderr
-    assert asked.stdout.splitlines() == [f"{address}/404: 404 ({module}:1, {page}:2)", "2 of 3 links lead somewhere."]
+    assert process.returncode == 1, process.stderr
+    assert process.stdout.splitlines() == [f"{address}/404: 404 ({module}:1, {page}:2)", "2 of 3 links work."]

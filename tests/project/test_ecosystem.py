@@ -1,8 +1,8 @@
 """
-Environments of others. What is not installed is skipped.
+Train in environments of other packages. A test is skipped if its package is not installed.
 
-``make test-ecosystem`` runs this in two virtual environments, as pygame and pygame-ce lie in one folder; ``make smoke`` runs
-what needs no other package, with any Python.
+``make test-ecosystem`` runs these tests in two virtual environments, because pygame and pygame-ce use the same folder.
+``make smoke`` runs the tests that need no other package, with any Python.
 """
 
 import importlib
@@ -27,10 +27,10 @@ from tests.internals import n_updates_of
 from tests.parity import assert_same, assert_same_run
 from tests.processes import output, python, write_package
 
-# FlappyBird's pipes are outside of its space at first, of which gymnasium warns
+# gymnasium warns that FlappyBird's pipes are outside of its space at first
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*not within the observation space:UserWarning")]
 
-# A user's package: it registers environments that do not register themselves, and has a network and a callback of its own.
+# A user's package: it registers environments that do not register themselves, and contains a network and a callback.
 OWN = {
     "__init__": """
 from importlib.util import find_spec
@@ -93,12 +93,12 @@ np.save("actions.npy", model.predict(np.load("observations.npy"), deterministic=
 
 class World(NamedTuple):
     """
-    An environment, and how it is learned from.
+    An environment of another package, and the arguments for training in it.
 
-    :param package: what it comes from
-    :param env_id: its name
-    :param wrapper: around each environment
-    :param arguments: of the algorithm
+    :param package: the package
+    :param env_id: the id of the environment
+    :param wrapper: the dotted name of a wrapper
+    :param arguments: the arguments of the algorithm
     """
 
     package: str
@@ -107,7 +107,7 @@ class World(NamedTuple):
     arguments: Mapping[str, Any] = MappingProxyType({})
 
     def config(self) -> dict[str, Any]:
-        """Its part of a configuration of the zoo."""
+        """Return the block of the environment in a configuration of the zoo."""
         wrapper = {} if self.wrapper is None else {"env_wrapper": self.wrapper}
         return {
             "policy": "MlpPolicy",
@@ -123,7 +123,7 @@ OWN_CNN = {"policy": "CnnPolicy", "policy_kwargs": {"features_extractor_class": 
 WORLDS = {
     "highway": World("highway_env", "highway-fast-v0"),
     "MiniGrid, flat": World("minigrid", "MiniGrid-Empty-5x5-v0", "minigrid.wrappers.FlatObsWrapper"),
-    "MiniGrid, a network of one's own": World("minigrid", "MiniGrid-Empty-5x5-v0", "minigrid.wrappers.ImgObsWrapper", OWN_CNN),
+    "MiniGrid, a user's network": World("minigrid", "MiniGrid-Empty-5x5-v0", "minigrid.wrappers.ImgObsWrapper", OWN_CNN),
     "MinAtar": World("minatar", "MinAtar/Breakout-v1"),
     "FlappyBird": World("flappy_bird_gymnasium", "FlappyBird-v0"),
     "FrozenLake": World("minigrid", "FrozenLake-v1"),  # gymnasium's own, in one of the virtual environments
@@ -149,7 +149,7 @@ def named(path: str) -> Any:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_package(tmp_path / "mine", **OWN)
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
-        monkeypatch.delitem(sys.modules, name)  # of another test's folder
+        monkeypatch.delitem(sys.modules, name)  # a module from the folder of another test
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
@@ -170,7 +170,7 @@ def made(world: World) -> gym.Env[Any, Any]:
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_it_ends_with_the_bits_of_sb3_and_answers_alike_in_another_process(name: str, project: Path) -> None:
+def test_it_ends_with_the_bits_of_sb3_and_predicts_the_same_in_another_process(name: str, project: Path) -> None:
     world = world_of(name)
     of_policy = dict(world.arguments.get("policy_kwargs", {}))
     if "features_extractor_class" in of_policy:
@@ -186,9 +186,10 @@ def test_it_ends_with_the_bits_of_sb3_and_answers_alike_in_another_process(name:
 
 def check_another_process(model: DQN, project: Path) -> None:
     """
+    Check that a model makes the same predictions after it is loaded in another process.
+
     :param model: a trained model
-    :param project: where to save it
-    :raises AssertionError: if it answers otherwise once it is loaded in another process
+    :param project: the folder in which it is saved
     """
     model.save("model")
     observations = np.stack([model.observation_space.sample() for _ in range(50)])
@@ -199,7 +200,7 @@ def check_another_process(model: DQN, project: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_the_zoo_trains_goes_on_after_a_kill_and_enjoys(name: str, project: Path) -> None:
+def test_the_zoo_trains_resumes_after_a_kill_and_enjoys(name: str, project: Path) -> None:
     world = world_of(name)
     Path("mine.yml").write_text(yaml.safe_dump({world.env_id: world.config()}))
     packages = ("--gym-packages", world.package, "mine")
@@ -217,7 +218,7 @@ def test_the_zoo_trains_goes_on_after_a_kill_and_enjoys(name: str, project: Path
 
 
 def weights(folder: Path, world: World) -> dict[str, Any]:
-    """What the run in a folder ended with."""
+    """Return the final parameters of the run in a folder."""
     name = world.env_id.replace("/", "-")
     return DQNExt.load(folder / f"{name}.zip", device="cpu", trust="policy_kwargs" in world.arguments).get_parameters()
 
@@ -227,6 +228,6 @@ def test_a_team_of_pettingzoo_learns_through_supersuit(project: Path) -> None:
     model = DQNExt("MlpPolicy", named("mine.teams.team")(), device="cpu", **ARGUMENTS).learn(STEPS)
     assert n_updates_of(model) > 0
     check_another_process(model, project)
-    # its vector environment is none of SB3's: it cannot be brought back to the middle of an episode
+    # its vector environment is not one of SB3's: it cannot be restored in the middle of an episode
     with pytest.raises(ArgumentError, match="The environments of a ConcatVecEnv cannot be made resumable"):
         model.learn(STEPS, callback=ExactCheckpointCallback(every=100, path="checkpoints"))

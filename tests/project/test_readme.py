@@ -1,4 +1,4 @@
-"""The README says only what is so."""
+"""Check that the README is true: its code runs, and its tables, links and error messages are the real ones."""
 
 import re
 from pathlib import Path

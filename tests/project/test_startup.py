@@ -1,4 +1,4 @@
-"""What it costs to import the plugin."""
+"""Check the cost of importing the plugin."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ HEAVY = ("torch._dynamo", "torch._inductor", "rl_zoo3", "sb3_contrib", "optuna",
 
 
 def loaded(statement: str, folder: Path) -> set[str]:
-    """The modules that are there after a statement."""
+    """Return the modules that are imported after a statement."""
     return set(output(python("-c", f"{statement}; import sys; print(*sys.modules)", cwd=folder)).split())
 
 
@@ -35,7 +35,7 @@ def seconds(folder: Path, *arguments: str, **environment: str) -> float:
 
 
 def ratio(ours: Callable[[], float], theirs: Callable[[], float], repeats: int = 9) -> float:
-    """The median of the ratios of neighbours."""
+    """Return the median of the ratios of successive measurements."""
     return float(np.median([ours() / theirs() for _ in range(repeats)]))
 
 

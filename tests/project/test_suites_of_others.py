@@ -24,27 +24,29 @@ pytestmark = pytest.mark.slow
 
 Outcomes = dict[str, tuple[str, str]]
 
-# Tests that pass for the class that is replaced and cannot for ours, and why.
-OWN_COINS = "of several environments each explores by its own coin, so the seed leads elsewhere"
+# Tests that pass for the replaced class and cannot pass for ours, with the reason.
+OWN_NUMBERS = "a random number for each environment decides on exploration, so a seed has another course"
 DIFFERENT = {
     "sb3": {
-        "tests/test_n_step_replay.py::test_run[DQN]": "wants an NStepReplayBuffer; DQNReplayBuffer does n-step returns itself",
+        "tests/test_n_step_replay.py::test_run[DQN]": "requires an NStepReplayBuffer, which DQNExt does not need",
         "tests/test_callbacks.py::test_eval_callback_logs_are_written_with_the_correct_timestep": "reads the folder DQN_1",
-        "tests/test_her.py::test_performance_her[10]": OWN_COINS,
+        "tests/test_her.py::test_performance_her[10]": OWN_NUMBERS,
     },
     "contrib": {},
     "zoo": {},
 }
-# Its outcome depends on how busy the machine is.
+# Its outcome depends on the load of the machine.
 TIMED = "tests/test_logger.py::test_fps_logger[DQN]"
 
 
 def source_of(package: str, variable: str, folder: Path) -> Path:
     """
+    Download the source distribution of a package, unless there is a folder with its source.
+
     :param package: an installed package
-    :param variable: the environment variable that may name a folder with its source
-    :param folder: where to put it otherwise
-    :return: the folder of its source
+    :param variable: the environment variable that may contain such a folder
+    :param folder: the folder for the download
+    :return: the folder of the source
     """
     if variable in os.environ:
         return Path(os.environ[variable]).resolve()
@@ -58,18 +60,20 @@ def source_of(package: str, variable: str, folder: Path) -> Path:
 
 def outcomes(folder: Path, *arguments: str) -> Outcomes:
     """
-    :param folder: where the tests lie, in a folder ``tests``
-    :param arguments: of ``tests.stand_in``
-    :return: how each test ended, and the last line of its error
+    Run the tests of another project.
+
+    :param folder: a folder that contains the tests in a folder ``tests``
+    :param arguments: the arguments of ``tests.stand_in``
+    :return: the outcome of each test, and the last line of its error
     """
     written, programs = folder / "outcomes.json", folder / "programs"
     programs.mkdir()
     (programs / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     environment = {
         "PYTHONPATH": str(ROOT),
-        # the zoo calls both by name
+        # the zoo runs both programs by name
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(programs), os.environ["PATH"]]),
-        # pictures without a screen
+        # rendering without a screen
         "DISPLAY": os.environ.get("DISPLAY", ":none"),
         "SDL_VIDEODRIVER": "dummy",
     }
@@ -82,11 +86,13 @@ def outcomes(folder: Path, *arguments: str) -> Outcomes:
 
 def check(theirs: Outcomes, ours: Outcomes, different: dict[str, str], at_least: int) -> None:
     """
-    :param theirs: how the tests ended with their own class
-    :param ours: how they ended with ours
-    :param different: the tests that end differently, and why
-    :param at_least: so many tests pass with their own class
-    :raises AssertionError: if another test ends differently, or one of those does not
+    Check that the tests have the same outcomes with our class.
+
+    :param theirs: the outcomes with the original class
+    :param ours: the outcomes with ours
+    :param different: the tests with different outcomes, and the reasons
+    :param at_least: the least number of tests that pass with the original class
+    :raises AssertionError: if another test has a different outcome, or one of those has not
     """
     passed = {name for name, (outcome, _) in theirs.items() if outcome == "passed"} - {TIMED}
     assert len(passed) >= at_least, theirs
@@ -101,11 +107,11 @@ def check(theirs: Outcomes, ours: Outcomes, different: dict[str, str], at_least:
         ("contrib", "sb3_contrib", "sb3_contrib.QRDQN", 25),
     ],
 )
-def test_what_passes_for_the_class_it_replaces_passes_for_ours(
+def test_tests_that_pass_for_the_replaced_class_pass_for_ours(
     suite: str, package: str, taken: str, at_least: int, tmp_path: Path
 ) -> None:
     source = source_of(package, f"{suite.upper()}_TESTS", tmp_path)
-    for one in ("theirs", "ours"):  # without the package that lies beside the tests
+    for one in ("theirs", "ours"):  # without the package beside the tests
         shutil.copytree(source / "tests", tmp_path / one / "tests")
         shutil.copy(source / "pyproject.toml", tmp_path / one)
     theirs = outcomes(tmp_path / "theirs", f"--of={taken}")
@@ -113,8 +119,8 @@ def test_what_passes_for_the_class_it_replaces_passes_for_ours(
     check(theirs, ours, DIFFERENT[suite], at_least)
 
 
-# The zoo's tests name an algorithm on the command lines that they run. They are read with another one in each place, and with
-# environments whose actions are discrete.
+# The zoo's tests contain command lines with an algorithm. Another algorithm is substituted in each place, and environments
+# with discrete actions.
 ALGORITHM = r"(?<![\w.])(?:ppo_lstm|ppo|a2c|dqn|sac|td3|ddpg|tqc)(?![\w.])"
 READ_AS = {
     r"hyperparams/a2c\.yml": "hyperparams/dqn.yml",
@@ -122,12 +128,12 @@ READ_AS = {
     r"stable_baselines3\.ppo\.MlpPolicy": "stable_baselines3.dqn.MlpPolicy",
     r"BipedalWalkerHardcore-v3": "LunarLander-v3",
     r"MountainCarContinuous-v0": "MountainCar-v0",
-    r"--algo ppo --env Pendulum-v1": "--algo ppo --env MountainCar-v0",  # in the configuration stands CartPole only
+    r"--algo ppo --env Pendulum-v1": "--algo ppo --env MountainCar-v0",  # its configuration contains CartPole only
     r"Pendulum-v1|CartPoleNoVel-v1|parking-v0": "CartPole-v1",
     r"env-kwargs g:[58]\.0": "env-kwargs sutton_barto_reward:True",
     r"trained_models\.update\(get_hf_trained_models\(\)\)": "",  # the hub
 }
-# What lies in the zoo's repository and not in its source distribution, in short.
+# Short versions of files that are in the zoo's repository and not in its source distribution.
 COMMAND = "from rl_zoo3.{0} import {1}\n\nif __name__ == '__main__':\n    {1}()\n"
 ZOO_FILES = {
     "train.py": COMMAND.format("train", "train"),
@@ -157,10 +163,12 @@ register("TestEnv-v0", entry_point="gymnasium.envs.classic_control:CartPoleEnv",
 
 def zoo_tests(source: Path, folder: Path, algorithm: str) -> Path:
     """
+    Copy the zoo's tests for another algorithm, and train a model for them.
+
     :param source: the zoo's source
-    :param folder: where to write
-    :param algorithm: which algorithm the tests are to run
-    :return: ``folder``, with the tests and a trained model
+    :param folder: the folder for the tests
+    :param algorithm: the algorithm that the tests run
+    :return: ``folder``
     """
     for name in ("tests", "hyperparams", "scripts"):
         if (source / name).exists():
@@ -169,7 +177,7 @@ def zoo_tests(source: Path, folder: Path, algorithm: str) -> Path:
     for name, text in ZOO_FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    (folder / "tests/test_wrappers.py").unlink()  # of MuJoCo's environments, and of no algorithm that could be ours
+    (folder / "tests/test_wrappers.py").unlink()  # tests environments of MuJoCo, and no algorithm
     for file in folder.glob("tests/test_*.py"):
         text = file.read_text()
         for old, new in {**READ_AS, ALGORITHM: algorithm}.items():
@@ -180,7 +188,7 @@ def zoo_tests(source: Path, folder: Path, algorithm: str) -> Path:
     return folder
 
 
-def test_what_passes_in_the_zoo_for_dqn_passes_for_dqn_ext(tmp_path: Path) -> None:
+def test_tests_of_the_zoo_that_pass_for_dqn_pass_for_dqn_ext(tmp_path: Path) -> None:
     source = source_of("rl_zoo3", "ZOO_TESTS", tmp_path)
     theirs = outcomes(zoo_tests(source, tmp_path / "dqn", "dqn"))
     ours = outcomes(zoo_tests(source, tmp_path / "dqn_ext", "dqn_ext"))

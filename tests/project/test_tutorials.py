@@ -1,8 +1,8 @@
 """
-The presets of five tutorials against ports of the tutorials' own loops.
+Compare the presets of five tutorials with ports of the tutorials' own loops.
 
-A port is written from its tutorial's text alone. It sees the steps of the bare environment, below all wrappers, and keeps a
-memory of its own; it is told nothing but which of these steps the preset drew.
+A port is written from its tutorial's text alone. Its inputs are the steps of the environment without wrappers and the numbers
+of the steps that the preset drew. It has its own replay buffer.
 """
 
 import importlib
@@ -30,7 +30,7 @@ from tests.processes import output, python
 Array = npt.NDArray[Any]
 
 
-# What is recorded of a preset
+# -- recorders of a preset -------------------------------------------------------------------------------------------------
 
 
 class Step(NamedTuple):
@@ -41,28 +41,28 @@ class Step(NamedTuple):
     reward: float
     next_state: Array
     done: bool
-    """for whatever reason, as in the gym of the tutorials"""
+    """whether the episode ended, for any reason, as in the gym of the tutorials"""
     first: bool
-    """whether it is the first after a reset"""
+    """whether the step is the first after a reset"""
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the steps of an environment."""
+    """A wrapper that records the steps of an environment."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self.steps: list[Step] = []
-        self._begun: Array | None = None
+        self._first_state: Array | None = None
         self._state: Array = np.empty(0)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         self._state, info = self.env.reset(**kwargs)
-        self._begun = self._state
+        self._first_state = self._state
         return self._state, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         state, reward, terminated, truncated, info = self.env.step(action)
-        first = self._state is self._begun
+        first = self._state is self._first_state
         self.steps.append(Step(self._state.copy(), int(action), float(reward), state.copy(), terminated or truncated, first))
         self._state = state
         return state, reward, terminated, truncated, info
@@ -70,78 +70,78 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
 
 @dataclass
 class Training:
-    """What one call of ``train`` did."""
+    """The record of one call of ``train``."""
 
     n_steps: int
-    """stored so far, by each environment"""
+    """the number of steps that each environment has stored so far"""
     target: th.Tensor
     """the weights of the target network"""
     batches: list[Array] = field(default_factory=list)
-    """the cells of each"""
+    """the indices of each batch"""
     weights: list[th.Tensor] = field(default_factory=list)
-    """after each update"""
+    """the weights of the online network after each update"""
 
 
 def weights(*nets: nn.Module) -> th.Tensor:
-    """All of them, in one vector."""
+    """Return all weights in one vector."""
     return nn.utils.parameters_to_vector([parameter for net in nets for parameter in net.parameters()]).detach()
 
 
-class WatchedExploration:
-    """An exploration of which it is known how it chose the last actions."""
+class RecordedExploration:
+    """An exploration that records how it chose the last actions."""
 
     def __init__(self, exploration: Any) -> None:
         self.exploration = exploration
         self.choice: tuple[float, int] | None = None
-        """epsilon, and how many of the actions were random"""
+        """epsilon, and the number of random actions"""
 
-    def __call__(self, moment: Any) -> Any:
+    def __call__(self, context: Any) -> Any:
         n_random = itertools.count()
 
         def random() -> Any:
             next(n_random)
-            return moment.random_action()
+            return context.random()
 
-        actions = self.exploration(moment._replace(random_action=random))
-        self.choice = moment.rate, next(n_random)
+        actions = self.exploration(context._replace(random=random))
+        self.choice = context.rate, next(n_random)
         return actions
 
     def log_entry(self, rate: float, n_envs: int) -> Any:
         return self.exploration.log_entry(rate, n_envs)
 
 
-class Watch(BaseCallback):
+class ChoiceRecorder(BaseCallback):
     """
-    Writes down how each action was chosen, and stops before a step that would be one too many.
+    A callback that records how each action was chosen, and stops after a number of steps.
 
-    :param exploration: what chooses them
-    :param n_steps: how many steps each environment makes
+    :param exploration: the exploration that chooses the actions
+    :param n_steps: the number of steps of each environment
     """
 
-    def __init__(self, exploration: WatchedExploration, n_steps: float) -> None:
+    def __init__(self, exploration: RecordedExploration, n_steps: float) -> None:
         super().__init__()
         self.exploration = exploration
         self.n_steps = n_steps
         self.choices: list[tuple[float, int]] = []
 
     def _on_step(self) -> bool:
-        # in a warm-up, actions are random, and exploration is not asked
+        # in a warm-up, actions are random, and the exploration is not called
         self.choices.append(self.exploration.choice or (1.0, self.training_env.num_envs))
         self.exploration.choice = None
         return self.n_calls < self.n_steps
 
 
-# What the zoo does
+# -- a preset, built as the zoo does ---------------------------------------------------------------------------------------
 
 
 def preset(name: str) -> tuple[str, dict[str, Any]]:
-    """The environment and the hyperparameters in the file of a preset."""
+    """Return the environment and the hyperparameters in the file of a preset."""
     ((env_id, hyperparameters),) = importlib.import_module(f"sb3_dqn_ext.presets.{name}").hyperparams.items()
     return env_id, hyperparameters
 
 
-def named(entry: Any) -> tuple[Any, dict[str, Any]]:
-    """``package.Name``, or that with arguments -> the class and the arguments"""
+def class_and_kwargs(entry: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the class and the arguments of ``package.Name``, or of a mapping of it to arguments."""
     ((path, kwargs),) = entry.items() if isinstance(entry, dict) else [(entry, {})]
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name), kwargs
@@ -149,10 +149,10 @@ def named(entry: Any) -> tuple[Any, dict[str, Any]]:
 
 class Run:
     """
-    A preset's model, built as the zoo builds it around environments that record.
+    A preset's model, built as the zoo builds it, with environments that record their steps.
 
-    :param name: of the preset
-    :param make: makes the bare environment
+    :param name: the name of the preset
+    :param make: a function that makes the environment without wrappers
     :param overrides: hyperparameters to change
     """
 
@@ -170,7 +170,7 @@ class Run:
             return self.recorders[-1]
 
         def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-            for wrapper, kwargs in map(named, wrappers):
+            for wrapper, kwargs in map(class_and_kwargs, wrappers):
                 env = wrapper(env, **kwargs)
             return env
 
@@ -180,65 +180,67 @@ class Run:
         self.buffer: Any = self.model.replay_buffer
         self.trainings: list[Training] = []
         self.choices: list[tuple[float, int]] = []
-        """at each step: epsilon, 1 in the warm-up, and how many of the actions were random"""
+        """epsilon (1 in the warm-up) and the number of random actions of each step"""
         self.was_stopped = False
-        """by a callback, after a step that is stored and not learned from"""
+        """whether a callback stopped the run, after a step that is stored and not learned from"""
 
     @property
     def n_stored(self) -> int:
-        """Steps that each environment stored."""
+        """The number of steps that each environment stored."""
         return self.model._n_calls
 
-    def go(self, n_steps: float = math.inf, trains: bool = True, stops: bool = False) -> None:
+    def train(self, n_steps: float = math.inf, trains: bool = True, stops: bool = False) -> None:
         """
-        :param n_steps: steps of each environment, of a run that is as long as the preset has it
-        :param trains: whether to train, or only to note when it would be done
-        :param stops: whether the callbacks of the preset may stop it
+        Train the model.
+
+        :param n_steps: the number of steps of each environment; schedules have the length of the preset
+        :param trains: whether to make updates, or only to record when they are due
+        :param stops: whether the callbacks of the preset can stop the run
         """
-        self._watch_training(trains)
-        exploration = WatchedExploration(exploration_of(self.model))
+        self._record_training(trains)
+        exploration = RecordedExploration(exploration_of(self.model))
         set_exploration(self.model, exploration)
-        watch = Watch(exploration, n_steps)
-        callbacks = [callback(**kwargs) for callback, kwargs in map(named, self._callbacks if stops else [])]
-        self.model.learn(self.n_timesteps, callback=[*callbacks, watch])
-        self.choices = watch.choices
+        recorder = ChoiceRecorder(exploration, n_steps)
+        callbacks = [callback(**kwargs) for callback, kwargs in map(class_and_kwargs, self._callbacks if stops else [])]
+        self.model.learn(self.n_timesteps, callback=[*callbacks, recorder])
+        self.choices = recorder.choices
         self.was_stopped = self.model.num_timesteps < self.n_timesteps
         del self.model.train, self.model.updater.gradient_step, self.buffer.sample_batch, self.buffer.epoch
 
-    def _watch_training(self, trains: bool) -> None:
+    def _record_training(self, trains: bool) -> None:
         model, buffer = self.model, self.buffer
-        train, descend, sample_batch, epoch = model.train, model.updater.gradient_step, buffer.sample_batch, buffer.epoch
+        train, gradient_step, sample_batch, epoch = model.train, model.updater.gradient_step, buffer.sample_batch, buffer.epoch
 
-        def watched_train(gradient_steps: int, batch_size: int = 100) -> None:
+        def recorded_train(gradient_steps: int, batch_size: int = 100) -> None:
             self.trainings.append(Training(self.n_stored, weights(model.q_net_target)))
             if trains:
                 train(gradient_steps, batch_size)
 
-        def watched_descend(*args: Any) -> th.Tensor:
-            loss = descend(*args)
+        def recorded_gradient_step(*args: Any) -> th.Tensor:
+            loss = gradient_step(*args)
             self.trainings[-1].weights.append(weights(model.q_net))
             return loss
 
-        def watched_sample_batch(*args: Any) -> Any:
+        def recorded_sample_batch(*args: Any) -> Any:
             batch = sample_batch(*args)
             self.trainings[-1].batches.append(batch.indices)
             return batch
 
-        def watched_epoch(*args: Any) -> Iterator[Any]:
+        def recorded_epoch(*args: Any) -> Iterator[Any]:
             for batch in epoch(*args):
                 self.trainings[-1].batches.append(batch.indices)
                 yield batch
 
-        model.train = watched_train  # type: ignore[method-assign]
-        model.updater.gradient_step = watched_descend  # type: ignore[method-assign, assignment]
-        buffer.sample_batch, buffer.epoch = watched_sample_batch, watched_epoch
+        model.train = recorded_train  # type: ignore[method-assign]
+        model.updater.gradient_step = recorded_gradient_step  # type: ignore[method-assign, assignment]
+        buffer.sample_batch, buffer.epoch = recorded_sample_batch, recorded_epoch
 
 
-# The ports
+# -- the ports -------------------------------------------------------------------------------------------------------------
 
 
 def layers(*sizes: int) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+    """Return linear layers with ReLU between them."""
     pairs = [(nn.Linear(n_in, n_out), nn.ReLU()) for n_in, n_out in itertools.pairwise(sizes)]
     return nn.Sequential(*list(itertools.chain(*pairs))[:-1])
 
@@ -255,77 +257,77 @@ def tensor(rows: Sequence[Any], dtype: th.dtype = th.float32) -> th.Tensor:
 
 
 def fit(net: nn.Module, optimizer: th.optim.Optimizer, inputs: th.Tensor, targets: th.Tensor) -> None:
-    """What Keras does with one batch and the loss "mse": the mean over the batch and over the outputs."""
+    """Make the update of Keras with one batch and the loss "mse", the mean over the batch and the outputs."""
     optimizer.zero_grad()
     ((net(inputs) - targets) ** 2).mean().backward()
     optimizer.step()
 
 
 class Entry(NamedTuple):
-    """What a tutorial remembers of a step."""
+    """A step in the replay buffer of a tutorial."""
 
     step: int
-    """which one it was, from 0 on; the tutorials do without"""
+    """the number of the step, from 0; the tutorials do not need it"""
     state: Array
     action: int
     reward: float
-    """or what else they learn of it"""
+    """the reward, or another number that the tutorial stores in its place"""
     next_state: Array
     done: bool
 
 
 class Port:
-    """The loop of a tutorial, and how it compares with the preset of the same name."""
+    """The loop of a tutorial, with the comparison to the preset of the same name."""
 
     name: ClassVar[str]
     observation_size: ClassVar[int] = 4
     n_actions: ClassVar[int] = 2
     reward: ClassVar[float] = 1.0
-    """of each step of its environment"""
+    """the reward of each step of its environment"""
     time_limit: ClassVar[int] = 20
-    """so that in a few steps there are episodes that it cuts"""
+    """a short time limit, so that a few steps contain truncated episodes"""
     atol: ClassVar[float] = 1e-6
     gamma: ClassVar[float]
     capacity: ClassVar[int]
-    """steps of environments that can be remembered"""
+    """the largest number of steps in the replay buffer"""
 
     memory: Any
-    """of entries"""
+    """a sequence of entries"""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.trainings = deque(run.trainings)
 
-    # what the tutorials differ in
+    # parts of each tutorial
 
     def epsilons(self) -> Iterator[float]:
-        """The epsilon of each action, 1 where it is random for certain."""
+        """Return the epsilon of each action, 1 in the warm-up."""
         raise NotImplementedError
 
     def remember(self, i: int, step: Step) -> None:
         raise NotImplementedError
 
     def learn(self, i: int) -> None:
-        """:param i: how many steps there were before the one that was just remembered"""
+        """:param i: the number of steps before the one that was stored last"""
         raise NotImplementedError
 
-    def learned(self, entry: Entry) -> tuple[float, float]:
-        """What the target is made of: a number, and how much of the next state's value comes to it."""
+    def target_parts(self, entry: Entry) -> tuple[float, float]:
+        """Return the number in the target, and the factor of the next state's value."""
         return entry.reward, 0.0 if entry.done else self.gamma
 
-    # what they have in common
+    # parts of all tutorials
 
     def steps(self) -> list[Any]:
-        """Those that are remembered, in their order."""
+        """Return the steps that are stored, in their order."""
         (recorder,) = self.run.recorders
         return recorder.steps[: self.run.n_stored]
 
     def entries(self) -> list[Entry]:
-        """The memory."""
+        """Return the content of the replay buffer."""
         return list(self.memory)
 
-    def cell(self, entry: Entry) -> int:
-        """Where the preset keeps what this port remembers."""
+    def index(self, entry: Entry) -> int:
+        """Return the index of an entry in the replay buffer of the preset."""
         return entry.step % int(self.run.buffer.buffer_size)
 
     def play(self, learn: bool = True) -> None:
@@ -337,20 +339,20 @@ class Port:
         assert not (learn and self.trainings), "the preset trained more often"
 
     def training(self, i: int) -> Training:
-        """The preset's next one, which must have come after the same step."""
+        """Return the next training of the preset, which has to be after the same step."""
         training = self.trainings.popleft()
         assert training.n_steps == i + 1
         return training
 
-    def drawn(self, cells: Array) -> list[Entry]:
-        """What the preset drew, out of the port's own memory: each entry at most as often as it is in there."""
-        remembered = Counter(self.cell(entry) for entry in self.memory)
-        assert Counter(cells.tolist()) <= remembered
-        by_cell = {self.cell(entry): entry for entry in self.memory}
-        return [by_cell[cell] for cell in cells.tolist()]
+    def drawn_entries(self, indices: Array) -> list[Entry]:
+        """Return the entries that the preset drew, each at most as often as it is in the port's memory."""
+        remembered = Counter(self.index(entry) for entry in self.memory)
+        assert Counter(indices.tolist()) <= remembered
+        by_index = {self.index(entry): entry for entry in self.memory}
+        return [by_index[index] for index in indices.tolist()]
 
     def compare(self, ours: th.Tensor, theirs: th.Tensor) -> None:
-        """Two vectors of weights."""
+        """Check that two vectors of weights are equal up to rounding."""
         assert ours.dtype == theirs.dtype
         assert float((ours - theirs).abs().max()) <= self.atol
 
@@ -379,13 +381,13 @@ class MonteCarloMultiHead(Port):
     def remember(self, i: int, step: Step) -> None:
         self.game.append((i, step))
         if step.done:
-            self.games.append(self.valued())
+            self.games.append(self.discounted_game())
             self.game = []
             self.n_games += 1
         self.memory = [entry for game in self.games for entry in game]
 
-    def valued(self) -> list[Entry]:
-        """The game that was just lost: (S, a, v) from its end to its beginning."""
+    def discounted_game(self) -> list[Entry]:
+        """Return the last game as (S, a, v), from its end to its beginning."""
         entries, v = [], 0.0
         for i, step in reversed(self.game):
             if not step.done:
@@ -393,7 +395,7 @@ class MonteCarloMultiHead(Port):
             entries.append(Entry(i, step.state, step.action, v, step.next_state, step.done))
         return entries
 
-    def learned(self, entry: Entry) -> tuple[float, float]:
+    def target_parts(self, entry: Entry) -> tuple[float, float]:
         return entry.reward, 0.0
 
     def learn(self, i: int) -> None:
@@ -406,7 +408,7 @@ class MonteCarloMultiHead(Port):
             for _ in range(10):
                 left = Counter(entry.step for entry in of_action)
                 for start in range(0, len(of_action), 32):
-                    batch = self.drawn(batches.popleft())
+                    batch = self.drawn_entries(batches.popleft())
                     assert len(batch) == min(32, len(of_action) - start)
                     left.subtract(entry.step for entry in batch)
                     states, values = tensor([entry.state for entry in batch]), tensor([[entry.reward] for entry in batch])
@@ -444,8 +446,8 @@ class TerminalPenalty(Port):
         if i < 32:
             return
         training = self.training(i)
-        (cells,), (after,) = training.batches, training.weights
-        replays = self.drawn(cells)
+        (indices,), (after,) = training.batches, training.weights
+        replays = self.drawn_entries(indices)
         assert len(replays) == 32
         states = tensor([replay.state for replay in replays])
         with th.no_grad():
@@ -472,7 +474,7 @@ class MountainCarSoftTarget(Port):
         super().__init__(run)
         self.model, self.target_model = layers(2, 24, 48, 24, 3), layers(2, 24, 48, 24, 3)
         set_weights(self.model, run.initial)
-        set_weights(self.target_model, run.initial)  # the tutorial's starts by itself, which no preset can say
+        set_weights(self.target_model, run.initial)  # the tutorial draws other initial weights, for which there is no argument
         self.optimizer = th.optim.Adam(self.model.parameters(), lr=0.005, eps=1e-7)
         self.memory = deque(maxlen=self.capacity)
 
@@ -496,8 +498,8 @@ class MountainCarSoftTarget(Port):
 
     def replay(self, training: Training) -> None:
         self.compare(weights(self.target_model), training.target)
-        (cells,) = training.batches
-        samples = self.drawn(cells)
+        (indices,) = training.batches
+        samples = self.drawn_entries(indices)
         assert len(samples) == 32
         for sample, after in zip(samples, training.weights, strict=True):
             state = tensor([sample.state])
@@ -533,7 +535,7 @@ class VectorizedEnvs(Port):
         return list(zip(*(recorder.steps[: self.run.n_stored] for recorder in self.run.recorders), strict=True))
 
     def remember(self, i: int, step: Sequence[Step]) -> None:  # type: ignore[override]
-        """:param step: one of each environment"""
+        """:param step: one step of each environment"""
         self.memory.append(
             [Entry(32 * i + env, one.state, one.action, one.reward, one.next_state, one.done) for env, one in enumerate(step)]
         )
@@ -541,21 +543,21 @@ class VectorizedEnvs(Port):
     def entries(self) -> list[Entry]:
         return list(itertools.chain(*self.memory))
 
-    def cell(self, entry: Entry) -> int:
+    def index(self, entry: Entry) -> int:
         return entry.step
 
     def learn(self, i: int) -> None:
         if i % 100 == 0:
             set_weights(self.q_, list(self.q.parameters()))
         training = self.training(i)
-        (cells,), (after,) = training.batches, training.weights
+        (indices,), (after,) = training.batches, training.weights
         self.compare(weights(self.q_), training.target)
-        batch = self.memory[cells[0] // 32]
-        assert cells.tolist() == [self.cell(entry) for entry in batch]
+        batch = self.memory[indices[0] // 32]
+        assert indices.tolist() == [self.index(entry) for entry in batch]
         states, next_states = (tensor([getattr(e, name) for e in batch], th.float64) for name in ("state", "next_state"))
         rewards, dones = (tensor([getattr(e, name) for e in batch], th.float64) for name in ("reward", "done"))
         with th.no_grad():
-            # the preset's memory says how much the future is worth in float32, which a comparison to 1e-12 sees
+            # the preset's replay buffer stores discounts in float32, a difference larger than 1e-12
             target = rewards + (1 - dones) * float(np.float32(self.gamma)) * self.q_(next_states).max(dim=1)[0]
         predicted = self.q(states)[range(32), [entry.action for entry in batch]]
         self.optimizer.zero_grad()
@@ -582,7 +584,7 @@ class ExponentialDecay(Port):
             yield 0.01 + (1.0 - 0.01) * math.exp(-0.0001 * step)
 
     def steps(self) -> list[Any]:
-        """Without the random one after each reset."""
+        """Return the steps without the random one after each reset."""
         (recorder,) = self.run.recorders
         return [step for step in recorder.steps if not step.first][: self.run.n_stored]
 
@@ -590,15 +592,15 @@ class ExponentialDecay(Port):
         next_state = np.zeros(step.state.shape) if step.done else step.next_state
         self.memory.append(Entry(i, step.state, step.action, step.reward, next_state, False))
 
-    def learned(self, entry: Entry) -> tuple[float, float]:
+    def target_parts(self, entry: Entry) -> tuple[float, float]:
         return entry.reward, self.gamma if entry.next_state.any() else 0.0
 
     def learn(self, i: int) -> None:
         if i < 20:
             return
         training = self.training(i)
-        (cells,), (after,) = training.batches, training.weights
-        batch = self.drawn(cells)
+        (indices,), (after,) = training.batches, training.weights
+        batch = self.drawn_entries(indices)
         assert len(batch) == 20
         next_states = tensor([entry.next_state for entry in batch])
         with th.no_grad():
@@ -617,7 +619,7 @@ PORTS: list[type[Port]] = [MonteCarloMultiHead, TerminalPenalty, MountainCarSoft
 each_tutorial = pytest.mark.parametrize("tutorial", PORTS, ids=lambda port: port.name)
 
 
-# What is learned
+# -- updates ---------------------------------------------------------------------------------------------------------------
 
 # Steps of an environment until the weights are compared for the last time. MountainCar makes 32 updates at a step; at 230, the
 # target network of the 32 environments has been copied twice.
@@ -625,19 +627,19 @@ N_STEPS = {"monte_carlo_multi_head": 350, "mountain_car_soft_target": 75, "vecto
 
 
 @each_tutorial
-def test_the_preset_learns_as_the_loop_of_its_tutorial_does(tutorial: type[Port]) -> None:
+def test_the_preset_makes_the_updates_of_its_tutorial(tutorial: type[Port]) -> None:
     env_id, hyperparameters = preset(tutorial.name)
-    # compiled updates equal the eager ones, see test_compiled, but for their rounding
+    # compiled updates equal the eager ones up to rounding, see test_compiled
     eager = {"compile": False} if "compile" in hyperparameters else {}
     run = Run(tutorial.name, lambda: gym.make(env_id, max_episode_steps=tutorial.time_limit), **eager)
-    run.go(N_STEPS.get(tutorial.name, 200))
+    run.train(N_STEPS.get(tutorial.name, 200))
     tutorial(run).play()
     assert len(run.trainings) > 1
     assert sum(step.done for recorder in run.recorders for step in recorder.steps) > 1
 
 
 @each_tutorial
-def test_the_preset_starts_with_weights_as_its_tutorial_does(tutorial: type[Port]) -> None:
+def test_the_preset_has_the_initial_weights_of_its_tutorial(tutorial: type[Port]) -> None:
     env_id, _ = preset(tutorial.name)
     run = Run(tutorial.name, lambda: gym.make(env_id))
     ratios = []
@@ -653,15 +655,15 @@ def test_the_preset_starts_with_weights_as_its_tutorial_does(tutorial: type[Port
     th.testing.assert_close(weights(run.model.q_net_target), weights(run.model.q_net))
 
 
-# What is stored and how it is explored, in games that are known beforehand
+# -- replay and exploration, in games of given lengths ---------------------------------------------------------------------
 
 
 class Scripted(gym.Env[Any, Any]):
     """
-    Episodes of given lengths, whatever the actions. What it shows is never the same, nor zero.
+    An environment with episodes of given lengths, whatever the actions are. All observations are different, and none is zero.
 
-    :param tutorial: whose environment it looks like
-    :param episodes: the length of each, and whether a time limit cut it
+    :param tutorial: the tutorial with the same spaces and rewards
+    :param episodes: the length of each episode, and whether it is truncated
     """
 
     def __init__(self, tutorial: type[Port], episodes: Iterator[tuple[int, bool]]) -> None:
@@ -669,44 +671,44 @@ class Scripted(gym.Env[Any, Any]):
         self.action_space = gym.spaces.Discrete(tutorial.n_actions)
         self.reward = tutorial.reward
         self.episodes = episodes
-        self.n_shown = 0
+        self.n_observations = 0
 
-    def _show(self) -> Array:
-        self.n_shown += 1
-        return np.full(self.observation_space.shape or (), self.n_shown / 1000, np.float32)
+    def _observation(self) -> Array:
+        self.n_observations += 1
+        return np.full(self.observation_space.shape or (), self.n_observations / 1000, np.float32)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         super().reset(**kwargs)
-        self.n_left, self.is_cut = next(self.episodes)
-        return self._show(), {}
+        self.n_left, self.is_truncated = next(self.episodes)
+        return self._observation(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.n_left -= 1
         done = self.n_left == 0
-        return self._show(), self.reward, done and not self.is_cut, done and self.is_cut, {}
+        return self._observation(), self.reward, done and not self.is_truncated, done and self.is_truncated, {}
 
 
 def scripted(tutorial: type[Port], *episodes: tuple[int, bool]) -> Callable[[], Scripted]:
-    """Makes environments that play these episodes again and again, each beginning with another one."""
+    """Return a function that makes environments with cycles of these episodes, each with another first one."""
     rank = itertools.count()
     return lambda: Scripted(tutorial, itertools.islice(itertools.cycle(episodes), next(rank), None))
 
 
-TERMINATED, CUT = False, True
-GAMES = [(7, TERMINATED), (12, CUT), (3, TERMINATED), (2, CUT), (9, TERMINATED), (30, TERMINATED), (25, CUT)]
+TERMINATED, TRUNCATED = False, True
+GAMES = [(7, TERMINATED), (12, TRUNCATED), (3, TERMINATED), (2, TRUNCATED), (9, TERMINATED), (30, TERMINATED), (25, TRUNCATED)]
 
 
 @each_tutorial
-def test_the_preset_explores_and_remembers_as_its_tutorial_does(tutorial: type[Port]) -> None:
+def test_the_preset_explores_and_stores_as_its_tutorial_does(tutorial: type[Port]) -> None:
     run = Run(tutorial.name, scripted(tutorial, *GAMES))
-    # the memory of the mountain car has begun to forget then
+    # the replay buffer of the mountain car is full before that
     n_steps = 2300 if tutorial is MountainCarSoftTarget else 300 if tutorial is VectorizedEnvs else 500
-    run.go(n_steps, trains=False)
+    run.train(n_steps, trains=False)
     port = tutorial(run)
     port.play(learn=False)
     assert run.n_stored == n_steps
 
-    # epsilon of every action, and of those that were to come
+    # epsilon of every action, and of later ones
     expected = np.fromiter(itertools.islice(port.epsilons(), run.n_timesteps // run.n_envs), np.float64)
     epsilons, n_random = map(np.array, zip(*run.choices, strict=True))
     np.testing.assert_allclose(epsilons, expected[:n_steps], rtol=0, atol=1e-12)
@@ -714,23 +716,23 @@ def test_the_preset_explores_and_remembers_as_its_tutorial_does(tutorial: type[P
         remaining = 1 - i * run.n_envs / run.n_timesteps
         assert run.model.exploration_schedule(remaining) == pytest.approx(expected[i], rel=0, abs=1e-12)
 
-    # one coin for all environments
+    # one random number decides for all environments
     assert set(n_random.tolist()) == {0, run.n_envs}
     deviation = math.sqrt((epsilons * (1 - epsilons)).sum())
     assert abs((n_random / run.n_envs - epsilons).sum()) < 4 * deviation
 
-    # how often each transition stands in the memory, and how many can, if there are so many in the run
+    # the number of copies of each transition, and the capacity, if the run is long enough for it
     assert min(run.buffer.buffer_size * run.n_envs, run.n_timesteps) == min(tutorial.capacity, run.n_timesteps)
-    assert Counter(replayable(run)) == Counter(port.cell(entry) for entry in port.entries())
+    assert Counter(replayable(run)) == Counter(port.index(entry) for entry in port.entries())
 
-    # what is known of it
-    entries = {port.cell(entry): entry for entry in port.entries()}
+    # the content of each transition
+    entries = {port.index(entry): entry for entry in port.entries()}
     buffer = run.buffer
     for batch in buffer.epoch(np.array(list(entries)), 1000):
-        those = [entries[cell] for cell in batch.indices.tolist()]
+        those = [entries[index] for index in batch.indices.tolist()]
         np.testing.assert_array_equal(batch.observations, [entry.state for entry in those])
         np.testing.assert_array_equal(batch.actions, [entry.action for entry in those])
-        rewards, discounts = zip(*map(port.learned, those), strict=True)
+        rewards, discounts = zip(*map(port.target_parts, those), strict=True)
         np.testing.assert_allclose(batch.rewards, rewards, rtol=1e-6)
         np.testing.assert_allclose(batch.discounts, discounts, rtol=1e-6)
         for next_state, entry, discount in zip(batch.next_observations, those, discounts, strict=True):
@@ -739,66 +741,66 @@ def test_the_preset_explores_and_remembers_as_its_tutorial_does(tutorial: type[P
 
 
 def replayable(run: Run) -> list[int]:
-    """The cells that the preset can draw, as often as they stand in its memory."""
+    """Return the indices that the preset can draw, with their copies."""
     sampler = run.buffer.sampler
     if not sampler.draws_whole_rows:
         return list(sampler.epoch(0, run.buffer.size()).tolist())
-    # rows: so many draws that none is missed
-    cells, its_weights = sampler.sample(0, run.buffer.size(), 40 * run.buffer.size() * run.n_envs)
-    assert its_weights is None
-    return sorted(set(cells.tolist()))
+    # enough draws of time steps that none is missed
+    indices, importance_weights = sampler.sample(0, run.buffer.size(), 40 * run.buffer.size() * run.n_envs)
+    assert importance_weights is None
+    return sorted(set(indices.tolist()))
 
 
-def test_a_game_of_four_steps_is_worth_what_the_first_tutorial_says() -> None:
-    run = Run("monte_carlo_multi_head", scripted(MonteCarloMultiHead, (4, TERMINATED), (4, CUT)))
-    run.go(8, trains=False)
+def test_a_game_of_four_steps_has_the_values_of_the_first_tutorial() -> None:
+    run = Run("monte_carlo_multi_head", scripted(MonteCarloMultiHead, (4, TERMINATED), (4, TRUNCATED)))
+    run.train(8, trains=False)
     (batch,) = run.buffer.epoch(np.arange(8), 8)
     values = batch.rewards.numpy()[np.argsort(batch.indices)]
     np.testing.assert_allclose(values, [2.71, 1.9, 1, 0] * 2, rtol=1e-6)
     assert not batch.discounts.any()
 
 
-# How long it goes on
+# -- the end of a run ------------------------------------------------------------------------------------------------------
 
 
-def stopped(tutorial: type[Port], *episodes: tuple[int, bool]) -> Run:
-    """A run that ends when the preset says so."""
+def run_until_stopped(tutorial: type[Port], *episodes: tuple[int, bool]) -> Run:
+    """Run a preset until one of its callbacks stops it, or to its end."""
     run = Run(tutorial.name, scripted(tutorial, *episodes))
-    run.go(trains=False, stops=True)
+    run.train(trains=False, stops=True)
     return run
 
 
 def test_the_first_tutorial_fits_after_each_ten_of_its_games() -> None:
-    run = stopped(MonteCarloMultiHead, (2, TERMINATED), (3, CUT))
+    run = run_until_stopped(MonteCarloMultiHead, (2, TERMINATED), (3, TRUNCATED))
     # the steps of 10 games, of 20 ... and of 400
     assert [training.n_steps for training in run.trainings] == [25 * k for k in range(1, 41)]
     assert run.n_timesteps == 401 * 200
 
 
 def test_the_mountain_car_stops_at_the_first_trial_that_ends_before_step_199() -> None:
-    run = stopped(MountainCarSoftTarget, (200, CUT), (200, TERMINATED), (199, TERMINATED))
+    run = run_until_stopped(MountainCarSoftTarget, (200, TRUNCATED), (200, TERMINATED), (199, TERMINATED))
     assert run.model.num_timesteps == 599
     assert run.n_timesteps == 100 * 200
 
 
 def test_the_last_tutorial_stops_after_a_thousand_episodes() -> None:
-    run = stopped(ExponentialDecay, (4, TERMINATED), (5, CUT))
-    # each begins with a step that is not stored
+    run = run_until_stopped(ExponentialDecay, (4, TERMINATED), (5, TRUNCATED))
+    # the first step of each episode is not stored
     assert run.model.num_timesteps == 500 * 3 + 500 * 4
     assert run.n_timesteps == 1000 * (200 - 1)
 
 
-def test_the_others_are_as_long_as_their_tutorials() -> None:
+def test_the_other_runs_are_as_long_as_their_tutorials() -> None:
     for tutorial, n_steps in ((TerminalPenalty, 20_000), (VectorizedEnvs, 20_000)):
         run = Run(tutorial.name, scripted(tutorial, *GAMES))
         assert run.n_timesteps / run.n_envs == n_steps == len(list(tutorial(run).epsilons()))
 
 
-# The zoo's own command
+# -- the command of the zoo ------------------------------------------------------------------------------------------------
 
 
 def train(tutorial: type[Port], folder: Path, *arguments: str) -> str:
-    """Train a preset for a short time from a folder; what was printed as an error."""
+    """Train a preset for a short time from a folder, and return the standard error."""
     env_id, _ = preset(tutorial.name)
     config = (
         presets.preset_paths()[tutorial.name] if tutorial is not TerminalPenalty else f"sb3_dqn_ext.presets.{tutorial.name}"
@@ -808,7 +810,7 @@ def train(tutorial: type[Port], folder: Path, *arguments: str) -> str:
     process = python(*command.split(), "-conf", config, *arguments, cwd=folder)
     assert f"Loading hyperparameters from: {config}" in output(process)
     model = DQNExt.load(folder / "logs" / "dqn_ext" / f"{env_id}_1" / f"{env_id}.zip")
-    assert model.num_timesteps >= n_steps  # a game is played to its end
+    assert model.num_timesteps >= n_steps  # a game is completed
     assert n_updates_of(model) > 0
     return process.stderr
 
@@ -820,5 +822,5 @@ def test_the_preset_trains_from_the_zoo(tutorial: type[Port], tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tutorial", [TerminalPenalty, MountainCarSoftTarget, ExponentialDecay], ids=lambda t: t.name)
-def test_the_preset_is_compiled_where_nothing_else_is_said(tutorial: type[Port], tmp_path: Path) -> None:
+def test_the_preset_is_compiled_by_default(tutorial: type[Port], tmp_path: Path) -> None:
     assert "eager" not in train(tutorial, tmp_path)

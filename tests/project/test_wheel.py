@@ -1,4 +1,4 @@
-"""What a user gets who installs the wheel: its files, its names, and the RL Zoo with our algorithm."""
+"""Install the wheel, and check its files, its public names, and the RL Zoo with our algorithm."""
 
 import zipfile
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ for name in names:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout."""
+    """Build the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     output(python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), cwd=ROOT))
     (built,) = folder.glob("*.whl")
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of a new environment with the wheel and what the zoo needs."""
+    """Return the interpreter of a new environment with the wheel and the requirements of the zoo."""
     folder = tmp_path_factory.mktemp("installed")
     output(python("-m", "venv", "--without-pip", str(folder), cwd=folder))
     interpreter = str(folder / "bin" / "python")
@@ -44,13 +44,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A user's project with an ``envs/`` of its own."""
+    """A user's project with its own ``envs/``."""
     write_package(tmp_path / "envs", __init__="MINE = True")
     return tmp_path
 
 
 def files(folder: str, pattern: str, packaged_as: str) -> Iterator[str]:
-    """The files of a folder of the repository, as they should lie in the wheel."""
+    """Return the files of a folder of the repository, by their names in the wheel."""
     for path in (ROOT / folder).rglob(pattern):
         yield f"{packaged_as}/{path.relative_to(ROOT / folder).as_posix()}"
 
@@ -71,8 +71,8 @@ def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing
     )
 
 
-# One test, because the environment takes the better part of a minute, and pytest-xdist would make it once for each process.
-def test_the_wheel_gives_every_public_name_and_the_commands_of_the_zoo(installed: str, project: Path) -> None:
+# One test, because the environment takes most of a minute, and pytest-xdist would make it once for each process.
+def test_the_wheel_has_every_public_name_and_the_commands_of_the_zoo(installed: str, project: Path) -> None:
     found = output(python("-c", PUBLIC_NAMES, cwd=project, executable=installed)).splitlines()
     assert "sb3_dqn_ext DQNExt ABCMeta" in found
     assert "sb3_dqn_ext.envs TerminalPenalty type" in found
