@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -35,7 +36,7 @@ from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
-from tests.parity import dict_cartpole, short_cartpole
+from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 
 SMALL: dict[str, Any] = {"buffer_size": 200, "learning_starts": 5, "batch_size": 8, "seed": 1, "device": "cpu"}
 
@@ -105,10 +106,10 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"policy": ActorCriticPolicy}, r"policy=ActorCriticPolicy has no q_net.* MlpPolicy"),
     ({"policy": "CartPole-v1", "env": "MlpPolicy"}, r"are in the wrong order: DQNExt\(policy, env\)"),
     ({"policy": short_cartpole(), "env": "MlpPolicy"}, r"are in the wrong order"),
-    ({"env": short_cartpole}, r"env=.* is no environment.* for functions that make environments write DummyVecEnv"),
+    ({"env": short_cartpole}, r"env=.* is not an environment.* for functions that make environments write DummyVecEnv"),
     ({"env": Observed}, r"this is a class: write Observed\(\)"),
-    ({"env": A_LIST_OF_ENVIRONMENTS}, r"env=\[.*is no environment"),
-    ({"env": gym.make_vec("CartPole-v1", 2)}, r"is no environment.*\.make_fast_vec_env\(id, n_envs\)"),
+    ({"env": A_LIST_OF_ENVIRONMENTS}, r"env=\[.*is not an environment"),
+    ({"env": gym.make_vec("CartPole-v1", 2)}, r"is not an environment.*\.make_fast_vec_env\(id, n_envs\)"),
     ({"env": dict_cartpole()}, r"You must use `MultiInputPolicy`"),
     ({"policy": "MultiInputPolicy"}, r"policy='MultiInputPolicy' reads Dict observations, not Box"),
     ({"target_policy": "ddqn"}, r"target_policy='ddqn' is not known.*double, greedy.*'double'"),
@@ -186,7 +187,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": {"init": "glorot"}}, r"init='glorot' is not known.*'keras'\?"),
     ({"policy_kwargs": {"batch_norm": 1}}, r"batch_norm=1 must be True or False"),
     ({"policy_kwargs": {"batch_norm": True, "net_arch": []}}, r"batch_norm=True has no effect on a trunk without layers"),
-    ({"policy_kwargs": {"batch_norm": True}, "batch_size": 1}, r"batch_size=1 leaves batch_norm=True nothing"),
+    ({"policy_kwargs": {"batch_norm": True}, "batch_size": 1}, r"batch_size=1 is too small for batch_norm=True"),
     ({"policy_kwargs": {"activation_fn": "rellu"}}, r"activation_fn='rellu'.*'relu'"),
     (
         {"policy_kwargs": {"optimizer_class": "torch.optim.Adamm"}},
@@ -227,7 +228,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"replay_buffer_kwargs": {"terminal_copies": 2.0}}, r"terminal_copies=2.0 must be a whole number"),
     ({"policy_kwargs": {"net_arch": [64, 0]}}, r"a layer of net_arch=0 must be a whole number in \[1, inf\]"),
     ({"n_steps": 500}, r"buffer_size=200 leaves 200 rows for each of 1 environments, too few for n_steps=500"),
-    ({"batch_size": 300}, r"batch_size=300 can never be stored; it can be up to buffer_size=200"),
+    ({"batch_size": 300}, r"batch_size=300 must not be greater than buffer_size=200"),
     # types
     ({"target_network": "false"}, r"target_network='false' must be True or False"),
     ({"optimize_memory_usage": 1}, r"optimize_memory_usage=1 must be True or False"),
@@ -295,11 +296,62 @@ def test_an_argument_without_effect_is_answered_with_a_warning(kwargs: dict[str,
 
 # SB3's own tests, and projects, catch these
 @pytest.mark.parametrize(
+    ("n_envs", "kwargs", "message"),
+    [
+        (1, {"train_freq": 100}, None),
+        (
+            1,
+            {"train_freq": 101},
+            "gradient_steps=1 for 101 transitions (train_freq=101, n_envs=1) is fewer than one gradient step per 100",
+        ),
+        (2, {"train_freq": 50}, None),
+        (2, {"train_freq": 51}, "gradient_steps=1 for 102 transitions (train_freq=51, n_envs=2) is fewer than"),
+        (1, {"train_freq": 250, "gradient_steps": 3}, None),
+        (1, {"train_freq": 250, "gradient_steps": 2}, "fewer than one gradient step per 100 transitions"),
+        (1, {"train_freq": 1, "gradient_steps": 0}, "gradient_steps=0 for 1 transitions"),
+        (1, {"train_freq": 1, "gradient_steps": 10}, None),
+        (
+            1,
+            {"train_freq": 1, "gradient_steps": 11},
+            "gradient_steps=11 for 1 transitions (train_freq=1, n_envs=1) is more than 10 gradient steps",
+        ),
+        (2, {"train_freq": 2, "gradient_steps": 40}, None),
+        (
+            2,
+            {"train_freq": 2, "gradient_steps": 41},
+            "gradient_steps=41 for 4 transitions (train_freq=2, n_envs=2) is more than",
+        ),
+        # as many gradient steps as transitions
+        (2, {"train_freq": 1_000, "gradient_steps": -1}, None),
+        # the number of transitions, or of gradient steps, is not known
+        (1, {"train_freq": (1_000, "episode")}, None),
+        (1, {"train_freq": (1, "episode"), "gradient_steps": 1_000}, None),
+        (1, {"train_freq": 1_000, "n_epochs": 1}, None),
+    ],
+)
+def test_an_unusual_ratio_of_gradient_steps_to_transitions_gives_a_warning(
+    n_envs: int, kwargs: dict[str, Any], message: str | None
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make(env=several_cartpoles(n_envs), **kwargs)
+    assert len(caught) == (message is not None)
+    assert all(str(message) in str(warning.message) and warning.filename == __file__ for warning in caught)
+
+
+def test_a_loaded_model_gives_no_warning_of_its_ratio(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="fewer than one gradient step"):
+        make(train_freq=500).save(tmp_path / "model")
+    DQNExt.load(tmp_path / "model")
+    DQNExt.load(tmp_path / "model", env=short_cartpole())
+
+
+@pytest.mark.parametrize(
     ("policy", "env", "message"),
     [
         ("MlpPolicy", TupleObservations(), r"Tuple"),
         ("MlpPolicy", Observed(spaces.Text(5)), r"Text.* observation space is not supported"),
-        ("MlpPolicy", Observed(spaces.Box(-1, 1, ())), r"of shape \(\) cannot be read"),
+        ("MlpPolicy", Observed(spaces.Box(-1, 1, ())), r"of shape \(\) are not supported"),
         ("MultiInputPolicy", Observed(spaces.Dict({"a": spaces.Dict({"b": VECTOR})})), r"Nested observation spaces"),
         ("MultiInputPolicy", Observed(spaces.Dict({"a.b": VECTOR})), r"key 'a\.b' .* cannot name a layer"),
         ("MultiInputPolicy", Observed(spaces.Dict({"keys": VECTOR})), r"key 'keys' .* cannot name a layer"),
@@ -438,7 +490,7 @@ def test_a_wrong_argument_at_load_is_refused_just_so(tmp_path: Any) -> None:
     # a memory of one transition is enough to predict with
     small = DQNExt.load(tmp_path / "model", env=short_cartpole(), buffer_size=1)
     small.predict(np.zeros(4, dtype=np.float32))
-    with pytest.raises(ArgumentError, match="batch_size=8 can never be stored"):
+    with pytest.raises(ArgumentError, match="batch_size=8 must not be greater than"):
         small.learn(10)
 
 
@@ -486,11 +538,13 @@ def test_predict_explains_what_reset_returns_and_takes_a_list(deterministic: boo
 
 
 def test_a_model_without_an_environment_says_so(tmp_path: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"env=None is no environment.*only DQNExt.load\(\) makes a model without one"):
+    with pytest.raises(ArgumentError, match=r"env=None is not an environment.*only DQNExt.load\(\) makes a model without one"):
         DQNExt("MlpPolicy", None)  # type: ignore[arg-type]
     make().save(tmp_path / "model")
     model = DQNExt.load(tmp_path / "model")
-    with pytest.raises(ArgumentError, match=r"env='CartPole-v1' is no environment.* write gymnasium.make\('CartPole-v1'\)"):
+    with pytest.raises(
+        ArgumentError, match=r"env='CartPole-v1' is not an environment.* write gymnasium.make\('CartPole-v1'\)"
+    ):
         model.set_env("CartPole-v1")  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match=r"set_env\(env\)"):
         model.learn(10)

@@ -296,7 +296,7 @@ def test_numbers_that_begin_elsewhere_are_learned_from_as_numbers_from_0(space: 
         (
             "MlpPolicy",
             spaces.Box(-1, 1, (), np.float32),
-            r"Box\(.* of shape \(\) cannot be read by a network: .*FlattenObservation",
+            r"Box\(.* of shape \(\) are not supported by a network: .*FlattenObservation",
         ),
         (
             "MlpPolicy",
@@ -331,7 +331,7 @@ def test_predict_takes_observations_as_they_lie_in_memory(policy: str, space: An
 
 
 def test_a_vector_environment_of_gymnasium_is_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"CartPoleVectorEnv.* is no environment: .*make_fast_vec_env\(id, n_envs\)"):
+    with pytest.raises(ArgumentError, match=r"CartPoleVectorEnv.* is not an environment: .*make_fast_vec_env\(id, n_envs\)"):
         DQNExt("MlpPolicy", gym.make_vec("CartPole-v1", 2))  # type: ignore[arg-type]
 
 

@@ -172,6 +172,7 @@ class Watch(BaseCallback):
         return True
 
 
+@pytest.mark.filterwarnings("ignore:gradient_steps=0")
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_a_run_of_repeated_actions_ends_with_its_episode(n_envs: int) -> None:
     model = make(
@@ -355,6 +356,7 @@ def test_every_exploration_answers_in_the_shape_it_was_asked(exploration: str) -
     assert single.dtype == several.dtype == np.int64
 
 
+@pytest.mark.filterwarnings("ignore:gradient_steps=0")
 @ALL_EXPLORATIONS
 def test_the_warm_up_is_random_and_not_explored(exploration: str) -> None:
     model = make(exploration=exploration, exploration_kwargs=kwargs_of(exploration), learning_starts=50, gradient_steps=0)
