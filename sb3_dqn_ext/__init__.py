@@ -1,10 +1,10 @@
-"""DQN for Stable-Baselines3 with exploration, replay, targets, heads and return models chosen by name."""
+"""DQN for Stable-Baselines3 whose exploration, replay, targets, heads and return models are chosen by name."""
 
 import os
 
 from sb3_dqn_ext._version import __version__
 
-# In a checkout envs/ and zoo_configs/ lie beside this package and not in it, as they do in a wheel.
+# In a checkout, envs/ and zoo_configs/ are beside this package; in a wheel, they are inside it.
 _root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if os.path.isfile(os.path.join(_root, "pyproject.toml")):
     __path__.append(_root)
