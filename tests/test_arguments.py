@@ -1,4 +1,4 @@
-"""A wrong word costs ten seconds: one error at construction, which names the argument, its value and what is allowed."""
+"""Wrong arguments: one error at construction, with the argument, its value and the allowed values."""
 
 import re
 import time
@@ -47,14 +47,14 @@ def make(**kwargs: Any) -> DQNExt:
 
 
 class TupleObservations(gym.Env[Any, Any]):
-    """An environment whose observations no policy of SB3 can read."""
+    """An environment with observations that no policy of SB3 supports."""
 
     observation_space = spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)])
     action_space = spaces.Discrete(2)
 
 
 class Observed(gym.Env[Any, Any]):
-    """An environment with any observations."""
+    """An environment with a given observation space."""
 
     action_space = spaces.Discrete(2)
 
@@ -70,7 +70,7 @@ VECTOR = spaces.Box(-1, 1, (2,))
 IMAGE = spaces.Box(0, 255, (20, 20, 3), np.uint8)
 A_LIST_OF_ENVIRONMENTS: Any = [short_cartpole()]
 CASES: list[tuple[dict[str, Any], str]] = [
-    # names of other libraries, and names of ours at another level
+    # names of other libraries, and arguments of DQNExt at another level
     (
         {"prioritized_replay": True},
         r"no argument 'prioritized_replay'; in DQNExt it is written replay_buffer_kwargs=\{'sampler': 'prioritized'\}",
@@ -88,7 +88,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"buffer_size": "1e5"}, r"It is a string; write 100000\."),
     ({"buffer_size": 1e5}, r"It is a float; write 100000\."),
     ({"exploration_kwargs": {"schedule": "1e-2"}}, r"It is a string; write 0.01\."),
-    # what SB3 refuses later, or never
+    # values that SB3 refuses later, or never
     (
         {"learning_rate": lambda step, total: 1e-3},
         r"learning_rate=.* must be a number, or a function of the remaining progress",
@@ -251,7 +251,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"env": "Pendulum-v1"}, r"The algorithm only supports .*Discrete.* as action spaces but Box"),
     ({"policy": "CnnPolicy"}, r"You should use NatureCNN only with images"),
     ({"policy": "MultiHeadPolicy", "env": dict_cartpole()}, r"for Dict observations use policy='MultiInputPolicy'"),
-    # what would have no effect
+    # arguments without effect
     (
         {"exploration": "none", "exploration_kwargs": {"schedule": 0.1}},
         r"\['schedule'\] has no effect beside exploration='none'",
@@ -385,7 +385,7 @@ def nested(path: str, name: str, value: Any) -> dict[str, Any]:
     return dict(found)
 
 
-# where arguments stand, what takes them, and those of it that a DQNExt gives
+# path of the arguments, their function, and arguments of the function that DQNExt gives itself
 GIVEN = {"observation_space", "action_space", "lr_schedule", "device", "n_envs", "optimize_memory_usage", "gamma"}
 LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
     "": ([DQNExt], set()),
@@ -413,7 +413,7 @@ def test_a_wrong_value_of_any_argument_is_refused_at_construction_or_trains(
     monkeypatch.chdir(tmp_path)  # "x" is a folder of logs
     for value in WRONG:
         if name == "compile" and value in (True, {}):
-            continue  # right, and slow
+            continue  # allowed, but slow
         arguments = {"policy": "MlpPolicy", "env": short_cartpole(), **SMALL, **nested(path, name, value)}
         try:
             model = DQNExt(**arguments)
@@ -424,7 +424,7 @@ def test_a_wrong_value_of_any_argument_is_refused_at_construction_or_trains(
 
 
 def is_taken_by_dqn(arguments: dict[str, Any]) -> bool:
-    """Whether SB3's DQN takes the arguments that are its own."""
+    """Return whether SB3's DQN accepts those of the arguments that it has."""
     known = {name: value for name, value in arguments.items() if name in parameters_of(DQN)}
     for name, kind in {"policy_kwargs": SB3MlpPolicy, "replay_buffer_kwargs": ReplayBuffer}.items():
         mapping = known.get(name)
@@ -487,7 +487,7 @@ def test_a_wrong_argument_at_load_is_refused_just_so(tmp_path: Any) -> None:
     ):
         with pytest.raises(ArgumentError, match=message):
             DQNExt.load(tmp_path / "model", env=short_cartpole(), **kwargs)
-    # a memory of one transition is enough to predict with
+    # a replay buffer for one transition is enough to predict
     small = DQNExt.load(tmp_path / "model", env=short_cartpole(), buffer_size=1)
     small.predict(np.zeros(4, dtype=np.float32))
     with pytest.raises(ArgumentError, match="batch_size=8 must not be greater than"):
@@ -573,7 +573,7 @@ def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch:
         assert "Compiling" in capsys.readouterr().out
     with compilation.announced(verbose=0):
         assert capsys.readouterr() == ("", "")
-    # a long wait is explained to all
+    # a long compilation is announced also without verbose
     monkeypatch.setattr(compilation, "PATIENCE", 0.0)
     with compilation.announced(verbose=0):
         for _ in range(500):
@@ -584,7 +584,7 @@ def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 def kwargs_of(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Mappings with some of these keys, at times misspelt, and at times with a value of another kind."""
+    """Generate mappings with some of these keys, some of them misspelt, and some with a value of another type."""
     odd = st.one_of(
         st.none(), st.booleans(), st.integers(-2, 3), st.floats(-2, 2), st.text(max_size=3), st.just([]), st.just({})
     )
@@ -617,7 +617,7 @@ FRACTIONS = {"n_policy_quantiles": st.integers(1, 4), "embedding_dim": st.intege
 
 
 def named(choice: str, name: str, kwargs: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A choice, and the arguments that go with it."""
+    """Generate a choice and its arguments."""
     return st.fixed_dictionaries({choice: st.just(name), kwargs: values})
 
 
