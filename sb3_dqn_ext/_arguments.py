@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sb3_dqn_ext._missing import Missing
+from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.policies import MlpPolicy
@@ -205,7 +205,7 @@ def check_arguments(model: Any) -> None:
     for name, (low, high, integer) in NUMBER_LIMITS.items():
         check_number(name, getattr(model, name), low, high, integer)
     for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
-        check_type(name, getattr(model, name), Mapping | Missing, "a mapping of arguments")
+        check_type(name, getattr(model, name), Mapping | MissingAttribute, "a mapping of arguments")
     for name in ("target_network", "optimize_memory_usage", "check_finite"):
         check_type(name, getattr(model, name), bool, "True or False")
     for name in ("n_epochs", "minibatch_size"):
@@ -281,7 +281,7 @@ def _check_replay_buffer_class(kind: Any) -> None:
     """
     if (
         kind is None
-        or isinstance(kind, Missing)
+        or isinstance(kind, MissingAttribute)
         or (isinstance(kind, type) and callable(getattr(kind, "add", None)) and hasattr(kind, "sample"))
     ):
         return

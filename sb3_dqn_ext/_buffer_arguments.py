@@ -5,7 +5,7 @@ from typing import Any
 
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
-from sb3_dqn_ext._missing import Missing
+from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, parameters_of
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
@@ -81,7 +81,7 @@ def prepare_replay_buffer(model: Any) -> None:
     :param model: a DQNExt
     :raises ArgumentError: if an argument has a wrong value
     """
-    missing = [one for one in (model.replay_buffer_class, model.replay_buffer_kwargs) if isinstance(one, Missing)]
+    missing = [one for one in (model.replay_buffer_class, model.replay_buffer_kwargs) if isinstance(one, MissingAttribute)]
     if missing:
         model.replay_buffer_class = model.replay_buffer_class or DQNReplayBuffer
         if model.replay_buffer is None:
@@ -114,6 +114,6 @@ def update_buffer_arguments(model: Any) -> None:
     """
     buffer = model.replay_buffer
     if isinstance(buffer, DQNReplayBuffer):
-        buffer.follow(model.n_steps, model.gamma)
+        buffer.set_multistep(model.n_steps, model.gamma)
     elif isinstance(buffer, NStepReplayBuffer) and model.replay_buffer_class is not type(buffer):
         buffer.n_steps, buffer.gamma = model.n_steps, model.gamma

@@ -39,25 +39,25 @@ from sb3_dqn_ext._arguments import (
     sb3_errors_translated,
 )
 from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, prepare_replay_buffer, update_buffer_arguments
-from sb3_dqn_ext._missing import Missing, check_nothing_is_missing, learning_rate_was_set
+from sb3_dqn_ext._missing import MissingAttribute, check_complete, learning_rate_was_set
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
-from sb3_dqn_ext.acting import explored_actions
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.action_selection import explored_actions
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
-from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, where_to_go_on, with_checkpoints
-from sb3_dqn_ext.callbacks.logged import without_callbacks
-from sb3_dqn_ext.callbacks.non_finite_guard import guarded_too
+from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback, checkpoint_session, resume_hint
+from sb3_dqn_ext.callbacks.log_observer import logger_without_callbacks
+from sb3_dqn_ext.callbacks.non_finite_guard import add_guard
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.choices import Choices, build_choices, warm_up_steps
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.last_step import LastStep, latest_reset_infos, stepped_vec_envs
-from sb3_dqn_ext.networks.flat_storage import take_apart
+from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.observations import write
+from sb3_dqn_ext.replay.observations import write_row
 from sb3_dqn_ext.resets import begin_episodes, begin_episodes_after_resets, end_open_episodes, swap_unnormalized
 from sb3_dqn_ext.run_state import RunState
 from sb3_dqn_ext.updates import Updater
@@ -189,7 +189,7 @@ class DQNExt(DQN):
         self.choices: Choices | None = None
         self._has_applied_changes = False  # whether user changes were applied and nothing has run since
         self._generator: np.random.Generator | None = None
-        self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
+        self._exploration_state: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
         with sb3_errors_translated():
             super().__init__(policy, env, *args, **kwargs)
@@ -199,7 +199,7 @@ class DQNExt(DQN):
             check_batch_size(self)
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # arguments of a subclass
             doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
-            self._warned_unstorable = _persistence().unstorable(doubtful) if doubtful else set()
+            self._warned_unstorable = _persistence().find_unstorable(doubtful) if doubtful else set()
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -223,7 +223,7 @@ class DQNExt(DQN):
         prepare_replay_buffer(self)
         saved_generator = self._generator
         with warnings.catch_warnings():
-            if isinstance(self.replay_buffer, DQNReplayBuffer | Missing):
+            if isinstance(self.replay_buffer, DQNReplayBuffer | MissingAttribute):
                 # SB3 warns that a buffer which it did not choose ignores n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
             if self.target_update_unit == "gradient_steps":
@@ -234,7 +234,7 @@ class DQNExt(DQN):
         self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
         # SB3's _setup_model() seeds everything, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if not isinstance(choices.exploration_schedule, Missing):
+        if not isinstance(choices.exploration_schedule, MissingAttribute):
             self._update_exploration_schedule(max(self._total_timesteps, 1))
         self._setup_updater()
 
@@ -265,7 +265,7 @@ class DQNExt(DQN):
         """
         update_buffer_arguments(self)
         if self._has_current_updater():
-            self.updater.follow(self)
+            self.updater.detect_hooks(self)
         else:
             self._setup_updater()
 
@@ -322,7 +322,7 @@ class DQNExt(DQN):
             )
         if learning_rate_was_set(self):
             self._setup_lr_schedule()
-        check_nothing_is_missing(self)
+        check_complete(self)
         self._setup_choices()
         self._has_applied_changes = False
         check_replay_buffer(self, self._buffer_settings)
@@ -330,7 +330,7 @@ class DQNExt(DQN):
         run = self.run_state
         run.guard = None  # that of a run that ended with an error
         if self.check_finite:
-            callback = guarded_too(callback)
+            callback = add_guard(callback)
         callbacks = list(all_callbacks(callback))
         if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):
             _persistence().make_envs_resumable(self.env, callbacks)
@@ -338,7 +338,7 @@ class DQNExt(DQN):
         if run.resumed is not None:
             # the schedules of a resumed run keep the total number of steps of the whole run
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
-            logger = _persistence().logger_of(self, run.resumed["training"])
+            logger = _persistence().make_resumed_logger(self, run.resumed["training"])
             run.last_step = None  # it is that of another run
         if logger is not None:
             self.set_logger(logger)
@@ -350,7 +350,7 @@ class DQNExt(DQN):
         run.stepped_envs = stepped_vec_envs(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         if run.last_step is None:
             assert self._last_obs is not None
-            self._last_obs = each(np.array, self._last_obs)  # a copy: the first step may reuse the array
+            self._last_obs = map_observation(np.array, self._last_obs)  # a copy: the first step may reuse the array
             run.last_step = LastStep(run.stepped_envs, latest_reset_infos(run.stepped_envs), self._last_obs)
         run.callback = callback
         if logger is not None:
@@ -469,26 +469,26 @@ class DQNExt(DQN):
         dones: np.ndarray[Any, Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        if self._exploration_memory:
+        if self._exploration_state:
             ended = np.asarray(dones, dtype=bool).ravel()  # as a mask: some environments return 0 and 1
-            for numbers in self._exploration_memory.values():
+            for numbers in self._exploration_state.values():
                 numbers[ended] = 0
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-            self._last_obs = each(np.array, new_obs)  # a copy, see below
+            self._last_obs = map_observation(np.array, new_obs)  # a copy, see below
             return
         # the same as in SB3, without copies of observations that the replay buffer copies anyway
         next_obs = new_obs
         if np.count_nonzero(dones):
-            next_obs = each(np.array, new_obs)
+            next_obs = map_observation(np.array, new_obs)
             for env in np.flatnonzero(dones).tolist():
                 last = infos[env].get("terminal_observation")
                 if last is not None:
-                    write(next_obs, env, last)
+                    write_row(next_obs, env, last)
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
         # a copy: the observation is stored after the next step, for which some environments reuse the array
-        copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else each(np.array, new_obs)
+        copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else map_observation(np.array, new_obs)
         self._last_original_obs, self._last_obs = self._last_obs, copied
 
     def _on_step(self) -> None:
@@ -499,7 +499,7 @@ class DQNExt(DQN):
             self._update_target_network()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         assert self.choices is not None
-        self.logger.record(*self.choices.exploration.logged(self.exploration_rate, self.n_envs))
+        self.logger.record(*self.choices.exploration.log_entry(self.exploration_rate, self.n_envs))
 
     def _update_target_network(self) -> None:
         if self.target_network:
@@ -519,8 +519,8 @@ class DQNExt(DQN):
         self.updater.set_training_mode(self.policy, True)
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
-        updater.begin(self, guard)
-        batches = training_batches(self, gradient_steps, batch_size, updater.n_at_once)
+        updater.begin_training(self, guard)
+        batches = training_batches(self, gradient_steps, batch_size, updater.n_updates_per_call)
         losses = [updater.update(self, batch, n_updates, guard) for batch, n_updates in batches]
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -568,7 +568,7 @@ class DQNExt(DQN):
         assert self._last_obs is not None
         assert self.choices is not None
         assert self._generator is not None
-        exploration, memory, by_numpy = self.choices.exploration, self._exploration_memory, self.updater.numpy_q_values
+        exploration, memory, by_numpy = self.choices.exploration, self._exploration_state, self.updater.numpy_q_values
         actions = explored_actions(self, exploration, self._generator, self._last_obs, True, memory, by_numpy)
         return actions, actions
 
@@ -600,8 +600,8 @@ class DQNExt(DQN):
 
         callbacks = list(all_callbacks(callback))
         evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
-        hint = partial(where_to_go_on, self, callbacks)
-        with with_checkpoints(self, callback), worker_errors_translated({"Environment": self.env, **evaluated}, hint):
+        hint = partial(resume_hint, self, callbacks)
+        with checkpoint_session(self, callback), worker_errors_translated({"Environment": self.env, **evaluated}, hint):
             try:
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
@@ -681,8 +681,8 @@ class DQNExt(DQN):
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes of a copy, for ``copy`` and ``pickle``, without the callbacks of the current run."""
         if hasattr(self, "policy"):
-            take_apart(list(self.policy.parameters()), self.policy.optimizer)
-        logger = {"_logger": without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
+            separate_parameters(list(self.policy.parameters()), self.policy.optimizer)
+        logger = {"_logger": logger_without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:

@@ -19,7 +19,7 @@ def end_open_episodes(model: Any) -> None:
 
     :param model: a DQNExt whose environments were reset, or are about to be reset
     """
-    model._exploration_memory = {}
+    model._exploration_state = {}
     truncate_open_episodes(model.replay_buffer)
 
 

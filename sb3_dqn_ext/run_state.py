@@ -7,7 +7,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_dqn_ext.checkpoint.interruption import Interruption
+from sb3_dqn_ext.checkpoint.deferred_signals import DeferredSignals
 from sb3_dqn_ext.last_step import LastStep
 from sb3_dqn_ext.updates import UpdateGuard
 
@@ -30,9 +30,9 @@ class RunState:
     """the callback of ``learn`` while it runs"""
     guard: UpdateGuard | None = None
     """the guard that checks the numbers of each update for nan and infinity, or None"""
-    saved: dict[str, Any] = field(default_factory=dict)
+    saved_rows: dict[str, Any] = field(default_factory=dict)
     """the part of the replay buffer that is saved in each folder of checkpoints"""
-    interruption: Interruption = field(default_factory=Interruption)
+    deferred_signals: DeferredSignals = field(default_factory=DeferredSignals)
     """the handling of signals that interrupt the run"""
     last_step: LastStep | None = None
     """the step from which the next one continues"""

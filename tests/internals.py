@@ -47,9 +47,9 @@ def set_exploration(model: Any, exploration: Any) -> None:
     model.choices = model.choices._replace(exploration=exploration)
 
 
-def exploration_memory_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+def exploration_state_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
     """Return the state of the exploration."""
-    memory: dict[str, np.ndarray[Any, Any]] = model._exploration_memory
+    memory: dict[str, np.ndarray[Any, Any]] = model._exploration_state
     return memory
 
 

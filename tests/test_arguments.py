@@ -119,8 +119,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
         r"target_policy_kwargs has no argument 'tau'.*temperature",
     ),
     ({"exploration": "eps_greedy"}, r"exploration='eps_greedy'.*'epsilon_greedy'"),
-    ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'coin'"),
-    ({"exploration_kwargs": {"coin": "per-env"}}, r"coin='per-env'.*'per_env'"),
+    ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'epsilon_draw'"),
+    ({"exploration_kwargs": {"epsilon_draw": "per-env"}}, r"coin='per-env'.*'per_env'"),
     ({"exploration_kwargs": {"schedule": {"name": "exponental"}}}, r"'exponental'.*'exponential'"),
     (
         {"exploration_kwargs": {"schedule": 0.1}, "exploration_fraction": 0.5},
@@ -395,7 +395,7 @@ LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
 }
 NESTED: dict[str, tuple[Iterable[Any], set[str]]] = {
     "policy_kwargs returns_kwargs": (RETURN_MODELS.values(), {"loss"}),
-    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "has_gaps"}),
+    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "only_added"}),
     "target_policy_kwargs": (TARGET_POLICIES.values(), set()),
 }
 
@@ -569,13 +569,13 @@ def test_the_parts_check_their_arguments_too(make_it: Callable[[], object], mess
 
 
 def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with compilation.announced(verbose=1):
+    with compilation.announce_compilation(verbose=1):
         assert "Compiling" in capsys.readouterr().out
-    with compilation.announced(verbose=0):
+    with compilation.announce_compilation(verbose=0):
         assert capsys.readouterr() == ("", "")
     # a long compilation is announced also without verbose
     monkeypatch.setattr(compilation, "PATIENCE", 0.0)
-    with compilation.announced(verbose=0):
+    with compilation.announce_compilation(verbose=0):
         for _ in range(500):
             if "Compiling" in (said := capsys.readouterr().err):
                 break
@@ -670,7 +670,7 @@ MEMORY = kwargs_of(
     replay_buffer_kwargs=MEMORY,
     exploration=st.sampled_from(["epsilon_greedy", "ez_greedy", "epsilon_ladder", "boltzmann", "none"]),
     exploration_kwargs=st.one_of(
-        kwargs_of(coin=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE, unit=UNIT),
+        kwargs_of(epsilon_draw=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE, unit=UNIT),
         kwargs_of(mu=st.floats(1, 3), max_duration=st.integers(1, 100), schedule=SCHEDULE),
         kwargs_of(alpha=st.floats(0, 9), schedule=SCHEDULE),
         kwargs_of(temperature=SCHEDULE, unit=UNIT),

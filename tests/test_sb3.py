@@ -2,7 +2,7 @@
 The private names of Stable-Baselines3 that this package uses.
 
 This package does not work with a version of SB3 that lacks one of them. Those of the RL Zoo's manager are in
-``sb3_dqn_ext.zoo.manager.OVERRIDDEN`` and are tested with the start-up hook.
+``sb3_dqn_ext.zoo.manager.OVERRIDDEN_METHODS`` and are tested with the start-up hook.
 """
 
 import ast

@@ -434,7 +434,7 @@ def test_longer_returns_set_later_end_at_earlier_resets() -> None:
     first, second = (model.replay_buffer for model in models)
     assert isinstance(first, DQNReplayBuffer)
     assert isinstance(second, DQNReplayBuffer)
-    first.follow(3, 0.9)
+    first.set_multistep(3, 0.9)
     batches = []
     for buffer in (first, second):
         np.random.seed(0)

@@ -137,7 +137,7 @@ def test_files_environments_configurations_and_extras_in_commands_exist() -> Non
             if argument in ("--env", "-e") and "rl_zoo3" in str(command.module):
                 assert value in gym.registry, command
             if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
-                assert value.removeprefix("sb3_dqn_ext.presets.") in presets.names(), command
+                assert value.removeprefix("sb3_dqn_ext.presets.") in presets.preset_paths(), command
             elif (argument == "-conf" and value != "my_config.yml") or value.startswith(("tests/", "docs/")):
                 assert (ROOT / value).exists(), command
 

@@ -23,7 +23,7 @@ from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import EnvironmentDiedError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.interrupted_runs import WHOLE, ended, make
+from tests.interrupted_runs import WHOLE, final_state, make_model
 from tests.parity import assert_same, learn, short_cartpole
 from tests.processes import python
 
@@ -105,7 +105,7 @@ def died(model: DQNExt, *callbacks: BaseCallback, steps: int = WHOLE) -> Environ
 def test_a_run_whose_worker_was_killed_resumes_with_the_bits_of_an_uninterrupted_run(
     i: int, when: str, tmp_path: Path
 ) -> None:
-    model = make("processes")
+    model = make_model("processes")
     assert model.env is not None
     pid = processes_of(model.env)[i].pid
     # at 120 steps the next checkpoint is due, which reads the states of the environments
@@ -117,11 +117,11 @@ def test_a_run_whose_worker_was_killed_resumes_with_the_bits_of_an_uninterrupted
         f"model.resume({str(tmp_path)!r}) goes on from there."
     )
     assert isinstance(error.__cause__, EOFError | ConnectionError)
-    again = make("processes").resume(tmp_path)
+    again = make_model("processes").resume(tmp_path)
     assert again.num_timesteps == (80 if when == "rollout" else 120)
-    found = ended(again, learn(again, WHOLE, callback=ExactCheckpointCallback(40, tmp_path)).rows)
-    undisturbed = make("processes")
-    expected = ended(undisturbed, learn(undisturbed, WHOLE).rows)
+    found = final_state(again, learn(again, WHOLE, callback=ExactCheckpointCallback(40, tmp_path)).rows)
+    undisturbed = make_model("processes")
+    expected = final_state(undisturbed, learn(undisturbed, WHOLE).rows)
     rest = found.pop("rows")
     assert_same(rest, expected.pop("rows")[-len(rest) :], "logged")
     assert_same(found, expected, "all")
