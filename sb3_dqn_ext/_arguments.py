@@ -1,4 +1,4 @@
-"""What the arguments of DQNExt can be, and the errors and warnings for what they cannot."""
+"""Checks of the arguments of DQNExt, with errors for wrong values and warnings for values without effect."""
 
 import functools
 import inspect
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class DQNKwargs(TypedDict, total=False):
-    """The arguments of SB3's DQN behind ``policy`` and ``env``."""
+    """The arguments of SB3's DQN after ``policy`` and ``env``."""
 
     learning_rate: float | Schedule
     buffer_size: int
@@ -68,7 +68,7 @@ class DQNKwargs(TypedDict, total=False):
     _init_setup_model: bool
 
 
-# lowest and highest value, and whether it must be a whole number
+# argument -> lowest value, highest value, whether it must be a whole number
 NUMBER_LIMITS: dict[str, tuple[float, float, bool]] = {
     "buffer_size": (1, math.inf, True),
     "learning_starts": (0, math.inf, False),
@@ -82,22 +82,26 @@ NUMBER_LIMITS: dict[str, tuple[float, float, bool]] = {
     "exploration_initial_eps": (0, 1, False),
     "exploration_final_eps": (0, 1, False),
 }
-# SB3 refuses nested ones in words of its own
+# for nested Dict and Tuple spaces, SB3 has its own error
 OBSERVATION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict, spaces.Tuple)
-MAX_SEED = 2**32 - 1  # numpy's
+MAX_SEED = 2**32 - 1  # the largest seed of numpy.random.seed
 EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
 JAX_ENV_PACKAGES = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
-"""packages with environments that are functions for jax"""
+"""packages whose environments are functions for jax"""
+MAX_TRANSITIONS_PER_GRADIENT_STEP = 100
+"""more transitions per gradient step give a warning"""
+MAX_GRADIENT_STEPS_PER_TRANSITION = 10
+"""more gradient steps per transition give a warning"""
 
 
 def check_early_arguments(given: Mapping[str, Any], names: Mapping[str, Any]) -> None:
     """
-    Check what SB3's constructor reads before it calls ``_setup_model``.
+    Check the arguments that SB3's constructor reads before it calls ``_setup_model``.
 
     :param given: the arguments of SB3's DQN, by name
-    :param names: the policies that have a name
-    :raises ArgumentError: if one of them cannot work
+    :param names: the names of policies
+    :raises ArgumentError: if one of the arguments has a wrong value
     """
     policy, env = given.get("policy"), given.get("env")
     if (isinstance(env, str) and env in names) or isinstance(policy, gym.Env | VecEnv):
@@ -111,24 +115,24 @@ def check_early_arguments(given: Mapping[str, Any], names: Mapping[str, Any]) ->
     device = given.get("device", "auto")
     try:
         get_device(device)
-    # torch raises several, and numpy one at the comparison with "auto"
+    # torch raises several kinds of errors, and comparing an array with "auto" raises a ValueError
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         hint = " Did you mean 'cuda'?" if isinstance(device, str) and "gpu" in device.lower() else ""
         reason = str(error).partition("\n")[0]
         raise ArgumentError(
-            f"device={device!r} must be 'auto', 'cpu', 'cuda' or another of torch's: {reason}.{hint}"
+            f"device={device!r} must be 'auto', 'cpu', 'cuda' or another device of torch: {reason}.{hint}"
         ) from error
-    if (memory := given.get("replay_buffer_kwargs")) is not None:
-        check_type("replay_buffer_kwargs", memory, Mapping, "a mapping of arguments")
+    if (buffer_kwargs := given.get("replay_buffer_kwargs")) is not None:
+        check_type("replay_buffer_kwargs", buffer_kwargs, Mapping, "a mapping of arguments")
 
 
 @contextmanager
 def sb3_errors_translated() -> Iterator[None]:
     """
-    Raise the errors of this library in the place of those by which SB3 refuses arguments.
+    Translate the errors by which SB3 refuses arguments to errors of this library: a context manager.
 
-    :raises ArgumentError: in the place of a ``ValueError``
-    :raises UnsupportedError: in the place of the errors for spaces and networks that do not fit
+    :raises ArgumentError: in place of a ``ValueError``
+    :raises UnsupportedError: in place of an ``AssertionError`` or ``NotImplementedError`` for unsupported spaces and networks
     """
     try:
         yield
@@ -142,9 +146,11 @@ def sb3_errors_translated() -> Iterator[None]:
 
 def check_environment(env: Any) -> None:
     """
-    :param env: what the user gave as an environment
-    :raises ArgumentError: if it is none
-    :raises UnsupportedError: if no policy can read its observations
+    Check that a user's value is an environment.
+
+    :param env: the value
+    :raises ArgumentError: if it is not an environment; the message contains what to write instead
+    :raises UnsupportedError: if no policy supports its observation space
     """
     if isinstance(env, VecEnv):
         return
@@ -169,25 +175,28 @@ def check_environment(env: Any) -> None:
         hint += "; for gymnasium's vector environments write sb3_dqn_ext.vec_env.make_fast_vec_env(id, n_envs)"
     elif packages := {kind.__module__.partition(".")[0] for kind in type(env).__mro__} & JAX_ENV_PACKAGES:
         hint += (
-            f"; this is a pair of functions for jax, of {packages.pop()}, with the state of the environment as an argument: "
-            "keep the state in a gymnasium.Env, or in a VecEnv of SB3, and return arrays of numpy"
+            f"; an environment of {packages.pop()} consists of functions for jax that take its state as an argument: write a "
+            "gymnasium.Env or a VecEnv of SB3 that contains the state and returns arrays of numpy"
         )
     elif hasattr(env, "reset") and hasattr(env, "step"):
-        return  # an environment of OpenAI's gym: SB3 converts it, or raises an error that names what it needs
+        return  # an environment of OpenAI's gym: SB3 converts it, or raises an error that names the missing package
     elif callable(env) or isinstance(env, list | tuple):
         hint += "; for functions that make environments write DummyVecEnv([function, ...])"
-    raise ArgumentError(f"env={env!r} is no environment: {hint}.")
+    raise ArgumentError(f"env={env!r} is not an environment: {hint}.")
 
 
 def check_arguments(model: Any) -> None:
     """
-    :param model: a DQNExt, whose attributes carry the names of its arguments
-    :raises ArgumentError: if one of them cannot be, whatever the others are
+    Check the values of all arguments, each on its own.
+
+    :param model: a DQNExt, whose attributes have the names of its arguments
+    :raises ArgumentError: if an argument has a wrong value
+    :raises UnsupportedError: if a space is not supported
     """
     actions = model.action_space
     if isinstance(actions, spaces.Discrete) and actions.start != 0:
         raise UnsupportedError(
-            f"the action space {actions} must begin at 0, as the actions of a network do: "
+            f"the action space {actions} must begin at 0, since actions are indices of network outputs: "
             f"wrap the environment in gymnasium.wrappers.TransformAction, which adds {actions.start}."
         )
     observations = model.observation_space
@@ -217,7 +226,12 @@ def check_arguments(model: Any) -> None:
 
 
 def _check_learning_rate(rate: Any) -> None:
-    """:raises ArgumentError: if it is no number and no schedule"""
+    """
+    Check a learning rate.
+
+    :param rate: a number, or a function of the remaining progress
+    :raises ArgumentError: if it is neither
+    """
     function = (
         "a function of the remaining progress, which falls from 1 to 0: lambda progress_remaining: 1e-3 * progress_remaining"
     )
@@ -231,7 +245,7 @@ def _check_learning_rate(rate: Any) -> None:
 
 
 def _required_parameters(function: Any) -> list[inspect.Parameter]:
-    """The positional parameters of a function that have no default; none where they cannot be known."""
+    """Return the positional parameters of a function that have no default; none if it has no signature."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -241,7 +255,12 @@ def _required_parameters(function: Any) -> list[inspect.Parameter]:
 
 
 def _check_max_grad_norm(norm: Any) -> None:
-    """:raises ArgumentError: if it is no number above 0"""
+    """
+    Check the largest norm of the gradient.
+
+    :param norm: a number greater than 0, which may be infinite
+    :raises ArgumentError: if it has another value
+    """
     if isinstance(norm, float | np.floating) and norm == math.inf:
         return
     try:
@@ -254,7 +273,12 @@ def _check_max_grad_norm(norm: Any) -> None:
 
 
 def _check_replay_buffer_class(kind: Any) -> None:
-    """:raises ArgumentError: if it is no class whose objects store transitions"""
+    """
+    Check a class of replay buffers.
+
+    :param kind: a class with ``add`` and ``sample``, None, or Missing in a loaded model
+    :raises ArgumentError: if it is another object
+    """
     if (
         kind is None
         or isinstance(kind, MissingAttribute)
@@ -268,26 +292,35 @@ def _check_replay_buffer_class(kind: Any) -> None:
 
 
 def _check_observations(space: spaces.Space[Any], policy_class: Any) -> None:
+    """
+    Check an observation space, or a part of a Dict space.
+
+    :param space: the space
+    :param policy_class: the class of the model's policy
+    :raises UnsupportedError: if the policy does not support the space
+    """
     is_matrix = isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim > 1
     if is_matrix or (isinstance(space, spaces.Box) and not space.shape):
         raise UnsupportedError(
-            f"observations {space} of shape {space.shape} cannot be read by a network: wrap the environment in "
+            f"observations {space} of shape {space.shape} are not supported by a network: wrap the environment in "
             "gymnasium.wrappers.FlattenObservation."
         )
     starts_elsewhere = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start)
-    kind = getattr(policy_class, "func", policy_class)  # a policy that is bound to arguments
+    kind = getattr(policy_class, "func", policy_class)  # the class of a functools.partial
     if starts_elsewhere and not issubclass(kind, MlpPolicy):
         raise UnsupportedError(
-            f"{kind.__name__} cannot read the observation space {space}, which does not start at 0: take a policy of "
+            f"{kind.__name__} does not support the observation space {space}, which does not start at 0: use a policy of "
             "sb3_dqn_ext, for example policy='MlpPolicy'."
         )
 
 
 def parse_train_freq(given: Any) -> TrainFreq:
     """
-    :param given: a number of steps, or a pair of a number and a unit; YAML has lists in place of tuples
-    :return: the same as SB3's ``TrainFreq``
-    :raises ArgumentError: if it is none of these
+    Convert the argument ``train_freq`` to SB3's ``TrainFreq``.
+
+    :param given: a number of steps, or a tuple or list of a number and a unit, ``"step"`` or ``"episode"``
+    :return: the number and the unit
+    :raises ArgumentError: if it has another form
     """
     if isinstance(given, TrainFreq):
         return given
@@ -302,35 +335,69 @@ def parse_train_freq(given: Any) -> TrainFreq:
 
 def check_combinations(model: Any, given: set[str]) -> None:
     """
-    Warn of arguments that have no effect beside others.
+    Check the combination of arguments of a new model, and warn of arguments without effect and of unusual ratios.
 
     :param model: a DQNExt
-    :param given: the arguments that the user named, whatever their values
+    :param given: the names of the arguments that the user gave
     :raises ArgumentError: if one of them contradicts another
     """
-    own_schedule, memory = "schedule" in model.exploration_kwargs, model.replay_buffer_kwargs
+    own_schedule, buffer_kwargs = "schedule" in model.exploration_kwargs, model.replay_buffer_kwargs
     ignored = EXPLORATION_ARGUMENTS if model.exploration in ("none", "boltzmann") or own_schedule else ()
     if model.exploration == "none" and own_schedule:
         raise ArgumentError("exploration_kwargs['schedule'] has no effect beside exploration='none'; leave one out.")
     for name in [name for name in ignored if name in given]:
         if own_schedule:
-            # both say how epsilon falls, and only one can be meant
+            # two schedules for epsilon: one of them is a mistake
             raise ArgumentError(f"{name} has no effect beside exploration_kwargs['schedule']; leave one out.")
-        # blocks of hyperparameters that are shared in a YAML hold them for epsilon_greedy
+        # a warning only: hyperparameters that are shared in a YAML file may be for epsilon_greedy
         warnings.warn(f"{name} has no effect beside exploration={model.exploration!r}.", stacklevel=3)
     if model.n_epochs is not None:
         _check_epochs(model, given)
     for name in given.intersection(TARGET_ARGUMENTS) if not model.target_network else ():
         warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
-    if memory.get("monte_carlo", 0) == 1 and model.n_steps > 1:
+    if buffer_kwargs.get("monte_carlo", 0) == 1 and model.n_steps > 1:
         warnings.warn(f"n_steps={model.n_steps} has no effect beside monte_carlo=1.", stacklevel=3)
-    if "terminal_on" in memory and memory.get("terminal_copies", 1) == 1:
+    if "terminal_on" in buffer_kwargs and buffer_kwargs.get("terminal_copies", 1) == 1:
         warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
+    _check_update_ratio(model)
+
+
+def _check_update_ratio(model: Any) -> None:
+    """
+    Warn if a model makes very few or very many gradient steps per transition.
+
+    The ratio is gradient_steps / (train_freq * n_envs), and 1 for ``gradient_steps=-1``. It is not known in advance, and not
+    checked, for ``train_freq`` in episodes and with ``n_epochs``.
+
+    :param model: a DQNExt
+    """
+    frequency, unit = model.train_freq
+    gradient_steps = model.gradient_steps
+    if unit is TrainFrequencyUnit.EPISODE or model.n_epochs is not None or gradient_steps < 0:
+        return
+    transitions = frequency * model.n_envs
+    ratio = f"gradient_steps={gradient_steps} for {transitions} transitions (train_freq={frequency}, n_envs={model.n_envs}) is"
+    if gradient_steps * MAX_TRANSITIONS_PER_GRADIENT_STEP < transitions:
+        warnings.warn(
+            f"{ratio} fewer than one gradient step per {MAX_TRANSITIONS_PER_GRADIENT_STEP} transitions, so the model learns "
+            "little from them. Lower train_freq or raise gradient_steps; gradient_steps=-1 makes one per transition.",
+            stacklevel=4,
+        )
+    elif gradient_steps > MAX_GRADIENT_STEPS_PER_TRANSITION * transitions:
+        warnings.warn(
+            f"{ratio} more than {MAX_GRADIENT_STEPS_PER_TRANSITION} gradient steps per transition, with which the networks "
+            "easily overfit to few transitions. Raise train_freq or lower gradient_steps.",
+            stacklevel=4,
+        )
 
 
 def _check_epochs(model: Any, given: set[str]) -> None:
     """
-    :raises ArgumentError: if there is an argument beside which a training cannot go through all that is stored
+    Check the arguments of a model with ``n_epochs``.
+
+    :param model: a DQNExt
+    :param given: the names of the arguments that the user gave
+    :raises ArgumentError: if an argument does not work together with ``n_epochs``
     """
     kind = type(model.replay_buffer).__name__
     if not isinstance(model.replay_buffer, DQNReplayBuffer):
@@ -338,9 +405,9 @@ def _check_epochs(model: Any, given: set[str]) -> None:
             f"n_epochs={model.n_epochs} needs sampler='uniform' of DQNReplayBuffer, not replay_buffer_class={kind}."
         )
     if type(model.replay_buffer).sample is not DQNReplayBuffer.sample:
-        raise ArgumentError(f"n_epochs={model.n_epochs} draws nothing, so that sample() of {kind} would never be called.")
+        raise ArgumentError(f"n_epochs={model.n_epochs} draws no random batches, so sample() of {kind} would never be called.")
     if "gradient_steps" in given:
-        warnings.warn("gradient_steps has no effect beside n_epochs.", stacklevel=4)  # as above
+        warnings.warn("gradient_steps has no effect beside n_epochs.", stacklevel=4)
     if model.minibatch_size is not None:
         raise ArgumentError("minibatch_size has no effect beside n_epochs, whose batches have batch_size; leave one out.")
     model.replay_buffer.sampler.check_epochs(model.n_epochs)
@@ -350,24 +417,24 @@ def _check_epochs(model: Any, given: set[str]) -> None:
 
 def check_batch_size(model: Any) -> None:
     """
-    Not for a model that is loaded: to predict, it may well be loaded with a memory of one transition.
+    Check that batches of the model's sizes can be drawn and used for training.
+
+    Not called for loaded models, which may have a replay buffer of size 1 if they only predict.
 
     :param model: a DQNExt
-    :raises ArgumentError: if no batch of its size can be drawn, or learned from
+    :raises ArgumentError: if a size does not fit the replay buffer, the network or the other size
     """
     if model.batch_size > model.buffer_size:
-        raise ArgumentError(
-            f"batch_size={model.batch_size} can never be stored; it can be up to buffer_size={model.buffer_size}."
-        )
+        raise ArgumentError(f"batch_size={model.batch_size} must not be greater than buffer_size={model.buffer_size}.")
     size, name = model.batch_size, "batch_size"
     if model.minibatch_size is not None:
         if model.batch_size % model.minibatch_size:
             raise ArgumentError(
-                f"minibatch_size={model.minibatch_size} must divide batch_size={model.batch_size} without a rest."
+                f"minibatch_size={model.minibatch_size} must divide batch_size={model.batch_size} without remainder."
             )
         size, name = model.minibatch_size, "minibatch_size"
     if size == 1 and getattr(model.policy, "batch_norm", False):
-        raise ArgumentError(f"{name}=1 leaves batch_norm=True nothing to normalise by; it can be from 2 on.")
+        raise ArgumentError(f"{name}=1 is too small for batch_norm=True, which needs at least 2 transitions.")
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.sampler.check(model.batch_size)
 
@@ -376,11 +443,16 @@ FREE_FORM_ARGUMENTS = (
     *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
     *("exploration_kwargs", "target_policy_kwargs"),
 )
-"""attributes in which a user may give what a file cannot hold"""
+"""attributes whose values may be objects that cannot be saved in a file"""
 
 
 def _is_storable(value: Any, known: set[Any]) -> bool:
-    """:param known: classes that a file can name"""
+    """
+    Return whether a value can certainly be saved in a file.
+
+    :param value: the value of an attribute
+    :param known: classes that a file can name
+    """
     if isinstance(value, Mapping):
         return all(_is_storable(item, known) for item in value.values())
     if isinstance(value, list | tuple):
@@ -390,11 +462,11 @@ def _is_storable(value: Any, known: set[Any]) -> bool:
 
 def possibly_unstorable_arguments(model: Any, others: Iterable[str]) -> dict[str, Any]:
     """
-    Find arguments that a file may be unable to hold, without the imports that it takes to be sure.
+    Find arguments that may be impossible to save in a file. The final check needs slow imports.
 
     :param model: a DQNExt
-    :param others: the names of arguments of its own class
-    :return: the arguments
+    :param others: the names of the arguments of a subclass of DQNExt
+    :return: argument name -> value
     """
     names, known = {*FREE_FORM_ARGUMENTS, *others}, {*model.policy_aliases.values(), DQNReplayBuffer}
     return {name: value for name, value in vars(model).items() if name in names and not _is_storable(value, known)}

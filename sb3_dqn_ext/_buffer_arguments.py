@@ -1,4 +1,4 @@
-"""The replay buffer of a model: its arguments, and whether a buffer that was loaded or assigned fits the model."""
+"""Checks of the arguments of a model's replay buffer, and of a replay buffer that was loaded or assigned."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +18,11 @@ DQN_BUFFER_ARGUMENTS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(R
 
 def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, Any]) -> None:
     """
-    :param buffer_class: the class of the replay memory
-    :param kwargs: its arguments, as the user gave them
-    :raises ArgumentError: if one is unknown, or is ours and the class is not
+    Check the names of the arguments of a replay buffer.
+
+    :param buffer_class: the class of the replay buffer
+    :param kwargs: ``replay_buffer_kwargs``
+    :raises ArgumentError: if an argument does not exist, or is one of DQNReplayBuffer and the class is another one
     """
     known = set(parameters_of(buffer_class))
     if issubclass(buffer_class, DQNReplayBuffer):
@@ -36,12 +38,14 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
 
 def buffer_settings(buffer: ReplayBuffer) -> dict[str, Any]:
     """
-    :param buffer: a replay buffer
-    :return: what decides which of its transitions are replayed, and as what; SB3's buffers have the defaults of ours
+    Return the settings on which the batches of a replay buffer depend.
+
+    :param buffer: a replay buffer; one of SB3 has the default settings of DQNReplayBuffer
+    :return: setting -> value
     """
-    ours = buffer.settings() if isinstance(buffer, DQNReplayBuffer) else DEFAULT_SETTINGS
+    settings = buffer.settings() if isinstance(buffer, DQNReplayBuffer) else DEFAULT_SETTINGS
     return {
-        **ours,
+        **settings,
         "n_envs": buffer.n_envs,
         "observation_space": buffer.observation_space,
         "action_space": buffer.action_space,
@@ -51,16 +55,18 @@ def buffer_settings(buffer: ReplayBuffer) -> dict[str, Any]:
 
 def check_replay_buffer(model: Any, wanted: Mapping[str, Any]) -> None:
     """
-    :param model: a DQNExt with a replay buffer that was loaded or assigned
-    :param wanted: :func:`buffer_settings` of the replay buffer that the arguments of the model make
-    :raises ArgumentError: if it would learn something else from this one
+    Check that a replay buffer that was loaded or assigned fits the arguments of the model.
+
+    :param model: a DQNExt
+    :param wanted: :func:`buffer_settings` of a replay buffer that is made from the model's arguments
+    :raises ArgumentError: if the settings differ
     """
     found = buffer_settings(model.replay_buffer)
     if model.n_steps == 1:
-        wanted = {**wanted, "n_step_returns": found["n_step_returns"]}  # it does not matter
+        wanted = {**wanted, "n_step_returns": found["n_step_returns"]}  # both kinds are equal for one step
     differ = [f"{name}={found[name]!r} in the place of {value!r}" for name, value in wanted.items() if found[name] != value]
     if model.n_epochs is not None and not isinstance(model.replay_buffer, DQNReplayBuffer):
-        differ.append(f"no way to go through it in {model.n_epochs} epochs")
+        differ.append(f"no support for n_epochs={model.n_epochs}")
     if differ:
         raise ArgumentError(
             f"the replay buffer, a {type(model.replay_buffer).__name__}, does not fit the model: it has {', '.join(differ)}. "
@@ -70,16 +76,16 @@ def check_replay_buffer(model: Any, wanted: Mapping[str, Any]) -> None:
 
 def prepare_replay_buffer(model: Any) -> None:
     """
-    Check the arguments of the replay buffer, and make it, unless SB3 does.
+    Check the arguments of the replay buffer, and make a DQNReplayBuffer. SB3 makes buffers of other classes.
 
     :param model: a DQNExt
-    :raises ArgumentError: if an argument cannot work
+    :raises ArgumentError: if an argument has a wrong value
     """
     missing = [one for one in (model.replay_buffer_class, model.replay_buffer_kwargs) if isinstance(one, MissingAttribute)]
     if missing:
         model.replay_buffer_class = model.replay_buffer_class or DQNReplayBuffer
         if model.replay_buffer is None:
-            model.replay_buffer = missing[0]  # predictions need none
+            model.replay_buffer = missing[0]  # predictions need no replay buffer
         return
     buffer_class = model.replay_buffer_class or DQNReplayBuffer
     check_buffer_kwargs(buffer_class, model.replay_buffer_kwargs)
@@ -102,7 +108,7 @@ def prepare_replay_buffer(model: Any) -> None:
 
 def update_buffer_arguments(model: Any) -> None:
     """
-    Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed.
+    Set ``n_steps`` and ``gamma`` of the replay buffer to those of the model, which a user may have changed.
 
     :param model: a DQNExt
     """

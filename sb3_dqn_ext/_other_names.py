@@ -1,5 +1,5 @@
 """
-A table of the names that other libraries give to arguments of DQNExt, and of its own arguments by the level they belong to.
+A table of names of arguments in other libraries, and of arguments of DQNExt that users may write in the wrong place.
 
 The names are those of RLlib, Tianshou, CleanRL, Coach, Stable-Baselines 2, Dopamine, Acme, PFRL and Keras-RL.
 :func:`~sb3_dqn_ext._validation.equivalent_code` treats several spellings as the same: ``use_double`` and ``double``, ``num_``
@@ -222,4 +222,4 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ("DQNExt(policy, AtariWrapper(env))", "clip_rewards clip_reward reward_clip reward_clipping reward_bound"),
     ("DQNExt(policy, VecNormalize(env))", "normalize norm_obs norm_reward normalize_observations normalize_reward obs_norm"),
 )
-"""the code, and the names that mean it; a name can be in several rows"""
+"""(code for DQNExt, names with that meaning, separated by spaces); a name can be in several rows"""

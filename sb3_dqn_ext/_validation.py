@@ -1,4 +1,4 @@
-"""Look a name up among the choices that exist, or say what would have been right."""
+"""Checks of arguments, with errors that contain the allowed values and the closest match."""
 
 import difflib
 import inspect
@@ -36,13 +36,13 @@ def unknown_name_error(
     what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None
 ) -> ArgumentError:
     """
-    The error for a name that does not exist.
+    Make the error for a name that does not exist.
 
-    :param what: what kind of thing was named, e.g. ``"target_policy"``
-    :param name: the name as the user wrote it
+    :param what: the argument that holds the name, e.g. ``"target_policy"``
+    :param name: the name that the user gave
     :param allowed: the names that exist
-    :param synonyms: other words of the field for them, in lower case, e.g. ``{"ddqn": "double"}``
-    :return: the error, which names the closest match where one is close
+    :param synonyms: other terms for these names, in lower case, e.g. ``{"ddqn": "double"}``
+    :return: the error, with the closest match if one is close
     """
     words = {other.lower(): other for other in allowed} | dict(synonyms or {})
     word = str(name).lower()
@@ -55,10 +55,12 @@ def unknown_name_error(
 
 def choose(argument: str, name: str, options: Mapping[str, T], synonyms: Mapping[str, str] | None = None) -> T:
     """
-    :param argument: the argument's name, for the message
-    :param name: the value the user gave
-    :param options: what can be chosen, by name
-    :param synonyms: see :func:`unknown`
+    Return the option with a name.
+
+    :param argument: the name of the argument, for the message
+    :param name: the value that the user gave
+    :param options: name -> option
+    :param synonyms: see :func:`unknown_name_error`
     :return: ``options[name]``
     :raises ArgumentError: if there is no such name
     """
@@ -70,12 +72,12 @@ def choose(argument: str, name: str, options: Mapping[str, T], synonyms: Mapping
 
 def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> ArgumentError:
     """
-    Make the error for an argument that does not exist, or that belongs elsewhere.
+    Make the error for an argument that does not exist, or that exists at another level.
 
-    :param argument: the name of what holds the arguments, e.g. ``"policy_kwargs"``
-    :param key: the name as the user wrote it
-    :param allowed: the names that exist there
-    :return: the error, which says how :class:`~sb3_dqn_ext.DQNExt` writes what the name means in other libraries
+    :param argument: the argument that holds the keys, e.g. ``"policy_kwargs"``
+    :param key: the key that the user gave
+    :param allowed: the keys that exist there
+    :return: the error, with the code for :class:`~sb3_dqn_ext.DQNExt` if the key is the name of an argument in another library
     """
     code = equivalent_code(argument, key, allowed)
     if code is None:
@@ -85,21 +87,23 @@ def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> A
 
 def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str | None:
     """
-    :param argument: the name of what holds the arguments
-    :param key: a name that does not exist there
-    :param allowed: the names that exist there
-    :return: the code that means the same, None if there is none, or if the key is another spelling of a name that exists
+    Find the code for DQNExt with the meaning of a name in another library.
+
+    :param argument: the argument that holds the keys
+    :param key: a key that does not exist there
+    :param allowed: the keys that exist there
+    :return: the code; None if there is none, or if the key is another spelling of a key that exists
     """
-    place, plain = argument.split()[0], _normalize_name(key)
-    codes = [code for code in _CODE_BY_NAME.get(plain, ()) if not code.startswith(f"{place}={{'{key}'")]
-    if not codes or plain in map(_normalize_name, allowed):
+    place, normalized = argument.split()[0], _normalize_name(key)
+    codes = [code for code in _CODE_BY_NAME.get(normalized, ()) if not code.startswith(f"{place}={{'{key}'")]
+    if not codes or normalized in map(_normalize_name, allowed):
         return None
-    # a name may mean something else in each place; max() takes the first of equals
+    # the meaning of a name can depend on the place; max() returns the first of equals
     return max(codes, key=lambda code: re.search(rf"\b{re.escape(place)}\b", code) is not None)
 
 
 def _normalize_name(key: object) -> str:
-    """A name without what differs between libraries: ``use_Num-Steps`` and ``n_steps`` are one."""
+    """Return a name in a spelling that is the same for all libraries: ``n_steps`` for ``use_Num-Steps``."""
     word = str(key).lower().replace("-", "_")
     for pattern, instead in _SPELLINGS:
         word = re.sub(pattern, instead, word)
@@ -123,8 +127,10 @@ for _code, _names in EQUIVALENT_CODE:
 
 def check_keys(argument: str, given: Collection[str], allowed: Collection[str]) -> None:
     """
-    :param argument: the name of the argument that holds the keys, for the message
-    :param given: the keys the user gave
+    Check that all keys exist.
+
+    :param argument: the argument that holds the keys, for the message
+    :param given: the keys that the user gave
     :param allowed: the keys that exist
     :raises ArgumentError: if a key does not exist
     """
@@ -135,14 +141,16 @@ def check_keys(argument: str, given: Collection[str], allowed: Collection[str]) 
 
 def check_number(argument: str, value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> None:
     """
-    :param argument: the argument's name, for the message
-    :param value: what the user gave
-    :param low: smallest allowed value
-    :param high: largest allowed value
+    Check that a value is a number within bounds.
+
+    :param argument: the name of the argument, for the message
+    :param value: the value that the user gave
+    :param low: the smallest allowed value
+    :param high: the largest allowed value
     :param integer: whether it must be a whole number
     :raises ArgumentError: if ``value`` is not a finite number (a whole one) in ``[low, high]``
     """
-    is_number = isinstance(value, Integral if integer else Real) and not isinstance(value, bool)  # numpy's are among them
+    is_number = isinstance(value, Integral if integer else Real) and not isinstance(value, bool)
     good = is_number and math.isfinite(value) and low <= value <= high
     if not good:
         kind = "a whole number" if integer else "a finite number"
@@ -156,11 +164,15 @@ def _digits(bound: float) -> str:
 
 def number_hint(value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> str:
     """
-    :param value: what is no number, or none of the kind that is wanted
-    :param low: smallest allowed value
-    :param high: largest allowed value
+    Return the sentence of an error message that contains the number to write, if a value looks like a number.
+
+    YAML reads ``1e-3`` as a string, and ``1.0e+5`` as a float.
+
+    :param value: a value that is not an allowed number
+    :param low: the smallest allowed value
+    :param high: the largest allowed value
     :param integer: whether it must be a whole number
-    :return: a sentence on what to write, if a number was meant: YAML reads ``1e-3`` as a string, and ``1.0e+5`` as a float
+    :return: the sentence, or an empty string
     """
     try:
         number = float(value) if isinstance(value, str | float) else math.nan
@@ -175,7 +187,9 @@ def number_hint(value: Any, low: float = -math.inf, high: float = math.inf, inte
 
 def check_verbose(value: Any) -> None:
     """
-    :param value: what the user gave as ``verbose``; SB3 documents numbers, and takes True and False
+    Check the argument ``verbose``. SB3 documents numbers, and also accepts True and False.
+
+    :param value: the value that the user gave
     :raises ArgumentError: if it is neither a whole number from 0 on nor a bool
     """
     if not isinstance(value, bool | np.bool_):
@@ -184,11 +198,13 @@ def check_verbose(value: Any) -> None:
 
 def check_type(argument: str, value: Any, kind: Any, called: str) -> None:
     """
-    :param argument: the argument's name, for the message
-    :param value: what the user gave
-    :param kind: the type it must have, or a union of types
-    :param called: that type in words, e.g. ``"a mapping of arguments"``
-    :raises ArgumentError: if it has another
+    Check the type of a value.
+
+    :param argument: the name of the argument, for the message
+    :param value: the value that the user gave
+    :param kind: the type that it must have, or a union of types
+    :param called: a description of that type, e.g. ``"a mapping of arguments"``
+    :raises ArgumentError: if it has another type
     """
     if not isinstance(value, kind) and not (kind is bool and isinstance(value, np.bool_)):
         raise ArgumentError(f"{argument}={value!r} must be {called}.")
@@ -196,8 +212,10 @@ def check_type(argument: str, value: Any, kind: Any, called: str) -> None:
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """
-    :param function: a function or a class; a class whose ``__init__`` takes ``**kwargs`` hands them to its parent's
-    :return: its parameters by name, without ``self``
+    Return the parameters of a function, or those of a class without ``self``, ``*args`` and ``**kwargs``.
+
+    :param function: a function or a class; if its ``__init__`` takes ``**kwargs``, parameters of its base class are included
+    :return: name -> parameter
     """
     if not isinstance(function, type):
         return dict(inspect.signature(function).parameters)
@@ -222,13 +240,13 @@ def build(
     synonyms: Mapping[str, str] | None = None,
 ) -> T:
     """
-    Build the choice of a name from its arguments.
+    Build the object that a name and arguments choose.
 
     :param argument: the argument that holds the name; its arguments are called ``{argument}_kwargs``
-    :param name: the value the user gave
-    :param options: a factory for each name
-    :param kwargs: what to build it with
-    :param synonyms: see :func:`unknown`
+    :param name: the value that the user gave
+    :param options: name -> factory
+    :param kwargs: the arguments of the factory
+    :param synonyms: see :func:`unknown_name_error`
     :raises ArgumentError: if there is no such name, or the choice has no such argument
     """
     factory = choose(argument, name, options, synonyms)
@@ -238,7 +256,7 @@ def build(
 
 def resolve_class(argument: str, value: type[T] | str, options: Mapping[str, type[T]]) -> type[T]:
     """
-    The class that a string names, so that YAML can hold plain data.
+    Return the class that a string names, so that YAML files can contain classes.
 
     :param argument: the argument's name, for the message
     :param value: a class, a name among ``options``, or the dotted name of a class

@@ -1,4 +1,4 @@
-"""DQN for Stable-Baselines3, with every choice by name."""
+"""DQN for Stable-Baselines3 whose improvements are chosen by name."""
 
 import inspect
 import io
@@ -70,50 +70,79 @@ Observation = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
 
 class DQNExt(DQN):
     """
-    DQN whose exploration, replay, target and network are chosen by name and combine freely.
+    DQN (Mnih et al. 2015, https://doi.org/10.1038/nature14236) with freely combined improvements, chosen by name.
 
     It takes every argument of SB3's :class:`~stable_baselines3.DQN`, by position or by keyword. With the arguments below at
-    their defaults it ends with the same bits: weights, optimizer state, replay memory, actions and logged values.
-    The one difference: each of several environments tosses an exploration coin of its own.
+    their defaults, weights, optimizer state, replay buffer, actions and logged values are bit for bit those of SB3's DQN. The
+    one difference: with several environments, each of them draws its own random number for epsilon-greedy exploration.
+
+    SB3's arguments, after ``policy`` and ``env``, with their defaults:
+
+    - ``learning_rate=1e-4``: a number, or a function of the remaining progress, which falls from 1 to 0
+    - ``buffer_size=1_000_000``: the capacity of the replay buffer, in transitions of all environments
+    - ``learning_starts=100``: the environment steps of the warm-up, in which actions are random and no gradient step is made
+    - ``batch_size=32``: the number of transitions in a batch
+    - ``tau=1.0``: the coefficient of the target network's update, target <- tau * online + (1 - tau) * target
+    - ``gamma=0.99``: the discount factor
+    - ``train_freq=4``: the steps of the vectorised environment between two trainings, in each of which every environment makes
+      one step; ``(k, "episode")``: k episodes, counted over all environments. It may be a list, as in YAML
+    - ``gradient_steps=1``: the gradient steps of a training; -1: as many as transitions were collected since the last training
+    - ``replay_buffer_class``: by default :class:`~sb3_dqn_ext.replay.DQNReplayBuffer`
+    - ``replay_buffer_kwargs``: the arguments of the replay buffer, such as ``{"sampler": "prioritized"}``
+    - ``optimize_memory_usage=False``: whether the replay buffer stores each observation only once
+    - ``n_steps=1``: the number of rewards in an n-step return
+    - ``target_update_interval=10_000``: the environment steps, or gradient steps, between two updates of the target network
+    - ``exploration_fraction=0.1``: the fraction of the run in which epsilon falls linearly from
+      ``exploration_initial_eps=1.0`` to ``exploration_final_eps=0.05``
+    - ``max_grad_norm=10``: the largest norm of the gradient; ``float("inf")``: no clipping
+    - ``stats_window_size=100``: the number of episodes over which the logged return is averaged
+    - ``tensorboard_log``: the folder of TensorBoard's files; by default no files
+    - ``policy_kwargs``: the arguments of the policy, such as ``{"net_arch": [64], "head": "dueling", "head_arch": [64]}``
+    - ``verbose=0``: 1 prints the logged values, 2 prints more
+    - ``seed``: the seed of all random generators; by default a random one
+    - ``device="auto"``: the device of the networks
+
+    A warning is given if there is fewer than one gradient step per 100 transitions, or more than ten per transition.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, ``"MultiHeadPolicy"`` or a policy class.
-        What the network says about each action is chosen in ``policy_kwargs``, see
+        ``policy_kwargs`` choose the network's heads, the model of the returns and noisy layers, see
         :class:`~sb3_dqn_ext.networks.policies.MlpPolicy`
-    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param env: the environment: a ``gymnasium.Env``, a ``VecEnv`` of SB3, or the id of a registered environment
     :param args: arguments of SB3's DQN by position
-    :param target_policy: which policy is followed at the next state: ``"greedy"``, ``"double"``
-        (https://arxiv.org/abs/1509.06461) or ``"munchausen"`` (https://arxiv.org/abs/2007.14430)
+    :param target_policy: the policy whose value at the next state is the target: ``"greedy"`` (default), ``"double"`` (Double
+        DQN, https://arxiv.org/abs/1509.06461) or ``"munchausen"`` (https://arxiv.org/abs/2007.14430)
     :param target_policy_kwargs: arguments of the target policy
-    :param exploration: ``"epsilon_greedy"``; ``"ez_greedy"``, which keeps a random action for a while
-        (https://arxiv.org/abs/2006.01782); ``"epsilon_ladder"``, an epsilon for each environment
-        (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; or ``"none"``. Before any of them
-        there is a warm-up of ``learning_starts`` random actions, unless ``exploration_kwargs["warm_up"]`` is False
-    :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.algorithm.exploration`, and how it changes:
-        ``schedule`` in place of the ``exploration_*`` arguments, for ``boltzmann`` ``temperature``: a number, a mapping
-        ``{"name": "exponential", ...}`` or one of ``sb3_dqn_ext.algorithm.schedules``; ``unit``: whether its steps are
-        ``"env_steps"``, as SB3 counts them, or ``"actions"`` that each environment has chosen after the warm-up
-    :param target_network: whether targets come from a slowly changing copy of the network, or from the network itself
-    :param target_update_unit: what ``target_update_interval`` counts: ``"env_steps"`` as SB3 does, or ``"gradient_steps"``
-    :param n_epochs: with a number, a training is no longer ``gradient_steps`` batches drawn at random: it goes that many times
-        through all that can be replayed, each time in another order, in batches of ``batch_size``. How much that is say
-        ``buffer_size`` and ``keep_episodes``: with ``train_freq=(10, "episode")`` and ``keep_episodes=10`` it is what was
-        collected since the last training
-    :param minibatch_size: with a number, each batch that is drawn is fitted in parts of that many transitions, one update
-        after the other: ``batch_size=32, minibatch_size=1`` makes 32 updates for each of ``gradient_steps``
-    :param compile: whether whole updates are compiled, which needs a C++ compiler and some seconds at the
-        first training of a model, and makes each training much quicker. Results then equal those of the eager path up to
-        rounding. ``{"unroll": k}``: how many updates one call makes where ``gradient_steps`` are so many, 4 by default;
-        prioritized replay then learns of their errors k updates at a time. What cannot be compiled says so once and is eager
-    :param check_finite: whether a run ends with an error before a number that is nan or infinite enters the replay memory or
-        the networks, see :class:`~sb3_dqn_ext.callbacks.NonFiniteGuardCallback`
-    :param kwargs: arguments of SB3's DQN by keyword. ``train_freq`` may be a list, and ``(k, "episode")`` counts the episodes
-        of all environments; with ``gradient_steps=-1`` there are then as many as steps collected. ``replay_buffer_kwargs``
-        takes those of :class:`~sb3_dqn_ext.replay.DQNReplayBuffer`
-    :raises ArgumentError: if an argument cannot work
+    :param exploration: ``"epsilon_greedy"`` (default); ``"ez_greedy"``, which repeats a random action for a random duration
+        (https://arxiv.org/abs/2006.01782); ``"epsilon_ladder"``, a different epsilon for each environment
+        (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; or ``"none"``
+    :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.algorithm.exploration`. For all
+        explorations: ``schedule`` (for ``"boltzmann"`` ``temperature``), which replaces the ``exploration_*`` arguments: a
+        number, a mapping such as ``{"name": "exponential", ...}`` or an object of :mod:`sb3_dqn_ext.algorithm.schedules`;
+        ``unit``, the unit of its steps: ``"env_steps"`` (default), the steps of all environments, or ``"actions"``, the
+        actions that each environment has chosen after the warm-up; ``warm_up``: False leaves out the ``learning_starts``
+        random actions at the start
+    :param target_network: whether targets are computed by the target network (default) or by the online network itself
+    :param target_update_unit: the unit of ``target_update_interval``: ``"env_steps"`` (default, as in SB3) or
+        ``"gradient_steps"``
+    :param n_epochs: None (default): a training makes ``gradient_steps`` gradient steps on batches drawn at random. A number: a
+        training goes that many times through all transitions that can be replayed, each time in a new random order, in batches
+        of ``batch_size``. ``buffer_size`` and ``keep_episodes`` limit these transitions: with ``train_freq=(10, "episode")``
+        and ``keep_episodes=10`` they are those collected since the last training
+    :param minibatch_size: None (default): one gradient step for each batch. A number: each batch is split into minibatches of
+        that many transitions, with one gradient step for each of them. ``batch_size=32, minibatch_size=1`` makes 32 updates
+        for each of ``gradient_steps``
+    :param compile: whether whole updates are compiled (default: False). That needs a C++ compiler and some seconds at the
+        first training, and makes each training much faster. Results equal those without compilation up to rounding.
+        ``{"unroll": k}``: the number of gradient steps in one call, if ``gradient_steps`` is at least k, by default 4;
+        priorities are then updated after every k gradient steps. What cannot be compiled runs uncompiled, with a warning
+    :param check_finite: whether nan and infinite numbers end the run with an error before they reach the replay buffer or the
+        networks (default: False), see :class:`~sb3_dqn_ext.callbacks.NonFiniteGuardCallback`
+    :param kwargs: arguments of SB3's DQN by keyword
+    :raises ArgumentError: if an argument has a wrong value, or contradicts another argument
     """
 
     default_replay_buffer_class: ClassVar[type[ReplayBuffer]] = DQNReplayBuffer
-    """the replay buffer of a model for which none is named"""
+    """the replay buffer class of a model without ``replay_buffer_class``"""
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
@@ -123,7 +152,7 @@ class DQNExt(DQN):
     }
 
     updater_class: ClassVar[type[Updater]] = Updater
-    """makes the gradient steps"""
+    """the class whose objects make the gradient steps; a subclass of DQNExt can replace it"""
 
     def __init__(
         self,
@@ -144,7 +173,7 @@ class DQNExt(DQN):
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
         check_early_arguments(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
-        # SB3's constructor ends in _setup_model(), which reads these
+        # SB3's constructor ends with _setup_model(), which reads these attributes
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
         self.exploration = exploration
@@ -155,10 +184,10 @@ class DQNExt(DQN):
         self.minibatch_size = minibatch_size
         self.compile = compile
         self.check_finite = check_finite
-        self._warned_eager_reasons: set[str] = set()  # for eager training, of which a warning was given
-        self._warned_unstorable: set[str] = set()  # the attributes that cannot be stored, of which a warning was given
+        self._warned_eager_reasons: set[str] = set()  # reasons for training without compilation, of which a warning was given
+        self._warned_unstorable: set[str] = set()  # attributes that cannot be saved, of which a warning was given
         self.choices: Choices | None = None
-        self._has_applied_changes = False  # whether nothing can have been changed since the last check for changes
+        self._has_applied_changes = False  # whether user changes were applied and nothing has run since
         self._generator: np.random.Generator | None = None
         self._exploration_state: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
@@ -168,7 +197,7 @@ class DQNExt(DQN):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
-            own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
+            own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # arguments of a subclass
             doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
             self._warned_unstorable = _persistence().find_unstorable(doubtful) if doubtful else set()
 
@@ -186,24 +215,24 @@ class DQNExt(DQN):
     def _setup_model(self) -> None:
         check_arguments(self)
         if isinstance(self.learning_rate, np.number):
-            self.learning_rate = float(self.learning_rate)  # SB3 takes no other
+            self.learning_rate = float(self.learning_rate)  # SB3 refuses numbers of numpy
         if self._stats_window_size is not None:
-            self._stats_window_size = int(self._stats_window_size)  # nor does a deque
+            self._stats_window_size = int(self._stats_window_size)  # so does deque()
         self._convert_train_freq()
         choices = self._setup_choices()
         prepare_replay_buffer(self)
         saved_generator = self._generator
         with warnings.catch_warnings():
             if isinstance(self.replay_buffer, DQNReplayBuffer | MissingAttribute):
-                # SB3 believes that a buffer it did not choose knows nothing of n_steps
+                # SB3 warns that a buffer which it did not choose ignores n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
             if self.target_update_unit == "gradient_steps":
-                # it compares environments with environment steps
+                # SB3 compares the interval with environment steps
                 warnings.filterwarnings("ignore", message="The number of environments used is greater than the target network")
             super()._setup_model()
         has_buffer = isinstance(self.replay_buffer, ReplayBuffer)
         self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
-        # SB3 seeds again here, also when a saved model is loaded
+        # SB3's _setup_model() seeds everything, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
         if not isinstance(choices.exploration_schedule, MissingAttribute):
             self._update_exploration_schedule(max(self._total_timesteps, 1))
@@ -214,7 +243,7 @@ class DQNExt(DQN):
         if self.choices.exploration_schedule is None and isinstance(
             getattr(self, "exploration_schedule", None), ProgressSchedule
         ):
-            # as SB3's constructor does
+            # the schedule was removed from the arguments: as SB3's constructor does
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
             )
@@ -229,8 +258,10 @@ class DQNExt(DQN):
 
     def _apply_changes(self) -> None:
         """
-        Notice what a user has changed since the last rollout or training: attributes of the model that its replay buffer has
-        as well, and what was replaced in the networks, or attached to them or to the optimizer, which faster code would skip.
+        Apply a user's changes since the last rollout or training.
+
+        These are attributes of the model that its replay buffer has, too, networks that were replaced, and hooks of networks
+        and optimizers, which the faster code paths would skip.
         """
         update_buffer_arguments(self)
         if self._has_current_updater():
@@ -252,20 +283,21 @@ class DQNExt(DQN):
         """
         Set the seed of the pseudo-random generators (python, numpy, pytorch, gym, action_space, and the algorithm's own).
 
-        :param seed: nothing happens if it is None
+        :param seed: the seed; None (default): nothing is changed
         """
-        super().set_random_seed(seed if seed is None else int(seed))  # Python's generator takes no number of numpy
+        super().set_random_seed(seed if seed is None else int(seed))  # Python's generator refuses numbers of numpy
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
     def load_replay_buffer(self, path: str | Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
-        Load a replay buffer from a pickle file, which runs what is in it. The discount factor and the number of steps of the
-        returns are the model's from then on.
+        Load a replay buffer from a pickle file. Unpickling runs code from the file, so load only files that you trust.
 
-        :param path: the file
-        :param truncate_last_traj: see SB3, for ``HerReplayBuffer``
-        :raises ArgumentError: if the replay buffer does not fit the arguments of the model, which then keeps its own
+        The discount factor and the number of steps of n-step returns are then those of the model.
+
+        :param path: the path of the file, or an open file
+        :param truncate_last_traj: for ``HerReplayBuffer``: whether the last episode is truncated if it is incomplete
+        :raises ArgumentError: if the replay buffer does not fit the arguments of the model, which then keeps its own buffer
         """
         own = self.replay_buffer
         try:
@@ -296,7 +328,7 @@ class DQNExt(DQN):
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
         run = self.run_state
-        run.guard = None  # that of a run that broke off
+        run.guard = None  # that of a run that ended with an error
         if self.check_finite:
             callback = add_guard(callback)
         callbacks = list(all_callbacks(callback))
@@ -304,30 +336,34 @@ class DQNExt(DQN):
             _persistence().make_envs_resumable(self.env, callbacks)
         logger = None
         if run.resumed is not None:
-            # the run that continues has a horizon of its own
+            # the schedules of a resumed run keep the total number of steps of the whole run
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
             logger = _persistence().make_resumed_logger(self, run.resumed["training"])
-            run.last_step = None  # of another run
+            run.last_step = None  # it is that of another run
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
-            end_open_episodes(self)  # the environments are about to be reset
+            end_open_episodes(self)  # super()._setup_learn() resets the environments
             self._last_obs = run.last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
         run.stepped_envs = stepped_vec_envs(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         if run.last_step is None:
             assert self._last_obs is not None
-            self._last_obs = map_observation(np.array, self._last_obs)  # the first step may be written into the same array
+            self._last_obs = map_observation(np.array, self._last_obs)  # a copy: the first step may reuse the array
             run.last_step = LastStep(run.stepped_envs, latest_reset_infos(run.stepped_envs), self._last_obs)
         run.callback = callback
         if logger is not None:
-            self._custom_logger = False  # a later run has its own
+            self._custom_logger = False  # only this run uses the logger of the checkpoint
         self._update_exploration_schedule(horizon)
         return horizon, callback
 
     def _update_exploration_schedule(self, total_steps: int) -> None:
-        """:param total_steps: environment steps of the whole run"""
+        """
+        Set the exploration schedule and the current exploration rate.
+
+        :param total_steps: the environment steps of the whole run
+        """
         schedule = None if self.choices is None else self.choices.exploration_schedule
         if schedule is not None:
             self.exploration_schedule = ProgressSchedule(schedule, total_steps)
@@ -344,25 +380,26 @@ class DQNExt(DQN):
         log_interval: int | None = None,
     ) -> RolloutReturn:
         """
-        Collect transitions and store them, as SB3 does, which counts the episodes of one environment only; this counts those
-        of all.
+        Collect transitions and store them in the replay buffer.
+
+        Unlike SB3, it counts the episodes of all environments. Several episodes may end in the same step.
 
         :param env: the training environments
-        :param callback: called at every step, and at the beginning and the end
-        :param train_freq: how many steps, or how many episodes: several may end at the same step, and are all counted
-        :param replay_buffer: where to store them
-        :param action_noise: not used; there for continuous actions
-        :param learning_starts: environment steps of the warm-up
-        :param log_interval: number of episodes between two logs
-        :return: the number of environment steps and of episodes, and whether to go on
+        :param callback: called after every step, and at the beginning and the end
+        :param train_freq: the number of steps, or of episodes, to collect
+        :param replay_buffer: the replay buffer that stores the transitions
+        :param action_noise: not used; SB3's base class has it for continuous actions
+        :param learning_starts: the environment steps of the warm-up
+        :param log_interval: the number of episodes between two logs; None (default): no logs
+        :return: the number of environment steps, the number of episodes, and whether training continues
         """
         run, normalize = self.run_state, self._vec_normalize_env
         self._begin_rollout(callback)
-        # callbacks read some of these names
+        # callbacks read some of these names from self.locals
         num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, warm_up_steps(self))
         continue_training = True
-        begin_episodes_after_resets(self, env)  # a checkpoint may be written now
+        begin_episodes_after_resets(self, env)  # before a checkpoint, which on_rollout_start() may write
         callback.on_rollout_start()
         while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
             begin_episodes_after_resets(self, env)
@@ -374,7 +411,7 @@ class DQNExt(DQN):
                 self.num_timesteps += env.num_envs
                 num_collected_steps += 1
                 callback.update_locals(locals())
-                # a callback that ends the training does so after this step, which is stored as all others are
+                # a callback that stops the training does so after this step, which is stored like all others
                 continue_training = callback.on_step()
                 self._update_info_buffer(infos, dones)
                 obs_now, self._last_obs = self._last_obs, last_obs
@@ -385,7 +422,7 @@ class DQNExt(DQN):
                 if obs_now is not last_obs:  # the callback has reset the environments
                     begin_episodes(self, obs_now)
             except BaseException:
-                self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
+                self._last_obs = None  # the step is not stored: the next training begins with a reset
                 raise
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
@@ -412,7 +449,7 @@ class DQNExt(DQN):
             self.dump_logs()
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
-        """As SB3's, but an episode counts once where an environment leaves its record in the infos of later steps."""
+        """Record episodes, see SB3. An episode counts once, even if an environment repeats its statistics in later infos."""
         assert self.ep_info_buffer is not None
         assert self.ep_success_buffer is not None
         for env, info in enumerate(infos):
@@ -433,14 +470,14 @@ class DQNExt(DQN):
         infos: list[dict[str, Any]],
     ) -> None:
         if self._exploration_state:
-            ended = np.asarray(dones, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
+            ended = np.asarray(dones, dtype=bool).ravel()  # as a mask: some environments return 0 and 1
             for numbers in self._exploration_state.values():
                 numbers[ended] = 0
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-            self._last_obs = map_observation(np.array, new_obs)  # as below
+            self._last_obs = map_observation(np.array, new_obs)  # a copy, see below
             return
-        # as SB3 does, but for copies of observations that the memory copies anyway
+        # the same as in SB3, without copies of observations that the replay buffer copies anyway
         next_obs = new_obs
         if np.count_nonzero(dones):
             next_obs = map_observation(np.array, new_obs)
@@ -450,12 +487,12 @@ class DQNExt(DQN):
                     write_row(next_obs, env, last)
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
-        # a copy: it is stored after the next step, which some environments write into the same array
+        # a copy: the observation is stored after the next step, for which some environments reuse the array
         copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else map_observation(np.array, new_obs)
         self._last_original_obs, self._last_obs = self._last_obs, copied
 
     def _on_step(self) -> None:
-        """Update the target network if it is due, and the exploration rate."""
+        """Update the target network if an update is due, and the exploration rate."""
         self._n_calls += 1
         # each call to step() is n_envs environment steps
         if self.target_update_unit == "env_steps" and self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
@@ -466,16 +503,16 @@ class DQNExt(DQN):
 
     def _update_target_network(self) -> None:
         if self.target_network:
-            if not self._has_current_updater():  # a callback may have changed them since
+            if not self._has_current_updater():  # a callback may have replaced networks
                 self._setup_updater()
             self.updater.update_target(self.tau)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
-        Draw batches from the replay memory and descend the gradient of their losses.
+        Make gradient steps on batches from the replay buffer.
 
-        :param gradient_steps: number of updates
-        :param batch_size: B
+        :param gradient_steps: the number of batches, see also ``n_epochs`` and ``minibatch_size`` of the constructor
+        :param batch_size: the number of transitions in a batch
         """
         self._apply_changes()
         self._has_applied_changes = True
@@ -499,19 +536,20 @@ class DQNExt(DQN):
         deterministic: bool = False,
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """
-        The policy's action, or what exploration makes of it. Explorations that keep an action for a while do so in training
-        only: here, every call is the first step of an episode. A subclass that overrides this method chooses the actions of
-        training by it, too.
+        Choose actions.
 
-        :param observation: one observation, or one for each environment
-        :param state: returned as it is; there for policies with a memory
-        :param episode_start: not used; there for policies with a memory
-        :param deterministic: whether to leave exploration out
-        :return: one action, or one for each environment, and the state
+        An exploration that repeats actions does so in training only: here, every call is the first step of an episode. If a
+        subclass overrides this method, training uses it, too.
+
+        :param observation: \\*obs or (n_envs, \\*obs), an observation, or one for each environment
+        :param state: returned unchanged; SB3's base class has it for recurrent policies
+        :param episode_start: not used; SB3's base class has it for recurrent policies
+        :param deterministic: whether to return greedy actions (True), or explored ones (default)
+        :return: () or (n_envs,) the actions; and ``state``
         """
         if not isinstance(observation, np.ndarray | dict):
             if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-                self.policy.predict(observation)  # what reset() returns, which SB3 explains by an error
+                self.policy.predict(observation)  # a result of reset(): SB3's error explains it
             observation = np.array(observation)
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
@@ -546,15 +584,15 @@ class DQNExt(DQN):
         """
         Train for a number of environment steps.
 
-        :param total_timesteps: how many, over all environments
-        :param callback: called at every step
-        :param log_interval: number of episodes between two logs
+        :param total_timesteps: the number of environment steps, over all environments
+        :param callback: a callback, a list of callbacks, or a function, called after every step
+        :param log_interval: the number of episodes between two logs
         :param tb_log_name: the name of the run in TensorBoard
-        :param reset_num_timesteps: whether to count from 0, or to go on counting
-        :param progress_bar: whether to show one
+        :param reset_num_timesteps: whether environment steps are counted from 0 (default), or from the last run's number
+        :param progress_bar: whether to show a progress bar
         :return: the trained model
         :raises ArgumentError: if the model was loaded without something that training needs
-        :raises EnvironmentDiedError: if the process of an environment ends
+        :raises EnvironmentDiedError: if the worker process of an environment ends
         :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
 
@@ -568,8 +606,8 @@ class DQNExt(DQN):
                 return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             finally:
                 end_run(self)
-                callback, self.run_state.callback = self.run_state.callback, None  # callbacks hold all that they have seen
-                # a bar that is open may keep Python from ending: its thread stops with a lock that others wait for
+                callback, self.run_state.callback = self.run_state.callback, None  # frees the callbacks' data
+                # the thread of an open progress bar can hold a lock that prevents Python from exiting
                 for one in all_callbacks(callback):
                     if isinstance(one, ProgressBarCallback) and hasattr(one, "pbar"):
                         one.pbar.close()
@@ -581,14 +619,15 @@ class DQNExt(DQN):
         include: Iterable[str] | None = None,
     ) -> None:
         """
-        Save all attributes of the model and its parameters in a zip file: the archive of SB3, with JSON in the place of
-        pickles, see docs/file_format.md. A file of that name is whole at every moment, before and after.
+        Save the model's attributes and parameters to a zip file.
 
-        What has no name to be found again by, such as a lambda, is not stored; a warning says so when the model is made.
+        The file has the format of SB3 with JSON in place of pickles, see docs/file_format.md. An existing file is replaced
+        atomically. Objects that cannot be imported by name, such as a lambda, are not saved; the constructor warns of them.
 
-        :param path: where to; ``.zip`` is added to a name that has no suffix, and folders are made. Or a file to write to
-        :param exclude: attributes to leave out beside those that are always left out
-        :param include: attributes to store though they are among these, such as ``"replay_buffer"``
+        :param path: the path of the file, or a file to write to. ``.zip`` is added to a name without suffix; missing folders
+            are created
+        :param exclude: names of attributes to leave out, in addition to those that are always left out
+        :param include: names of attributes to save although they are normally left out, such as ``"replay_buffer"``
         """
         _persistence().save(self, path, exclude, include, self._warned_unstorable)
 
@@ -605,25 +644,26 @@ class DQNExt(DQN):
         **kwargs: Any,
     ) -> SelfDQNExt:
         """
-        Load a model from a zip file that :meth:`save` or SB3's DQN wrote. Nothing in it is run, unless ``trust`` is True.
+        Load a model from a zip file that :meth:`save` or SB3's DQN has written. No code from the file is run, unless ``trust``
+        is True.
 
-        Spaces, schedules, and the classes of policies, replay memories, activations and optimizers of torch, SB3, the RL Zoo
-        and this library are known by name, and your own features extractors, policies and replay buffers that are imported
-        already. Where a file names others, give them in ``custom_objects``, or as arguments. What only training needs does
-        not prevent loading: :meth:`learn` asks for it.
+        The file may name spaces, schedules, policies, replay buffers, activations and optimizers of torch, SB3, the RL Zoo and
+        this library, and your own features extractors, policies and replay buffers if they are imported already. Give other
+        objects in ``custom_objects``, or as arguments. A model without an object that only training needs is loaded, too;
+        :meth:`learn` then raises an error that names the object.
 
-        :param path: of the file; ``.zip`` is added if there is none. Or a file to read
-        :param env: the environment to go on with; it may be left out for predictions
-        :param device: where the networks go
-        :param custom_objects: attributes in the place of those in the file
-        :param print_system_info: whether to print what the model was saved with, and what is here
-        :param force_reset: whether the environments are reset before the next training
-        :param trust: whether classes and functions that the file names are imported, and pickles in a file of SB3's are
-            unpickled, which runs whatever code is in them
-        :param kwargs: attributes to change once it is loaded
+        :param path: the path of the file, or a file to read. ``.zip`` is added if the name has no suffix
+        :param env: the environment to train in; None (default): the model can only predict, until :meth:`set_env`
+        :param device: the device of the networks
+        :param custom_objects: attribute name -> value that replaces the one in the file
+        :param print_system_info: whether to print the versions with which the model was saved, and those in use
+        :param force_reset: whether the environments are reset before the next training (default)
+        :param trust: whether classes and functions that the file names are imported, and pickles in a file of SB3 are
+            unpickled; both can run any code
+        :param kwargs: attributes to set after loading
         :return: the model
-        :raises ModelFileError: if the file cannot be read, or needs what is not given; it is a ``ValueError``
-        :raises ValueError: as SB3 does, if spaces, ``policy_kwargs`` or names of parameters are not those of the file
+        :raises ModelFileError: if the file cannot be read, or needs an object that was not given; it is a ``ValueError``
+        :raises ValueError: if spaces, ``policy_kwargs`` or names of parameters differ from those in the file, as in SB3
         :raises FileNotFoundError: if there is no file
         """
         as_dqn = cls._get_torch_save_params is DQN._get_torch_save_params
@@ -639,7 +679,7 @@ class DQNExt(DQN):
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
+        """Return the attributes of a copy, for ``copy`` and ``pickle``, without the callbacks of the current run."""
         if hasattr(self, "policy"):
             separate_parameters(list(self.policy.parameters()), self.policy.optimizer)
         logger = {"_logger": logger_without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
@@ -647,14 +687,15 @@ class DQNExt(DQN):
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep: int = 2) -> Path:
         """
-        Write a checkpoint of all that training depends on, from which :meth:`resume` goes on with the same bits. Before the
-        run, after it, or by :class:`~sb3_dqn_ext.callbacks.ExactCheckpointCallback` in its course.
+        Write a checkpoint of the complete training state, from which :meth:`resume` continues bit for bit.
 
-        :param folder: of the checkpoints of this run; it is made if need be
-        :param keep: how many of the newest stay
-        :return: the file that makes the checkpoint exist
-        :raises CheckpointError: if the folder contains checkpoints of another run, or cannot be written to
-        :raises ArgumentError: if the environments cannot be asked for their states, see
+        Call it before or after a run. During a run, use :class:`~sb3_dqn_ext.callbacks.ExactCheckpointCallback`.
+
+        :param folder: the folder of this run's checkpoints; it is created if it does not exist
+        :param keep: the number of newest checkpoints to keep
+        :return: the manifest file of the checkpoint
+        :raises CheckpointError: if the folder contains checkpoints of another run, or is not writable
+        :raises ArgumentError: if the states of the environments cannot be saved, see
             :func:`~sb3_dqn_ext.checkpoint.envs.make_resumable`
         """
         path: Path = _persistence().save_checkpoint(self, folder, keep, self.run_state.callback)
@@ -662,12 +703,14 @@ class DQNExt(DQN):
 
     def resume(self: SelfDQNExt, path: str | os.PathLike[str]) -> SelfDQNExt:
         """
-        Take over the state of a run that was interrupted. This model and its environments must have been made as those were;
-        ``learn(total_timesteps)`` with the same callbacks then goes on to the same number of steps in all.
+        Restore the state of an interrupted run.
 
-        :param path: the folder of the checkpoints, to take the newest that is good, or the file of one
+        Make this model and its environments with the same arguments as in that run. ``learn(total_timesteps)`` with the same
+        callbacks then continues the run up to ``total_timesteps`` environment steps in total.
+
+        :param path: a folder of checkpoints, whose newest undamaged one is used, or the manifest file of a checkpoint
         :return: this model
-        :raises CheckpointError: if there is no good checkpoint, or it is of a model that was made otherwise
+        :raises CheckpointError: if there is no undamaged checkpoint, or its model was made with other arguments
         """
         for problem in _persistence().resume(self, path):
             warnings.warn(f"{problem} It begins a new episode.", stacklevel=2)
@@ -680,13 +723,13 @@ class DQNExt(DQN):
 
 
 def _persistence() -> Any:
-    import sb3_dqn_ext.persistence as persistence  # 40 ms, for those who save, load or resume
+    import sb3_dqn_ext.persistence as persistence  # 40 ms, for saving, loading and resuming only
 
     return persistence
 
 
 def _signature() -> inspect.Signature:
-    """The arguments of SB3's DQN, then ours."""
+    """Return a signature with the arguments of SB3's DQN, then those of DQNExt."""
     theirs = inspect.signature(DQN.__init__).parameters.values()
     ours = inspect.signature(DQNExt.__init__).parameters.values()
     return inspect.Signature([*theirs, *(parameter for parameter in ours if parameter.kind is parameter.KEYWORD_ONLY)])

@@ -22,7 +22,7 @@ def losses_of(model: Any, batch: Batch) -> th.Tensor:
 
 
 def n_updates_of(model: Any) -> int:
-    """The number of updates so far."""
+    """Return the number of gradient steps so far."""
     return int(model._n_updates)
 
 
@@ -32,38 +32,38 @@ def update_target_network(model: Any) -> None:
 
 
 def apply_changes(model: Any) -> None:
-    """Look for changes of the networks, as a training does at its start."""
+    """Apply changes of the networks, as a training does at its start."""
     model._apply_changes()
 
 
 def exploration_of(model: Any) -> Exploration:
-    """The exploration that was built by name."""
+    """Return the exploration that was built by name."""
     exploration: Exploration = model.choices.exploration
     return exploration
 
 
 def set_exploration(model: Any, exploration: Any) -> None:
-    """Put another exploration in the place of the one that was built by name."""
+    """Replace the exploration that was built by name."""
     model.choices = model.choices._replace(exploration=exploration)
 
 
 def exploration_state_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """The numbers that the exploration keeps from step to step."""
+    """Return the state of the exploration."""
     memory: dict[str, np.ndarray[Any, Any]] = model._exploration_state
     return memory
 
 
 def last_observations_of(model: Any) -> Any:
-    """The observations from which the next step continues."""
+    """Return the observations from which the next step continues."""
     return model._last_obs
 
 
 def n_episodes_of(model: Any) -> int:
-    """The number of episodes that have ended in training."""
+    """Return the number of episodes that have ended in training."""
     return int(model._episode_num)
 
 
 def generator_of(model: Any) -> np.random.Generator:
-    """The generator of random numbers of the exploration."""
+    """Return the random generator of the exploration."""
     generator: np.random.Generator = model._generator
     return generator

@@ -1,10 +1,11 @@
-"""A wrong word costs ten seconds: one error at construction, which names the argument, its value and what is allowed."""
+"""Wrong arguments: one error at construction, with the argument, its value and the allowed values."""
 
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -35,7 +36,7 @@ from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
-from tests.parity import dict_cartpole, short_cartpole
+from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 
 SMALL: dict[str, Any] = {"buffer_size": 200, "learning_starts": 5, "batch_size": 8, "seed": 1, "device": "cpu"}
 
@@ -46,14 +47,14 @@ def make(**kwargs: Any) -> DQNExt:
 
 
 class TupleObservations(gym.Env[Any, Any]):
-    """An environment whose observations no policy of SB3 can read."""
+    """An environment with observations that no policy of SB3 supports."""
 
     observation_space = spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)])
     action_space = spaces.Discrete(2)
 
 
 class Observed(gym.Env[Any, Any]):
-    """An environment with any observations."""
+    """An environment with a given observation space."""
 
     action_space = spaces.Discrete(2)
 
@@ -69,7 +70,7 @@ VECTOR = spaces.Box(-1, 1, (2,))
 IMAGE = spaces.Box(0, 255, (20, 20, 3), np.uint8)
 A_LIST_OF_ENVIRONMENTS: Any = [short_cartpole()]
 CASES: list[tuple[dict[str, Any], str]] = [
-    # names of other libraries, and names of ours at another level
+    # names of other libraries, and arguments of DQNExt at another level
     (
         {"prioritized_replay": True},
         r"no argument 'prioritized_replay'; in DQNExt it is written replay_buffer_kwargs=\{'sampler': 'prioritized'\}",
@@ -87,7 +88,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"buffer_size": "1e5"}, r"It is a string; write 100000\."),
     ({"buffer_size": 1e5}, r"It is a float; write 100000\."),
     ({"exploration_kwargs": {"schedule": "1e-2"}}, r"It is a string; write 0.01\."),
-    # what SB3 refuses later, or never
+    # values that SB3 refuses later, or never
     (
         {"learning_rate": lambda step, total: 1e-3},
         r"learning_rate=.* must be a number, or a function of the remaining progress",
@@ -105,10 +106,10 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"policy": ActorCriticPolicy}, r"policy=ActorCriticPolicy has no q_net.* MlpPolicy"),
     ({"policy": "CartPole-v1", "env": "MlpPolicy"}, r"are in the wrong order: DQNExt\(policy, env\)"),
     ({"policy": short_cartpole(), "env": "MlpPolicy"}, r"are in the wrong order"),
-    ({"env": short_cartpole}, r"env=.* is no environment.* for functions that make environments write DummyVecEnv"),
+    ({"env": short_cartpole}, r"env=.* is not an environment.* for functions that make environments write DummyVecEnv"),
     ({"env": Observed}, r"this is a class: write Observed\(\)"),
-    ({"env": A_LIST_OF_ENVIRONMENTS}, r"env=\[.*is no environment"),
-    ({"env": gym.make_vec("CartPole-v1", 2)}, r"is no environment.*\.make_fast_vec_env\(id, n_envs\)"),
+    ({"env": A_LIST_OF_ENVIRONMENTS}, r"env=\[.*is not an environment"),
+    ({"env": gym.make_vec("CartPole-v1", 2)}, r"is not an environment.*\.make_fast_vec_env\(id, n_envs\)"),
     ({"env": dict_cartpole()}, r"You must use `MultiInputPolicy`"),
     ({"policy": "MultiInputPolicy"}, r"policy='MultiInputPolicy' reads Dict observations, not Box"),
     ({"target_policy": "ddqn"}, r"target_policy='ddqn' is not known.*double, greedy.*'double'"),
@@ -186,7 +187,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": {"init": "glorot"}}, r"init='glorot' is not known.*'keras'\?"),
     ({"policy_kwargs": {"batch_norm": 1}}, r"batch_norm=1 must be True or False"),
     ({"policy_kwargs": {"batch_norm": True, "net_arch": []}}, r"batch_norm=True has no effect on a trunk without layers"),
-    ({"policy_kwargs": {"batch_norm": True}, "batch_size": 1}, r"batch_size=1 leaves batch_norm=True nothing"),
+    ({"policy_kwargs": {"batch_norm": True}, "batch_size": 1}, r"batch_size=1 is too small for batch_norm=True"),
     ({"policy_kwargs": {"activation_fn": "rellu"}}, r"activation_fn='rellu'.*'relu'"),
     (
         {"policy_kwargs": {"optimizer_class": "torch.optim.Adamm"}},
@@ -227,7 +228,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"replay_buffer_kwargs": {"terminal_copies": 2.0}}, r"terminal_copies=2.0 must be a whole number"),
     ({"policy_kwargs": {"net_arch": [64, 0]}}, r"a layer of net_arch=0 must be a whole number in \[1, inf\]"),
     ({"n_steps": 500}, r"buffer_size=200 leaves 200 rows for each of 1 environments, too few for n_steps=500"),
-    ({"batch_size": 300}, r"batch_size=300 can never be stored; it can be up to buffer_size=200"),
+    ({"batch_size": 300}, r"batch_size=300 must not be greater than buffer_size=200"),
     # types
     ({"target_network": "false"}, r"target_network='false' must be True or False"),
     ({"optimize_memory_usage": 1}, r"optimize_memory_usage=1 must be True or False"),
@@ -250,7 +251,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"env": "Pendulum-v1"}, r"The algorithm only supports .*Discrete.* as action spaces but Box"),
     ({"policy": "CnnPolicy"}, r"You should use NatureCNN only with images"),
     ({"policy": "MultiHeadPolicy", "env": dict_cartpole()}, r"for Dict observations use policy='MultiInputPolicy'"),
-    # what would have no effect
+    # arguments without effect
     (
         {"exploration": "none", "exploration_kwargs": {"schedule": 0.1}},
         r"\['schedule'\] has no effect beside exploration='none'",
@@ -295,11 +296,62 @@ def test_an_argument_without_effect_is_answered_with_a_warning(kwargs: dict[str,
 
 # SB3's own tests, and projects, catch these
 @pytest.mark.parametrize(
+    ("n_envs", "kwargs", "message"),
+    [
+        (1, {"train_freq": 100}, None),
+        (
+            1,
+            {"train_freq": 101},
+            "gradient_steps=1 for 101 transitions (train_freq=101, n_envs=1) is fewer than one gradient step per 100",
+        ),
+        (2, {"train_freq": 50}, None),
+        (2, {"train_freq": 51}, "gradient_steps=1 for 102 transitions (train_freq=51, n_envs=2) is fewer than"),
+        (1, {"train_freq": 250, "gradient_steps": 3}, None),
+        (1, {"train_freq": 250, "gradient_steps": 2}, "fewer than one gradient step per 100 transitions"),
+        (1, {"train_freq": 1, "gradient_steps": 0}, "gradient_steps=0 for 1 transitions"),
+        (1, {"train_freq": 1, "gradient_steps": 10}, None),
+        (
+            1,
+            {"train_freq": 1, "gradient_steps": 11},
+            "gradient_steps=11 for 1 transitions (train_freq=1, n_envs=1) is more than 10 gradient steps",
+        ),
+        (2, {"train_freq": 2, "gradient_steps": 40}, None),
+        (
+            2,
+            {"train_freq": 2, "gradient_steps": 41},
+            "gradient_steps=41 for 4 transitions (train_freq=2, n_envs=2) is more than",
+        ),
+        # as many gradient steps as transitions
+        (2, {"train_freq": 1_000, "gradient_steps": -1}, None),
+        # the number of transitions, or of gradient steps, is not known
+        (1, {"train_freq": (1_000, "episode")}, None),
+        (1, {"train_freq": (1, "episode"), "gradient_steps": 1_000}, None),
+        (1, {"train_freq": 1_000, "n_epochs": 1}, None),
+    ],
+)
+def test_an_unusual_ratio_of_gradient_steps_to_transitions_gives_a_warning(
+    n_envs: int, kwargs: dict[str, Any], message: str | None
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make(env=several_cartpoles(n_envs), **kwargs)
+    assert len(caught) == (message is not None)
+    assert all(str(message) in str(warning.message) and warning.filename == __file__ for warning in caught)
+
+
+def test_a_loaded_model_gives_no_warning_of_its_ratio(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="fewer than one gradient step"):
+        make(train_freq=500).save(tmp_path / "model")
+    DQNExt.load(tmp_path / "model")
+    DQNExt.load(tmp_path / "model", env=short_cartpole())
+
+
+@pytest.mark.parametrize(
     ("policy", "env", "message"),
     [
         ("MlpPolicy", TupleObservations(), r"Tuple"),
         ("MlpPolicy", Observed(spaces.Text(5)), r"Text.* observation space is not supported"),
-        ("MlpPolicy", Observed(spaces.Box(-1, 1, ())), r"of shape \(\) cannot be read"),
+        ("MlpPolicy", Observed(spaces.Box(-1, 1, ())), r"of shape \(\) are not supported"),
         ("MultiInputPolicy", Observed(spaces.Dict({"a": spaces.Dict({"b": VECTOR})})), r"Nested observation spaces"),
         ("MultiInputPolicy", Observed(spaces.Dict({"a.b": VECTOR})), r"key 'a\.b' .* cannot name a layer"),
         ("MultiInputPolicy", Observed(spaces.Dict({"keys": VECTOR})), r"key 'keys' .* cannot name a layer"),
@@ -333,7 +385,7 @@ def nested(path: str, name: str, value: Any) -> dict[str, Any]:
     return dict(found)
 
 
-# where arguments stand, what takes them, and those of it that a DQNExt gives
+# path of the arguments, their function, and arguments of the function that DQNExt gives itself
 GIVEN = {"observation_space", "action_space", "lr_schedule", "device", "n_envs", "optimize_memory_usage", "gamma"}
 LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
     "": ([DQNExt], set()),
@@ -361,7 +413,7 @@ def test_a_wrong_value_of_any_argument_is_refused_at_construction_or_trains(
     monkeypatch.chdir(tmp_path)  # "x" is a folder of logs
     for value in WRONG:
         if name == "compile" and value in (True, {}):
-            continue  # right, and slow
+            continue  # allowed, but slow
         arguments = {"policy": "MlpPolicy", "env": short_cartpole(), **SMALL, **nested(path, name, value)}
         try:
             model = DQNExt(**arguments)
@@ -372,7 +424,7 @@ def test_a_wrong_value_of_any_argument_is_refused_at_construction_or_trains(
 
 
 def is_taken_by_dqn(arguments: dict[str, Any]) -> bool:
-    """Whether SB3's DQN takes the arguments that are its own."""
+    """Return whether SB3's DQN accepts those of the arguments that it has."""
     known = {name: value for name, value in arguments.items() if name in parameters_of(DQN)}
     for name, kind in {"policy_kwargs": SB3MlpPolicy, "replay_buffer_kwargs": ReplayBuffer}.items():
         mapping = known.get(name)
@@ -435,10 +487,10 @@ def test_a_wrong_argument_at_load_is_refused_just_so(tmp_path: Any) -> None:
     ):
         with pytest.raises(ArgumentError, match=message):
             DQNExt.load(tmp_path / "model", env=short_cartpole(), **kwargs)
-    # a memory of one transition is enough to predict with
+    # a replay buffer for one transition is enough to predict
     small = DQNExt.load(tmp_path / "model", env=short_cartpole(), buffer_size=1)
     small.predict(np.zeros(4, dtype=np.float32))
-    with pytest.raises(ArgumentError, match="batch_size=8 can never be stored"):
+    with pytest.raises(ArgumentError, match="batch_size=8 must not be greater than"):
         small.learn(10)
 
 
@@ -456,9 +508,7 @@ def test_a_model_of_another_algorithm_is_called_one(name: str, trust: bool, tmp_
     env, arguments = OTHER_ALGORITHMS[name]
     algorithm: Any = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
     algorithm("MlpPolicy", env, device="cpu", **arguments).save(tmp_path / "model")
-    with pytest.raises(
-        ValueError, match=rf"model cannot be loaded: it contains a model of {name} .*DQNExt loads models of DQN"
-    ):
+    with pytest.raises(ValueError, match=rf"model cannot be loaded: it holds a model of {name} .*DQNExt loads models of DQN"):
         DQNExt.load(tmp_path / "model", trust=trust)
 
 
@@ -488,11 +538,13 @@ def test_predict_explains_what_reset_returns_and_takes_a_list(deterministic: boo
 
 
 def test_a_model_without_an_environment_says_so(tmp_path: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"env=None is no environment.*only DQNExt.load\(\) makes a model without one"):
+    with pytest.raises(ArgumentError, match=r"env=None is not an environment.*only DQNExt.load\(\) makes a model without one"):
         DQNExt("MlpPolicy", None)  # type: ignore[arg-type]
     make().save(tmp_path / "model")
     model = DQNExt.load(tmp_path / "model")
-    with pytest.raises(ArgumentError, match=r"env='CartPole-v1' is no environment.* write gymnasium.make\('CartPole-v1'\)"):
+    with pytest.raises(
+        ArgumentError, match=r"env='CartPole-v1' is not an environment.* write gymnasium.make\('CartPole-v1'\)"
+    ):
         model.set_env("CartPole-v1")  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match=r"set_env\(env\)"):
         model.learn(10)
@@ -521,7 +573,7 @@ def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch:
         assert "Compiling" in capsys.readouterr().out
     with compilation.announce_compilation(verbose=0):
         assert capsys.readouterr() == ("", "")
-    # a long wait is explained to all
+    # a long compilation is announced also without verbose
     monkeypatch.setattr(compilation, "PATIENCE", 0.0)
     with compilation.announce_compilation(verbose=0):
         for _ in range(500):
@@ -532,7 +584,7 @@ def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 def kwargs_of(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Mappings with some of these keys, at times misspelt, and at times with a value of another kind."""
+    """Generate mappings with some of these keys, some of them misspelt, and some with a value of another type."""
     odd = st.one_of(
         st.none(), st.booleans(), st.integers(-2, 3), st.floats(-2, 2), st.text(max_size=3), st.just([]), st.just({})
     )
@@ -565,7 +617,7 @@ FRACTIONS = {"n_policy_quantiles": st.integers(1, 4), "embedding_dim": st.intege
 
 
 def named(choice: str, name: str, kwargs: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A choice, and the arguments that go with it."""
+    """Generate a choice and its arguments."""
     return st.fixed_dictionaries({choice: st.just(name), kwargs: values})
 
 
@@ -600,7 +652,7 @@ NETWORK_PARTS: list[st.SearchStrategy[dict[str, Any]]] = [
 ]
 NETWORK = st.tuples(*NETWORK_PARTS).map(lambda parts: {key: value for part in parts for key, value in part.items()})
 MEMORY = kwargs_of(
-    sampler=st.sampled_from(["uniform", "prioritized", "vector_steps"]),
+    sampler=st.sampled_from(["uniform", "prioritized", "rows"]),
     sampler_kwargs=kwargs_of(
         replace=st.booleans(), alpha=st.floats(0, 1), beta=st.floats(0, 1), beta_end=st.floats(0, 1), eps=st.floats(0, 1)
     ),

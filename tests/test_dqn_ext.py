@@ -1,4 +1,4 @@
-"""What DQNExt does beyond SB3's DQN."""
+"""The behaviour of DQNExt that SB3's DQN does not have."""
 
 import math
 from pathlib import Path
@@ -38,7 +38,7 @@ def make(**kwargs: Any) -> DQNExt:
 
 
 def explorers(model: DQNExt, epsilon: float, steps: int) -> np.ndarray[Any, Any]:
-    """(steps,) how many of the environments explored: the greedy action is made to differ from every random one."""
+    """Count the environments that explored at each step, (steps,); the greedy action differs from every random one."""
     assert isinstance(model.env, VecEnv)
     greedy = 7
     policy: Any = model.policy
@@ -70,7 +70,7 @@ def test_without_exploration_every_action_is_the_policys_own() -> None:
 
 
 class Rates(BaseCallback):
-    """Keeps the exploration rate that each action was chosen with."""
+    """A callback that records the exploration rate of each action."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,14 +107,14 @@ def test_a_schedule_of_our_own_sets_the_rate_in_environment_steps(n_envs: int) -
     model.learn(200, callback=rates)
     expected = [0.1 + 0.8 * math.exp(-0.01 * step) for step in range(0, 200, n_envs)]
     np.testing.assert_allclose(rates.rates, expected, rtol=1e-12)
-    # the schedule counts on when the run is continued
+    # the schedule continues when the run is continued
     rates.rates.clear()
     model.learn(40, callback=rates, reset_num_timesteps=False)
     np.testing.assert_allclose(rates.rates[0], 0.1 + 0.8 * math.exp(-2.0), rtol=1e-12)
 
 
 def test_a_schedule_object_gives_the_bits_of_sb3s_exploration_arguments() -> None:
-    # SB3's rate is 0 before its first step, whatever the schedule says: the random warm-up hides that
+    # SB3's rate is 0 before its first step; the random warm-up hides that
     ours = make(exploration_kwargs={"schedule": LinearSchedule(0.9, 0.1, 0.5)})
     records = [learn(ours, 300).rows]
     theirs = DQN(
@@ -175,7 +175,7 @@ def test_the_loss_of_a_batch_equals_a_loop_over_its_transitions(target_policy: s
     learn(model, 200)
     with th.no_grad():
         for parameter in model.q_net_target.parameters():
-            parameter.add_(th.randn_like(parameter))  # far enough for both pieces of the Huber loss, and for another argmax
+            parameter.add_(th.randn_like(parameter))  # for both parts of the Huber loss, and another argmax
     batch = drawn_batch(model, 64)
     assert isinstance(batch.observations, th.Tensor)
     assert isinstance(batch.next_observations, th.Tensor)

@@ -1,4 +1,4 @@
-"""Environments of others return what they like: DQNExt learns from it what SB3's DQN learns from plain bools and arrays."""
+"""Return types of environments: DQNExt learns the same from unusual types as SB3's DQN from bools and arrays."""
 
 from collections.abc import Callable
 from functools import cache
@@ -30,7 +30,7 @@ N_ENVS = 3
 
 
 class Returning(VecEnvWrapper):
-    """A vector environment that returns the same in another form."""
+    """A vector environment whose results are converted to other types."""
 
     def __init__(self, venv: VecEnv, form: Callable[[Step], Step]) -> None:
         super().__init__(venv)
@@ -45,7 +45,7 @@ class Returning(VecEnvWrapper):
 
 
 class InTheSameArrays:
-    """Write each step into the arrays and the dictionaries of the step before."""
+    """Return each step in the arrays and dictionaries of the previous step."""
 
     def __init__(self) -> None:
         self.step: Any = None
@@ -87,7 +87,7 @@ def limits(form: Callable[[bool], Any]) -> Callable[[Step], Step]:
 
 
 def mirrored(array: Array) -> Array:
-    """The same numbers, last to first in memory."""
+    """Return an equal array with reversed order in memory."""
     backwards: Array = array[..., ::-1].copy()[..., ::-1]
     return backwards
 
@@ -115,7 +115,7 @@ FORMS: dict[str, Callable[[Step], Step]] = {
 
 
 def learned(algorithm: type[DQN], env: VecEnv, steps: int = 120, **kwargs: Any) -> list[Array]:
-    """The weights and the replay buffer that a model ends with."""
+    """Train a model and return its weights and its replay buffer."""
     small: dict[str, Any] = {"learning_starts": 30, "buffer_size": 300, "batch_size": 8, "train_freq": 4, "seed": 0}
     small |= {"device": "cpu", "policy_kwargs": {"net_arch": [8]}, "target_update_interval": 30}
     if algorithm is DQNExt:
@@ -169,7 +169,7 @@ def test_an_end_may_be_an_array_of_one_number_for_each_environment() -> None:
     assert same(learned(DQNExt, Returning(several_cartpoles(N_ENVS), ends(lambda array: array[:, None]))), stock())
 
 
-def test_a_limit_that_an_info_still_tells_later_does_not_cut_returns_short() -> None:
+def test_a_stale_time_limit_flag_in_an_info_does_not_truncate_returns() -> None:
     def still_told(step: Step) -> Step:
         for info in step[3]:
             info["TimeLimit.truncated"] = bool(info.get("TimeLimit.truncated")) or "terminal_observation" not in info
@@ -201,7 +201,7 @@ def test_the_value_of_a_last_observation_that_is_left_out_is_that_of_the_one_obs
 
 
 class OneInfo(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with one dictionary for all of its infos."""
+    """An environment that reuses one dictionary for all infos."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -212,7 +212,7 @@ class OneInfo(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Counting(BaseCallback):
-    """The returns of all episodes, as our callbacks count them."""
+    """Record the returns of all episodes by the callbacks of this package."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ def test_an_episode_counts_once_where_an_environment_uses_its_info_again(algorit
     )
     assert plain[0] == plain[1] == used_again[0]
     assert len(plain[0]) > 8
-    if algorithm is DQNExt:  # SB3's own list has it again and again
+    if algorithm is DQNExt:  # SB3's list contains it several times
         assert used_again[1] == plain[1]
 
 
@@ -244,7 +244,7 @@ def test_an_episode_counts_once_where_an_environment_uses_its_info_again(algorit
 
 
 class Numbers(gym.Env[Any, Any]):
-    """Observes numbers that begin where the space begins."""
+    """An environment with discrete observations that begin at the start of the space."""
 
     action_space = spaces.Discrete(2)
 
@@ -292,16 +292,16 @@ def test_numbers_that_begin_elsewhere_are_learned_from_as_numbers_from_0(space: 
 @pytest.mark.parametrize(
     ("policy", "space", "message"),
     [
-        (DQNPolicy, spaces.Discrete(4, start=1), r"DQNPolicy cannot read .*start=1\), which does not start at 0"),
+        (DQNPolicy, spaces.Discrete(4, start=1), r"DQNPolicy does not support .*start=1\), which does not start at 0"),
         (
             "MlpPolicy",
             spaces.Box(-1, 1, (), np.float32),
-            r"Box\(.* of shape \(\) cannot be read by a network: .*FlattenObservation",
+            r"Box\(.* of shape \(\) are not supported by a network: .*FlattenObservation",
         ),
         (
             "MlpPolicy",
             spaces.MultiDiscrete(np.array([[2, 3], [2, 2]])),
-            r"MultiDiscrete(.|\n)* of shape \(2, 2\) cannot be read .*FlattenObservation",
+            r"MultiDiscrete(.|\n)* of shape \(2, 2\) are not supported .*FlattenObservation",
         ),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_space_that_no_network_reads_is_refused(policy: Any, space: Any, messa
     ("policy", "space"),
     [("MlpPolicy", spaces.Box(-1, 1, (4,), np.float32)), ("CnnPolicy", spaces.Box(0, 255, (1, 36, 36), np.uint8))],
 )
-def test_predict_takes_observations_as_they_lie_in_memory(policy: str, space: Any, form: Callable[[Array], Array]) -> None:
+def test_predict_takes_observations_in_any_memory_layout(policy: str, space: Any, form: Callable[[Array], Array]) -> None:
     model = DQNExt(policy, gym.make("CartPole-v1"), _init_setup_model=False)
     model.observation_space, model.env = space, None
     model._setup_model()
@@ -327,15 +327,15 @@ def test_predict_takes_observations_as_they_lie_in_memory(policy: str, space: An
     np.testing.assert_array_equal(model.predict(form(seen), deterministic=True)[0], expected)
 
 
-# -- environments that are none ---------------------------------------------------------------------------------------------
+# -- values that are not environments------------------------------------------------------------------------------------------
 
 
 def test_a_vector_environment_of_gymnasium_is_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"CartPoleVectorEnv.* is no environment: .*make_fast_vec_env\(id, n_envs\)"):
+    with pytest.raises(ArgumentError, match=r"CartPoleVectorEnv.* is not an environment: .*make_fast_vec_env\(id, n_envs\)"):
         DQNExt("MlpPolicy", gym.make_vec("CartPole-v1", 2))  # type: ignore[arg-type]
 
 
 def test_functions_for_jax_are_refused() -> None:
     kind = type("Ant", (), {"__module__": "brax.envs.ant"})
-    with pytest.raises(ArgumentError, match=r"a pair of functions for jax, of brax, .*gymnasium.Env"):
+    with pytest.raises(ArgumentError, match=r"an environment of brax consists of functions for jax.*gymnasium.Env"):
         DQNExt("MlpPolicy", kind())

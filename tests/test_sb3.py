@@ -1,7 +1,7 @@
 """
-The names of Stable-Baselines3 that are not public there and that this package uses.
+The private names of Stable-Baselines3 that this package uses.
 
-With a version that lacks one of them this package cannot work; the test shows which. Those of the RL Zoo's manager are in
+This package does not work with a version of SB3 that lacks one of them. Those of the RL Zoo's manager are in
 ``sb3_dqn_ext.zoo.manager.OVERRIDDEN_METHODS`` and are tested with the start-up hook.
 """
 
@@ -54,7 +54,7 @@ class _Nothing(BaseCallback):
 
 @pytest.fixture(scope="module")
 def objects() -> dict[type, object]:
-    """An object of each class, after a short training."""
+    """Make an object of each class, after a short training."""
     env = make_vec_env("CartPole-v1", vec_env_cls=DummyVecEnv)
     model = DQN("MlpPolicy", env, buffer_size=100, device="cpu").learn(1)
     assert model.replay_buffer is not None
@@ -74,14 +74,14 @@ def test_what_is_used_exists(owner: type, objects: dict[type, object]) -> None:
 
 
 def modules() -> Iterator[str]:
-    """The modules of this package, without commands and without those that import the zoo."""
+    """Import the modules of this package, without commands and those that import the zoo."""
     for module in pkgutil.walk_packages(sb3_dqn_ext.__path__[:1], "sb3_dqn_ext."):
         if not module.name.endswith("__main__") and ".zoo" not in module.name:
             yield module.name
 
 
 def overridden(kind: type) -> set[str]:
-    """The private methods of Stable-Baselines3 that a class of this package defines anew."""
+    """Find the private methods of Stable-Baselines3 that a class of this package overrides."""
     theirs = {name for base in kind.__mro__ if base.__module__.startswith("stable_baselines3.") for name in vars(base)}
     return {name for name in vars(kind).keys() & theirs if name.startswith("_") and not name.startswith(("__", "_abc_"))}
 
@@ -99,7 +99,7 @@ def test_what_is_overridden_is_listed() -> None:
 
 
 def private(folder: Path, define: bool) -> set[str]:
-    """The private names of attributes and methods that the modules of a folder define, or else read."""
+    """Find the private attributes and methods that the modules of a folder define, or read."""
     names = set()
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

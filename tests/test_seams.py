@@ -1,4 +1,4 @@
-"""Environments that are reset in mid-episode: what is stored and drawn around such a seam, against their own record."""
+"""Transitions around a seam, where an environment is reset in the middle of an episode, checked by numbered episodes."""
 
 import io
 from collections import Counter
@@ -29,12 +29,12 @@ HUGE = 10**6
 
 
 class World:
-    """Numbers all episodes of its environments, whose lengths, ends and rewards follow from the numbers."""
+    """A VecEnv that numbers its episodes. Their lengths, ends and rewards are functions of the numbers."""
 
     def __init__(self, n_envs: int, as_dict: bool) -> None:
         self.n_envs, self.as_dict = n_envs, as_dict
         self.n_episodes = 0
-        self.steps: list[tuple[int, int]] = []  # (episode, step) of each that was made for the training
+        self.steps: list[tuple[int, int]] = []  # (episode, step) of each transition of the training
         self.trains = True
         self.fails_in = HUGE
 
@@ -58,7 +58,7 @@ class World:
 
 
 class Numbered(gym.Env[Any, Any]):
-    """Observes the number of the episode and of the step."""
+    """An environment whose observation is the number of the episode and of the step."""
 
     action_space = spaces.Discrete(2)
 
@@ -92,7 +92,7 @@ class Numbered(gym.Env[Any, Any]):
 
 
 class Calls(BaseCallback):
-    """Does something at a step; False ends the training."""
+    """A callback that calls a function at one step; False ends the training."""
 
     def __init__(self, at: int, what: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def small(envs: Any, policy: str = "MlpPolicy", algorithm: type[DQN] = DQNExt, *
 
 
 def visit(model: DQNExt, world: World, n_steps: int = 4) -> Any:
-    """Use the training environments for something else."""
+    """Reset and step the training environments outside of the training."""
     env: Any = model.get_env()
     world.trains = env.training = False
     first = env.reset()
@@ -131,7 +131,7 @@ def reset_by_hand(model: DQNExt, world: World) -> None:
 
 
 def add_by_hand(model: DQNExt, world: World) -> None:
-    """A transition of an episode of which nothing else is stored, as those of demonstrations."""
+    """Store a single transition without the rest of its episode, such as one of a demonstration."""
     episodes = np.arange(world.n_episodes, world.n_episodes + world.n_envs)
     world.n_episodes += world.n_envs
     obs = np.stack([episodes, np.ones(world.n_envs)], axis=1).astype(np.float64)
@@ -194,19 +194,20 @@ CASES: dict[str, dict[str, Any]] = {
     "time limits as terminations": {"n_steps": 3, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     "terminal copies": {"n_steps": 2, "replay_buffer_kwargs": {"terminal_copies": 3}},
     "prioritized": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "prioritized"}},
-    "rows": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "vector_steps"}},
+    "rows": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "rows"}},
     "VecNormalize": {"n_steps": 3, "normalize": True},
     "realised": {"replay_buffer_kwargs": {"monte_carlo": 1.0}},
     "the latest": {"replay_buffer_kwargs": {"keep_episodes": 7}, "optimize_memory_usage": True},
-    "rows of the latest": {"replay_buffer_kwargs": {"keep_episodes": 9, "sampler": "vector_steps"}, "n_steps": 2},
+    "rows of the latest": {"replay_buffer_kwargs": {"keep_episodes": 9, "sampler": "rows"}, "n_steps": 2},
 }
 
 
 def runs_of(rows: list[list[tuple[int, int]]], world: World) -> list[tuple[int, int, int, bool]]:
     """
-    :param rows: what was stored, one after the other: (n_envs,) episodes and steps
-    :return: the environment, the first and the last row of each episode, or of each part of one that another one interrupted,
-        and whether it is over; first those that are, in the order in which they ended
+    Find the episodes in stored rows, and the parts of episodes that were interrupted by others.
+
+    :param rows: (n_envs,) episodes and steps of each row
+    :return: (environment, first row, last row, whether it has ended) of each; those that have ended come first, in order
     """
     found = []
     for env in range(world.n_envs):
@@ -219,7 +220,7 @@ def runs_of(rows: list[list[tuple[int, int]]], world: World) -> list[tuple[int, 
     return [(env, first, last, not is_open) for is_open, last, _, env, first in sorted(found)]
 
 
-@pytest.mark.filterwarnings("ignore:The last trajectory in the replay buffer will be truncated")  # SB3 says so
+@pytest.mark.filterwarnings("ignore:The last trajectory in the replay buffer will be truncated")  # as SB3 warns
 @pytest.mark.parametrize(("n_envs", "n_rows"), [(1, 1000), (2, 40)], ids=["", "two environments, overwritten"])
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_reaches_over_a_seam_and_nothing_is_lost(case: str, n_envs: int, n_rows: int) -> None:
@@ -288,7 +289,7 @@ def test_an_evaluation_in_the_training_environment_is_a_seam(of_the_model: bool)
 
 
 class Unchanging(gym.Env[Any, Any]):
-    """Shows nothing; the n-th step of all pays n, and no episode ends."""
+    """An environment with constant observations and endless episodes; the reward of step n is n."""
 
     observation_space = spaces.Discrete(1)
     action_space = spaces.Discrete(2)
@@ -326,7 +327,7 @@ def test_a_reset_is_a_seam_where_observations_do_not_show_it() -> None:
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:The last trajectory in the replay buffer will be truncated")
-def test_a_seam_behind_rows_that_lie_on_the_disk_is_part_of_the_next_checkpoint(kwargs: Any, tmp_path: Path) -> None:
+def test_a_seam_after_saved_rows_is_part_of_the_next_checkpoint(kwargs: Any, tmp_path: Path) -> None:
     def make() -> Any:
         return small(make_resumable(DummyVecEnv([lambda: gym.make("MountainCar-v0")] * 2)), **kwargs)
 
@@ -350,7 +351,7 @@ def test_a_seam_behind_rows_that_lie_on_the_disk_is_part_of_the_next_checkpoint(
     assert drawn(again).discounts[:36:2].tolist() == [GAMMA ** min(n_steps, 18 - row) for row in range(18)]
 
 
-def test_environments_that_reset_in_a_step_of_their_own_have_seams_too() -> None:
+def test_environments_with_next_step_autoreset_have_seams_too() -> None:
     env = make_fast_vec_env("CartPole-v1", 4, seed=0, env_kwargs={"max_episode_steps": 9})
     model = small(env, buffer_size=800, replay_buffer_kwargs={"keep_episodes": 1000}, n_steps=3)
     for _ in range(4):
@@ -387,7 +388,7 @@ def test_a_seam_in_the_n_step_buffer_of_sb3_is_an_end(handles: bool) -> None:
 
 
 class Goals(Numbered):
-    """Reaches a goal at each step, which is the number of the episode and of the step."""
+    """A goal environment whose achieved goal is the number of the episode and of the step."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -422,7 +423,7 @@ def test_in_a_stock_algorithm_a_seam_is_where_observations_do_not_follow_each_ot
     assert np.array_equal(batch.observations[:, 0], batch.next_observations[:, 0])
 
 
-def test_returns_of_more_steps_end_at_the_resets_that_were_before_they_were_asked_for() -> None:
+def test_longer_returns_set_later_end_at_earlier_resets() -> None:
     models = []
     for n_steps in (1, 3):
         world = World(2, as_dict=False)
@@ -442,7 +443,7 @@ def test_returns_of_more_steps_end_at_the_resets_that_were_before_they_were_aske
 
 
 class OfAnotherLibrary:
-    """A vector environment with no more than SB3 itself asks for, as SuperSuit's."""
+    """A vector environment with only those methods that SB3 requires, as in SuperSuit."""
 
     def __init__(self) -> None:
         poles = several_cartpoles(2)
@@ -452,7 +453,7 @@ class OfAnotherLibrary:
 
 
 class Adapted(VecEnvWrapper):
-    """It in the form of SB3."""
+    """A VecEnv of SB3 around such a vector environment."""
 
     def __init__(self, venv: Any) -> None:
         self.venv, self.num_envs, self.render_mode = venv, venv.num_envs, None

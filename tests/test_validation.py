@@ -1,4 +1,4 @@
-"""Wrong names and numbers are answered with what would have been right."""
+"""Errors for wrong names and numbers contain the allowed values."""
 
 from typing import Any
 

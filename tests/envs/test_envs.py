@@ -1,4 +1,4 @@
-"""The environment wrappers against the environments they wrap."""
+"""The environment wrappers, compared with the environments they wrap."""
 
 import copy
 import json
@@ -40,7 +40,7 @@ VARIANTS = [
 
 
 class Walk(gym.Env[npt.NDArray[np.float32], np.int64]):
-    """A walk of 2 to 8 steps that pays the step's number, half of it for action 0."""
+    """A walk of 2 to 8 steps whose reward is the number of the step, or half of it for action 0."""
 
     observation_space = gym.spaces.Box(0, 8, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -60,14 +60,14 @@ class Walk(gym.Env[npt.NDArray[np.float32], np.int64]):
 
 
 def limited_walk() -> Env:
-    """Of lengths 2 to 8, those up to 5 terminate and the longer ones are cut short; 5 is both at once."""
+    """Make a walk of 2 to 8 steps with a time limit of 5; a walk of 5 steps both terminates and is truncated."""
     return TimeLimit(Walk(), 5)
 
 
 def expected_reward(
     own: float, terminated: bool, truncated: bool, reward: float, mode: str = "replace", on: str = "terminated"
 ) -> float:
-    """What the docstring of TerminalPenalty says, in as many words."""
+    """Compute the reward of TerminalPenalty from its docstring, independently of its code."""
     cut_short = truncated and not terminated
     meant = {"terminated": terminated, "truncated": cut_short, "done": terminated or cut_short}[on]
     if not meant:
@@ -76,7 +76,7 @@ def expected_reward(
 
 
 def rollout(env: Env, steps: int, seed: int = 0) -> Iterator[tuple[Any, Any, bool, bool, dict[str, Any]]]:
-    """Random actions, and a reset after each end."""
+    """Take random actions, and reset the environment after each episode."""
     actions = np.random.default_rng(seed)
     env.reset(seed=seed)
     for _ in range(steps):
@@ -87,7 +87,7 @@ def rollout(env: Env, steps: int, seed: int = 0) -> Iterator[tuple[Any, Any, boo
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_only_the_meant_end_has_another_reward(variant: dict[str, Any]) -> None:
+def test_only_the_chosen_kind_of_end_has_the_terminal_reward(variant: dict[str, Any]) -> None:
     raw = rollout(limited_walk(), 400)
     changed = 0
     for own, seen in zip(raw, rollout(TerminalPenalty(limited_walk(), **variant), 400), strict=True):
@@ -101,7 +101,7 @@ def test_only_the_meant_end_has_another_reward(variant: dict[str, Any]) -> None:
 
 
 class Forms(gym.Wrapper[Any, Any, Any, Any]):
-    """Ends and rewards in another form."""
+    """A wrapper that returns flags and rewards as other types."""
 
     def __init__(self, env: Env, form: Callable[[Any], Any]) -> None:
         super().__init__(env)
@@ -269,7 +269,7 @@ def test_the_vector_form_has_the_rewards_of_the_single_form(variant: dict[str, A
 
 @pytest.mark.parametrize("autoreset_mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_the_vector_form_agrees_with_the_single_form_in_its_info(autoreset_mode: AutoresetMode) -> None:
-    """Where gymnasium's mask says that the single form gave an info; the info of an end is apart in same-step autoreset."""
+    """Compare infos where gymnasium's mask is set; same-step autoreset has an episode's last info in ``final_info``."""
     single = SyncVectorEnv([lambda: TerminalPenalty(limited_walk(), -50.0)] * 3, autoreset_mode=autoreset_mode)
     vector = VectorTerminalPenalty(SyncVectorEnv([limited_walk] * 3, autoreset_mode=autoreset_mode), -50.0)
     compared = 0
@@ -293,7 +293,7 @@ def test_the_vector_form_keeps_the_infos_of_the_environment() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_the_native_vector_cartpole_has_the_rewards_of_single_cartpoles(variant: dict[str, Any]) -> None:
-    """Each single environment is put into the state of its place in the vector before every step."""
+    """Set each single environment to the state in the vector environment before every step."""
     n_envs, limit = 3, 25
     vector = VectorTerminalPenalty(gym.make_vec("CartPole-v1", num_envs=n_envs, max_episode_steps=limit), **variant)
     native: Any = vector.unwrapped
@@ -310,7 +310,7 @@ def test_the_native_vector_cartpole_has_the_rewards_of_single_cartpoles(variant:
         over = native.prev_done.copy()
         _, rewards, terminated, truncated, infos = vector.step(action)
         for i, env in enumerate(singles):
-            if over[i]:  # this step of the vector was a reset
+            if over[i]:  # this step of the vector environment was a reset
                 env.reset()
                 assert (rewards[i], infos["original_reward"][i]) == (0.0, 0.0)
             else:
@@ -339,7 +339,7 @@ def test_a_reward_array_that_the_environment_reuses_does_not_change_the_info() -
     assert first[1].tolist() == first[4]["original_reward"].tolist() == [1.0, 0.5]
 
 
-def test_a_random_first_step_is_the_step_that_the_generator_of_the_environment_says() -> None:
+def test_the_generator_of_the_environment_draws_the_random_first_step() -> None:
     env, plain = RandomFirstStep(gym.make("CartPole-v1")), gym.make("CartPole-v1")
     actions = set()
     for seed in range(20):
@@ -402,7 +402,7 @@ def test_only_discrete_actions_can_be_random() -> None:
         RandomFirstStep(gym.make("Pendulum-v1"))
 
 
-# The zoo replaces gymnasium's TimeLimit for the whole process, so both runs need one of their own.
+# The zoo replaces gymnasium's TimeLimit in the whole process, so each of the two runs has its own process.
 TRUNCATIONS = """
 import json
 {zoo}
@@ -445,7 +445,7 @@ def test_truncations_are_the_same_with_and_without_the_zoo() -> None:
     }
     for records in (plain, zoo):
         assert [record[2] for record in records] == [rewards[on][length] for on, length, *_ in records]
-    # The flags of a walk of 5 steps under a limit of 5 are what the two limits do not agree on.
+    # The two time limits differ in the flags of a walk of 5 steps with a limit of 5.
     assert {tuple(record[3:]) for record in plain if record[1] == 5} == {(True, True)}
     assert {tuple(record[3:]) for record in zoo if record[1] == 5} == {(True, False)}
     # The random first step is the first of the four that the limit allows.

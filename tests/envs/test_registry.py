@@ -1,4 +1,4 @@
-"""The ids of ``dqn_ext/`` against the environments of gymnasium, in this process and in others."""
+"""The environment ids under ``dqn_ext/``, compared with gymnasium's environments, in this process and in others."""
 
 import json
 import pickle
@@ -37,28 +37,28 @@ vector_ids = pytest.mark.parametrize("env_id", [PENALTY, NO_VEL, RANDOM_START])
 
 
 def balance(state: Any) -> int:
-    """Keeps CartPole's pole up for as long as anyone looks."""
+    """Return an action that balances CartPole's pole."""
     position, velocity, angle, turn = state
     return int(0.1 * position + 0.3 * velocity + 3 * angle + turn > 0)
 
 
 def swing(state: Any) -> int:
-    """Pushes MountainCar where it already goes, which takes it to the goal."""
+    """Return an action in the direction of MountainCar's velocity, which reaches the goal."""
     return 2 if state[1] >= 0 else 0
 
 
 def push(state: Any) -> int:
-    """Fells CartPole's pole in about ten steps."""
+    """Return an action that makes CartPole's pole fall in about ten steps."""
     return 1
 
 
 def stay(state: Any) -> int:
-    """Leaves MountainCar in its valley."""
+    """Return an action that never reaches MountainCar's goal."""
     return 1
 
 
 def episode(env: Env, policy: Policy, seed: int = 0) -> tuple[list[float], str]:
-    """The rewards of an episode, and how it ended."""
+    """Run an episode; return its rewards, and whether it terminated and was truncated."""
     env.reset(seed=seed)
     inner: Any = env.unwrapped
     rewards: list[float] = []
@@ -70,7 +70,7 @@ def episode(env: Env, policy: Policy, seed: int = 0) -> tuple[list[float], str]:
 
 
 def trace(env: Env, steps: int = 60, seed: int = 3) -> list[Any]:
-    """All that some steps with resets between the episodes show, as plain data."""
+    """Run some steps, with a reset after each episode; return all results as plain data."""
     actions = np.random.default_rng(seed)
     seen: list[Any] = [env.reset(seed=seed)[0].tolist()]
     for _ in range(steps):
@@ -89,7 +89,7 @@ def test_an_id_has_the_limit_and_the_threshold_of_the_environment_that_it_change
     assert ours.version == base.version
 
 
-# gymnasium's check warns of every wrapper, and of CartPole's own observation space.
+# gymnasium's check warns of every wrapper, and of CartPole's observation space.
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
 @pytest.mark.filterwarnings("ignore:.*A Box observation space .* value is -?infinity")
 @every_id
@@ -135,14 +135,14 @@ def test_the_penalty_and_the_environment_take_their_arguments_from_make(
     [({}, -1.0, -20.0), ({"on": "done"}, -20.0, -20.0), ({"on": "terminated", "reward": -3.5}, -3.5, -1.0)],
     ids=str,
 )
-def test_a_mountain_car_pays_where_time_runs_out_or_where_it_is_told_to(
+def test_mountain_car_has_its_penalty_at_the_time_limit_or_at_the_chosen_end(
     arguments: dict[str, Any], at_the_goal: float, out_of_time: float
 ) -> None:
     rewards, end = episode(gym.make(MOUNTAIN_CAR, **arguments), swing)
     assert end == "terminated"
     assert rewards == [-1.0] * (len(rewards) - 1) + [at_the_goal]
     assert episode(gym.make(MOUNTAIN_CAR, **arguments), stay) == ([-1.0] * 199 + [out_of_time], "truncated")
-    for limit in (30, 300):  # the penalty follows the limit of whoever makes the environment
+    for limit in (30, 300):  # the penalty is at the time limit that gym.make sets
         env = gym.make(MOUNTAIN_CAR, max_episode_steps=limit, **arguments)
         assert episode(env, stay) == ([-1.0] * (limit - 1) + [out_of_time], "truncated")
 
@@ -175,7 +175,7 @@ def test_random_actions_come_first_in_the_vector_form_too() -> None:
         begun = observations[over]
         assert (np.abs(begun[:, 1]) > 0.1).all()
         moved += len(begun)
-        # all took the step that they were told
+        # each environment took its own action
         plain.state, plain.steps[:], plain.prev_done[:] = states, 0, False
         expected = plain.step(np.zeros(n_envs, dtype=np.int64))[0]
         np.testing.assert_array_equal(observations[~over], expected[~over])
@@ -184,12 +184,12 @@ def test_random_actions_come_first_in_the_vector_form_too() -> None:
     assert moved > 10
 
 
-def test_a_pole_that_falls_at_its_random_action_begins_once_more() -> None:
+def test_an_episode_that_its_random_action_ends_is_reset_again() -> None:
     vector = gym.make_vec(RANDOM_START, num_envs=200)
     observations = vector.reset(seed=0, options={"low": 0.2, "high": 0.209})[0]
     # At 0.2095 a pole has fallen. With 0.2 to 0.209 a second, for 0.02 s, some get there; none of them is left there.
     assert (np.abs(observations[:, 2]) < 0.2095).all()
-    velocities = observations[:, 1]  # a push adds or takes 0.2 of those that did not begin once more
+    velocities = observations[:, 1]  # a push changes the velocity by 0.2 in environments that were not reset again
     again = (velocities >= 0.2) & (velocities <= 0.209)
     assert 0 < again.sum() < 200
     assert (np.abs(velocities[~again] - 0.2045) > 0.1).all()
@@ -277,7 +277,7 @@ def test_a_spec_keeps_the_arguments_and_takes_others() -> None:
 
 @vector_ids
 def test_the_vector_form_is_the_single_form_many_times(env_id: str) -> None:
-    """Each single environment is put into the state of its place in the vector before every step."""
+    """Set each single environment to the state in the vector environment before every step."""
     n_envs, limit = 4, 25
     for arguments in [{}, {"sutton_barto_reward": True}] + [{"reward": -7.0, "mode": "add"}] * (env_id == PENALTY):
         vector = gym.make_vec(env_id, num_envs=n_envs, max_episode_steps=limit, **arguments)
@@ -379,16 +379,16 @@ def test_the_zoo_has_the_numbers_of_the_environment_that_an_id_changes(env_id: s
     assert hyperparameters[env_id].items() >= hyperparameters[BASES[env_id].replace("CartPole-v0", "CartPole-v1")].items()
 
 
-# In processes of their own
+# In other processes
 
 
 @pytest.fixture(scope="module")
 def traces() -> dict[str, list[Any]]:
-    """What the environments show in this process."""
+    """The traces of the environments in this process."""
     return {env_id: trace(gym.make(env_id)) for env_id in BASES}
 
 
-# What `trace` does, for processes that know nothing of the tests.
+# The code of `trace` for processes that do not import the tests.
 TRACE = """
 import numpy as np
 

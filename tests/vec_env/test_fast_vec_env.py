@@ -1,4 +1,4 @@
-"""gymnasium's vector environments against DummyVecEnv with SB3's Monitor, and against the single environments."""
+"""FastVecEnv, compared with DummyVecEnv and SB3's Monitor, and with single environments."""
 
 import csv
 import json
@@ -49,11 +49,11 @@ SHORT = {"max_episode_steps": 30}  # CartPoles fall before and after that
 pytestmark = pytest.mark.usefixtures("box2d")
 
 
-# -- environments of the tests, which other processes find by their entry points -------------------------------------------
+# -- environments of the tests, which other processes import by their entry points ------------------------------------------
 
 
 class Pictures(gym.ObservationWrapper[Any, Any, Any]):
-    """CartPole seen as a picture of noise, of which one part tells the angle."""
+    """CartPole whose observation is an image of noise in which one part depends on the angle."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -66,7 +66,7 @@ class Pictures(gym.ObservationWrapper[Any, Any, Any]):
 
 
 class Talks(gym.Wrapper[Any, Any, Any, Any]):
-    """CartPole that says much, maybe in a dict and an array that it uses again and again."""
+    """CartPole with many infos. It can reuse one dict and one array for all steps."""
 
     n_resets = 0
 
@@ -83,7 +83,7 @@ class Talks(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = self.env.step(action)
-        # A whole number or not, by environment and by step; None; a dict of a dict.
+        # an int or a float, depending on environment and step; None; a nested dict
         side = int(observation[0] > 0) or 0.5
         self.info.update(
             side=side, name="cart", nothing=None, inner={"of": {"x": float(observation[0])}}, where=observation[:2]
@@ -111,7 +111,7 @@ def talks(uses_again: bool = False, **kwargs: Any) -> Env:
 
 
 def vector(mode: AutoresetMode, make: Callable[..., Env], num_envs: int, max_episode_steps: int, **kwargs: Any) -> Any:
-    """A vector environment whose parts are known: each is a single environment with its own seed."""
+    """Make a vector environment of single environments, each with its own seed."""
     return SyncVectorEnv([lambda: TimeLimit(make(**kwargs), max_episode_steps)] * num_envs, autoreset_mode=mode, copy=False)
 
 
@@ -140,7 +140,7 @@ def never(num_envs: int, **kwargs: Any) -> Any:
 
 
 class Foreign(VectorWrapper):
-    """A vector environment with arrays of another library, which has whole numbers in place of bools, and lists of numbers."""
+    """A vector environment that returns another library's arrays, numbers in place of bools, and lists in place of arrays."""
 
     def step(self, actions: Any) -> Any:
         observations, rewards, terminated, truncated, infos = super().step(actions)
@@ -148,7 +148,7 @@ class Foreign(VectorWrapper):
 
 
 class ForeignArray:
-    """An array that numpy can read, but not write."""
+    """An array of another library, which numpy can convert."""
 
     def __init__(self, array: Array) -> None:
         self._array = array
@@ -177,7 +177,7 @@ def register(name: str, entry_point: str, vector_entry_point: str | None = None)
             f"tests/{name}-v0",
             f"tests.vec_env.test_fast_vec_env:{entry_point}",
             max_episode_steps=30,
-            disable_env_checker=True,  # it wants a new info dict at each step
+            disable_env_checker=True,  # the checker requires a new info dict at each step
             vector_entry_point=vector_entry_point and f"tests.vec_env.test_fast_vec_env:{vector_entry_point}",
         )
 
@@ -200,7 +200,7 @@ register("AnotherForm", "in_parts", "same_step")
 
 
 def plain(value: Any) -> Any:
-    """Python's own values, and no time that passed."""
+    """Convert values to Python's types, without elapsed times."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items() if key != "t" or not {"r", "l"} <= set(value)}
     if isinstance(value, np.ndarray):
@@ -223,9 +223,9 @@ def random_actions(venv: VecEnv, steps: int, seed: int = 0) -> Iterator[Array]:
 
 def assert_same_trajectories(ours: VecEnv, theirs: VecEnv, steps: int = 150) -> int:
     """
-    Step both with the same actions.
+    Step two vectorised environments with the same actions and compare all results.
 
-    :return: how many episodes ended
+    :return: the number of episodes that ended
     """
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
@@ -246,12 +246,12 @@ def assert_same_trajectories(ours: VecEnv, theirs: VecEnv, steps: int = 150) -> 
 
 
 def rows(file: Path) -> list[tuple[str, ...]]:
-    """What a monitor.csv says, but for the times."""
+    """Read the rows of a monitor.csv, without times."""
     lines = list(csv.DictReader(file.read_text().splitlines()[1:]))
     return [tuple(value for key, value in line.items() if key != "t") for line in lines]
 
 
-# -- one after the other: DummyVecEnv, in every bit ------------------------------------------------------------------------
+# -- sync: equal to DummyVecEnv in every bit -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -271,16 +271,14 @@ def rows(file: Path) -> list[tuple[str, ...]]:
         ("tests/Talks-v0", 2, {}),
     ],
 )
-def test_environments_in_turn_are_dummy_vec_env(
-    env: str, n_envs: int, kwargs: dict[str, Any], open_envs: list[VecEnv]
-) -> None:
+def test_sync_is_equal_to_dummy_vec_env(env: str, n_envs: int, kwargs: dict[str, Any], open_envs: list[VecEnv]) -> None:
     ours = make_fast_vec_env(env, n_envs, seed=5, vectorization_mode="sync", env_kwargs=kwargs)
     theirs = make_vec_env(env, n_envs, seed=5, env_kwargs=kwargs)
     open_envs += [ours, theirs]
     assert assert_same_trajectories(ours, theirs) > 0
 
 
-def test_environments_taken_over_go_on_as_they_would_have(tmp_path: Path, open_envs: list[VecEnv]) -> None:
+def test_replaced_environments_continue_as_without_the_replacement(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     def make(folder: str) -> VecEnv:
         return make_vec_env(
             "tests/Talks-v0",
@@ -334,12 +332,12 @@ def test_what_was_returned_stays_as_it_was(mode: str, open_envs: list[VecEnv]) -
             assert repr([plain(part) for part in (*step[:3], *step[3])]) == then
 
 
-# -- each in a process ------------------------------------------------------------------------------------------------------
+# -- async ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("env", ["tests/Talks-v0", "tests/InParts-v0"])
-def test_environments_in_processes_are_dummy_vec_env(env: str, tmp_path: Path, open_envs: list[VecEnv]) -> None:
-    kwargs = {"max_episode_steps": 10}  # some fall in the very step in which the time runs out
+def test_async_is_equal_to_dummy_vec_env(env: str, tmp_path: Path, open_envs: list[VecEnv]) -> None:
+    kwargs = {"max_episode_steps": 10}  # some poles fall in the step that reaches the time limit
     wrap: Any = {"wrapper_class": times, "wrapper_kwargs": {"factor": 3.0}}
     ours = make_fast_vec_env(env, 2, 5, "async", kwargs, tmp_path / "ours", **wrap)
     theirs = make_vec_env(env, 2, 5, env_kwargs=kwargs, monitor_dir=str(tmp_path / "theirs"), **wrap)
@@ -351,10 +349,10 @@ def test_environments_in_processes_are_dummy_vec_env(env: str, tmp_path: Path, o
             venv.seed(33)
             venv.set_options([{"low": 0.01, "high": 0.02}, {"low": -0.02, "high": -0.01}])
         assert_same_trajectories(ours, theirs, steps=10)
-        assert_single_environments_can_be_asked(ours)
+        assert_access_to_single_environments(ours)
 
 
-def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, open_envs: list[VecEnv]) -> None:
+def test_async_continues_the_files_of_replaced_environments(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     def make(folder: str, kind: type[DummyVecEnv | SubprocVecEnv]) -> VecEnv:
         return make_vec_env("Acrobot-v1", 2, 3, monitor_dir=str(tmp_path / folder), env_kwargs=SHORT, vec_env_cls=kind)
 
@@ -367,7 +365,7 @@ def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, open
     assert replaced.closed
     assert assert_same_trajectories(ours, theirs) > 4
     assert rows(file) == rows(tmp_path / "theirs" / "0.monitor.csv") != []
-    # The times go on from the start that the header names, which was before other processes took over.
+    # Times are measured from the start time in the header, also after the environments were replaced.
     header, *_, last = file.read_text().splitlines()
     ended = json.loads(header[1:])["t_start"] + float(last.split(",")[2])
     assert abs(ended - file.stat().st_mtime) < 0.5
@@ -384,12 +382,14 @@ def test_those_in_processes_are_taken_over_with_their_files(tmp_path: Path, open
         ("tests/SameStepInParts-v0", "tests/InParts-v0"),
     ],
 )
-def test_a_vector_entry_point_is_dummy_vec_env(env: str, single: str, tmp_path: Path, open_envs: list[VecEnv]) -> None:
+def test_a_vector_entry_point_is_equal_to_dummy_vec_env(
+    env: str, single: str, tmp_path: Path, open_envs: list[VecEnv]
+) -> None:
     ours = make_fast_vec_env(env, 3, seed=5, monitor_dir=tmp_path / "ours")
     theirs = make_vec_env(single, 3, seed=5, monitor_dir=str(tmp_path / "theirs"))
     open_envs += [ours, theirs]
     assert ours.vectorization_mode == "vector_entry_point"
-    for key in ("side",):  # gymnasium gives all environments the type of the first
+    for key in ("side",):  # gymnasium converts the values of all environments to the type of the first one
         drop(ours, key)
         drop(theirs, key)
     assert assert_same_trajectories(ours, theirs) > 4
@@ -398,7 +398,7 @@ def test_a_vector_entry_point_is_dummy_vec_env(env: str, single: str, tmp_path: 
 
 
 def drop(venv: VecEnv, key: str) -> None:
-    """Take a key out of the infos."""
+    """Remove a key from the infos."""
     step = venv.step_wait
 
     def without() -> Any:
@@ -409,7 +409,7 @@ def drop(venv: VecEnv, key: str) -> None:
 
 
 def by_angle(observations: Any) -> Array:
-    """Push to where the pole leans: a policy that needs nothing but the observation."""
+    """Return actions that push to the side to which the pole leans: a policy without state."""
     angle = observations["pole"][:, 0] if isinstance(observations, dict) else observations[:, 2]
     return np.asarray(angle > 0).astype(np.int64)
 
@@ -428,7 +428,7 @@ def test_each_cart_pole_moves_as_a_single_one_and_is_reset_in_the_step_that_ends
         np.testing.assert_array_equal(states.astype(np.float32), observations)
         observations, rewards, dones, infos = venv.step(actions)
         assert [array.dtype.name for array in (rewards, dones, observations)] == ["float32", "bool", "float32"]
-        assert observations.flags.c_contiguous  # in the order in which networks and replay buffers read quickest
+        assert observations.flags.c_contiguous  # C order, which networks and replay buffers read fastest
         for i, info in enumerate(infos):
             single.state, single.steps_beyond_terminated = tuple(states[i]), None
             expected, reward, terminated, *_ = single.step(int(actions[i]))
@@ -540,7 +540,7 @@ def test_a_file_can_be_appended_to(tmp_path: Path, open_envs: list[VecEnv]) -> N
     assert len(load_results(str(tmp_path))) >= 3
 
 
-# -- who may learn from it, and who may look at it --------------------------------------------------------------------------
+# -- training and evaluation ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("algorithm", "kwargs"), [(DQN, {}), (PPO, {"n_steps": 16, "batch_size": 32})])
@@ -563,7 +563,7 @@ def test_a_stock_algorithm_is_evaluated_on_it_while_it_learns(tmp_path: Path, op
 
 
 class ByAngle:
-    """What ``evaluate_policy`` asks of a model."""
+    """The part of a model that ``evaluate_policy`` uses."""
 
     def predict(self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False) -> Any:
         return by_angle(observation), None
@@ -613,7 +613,7 @@ def test_around_environments_in_turn_the_wrappers_of_sb3_do_the_same(
 
 
 def same_forms() -> tuple[VecEnv, VecEnv]:
-    """A vector entry point, and the same environments one after the other."""
+    """Make a vector entry point, and the same environments with ``sync``."""
     ours = make_fast_vec_env("tests/SameStepInParts-v0", 3, seed=1)
     assert ours.vectorization_mode == "vector_entry_point"
     return ours, make_vec_env("tests/InParts-v0", 3, seed=1)
@@ -650,11 +650,11 @@ def test_observations_can_be_normalized(kwargs: dict[str, Any], open_envs: list[
         np.testing.assert_allclose(statistics.mean, np.concatenate(seen).mean(0), atol=1e-4)  # type: ignore[arg-type]
 
 
-# -- what a single environment can be asked ---------------------------------------------------------------------------------
+# -- attributes and methods of single environments-----------------------------------------------------------------------------
 
 
-def assert_single_environments_can_be_asked(venv: VecEnv) -> None:
-    """Of two environments ``tests/Talks-v0``."""
+def assert_access_to_single_environments(venv: VecEnv) -> None:
+    """Check methods and attributes of a vectorised environment with two ``tests/Talks-v0``."""
     assert venv.env_method("twice", 4, plus=1) == [9, 9]
     assert venv.env_method("twice", 4, indices=1) == [8]
     assert venv.get_attr("gravity") == [9.8, 9.8]
@@ -677,17 +677,17 @@ def assert_single_environments_can_be_asked(venv: VecEnv) -> None:
     assert venv.get_attr("episode_returns", indices=0) != []
 
 
-def test_a_single_environment_in_turn_can_be_asked(open_envs: list[VecEnv]) -> None:
+def test_sync_gives_access_to_single_environments(open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("tests/Talks-v0", 2, seed=0, vectorization_mode="sync")
     open_envs.append(venv)
     venv.reset()
     for actions in random_actions(venv, 80):
         venv.step(actions)
-    assert_single_environments_can_be_asked(venv)
+    assert_access_to_single_environments(venv)
     assert venv.get_attr("unwrapped")[1].gravity == 5.5
 
 
-def test_a_vector_entry_point_answers_for_all_or_says_that_it_cannot(open_envs: list[VecEnv]) -> None:
+def test_a_vector_entry_point_has_attributes_of_all_environments_only(open_envs: list[VecEnv]) -> None:
     venv = make_fast_vec_env("dqn_ext/CartPoleTerminalPenalty-v1", 3, seed=0)
     open_envs.append(venv)
     assert venv.get_attr("gravity") == [9.8] * 3
@@ -727,7 +727,7 @@ def test_pictures_of_all_are_tiled(mode: str, open_envs: list[VecEnv]) -> None:
         assert dark.get_images() == [None] * 4
 
 
-# -- which mode, and what is refused ----------------------------------------------------------------------------------------
+# -- modes and errors ------------------------------------------------------------------------------------------------------
 
 
 class Plain(gym.Wrapper[Any, Any, Any, Any]):
@@ -742,20 +742,18 @@ def dummy(wrap: Callable[[Any], Env] = lambda env: env, n_envs: int = 2, **kwarg
     ("n_envs", "kwargs", "mode"),
     [
         (2, {}, "vector_entry_point"),
-        (1, {}, "sync"),  # of one, the vector form is slower
+        (1, {}, "sync"),  # a vector entry point is slower for one environment
         (2, {"max_episode_steps": 7}, "vector_entry_point"),
         (2, {"max_episode_steps": -1}, "sync"),
         (2, {"disable_env_checker": True}, "vector_entry_point"),
     ],
 )
-def test_the_quickest_mode_is_taken_where_nothing_is_in_its_way(
-    n_envs: int, kwargs: dict[str, Any], mode: str, open_envs: list[VecEnv]
-) -> None:
+def test_auto_uses_the_fastest_possible_mode(n_envs: int, kwargs: dict[str, Any], mode: str, open_envs: list[VecEnv]) -> None:
     open_envs += [make_fast_vec_env("CartPole-v1", n_envs, env_kwargs=kwargs), FastVecEnv(dummy(n_envs=n_envs, **kwargs))]
     assert [venv.vectorization_mode for venv in open_envs if isinstance(venv, FastVecEnv)] == [mode, mode]
 
 
-def test_one_id_is_one_environment_whatever_the_number_of_environments(open_envs: list[VecEnv]) -> None:
+def test_an_id_is_the_same_environment_for_any_number_of_environments(open_envs: list[VecEnv]) -> None:
     def make(n_envs: int, mode: str = "auto") -> FastVecEnv:
         open_envs.append(venv := make_fast_vec_env("tests/AnotherForm-v0", n_envs, vectorization_mode=mode))
         return venv
@@ -786,7 +784,7 @@ def test_one_id_is_one_environment_whatever_the_number_of_environments(open_envs
         ),
     ],
 )
-def test_a_vector_form_that_cannot_be_used_is_not_taken_by_itself(env: str, reason: str, open_envs: list[VecEnv]) -> None:
+def test_auto_does_not_use_an_unsupported_vector_entry_point(env: str, reason: str, open_envs: list[VecEnv]) -> None:
     with pytest.warns(UserWarning, match=f"'auto' is 'sync' here: the vector entry point of {env} {reason}"):
         open_envs.append(venv := make_fast_vec_env(env, 2, seed=0))
     assert venv.vectorization_mode == "sync"
@@ -794,7 +792,7 @@ def test_a_vector_form_that_cannot_be_used_is_not_taken_by_itself(env: str, reas
         make_fast_vec_env(env, 2, vectorization_mode="vector_entry_point")
 
 
-def test_atari_is_gymnasiums_for_any_number_and_ale_pys_vector_form_by_name(open_envs: list[VecEnv]) -> None:
+def test_auto_uses_gymnasiums_atari_and_not_the_vector_entry_point_of_ale_py(open_envs: list[VecEnv]) -> None:
     ale_py = pytest.importorskip("ale_py")
     gym.register_envs(ale_py)
     with pytest.warns(
@@ -820,7 +818,7 @@ def test_atari_is_gymnasiums_for_any_number_and_ale_pys_vector_form_by_name(open
         assert [i for i, info in enumerate(infos) if "terminal_observation" in info or "final_obs" in info] == [
             *np.flatnonzero(dones)
         ]
-        if dones.any():  # up to here both ways to reset do the same
+        if dones.any():  # the two kinds of autoreset are equal up to here
             ended = int(np.argmax(dones))
             np.testing.assert_array_equal(infos[ended]["terminal_observation"], expected[ended])
             assert (observations[ended] != expected[ended]).any()
@@ -854,7 +852,7 @@ def test_the_time_limit_is_taken_over(open_envs: list[VecEnv]) -> None:
     assert ends == [[False, False]] * 6 + [[True, True]]
 
 
-def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(open_envs: list[VecEnv]) -> None:
+def test_an_env_wrapper_is_made_again_around_monitor(open_envs: list[VecEnv]) -> None:
     def wrap(env: Any) -> Any:
         return TerminalPenalty(env, -50.0)
 
@@ -889,7 +887,7 @@ def test_an_env_wrapper_is_made_anew_and_monitor_stays_inside_it(open_envs: list
         (dummy, "dummy", "vectorization_mode='dummy' is not known; .*Did you mean 'sync'"),
     ],
 )
-def test_what_cannot_be_taken_over_is_refused_and_stays_as_it_is(
+def test_environments_that_cannot_be_replaced_are_refused_and_not_closed(
     venv: Callable[[], VecEnv], mode: str, message: str, open_envs: list[VecEnv], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replaced = venv()
@@ -901,7 +899,7 @@ def test_what_cannot_be_taken_over_is_refused_and_stays_as_it_is(
     assert not closed
 
 
-def test_environments_that_differ_are_stepped_in_turn(open_envs: list[VecEnv]) -> None:
+def test_auto_is_sync_for_environments_that_differ(open_envs: list[VecEnv]) -> None:
     venv = FastVecEnv(DummyVecEnv([partial(gym.make, "CartPole-v1", max_episode_steps=limit) for limit in (4, 6)]))
     open_envs.append(venv)
     venv.seed(0)
@@ -956,7 +954,7 @@ def test_an_id_may_name_its_module_and_a_spec_will_do(open_envs: list[VecEnv]) -
     assert (observations[:, [1, 3]] == 0).all()
 
 
-# -- the zoo, which patches gymnasium, so in a process of its own ----------------------------------------------------------
+# -- the zoo in another process, because it patches gymnasium -------------------------------------------------------------
 
 ZOO = """
 import sys
@@ -985,7 +983,7 @@ for ours in (FastVecEnv(made_before, "sync"), make_fast_vec_env("CartPole-v1", v
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """
-    :return: the folder with the runs, and what the zoo said
+    Train by the zoo in another process; return the folder with the runs, and the output.
     """
     project = tmp_path_factory.mktemp("zoo")
     settings: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is stored and counted of a vector entry point, against CartPole's own dynamics."""
+"""The transitions and counters of a training with a vector entry point, checked by CartPole's dynamics."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def memory(model: DQNExt) -> DQNReplayBuffer:
 
 
 class Story(BaseCallback):
-    """Writes down which episodes end at each step."""
+    """A callback that records which episodes end at each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Story(BaseCallback):
 
 
 def after(state: Array, action: int) -> Array:
-    """CartPole's next state, by a single environment."""
+    """Compute CartPole's next state by a single environment."""
     env: Any = gym.make("CartPole-v1").unwrapped
     env.reset()
     env.state = tuple(float(number) for number in state)
@@ -63,7 +63,7 @@ def after(state: Array, action: int) -> Array:
         {},
         {"terminal_copies": 3},
         {"sampler": "prioritized"},
-        {"sampler": "vector_steps"},
+        {"sampler": "rows"},
         {"sampler_kwargs": {"replace": False}},
         {"keep_episodes": 12},
     ],
@@ -79,7 +79,7 @@ def test_what_is_drawn_are_steps_of_cartpole(replay_buffer_kwargs: dict[str, Any
 
 def assert_steps_of_cartpole(batch: Any) -> None:
     """
-    :param batch: a batch of DQNExt or of SB3
+    Check each transition of a batch of DQNExt or SB3 by CartPole's dynamics.
     """
     for obs, action, next_obs in zip(batch.observations, batch.actions, batch.next_observations, strict=True):
         np.testing.assert_allclose(next_obs, after(obs.numpy(), int(action)), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The process of an environment ends in the middle of a run: which one, how, and where the run can be gone on with."""
+"""Worker processes that end during a run: the error names the process, its exit and the checkpoint to resume from."""
 
 import os
 import re
@@ -31,8 +31,8 @@ SMALL: dict[str, Any] = {"learning_starts": 20, "buffer_size": 200, "batch_size"
 
 
 @pytest.fixture(autouse=True)
-def _not_forever() -> Iterator[None]:
-    """What goes wrong here is most of all that somebody waits for a process that has ended."""
+def _time_limit() -> Iterator[None]:
+    """Fail a test after a minute: the typical fault is to wait forever for a process that has ended."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise AssertionError("it waited for more than a minute")
@@ -46,7 +46,7 @@ def _not_forever() -> Iterator[None]:
 
 @pytest.fixture
 def worker_envs() -> Iterator[list[VecEnv]]:
-    """Environments whose processes must have ended when the test has."""
+    """A list of environments that are closed at the end of the test; their processes must have ended then."""
     envs: list[VecEnv] = []
     yield envs
     for env in envs:
@@ -61,7 +61,7 @@ def processes_of(env: VecEnv) -> list[Any]:
 
 
 class Kill(BaseCallback):
-    """Kills the process of one environment, and waits until it has ended."""
+    """A callback that kills the process of one environment, and waits until it has ended."""
 
     def __init__(self, env: VecEnv, i: int, at: int, when: str = "step", number: int = signal.SIGKILL) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def kill(env: VecEnv, i: int, number: int = signal.SIGKILL) -> None:
 
 
 def died(model: DQNExt, *callbacks: BaseCallback, steps: int = WHOLE) -> EnvironmentDiedError:
-    """:return: the error that the run ends with, once its environments were closed"""
+    """Train until an error is raised, close the environments and return the error."""
     with pytest.raises(EnvironmentDiedError) as raised:
         learn(model, steps, callback=list(callbacks))
     start = time.monotonic()
@@ -102,13 +102,13 @@ def died(model: DQNExt, *callbacks: BaseCallback, steps: int = WHOLE) -> Environ
 
 @pytest.mark.parametrize("when", ["step", "rollout"], ids=["at a step", "before a checkpoint"])
 @pytest.mark.parametrize("i", [0, 1])
-def test_a_run_whose_environment_was_killed_goes_on_to_the_end_of_an_undisturbed_one(
+def test_a_run_whose_worker_was_killed_resumes_with_the_bits_of_an_uninterrupted_run(
     i: int, when: str, tmp_path: Path
 ) -> None:
     model = make_model("processes")
     assert model.env is not None
     pid = processes_of(model.env)[i].pid
-    # at 120 steps the next checkpoint is due, which asks the environments for their states
+    # at 120 steps the next checkpoint is due, which reads the states of the environments
     at = 120 if when == "rollout" else 142
     error = died(model, ExactCheckpointCallback(40, tmp_path, keep=9), Kill(model.env, i, at, when))
     *_, newest = checkpoints(tmp_path)
@@ -158,7 +158,7 @@ def resumable() -> Any:
     return ReplayWrapper(short_cartpole())
 
 
-def test_an_environment_of_an_evaluation_is_told_from_those_of_the_training(worker_envs: list[VecEnv]) -> None:
+def test_the_error_distinguishes_environments_of_evaluation_and_training(worker_envs: list[VecEnv]) -> None:
     envs = [SubprocVecEnv([short_cartpole] * 2, start_method="fork") for _ in range(2)]
     worker_envs.extend(envs)
     model = DQNExt("MlpPolicy", envs[0], **SMALL)
@@ -175,7 +175,7 @@ def test_several_that_died_are_all_named(worker_envs: list[VecEnv]) -> None:
 
 
 class Pictures(gym.Env[Any, Any]):
-    """Observations that do not fit into a pipe, and a file that is there when it was closed."""
+    """An environment with observations larger than a pipe's buffer, which creates a file when it is closed."""
 
     observation_space = gym.spaces.Box(0, 255, (700, 700, 3), np.uint8)
     action_space = gym.spaces.Discrete(2)
@@ -208,7 +208,7 @@ def test_the_others_are_closed_at_once_even_if_they_are_about_to_answer(worker_e
 
 
 class Broken(gym.Wrapper[Any, Any, Any, Any]):
-    """Raises an error at a step."""
+    """A wrapper that raises an error at a step."""
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
@@ -225,7 +225,7 @@ def broken() -> Any:
     return Broken(gym.make("CartPole-v1"))
 
 
-def test_an_error_inside_an_environment_is_said_to_be_one(
+def test_the_message_names_an_error_inside_an_environment(
     worker_envs: list[VecEnv], capfd: pytest.CaptureFixture[str]
 ) -> None:
     env = SubprocVecEnv([short_cartpole, broken], start_method="fork")
@@ -251,7 +251,7 @@ def test_an_error_inside_a_fast_environment_is_the_cause(worker_envs: list[VecEn
 
 
 @pytest.mark.parametrize("make_env", [DummyVecEnv, SubprocVecEnv], ids=lambda kind: kind.__name__)
-def test_errors_of_others_stay_what_they_are(make_env: Callable[..., VecEnv], worker_envs: list[VecEnv]) -> None:
+def test_other_errors_are_not_translated(make_env: Callable[..., VecEnv], worker_envs: list[VecEnv]) -> None:
     class Wrong(BaseCallback):
         def _on_step(self) -> bool:
             raise ValueError("of a callback")

@@ -1,4 +1,4 @@
-"""Environments whose states are kept, and comparisons of all that they do."""
+"""Environments whose states are saved, and exact comparisons of their results."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 class Noise(gym.Env[Any, Any]):
-    """A picture with randomness in each step; its spaces are the class's, and it draws from one of them."""
+    """An environment with random images. Its spaces are class attributes, and it draws from one of them."""
 
     observation_space = gym.spaces.Box(0, 255, (3, 8, 8), np.uint8)
     action_space = gym.spaces.Discrete(4)
@@ -38,7 +38,7 @@ class Noise(gym.Env[Any, Any]):
 
 
 class Lives(gym.Env[Any, Any]):
-    """Three lives, each of which ends by chance."""
+    """An environment with three lives, each of which ends at random."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Discrete(2)
@@ -65,7 +65,7 @@ class Lives(gym.Env[Any, Any]):
 
 
 class Moody(gym.Env[Any, Any]):
-    """Moves by the computer's entropy: no seed leads it anywhere twice."""
+    """An environment whose random numbers come from the operating system, so that it cannot be replayed."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Discrete(2)
@@ -85,7 +85,7 @@ class Moody(gym.Env[Any, Any]):
 
 
 class Honest(Moody):
-    """As moody until its state is set, which tells its moves too."""
+    """A Moody with get_state and set_state; the state contains the next random numbers."""
 
     def __init__(self) -> None:
         self.moves: list[float] | None = None
@@ -103,14 +103,14 @@ class Honest(Moody):
 
 
 class Stubborn(Honest):
-    """Takes no state."""
+    """An Honest whose set_state has no effect."""
 
     def set_state(self, state: dict[str, Any]) -> None:
         pass
 
 
 class Fickle(Lives):
-    """Has a state, and lives that come and go by the computer's entropy."""
+    """An environment with get_state and set_state, and lives that change by random numbers of the operating system."""
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         super().step(action)
@@ -125,14 +125,14 @@ class Fickle(Lives):
 
 
 class DrawsFromAll(Moody):
-    """Draws from the stream that everybody draws from."""
+    """A Moody that draws from numpy's global generator."""
 
     def moved(self) -> float:
         return float(np.random.random())
 
 
 class Late(gym.Env[Any, Any]):
-    """Makes generators of several kinds in its first reset, and uses arrays for actions."""
+    """An environment that makes generators of several kinds in its first reset, with arrays as actions."""
 
     observation_space = gym.spaces.Dict(x=gym.spaces.Box(-np.inf, np.inf, (), np.float64), n=gym.spaces.Discrete(9))
     action_space = gym.spaces.MultiDiscrete([3, 3])
@@ -157,7 +157,7 @@ class Late(gym.Env[Any, Any]):
 
 
 class Game:
-    """It draws from a generator of its own until a seed makes one that it shares with its ball, as MinAtar's games do."""
+    """A game that shares one generator with its ball after it was seeded, and has its own before that, as in MinAtar."""
 
     def __init__(self) -> None:
         self.random = np.random.RandomState()
@@ -168,7 +168,7 @@ class Game:
 
 
 class Console(gym.Env[Any, Any]):
-    """All its random numbers are drawn inside a game that it holds."""
+    """An environment whose random numbers are drawn inside the game that it contains."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Discrete(2)
@@ -214,7 +214,7 @@ MAKERS: dict[str, Callable[[], Env]] = {
 
 
 def exact(value: Any) -> Any:
-    """Every bit, as something that can be compared; no time that passed."""
+    """Convert a value to data that are equal only if all bits are equal, without elapsed times."""
     if isinstance(value, Mapping):
         return {key: exact(part) for key, part in value.items() if key != "t" or not {"r", "l"} <= set(value)}
     if isinstance(value, (list, tuple)):
@@ -226,9 +226,9 @@ def exact(value: Any) -> Any:
 
 def followed(env: Env, actions: Array) -> list[Any]:
     """
-    Go on with an environment as DummyVecEnv does.
+    Step an environment and reset it after each episode, as DummyVecEnv does.
 
-    :return: all that it tells, in every bit
+    :return: all results, converted by :func:`exact`
     """
     told = []
     for action in actions:
@@ -240,13 +240,13 @@ def followed(env: Env, actions: Array) -> list[Any]:
 
 
 def actions_for(env: Env, steps: int, seed: int) -> Array:
-    """Drawn by one who owns a space of their own, and not the environment's."""
+    """Draw actions for an environment, independently of its action space's generator."""
     shape = (steps, *(env.action_space.shape or ()))
     return np.random.default_rng(seed).integers(2, size=shape)
 
 
 def dumped(state: Any) -> str:
-    """JSON, in which an array is its bytes."""
+    """Convert a state to JSON, with arrays as bytes."""
     return json.dumps(
         state, default=lambda array: {"dtype": array.dtype.str, "shape": array.shape, "hex": array.tobytes().hex()}
     )

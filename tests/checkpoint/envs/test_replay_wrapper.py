@@ -1,4 +1,4 @@
-"""One environment brought back to where it was, against the same one that was never interrupted."""
+"""A single environment whose state is restored, compared with the same environment without interruption."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ Env = gym.Env[Any, Any]
 
 @pytest.mark.parametrize("steps", [0, 1, 47, 120])
 @pytest.mark.parametrize("name", MAKERS)
-def test_another_environment_goes_on_as_the_first(name: str, steps: int) -> None:
+def test_a_restored_environment_continues_like_the_first(name: str, steps: int) -> None:
     a, b = begun(name, steps), ReplayWrapper(MAKERS[name]())
     state = a.get_state()
     assert is_plain(state)
@@ -57,7 +57,7 @@ def test_another_environment_goes_on_as_the_first(name: str, steps: int) -> None
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_an_environment_that_went_elsewhere_comes_back(name: str) -> None:
+def test_a_used_environment_can_be_restored(name: str) -> None:
     env = begun(name, 41)
     state, actions = env.get_state(), actions_for(env, 60, seed=2)
     expected = followed(env, actions)
@@ -67,7 +67,7 @@ def test_an_environment_that_went_elsewhere_comes_back(name: str) -> None:
         assert followed(env, actions) == expected
 
 
-def test_something_ends_in_what_is_compared() -> None:
+def test_episodes_end_in_the_compared_steps() -> None:
     for name in MAKERS:
         env = begun(name, 120)
         told = followed(env, actions_for(env, 80, seed=2))
@@ -86,7 +86,7 @@ for name in sys_names:
 """
 
 
-def test_another_process_goes_on_too(tmp_path: Path) -> None:
+def test_a_restored_environment_in_another_process_continues_like_the_first(tmp_path: Path) -> None:
     expected = []
     for name in MAKERS:
         env = begun(name, 47)
@@ -106,7 +106,7 @@ def test_monitor_writes_each_episode_once_and_counts_on(tmp_path: Path) -> None:
     a.reset(seed=1)
     followed(a, actions_for(a, 50, seed=1))
     state, before = a.get_state(), (tmp_path / "a.monitor.csv").read_text().splitlines()
-    assert len(state["resets"]) > 1  # a life was lost since
+    assert len(state["resets"]) > 1  # a life was lost in between
     b.set_state(state)
     for env in (a, b):
         followed(env, actions_for(env, 50, seed=2))
@@ -117,7 +117,7 @@ def test_monitor_writes_each_episode_once_and_counts_on(tmp_path: Path) -> None:
     assert [row.rsplit(",", 1)[0] for row in rows] == [row.rsplit(",", 1)[0] for row in after]
 
 
-def test_only_what_happened_since_the_last_real_reset_is_kept() -> None:
+def test_only_calls_since_the_last_reset_of_the_innermost_environment_are_recorded() -> None:
     env = begun("cut short", 100)
     assert len(env.get_state()["actions"]) < 13
     env = begun("lives", 200)
@@ -130,7 +130,7 @@ def test_a_game_that_ends_in_the_step_of_a_reset_belongs_to_what_comes_after_it(
     for action in actions_for(a, 9000, seed=1):
         if a.step(action)[2]:
             a.reset()
-            if len(a.get_state()["resets"]) > 1 and a.get_wrapper_attr("lives") == 3:  # new ones, but it began with a step
+            if len(a.get_state()["resets"]) > 1 and a.get_wrapper_attr("lives") == 3:  # its reset began with a step
                 break
     else:
         pytest.fail("no game ended so")
@@ -139,11 +139,11 @@ def test_a_game_that_ends_in_the_step_of_a_reset_belongs_to_what_comes_after_it(
     assert followed(b, actions) == followed(a, actions)
 
 
-def test_nothing_is_left_on_the_innermost_environment() -> None:
+def test_the_innermost_environment_has_its_own_methods_after_a_reset() -> None:
     assert not {"step", "reset"} & set(vars(begun("CartPole", 20).unwrapped))
 
 
-def test_the_streams_of_all_are_left_alone() -> None:
+def test_the_global_random_generators_are_not_changed() -> None:
     env, other = (ReplayWrapper(DrawsFromAll()) for _ in range(2))
     env.reset()
     env.step(0)
@@ -156,7 +156,7 @@ def test_the_streams_of_all_are_left_alone() -> None:
     assert np.random.random(3).tolist() == expected
 
 
-def test_one_who_draws_from_the_action_space_is_no_hindrance() -> None:
+def test_draws_from_the_action_space_do_not_prevent_restoring() -> None:
     env, other = begun("CartPole", 20), ReplayWrapper(MAKERS["CartPole"]())
     env.action_space.seed(3)
     env.reset()
@@ -211,7 +211,7 @@ def test_an_array_that_is_written_again_is_remembered_as_it_was() -> None:
 # -- one environment that cannot be restored ---------------------------------------------------------------------------------
 
 
-def test_an_environment_that_goes_its_own_ways_is_reported_and_begins_anew() -> None:
+def test_an_environment_that_cannot_be_replayed_is_reported_and_reset() -> None:
     a, b = (ReplayWrapper(in_episodes(Moody())) for _ in range(2))
     a.reset(seed=1)
     a.step(0)
@@ -231,7 +231,7 @@ def changed(state: dict[str, Any], **values: Any) -> dict[str, Any]:
     return {**state, **values}
 
 
-def test_what_is_missing_or_of_another_environment_is_said() -> None:
+def test_the_error_names_a_missing_part_or_another_environment() -> None:
     env = begun("cut short", 20)
     state = env.get_state()
     for wrong, message in [
@@ -249,7 +249,7 @@ def test_what_is_missing_or_of_another_environment_is_said() -> None:
     env.set_state(state)
 
 
-def test_what_is_no_plain_data_is_said_when_it_is_restored_and_not_before() -> None:
+def test_data_that_are_not_plain_raise_an_error_when_the_state_is_restored() -> None:
     env = ReplayWrapper(gym.make("CartPole-v1"))
     env.reset(options={"of": {1, 2}})
     with pytest.raises(EnvRestoreError, match="set is not plain data, and it is part of"):
@@ -257,7 +257,7 @@ def test_what_is_no_plain_data_is_said_when_it_is_restored_and_not_before() -> N
 
 
 def test_time_is_part_of_the_state() -> None:
-    """CartPole's observation does not tell it, and here no episode ends before it is up."""
+    """CartPole's observation does not contain the time, and here each episode reaches the time limit."""
     a, b = (ReplayWrapper(Monitor(short_cartpole(6))) for _ in range(2))
     a.reset(seed=1)
     a.step(0)
@@ -268,7 +268,7 @@ def test_time_is_part_of_the_state() -> None:
     assert told[-1][4]["episode"]["l"] == told[-1][4]["episode"]["r"] == 6
 
 
-def test_a_state_of_its_own_is_used_where_actions_would_not_lead_there() -> None:
+def test_get_state_and_set_state_of_an_environment_are_used() -> None:
     a, b = begun("own state", 19), ReplayWrapper(MAKERS["own state"]())
     state = a.get_state()
     assert state["own"]["state"]["x"] == a.unwrapped.x  # type: ignore[attr-defined]
@@ -278,7 +278,7 @@ def test_a_state_of_its_own_is_used_where_actions_would_not_lead_there() -> None
     assert sum(a.get_wrapper_attr("rewards")) == sum(b.get_wrapper_attr("rewards")) > 0
 
 
-def test_lives_are_those_of_the_state_of_its_own() -> None:
+def test_lives_are_restored_from_the_state_of_the_environment() -> None:
     a, b = (ReplayWrapper(EpisodicLifeEnv(Fickle())) for _ in range(2))
     a.reset(seed=1)
     for _ in range(12):
@@ -287,7 +287,7 @@ def test_lives_are_those_of_the_state_of_its_own() -> None:
         assert b.get_wrapper_attr("lives") == a.get_wrapper_attr("lives") == b.unwrapped.ale.lives()  # type: ignore[attr-defined]
 
 
-def test_a_state_of_its_own_that_is_not_taken_is_noticed() -> None:
+def test_a_set_state_without_effect_is_detected() -> None:
     a, b = (ReplayWrapper(Stubborn()) for _ in range(2))
     a.reset()
     with pytest.raises(EnvRestoreError, match="its state differs from the one that was set"):
@@ -309,14 +309,14 @@ def test_an_episode_that_has_ended_is_restored_too() -> None:
 # -- the tests can fail ------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_generators_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_generator_states_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
     monkeypatch.setattr(replay_wrapper, "set_generator_states", lambda env, states: None)
     with pytest.raises(EnvRestoreError):
         ReplayWrapper(MAKERS["cut short"]()).set_state(state)
 
 
-def test_without_the_actions_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_actions_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
     monkeypatch.setattr(replay_wrapper, "unpack_actions", lambda state: [])
     with pytest.raises(EnvRestoreError):
@@ -332,7 +332,7 @@ def test_without_the_actions_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
         {"state": (0.0, 0.0, 0.0, 0.0)},
     ],
 )
-def test_what_is_not_restored_would_be_seen(harm: dict[str, Any]) -> None:
+def test_the_comparison_detects_each_part_that_is_not_restored(harm: dict[str, Any]) -> None:
     a, b = begun("cut short", 50), ReplayWrapper(MAKERS["cut short"]())
     b.set_state(a.get_state())
     for name, value in harm.items():

@@ -1,4 +1,4 @@
-"""Vectorised environments brought back to where they were, against the same ones that were never interrupted."""
+"""Vectorised environments whose states are restored, compared with the same environments without interruption."""
 
 from collections.abc import Callable
 from functools import partial
@@ -82,17 +82,17 @@ def vec_followed(venv: VecEnv, steps: int, seed: int) -> list[Any]:
     for actions in np.random.default_rng(seed).integers(2, size=shape):
         observations, rewards, dones, infos = venv.step(actions)
         more = [(info.get("episode"), info.get("terminal_observation")) for info in infos]
-        told.append(exact([observations, np.float32(rewards), dones, more]))  # SubprocVecEnv leaves rewards as they are
+        told.append(exact([observations, np.float32(rewards), dones, more]))  # SubprocVecEnv does not convert rewards
     return told
 
 
 @pytest.mark.parametrize("name", VEC_MAKERS)
-def test_vectorised_environments_go_on_as_the_first(name: str, open_envs: list[VecEnv]) -> None:
+def test_restored_vectorised_environments_continue_like_the_first(name: str, open_envs: list[VecEnv]) -> None:
     a, b = (make_resumable(VEC_MAKERS[name]()) for _ in range(2))
     open_envs += [a, b]
     assert make_resumable(a) is a
     a.seed(5)
-    b.seed(6)  # for a reset that does not come
+    b.seed(6)  # a seed for a reset that does not follow
     a.reset()
     vec_followed(a, 45, seed=1)
     states = environments_state(a)
@@ -103,17 +103,17 @@ def test_vectorised_environments_go_on_as_the_first(name: str, open_envs: list[V
     assert seen is None or (isinstance(b, VecNormalize) and exact(b.get_original_obs()) == seen)
     assert dumped(environments_state(b)) == text
     assert vec_followed(b, 60, seed=2) == expected
-    if name != "pictures":  # whose space is the class's, and so is its generator
+    if name != "pictures":  # its space, and the generator of that, are class attributes
         a.reset()
         b.reset()
         assert dumped(environments_state(b)) == dumped(environments_state(a))
 
 
 @pytest.mark.parametrize("name", [name for name in VEC_MAKERS if name.startswith("at once")])
-def test_episodes_that_have_just_begun_go_on(name: str, open_envs: list[VecEnv]) -> None:
+def test_episodes_that_have_just_begun_are_restored(name: str, open_envs: list[VecEnv]) -> None:
     a, b = (make_resumable(VEC_MAKERS[name]()) for _ in range(2))
     open_envs += [a, b]
-    a.set_options({"low": 0.01, "high": 0.02})  # of all resets up to the next that has other ones
+    a.set_options({"low": 0.01, "high": 0.02})  # the options of all resets, until others are set
     a.reset()
     while not a.step(np.ones(3, int))[2].any():
         pass
@@ -134,7 +134,9 @@ def resumable_penalty(env: Env) -> Env:
 @pytest.mark.parametrize(
     "elsewhere", [lambda: watched_cartpoles(SubprocVecEnv), lambda: FastVecEnv(watched_cartpoles(), "async")]
 )
-def test_those_in_other_processes_go_on_as_those_in_this_one(elsewhere: Callable[[], VecEnv], open_envs: list[VecEnv]) -> None:
+def test_environments_in_other_processes_continue_like_those_in_this_process(
+    elsewhere: Callable[[], VecEnv], open_envs: list[VecEnv]
+) -> None:
     a, b = make_resumable(watched_cartpoles()), make_resumable(elsewhere())
     open_envs += [a, b]
     a.seed(5)
@@ -148,7 +150,7 @@ def test_those_in_other_processes_go_on_as_those_in_this_one(elsewhere: Callable
     assert dumped(environments_state(b)) == dumped(environments_state(a))
     broken = environments_state(b)
     broken[1]["observation"] = None
-    assert len(restore_environments(b, broken)) == 1  # and the processes live on
+    assert len(restore_environments(b, broken)) == 1  # the processes still run
     assert exact(vec_followed(b, 1, seed=3)[0][0])[0] == "<f4"
 
 
@@ -165,7 +167,7 @@ def test_the_current_observations_are_those_of_the_last_step(name: str, open_env
 
 
 class SometimesMoody(Moody):
-    """Only where it is told so."""
+    """A Moody if its argument is True, otherwise a deterministic environment."""
 
     def __init__(self, moody: bool) -> None:
         self.moody = moody
@@ -174,7 +176,7 @@ class SometimesMoody(Moody):
         return super().moved() if self.moody else float(self.np_random.random())
 
 
-def test_those_that_cannot_be_restored_are_reported_once_and_the_others_go_on() -> None:
+def test_environments_that_cannot_be_restored_are_reported_and_the_others_continue() -> None:
     def make() -> VecEnv:
         inner = DummyVecEnv([partial(moody, False), partial(moody, True), partial(moody, False)])
         return make_resumable(VecMonitor(VecNormalize(VecFrameStack(inner, 3))))
@@ -203,7 +205,7 @@ def test_environments_in_other_processes_must_be_made_resumable_there(open_envs:
     open_envs.append(venv := SubprocVecEnv([single]))
     with pytest.raises(ArgumentError, match=r"Write SubprocVecEnv\(\[lambda: ReplayWrapper\(gym.make"):
         make_resumable(venv)
-    fast = FastVecEnv.__new__(FastVecEnv)  # what would run in processes
+    fast = FastVecEnv.__new__(FastVecEnv)  # a backend without its processes
     fast.backend = processes = AsyncBackend.__new__(AsyncBackend)
     for wrappers in (), (RandomFirstStep.wrapper_spec(),), (ReplayWrapper.wrapper_spec(), RandomFirstStep.wrapper_spec()):
         processes.factories = [EnvFactory(gym.spec("CartPole-v1"), wrappers=wrappers)]
@@ -212,7 +214,7 @@ def test_environments_in_other_processes_must_be_made_resumable_there(open_envs:
 
 
 class MyCartPoles(SameStepCartPoleVectorEnv):  # type: ignore[misc]  # to mypy sb3_dqn_ext.envs is Any, see pyproject.toml
-    """Might remember more than CartPoles do."""
+    """A subclass, which could have more state."""
 
 
 def test_vector_environments_that_are_not_known_are_refused() -> None:
@@ -243,6 +245,6 @@ def test_states_of_cart_poles_that_were_reset_one_step_later_are_refused(open_en
     open_envs.append(venv := make_resumable(fast("vector_entry_point", 2)))
     venv.reset()
     states = environments_state(venv)
-    states[0]["layer"] = "a vector entry point"  # as earlier checkpoints have it
+    states[0]["layer"] = "a vector entry point"  # the layer name in earlier checkpoints
     with pytest.raises(ArgumentError, match=r"a vector entry point, and not .* with same-step resets"):
         restore_environments(venv, states)
