@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import generator_of, n_episodes_of, n_updates_of
 from tests.parity import dict_cartpole, learn, short_cartpole
@@ -44,7 +44,7 @@ def make_envs(env_id: str, n_envs: int = 1) -> VecEnv:
 
 
 def _monitored() -> gym.Env[Any, Any]:
-    return Resumable(Monitor(short_cartpole()))
+    return ReplayWrapper(Monitor(short_cartpole()))
 
 
 def subprocesses() -> VecEnv:
@@ -150,7 +150,7 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     "multiplicative, and implicit_quantile": (
         lambda: make_envs("CartPole-v1", 2),
         {
-            "exploration_kwargs": {"schedule": MULTIPLICATIVE, "coin": "shared"},
+            "exploration_kwargs": {"schedule": MULTIPLICATIVE, "epsilon_draw": "shared"},
             "policy_kwargs": {"net_arch": [16], "returns": "implicit_quantile"},
         },
     ),

@@ -80,7 +80,7 @@ class ExactCheckpointCallback(RunCallback):
 
 
 @contextmanager
-def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
+def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
     """
     The whole of a run: nobody else writes to the folders of its checkpoints, and no signal interrupts it in a rollout.
 
@@ -108,7 +108,7 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
                     model.run_state.callback_states = callback_states(callback)
 
 
-def where_to_go_on(model: Any, callbacks: Iterable[BaseCallback]) -> str:
+def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     """
     :param model: whose run has ended
     :param callbacks: of the run

@@ -32,8 +32,8 @@ from sb3_dqn_ext.checkpoint.manifest import (
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.serialization.tree import pack, unpack
 from sb3_dqn_ext.storage.arrays import read_arrays, write_arrays
-from sb3_dqn_ext.storage.atomic import make_folder, new_file, sync_folder
-from sb3_dqn_ext.storage.disk import disk_errors
+from sb3_dqn_ext.storage.atomic import make_folder, sync_folder, synced_new_file
+from sb3_dqn_ext.storage.disk import disk_errors_translated
 from sb3_dqn_ext.versions import versions
 
 __all__ = [
@@ -113,7 +113,7 @@ def checkpoints(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     found = []
-    with disk_errors(folder, "cannot be read"):
+    with disk_errors_translated(folder, "cannot be read"):
         for path in _manifest_paths(folder).values():
             with contextlib.suppress(CheckpointError):
                 if _is_complete(folder, read_manifest(path)):
@@ -129,7 +129,7 @@ def all_manifests(folder: Path | str) -> list[Path]:
     :return: the manifests, by ascending step
     :raises CheckpointError: if the folder cannot be read
     """
-    with disk_errors(Path(folder), "cannot be read"):
+    with disk_errors_translated(Path(folder), "cannot be read"):
         return list(_manifest_paths(Path(folder)).values())
 
 
@@ -154,7 +154,7 @@ def find_latest_checkpoint(folder: Path | str) -> LatestCheckpoint:
     """
     folder = Path(folder)
     skipped: dict[Path, str] = {}
-    with disk_errors(folder, "cannot be read"):
+    with disk_errors_translated(folder, "cannot be read"):
         paths = list(_manifest_paths(folder).values())
     for path in reversed(paths):
         try:
@@ -173,7 +173,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     :raises CheckpointError: if a file is missing, damaged, or of an unknown schema version
     """
     path = Path(path)
-    with disk_errors(path, "cannot be read"):
+    with disk_errors_translated(path, "cannot be read"):
         manifest = read_manifest(path)
         for stored_trees in manifest.segments.values():
             for stored_tree in stored_trees:
@@ -209,7 +209,7 @@ def write_checkpoint(folder: Path | str, step: int, tree: Any, segments: Segment
         _check_name("a name in segments", name)
         for key, _ in parts:
             _check_name(f"a key in segments[{name!r}]", key)
-    with disk_errors(folder, f"cannot hold the checkpoint of step {step}"):
+    with disk_errors_translated(folder, f"cannot hold the checkpoint of step {step}"):
         make_folder(folder)
         stored = _find_stored_segments(folder, step)
         _remove_temporary(folder)
@@ -235,7 +235,7 @@ def remove_later_checkpoints(folder: Path | str, step: int) -> list[Path]:
     :raises CheckpointError: if they cannot be removed
     """
     folder = Path(folder)
-    with disk_errors(folder, "cannot be cleaned"):
+    with disk_errors_translated(folder, "cannot be cleaned"):
         later = [path for other, path in _manifest_paths(folder).items() if other > step]
         for path in later:
             path.unlink()
@@ -297,7 +297,7 @@ def _write_tree(folder: Path, kind: str, key: str, tree: Any) -> StoredTree:
 def _commit(folder: Path, manifest: Manifest) -> Path:
     path = folder / manifest_name(manifest.step)
     text, temporary = manifest_text(folder, manifest), path.with_suffix(".tmp")
-    with new_file(temporary) as file:
+    with synced_new_file(temporary) as file:
         file.write(text)
     sync_folder(folder)  # the array files have their final names before the manifest has
     os.replace(temporary, path)
@@ -376,7 +376,7 @@ def _has_file(folder: Path, stored_tree: StoredTree) -> bool:
 
 def _load_tree(folder: Path, stored_tree: StoredTree) -> Any:
     path = folder / stored_tree.file
-    with disk_errors(path, "cannot be read"):
+    with disk_errors_translated(path, "cannot be read"):
         arrays = read_arrays(path, stored_tree.arrays, load=True)
         try:
             return unpack(stored_tree.tree, arrays)

@@ -91,7 +91,7 @@ def locked_folder(model: Any, folder: Folder) -> Iterator[None]:
     """
     check_replay_buffer(model.replay_buffer)
     absolute_path = os.path.abspath(folder)
-    with Lock.or_held(absolute_path):
+    with Lock.if_not_held(absolute_path):
         if absolute_path not in model.run_state.saved_rows and all_manifests(absolute_path):
             raise CheckpointError(f"{folder} contains checkpoints of another run: resume from it, or choose another folder.")
         yield
@@ -145,7 +145,7 @@ def _begin_episodes(model: Any, envs: list[int]) -> None:
     model._last_obs = current_observations(model.env)
     if model._vec_normalize_env is not None:
         model._last_original_obs = model._vec_normalize_env.get_original_obs()
-    for numbers in model._exploration_memory.values():
+    for numbers in model._exploration_state.values():
         numbers[envs] = 0
     truncate_open_episodes(model.replay_buffer, np.isin(np.arange(model.n_envs), envs))
 

@@ -13,8 +13,8 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, con
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_dqn_ext._validation import parameters_of
-from sb3_dqn_ext.callback_tree import OF_THE_RUN, all_callbacks
-from sb3_dqn_ext.checkpoint.envs.states import environments_state, go_on_recording, restore_environments
+from sb3_dqn_ext.callback_tree import RUN_ATTRIBUTES, all_callbacks
+from sb3_dqn_ext.checkpoint.envs.states import environments_state, restore_environments, rewind_monitor_files
 from sb3_dqn_ext.checkpoint.replay import replay_buffer_state, restore_replay_buffer
 from sb3_dqn_ext.rng import get_rng_state, set_rng_state
 from sb3_dqn_ext.serialization.names import qualified_name
@@ -38,7 +38,7 @@ RUN_ATTRIBUTES = (
     "_last_obs",
     "_last_original_obs",
     "_last_episode_starts",
-    "_exploration_memory",
+    "_exploration_state",
 )
 """The attributes of SB3's algorithms and of DQNExt that change during a run."""
 
@@ -116,7 +116,7 @@ def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
     :param tree: the state in the checkpoint
     """
     state = tree["training"]
-    go_on_recording(model.env, tree["environments"])
+    rewind_monitor_files(model.env, tree["environments"])
     for tensorboard in _tensorboard_outputs(model.logger):
         _hide_later_points(tensorboard, model.num_timesteps)
     for name, values in state["logged"].items():
@@ -157,7 +157,7 @@ def _callback_state(callback: BaseCallback) -> State:
 
     Constructor arguments are excluded: the script of the resumed run sets them. So are attributes that SB3 sets for each run.
     """
-    excluded = OF_THE_RUN | set(parameters_of(type(callback)))
+    excluded = RUN_ATTRIBUTES | set(parameters_of(type(callback)))
     stored = {name: value for name, value in vars(callback).items() if name not in excluded and is_plain(value)}
     state: State = {"class": qualified_name(type(callback)), "attributes": stored}
     if hasattr(callback, "eval_env"):
@@ -170,4 +170,4 @@ def _restore_callback(callback: Any, stored: State) -> None:
     if "environments" in stored:
         for problem in restore_environments(callback.eval_env, stored["environments"]):
             warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
-        go_on_recording(callback.eval_env, stored["environments"])
+        rewind_monitor_files(callback.eval_env, stored["environments"])

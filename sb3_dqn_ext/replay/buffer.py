@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext._validation import check_number, check_type, choose
-from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3, joined, to_sb3
+from sb3_dqn_ext.algorithm.batches import Batch, concatenate_batches, from_sb3, map_observation, to_sb3
 from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
 from sb3_dqn_ext.replay.checks import (
     check_counts,
@@ -294,7 +294,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :return: the N * B transitions, one batch after the other
         """
         if _is_overridden(self, "sample"):
-            return joined([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])
+            return concatenate_batches([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])
         rows = self.replayable_rows()
         if n_batches == 1:
             return self._batch_at(*self.sampler.sample(*rows, batch_size, progress), env)
@@ -375,7 +375,7 @@ class DQNReplayBuffer(ReplayBuffer):
         rewards, discounts, last = multistep_return(self, indices, lambda rewards: self._normalize_reward(rewards, env))
 
         def obs_to_torch(obs: Obs) -> PyTorchObs:
-            return cast(PyTorchObs, each(to_torch, obs if env is None else self._normalize_obs(obs, env)))
+            return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
 
         return Batch(
             observations=obs_to_torch(gather(self.observation_ring.observations, indices)),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.replay.index_set import Indices
 
 __all__ = ["Obs", "ObservationRing", "arrays_by_key", "gather", "write_row"]
@@ -56,7 +56,7 @@ def _allocate(space: spaces.Space[Any], n_rows: int, n_envs: int) -> Obs:
 
 
 def _copy_observation(obs: Obs, place: int | tuple[int, int]) -> Obs:
-    return each(lambda array: np.array(array[place]), obs)
+    return map_observation(lambda array: np.array(array[place]), obs)
 
 
 def arrays_by_key(obs: Obs) -> dict[str, Array]:

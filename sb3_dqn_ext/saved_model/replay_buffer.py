@@ -14,7 +14,7 @@ from sb3_dqn_ext.checkpoint.replay import (
 )
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["StoredBuffer", "restored", "stored"]
+__all__ = ["StoredBuffer", "restore_buffer", "store_buffer"]
 
 
 MAX_TRANSITIONS = 2**23
@@ -35,7 +35,7 @@ class StoredBuffer(NamedTuple):
     """all but the rows"""
 
 
-def stored(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
+def store_buffer(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     """
     :param buffer: the replay buffer of a model
     :return: its content, or the buffer itself if its class may hold more than is known here, or it is too large
@@ -50,7 +50,7 @@ def stored(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     return StoredBuffer(buffer.buffer_size, buffer.n_envs, first, read_rows(buffer, first, end), replay_buffer_state(buffer))
 
 
-def restored(buffer: ReplayBuffer, content: StoredBuffer) -> str:
+def restore_buffer(buffer: ReplayBuffer, content: StoredBuffer) -> str:
     """
     Fill a replay buffer that is made as the stored one was.
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.deferred_signals import DEFERRED, STOP_MESSAGE
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.checkpoint.folder import checkpoints, latest_manifest
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
@@ -229,7 +229,7 @@ def model_of(kind: str) -> DQNExt:
     if kind == "wide":
         return DQNExt("MlpPolicy", Wide(), learning_starts=FOREVER, buffer_size=600, train_freq=200, device="cpu")
     if kind == "processes":
-        env = make_vec_env("CartPole-v1", 2, 3, wrapper_class=Resumable, vec_env_cls=SubprocVecEnv)
+        env = make_vec_env("CartPole-v1", 2, 3, wrapper_class=ReplayWrapper, vec_env_cls=SubprocVecEnv)
         return DQNExt("MlpPolicy", env, learning_starts=40, train_freq=4, batch_size=8, seed=0, device="cpu")
     assert kind == "a long rollout"
     return DQNExt("MlpPolicy", "CartPole-v1", learning_starts=FOREVER, train_freq=FOREVER, device="cpu")

@@ -12,7 +12,7 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from tests.parity import assert_same, assert_same_memory, dict_cartpole, learn, short_cartpole
+from tests.parity import assert_same, assert_same_replay_buffer, dict_cartpole, learn, short_cartpole
 from tests.replay.scripts import ACTIONS, BOX, DICT, ENDS, ROWS, filled, name_of, scripted
 
 
@@ -92,7 +92,7 @@ def test_a_stock_algorithm_trains_with_the_same_bits_as_with_the_stock_buffer(al
     assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
     assert models[0].replay_buffer is not None
     assert models[1].replay_buffer is not None
-    assert_same_memory(models[0].replay_buffer, models[1].replay_buffer)
+    assert_same_replay_buffer(models[0].replay_buffer, models[1].replay_buffer)
 
 
 def test_terminal_copies_work_inside_a_stock_algorithm() -> None:

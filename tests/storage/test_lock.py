@@ -82,12 +82,12 @@ def test_another_thread_does_not_hold_the_lock(tmp_path: Path) -> None:
 
     def hold() -> None:
         try:
-            with Lock.or_held(tmp_path):
+            with Lock.if_not_held(tmp_path):
                 pass
         except CheckpointError as error:
             refused.append(str(error))
 
-    with Lock(tmp_path), Lock.or_held(tmp_path):
+    with Lock(tmp_path), Lock.if_not_held(tmp_path):
         thread = threading.Thread(target=hold)
         thread.start()
         thread.join()

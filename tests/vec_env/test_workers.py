@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import EnvironmentDiedError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
@@ -155,7 +155,7 @@ def test_processes_that_are_not_forked_are_named_as_well(kind: str, made: list[V
 
 
 def resumable() -> Any:
-    return Resumable(short_cartpole())
+    return ReplayWrapper(short_cartpole())
 
 
 def test_an_environment_of_an_evaluation_is_told_from_those_of_the_training(made: list[VecEnv]) -> None:

@@ -296,7 +296,7 @@ def test_a_run_json_of_somebody_else_runs_nothing(hyperparameters: dict[str, Any
     text = json.dumps(hyperparameters).replace("PYTHON", f"open('{marker}', 'w')").replace("SHELL", f"touch {marker}")
     run_file.write(tmp_path, replace(RUN, hyperparameters=json.loads(text)))
     with pytest.raises(ArgumentError, match=message):
-        resume.check_names(run_file.read(tmp_path))
+        resume.check_untrusted_run(run_file.read(tmp_path))
     assert not marker.exists()
 
 
