@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from sb3_dqn_ext._missing import Missing
+from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import build
 from sb3_dqn_ext.algorithm.exploration import Exploration, make_exploration, make_exploration_schedule
 from sb3_dqn_ext.algorithm.schedules import Schedule
@@ -61,6 +61,6 @@ def build_choices(model: HasChoices, before: Choices | None) -> Choices:
         target_policy = before.target_policy  # an updater compares its target policy by identity
     exploration = make_exploration(model.exploration, model.exploration_kwargs)
     schedule = model.exploration_kwargs.get(exploration.schedule_key)
-    if not isinstance(schedule, Missing):
+    if not isinstance(schedule, MissingAttribute):
         schedule = make_exploration_schedule(exploration, model.exploration_kwargs, warm_up_steps(model), model.n_envs)
     return Choices(source, target_policy, exploration, schedule)

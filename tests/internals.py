@@ -31,7 +31,7 @@ def update_target_network(model: Any) -> None:
     model._update_target_network()
 
 
-def follow_changes(model: Any) -> None:
+def apply_changes(model: Any) -> None:
     """Look for changes of the networks, as a training does at its start."""
     model._follow_changes()
 

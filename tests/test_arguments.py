@@ -22,8 +22,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn import MlpPolicy as SB3MlpPolicy
 
 from sb3_dqn_ext import DQNExt, callbacks
-from sb3_dqn_ext._other_names import WRITTEN
-from sb3_dqn_ext._validation import parameters_of, written_as
+from sb3_dqn_ext._other_names import EQUIVALENT_CODE
+from sb3_dqn_ext._validation import equivalent_code, parameters_of
 from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
@@ -343,7 +343,7 @@ LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
 }
 NESTED: dict[str, tuple[Iterable[Any], set[str]]] = {
     "policy_kwargs returns_kwargs": (RETURN_MODELS.values(), {"loss"}),
-    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "has_gaps"}),
+    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "only_added"}),
     "target_policy_kwargs": (TARGET_POLICIES.values(), set()),
 }
 
@@ -408,7 +408,7 @@ NEEDS_MORE = ("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "device", "t
 
 @pytest.mark.filterwarnings("error")
 def test_what_an_error_says_to_write_builds_a_model() -> None:
-    for code, _ in WRITTEN:
+    for code, _ in EQUIVALENT_CODE:
         if not any(word in code for word in NEEDS_MORE):
             make(**({"buffer_size": 2000} | eval(f"dict({code})")))
 
@@ -417,7 +417,7 @@ def test_what_an_error_says_to_write_builds_a_model() -> None:
 def test_an_argument_at_another_level_is_answered_with_its_own(path: str) -> None:
     for name in arguments_of(path):
         if name not in ("policy", "env", "_init_setup_model", "eps"):  # eps is epsilon elsewhere
-            assert re.search(rf"\b{name}\b", str(written_as("elsewhere", name, []))), name
+            assert re.search(rf"\b{name}\b", str(equivalent_code("elsewhere", name, []))), name
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), "-50", None])

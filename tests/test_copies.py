@@ -26,7 +26,7 @@ from sb3_dqn_ext.algorithm.predictions import stochastic_predictions
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, SummaryCallback
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from sb3_dqn_ext.vec_env.async_ import InProcesses
+from sb3_dqn_ext.vec_env.async_ import AsyncBackend
 from tests.internals import drawn_batch, last_observations_of
 from tests.parity import assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.test_combinations import RETURNS_KWARGS
@@ -314,7 +314,7 @@ def test_copying_environments_in_processes_raises_an_error() -> None:
     # with gymnasium and SB3, a copy fails halfway, and its remains close the pipes of the original
     for way in WAYS.values():
         with pytest.raises(TypeError, match="vectorization_mode='sync'"):
-            way(InProcesses.__new__(InProcesses))
+            way(AsyncBackend.__new__(AsyncBackend))
 
 
 # threads

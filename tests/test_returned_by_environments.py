@@ -19,7 +19,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import play
-from sb3_dqn_ext.callbacks.episodes import EndedEpisodes
+from sb3_dqn_ext.callbacks.episodes import EpisodeFinder
 from sb3_dqn_ext.errors import ArgumentError
 from tests.internals import n_updates_of
 from tests.parity import assert_same, several_cartpoles, short_cartpole
@@ -217,7 +217,7 @@ class Counting(BaseCallback):
     def __init__(self) -> None:
         super().__init__()
         self.returns: list[float] = []
-        self._ended = EndedEpisodes("Counting")
+        self._ended = EpisodeFinder("Counting")
 
     def _on_step(self) -> bool:
         self.returns += [episode.total for episode in self._ended(self.locals)]

@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_dqn_ext._validation import check_type, named_class
+from sb3_dqn_ext._validation import check_type, resolve_class
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, make_returns
 from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding
@@ -103,8 +103,8 @@ class MlpPolicy(DQNPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
-        extractor = named_class("features_extractor_class", features_extractor_class, EXTRACTORS)
-        optimizer = named_class("optimizer_class", optimizer_class, OPTIMIZERS)
+        extractor = resolve_class("features_extractor_class", features_extractor_class, EXTRACTORS)
+        optimizer = resolve_class("optimizer_class", optimizer_class, OPTIMIZERS)
         check_extractor_kwargs(extractor, features_extractor_kwargs)
         check_optimizer_kwargs(optimizer, optimizer_kwargs)
         check_type("normalize_images", normalize_images, bool, "True or False")
@@ -119,7 +119,7 @@ class MlpPolicy(DQNPolicy):
             action_space,
             lr_schedule,
             net_arch,
-            named_class("activation_fn", activation_fn, ACTIVATIONS),
+            resolve_class("activation_fn", activation_fn, ACTIVATIONS),
             extractor,
             features_extractor_kwargs,
             normalize_images,

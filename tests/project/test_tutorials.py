@@ -800,7 +800,9 @@ def test_the_others_are_as_long_as_their_tutorials() -> None:
 def train(tutorial: type[Port], folder: Path, *arguments: str) -> str:
     """Train a preset for a short time from a folder; what was printed as an error."""
     env_id, _ = preset(tutorial.name)
-    config = presets.names()[tutorial.name] if tutorial is not TerminalPenalty else f"sb3_dqn_ext.presets.{tutorial.name}"
+    config = (
+        presets.preset_paths()[tutorial.name] if tutorial is not TerminalPenalty else f"sb3_dqn_ext.presets.{tutorial.name}"
+    )
     n_steps = {"mountain_car_soft_target": 40, "vectorized_envs": 640}.get(tutorial.name, 300)
     command = f"-m rl_zoo3.train --algo dqn_ext --env {env_id} -n {n_steps} --seed 1 --num-threads 1 --eval-freq -1 -f logs"
     process = python(*command.split(), "-conf", config, *arguments, cwd=folder)

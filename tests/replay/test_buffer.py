@@ -57,7 +57,7 @@ def test_a_reset_forgets_the_terminal_copies_too() -> None:
     for step in (row[0] for row in script):
         buffer.add(
             np.array([[step.name]]),
-            np.array([[step.after]]),
+            np.array([[step.next_observations]]),
             np.array([0]),
             np.array([0.0]),
             np.array([False]),
@@ -131,7 +131,10 @@ def test_a_saved_memory_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path
 
 def takes_memory(buffer: Any) -> bool:
     """Return whether the arrays of a buffer, which are made when they are first read, are there."""
-    return bool({"before", "after"} & vars(buffer.observation_ring).keys() or {"actions", "rewards"} & vars(buffer).keys())
+    return bool(
+        {"observations", "next_observations"} & vars(buffer.observation_ring).keys()
+        or {"actions", "rewards"} & vars(buffer).keys()
+    )
 
 
 def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from sb3_dqn_ext.callbacks import (
     ValueCalibrationCallback,
 )
 from sb3_dqn_ext.callbacks.diagnostics import calibration, figures
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import calibration_of, play
-from sb3_dqn_ext.callbacks.diagnostics.reading import (
-    undisturbed,
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import episode_calibration, play
+from sb3_dqn_ext.callbacks.diagnostics.model_access import (
+    state_preserved,
 )
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.callbacks.diagnostics.helpers import At, build, evaluation_env_of, ours, poles
@@ -126,10 +126,10 @@ class FromTheFirst(Chain):
 
 def test_what_follows_where_an_episode_is_cut_off_is_no_episode() -> None:
     model = model_with_true_values(DQN)
-    with undisturbed(model), th.no_grad():
+    with state_preserved(model), th.no_grad():
         played = play(model, DummyVecEnv([FromTheFirst] * 2), 7, 2, True, 0)
     assert [episode.total for episode in played] == [1 + 2] * 7
-    predicted, realised = calibration_of(played)
+    predicted, realised = episode_calibration(played)
     q = true_values()[:, 1]
     np.testing.assert_allclose(predicted, [q[0], q[1]] * 7, rtol=1e-6)
     np.testing.assert_allclose(realised, [q[0], q[1]] * 7, rtol=1e-6)
@@ -137,10 +137,10 @@ def test_what_follows_where_an_episode_is_cut_off_is_no_episode() -> None:
 
 def test_resets_that_take_a_step_are_no_part_of_an_episode() -> None:
     model = build(DQN)
-    with undisturbed(model), th.no_grad():
+    with state_preserved(model), th.no_grad():
         played = play(model, make_fast_vec_env("CartPole-v1", n_envs=2, seed=0), 7, 100, True, 0)
     assert len(played) == 7
-    assert len(calibration_of(played).predicted) == sum(episode.total for episode in played), "each step earns 1"
+    assert len(episode_calibration(played).predicted) == sum(episode.total for episode in played), "each step earns 1"
 
 
 def test_its_random_numbers_are_not_those_that_training_is_about_to_draw(algorithm: Any) -> None:
@@ -179,7 +179,7 @@ def test_it_plays_in_a_few_environments_and_closes_them() -> None:
 
 
 def test_a_picture_of_many_points_is_of_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = figures.scatter
+    draw = figures.scatter_image
     monkeypatch.setattr(calibration, "IN_A_PICTURE", 10)
     drawn: list[int] = []
 
@@ -208,16 +208,16 @@ def is_colourful(picture: Any) -> Any:
 
 
 def test_predictions_are_upwards_and_visits_to_the_right_are_of_large_first_numbers() -> None:
-    picture = figures.scatter(np.array([1.0] * 50 + [0.0]), np.array([0.0] * 50 + [1.0]), "")
+    picture = figures.scatter_image(np.array([1.0] * 50 + [0.0]), np.array([0.0] * 50 + [1.0]), "")
     assert quadrants(picture, is_blue(picture)) == {(False, False)}, "high and left"
     counts = np.zeros((10, 10), dtype=np.int64)
     counts[9, 1] = 3
-    picture = figures.heat_map(counts, np.zeros(2), np.ones(2), "")
+    picture = figures.heat_map_image(counts, np.zeros(2), np.ones(2), "")
     assert quadrants(picture, is_colourful(picture)) == {(True, True)}, "low and right"
 
 
 def test_the_picture_has_the_points_on_its_diagonal() -> None:
-    picture = figures.scatter(np.repeat([0.0, 1.0], 200), np.repeat([0.0, 1.0], 200), "")
+    picture = figures.scatter_image(np.repeat([0.0, 1.0], 200), np.repeat([0.0, 1.0], 200), "")
     assert quadrants(picture, is_blue(picture)) == {(False, True), (True, False)}
 
 
