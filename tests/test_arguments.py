@@ -171,7 +171,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"policy_kwargs": {"returns": "quantile", "loss": "mse"}},
-        r"loss='mse' has no effect with returns='quantile', which has a loss of its own",
+        r"loss='mse' has no effect with returns='quantile', which has its own loss",
     ),
     (
         {"policy_kwargs": {"returns": "quantile", "fitted_actions": "all"}},

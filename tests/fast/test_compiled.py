@@ -778,13 +778,15 @@ def test_without_a_compiler_there_is_one_clear_warning_and_training_is_eager(tmp
         TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),
         PYTHONPATH=root,
     )
-    said = output(process).splitlines()
-    assert said == [
+    printed = output(process).splitlines()
+    assert printed == [
         "updates 60",
         "UserWarning: compile has no effect, training is eager: no C++ compiler was found; "
         "install one (on Debian: apt install g++), or name it in the variable CXX.",
     ]
-    assert process.stderr == ""
+    # on a busy machine, a message announces the wait
+    errors = [line for line in process.stderr.splitlines() if not line.startswith("Compiling the updates")]
+    assert not errors
 
 
 # torch's cache
