@@ -5,7 +5,7 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
-from sb3_dqn_ext.checkpoint.folder import read
+from sb3_dqn_ext.checkpoint.folder import read_checkpoint
 from sb3_dqn_ext.errors import CheckpointError
 
 MANIFEST = re.compile(r"checkpoint_(\d{12})\.json")
@@ -51,7 +51,7 @@ def find_unreadable(folder: Path) -> list[str]:
     problems = []
     for path in manifests(folder).values():
         try:
-            for parts in read(path).segments.values():
+            for parts in read_checkpoint(path).segments.values():
                 for part in parts:
                     part.load()
         except CheckpointError as error:

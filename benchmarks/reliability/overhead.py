@@ -154,7 +154,7 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
     clocks.watch(model, "save_checkpoint", "all")
     clocks.watch(session, "environments_state", "environments")
     clocks.watch(session, "training_state", "training")
-    clocks.watch(session, "take_rows", "rows")
+    clocks.watch(session, "read_rows", "rows")
     clocks.watch(session, "write", "write")
     clocks.watch(os, "fsync", "fsync")
     callbacks: list[BaseCallback] = [stopwatch]

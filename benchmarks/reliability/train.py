@@ -27,7 +27,7 @@ from benchmarks.internals import random_number
 from benchmarks.sb3_internals import n_episodes, n_updates
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 STEPS = 8_000
@@ -72,7 +72,7 @@ def make_envs(env_id: str, seed: int, processes: int | None = None, non_finite: 
         if non_finite is not None:
             what, value, step = non_finite
             env = NonFiniteOnce(env, what, float(value), int(step))
-        return Resumable(env)
+        return ReplayWrapper(env)
 
     return make_vec_env(
         env_id,

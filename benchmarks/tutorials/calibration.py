@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.runs import EVALUATION_SEED, fresh_env, load
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, Player, play_episodes
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, EvaluationPolicy, play_episodes
 
 ALGO = "dqn_ext"
 N_GAMES = 50
@@ -60,7 +60,7 @@ def play_game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
         with th.no_grad():
             return model.q_net(th.as_tensor(observations)).numpy()
 
-    player = Player(q_values, choose, model.gamma, limits_end=True, normalize=None)
+    player = EvaluationPolicy(q_values, choose, model.gamma, timeouts_terminate=True, normalize=None)
     (episode,) = play_episodes(player, env, n_episodes=1, max_steps=sys.maxsize)
     counted = slice(min(n_random, len(episode.predicted)) - 1, LIMIT)
     return Calibration(episode.predicted[counted], episode.realised[counted])

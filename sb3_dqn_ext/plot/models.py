@@ -20,15 +20,21 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_normalize
 
-from sb3_dqn_ext._validation import named_class
-from sb3_dqn_ext.callbacks.diagnostics import reading
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, PlayedEpisode, Player, calibration_of, play_episodes
-from sb3_dqn_ext.callbacks.diagnostics.reading import networks
+from sb3_dqn_ext._validation import resolve_class
+from sb3_dqn_ext.callbacks.diagnostics import model_access
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import (
+    Calibration,
+    EvaluationPolicy,
+    PlayedEpisode,
+    episode_calibration,
+    play_episodes,
+)
+from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
-from sb3_dqn_ext.run_folder.user_classes import classes_of_run
-from sb3_dqn_ext.saved_model import with_classes
+from sb3_dqn_ext.run_folder.user_classes import import_run_classes
+from sb3_dqn_ext.saved_model import classes_allowed
 
 __all__ = ["load_model", "make_env", "measure_calibration", "model_file", "predict_q_values"]
 
@@ -52,9 +58,9 @@ def predict_q_values(model: BaseAlgorithm, observations: Array | dict[str, Array
     learner: Any = model
     learner.policy.set_training_mode(False)
     inputs, _ = learner.policy.obs_to_tensor(observations)
-    online, _ = networks(model, "q_values()")
+    online, _ = find_networks(model, "q_values()")
     with th.no_grad():
-        values: Array = reading.q_values(online, inputs).cpu().numpy()
+        values: Array = model_access.q_values(online, inputs).cpu().numpy()
     return values
 
 
@@ -107,9 +113,9 @@ def measure_calibration(
     learner: Any = model
     limits_end = not (learner.replay_buffer_kwargs or {}).get("handle_timeout_termination", True)
     choose = GreedyAfterRandomStart(np.random.default_rng(seed), n_random)
-    player = Player(partial(predict_q_values, model), choose, learner.gamma, limits_end, unwrap_vec_normalize(env))
+    player = EvaluationPolicy(partial(predict_q_values, model), choose, learner.gamma, limits_end, unwrap_vec_normalize(env))
     episodes = list(play_episodes(player, env, n_episodes, MAX_EPISODE_STEPS))
-    return calibration_of(_from_step(episode, max(n, 1) - 1) for episode, n in zip(episodes, choose.numbers, strict=True))
+    return episode_calibration(_from_step(episode, max(n, 1) - 1) for episode, n in zip(episodes, choose.numbers, strict=True))
 
 
 def _from_step(episode: PlayedEpisode, step: int) -> PlayedEpisode:
@@ -138,7 +144,7 @@ def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAl
     path = model_file(run, name)
     try:
         if run.algo in ("dqn_ext", None):
-            with with_classes(classes_of_run(str(run.folder), trust, _OTHERWISE)):
+            with classes_allowed(import_run_classes(str(run.folder), trust, _OTHERWISE)):
                 return DQNExt.load(path, device="cpu", trust=trust)
         if run.algo == "dqn":
             return DQN.load(path, device="cpu", buffer_size=1)
@@ -224,7 +230,7 @@ def _wrapped(env: Any, argument: str, wrappers: Any, kind: type) -> Any:
     """Apply wrappers in the notation of the zoo: a dotted name, ``{name: arguments}``, or a list of them."""
     for wrapper in wrappers if isinstance(wrappers, list) else [] if wrappers is None else [wrappers]:
         ((name, kwargs),) = wrapper.items() if isinstance(wrapper, Mapping) else [(wrapper, {})]
-        found: Any = named_class(argument, name, {})
+        found: Any = resolve_class(argument, name, {})
         if not issubclass(found, kind):
             raise ArgumentError(f"{argument}={name!r} is not a {kind.__name__}.")
         if found is not _fast_vec_env():

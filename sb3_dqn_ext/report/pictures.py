@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from sb3_dqn_ext.callbacks.charts import Layout, layout
+from sb3_dqn_ext.callbacks.charts import Layout, chart_layout
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.run_files import Series
 from sb3_dqn_ext.plot.style import new_axes
@@ -60,7 +60,7 @@ def group_charts(logged: Mapping[str, Series]) -> tuple[Layout, Charts]:
     """
     curves: Layout = {}
     calibration: Charts = {}
-    for group, charts in layout(logged).items():
+    for group, charts in chart_layout(logged).items():
         for title, patterns in charts.items():
             names = [name for pattern in patterns for name in sorted(logged, key=_natural) if re.fullmatch(pattern, name)]
             place = calibration if names[0].startswith("calibration/") else curves.setdefault(group, {})

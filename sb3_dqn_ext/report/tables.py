@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sb3_dqn_ext.callbacks.configuration import arguments_of
+from sb3_dqn_ext.callbacks.configuration import model_arguments
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.intervals import rolling_mean
 from sb3_dqn_ext.plot.run_files import N_SCORED_EPISODES, lifetime
@@ -122,7 +122,7 @@ def configuration_blocks(data: RunData) -> Iterator[Block]:
     if model is None:
         yield data.missing(MODEL)
     if model is not None and data.model_file is not None:
-        arguments = Table(["argument", "value"], {name: [_text(value)] for name, value in arguments_of(model).items()})
+        arguments = Table(["argument", "value"], {name: [_text(value)] for name, value in model_arguments(model).items()})
         summary = f"All arguments of the model in {data.model_file.name}"
         yield Details(summary, arguments, is_open=not (run.hyperparameters or run.config))
     yield Heading("Environment")

@@ -89,7 +89,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder of two checkpoints that share a file."""
     tree = {"weights": np.arange(1000.0)}
     for step in (10, 20):
-        files.write(tmp_path, step, tree, {"rows": [("a", tree), *([("b", tree)] if step == 20 else [])]})
+        files.write_checkpoint(tmp_path, step, tree, {"rows": [("a", tree), *([("b", tree)] if step == 20 else [])]})
     return tmp_path
 
 

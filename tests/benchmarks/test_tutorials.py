@@ -23,7 +23,7 @@ from benchmarks.tutorials.pictures import returns_curve, save_pictures, values_p
 from benchmarks.tutorials.play import random_return
 from benchmarks.tutorials.report import fill_page, overview, rows_of_tutorial, tutorial_block, write
 from benchmarks.tutorials.specs import BY_NAME, TUTORIALS
-from sb3_dqn_ext.callbacks.diagnostics.numbers import discounted_returns
+from sb3_dqn_ext.callbacks.diagnostics.metrics import discounted_returns
 from sb3_dqn_ext.plot import Calibration, Curve, plot_rolling, plot_seeds
 from tests.paths import ROOT
 from tests.processes import output, python
