@@ -15,7 +15,7 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
-	@$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress --verbose 0 \
+	$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress \
 		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10 \
 		--hyperparams "callback:$(DIAGNOSTICS)"
 	$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED)
@@ -71,7 +71,6 @@ lint: $(VENV)/installed-dev  ## check style, types and imports between packages
 	$(PY) -m mypy --strict sb3_dqn_ext envs tests
 	$(PY) -m mypy --strict --python-version 3.10 sb3_dqn_ext envs tests
 	$(VENV)/bin/lint-imports
-	$(PY) -m tests.words
 
 format: $(VENV)/installed-dev  ## format the code
 	$(PY) -m ruff check --fix

@@ -179,7 +179,7 @@ def train(name: str, with_them: bool, seed: int, sizes: Sizes) -> None:
             device="cpu",
             **variant.arguments,
         )
-        diagnostics = [DiagnosticsCallback(**RATES)] if with_them else []
+        diagnostics = [DiagnosticsCallback(video=True)] if with_them else []
         model.learn(sizes.begin + sizes.timed, callback=[*diagnostics, Turns(sizes)])
 
 

@@ -65,17 +65,6 @@ def blocks(path: Path, language: str | None = None) -> list[Block]:
     return [block for block in found if language in (None, block.language)]
 
 
-def table_rows(path: Path, head: str) -> list[list[str]]:
-    """
-    Read the cells of a table.
-
-    :param path: a page
-    :param head: the first columns of the head of one of its tables, such as ``"file"`` or ``"file | size"``
-    """
-    (table,) = re.findall(rf"^\| {re.escape(head)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", path.read_text(), flags=re.MULTILINE)
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
-
-
 class Command(NamedTuple):
     """A command line."""
 
@@ -86,7 +75,7 @@ class Command(NamedTuple):
 
     @property
     def module(self) -> str | None:
-        """The module that Python runs, None for other commands."""
+        """The module that Python runs."""
         runs_module = re.match(r"python3?$", Path(self.words[0]).name) and self.words[1:2] == ["-m"]
         return self.words[2] if runs_module else None
 
@@ -104,8 +93,6 @@ def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
             words = shlex.split(part, comments=True)
             while words and re.match(r"[A-Z_0-9]+=", words[0]):
                 words = words[1:]
-            if words[:1] == ["sb3-dqn-ext"]:
-                words[:1] = ["python", "-m", "sb3_dqn_ext"]
             if words:
                 yield Command(where, words, is_whole)
 

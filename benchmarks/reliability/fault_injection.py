@@ -293,7 +293,7 @@ FAULTS = {
     "sigterm": Fault("SIGTERM", partial(send_signals, signals=[signal.SIGTERM]), 4),
     "second signal": Fault("a second signal", partial(send_signals, signals=[signal.SIGINT, signal.SIGTERM]), 4),
     "dead environment": Fault("the process of an environment dies", kill_environment, 4),
-    "poison": Fault("nan or infinite numbers from an environment", inject_non_finite, 4),
+    "non-finite": Fault("nan or infinite numbers from an environment", inject_non_finite, 4),
     "two runs": Fault("a second run in the folder", start_second_run, 4),
     "disk full": Fault("the disk is full", fill_disk, 8),
     "read-only": Fault("the folder is read-only", make_read_only, 2),
@@ -302,7 +302,7 @@ FAULTS = {
     ),
     "flipped": Fault("flipped bits", partial(damage_newest, damage=flip_bits, kinds=["manifest", "state", "segment"]), 6),
     "missing": Fault("a missing file", partial(damage_newest, damage=remove_file, kinds=["state", "segment"]), 4),
-    "nothing good": Fault("flipped bits where no older checkpoint is good", damage_all, 2),
+    "all damaged": Fault("flipped bits where no older checkpoint is good", damage_all, 2),
     "schema": Fault("a checkpoint of another version", partial(damage_newest, damage=change_schema, kinds=["manifest"]), 2),
     "space": Fault("a checkpoint of another space", partial(resume_other_model, env_id="Acrobot-v1"), 2),
     "environment": Fault(

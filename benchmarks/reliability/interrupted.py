@@ -53,7 +53,8 @@ class Runs:
         """
 
         def end() -> dict[str, str]:
-            with self.training(self.folder / f"reference-{seed}-{len(self._made)}", seed, options) as training:
+            name = "-".join(["reference", str(seed), *(str(option).strip("-") for option in options)])
+            with self.training(self.folder / name, seed, options) as training:
                 if training.wait() or training.fingerprints is None:
                     raise RuntimeError(training.errors())
                 return training.fingerprints

@@ -19,11 +19,6 @@ from sb3_dqn_ext.plot.run_files import Series, scalars
 from sb3_dqn_ext.plot.runs import Run, find_runs, read_run
 from sb3_dqn_ext.plot.value_maps import plot_value_map
 
-COMMAND = "python -m sb3_dqn_ext.plot"
-EXAMPLES = """
-  {program} logs/dqn_ext/CartPole-v1_1
-  {program} logs/dqn_ext --kind learning --output pictures
-"""
 DPI = 120
 
 Arguments = argparse.Namespace
@@ -231,7 +226,7 @@ def save_figures(runs: Sequence[Run], args: Arguments) -> tuple[list[Path], dict
     return files, problems
 
 
-def main(arguments: list[str], program: str = COMMAND) -> None:
+def main(arguments: list[str]) -> None:
     """
     Run the command.
 
@@ -245,7 +240,7 @@ def main(arguments: list[str], program: str = COMMAND) -> None:
             importlib.import_module(module)
         files, problems = save_figures(find_labelled_runs(args.run_folders, args.tensorboard), args)
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
-        sys.exit(f"{program}: {error}")
+        sys.exit(f"python -m sb3_dqn_ext.plot: {error}")
     for name, problem in problems.items():
         print(f"No {name}: {problem}", file=sys.stderr)
     if not files or (args.kind and problems):

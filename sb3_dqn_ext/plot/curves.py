@@ -171,7 +171,7 @@ def plot_scores(found: Mapping[str, Array], title: str, x_label: str = "return")
     """
     Draw final scores: the interquartile mean of each label as a bar with its 95 % bootstrap interval, and each run as a point.
 
-    :param found: for each label (S,) scores, see :func:`scores`
+    :param found: for each label (S,) scores, see :func:`final_scores`
     :param title: the title of the figure
     :param x_label: the meaning of the scores
     """

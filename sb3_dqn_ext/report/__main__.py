@@ -56,7 +56,7 @@ def find_run(folders: Sequence[str]) -> Path:
     return found[0]
 
 
-def main(arguments: list[str], program: str = COMMAND) -> None:
+def main(arguments: list[str]) -> None:
     """
     Run the command.
 
@@ -74,7 +74,7 @@ def main(arguments: list[str], program: str = COMMAND) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
-        sys.exit(f"{program}: {error}")
+        sys.exit(f"{COMMAND}: {error}")
     print(output)
     for what, why in data.problems.items():
         print(f"No {what}: {why}", file=sys.stderr)

@@ -85,8 +85,9 @@ def _scatter(data: RunData) -> Picture:
     assert found is not None
     assert path is not None
     predicted, realised = found.predicted.mean(), found.realised.mean()
+    episodes = f"{data.n_episodes} episode{'s' * (data.n_episodes != 1)}"
     caption = (
-        f"{path.name} has played {data.n_episodes} episodes, each after some random actions. The mean predicted return of "
+        f"{path.name} has played {episodes}, each after some random actions. The mean predicted return of "
         f"{len(found.predicted):,} actions is {predicted:.4g}, the mean realised return {realised:.4g}: values are "
         f"{'over' if found.bias > 0 else 'under'}estimated by {abs(found.bias):.3g}. "
         f"The correlation is {found.correlation:.2f}."

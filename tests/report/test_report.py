@@ -347,7 +347,7 @@ def test_a_run_of_sb3_without_the_zoo_is_described_by_its_model_and_its_log(tmp_
     assert ["torch", versions()["torch"]] in found.rows()
     (command,) = found.texts("pre", **{"class": "command"})
     assert command == shlex.join(sys.orig_argv)
-    assert "final.zip has played 1 episodes" in found.text("calibration")
+    assert "final.zip has played 1 episode," in found.text("calibration")
     assert "mean return" in found.texts("figcaption")
     missing = found.texts("p", **{"class": "missing"})
     assert [text.partition(":")[0] for text in missing] == ["No evaluations", "No calibration in the log", "No video"]
