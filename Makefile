@@ -65,7 +65,7 @@ smoke:  ## train, save, load, go on, enjoy with another Python, e.g. make smoke 
 fuzz: $(VENV)/installed-dev  ## load files that are damaged at random, EXAMPLES of each kind: some minutes
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/saved_model/test_hostile_files.py -k "damaged or harmless"
 
-lint: $(VENV)/installed-dev  ## style, types, imports between packages, and words
+lint: $(VENV)/installed-dev  ## check style, types, imports between packages, and words
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy --strict sb3_dqn_ext envs tests

@@ -32,7 +32,7 @@ PHRASES = {
     r"knows?|knew|knowing": "contain, detect, support",
     r"looks (?!like)|looking": "check, read, measure",
     r"lies|lay|lying": "is, is stored",
-    r"stands?(?! for\b)|stood|standing": "is, is written",
+    r"stands?(?! for\b|-in\b)|stood|standing": "is, is written",
     r"speaks?|spoke|spoken": "print, warn",
     r"go(?:es|ing)? on|gone on|went on": "continue",
     r"without a word": "default, silently",
