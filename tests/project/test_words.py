@@ -48,6 +48,7 @@ GOOD = [
     "The memory of the GPU is full, and so is the disk of the machine.",
     "Each environment has its own generator.",
     "It looks like a transition, but the next state is missing.",
+    "A stand-in of the environment.",
     "The target is $$\nsays\n$$ here.",
 ]
 
