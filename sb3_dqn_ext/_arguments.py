@@ -21,6 +21,7 @@ from torch import nn
 
 from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
+from sb3_dqn_ext.algorithm.exploration import NoExploration
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
@@ -342,8 +343,9 @@ def check_combinations(model: Any, given: set[str]) -> None:
     :raises ArgumentError: if one of them contradicts another
     """
     own_schedule, buffer_kwargs = "schedule" in model.exploration_kwargs, model.replay_buffer_kwargs
-    ignored = EXPLORATION_ARGUMENTS if model.exploration in ("none", "boltzmann") or own_schedule else ()
-    if model.exploration == "none" and own_schedule:
+    exploration = model.choices.exploration
+    ignored = EXPLORATION_ARGUMENTS if exploration.default_rate is not None or own_schedule else ()
+    if isinstance(exploration, NoExploration) and own_schedule:
         raise ArgumentError("exploration_kwargs['schedule'] has no effect beside exploration='none'; leave one out.")
     for name in [name for name in ignored if name in given]:
         if own_schedule:
@@ -441,7 +443,7 @@ def check_batch_size(model: Any) -> None:
 
 FREE_FORM_ARGUMENTS = (
     *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
-    *("exploration_kwargs", "target_policy_kwargs"),
+    *("exploration", "exploration_kwargs", "target_policy", "target_policy_kwargs"),
 )
 """attributes whose values may be objects that cannot be saved in a file"""
 

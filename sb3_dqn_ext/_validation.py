@@ -1,27 +1,31 @@
-"""Checks of arguments, with errors that contain the allowed values and the closest match."""
+"""Find and build the choices of a user, and raise errors that name what is allowed and what was probably meant."""
 
 import difflib
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
 from sb3_dqn_ext._other_names import EQUIVALENT_CODE
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.serialization.names import import_name
+from sb3_dqn_ext.serialization.names import import_name, qualified_name
 
 __all__ = [
-    "build",
+    "OpenChoice",
     "check_keys",
     "check_number",
     "check_type",
     "check_verbose",
     "choose",
     "equivalent_code",
+    "import_dotted",
+    "is_dotted",
     "number_hint",
     "parameters_of",
     "resolve_class",
@@ -33,41 +37,45 @@ T = TypeVar("T")
 
 
 def unknown_name_error(
-    what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None
+    what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None, otherwise: str = ""
 ) -> ArgumentError:
     """
     Make the error for a name that does not exist.
 
-    :param what: the argument that holds the name, e.g. ``"target_policy"``
-    :param name: the name that the user gave
+    :param what: the name of the argument, e.g. ``"target_policy"``
+    :param name: the name as the user wrote it
     :param allowed: the names that exist
-    :param synonyms: other terms for these names, in lower case, e.g. ``{"ddqn": "double"}``
-    :return: the error, with the closest match if one is close
+    :param synonyms: other words of the field for them, in lower case, e.g. ``{"ddqn": "double"}``
+    :param otherwise: a sentence for the message if no name is close
+    :return: the error, which names the closest match where one is close
     """
     words = {other.lower(): other for other in allowed} | dict(synonyms or {})
     word = str(name).lower()
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     meant = words[close[0]] if close else None
-    hint = f" Did you mean {meant!r}?" if meant else ""
+    hint = f" Did you mean {meant!r}?" if meant else f" {otherwise}".rstrip()
     public = ", ".join(sorted(other for other in allowed if not other.startswith("_")))
     return ArgumentError(f"{what}={name!r} is not known; it can be one of: {public}.{hint}")
 
 
-def choose(argument: str, name: str, options: Mapping[str, T], synonyms: Mapping[str, str] | None = None) -> T:
+def choose(
+    argument: str, name: str, options: Mapping[str, T], synonyms: Mapping[str, str] | None = None, otherwise: str = ""
+) -> T:
     """
-    Return the option with a name.
+    Return the option that has a name.
 
-    :param argument: the name of the argument, for the message
-    :param name: the value that the user gave
-    :param options: name -> option
-    :param synonyms: see :func:`unknown_name_error`
+    :param argument: the argument's name, for the message
+    :param name: the value the user gave
+    :param options: the options by their names
+    :param synonyms: see :func:`unknown`
+    :param otherwise: see :func:`unknown`
     :return: ``options[name]``
     :raises ArgumentError: if there is no such name
     """
     try:
         return options[name]
     except (KeyError, TypeError):
-        raise unknown_name_error(argument, name, options, synonyms) from None
+        raise unknown_name_error(argument, name, options, synonyms, otherwise) from None
 
 
 def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> ArgumentError:
@@ -232,26 +240,140 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def build(
-    argument: str,
-    name: str,
-    options: Mapping[str, Callable[..., T]],
-    kwargs: Mapping[str, Any],
-    synonyms: Mapping[str, str] | None = None,
-) -> T:
+@dataclass(frozen=True)
+class OpenChoice(Generic[T]):
     """
-    Build the object that a name and arguments choose.
+    An argument that takes a name, a class, an object, or the dotted name of a class or object.
 
-    :param argument: the argument that holds the name; its arguments are called ``{argument}_kwargs``
-    :param name: the value that the user gave
-    :param options: name -> factory
-    :param kwargs: the arguments of the factory
-    :param synonyms: see :func:`unknown_name_error`
-    :raises ArgumentError: if there is no such name, or the choice has no such argument
+    :param argument: the name of the argument, for messages; the arguments of a class are given as ``{argument}_kwargs``
+    :param contract: the base class, whose docstring describes the methods and the shapes
+    :param required: the methods and attributes that have no default in the contract
+    :param options: a class for each name, or an object
+    :param synonyms: see :func:`unknown`
     """
-    factory = choose(argument, name, options, synonyms)
-    check_keys(f"{argument}_kwargs", kwargs, parameters_of(factory))
-    return factory(**kwargs)
+
+    argument: str
+    contract: type[T]
+    required: tuple[str, ...]
+    options: Mapping[str, Callable[..., Any]]
+    synonyms: Mapping[str, str] | None = None
+
+    def find(self, value: object) -> Any:
+        """
+        Find the class or the object that a value names.
+
+        :param value: the value that the user gave
+        :return: a class, or an object that has the methods of the contract
+        :raises ArgumentError: if there is no such name, or the class or object lacks a method of the contract
+        """
+        if isinstance(value, str):
+            if not is_dotted(value):
+                return choose(self.argument, value, self.options, self.synonyms, self._own())
+            found = import_dotted(self.argument, value)
+        else:
+            found = value
+        self._check(found, value)
+        return found
+
+    def _own(self) -> str:
+        kind = self.contract.__name__
+        return f"Your own {kind} is given as a class, an object, or a dotted name such as 'my_package.My{kind}'."
+
+    def _check(self, found: object, value: object) -> None:
+        lacking = self._lacking(found)
+        if lacking:
+            names = ", ".join(sorted(name for name in self.options if not name.startswith("_")))
+            raise ArgumentError(
+                f"{self.argument}={value!r} is no {self.contract.__name__}: it has no {' and no '.join(lacking[:4])}. Derive "
+                f"it from {qualified_name(self.contract)}, whose docstring describes the methods, or take one of: {names}."
+            )
+
+    def _lacking(self, found: object) -> list[str]:
+        """List what is missing: what has no default, or else what a class outside of the contract would have to define."""
+        kind, contract = found if isinstance(found, type) else type(found), self.contract
+        lacking = [name for name in self.required if _member(kind, name) is None or _is_inherited(kind, contract, name)]
+        if not isinstance(found, type):
+            lacking = [name for name in lacking if _member(contract, name) or not hasattr(found, name)]
+        else:  # its constructor may set the attributes that the contract only declares
+            lacking = [name for name in lacking if _member(contract, name)]
+        if lacking or issubclass(kind, contract):
+            return lacking
+        members = dict.fromkeys(name for base in contract.__mro__ for name in vars(base) if not name.startswith("_"))
+        return [name for name in members if not hasattr(found, name)]
+
+    def build(
+        self, value: object, kwargs: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None, place: str = ""
+    ) -> T:
+        """
+        Build the object that a value names.
+
+        :param value: the value that the user gave: a name, a class, an object or a dotted name
+        :param kwargs: the arguments of the class, as the user gave them; None if there is no way to give any
+        :param given: the first arguments of the constructor by their names, which the caller gives and a user cannot
+        :param place: the name of ``kwargs``, for messages; ``{argument}_kwargs`` by default
+        :return: the object; one that the user gave is returned as it is
+        :raises ArgumentError: if there is no such name, the class has no such argument or misses one, or the class or object
+            lacks a method of the contract
+        """
+        given, place, found = given or {}, place or f"{self.argument}_kwargs", self.find(value)
+        if not isinstance(found, type):
+            if kwargs:
+                raise ArgumentError(
+                    f"{place}={dict(kwargs)!r} has no effect on {self.argument}={value!r}, an object that is already built: "
+                    "give the class with its arguments, or the object alone."
+                )
+            return cast(T, found)
+        parameters = parameters_of(found)
+        own = {
+            name: one
+            for i, (name, one) in enumerate(parameters.items())
+            if name not in given and (i >= len(given) or one.kind is one.KEYWORD_ONLY)
+        }
+        check_keys(place, kwargs or {}, own)
+        missing = ", ".join(name for name, one in own.items() if one.default is one.empty and name not in (kwargs or {}))
+        if missing and kwargs is None:
+            raise ArgumentError(f"{self.argument}={value!r} cannot be built without its arguments {missing}: give an object.")
+        if missing:
+            raise ArgumentError(f"{place} misses: {missing}.")
+        built: T = found(*given.values(), **(kwargs or {}))
+        self._check(built, value)
+        return built
+
+
+def _member(kind: type, name: str) -> Any:
+    """Return a member of a class itself: ``getattr`` would find the ``__call__`` by which the class is called, too."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
+def _is_inherited(kind: type, contract: type, name: str) -> bool:
+    return _member(kind, name) is _member(contract, name)
+
+
+def is_dotted(value: object) -> bool:
+    """
+    :param value: a value that a user gave
+    :return: whether it is a dotted name, such as ``"my_package.MyPolicy"``
+    """
+    return isinstance(value, str) and "." in value.strip(".")
+
+
+def import_dotted(argument: str, name: str) -> Any:
+    """
+    Import a class, a function or an object by its dotted name.
+
+    :param argument: the name of the argument, for the message
+    :param name: the dotted name
+    :raises ArgumentError: if it cannot be imported, whatever error the user's module raises
+    """
+    try:
+        return import_name(name)
+    except Exception as error:
+        module, _, own = name.rpartition(".")
+        others = [other for other in vars(sys.modules.get(module, object)) if not other.startswith("_")]
+        close = difflib.get_close_matches(own, others, n=1)
+        hint = f". Did you mean '{module}.{close[0]}'?" if close else ""
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else repr(error)
+        raise ArgumentError(f"{argument}={name!r} cannot be imported: {reason}{hint}") from error
 
 
 def resolve_class(argument: str, value: type[T] | str, options: Mapping[str, type[T]]) -> type[T]:
@@ -265,12 +387,9 @@ def resolve_class(argument: str, value: type[T] | str, options: Mapping[str, typ
     """
     if isinstance(value, type):
         return value
-    if "." not in str(value).strip("."):
+    if not is_dotted(value):
         return choose(argument, value, options)
-    try:
-        found = import_name(str(value))
-    except (ImportError, AttributeError) as error:
-        raise ArgumentError(f"{argument}={value!r} cannot be imported: {error}") from error
+    found = import_dotted(argument, value)
     if not isinstance(found, type):
         raise ArgumentError(f"{argument}={value!r} is not a class.")
     return found

@@ -1,23 +1,55 @@
-"""The choices that a model makes by name, as objects: its target policy and its exploration."""
+"""The target policy and the exploration of a model, and the places of all choices in its arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from sb3_dqn_ext._missing import MissingAttribute
-from sb3_dqn_ext._validation import build
-from sb3_dqn_ext.algorithm.exploration import Exploration, make_exploration, make_exploration_schedule
+from sb3_dqn_ext._validation import OpenChoice
+from sb3_dqn_ext.algorithm.exploration import EXPLORATION, SCHEDULED, Exploration, make_exploration, make_exploration_schedule
+from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULE
 from sb3_dqn_ext.algorithm.schedules import Schedule
-from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES, TargetPolicy
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICY, TargetPolicy
+from sb3_dqn_ext.algorithm.value_models import RETURNS
+from sb3_dqn_ext.algorithm.value_models.expected import LOSS
+from sb3_dqn_ext.networks.heads import HEAD
+from sb3_dqn_ext.replay.samplers import SAMPLER
 
-__all__ = ["Choices", "build_choices", "warm_up_steps"]
+__all__ = ["PLACES", "Choices", "build_choices", "chosen", "warm_up_steps"]
+
+PLACES: dict[tuple[str, ...], OpenChoice[Any]] = {
+    ("target_policy",): TARGET_POLICY,
+    ("exploration",): EXPLORATION,
+    **{("exploration_kwargs", key): SCHEDULE for key in SCHEDULED},
+    **{("exploration_kwargs", key, "name"): SCHEDULE for key in SCHEDULED},
+    ("replay_buffer_kwargs", "sampler"): SAMPLER,
+    ("policy_kwargs", "head"): HEAD,
+    ("policy_kwargs", "returns"): RETURNS,
+    ("policy_kwargs", "loss"): LOSS,
+}
+"""the choices that a user's own class, object or dotted name can be given for, by the keys that lead to them"""
+
+
+def chosen(arguments: object) -> Iterator[tuple[tuple[str, ...], OpenChoice[Any], Any]]:
+    """
+    Find the choices among the arguments of a model.
+
+    :param arguments: the arguments by their names
+    :return: the keys that lead to each choice that is there, the choice, and its value
+    """
+    for place, choice in PLACES.items():
+        value: Any = arguments
+        for key in place:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None and not isinstance(value, Mapping):
+            yield place, choice, value
 
 
 class HasChoices(Protocol):
     """The attributes of a model that define its choices. A user can change them between two runs."""
 
-    target_policy: str
+    target_policy: Any
     target_policy_kwargs: Mapping[str, Any]
-    exploration: str
+    exploration: Any
     exploration_kwargs: Mapping[str, Any]
     learning_starts: int
     n_envs: int
@@ -56,10 +88,17 @@ def build_choices(model: HasChoices, before: Choices | None) -> Choices:
     source = (model.target_policy, {**model.target_policy_kwargs}, model.exploration, {**model.exploration_kwargs})
     if before is not None and source == before.source:
         return before
-    target_policy = build("target_policy", model.target_policy, TARGET_POLICIES, model.target_policy_kwargs, SYNONYMS)
-    if before is not None and target_policy == before.target_policy:
-        target_policy = before.target_policy  # an updater compares its target policy by identity
-    exploration = make_exploration(model.exploration, model.exploration_kwargs)
+    # unchanged choices keep their state, and an updater compares its target policy by identity
+    if before is not None and source[:2] == before.source[:2]:
+        target_policy = before.target_policy
+    else:
+        target_policy = TARGET_POLICY.build(model.target_policy, model.target_policy_kwargs)
+        if before is not None and target_policy == before.target_policy:
+            target_policy = before.target_policy
+    if before is not None and source[2:] == before.source[2:]:
+        exploration = before.exploration
+    else:
+        exploration = make_exploration(model.exploration, model.exploration_kwargs)
     schedule = model.exploration_kwargs.get(exploration.schedule_key)
     if not isinstance(schedule, MissingAttribute):
         schedule = make_exploration_schedule(exploration, model.exploration_kwargs, warm_up_steps(model), model.n_envs)

@@ -43,7 +43,9 @@ from sb3_dqn_ext._missing import MissingAttribute, check_complete, learning_rate
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
 from sb3_dqn_ext.action_selection import explored_actions
 from sb3_dqn_ext.algorithm.batches import map_observation
+from sb3_dqn_ext.algorithm.exploration import Exploration
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
+from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.episodes import new_record
@@ -110,15 +112,18 @@ class DQNExt(DQN):
     :param env: the environment: a ``gymnasium.Env``, a ``VecEnv`` of SB3, or the id of a registered environment
     :param args: arguments of SB3's DQN by position
     :param target_policy: the policy whose value at the next state is the target: ``"greedy"`` (default), ``"double"`` (Double
-        DQN, https://arxiv.org/abs/1509.06461) or ``"munchausen"`` (https://arxiv.org/abs/2007.14430)
+        DQN, https://arxiv.org/abs/1509.06461) ``"munchausen"`` (https://arxiv.org/abs/2007.14430), or your own
+        :class:`~sb3_dqn_ext.algorithm.target_policies.TargetPolicy`: a class, an object or a dotted name, see
+        docs/add_your_own.md
     :param target_policy_kwargs: arguments of the target policy
     :param exploration: ``"epsilon_greedy"`` (default); ``"ez_greedy"``, which repeats a random action for a random duration
         (https://arxiv.org/abs/2006.01782); ``"epsilon_ladder"``, a different epsilon for each environment
-        (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; or ``"none"``
+        (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; ``"none"``; or your own
+        :class:`~sb3_dqn_ext.algorithm.exploration.Exploration`: a class, an object or a dotted name
     :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.algorithm.exploration`. For all
         explorations: ``schedule`` (for ``"boltzmann"`` ``temperature``), which replaces the ``exploration_*`` arguments: a
-        number, a mapping such as ``{"name": "exponential", ...}`` or an object of :mod:`sb3_dqn_ext.algorithm.schedules`;
-        ``unit``, the unit of its steps: ``"env_steps"`` (default), the steps of all environments, or ``"actions"``, the
+        number, a mapping such as ``{"name": "exponential", ...}`` an object of :mod:`sb3_dqn_ext.algorithm.schedules`, or your
+        own; ``unit``, the unit of its steps: ``"env_steps"`` (default), the steps of all environments, or ``"actions"``, the
         actions that each environment has chosen after the warm-up; ``warm_up``: False leaves out the ``learning_starts``
         random actions at the start
     :param target_network: whether targets are computed by the target network (default) or by the online network itself
@@ -159,9 +164,9 @@ class DQNExt(DQN):
         policy: str | type[DQNPolicy],
         env: GymEnv | str,
         *args: Any,
-        target_policy: str = "greedy",
+        target_policy: str | type[TargetPolicy] | TargetPolicy = "greedy",
         target_policy_kwargs: Mapping[str, Any] | None = None,
-        exploration: str = "epsilon_greedy",
+        exploration: str | type[Exploration] | Exploration = "epsilon_greedy",
         exploration_kwargs: Mapping[str, Any] | None = None,
         target_network: bool = True,
         target_update_unit: str = "env_steps",

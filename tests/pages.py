@@ -37,7 +37,7 @@ class Block(NamedTuple):
     line: int
     language: str
     mark: str
-    """The comment before the block: ``not run: REASON``, ``takes minutes``, or nothing."""
+    """The comment before the block: ``not run: REASON``, ``takes minutes``, the name of an imported module, or nothing."""
     text: str
 
     @property
@@ -63,6 +63,17 @@ def blocks(path: Path, language: str | None = None) -> list[Block]:
         for match in FENCE.finditer(text)
     ]
     return [block for block in found if language in (None, block.language)]
+
+
+def table_rows(path: Path, head: str) -> list[list[str]]:
+    """
+    Read the cells of a table.
+
+    :param path: a page
+    :param head: the first columns of the head of one of its tables, such as ``"file"`` or ``"file | size"``
+    """
+    (table,) = re.findall(rf"^\| {re.escape(head)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", path.read_text(), flags=re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
 
 
 class Command(NamedTuple):
@@ -97,6 +108,18 @@ def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
                 yield Command(where, words, is_whole)
 
 
+def write_modules(of_pages: Iterable[Block], folder: Path) -> None:
+    """
+    Write the modules that blocks import.
+
+    :param of_pages: blocks, some of which have the name of a module before them
+    :param folder: the folder of the modules
+    """
+    for block in of_pages:
+        if block.mark.endswith(".py"):
+            (folder / block.mark).write_text(block.text)
+
+
 def run_all(of_python: Iterable[Block], folder: Path) -> str:
     """
     Run blocks one after the other in one process, with warnings as errors, and return their output.
@@ -104,7 +127,10 @@ def run_all(of_python: Iterable[Block], folder: Path) -> str:
     :param of_python: the blocks
     :param folder: an empty folder for the process
     """
-    (folder / "blocks.json").write_text(json.dumps([(block.where, block.text) for block in of_python]))
-    printed = output(python("-W", "error", "-c", RUN, cwd=folder))
+    of_python = list(of_python)
+    write_modules(of_python, folder)
+    scripts = [(block.where, block.text) for block in of_python if not block.mark.endswith(".py")]
+    (folder / "blocks.json").write_text(json.dumps(scripts))
+    printed = output(python("-W", "error", "-c", RUN, cwd=folder, PYTHONPATH=str(folder)))
     assert printed.endswith("all\n")
     return printed

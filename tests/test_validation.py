@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from sb3_dqn_ext._validation import build, check_keys, check_number, choose, resolve_class
+from sb3_dqn_ext._validation import check_keys, check_number, choose, resolve_class
 from sb3_dqn_ext.errors import ArgumentError
 
 
@@ -50,13 +50,6 @@ def test_anything_else_is_answered_with_the_range(value: Any) -> None:
 def test_a_count_must_be_a_whole_number(value: Any) -> None:
     with pytest.raises(ArgumentError, match=r"^copies=.* must be a whole number in \[1, inf\]\.$"):
         check_number("copies", value, low=1, integer=True)
-
-
-def test_a_choice_is_built_from_its_own_arguments() -> None:
-    options = {"square": lambda side: side**2, "circle": lambda radius: 3 * radius**2}
-    assert build("shape", "square", options, {"side": 3}) == 9
-    with pytest.raises(ArgumentError, match=r"a key of shape_kwargs='side' is not known; it can be one of: radius"):
-        build("shape", "circle", options, {"side": 3})
 
 
 def test_a_class_can_be_given_named_or_named_with_its_module() -> None:

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, parameters_of
+from sb3_dqn_ext._validation import OpenChoice, check_number, check_type, choose, parameters_of, unknown_key_error
 from sb3_dqn_ext.algorithm.schedule_specs import check_range, make_schedule
 from sb3_dqn_ext.algorithm.schedules import PerActionSchedule, Schedule
+from sb3_dqn_ext.algorithm.stateful import Stateful
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
     "EPSILON_DRAWS",
+    "EXPLORATION",
     "EXPLORATIONS",
+    "SCHEDULED",
     "SYNONYMS",
     "Boltzmann",
     "EpsilonGreedy",
@@ -53,11 +56,17 @@ class ExplorationContext(NamedTuple):
     """
 
 
-class Exploration(Protocol):
-    """A way to choose one action for each environment."""
+class Exploration(Stateful):
+    """
+    A way to choose one action for each environment.
+
+    A subclass overrides :meth:`__call__`. Its arguments are given as ``exploration_kwargs``. The state of each environment
+    belongs in ``context.state``: it becomes 0 when an episode ends, is part of checkpoints, and is empty in ``predict()``. The
+    state of the exploration as a whole is kept in attributes, see :class:`~sb3_dqn_ext.algorithm.stateful.Stateful`.
+    """
 
     schedule_key: ClassVar[str] = "schedule"
-    """The key of ``exploration_kwargs`` that contains the schedule of ``rate``."""
+    """The key of ``exploration_kwargs`` that contains the schedule of ``rate``: ``"schedule"`` or ``"temperature"``."""
     default_rate: ClassVar[float | None] = None
     """The rate if that key is missing; None: SB3's ``exploration_*`` arguments define it."""
 
@@ -68,7 +77,7 @@ class Exploration(Protocol):
         :param context: the input
         :return: (N,) actions
         """
-        ...
+        raise NotImplementedError
 
     def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         """
@@ -279,26 +288,35 @@ SYNONYMS = {
     "gibbs": "boltzmann",
     "greedy": "none",
 }
+SCHEDULED = ("schedule", "temperature")
 UNITS = {"env_steps": "environment steps", "actions": "actions"}
 
 
-def make_exploration(exploration: str, exploration_kwargs: Mapping[str, Any]) -> Exploration:
-    """
-    Make an exploration by its name.
+EXPLORATION = OpenChoice("exploration", Exploration, ("__call__",), EXPLORATIONS, SYNONYMS)
 
-    :param exploration: a key of ``EXPLORATIONS``
+
+def make_exploration(exploration: object, exploration_kwargs: Mapping[str, Any]) -> Exploration:
+    """
+    Make an exploration.
+
+    :param exploration: a key of ``EXPLORATIONS``, a subclass of :class:`Exploration`, an object, or a dotted name
     :param exploration_kwargs: the arguments of that exploration, those of :func:`make_exploration_schedule`, and ``warm_up``:
         whether all actions are random until ``learning_starts``, as with SB3 (default). If not, the exploration chooses from
         the first step
     :return: the exploration
     :raises ArgumentError: if there is no such name or argument, or a value is not allowed
     """
-    kind: Any = choose("exploration", exploration, EXPLORATIONS, SYNONYMS)
-    own = parameters_of(kind)
-    check_keys("exploration_kwargs", exploration_kwargs, {*own, kind.schedule_key, "unit", "warm_up"})
+    found = EXPLORATION.find(exploration)
+    own = set(parameters_of(found)) if isinstance(found, type) else set()
+    if found.schedule_key not in SCHEDULED:
+        allowed = " or ".join(map(repr, SCHEDULED))
+        raise ArgumentError(f"exploration={exploration!r} has schedule_key={found.schedule_key!r}; it can be {allowed}.")
+    general = {found.schedule_key, "unit", "warm_up"}
     check_type("exploration_kwargs['warm_up']", exploration_kwargs.get("warm_up", True), bool, "True or False")
-    made: Exploration = kind(**{key: value for key, value in exploration_kwargs.items() if key in own})
-    return made
+    kwargs = {key: value for key, value in exploration_kwargs.items() if key in own or key not in general}
+    for key in kwargs.keys() - own if isinstance(found, type) else ():
+        raise unknown_key_error("exploration_kwargs", key, own | general)
+    return EXPLORATION.build(exploration, kwargs)
 
 
 def make_exploration_schedule(

@@ -1,13 +1,12 @@
 """Schedules written as plain data, for example in YAML: a number, or a name with its arguments."""
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from sb3_dqn_ext._validation import check_keys, check_number, choose, number_hint
+from sb3_dqn_ext._validation import OpenChoice, check_number, is_dotted, number_hint
 from sb3_dqn_ext.algorithm.schedules import (
     ConstantSchedule,
     ExponentialSchedule,
@@ -18,7 +17,7 @@ from sb3_dqn_ext.algorithm.schedules import (
 )
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["SCHEDULES", "ScheduleSpec", "check_range", "make_schedule"]
+__all__ = ["SCHEDULE", "SCHEDULES", "ScheduleSpec", "check_range", "make_schedule"]
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": ConstantSchedule,
@@ -47,8 +46,13 @@ SYNONYMS = {
     "piecewise_linear": "piecewise",
 }
 
-ScheduleSpec: TypeAlias = Schedule | float | Mapping[str, Any]
-"""A schedule, a constant number, or a name with its arguments: ``{"name": "linear", "start": 1.0, "end": 0.1}``."""
+SCHEDULE = OpenChoice("schedule", Schedule, ("value",), SCHEDULES, SYNONYMS)  # type: ignore[type-abstract]
+
+ScheduleSpec: TypeAlias = Schedule | type[Schedule] | float | str | Mapping[str, Any]
+"""
+A schedule, a constant number, or a name with its arguments: ``{"name": "linear", "start": 1.0, "end": 0.1}``. Your own
+schedule is an object, a class or a dotted name, alone or as the name beside its arguments.
+"""
 
 
 def make_schedule(spec: ScheduleSpec) -> Schedule:
@@ -59,12 +63,13 @@ def make_schedule(spec: ScheduleSpec) -> Schedule:
     :return: the schedule
     :raises ArgumentError: if there is no such name or argument, an argument is missing, or its value is not allowed
     """
-    if isinstance(spec, Schedule):
-        return spec
     if isinstance(spec, Mapping):
         return _from_mapping(spec)
     if isinstance(spec, int | float | np.number):
         return ConstantSchedule(spec)
+    is_number = isinstance(spec, str) and number_hint(spec) != ""
+    if isinstance(spec, Schedule | type) or (is_dotted(spec) and not is_number):
+        return SCHEDULE.build(spec)
     error = f"schedule={spec!r} must be a schedule, a number, or a mapping with a name."
     name = SYNONYMS.get(spec.lower(), spec.lower()) if isinstance(spec, str) else ""
     if name in EXAMPLES:
@@ -104,10 +109,4 @@ def _from_mapping(spec: Mapping[str, Any]) -> Schedule:
     if "name" not in kwargs:
         raise ArgumentError(f"schedule={kwargs!r} has no 'name'; it can be one of: {', '.join(sorted(SCHEDULES))}.")
     name = kwargs.pop("name")
-    schedule = choose("schedule", name, SCHEDULES, SYNONYMS)
-    parameters = inspect.signature(schedule).parameters
-    check_keys(f"schedule {name}", kwargs, parameters)
-    missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in kwargs]
-    if missing:
-        raise ArgumentError(f"schedule {name} misses: {', '.join(missing)}.")
-    return schedule(**kwargs)
+    return SCHEDULE.build(name, kwargs, place=f"schedule {name}")

@@ -31,7 +31,13 @@ __all__ = [
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A number that changes with the environment steps of a run."""
+    """
+    A number that changes with the environment steps of a run.
+
+    Your own class has the method :meth:`value`, and may be derived from this class. The number depends only on the arguments,
+    so that checkpoints contain no state of a schedule. Its arguments are written beside its name:
+    ``{"name": "my_package.MySchedule", "start": 1.0}``.
+    """
 
     def value(self, step: int, total_steps: int) -> float:
         """

@@ -2,26 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_dqn_ext._validation import check_number
+from sb3_dqn_ext._validation import OpenChoice, check_number
 from sb3_dqn_ext.algorithm.batches import Batch
+from sb3_dqn_ext.algorithm.stateful import Stateful
 
-__all__ = ["TARGET_POLICIES", "DoubleTarget", "GreedyTarget", "MunchausenTarget", "TargetPolicy"]
+__all__ = ["TARGET_POLICIES", "TARGET_POLICY", "DoubleTarget", "GreedyTarget", "MunchausenTarget", "TargetPolicy"]
 
 QFunction = Callable[[PyTorchObs], th.Tensor]
 """A function from (B, \\*obs) observations to (B, A) Q-values."""
 
 
-class TargetPolicy(Protocol):
-    """A policy at the next state, and the rewards, from which the TD target is computed."""
+class TargetPolicy(Stateful):
+    """
+    A policy at the next state, and the rewards, from which the TD target is computed.
 
-    @property
-    def needs_online_net(self) -> bool:
-        """Whether the policy depends on the online network."""
+    A subclass overrides :meth:`__call__`. Its arguments are given as ``target_policy_kwargs``. With ``compile``, the method is
+    traced once: it computes with tensors, branches on none of their values, and changes no attributes. A policy that changes
+    its attributes is trained without compilation.
+    """
+
+    needs_online_net: ClassVar[bool] = True
+    """Whether the policy depends on the online network. If not, the targets of several updates are computed at once."""
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
@@ -34,7 +40,7 @@ class TargetPolicy(Protocol):
         :return: (B, A) probabilities of the next actions, (B,) rewards. A bonus at the next state, such as the policy's
             entropy, is multiplied by the discounts and added to the rewards
         """
-        ...
+        raise NotImplementedError
 
 
 def one_hot_argmax(q: th.Tensor) -> th.Tensor:
@@ -43,7 +49,7 @@ def one_hot_argmax(q: th.Tensor) -> th.Tensor:
 
 
 @dataclass(frozen=True)
-class GreedyTarget:
+class GreedyTarget(TargetPolicy):
     """DQN: the greedy policy of the target network, ``argmax_a Q_target(s', a)`` (Mnih et al., 2015)."""
 
     needs_online_net: ClassVar[bool] = False
@@ -53,7 +59,7 @@ class GreedyTarget:
 
 
 @dataclass(frozen=True)
-class DoubleTarget:
+class DoubleTarget(TargetPolicy):
     """
     Double DQN: the greedy policy of the online network, ``argmax_a Q_online(s', a)``, whose action the target network
     evaluates (van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461).
@@ -82,7 +88,7 @@ def scaled_log_softmax(q: th.Tensor, temperature: float) -> th.Tensor:
 
 
 @dataclass(frozen=True)
-class MunchausenTarget:
+class MunchausenTarget(TargetPolicy):
     """
     Munchausen DQN (Vieillard et al., 2020, https://arxiv.org/abs/2007.14430): a soft policy ``pi = softmax(Q_target / tau)``,
     an entropy bonus, and a reward that is augmented by the scaled log-probability of the action::
@@ -136,3 +142,4 @@ SYNONYMS = {
     "m-dqn": "munchausen",
     "m_dqn": "munchausen",
 }
+TARGET_POLICY = OpenChoice("target_policy", TargetPolicy, ("__call__",), TARGET_POLICIES, SYNONYMS)

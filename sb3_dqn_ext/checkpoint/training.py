@@ -24,7 +24,7 @@ __all__ = ["callback_states", "make_resumed_logger", "restore_run", "restore_tra
 
 State = dict[str, Any]
 
-RUN_ATTRIBUTES = (
+ALGORITHM_ATTRIBUTES = (
     "num_timesteps",
     "_total_timesteps",
     "_num_timesteps_at_start",
@@ -41,6 +41,8 @@ RUN_ATTRIBUTES = (
     "_exploration_state",
 )
 """The attributes of SB3's algorithms and of DQNExt that change during a run."""
+STATEFUL_CHOICES = ("target_policy", "exploration")
+"""The choices of a model whose state is part of a checkpoint."""
 
 BASE_CALLBACK_ATTRIBUTES = {"n_calls", "num_timesteps", "verbose"}
 """The attributes of every callback. A callback with no others, such as a list of callbacks, has no state."""
@@ -68,9 +70,10 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
     """
     logger = getattr(model, "_logger", None)  # SB3 sets it in the first run
     return {
-        "attributes": {name: getattr(model, name) for name in RUN_ATTRIBUTES},
+        "attributes": {name: getattr(model, name) for name in ALGORITHM_ATTRIBUTES},
         "parameters": model.get_parameters(),
         "replay_buffer_state": replay_buffer_state(model.replay_buffer),
+        "choices": _choice_states(model),
         "generators": get_rng_state(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGER_ATTRIBUTES} if logger else {},
         "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboard_outputs(logger) else None,
@@ -89,6 +92,26 @@ def restore_training(model: Any, state: State) -> None:
         setattr(model, name, value)
     model.set_parameters(state["parameters"])
     restore_replay_buffer(model.replay_buffer, state["replay_buffer_state"])
+    _restore_choice_states(model, state.get("choices", {}))  # older checkpoints have none
+
+
+def _choice_states(model: Any) -> State:
+    states = {}
+    for name in STATEFUL_CHOICES:
+        choice = getattr(model.choices, name)
+        if own := choice.state_dict():
+            states[name] = {"class": qualified_name(type(choice)), "state": own}
+    return states
+
+
+def _restore_choice_states(model: Any, states: State) -> None:
+    for name, own in states.items():
+        choice = getattr(model.choices, name)
+        if qualified_name(type(choice)) == own["class"]:
+            choice.load_state_dict(own["state"])
+        else:
+            now = qualified_name(type(choice))
+            warnings.warn(f"The {name} of the run was a {own['class']}, and is a {now} now: its state is lost.", stacklevel=4)
 
 
 def make_resumed_logger(model: Any, state: State) -> Logger | None:

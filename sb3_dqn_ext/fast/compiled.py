@@ -16,6 +16,7 @@ from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.compilation import CompilationError, announce_compilation, compile_function
 from sb3_dqn_ext.fast.flat_adam import FlatAdam, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
+from sb3_dqn_ext.fast.traced_state import TracedState
 from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
 from sb3_dqn_ext.networks.flat_storage import flatten_parameters
 
@@ -56,6 +57,12 @@ def unsupported_reason_compiled(loss: TDLoss, optimizer: th.optim.Optimizer) -> 
     return unsupported_reason_flat(list(loss.online_net.parameters()), optimizer)
 
 
+def _traced_objects(loss: TDLoss) -> list[object]:
+    """Return the objects that a user may have defined, and whose methods are traced."""
+    heads = [getattr(net, "q_net", None) for net in (loss.online_net, loss.target_net)]
+    return [loss.target_policy, loss.returns, getattr(loss.returns, "loss_function", None), *heads]
+
+
 class CompiledUpdates:
     """
     Updates of a network that torch has compiled to functions. Each update has the result of the eager path.
@@ -86,6 +93,7 @@ class CompiledUpdates:
         self._flat_target: th.Tensor | None = None
         self._q_values: QValues | None = None
         self._ones: th.Tensor | None = None
+        self._traced: TracedState | None = None
 
     @property
     def q_values(self) -> QValues | None:
@@ -128,6 +136,7 @@ class CompiledUpdates:
 
     def _call(self, batches: Batch, n_updates: int) -> Tensors:
         if not self._functions:
+            self._traced = TracedState(_traced_objects(self.loss))
             self._check_gradients(batches)
         self.bind_storage()
         adam, group = self.adam, self.adam.group
@@ -147,7 +156,19 @@ class CompiledUpdates:
                 function = UpdateFunction(self.loss, group, n_updates, structure, self.updates_target, self._largest_norm)
                 with announce_compilation(self.verbose):
                     self._functions[key] = compile_function(function, arguments)
+                self._check_traced(restore=len(self._functions) == 1)
+            else:
+                self._check_traced(restore=False)
             return self._functions[key](*arguments)
+
+    def _check_traced(self, restore: bool) -> None:
+        """:raises CannotCompile: if an object that was traced has changed its attributes"""
+        assert self._traced is not None
+        changed = self._traced.changed()
+        if changed is not None:
+            if restore:  # nothing but the trace has run
+                self._traced.restore()
+            raise CompilationError(f"{changed} has changed its attributes, which a compiled function holds as constants")
 
     def _ones_like(self, rewards: th.Tensor) -> th.Tensor:
         if self._ones is None or self._ones.shape != rewards.shape or self._ones.dtype != rewards.dtype:
@@ -165,7 +186,7 @@ class CompiledUpdates:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy binds its own parameters and compiles at its first update
-        return vars(self) | {"_functions": {}, "_flat_target": None, "_q_values": None, "_ones": None}
+        return vars(self) | {"_functions": {}, "_flat_target": None, "_q_values": None, "_ones": None, "_traced": None}
 
     def _check_gradients(self, batch: Batch) -> None:
         """Raise a CompilationError if a parameter has no gradient. Adam would not change it."""

@@ -58,15 +58,14 @@ def make_numpy_q_values(net: nn.Module, n_envs: int) -> QValues | None:
     """
     if any(getattr(type(net), name, None) is not getattr(QNetwork, name) for name in FORWARD_METHODS):
         return None  # a subclass overrides a computation
-    if not (
-        isinstance(net, QNetwork) and isinstance(net.q_net, SharedHead) and type(net.features_extractor) is FlattenExtractor
-    ):
+    if not (isinstance(net, QNetwork) and type(net.q_net) is SharedHead and type(net.features_extractor) is FlattenExtractor):
         return None
     space, returns, layers = net.observation_space, net.return_model, list(net.q_net)
     plain = all(type(layer) in {nn.Linear, *ACTIVATIONS} for layer in layers)
     if not plain or not isinstance(space, spaces.Box) or len(space.shape) != 1:
         return None
-    if not isinstance(returns, ExpectedReturns | QuantileReturns) or next(net.parameters()).device.type != "cpu":
+    # a subclass may have a mean of its own
+    if type(returns) not in (ExpectedReturns, QuantileReturns) or next(net.parameters()).device.type != "cpu":
         return None
     if any(n_envs * layer.weight.numel() > MAX_MULTIPLICATIONS for layer in layers if isinstance(layer, nn.Linear)):
         return None

@@ -8,9 +8,10 @@ import torch as th
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose
 from sb3_dqn_ext.algorithm.fitted_actions import FITS, Fit
+from sb3_dqn_ext.algorithm.value_models import RETURNS, ExpectedReturns
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.checks import check_arch
-from sb3_dqn_ext.networks.heads import HEAD_SYNONYMS, HEADS
+from sb3_dqn_ext.networks.heads import HEAD, MultiHead
 from sb3_dqn_ext.networks.init import INIT_SYNONYMS, INITS
 
 __all__ = ["NetworkConfig"]
@@ -21,10 +22,19 @@ FLAGS = ("noisy", "batch_norm", "optimizer_per_head")
 MAPPINGS = ("returns_kwargs", "noisy_kwargs")
 
 
+def _is(found: Any, kind: type) -> bool:
+    """Return whether a class is derived from another one, or an object is one of it."""
+    return issubclass(found, kind) if isinstance(found, type) else isinstance(found, kind)
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """
     The arguments that policies of this package have in addition to those of SB3's policies: keys of ``policy_kwargs``.
+
+    ``head``, ``returns`` and ``loss`` are names, or your own: a class, an object or a dotted name of a
+    :class:`~sb3_dqn_ext.networks.heads.Head`, a :class:`~sb3_dqn_ext.algorithm.value_models.ReturnModel` and a
+    :class:`~sb3_dqn_ext.algorithm.value_models.expected.Loss`.
 
     :param head: the layers after the trunk. ``"shared"``: the same layers for all actions; ``"multi_head"``: separate layers
         for each action; ``"dueling"``: a value and an advantage stream (Wang et al., 2016, https://arxiv.org/abs/1511.06581);
@@ -55,11 +65,11 @@ class NetworkConfig:
     :raises ArgumentError: if an argument is not allowed, or two of them exclude each other
     """
 
-    head: str = "shared"
+    head: Any = "shared"
     head_arch: list[int] | None = None
-    returns: str = "expected"
+    returns: Any = "expected"
     returns_kwargs: Mapping[str, Any] | None = None
-    loss: str | None = None
+    loss: Any = None
     noisy: bool = False
     noisy_kwargs: Mapping[str, Any] | None = None
     fitted_actions: str = "taken"
@@ -74,11 +84,11 @@ class NetworkConfig:
         for name in FLAGS:
             check_type(name, getattr(self, name), bool, "True or False")
         check_arch("head_arch", self.head_arch)
-        choose("head", self.head, HEADS, HEAD_SYNONYMS)
+        HEAD.find(self.head)
         choose("dtype", self.dtype, DTYPES, DTYPE_SYNONYMS)
         choose("init", self.init, INITS, INIT_SYNONYMS)
         choose("fitted_actions", self.fitted_actions, FITS)
-        if self.fitted_actions != "taken" and self.returns != "expected":
+        if self.fitted_actions != "taken" and not _is(RETURNS.find(self.returns), ExpectedReturns):
             raise ArgumentError(f"fitted_actions={self.fitted_actions!r} needs returns='expected', not {self.returns!r}.")
         self._check_noise()
         if self.optimizer_per_head:
@@ -92,7 +102,7 @@ class NetworkConfig:
         check_number("sigma0", kwargs.get("sigma0", 0.5), low=0)
 
     def _check_optimizer_per_head(self) -> None:
-        if self.head != "multi_head":
+        if not _is(HEAD.find(self.head), MultiHead):
             raise ArgumentError(f"optimizer_per_head=True needs head='multi_head', not {self.head!r}.")
         if self.fitted_actions != "taken":
             raise ArgumentError(f"optimizer_per_head=True needs fitted_actions='taken', not {self.fitted_actions!r}.")

@@ -4,6 +4,7 @@ Heads: the layers between the features of an observation and K outputs per actio
 Shapes: B batch size, A actions, K outputs per action, F features, H hidden units, N quantile fractions.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -12,19 +13,31 @@ import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
+from sb3_dqn_ext._validation import OpenChoice
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["HEADS", "HEAD_SYNONYMS", "ActionInputHead", "DuelingHead", "Head", "HeadSizes", "MultiHead", "SharedHead"]
+__all__ = ["HEAD", "HEADS", "ActionInputHead", "DuelingHead", "Head", "HeadSizes", "MultiHead", "SharedHead", "make_head"]
 
 
 class Head(nn.Module):
-    """A trunk that maps features to a hidden vector, and output layers with K outputs per action."""
+    """
+    A trunk that maps features to a hidden vector, and output layers with K outputs per action.
+
+    A subclass takes :class:`Sizes` as the argument of its constructor, sets :attr:`trunk`, and overrides :meth:`answers`.
+    ``sizes.trunk()`` returns the layers that ``net_arch`` describes, ``sizes.stream(n_in, n_out)`` those of ``head_arch``.
+    Its parameters are trained and saved as those of any ``nn.Module``.
+    """
 
     trunk: Callable[[th.Tensor], th.Tensor]
     """A function from (B, F) features to the (B, H) hidden vector."""
 
     def outputs(self, hidden: th.Tensor) -> th.Tensor:
-        """Compute (B, A, K) outputs from the (B, H) hidden vector."""
+        """
+        Compute the outputs of all actions.
+
+        :param hidden: (B, H) the output of the trunk, with H = ``sizes.hidden_dim``
+        :return: (B, A, K)
+        """
         raise NotImplementedError
 
     def forward(self, features: th.Tensor, embed_taus: Callable[[th.Tensor], th.Tensor] | None = None) -> th.Tensor:
@@ -177,3 +190,36 @@ HEAD_SYNONYMS = {
     "state_action": "action_input",
     "one_hot": "action_input",
 }
+HEAD = OpenChoice("head", Head, ("trunk", "outputs"), HEADS, HEAD_SYNONYMS)
+
+
+def make_head(head: object, sizes: HeadSizes) -> Head:
+    """
+    Build the head of one network.
+
+    :param head: a name of ``HEADS``, a subclass of :class:`Head`, an object, or a dotted name; an object is copied
+    :param sizes: the sizes that the head must have
+    :raises ArgumentError: if there is no such head, or its output has another shape than (B, A, K)
+    """
+    built = HEAD.build(head, given={"sizes": sizes})
+    if type(built) in HEADS.values():
+        return copy.deepcopy(built) if built is head else built
+    built = copy.deepcopy(built)
+    shape = _shape_of_output(built, head, sizes)
+    if shape != (2, sizes.n_actions, sizes.n_params):
+        raise ArgumentError(
+            f"head={head!r} returns a tensor of shape {shape} for 2 observations: it must be (2, {sizes.n_actions}, "
+            f"{sizes.n_params}), for {sizes.n_actions} actions with {sizes.n_params} numbers each."
+        )
+    return built
+
+
+def _shape_of_output(head: Head, choice: object, sizes: HeadSizes) -> tuple[int, ...]:
+    was_training = head.training
+    try:
+        with th.no_grad(), th.random.fork_rng(devices=[]):
+            return tuple(head.eval()(th.zeros(2, sizes.features_dim)).shape)
+    except (RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
+        raise ArgumentError(f"head={choice!r} cannot read features of shape (2, {sizes.features_dim}): {error}") from error
+    finally:
+        head.train(was_training)

@@ -17,7 +17,7 @@ from sb3_dqn_ext.algorithm.value_models import ReturnModel
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.config import NetworkConfig
 from sb3_dqn_ext.networks.flat_storage import separate_parameters
-from sb3_dqn_ext.networks.heads import HEADS, HeadSizes
+from sb3_dqn_ext.networks.heads import HEAD, HeadSizes, SharedHead, make_head
 from sb3_dqn_ext.networks.hooks import is_instrumented
 from sb3_dqn_ext.networks.init import INITS
 from sb3_dqn_ext.networks.noisy import make_noisy, noisy_layers
@@ -89,11 +89,11 @@ class QNetwork(SB3QNetwork):
             features_dim, self.n_actions, return_model.n_params, net_arch, head_arch, activation_fn, config.batch_norm
         )
         self.embedding = return_model.embedding(sizes.hidden_dim)
-        if config.head == "shared" and head_arch and self.embedding is None:
+        if HEAD.find(config.head) is SharedHead and head_arch and self.embedding is None:
             raise ArgumentError(f"head_arch={head_arch!r} has no effect with head='shared'; write the layers into net_arch.")
         if config.batch_norm and not net_arch:
             raise ArgumentError("batch_norm=True has no effect on a trunk without layers; give net_arch, for example [64].")
-        self.q_net = HEADS[config.head](sizes)  # type: ignore[assignment]
+        self.q_net = make_head(config.head, sizes)  # type: ignore[assignment]
         if config.sigma0 is not None:
             make_noisy(self.q_net, config.sigma0)
         self.apply(INITS[config.init])

@@ -104,9 +104,9 @@ class DQNReplayBuffer(ReplayBuffer):
     :param n_steps: the number n of rewards in an n-step return
     :param gamma: the discount factor; optional if ``n_steps`` is 1 and a stock algorithm applies its own discount factor
     :param sampler: the sampler that chooses the transitions: ``"uniform"``; ``"prioritized"``, in proportion to priorities
-        (https://arxiv.org/abs/1511.05952); ``"vector_steps"``, whole time steps of all environments; or a subclass of
-        :class:`~sb3_dqn_ext.replay.Sampler`. A stock algorithm refuses samplers that return importance weights or use TD
-        errors: ``"prioritized"``, and ``"vector_steps"`` with ``terminal_copies``.
+        (https://arxiv.org/abs/1511.05952); ``"vector_steps"``, whole time steps of all environments; or your own
+        :class:`~sb3_dqn_ext.replay.Sampler`: a class, an object or a dotted name. A stock algorithm refuses samplers that
+            return importance weights or use TD errors: ``"prioritized"``, and ``"vector_steps"`` with ``terminal_copies``.
     :param sampler_kwargs: the arguments of the sampler: ``replace`` (``uniform``, ``vector_steps``); ``alpha``, ``beta``,
         ``beta_end`` and ``eps`` (``prioritized``, see :class:`~sb3_dqn_ext.replay.Prioritized`)
     :param terminal_copies: the number of times that a terminal transition counts when transitions are drawn
@@ -146,7 +146,7 @@ class DQNReplayBuffer(ReplayBuffer):
         handle_timeout_termination: bool = True,
         n_steps: int = 1,
         gamma: float | None = None,
-        sampler: str | type[Sampler] = "uniform",
+        sampler: str | type[Sampler] | Sampler = "uniform",
         sampler_kwargs: Mapping[str, Any] | None = None,
         terminal_copies: int = 1,
         terminal_on: str = "terminated",
@@ -433,7 +433,7 @@ class DQNReplayBuffer(ReplayBuffer):
         """Return the arguments that determine what is replayed, except ``n_steps`` and ``gamma``."""
         sampler, sampler_kwargs = self._sampler_choice
         return {
-            "sampler": sampler,
+            "sampler": type(sampler) if isinstance(sampler, Sampler) else sampler,
             "sampler_kwargs": sampler_kwargs,
             "terminal_copies": self.terminal_copies,
             "terminal_on": self.terminal_on if self.terminal_copies > 1 else None,  # otherwise without effect

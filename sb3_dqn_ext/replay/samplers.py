@@ -1,19 +1,19 @@
 """The samplers by name, and the samplers that draw with equal probabilities."""
 
+import copy
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext._validation import build, check_type
+from sb3_dqn_ext._validation import OpenChoice, check_type, is_dotted
 from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
 from sb3_dqn_ext.replay.index_set import IndexSet, Indices
 from sb3_dqn_ext.replay.prioritized import Prioritized
 from sb3_dqn_ext.replay.sampler_base import Bools, Sampler, Weights
 
-__all__ = ["SAMPLERS", "Uniform", "VectorSteps", "make_sampler"]
+__all__ = ["SAMPLER", "SAMPLERS", "Uniform", "VectorSteps", "make_sampler"]
 
 
 def draw_distinct(n: int, size: int) -> npt.NDArray[np.int64]:
@@ -220,22 +220,28 @@ _SYNONYMS = {
 }
 
 
+SAMPLER = OpenChoice("sampler", Sampler, ("sample",), SAMPLERS, _SYNONYMS)
+
+
 def make_sampler(
-    choice: str | type[Sampler], kwargs: Mapping[str, Any], n_rows: int, n_envs: int, terminal_copies: int, only_added: bool
+    choice: object, kwargs: Mapping[str, Any], n_rows: int, n_envs: int, terminal_copies: int, only_added: bool
 ) -> Sampler:
     """
     Make a sampler.
 
-    :param choice: the name of a sampler, or a subclass of Sampler
+    :param choice: the name of a sampler, a subclass of Sampler, an object, of which a copy is made, or a dotted name
     :param kwargs: the arguments that are not common to all samplers
     :param n_rows: see :class:`~sb3_dqn_ext.replay.Sampler`, as for the following arguments
     :param n_envs: the number of transitions in a row
     :param terminal_copies: the number of times that a terminal transition counts
     :param only_added: whether only transitions that were added and not removed can be replayed
-    :raises ArgumentError: if there is no such sampler, or it has no such argument
+    :raises ArgumentError: if there is no such sampler, it has no such argument, or an object has another size
     """
-    is_class = isinstance(choice, type) and issubclass(choice, Sampler)
-    options = {choice: cast(type[Sampler], choice)} if is_class else SAMPLERS
-    factories: Any = {name: partial(kind, n_rows, n_envs, terminal_copies, only_added) for name, kind in options.items()}
-    sampler: Sampler = build("sampler", cast(str, choice), factories, kwargs, _SYNONYMS)
-    return sampler
+    given = {"n_rows": n_rows, "n_envs": n_envs, "terminal_copies": terminal_copies, "only_added": only_added}
+    sampler = SAMPLER.build(choice, kwargs, given)
+    differ = [name for name, value in given.items() if getattr(sampler, name, value) != value]
+    if differ:
+        has = ", ".join(f"{name}={getattr(sampler, name)!r}" for name in differ)
+        needs = ", ".join(f"{name}={given[name]!r}" for name in differ)
+        raise ArgumentError(f"sampler={choice!r} has {has}, and the replay buffer needs {needs}: give the class instead.")
+    return copy.deepcopy(sampler) if sampler is choice or is_dotted(choice) else sampler

@@ -21,6 +21,7 @@ from stable_baselines3.common.save_util import open_path, save_to_zip_file
 
 from sb3_dqn_ext._missing import MissingAttribute, custom_objects_hint
 from sb3_dqn_ext._validation import check_type
+from sb3_dqn_ext.choices import chosen
 from sb3_dqn_ext.errors import ModelFileError
 from sb3_dqn_ext.saved_model.archive import (
     VARIABLES,
@@ -339,14 +340,17 @@ def _read(name: str, node: Any, stock: bool, trust: bool) -> Any:
         value = {key: _schedule_or_missing(name, key, part, trust) for key, part in node["dict"].items()}
     else:
         value = unpack_value(node, trust, (name,))
-    if name == "policy_kwargs" and not trust:
-        _check_dotted_names(value)
+    if not trust:
+        _check_dotted_names(name, value)
     return value
 
 
 def _schedule_or_missing(name: str, key: str, node: Any, trust: bool) -> Any:
     try:
-        return unpack_value(node, trust, (name, key))
+        value = unpack_value(node, trust, (name, key))
+        if not trust:
+            _check_dotted_names(name, {key: value})
+        return value
     except NeedsTrustError as error:
         if key not in ("schedule", "temperature"):
             raise
@@ -358,12 +362,15 @@ def _stored_node(node: Any, stock: bool, error: NeedsTrustError) -> Any:
     return {"not stored": str(error)[:500]} if stock else node
 
 
-def _check_dotted_names(policy_kwargs: Any) -> None:
-    """Check the dotted names in policy arguments, which a policy imports."""
-    for argument in ("activation_fn", "features_extractor_class", "optimizer_class"):
-        given = policy_kwargs.get(argument) if isinstance(policy_kwargs, Mapping) else None
+def _check_dotted_names(name: str, value: Any) -> None:
+    """Check the dotted names in arguments, which a model imports."""
+    places = [(place, one) for place, _, one in chosen({name: value})]
+    if name == "policy_kwargs" and isinstance(value, Mapping):
+        classes = ("activation_fn", "features_extractor_class", "optimizer_class")
+        places += [((name, argument), value[argument]) for argument in classes if argument in value]
+    for place, given in places:
         if isinstance(given, str) and "." in given and given not in _ALLOWED_NAMES:
-            find_class(("policy_kwargs", argument), given, ALLOWED_CLASSES)
+            find_class(place, given, ALLOWED_CLASSES)
 
 
 def _is_packed_as(value: Any, node: Any) -> bool:

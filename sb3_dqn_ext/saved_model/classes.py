@@ -22,7 +22,14 @@ from torch.nn.modules import activation
 import sb3_dqn_ext.algorithm.schedules
 import sb3_dqn_ext.networks.policies
 import sb3_dqn_ext.replay
-from sb3_dqn_ext.serialization.names import import_name
+from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
+from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULES
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
+from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
+from sb3_dqn_ext.networks.heads import HEADS
+from sb3_dqn_ext.replay.samplers import SAMPLERS
+from sb3_dqn_ext.serialization.names import import_name, qualified_name
 from sb3_dqn_ext.serialization.tree import NotSerializableError
 
 __all__ = [
@@ -67,6 +74,10 @@ def _by_dotted_name(module: ModuleType, names: Iterable[str]) -> dict[str, Any]:
     return {f"{module.__name__}.{name}": getattr(module, name) for name in names}
 
 
+def _by_qualified_name(*registries: Mapping[str, Any]) -> dict[str, Any]:
+    return {qualified_name(kind): kind for registry in registries for kind in registry.values()}
+
+
 def _optimizer_names() -> list[str]:
     return [name for name, kind in vars(th.optim).items() if isinstance(kind, type) and issubclass(kind, th.optim.Optimizer)]
 
@@ -80,8 +91,9 @@ ALLOWED_CLASSES: dict[str, type] = {
     **_by_dotted_name(stable_baselines3.common.buffers, ["ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer"]),
     **_by_dotted_name(stable_baselines3.her.her_replay_buffer, ["HerReplayBuffer"]),
     **_by_dotted_name(sb3_dqn_ext.replay, ["DQNReplayBuffer"]),
+    **_by_qualified_name(EXPLORATIONS, HEADS, LOSSES, RETURN_MODELS, SAMPLERS, SCHEDULES, TARGET_POLICIES),
 }
-"""The classes that a file may name, by dotted name."""
+"""The classes, and the losses, which are functions, that a file may name, by dotted name."""
 RECONSTRUCTIBLE: dict[str, type] = {
     **_by_dotted_name(stable_baselines3.common.utils, ["ConstantSchedule", "FloatSchedule", "LinearSchedule"]),
     **_by_dotted_name(
@@ -89,6 +101,7 @@ RECONSTRUCTIBLE: dict[str, type] = {
         ["ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"],
     ),
     **_by_dotted_name(sb3_dqn_ext.algorithm.schedules, ["PerAction", "PiecewiseSchedule", "ProgressSchedule"]),
+    **_by_qualified_name(EXPLORATIONS, TARGET_POLICIES),
     "rl_zoo3.utils.SimpleLinearSchedule": SimpleLinearSchedule,
 }
 """The classes of objects that a file may hold. Their attributes are the arguments of their constructors."""

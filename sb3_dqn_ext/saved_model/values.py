@@ -87,6 +87,8 @@ def _attributes(value: Any) -> Fields:
             raise NotSerializableError(str(error)) from error
         if arguments != (kind,) or items != [None, None]:
             attributes = ()
+        elif attributes is None and hasattr(value, "__dict__"):
+            attributes = {}  # an object without attributes
     if not isinstance(attributes, dict):
         raise NotSerializableError(f"{qualified_name(kind)}, which has state beside its attributes")
     return attributes

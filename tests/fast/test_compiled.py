@@ -31,6 +31,7 @@ from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from tests.internals import drawn_batch, n_updates_of
+from tests.own_choices import Gated, LogCosh, Mellow, Pair
 from tests.parity import Records, assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python
@@ -389,6 +390,25 @@ def test_combinations_of_choices_learn_like_eager_ones(combination: Combination)
 @pytest.mark.parametrize("combination", [*islice(pairwise(), 8, None), *all_choices()], ids=identifier)
 def test_every_combination_of_choices_learns_like_the_eager_one(combination: Combination) -> None:
     check(combination)
+
+
+def test_choices_of_a_user_are_compiled(compilations: list[int]) -> None:
+    kwargs: dict[str, Any] = {
+        "target_policy": Mellow(0.5),
+        "policy_kwargs": {"head": Gated, "returns": Pair, "returns_kwargs": {"scale": 2.0}, "loss": LogCosh},
+    }
+    eager, compiled = pair(1, **kwargs)
+    assert_trained_alike(eager, compiled, then=19)
+    assert len(compilations) == 1
+    for built_in in ({"target_policy": "greedy"}, {"policy_kwargs": kwargs["policy_kwargs"] | {"loss": "huber"}}):
+        other = twin(compiled, False, **kwargs | built_in)
+        same = twin(compiled, False, **kwargs)
+        for model in (other, same):
+            train(model, 10)
+        train(compiled, 10)
+        assert_near(compiled, same, 1e-5)
+        with pytest.raises(AssertionError):
+            assert_near(compiled, other, 1e-5)
 
 
 # changes during training

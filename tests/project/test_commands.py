@@ -22,7 +22,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from sb3_dqn_ext import DQNExt, presets
 from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.zoo.config import check_config
-from tests.pages import DOCS, PAGES, Block, Command, blocks, commands
+from tests.pages import DOCS, PAGES, Block, Command, blocks, commands, write_modules
 from tests.paths import ROOT
 from tests.processes import output, python
 
@@ -170,8 +170,10 @@ def yaml_texts() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("where", yaml_texts())
-def test_the_zoo_accepts_the_configuration(where: str, tmp_path: Path) -> None:
+def test_the_zoo_accepts_the_configuration(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = yaml_texts()[where]
+    write_modules(BLOCKS, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "conf.yml").write_text(text)
     check_config(tmp_path / "conf.yml")
     for given in yaml.safe_load(text).values():

@@ -52,6 +52,14 @@ class ByError(Sampler):
         return 1.0
 
 
+class Passing(ByError):
+    """Passes on all arguments but its own."""
+
+    def __init__(self, *sizes: Any, offset: float = 0.0) -> None:
+        super().__init__(*sizes)
+        self.offset = offset
+
+
 class Newest(Sampler):
     """A sampler that draws the newest row only: the smallest subclass."""
 
@@ -182,14 +190,24 @@ def test_a_stock_algorithm_and_epochs_refuse_it() -> None:
         DQNExt("MlpPolicy", short_cartpole(), n_epochs=2, replay_buffer_kwargs={"sampler": ByError}, device="cpu")
 
 
+def test_a_sampler_may_pass_on_the_arguments_of_its_base_class() -> None:
+    assert sampler_of(make(Passing, sampler_kwargs={"offset": 2.0})).offset == 2.0
+    with pytest.raises(ArgumentError, match="Did you mean 'offset'"):
+        make(Passing, sampler_kwargs={"ofset": 2.0})
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"sampler": ByError, "sampler_kwargs": {"flor": 1}}, "a key of sampler_kwargs='flor'.*Did you mean 'floor'"),
-        ({"sampler": int}, "sampler=<class 'int'> is not known"),
-        ({"sampler": Newest(4, 1)}, "is not known; it can be one of: prioritized, uniform, vector_steps"),
+        (
+            {"sampler": int},
+            "sampler=<class 'int'> is no Sampler: it has no sample.*one of: prioritized, uniform, vector_steps",
+        ),
+        ({"sampler": Newest(4, 1)}, "has n_rows=4, n_envs=1, and the replay buffer needs n_rows=60, n_envs=2"),
+        ({"sampler": Newest(60, 2), "sampler_kwargs": {"floor": 1}}, "has no effect on sampler=.*an object that is already"),
     ],
-    ids=["an unknown argument", "another class", "an object"],
+    ids=["an unknown argument", "another class", "an object of another size", "an object with arguments"],
 )
 def test_an_invalid_sampler_is_reported(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sb3_dqn_ext._validation import check_keys, choose, parameters_of
+from sb3_dqn_ext._validation import OpenChoice, parameters_of
 from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 from sb3_dqn_ext.algorithm.value_models.categorical import CategoricalReturns
 from sb3_dqn_ext.algorithm.value_models.expected import ExpectedReturns
@@ -11,6 +11,7 @@ from sb3_dqn_ext.algorithm.value_models.quantile import ImplicitQuantileReturns,
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
+    "RETURNS",
     "RETURN_MODELS",
     "CategoricalReturns",
     "ExpectedReturns",
@@ -41,20 +42,26 @@ SYNONYMS = {
 }
 
 
-def make_returns(returns: str, returns_kwargs: Mapping[str, Any], loss: str | None) -> ReturnModel:
-    """
-    Make a return model by its name.
+RETURNS = OpenChoice("returns", ReturnModel, ("n_params", "mean", "target", "loss"), RETURN_MODELS, SYNONYMS)
 
-    :param returns: a key of ``RETURN_MODELS``
-    :param returns_kwargs: the arguments of that model
-    :param loss: a key of ``LOSSES``, for expected returns only; None (default): the model's default
-    :return: the return model
-    :raises ArgumentError: if the name or an argument does not exist, or the model does not take a loss
+
+def make_returns(returns: object, returns_kwargs: Mapping[str, Any], loss: object) -> ReturnModel:
     """
-    model = choose("returns", returns, RETURN_MODELS, SYNONYMS)
-    check_keys("returns_kwargs", returns_kwargs, set(parameters_of(model)) - {"loss"})
-    if loss is None:
-        return model(**returns_kwargs)
-    if "loss" not in parameters_of(model):
+    Make a return model.
+
+    :param returns: a key of ``RETURN_MODELS``, a subclass of :class:`ReturnModel`, an object, or a dotted name
+    :param returns_kwargs: the arguments of that model
+    :param loss: the loss of a model with an argument of this name; None (default): the model's default
+    :return: the return model
+    :raises ArgumentError: if the name or an argument does not exist, the model has parameters, or it does not take a loss
+    """
+    found = RETURNS.find(returns)
+    takes_loss = isinstance(found, type) and "loss" in parameters_of(found)
+    if loss is not None and not takes_loss:
         raise ArgumentError(f"loss={loss!r} has no effect with returns={returns!r}, which has its own loss; leave it out.")
-    return model(loss=loss, **returns_kwargs)
+    if "loss" in returns_kwargs and takes_loss:
+        raise ArgumentError(f"returns_kwargs['loss']={returns_kwargs['loss']!r} is written loss={returns_kwargs['loss']!r}.")
+    made = RETURNS.build(returns, {**returns_kwargs, **({} if loss is None else {"loss": loss})})
+    if any(True for _ in made.parameters()):
+        raise ArgumentError(f"returns={returns!r} has parameters, which no network would train: make them buffers.")
+    return made
