@@ -87,6 +87,10 @@ def test_the_wheel_gives_every_public_name_and_the_commands_of_the_zoo(installed
     output(python(*record, cwd=project, executable=installed))
     assert (project / "videos/final-model-dqn_ext-CartPole-v1-step-0-to-step-20.mp4").is_file()
 
+    script = Path(installed).parent / "sb3-dqn-ext"
+    assert "commands:\n  train " in output(python(str(script), cwd=project, executable=installed))
+    output(python(str(script), "enjoy", "-n", "9", "--no-render", cwd=project, executable=installed))
+
     preset = ("--env", "dqn_ext/CartPoleNoVel-v1", "-conf", "sb3_dqn_ext.presets.munchausen_quantile", "-n", "200")
     output(python("-m", "rl_zoo3.train", "--algo", "dqn_ext", "-f", "logs", *preset, cwd=project, executable=installed))
     assert (project / "logs/dqn_ext/dqn_ext-CartPoleNoVel-v1_1/dqn_ext-CartPoleNoVel-v1.zip").is_file()
@@ -95,10 +99,6 @@ def test_the_wheel_gives_every_public_name_and_the_commands_of_the_zoo(installed
     output(python("-m", "rl_zoo3.train", *cartpole, "-n", "150", *search, cwd=project, executable=installed))
     (report,) = (project / "logs/dqn_ext").glob("report_CartPole-v1_1-trials-*.csv")
     assert "params_target_policy" in report.read_text()
-
-    script = Path(installed).parent / "sb3-dqn-ext"
-    assert "commands:\n  train " in output(python(str(script), cwd=project, executable=installed))
-    output(python(str(script), "enjoy", "-n", "9", "--no-render", cwd=project, executable=installed))
 
     plot = ("-m", "rl_zoo3.plots.plot_train", "-a", "dqn_ext", "-e", "CartPole-v1", "-f", "logs", "-w", "5")
     output(python(*plot, cwd=project, executable=installed, MPLBACKEND="Agg"))
