@@ -6,9 +6,9 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-__all__ = ["OF_THE_RUN", "all_callbacks"]
+__all__ = ["RUN_ATTRIBUTES", "all_callbacks"]
 
-OF_THE_RUN = {"model", "training_env", "parent", "locals", "globals"}
+RUN_ATTRIBUTES = {"model", "training_env", "parent", "locals", "globals"}
 """the attributes that a callback gets from its run"""
 
 
@@ -27,5 +27,5 @@ def _with_held(callback: Any) -> Iterator[BaseCallback]:
     elif isinstance(callback, BaseCallback):
         yield callback
         for name, value in vars(callback).items():
-            if name not in OF_THE_RUN:
+            if name not in RUN_ATTRIBUTES:
                 yield from _with_held(value)

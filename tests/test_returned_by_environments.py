@@ -19,7 +19,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import play
-from sb3_dqn_ext.callbacks.episodes import EndedEpisodes
+from sb3_dqn_ext.callbacks.episodes import EpisodeFinder
 from sb3_dqn_ext.errors import ArgumentError
 from tests.internals import n_updates_of
 from tests.parity import assert_same, several_cartpoles, short_cartpole
@@ -119,7 +119,7 @@ def learned(algorithm: type[DQN], env: VecEnv, steps: int = 120, **kwargs: Any) 
     small: dict[str, Any] = {"learning_starts": 30, "buffer_size": 300, "batch_size": 8, "train_freq": 4, "seed": 0}
     small |= {"device": "cpu", "policy_kwargs": {"net_arch": [8]}, "target_update_interval": 30}
     if algorithm is DQNExt:
-        small["exploration_kwargs"] = {"coin": "shared"}
+        small["exploration_kwargs"] = {"epsilon_draw": "shared"}
     model = algorithm("MlpPolicy", env, **(small | kwargs))
     model.learn(steps)
     memory: Any = model.replay_buffer
@@ -217,7 +217,7 @@ class Counting(BaseCallback):
     def __init__(self) -> None:
         super().__init__()
         self.returns: list[float] = []
-        self._ended = EndedEpisodes("Counting")
+        self._ended = EpisodeFinder("Counting")
 
     def _on_step(self) -> bool:
         self.returns += [episode.total for episode in self._ended(self.locals)]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-__all__ = ["CHARTS", "layout"]
+__all__ = ["CHARTS", "chart_layout"]
 
 Layout = dict[str, dict[str, list[str]]]
 """by group and title, regular expressions of the tags in a chart"""
@@ -60,7 +60,7 @@ CHARTS: Layout = {
 }
 
 
-def layout(tags: Iterable[str]) -> Layout:
+def chart_layout(tags: Iterable[str]) -> Layout:
     """
     :param tags: what is logged
     :return: the charts in which there is something to see, with all their tags: so charts of several runs are the same ones

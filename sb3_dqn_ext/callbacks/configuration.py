@@ -17,21 +17,21 @@ from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.serialization.names import qualified_name
 
-__all__ = ["arguments_of", "env_of", "flat", "plain"]
+__all__ = ["describe_env", "flatten", "model_arguments", "to_plain"]
 
 Data = dict[str, Any]
 
 # what no result depends on, and what is told otherwise
-LEFT_OUT = {"policy", "env", "tensorboard_log", "verbose", "device", "_init_setup_model"}
+EXCLUDED_ARGUMENTS = {"policy", "env", "tensorboard_log", "verbose", "device", "_init_setup_model"}
 
 
-def arguments_of(model: BaseAlgorithm) -> Data:
+def model_arguments(model: BaseAlgorithm) -> Data:
     """
     :param model: of SB3
     :return: the arguments it was made with, in the order of its constructor, as plain data
     """
-    names = [name for name in parameters_of(type(model)) if name not in LEFT_OUT and hasattr(model, name)]
-    given = {name: plain(getattr(model, name)) for name in names}
+    names = [name for name in parameters_of(type(model)) if name not in EXCLUDED_ARGUMENTS and hasattr(model, name)]
+    given = {name: to_plain(getattr(model, name)) for name in names}
     if getattr(model, "replay_buffer_class", None) in _usual_memories(model):
         given["replay_buffer_class"] = None
     return {"policy": _policy_of(model), **given}
@@ -45,10 +45,10 @@ def _usual_memories(model: BaseAlgorithm) -> set[type]:
 
 def _policy_of(model: BaseAlgorithm) -> str:
     names = [name for name, policy in model.policy_aliases.items() if policy is model.policy_class]
-    return names[0] if names else str(plain(model.policy_class))
+    return names[0] if names else str(to_plain(model.policy_class))
 
 
-def env_of(env: VecEnv | None) -> tuple[str, str]:
+def describe_env(env: VecEnv | None) -> tuple[str, str]:
     """
     :param env: the training environments
     :return: the id of the environment, or the name of its class, and the classes of all wrappers around it. Nothing is asked
@@ -62,7 +62,7 @@ def env_of(env: VecEnv | None) -> tuple[str, str]:
     return name, " of ".join(names if single is None else [*names, str(single)])
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """
     :param value: an argument
     :return: the same as numbers, strings, lists and mappings; of a class or function its dotted name; of another object what
@@ -71,17 +71,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, TrainFreq):
         return value.frequency if value.unit is TrainFrequencyUnit.STEP else [value.frequency, value.unit.value]
     if isinstance(value, ConstantSchedule):  # which the zoo makes of a learning rate
-        return plain(value.val)
+        return to_plain(value.val)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Enum):
-        return plain(value.value)
+        return to_plain(value.value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
-        return {str(plain(key)): plain(item) for key, item in value.items()}
+        return {str(to_plain(key)): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return qualified_name(value)
     text = repr(value)
@@ -89,7 +89,7 @@ def plain(value: Any) -> Any:
     return text if " object at 0x" not in text else qualified_name(type(value))
 
 
-def flat(arguments: Mapping[str, Any]) -> dict[str, float | str]:
+def flatten(arguments: Mapping[str, Any]) -> dict[str, float | str]:
     """
     :param arguments: plain data
     :return: what a table can hold. A mapping is one text, as every run has it, and its entries are values of their own, too,
@@ -99,7 +99,7 @@ def flat(arguments: Mapping[str, Any]) -> dict[str, float | str]:
     for name, value in arguments.items():
         found[name] = value if isinstance(value, str) or _is_finite_number(value) else json.dumps(value)
         if isinstance(value, Mapping):
-            found |= {f"{name}.{key}": item for key, item in flat(value).items()}
+            found |= {f"{name}.{key}": item for key, item in flatten(value).items()}
     return found
 
 

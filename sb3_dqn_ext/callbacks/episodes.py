@@ -30,7 +30,7 @@ def new_record(info: Mapping[str, Any], done: Any, counted: Collection[Any]) -> 
     return None if record is None or (not done and record in counted) else record
 
 
-class EndedEpisodes:
+class EpisodeFinder:
     """
     Finds the episodes that end at a step.
 
@@ -74,7 +74,7 @@ class StopTrainingAtEpisode(RunCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ended = EndedEpisodes(type(self).__name__)
+        self._ended = EpisodeFinder(type(self).__name__)
         self._new: list[tuple[float, int]] = []  # episodes that have ended since the last ``on_step``
 
     @property
@@ -82,7 +82,7 @@ class StopTrainingAtEpisode(RunCallback):
         return 0
 
     def _on_run_start(self, continues: bool) -> None:
-        self._ended = EndedEpisodes(type(self).__name__)
+        self._ended = EpisodeFinder(type(self).__name__)
         self._new = []
 
     def _on_run_step(self, seen: Mapping[str, Any]) -> None:

@@ -60,27 +60,27 @@ class ExactCheckpointCallback(RunCallback):
 
     def _before_rollout(self) -> None:
         model: Any = self.model
-        if self.is_due or model.run_state.interruption.asked:
+        if self.is_due or model.run_state.deferred_signals.is_pending:
             self._save()
-        model.run_state.interruption.obey()
+        model.run_state.deferred_signals.deliver()
 
     def _on_training_end(self) -> None:
         model: Any = self.model
         # After a callback has ended a run, what its last rollout collected is not learned from.
         is_asked = self.is_due and self.parent is not None  # by the event of another callback, in the last rollout
-        if self.run.is_between_rollouts and (is_asked or model.run_state.interruption.asked):
+        if self.run.is_between_rollouts and (is_asked or model.run_state.deferred_signals.is_pending):
             self._save()
 
     def _save(self) -> None:
         model: Any = self.model
         self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved with the rest
         path = model.save_checkpoint(self.path, self.keep)
-        if model.run_state.interruption.asked:
+        if model.run_state.deferred_signals.is_pending:
             print(f"Saved {path}: model.resume({self.path!r}) goes on from there.", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
+def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
     """
     The whole of a run: nobody else writes to the folders of its checkpoints, and no signal interrupts it in a rollout.
 
@@ -93,11 +93,10 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
     with ExitStack() as stack:
         if paths:
             # Only runs with checkpoints import it: it would add 3 % to the time that the import of this package takes.
-            from sb3_dqn_ext.checkpoint.session import claimed
 
             for path in paths:
                 stack.enter_context(claimed(model, path))
-            stack.enter_context(model.run_state.interruption)
+            stack.enter_context(model.run_state.deferred_signals)
         try:
             yield
         finally:
@@ -108,15 +107,14 @@ def with_checkpoints(model: Any, callback: MaybeCallback) -> Iterator[None]:
                     model.run_state.callback_states = callback_states(callback)
 
 
-def where_to_go_on(model: Any, callbacks: Iterable[BaseCallback]) -> str:
+def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     """
     :param model: whose run has ended
     :param callbacks: of the run
     :return: a sentence on the newest checkpoint that it has written; empty if it was not to write any
     """
-    from sb3_dqn_ext.checkpoint.folder import newest  # imported by runs with checkpoints only
 
-    saved = model.run_state.saved if hasattr(model, "run_state") else {}
+    saved = model.run_state.saved_rows if hasattr(model, "run_state") else {}
     folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
     written = []
     for folder in (folder for folder in folders if os.path.abspath(folder) in saved):

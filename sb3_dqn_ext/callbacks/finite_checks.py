@@ -11,10 +11,18 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.algorithm.finite_updates import MAX_FINITE, max_finite_norm, non_finite_reason
 from sb3_dqn_ext.callback_tree import all_callbacks
-from sb3_dqn_ext.callbacks.exact_checkpoint import where_to_go_on
-from sb3_dqn_ext.callbacks.finite_numbers import FEW, FLOAT32, SMALL, fault_in, is_finite, shown, types_of
+from sb3_dqn_ext.callbacks.exact_checkpoint import resume_hint
+from sb3_dqn_ext.callbacks.finite_numbers import (
+    FLOAT32,
+    SAFE_NUMBER,
+    SMALL_SIZE,
+    describe_non_finite,
+    first_items,
+    is_finite,
+    storage_dtypes,
+)
 from sb3_dqn_ext.errors import NonFiniteError
 
 __all__ = ["StepCheck", "UpdateCheck"]
@@ -22,19 +30,19 @@ __all__ = ["StepCheck", "UpdateCheck"]
 Array = npt.NDArray[Any]
 
 
-def error_of(model: Any, what: str) -> NonFiniteError:
+def non_finite_error(model: Any, what: str) -> NonFiniteError:
     """
     :param model: whose run ends
     :param what: is at fault, and what was not done with it
     :return: the error that ends the run, which names the newest checkpoint
     """
     run_state = getattr(model, "run_state", None)
-    where = "" if run_state is None else where_to_go_on(model, all_callbacks(run_state.callback))
+    where = "" if run_state is None else resume_hint(model, all_callbacks(run_state.callback))
     unchanged = "the networks, the optimizer and the replay memory are as they were before"
     return NonFiniteError(f"Step {model.num_timesteps}: {what}: {unchanged}.{where}")
 
 
-class Statistics:
+class NormalizationStatistics:
     """
     What a VecNormalize has counted up to the last good step: it counts a step before anybody can look at it.
 
@@ -68,12 +76,12 @@ class StepCheck:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._types = types_of(model.observation_space)
+        self._types = storage_dtypes(model.observation_space)
         self._normalize: Any = model.get_vec_normalize_env()
-        self._statistics = None if self._normalize is None else Statistics(self._normalize)
+        self._statistics = None if self._normalize is None else NormalizationStatistics(self._normalize)
         space = model.observation_space
         n_numbers = model.n_envs * math.prod(space.shape) if isinstance(space, spaces.Box) else math.inf
-        self._has_few = self._normalize is None and n_numbers <= FEW
+        self._has_few = self._normalize is None and n_numbers <= SMALL_SIZE
 
     def check_start(self) -> None:
         """:raises NonFiniteError: if the run would begin at an observation that is not finite"""
@@ -89,7 +97,11 @@ class StepCheck:
         :param infos: (n_envs,)
         :raises NonFiniteError: if something of it is not finite
         """
-        if self._has_few and math.hypot(*new_obs.ravel().tolist(), *rewards.tolist()) <= SMALL and True not in dones.tolist():
+        if (
+            self._has_few
+            and math.hypot(*new_obs.ravel().tolist(), *rewards.tolist()) <= SAFE_NUMBER
+            and True not in dones.tolist()
+        ):
             return  # what most steps are, in a third of the time
         kind = ""
         if self._normalize is not None:
@@ -121,18 +133,18 @@ class StepCheck:
     def _check_numbers(
         self, numbers: Array, stored_as: np.dtype[Any], what: str, dones: Array | None = None, first_env: int = 0
     ) -> None:
-        """See :func:`~sb3_dqn_ext.callbacks.finite_numbers.fault_in`."""
+        """See :func:`~sb3_dqn_ext.callbacks.finite_numbers.describe_non_finite`."""
         if is_finite(numbers, stored_as):
             return
-        fault = fault_in(numbers, stored_as, what, dones, first_env)
+        fault = describe_non_finite(numbers, stored_as, what, dones, first_env)
         if fault is not None:
             if self._statistics is not None:
                 self._statistics.put_back()
             self._model._last_obs = None  # what comes next does not follow it
-            raise error_of(self._model, f"{fault}. It was not stored")
+            raise non_finite_error(self._model, f"{fault}. It was not stored")
 
 
-def training_of(model: Any) -> dict[str, Any]:
+def train_variables(model: Any) -> dict[str, Any]:
     """
     :param model: of SB3, in the middle of its ``train()``
     :return: the variables of that method, which keeps the loss there and tells it to nobody before its gradient is followed
@@ -161,9 +173,9 @@ class UpdateCheck:
     def check_rate(self) -> None:
         """:raises NonFiniteError: if the learning rate would bring the parameters out of the finite numbers"""
         for group in self._model.policy.optimizer.param_groups:
-            if not group["lr"] <= LARGEST:
-                what = f"the learning rate is {group['lr']:g}, and can be {LARGEST:g} at most. No update was made with it"
-                raise error_of(self._model, what)
+            if not group["lr"] <= MAX_FINITE:
+                what = f"the learning rate is {group['lr']:g}, and can be {MAX_FINITE:g} at most. No update was made with it"
+                raise non_finite_error(self._model, what)
 
     def check_update(self, loss: float, norm: float, max_grad_norm: float | None = None, n_before: int = 0) -> None:
         """
@@ -173,9 +185,9 @@ class UpdateCheck:
         :param n_before: updates that the model has not counted yet
         :raises NonFiniteError: if its step would not be finite
         """
-        if not self._counted and math.hypot(loss, norm) <= LARGEST:
+        if not self._counted and math.hypot(loss, norm) <= MAX_FINITE:
             return
-        fault = fault_of_update(loss, norm, largest_norm(max_grad_norm))
+        fault = non_finite_reason(loss, norm, max_finite_norm(max_grad_norm))
         for now, kept in self._counted:
             kept.copy_(now) if fault is None else now.copy_(kept)
         if fault is not None:
@@ -184,9 +196,9 @@ class UpdateCheck:
                 for name, parameter in self._model.policy.named_parameters()
                 if parameter.grad is not None and not bool(th.isfinite(parameter.grad).all())
             ]
-            of = f"; the gradient is not finite in {shown(names)}" if names else ""
+            of = f"; the gradient is not finite in {first_items(names)}" if names else ""
             number = self._model._n_updates + n_before + 1
-            raise error_of(self._model, f"{fault} in update {number}{of}. The update was not made")
+            raise non_finite_error(self._model, f"{fault} in update {number}{of}. The update was not made")
 
     def follow(self, optimizer: th.optim.Optimizer) -> None:
         """
@@ -199,7 +211,7 @@ class UpdateCheck:
     def _before_step(self, optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
         gradients = [of.grad for group in optimizer.param_groups for of in group["params"] if of.grad is not None]
         norms = [norm.item() for norm in th._foreach_norm(gradients)] if gradients else []  # they are clipped already
-        training = training_of(self._model)
+        training = train_variables(self._model)
         loss = training["loss"].item() if "loss" in training else 0.0
         self.check_rate()
         self.check_update(loss, math.hypot(*norms), n_before=len(training.get("losses", ())[1:]))

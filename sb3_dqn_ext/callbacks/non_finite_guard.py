@@ -65,7 +65,7 @@ class NonFiniteGuardCallback(RunCallback):
         self._steps = self._updates = None
 
 
-def guarded_too(callback: MaybeCallback) -> MaybeCallback:
+def add_guard(callback: MaybeCallback) -> MaybeCallback:
     """
     :param callback: what ``learn`` takes
     :return: the same with a :class:`NonFiniteGuardCallback` before it, if there is none

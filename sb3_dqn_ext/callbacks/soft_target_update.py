@@ -11,8 +11,8 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 from sb3_dqn_ext.errors import ArgumentError
 
-Pair = tuple[list[th.Tensor], list[th.Tensor]]
-PAIRS = (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target"))
+TensorPair = tuple[list[th.Tensor], list[th.Tensor]]
+NETWORK_ATTRIBUTES = (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target"))
 
 
 def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
@@ -22,7 +22,7 @@ def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
     :raises ArgumentError: if it has none, or they are one and the same
     """
     name = type(model).__name__
-    pairs = [(getattr(model, online, None), getattr(model, target, None)) for online, target in PAIRS]
+    pairs = [(getattr(model, online, None), getattr(model, target, None)) for online, target in NETWORK_ATTRIBUTES]
     found = [(online, target) for online, target in pairs if online is not None and target is not None]
     if not found:
         raise ArgumentError(f"{name} has no target network that could be updated.")
@@ -32,7 +32,7 @@ def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
     return online, target
 
 
-def soft_update(parameters: Pair, running_stats: Pair, tau: float) -> None:
+def soft_update(parameters: TensorPair, running_stats: TensorPair, tau: float) -> None:
     """
     :param parameters: those of the online network, and those of the target network
     :param running_stats: the running statistics of their batch normalisation
@@ -68,7 +68,7 @@ class SoftTargetUpdateCallback(RunCallback):
     def _on_run_start(self, continues: bool) -> None:
         model: Any = self.model
         online, target = online_and_target(model)
-        parameters: Pair = list(online.parameters()), list(target.parameters())
+        parameters: TensorPair = list(online.parameters()), list(target.parameters())
         running_stats = get_parameters_by_name(online, ["running_"]), get_parameters_by_name(target, ["running_"])
         self._update = partial(soft_update, parameters, running_stats, self.tau)
         self._n_calls = model._n_calls

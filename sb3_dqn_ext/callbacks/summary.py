@@ -14,12 +14,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dqn_ext._validation import check_verbose
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
-from sb3_dqn_ext.callbacks.logged import Listening, Score, evaluated, trained
+from sb3_dqn_ext.callbacks.log_observer import LogObserver, Score, evaluation_score, training_score
 
 __all__ = ["SummaryCallback", "run_folder"]
 
 
-ORDER = ("run folder", "best model", "checkpoints", "resume from", "TensorBoard")
+PATH_ORDER = ("run folder", "best model", "checkpoints", "resume from", "TensorBoard")
 
 
 class Clock:
@@ -30,7 +30,7 @@ class Clock:
         self.step = step
 
 
-class SummaryCallback(Listening):
+class SummaryCallback(LogObserver):
     """
     Print at the end of a run what came of it: steps, episodes and steps per second, mean returns, and where things lie: the
     run's folder, its best model, checkpoints, TensorBoard's log.
@@ -59,17 +59,17 @@ class SummaryCallback(Listening):
         planned = model._total_timesteps
         end = f"Ended before its time, at step {model.num_timesteps:,} of {planned:,}"
         title = f"Ended after {model.num_timesteps:,} steps" if model.num_timesteps >= planned else end
-        yield f"{title}: {counted(model._episode_num, 'episode')}, {steps / max(seconds, 1e-9):,.0f} steps per second"
-        n_episodes = counted(len(model.ep_info_buffer or ()), "training episode")
-        for what, score in {"evaluations": evaluated(self), f"last {n_episodes}": trained(self)}.items():
+        yield f"{title}: {format_count(model._episode_num, 'episode')}, {steps / max(seconds, 1e-9):,.0f} steps per second"
+        n_episodes = format_count(len(model.ep_info_buffer or ()), "training episode")
+        for what, score in {"evaluations": evaluation_score(self), f"last {n_episodes}": training_score(self)}.items():
             if score is not None:
-                yield f"  mean return of {what:<26} {described(score)}"
+                yield f"  mean return of {what:<26} {format_score(score)}"
         callbacks = [one for one in all_callbacks(self.run.root) if one is not self]
-        for what, path in places(callbacks, model.get_env(), model.logger.output_formats).items():
-            yield f"  {what:<14} {shortened(path)}"
+        for what, path in output_paths(callbacks, model.get_env(), model.logger.output_formats).items():
+            yield f"  {what:<14} {short_path(path)}"
 
 
-def described(score: Score) -> str:
+def format_score(score: Score) -> str:
     """
     :param score: of a run
     :return: in words
@@ -77,18 +77,18 @@ def described(score: Score) -> str:
     return f"{score.last:10.2f}   best {score.best:10.2f} at step {score.best_at:,}"
 
 
-def shortened(path: str) -> str:
+def short_path(path: str) -> str:
     """A path, from here if it lies below."""
     relative = os.path.relpath(path)
     return path if relative.startswith(os.pardir) else relative
 
 
-def counted(number: int, thing: str) -> str:
+def format_count(number: int, thing: str) -> str:
     """``(2, "episode")`` -> ``"2 episodes"``"""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def places(callbacks: list[BaseCallback], env: VecEnv | None, outputs: list[Any]) -> dict[str, str]:
+def output_paths(callbacks: list[BaseCallback], env: VecEnv | None, outputs: list[Any]) -> dict[str, str]:
     """
     :param callbacks: of a run
     :param env: its training environments
@@ -109,7 +109,7 @@ def places(callbacks: list[BaseCallback], env: VecEnv | None, outputs: list[Any]
     for board in outputs:
         if isinstance(board, TensorBoardOutputFormat):
             found["TensorBoard"] = str(board.writer.log_dir)
-    return {what: found[what] for what in ORDER if what in found and ("*" in found[what] or os.path.exists(found[what]))}
+    return {what: found[what] for what in PATH_ORDER if what in found and ("*" in found[what] or os.path.exists(found[what]))}
 
 
 def run_folder(callbacks: list[BaseCallback], env: VecEnv | None) -> str | None:

@@ -9,9 +9,16 @@ import numpy as np
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 from torch.utils.tensorboard import summary
 
-from sb3_dqn_ext.callbacks.charts import Layout, layout
-from sb3_dqn_ext.callbacks.configuration import Data, arguments_of, env_of, flat
-from sb3_dqn_ext.callbacks.logged import EVALUATED, TRAINED, Excluded, Listening, Values, score_of
+from sb3_dqn_ext.callbacks.charts import Layout, chart_layout
+from sb3_dqn_ext.callbacks.configuration import Data, describe_env, flatten, model_arguments
+from sb3_dqn_ext.callbacks.log_observer import (
+    EVALUATION_KEY,
+    TRAINING_KEY,
+    ExcludedFormats,
+    LoggedValues,
+    LogObserver,
+    run_score,
+)
 from sb3_dqn_ext.versions import versions
 
 __all__ = ["TensorBoardCallback"]
@@ -21,7 +28,7 @@ BEST, FINAL = "achieved/best_return", "achieved/final_return"
 N_SCORES = 100  # in a run: each line of SB3's log would be one, where there are no evaluations
 
 
-class Begun:
+class LogSession:
     """What is in a log of TensorBoard already, which no checkpoint remembers: a run may go on in another log."""
 
     layout: Layout | None = None
@@ -31,7 +38,7 @@ class Begun:
     """the step from which on the score of training episodes is written anew"""
 
 
-class TensorBoardCallback(Listening):
+class TensorBoardCallback(LogObserver):
     """
     Tell TensorBoard what the run is, and how to show it. Where nothing is logged to TensorBoard, it does nothing.
 
@@ -46,14 +53,14 @@ class TensorBoardCallback(Listening):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self._begun = Begun()
+        self._begun = LogSession()
 
     def _on_run_start(self, continues: bool) -> None:
         super()._on_run_start(continues)
         if not continues:
             self.tags = []
-        self._begun = Begun()
-        told = texts(self.model)
+        self._begun = LogSession()
+        told = run_texts(self.model)
         for board in self._boards():  # the logger's other formats could not show it
             board.write(dict(told), dict.fromkeys(told, ("",)), self.model.num_timesteps)
         self._begin_session()
@@ -65,18 +72,18 @@ class TensorBoardCallback(Listening):
         """
         for board in self._boards():
             to_summaries: Any = summary.hparams
-            _, start, self._begun.end = to_summaries(flat(described(self.model)), {})
+            _, start, self._begun.end = to_summaries(flatten(run_arguments(self.model)), {})
             board.writer.file_writer.add_summary(start)
 
-    def _heard(self, values: Values, excluded: Excluded, step: int) -> None:
+    def _heard(self, values: LoggedValues, excluded: ExcludedFormats, step: int) -> None:
         super()._heard(values, excluded, step)
-        if EVALUATED in values or (TRAINED in values and step >= self._begun.score_due):
+        if EVALUATION_KEY in values or (TRAINING_KEY in values and step >= self._begun.score_due):
             self._begun.score_due = step + self.model._total_timesteps // N_SCORES
             self._write_score(step)
-        new = [key for key, value in values.items() if key not in self.tags and is_chart(value, excluded.get(key))]
+        new = [key for key, value in values.items() if key not in self.tags and is_charted(value, excluded.get(key))]
         self.tags += new
         if new or self._begun.layout is None:
-            self._write_layout(layout(self.tags))
+            self._write_layout(chart_layout(self.tags))
 
     def _write_layout(self, charts: Layout) -> None:
         if charts != self._begun.layout:
@@ -92,7 +99,7 @@ class TensorBoardCallback(Listening):
             board.writer.flush()
 
     def _write_score(self, step: int) -> None:
-        score = score_of(self)
+        score = run_score(self)
         if score is not None:
             for board in self._boards():
                 board.writer.add_scalar(BEST, score.best, step)
@@ -102,7 +109,7 @@ class TensorBoardCallback(Listening):
         return (output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat))
 
 
-def is_chart(value: Any, excluded: tuple[str, ...] | None) -> bool:
+def is_charted(value: Any, excluded: tuple[str, ...] | None) -> bool:
     """
     :param value: that is logged
     :param excluded: the formats that are not told
@@ -111,28 +118,28 @@ def is_chart(value: Any, excluded: tuple[str, ...] | None) -> bool:
     return isinstance(value, np.ScalarType) and not isinstance(value, str | bytes) and "tensorboard" not in (excluded or ())
 
 
-def described(model: Any) -> Data:
+def run_arguments(model: Any) -> Data:
     """
     :param model: at the start of a run
     :return: all that was chosen, by name
     """
-    shown = {"algorithm": type(model).__name__, "env": env_of(model.env)[0], "n_envs": model.n_envs}
-    return {**shown, "total_timesteps": model._total_timesteps, **arguments_of(model)}
+    shown = {"algorithm": type(model).__name__, "env": describe_env(model.env)[0], "n_envs": model.n_envs}
+    return {**shown, "total_timesteps": model._total_timesteps, **model_arguments(model)}
 
 
-def texts(model: Any) -> dict[str, str]:
+def run_texts(model: Any) -> dict[str, str]:
     """
     :param model: at the start of a run
     :return: Markdown, by tag
     """
     return {
-        "run/arguments": table("argument", {**described(model), "environment": env_of(model.env)[1]}),
+        "run/arguments": markdown_table("argument", {**run_arguments(model), "environment": describe_env(model.env)[1]}),
         "run/command": f"    {shlex.join(sys.orig_argv)}",
-        "run/versions": table("package", versions()),
+        "run/versions": markdown_table("package", versions()),
     }
 
 
-def table(of: str, rows: Mapping[str, Any]) -> str:
+def markdown_table(of: str, rows: Mapping[str, Any]) -> str:
     """
     :param of: what the names are
     :param rows: plain data by name

@@ -21,7 +21,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn, optim
 
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
@@ -72,7 +72,7 @@ def import_classes(names: Iterable[tuple[str, str]], hint: str) -> ClassesByName
     :raises ArgumentError: if a class cannot be imported, or is not a subclass of the class that the hyperparameter requires
     """
     try:
-        found: list[tuple[str, str, type]] = [(place, name, named_class(place, name, {})) for place, name in names]
+        found: list[tuple[str, str, type]] = [(place, name, resolve_class(place, name, {})) for place, name in names]
     except (ImportError, TypeError, ValueError) as error:
         raise ArgumentError(f"{str(error).rstrip('.')}. {hint}") from error
     for place, name, kind in found:

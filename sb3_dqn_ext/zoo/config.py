@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 import sb3_dqn_ext
-from sb3_dqn_ext._arguments import NUMBERS
-from sb3_dqn_ext._validation import check_number, check_type, parameters_of, unknown, written_as
+from sb3_dqn_ext._arguments import NUMBER_LIMITS
+from sb3_dqn_ext._validation import check_number, check_type, equivalent_code, parameters_of, unknown_name_error
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -40,7 +40,7 @@ VALUE_CHECKS: dict[str, Callable[[str, object], None]] = {
     "vec_env_wrapper": _type_check(str | list | dict | None, "the dotted name of a wrapper, or a list of them"),
     "callback": _type_check(str | list | dict | None, "the dotted name of a callback, or a list of them"),
     # arguments of DQNExt
-    **{name: _number_check(*bounds) for name, bounds in NUMBERS.items()},
+    **{name: _number_check(*bounds) for name, bounds in NUMBER_LIMITS.items()},
     "policy": _type_check(str, "the name of a policy"),
     "train_freq": _type_check(int | list, "a number of steps, or [number, step] or [number, episode]"),
     "optimize_memory_usage": _type_check(bool, "true or false"),
@@ -109,8 +109,8 @@ def check_config(path: str | Path) -> None:
 def _check_entry(path: str | Path, key: yaml.Node, value: object) -> None:
     """Check one hyperparameter and its value."""
     if key.value not in HYPERPARAMETERS:
-        written = written_as("DQNExt()", key.value, HYPERPARAMETERS)
-        error = unknown("hyperparameter", key.value, HYPERPARAMETERS)
+        written = equivalent_code("DQNExt()", key.value, HYPERPARAMETERS)
+        error = unknown_name_error("hyperparameter", key.value, HYPERPARAMETERS)
         if written is not None:
             error = ArgumentError(f"hyperparameter={key.value!r} is not known; in DQNExt it is written {written}.")
         raise _error_at(path, key.start_mark, str(error))

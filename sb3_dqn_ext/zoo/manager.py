@@ -16,10 +16,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.envs import resumable
+from sb3_dqn_ext.checkpoint.envs import add_replay_wrapper
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
@@ -143,7 +143,7 @@ class DQNExtManager(ExperimentManager):
         """Create environments whose states can be stored in checkpoints, also in worker processes."""
         wrapper = self.env_wrapper
         if self.checkpoints is not None:
-            self.env_wrapper = functools.partial(resumable, wrapper=wrapper)
+            self.env_wrapper = functools.partial(add_replay_wrapper, wrapper=wrapper)
         try:
             return super().create_envs(n_envs, eval_env, no_log)
         finally:
@@ -220,7 +220,7 @@ class ResumedManager(DQNExtManager):
         hyperparameters = run_file.decode(self.resumed_run.hyperparameters)
         replay = hyperparameters.get("replay_buffer_class")
         if isinstance(replay, str) and "." in replay:
-            hyperparameters["replay_buffer_class"] = named_class("replay_buffer_class", replay, {})
+            hyperparameters["replay_buffer_class"] = resolve_class("replay_buffer_class", replay, {})
         print(f"Resuming {self.save_path}")
         pprint(hyperparameters)
         return hyperparameters, OrderedDict(hyperparameters)

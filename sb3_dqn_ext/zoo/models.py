@@ -42,12 +42,12 @@ def allow_classes_of_pretrained_model(path: str, hyperparameters: dict[str, Any]
     :param path: the file of the model
     :param hyperparameters: the hyperparameters of the new run, in the form that ``run.json`` contains
     """
-    saved_model.let_files_name(import_model_classes(hyperparameters, "Run the command in a folder where Python finds it."))
+    saved_model.allow_classes(import_model_classes(hyperparameters, "Run the command in a folder where Python finds it."))
     _allow_classes_of_run(os.path.dirname(path))
 
 
 def _allow_classes_of_run(run_folder: str) -> None:
-    saved_model.let_files_name(import_run_classes(run_folder, _trust, _TRUST_COMMAND))
+    saved_model.allow_classes(import_run_classes(run_folder, _trust, _TRUST_COMMAND))
 
 
 def take_trust_option(arguments: list[str]) -> list[str]:

@@ -32,8 +32,8 @@ from sb3_dqn_ext.callbacks import (
     SummaryCallback,
     TensorBoardCallback,
 )
-from sb3_dqn_ext.callbacks.charts import CHARTS, layout
-from sb3_dqn_ext.callbacks.configuration import arguments_of, env_of, flat, plain
+from sb3_dqn_ext.callbacks.charts import CHARTS, chart_layout
+from sb3_dqn_ext.callbacks.configuration import describe_env, flatten, model_arguments, to_plain
 from sb3_dqn_ext.plot.run_files import scalars
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from tests.internals import n_updates_of
@@ -173,7 +173,7 @@ def test_without_tensorboard_nothing_happens_and_the_logger_is_as_before(tmp_pat
     for _ in range(2):
         model.learn(100, callback=callback)
         assert len(formats) == 1
-    assert callback.trained == []
+    assert callback.training_returns == []
     assert not list(tmp_path.iterdir())
 
 
@@ -181,9 +181,11 @@ def test_without_tensorboard_nothing_happens_and_the_logger_is_as_before(tmp_pat
 
 
 def test_a_chart_is_there_as_soon_as_something_is_logged_for_it() -> None:
-    assert layout([]) == {}
-    assert layout(["rollout/ep_rew_mean"]) == {"learning": {"mean return": ["rollout/ep_rew_mean$", "eval/mean_reward$"]}}
-    assert layout(["eval/mean_reward", "errors/age_2_of_4", "mine/values/mean", "values/mean_of_mine"]) == {
+    assert chart_layout([]) == {}
+    assert chart_layout(["rollout/ep_rew_mean"]) == {
+        "learning": {"mean return": ["rollout/ep_rew_mean$", "eval/mean_reward$"]}
+    }
+    assert chart_layout(["eval/mean_reward", "errors/age_2_of_4", "mine/values/mean", "values/mean_of_mine"]) == {
         "learning": {"mean return": ["rollout/ep_rew_mean$", "eval/mean_reward$"]},
         "errors": {"from the newest to the oldest transitions": [r"errors/age_\d+_of_\d+$"]},
     }
@@ -192,7 +194,7 @@ def test_a_chart_is_there_as_soon_as_something_is_logged_for_it() -> None:
 def test_the_charts_of_a_run_are_those_of_what_it_logged(tmp_path: Path) -> None:
     train(model_of(DQNExt), tmp_path / "plain")
     evaluated = EvalCallback(DummyVecEnv([lambda: Monitor(short_cartpole())]), eval_freq=50, verbose=0)
-    train(model_of(DQNExt), tmp_path / "evaluated", 300, evaluated)
+    train(model_of(DQNExt), tmp_path / "evaluation_returns", 300, evaluated)
     board = read(tmp_path)
     assert board.charts("plain") == {
         "learning": {"mean return": ["rollout/ep_rew_mean$", "eval/mean_reward$"]}
@@ -202,7 +204,7 @@ def test_the_charts_of_a_run_are_those_of_what_it_logged(tmp_path: Path) -> None
         "speed": {"environment steps per second": ["time/fps$"]},
     }
     # equal charts of several runs are one; TensorBoard compares them
-    assert board.charts("evaluated") == board.charts("plain")
+    assert board.charts("evaluation_returns") == board.charts("plain")
 
 
 # SB3 logs it for goals that are reached, and boltzmann alone has a temperature
@@ -326,12 +328,12 @@ def test_the_text_tab_shows_the_arguments_and_the_command(algorithm: type[Any], 
     ids=["number", "numpy", "tuple", "class", "schedule", "function", "object"],
 )
 def test_arguments_are_told_as_plain_data(value: Any, told: Any) -> None:
-    assert plain(value) == told
-    assert type(plain(value)) is type(told)
+    assert to_plain(value) == told
+    assert type(to_plain(value)) is type(told)
 
 
 def test_a_table_holds_numbers_and_texts_only() -> None:
-    assert flat({"a": 1, "b": True, "c": None, "d": float("inf"), "e": {"f": {"g": 0.5}}, "h": "i"}) == {
+    assert flatten({"a": 1, "b": True, "c": None, "d": float("inf"), "e": {"f": {"g": 0.5}}, "h": "i"}) == {
         "a": 1,
         "b": "true",
         "c": "null",
@@ -344,16 +346,16 @@ def test_a_table_holds_numbers_and_texts_only() -> None:
 
 
 def test_a_memory_is_told_where_it_is_not_the_usual_one() -> None:
-    assert arguments_of(model_of(DQNExt))["replay_buffer_class"] is None
-    assert arguments_of(model_of(DQN))["replay_buffer_class"] is None
-    told = arguments_of(model_of(DQN, replay_buffer_class=DQNReplayBuffer))["replay_buffer_class"]
+    assert model_arguments(model_of(DQNExt))["replay_buffer_class"] is None
+    assert model_arguments(model_of(DQN))["replay_buffer_class"] is None
+    told = model_arguments(model_of(DQN, replay_buffer_class=DQNReplayBuffer))["replay_buffer_class"]
     assert told == "sb3_dqn_ext.replay.buffer.DQNReplayBuffer"
-    told = arguments_of(model_of(DQNExt, replay_buffer_class=ReplayBuffer))["replay_buffer_class"]
+    told = model_arguments(model_of(DQNExt, replay_buffer_class=ReplayBuffer))["replay_buffer_class"]
     assert told == "stable_baselines3.common.buffers.ReplayBuffer"
 
 
 def test_the_environment_is_told_with_its_wrappers() -> None:
-    name, wrapped = env_of(VecNormalize(make_vec_env("MountainCar-v0", 2)))
+    name, wrapped = describe_env(VecNormalize(make_vec_env("MountainCar-v0", 2)))
     assert name == "MountainCar-v0"
     assert re.match(r"VecNormalize of DummyVecEnv of <Monitor<.*<MountainCarEnv<MountainCar-v0>>+$", wrapped)
 
@@ -399,5 +401,5 @@ def test_a_second_run_begins_anew(tmp_path: Path) -> None:
         with logged(model, tmp_path / name):
             model.learn(200, callback=[callback, StopTrainingOnEpisode(min_return=1e9)], log_interval=1)
         returns = model.get_env().envs[0].get_episode_rewards()
-        assert callback.trained[1] <= max(returns[-20:]), "of this run"
+        assert callback.training_returns[1] <= max(returns[-20:]), "of this run"
     assert read(tmp_path).charts("b") == read(tmp_path).charts("a")

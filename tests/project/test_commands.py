@@ -20,7 +20,7 @@ import yaml
 from stable_baselines3.common.envs import FakeImageEnv
 
 from sb3_dqn_ext import DQNExt, presets
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.zoo.config import check_config
 from tests.pages import DOCS, PAGES, Block, Command, blocks, commands
 from tests.paths import ROOT
@@ -160,7 +160,7 @@ def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def check_classes(key: str, value: Any) -> None:
     """Check that classes of a key of the zoo exist and have these arguments."""
     for name, kwargs in named(value):
-        inspect.signature(named_class(key, name, {})).bind_partial(**kwargs)
+        inspect.signature(resolve_class(key, name, {})).bind_partial(**kwargs)
 
 
 def yaml_texts() -> dict[str, str]:

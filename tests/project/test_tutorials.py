@@ -100,14 +100,14 @@ class WatchedExploration:
 
         def random() -> Any:
             next(n_random)
-            return moment.random()
+            return moment.random_action()
 
-        actions = self.exploration(moment._replace(random=random))
+        actions = self.exploration(moment._replace(random_action=random))
         self.choice = moment.rate, next(n_random)
         return actions
 
-    def logged(self, rate: float, n_envs: int) -> Any:
-        return self.exploration.logged(rate, n_envs)
+    def log_entry(self, rate: float, n_envs: int) -> Any:
+        return self.exploration.log_entry(rate, n_envs)
 
 
 class Watch(BaseCallback):

@@ -137,7 +137,7 @@ def run(project: Path) -> Run:
         "target_policy:'double'",
         "policy_kwargs:dict(net_arch=[16], head='multi_head', head_arch=[8])",
         "replay_buffer_kwargs:dict(terminal_copies=2)",
-        "exploration_kwargs:dict(schedule=dict(name='linear', start=1.0, end=0.5), coin='shared')",
+        "exploration_kwargs:dict(schedule=dict(name='linear', start=1.0, end=0.5), epsilon_draw='shared')",
         cwd=project,
     )
     return Run(project, project / "logs/dqn_ext/CartPole-v1_1", printed)
@@ -163,7 +163,7 @@ def test_arguments_of_ours_come_from_the_file_and_nested_from_the_command_line(r
     assert model.policy_kwargs == {"net_arch": [16], "head": "multi_head", "head_arch": [8]}
     assert "q_net.q_net.heads.1.0.weight" in model.policy.state_dict()
     assert model.replay_buffer_kwargs == {"terminal_copies": 2}
-    assert model.exploration_kwargs == {"schedule": {"name": "linear", "start": 1.0, "end": 0.5}, "coin": "shared"}
+    assert model.exploration_kwargs == {"schedule": {"name": "linear", "start": 1.0, "end": 0.5}, "epsilon_draw": "shared"}
     assert model.exploration_rate == pytest.approx(0.5, abs=0.01)
     assert n_updates_of(model) > 0
     assert run.config()["policy_kwargs"] == model.policy_kwargs

@@ -5,12 +5,12 @@ They write to SB3's logger, and so to TensorBoard, CSV files, or wherever it wri
 training.
 """
 
+from sb3_dqn_ext.callbacks.diagnostics.bundle import DiagnosticsCallback
 from sb3_dqn_ext.callbacks.diagnostics.calibration import ValueCalibrationCallback
 from sb3_dqn_ext.callbacks.diagnostics.errors import TDErrorsCallback
 from sb3_dqn_ext.callbacks.diagnostics.exploration import ExplorationCallback
 from sb3_dqn_ext.callbacks.diagnostics.network import NetworkHealthCallback
 from sb3_dqn_ext.callbacks.diagnostics.replay import ReplayHealthCallback
-from sb3_dqn_ext.callbacks.diagnostics.together import DiagnosticsCallback
 from sb3_dqn_ext.callbacks.diagnostics.values import QValuesCallback
 from sb3_dqn_ext.callbacks.diagnostics.video import EpisodeVideoCallback
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.callbacks.diagnostics.reading import networks, undisturbed
+from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks, state_preserved
 from sb3_dqn_ext.callbacks.run_callback import NEVER, RunCallback
 
 __all__ = ["TEXT_FORMATS", "Diagnostic"]
@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 TEXT_FORMATS = ("stdout", "log", "json", "csv")
 """formats that show neither histograms nor pictures"""
-HISTOGRAMS = 4  # looks to one of them: nothing else takes TensorBoard as long to write
+HISTOGRAM_PERIOD = 4  # looks to one of them: nothing else takes TensorBoard as long to write
 
 
 class Diagnostic(RunCallback):
@@ -60,7 +60,7 @@ class Diagnostic(RunCallback):
         return self._due
 
     def _on_run_start(self, continues: bool) -> None:
-        before, self._networks = self._networks, networks(self.model, type(self).__name__)
+        before, self._networks = self._networks, find_networks(self.model, type(self).__name__)
         if not continues or self._networks != before:
             self._forget()
             self._histograms_due = {}
@@ -78,7 +78,7 @@ class Diagnostic(RunCallback):
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._log_at:
             # of a network that has diverged, too, something is to be seen
-            with undisturbed(self.model), th.no_grad(), np.errstate(invalid="ignore", over="ignore"):
+            with state_preserved(self.model), th.no_grad(), np.errstate(invalid="ignore", over="ignore"):
                 self._look()
             self._log_at = self._next_look()
             self._after_look()
@@ -127,5 +127,5 @@ class Diagnostic(RunCallback):
             return
         finite = numbers[np.isfinite(numbers)]
         if len(finite):
-            self._histograms_due[name] = (self.num_timesteps // self.every + HISTOGRAMS) * self.every
+            self._histograms_due[name] = (self.num_timesteps // self.every + HISTOGRAM_PERIOD) * self.every
             self.logger.record(f"{self.group}/{name}", th.from_numpy(finite.astype(np.float32)), exclude=TEXT_FORMATS)

@@ -9,18 +9,18 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext._validation import check_number, check_type
-from sb3_dqn_ext.callbacks.diagnostics.evaluation import calibration_of, play
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import CannotMake, another_env, check_env, vectorised
-from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration_numbers
+from sb3_dqn_ext.callbacks.diagnostics.evaluation import episode_calibration, play
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import EnvNotReproducibleError, check_eval_env, make_eval_env, vectorize
+from sb3_dqn_ext.callbacks.diagnostics.metrics import calibration_metrics
+from sb3_dqn_ext.callbacks.diagnostics.model_access import reseed
 from sb3_dqn_ext.callbacks.diagnostics.pictures import DrawingDiagnostic
-from sb3_dqn_ext.callbacks.diagnostics.reading import reseed
 from sb3_dqn_ext.callbacks.run_callback import NEVER
 
 __all__ = ["ValueCalibrationCallback"]
 
 Array = npt.NDArray[Any]
-AT_ONCE = 16  # environments of its own that are stepped together
-IN_A_PICTURE = 20_000  # points
+MAX_ENVS = 16  # environments of its own that are stepped together
+MAX_POINTS = 20_000  # points
 
 
 class ValueCalibrationCallback(DrawingDiagnostic):
@@ -76,20 +76,20 @@ class ValueCalibrationCallback(DrawingDiagnostic):
         self.deterministic = deterministic
         self.max_steps = max_steps
         if eval_env is not None:  # a checkpoint looks for what has this name
-            self.eval_env = vectorised(eval_env)
+            self.eval_env = vectorize(eval_env)
         self._env: VecEnv | None = None
 
     def _begin(self) -> None:
         name = type(self).__name__
-        n_envs = min(self.n_episodes, AT_ONCE)
+        n_envs = min(self.n_episodes, MAX_ENVS)
         try:
-            self._env = self.eval_env if hasattr(self, "eval_env") else another_env(self.training_env, n_envs, name)
-        except CannotMake as error:
+            self._env = self.eval_env if hasattr(self, "eval_env") else make_eval_env(self.training_env, n_envs, name)
+        except EnvNotReproducibleError as error:
             if not self.is_optional:
                 raise
             warnings.warn(f"Values are not compared with returns. {error}", stacklevel=2)
         else:
-            check_env(self.model, self._env, name)
+            check_eval_env(self.model, self._env, name)
 
     def _next_look(self) -> int:
         return NEVER if self._env is None else super()._next_look()
@@ -105,18 +105,17 @@ class ValueCalibrationCallback(DrawingDiagnostic):
         if not self.deterministic:
             reseed(self.model, seed)
         episodes = play(self.model, self._env, self.n_episodes, self.max_steps, self.deterministic, seed)
-        predicted, realised = calibration_of(episodes)
-        numbers = calibration_numbers(predicted, realised)
+        predicted, realised = episode_calibration(episodes)
+        numbers = calibration_metrics(predicted, realised)
         parts = {name: number for name, number in numbers.items() if name.startswith("error_")}
         self._record({name: number for name, number in numbers.items() if name not in parts})
         self._record({"mean_return": float(np.mean([episode.total for episode in episodes]))})
         self._record(parts, in_table=False)
-        few = slice(None, None, -(-len(predicted) // IN_A_PICTURE))
+        few = slice(None, None, -(-len(predicted) // MAX_POINTS))
         pairs = np.stack([predicted[few], realised[few]]).astype(np.float32)
         self._show({"pairs": pairs, "numbers": numbers, "step": self.num_timesteps})
 
     def _draw(self, data: Any) -> Array:
-        from sb3_dqn_ext.callbacks.diagnostics.figures import scatter  # matplotlib takes half a second to import
 
         shown = [f"{key} {data['numbers'][key]:.3g}" for key in ("bias", "slope", "correlation") if key in data["numbers"]]
         predicted, realised = data["pairs"].astype(np.float64)

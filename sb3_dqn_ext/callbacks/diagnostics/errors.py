@@ -6,14 +6,21 @@ import numpy as np
 
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.numbers import by_age, effective_sample_size, error_numbers, largest_weight
-from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_cells, ended_cells, stored_rows, td_errors, transitions
+from sb3_dqn_ext.callbacks.diagnostics.metrics import age_group_means, effective_sample_size, error_metrics, largest_weight
+from sb3_dqn_ext.callbacks.diagnostics.model_access import (
+    read_transitions,
+    sample_indices,
+    stored_rows,
+    td_errors,
+    terminal_indices,
+    transition_ages,
+)
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.sampler_base import Priorities
 
 __all__ = ["TDErrorsCallback"]
 
-AGES = 4
+N_AGE_GROUPS = 4
 
 
 class TDErrorsCallback(Diagnostic):
@@ -50,32 +57,32 @@ class TDErrorsCallback(Diagnostic):
     def _look(self) -> None:
         model: Any = self.model
         memory, generator = model.replay_buffer, self._generator()
-        cells = drawn_cells(memory, self.batch_size, generator)
+        cells = sample_indices(memory, self.batch_size, generator)
         if len(cells) == 0:
             return
-        batch = transitions(model, cells)
+        batch = read_transitions(model, cells)
         errors = td_errors(model, batch).double().cpu().numpy()  # (B,)
         ended = (batch.discounts == 0).cpu().numpy()  # (B,)
         sizes = np.abs(errors)
-        self._record(error_numbers(errors))
+        self._record(error_metrics(errors))
         self._record({"terminal": _mean(sizes[ended]) if ended.any() else self._of_terminal(generator)})
         self._record({"bootstrapped": _mean(sizes[~ended])})
         rows = cells // memory.n_envs
-        parts = by_age(sizes, ages_of(memory, rows), stored_rows(memory)[1] * memory.n_envs, AGES)
-        self._record({f"age_{i}_of_{AGES}": part for i, part in enumerate(parts, 1)}, in_table=False)
+        parts = age_group_means(sizes, transition_ages(memory, rows), stored_rows(memory)[1] * memory.n_envs, N_AGE_GROUPS)
+        self._record({f"age_{i}_of_{N_AGE_GROUPS}": part for i, part in enumerate(parts, 1)}, in_table=False)
         self._record_histogram("histogram", errors)
         priorities = memory.sampler.priorities() if isinstance(memory, DQNReplayBuffer) else None
         if priorities is not None:
-            self._record(prioritization(priorities, memory.sampler.beta(1 - model._current_progress_remaining)))
+            self._record(prioritization_metrics(priorities, memory.sampler.beta(1 - model._current_progress_remaining)))
 
     def _of_terminal(self, generator: np.random.Generator) -> float | None:
         """The mean size of the errors of stored transitions that ended an episode."""
         model: Any = self.model
-        ends = ended_cells(model.replay_buffer)
+        ends = terminal_indices(model.replay_buffer)
         if len(ends) == 0:
             return None
         # of SB3's memories the row can be named, and not the environment: each is asked for several times
-        batch = transitions(model, generator.choice(ends, size=self.batch_size))
+        batch = read_transitions(model, generator.choice(ends, size=self.batch_size))
         errors = td_errors(model, batch).double().cpu().numpy()
         return _mean(np.abs(errors[(batch.discounts == 0).cpu().numpy()]))
 
@@ -84,7 +91,7 @@ def _mean(sizes: Any) -> float | None:
     return float(sizes.mean()) if len(sizes) else None
 
 
-def prioritization(priorities: Priorities, beta: float) -> dict[str, float]:
+def prioritization_metrics(priorities: Priorities, beta: float) -> dict[str, float]:
     """
     Measure how unequal the probabilities of draws are.
 

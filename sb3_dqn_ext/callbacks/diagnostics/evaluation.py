@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_dqn_ext.algorithm.batches import each
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import follow_statistics
-from sb3_dqn_ext.callbacks.diagnostics.numbers import calibration_numbers, discounted_returns
-from sb3_dqn_ext.callbacks.diagnostics.reading import networks, values_at
+from sb3_dqn_ext.algorithm.batches import map_observation
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import sync_normalization
+from sb3_dqn_ext.callbacks.diagnostics.metrics import calibration_metrics, discounted_returns
+from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks, q_value_function
 
-__all__ = ["Calibration", "PlayedEpisode", "Player", "calibration_of", "play", "play_episodes"]
+__all__ = ["Calibration", "EvaluationPolicy", "PlayedEpisode", "episode_calibration", "play", "play_episodes"]
 
 Array = npt.NDArray[Any]
 
 
-class Player(NamedTuple):
+class EvaluationPolicy(NamedTuple):
     """How episodes are played, and in which unit their returns are counted."""
 
     q_values: Callable[[Any], Array]
@@ -29,7 +29,7 @@ class Player(NamedTuple):
     choose: Callable[[Array, Any, int], Array]
     """(n_envs, A) Q-values, the observations, and the number of steps since the reset -> (n_envs,) actions"""
     gamma: float
-    limits_end: bool
+    timeouts_terminate: bool
     """whether an episode that a time limit ends has no further value"""
     normalize: VecNormalize | None
     """normalises rewards to the unit that the network learns"""
@@ -57,15 +57,15 @@ class Calibration(NamedTuple):
     @property
     def correlation(self) -> float:
         """Pearson's, 0 where one of both is the same everywhere."""
-        return calibration_numbers(self.predicted, self.realised).get("correlation", 0.0)
+        return calibration_metrics(self.predicted, self.realised).get("correlation", 0.0)
 
     @property
     def bias(self) -> float:
         """How much more is predicted than realised."""
-        return calibration_numbers(self.predicted, self.realised)["bias"]
+        return calibration_metrics(self.predicted, self.realised)["bias"]
 
 
-def calibration_of(episodes: Iterable[PlayedEpisode]) -> Calibration:
+def episode_calibration(episodes: Iterable[PlayedEpisode]) -> Calibration:
     """
     :param episodes: some episodes
     :return: the values of all their steps
@@ -76,7 +76,7 @@ def calibration_of(episodes: Iterable[PlayedEpisode]) -> Calibration:
 
 def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic: bool, seed: int) -> list[PlayedEpisode]:
     """
-    Within :func:`~sb3_dqn_ext.callbacks.diagnostics.reading.undisturbed`: play some episodes as a model in training does.
+    Within :func:`~sb3_dqn_ext.callbacks.diagnostics.model_access.state_preserved`: play some episodes as a model in training does.
 
     If the replay memory takes time limits for ends (``handle_timeout_termination=False``), so does this.
 
@@ -93,16 +93,16 @@ def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic
         actions: Array = q.argmax(axis=1) if deterministic else model.predict(observations, deterministic=False)[0]
         return actions
 
-    online, _ = networks(model, "play")
+    online, _ = find_networks(model, "play")
     limits_end = not getattr(model.replay_buffer, "handle_timeout_termination", True)
-    q_values = values_at(model, online, env.num_envs)
-    follow_statistics(model, env)
+    q_values = q_value_function(model, online, env.num_envs)
+    sync_normalization(model, env)
     env.seed(seed)
-    player = Player(q_values, choose, model.gamma, limits_end, model.get_vec_normalize_env())
+    player = EvaluationPolicy(q_values, choose, model.gamma, limits_end, model.get_vec_normalize_env())
     return list(play_episodes(player, env, n_episodes, max_steps))
 
 
-def play_episodes(player: Player, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+def play_episodes(player: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
     """
     Play some episodes: as many at a time as there are environments, which are then reset.
 
@@ -136,7 +136,7 @@ class _Open:
         return PlayedEpisode(np.array(self.predicted), realised, float(np.array(self.rewards).sum()))
 
 
-def _play_at_once(player: Player, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
+def _play_at_once(player: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
     """An episode in each of the first ``n_episodes`` environments."""
     own_normalize = unwrap_vec_normalize(env)
     observations: Any = env.reset()
@@ -158,11 +158,11 @@ def _play_at_once(player: Player, env: VecEnv, n_episodes: int, max_steps: int) 
             return
 
 
-def _value_at_end(player: Player, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
+def _value_at_end(player: EvaluationPolicy, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
     """What would have followed the last step of an episode in environment i."""
-    if done and (player.limits_end or not info.get("TimeLimit.truncated", False)):
+    if done and (player.timeouts_terminate or not info.get("TimeLimit.truncated", False)):
         return 0.0
     last = info.get("terminal_observation") if done else None
     if last is None:  # an environment may leave it out: training, too, then takes what it observed
-        last = each(lambda part: part[i], observations)
+        last = map_observation(lambda part: part[i], observations)
     return float(player.q_values(last).max())

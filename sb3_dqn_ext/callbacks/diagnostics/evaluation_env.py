@@ -21,21 +21,21 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_dqn_ext._arguments import check_environment
 from sb3_dqn_ext._validation import parameters_of
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["CannotMake", "another_env", "check_env", "follow_statistics", "vectorised"]
+__all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "sync_normalization", "vectorize"]
 
 Env = gym.Env[Any, Any]
 
 # what records, and changes nothing
-RECORDERS = (
-    *("Monitor", "Resumable", "RecordVideo", "RenderCollection", "HumanRendering"),
+RECORDING_WRAPPERS = (
+    *("Monitor", "ReplayWrapper", "RecordVideo", "RenderCollection", "HumanRendering"),
     "AtariWrapper",  # it puts the others on when it is made, and does no more
 )
 # SB3's wrappers do not record their arguments; under which names they keep them
-KEPT_AS = {
+ARGUMENT_ATTRIBUTES = {
     "NoopResetEnv": {"noop_max": "noop_max"},
     "MaxAndSkipEnv": {"skip": "_skip"},
     "StickyActionEnv": {"action_repeat_probability": "action_repeat_probability"},
@@ -43,11 +43,11 @@ KEPT_AS = {
 }
 
 
-class CannotMake(ArgumentError):
+class EnvNotReproducibleError(ArgumentError):
     """Another environment like those of training cannot be made."""
 
 
-def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
+def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None = None) -> VecEnv:
     """
     Environments like those of training, with the same wrappers, but without a record in files, and without a window. They are
     not seeded.
@@ -62,7 +62,7 @@ def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None =
         inner, *around = layers_of(venv)
         spec = inner.spec if getattr(inner, "vectorization_mode", None) == "vector_entry_point" else inner.get_attr("spec")[0]
         if spec is None:
-            raise CannotMake("they were not made by gymnasium.make")
+            raise EnvNotReproducibleError("they were not made by gymnasium.make")
         wrappers = [(wrapper, _arguments(wrapper, inner)) for wrapper in spec.additional_wrappers if _matters(wrapper)]
         kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
         if render_mode is not None:
@@ -72,15 +72,15 @@ def another_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None =
         for layer in around:
             made = _around(layer, made)
     except Exception as error:  # whatever those raise who make them
-        reason = str(error) if isinstance(error, CannotMake) else repr(error)
-        raise CannotMake(
+        reason = str(error) if isinstance(error, EnvNotReproducibleError) else repr(error)
+        raise EnvNotReproducibleError(
             f"{owner} cannot make environments like those of training: {reason}. Give it an eval_env of your own."
         ) from error
     return made
 
 
 def _matters(wrapper: WrapperSpec) -> bool:
-    return wrapper.name not in RECORDERS
+    return wrapper.name not in RECORDING_WRAPPERS
 
 
 def _arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
@@ -88,9 +88,9 @@ def _arguments(wrapper: WrapperSpec, venv: VecEnv) -> dict[str, Any]:
     if wrapper.kwargs is not None:
         return wrapper.kwargs
     names = list(parameters_of(load_env_creator(wrapper.entry_point)))[1:]
-    kept = KEPT_AS.get(wrapper.name, {})
+    kept = ARGUMENT_ATTRIBUTES.get(wrapper.name, {})
     if not set(names) <= set(kept):
-        raise CannotMake(
+        raise EnvNotReproducibleError(
             f"the wrapper {wrapper.name} does not record its arguments (gymnasium.utils.RecordConstructorArgs), which are "
             f"{', '.join(names)}"
         )
@@ -123,7 +123,7 @@ def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
         stacked: Any = layer.stacked_obs
         parts = getattr(stacked, "sub_stacked_observations", None)
         first = {key: part.channels_first for key, part in parts.items()} if parts else stacked.channels_first
-        order = each(lambda is_first: "first" if is_first else "last", first)
+        order = map_observation(lambda is_first: "first" if is_first else "last", first)
         return VecFrameStack(venv, stacked.n_stack, order)
     if isinstance(layer, VecTransposeImage):
         return VecTransposeImage(venv, layer.skip)
@@ -131,10 +131,10 @@ def _around(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
         return VecExtractDictObs(venv, layer.key)
     if isinstance(layer, (VecMonitor, VecCheckNan)):
         return venv
-    raise CannotMake(f"it is not known how a {type(layer).__name__} is made")
+    raise EnvNotReproducibleError(f"it is not known how a {type(layer).__name__} is made")
 
 
-def vectorised(env: Env | VecEnv) -> VecEnv:
+def vectorize(env: Env | VecEnv) -> VecEnv:
     """
     :param env: an environment, or several
     :return: the same in a VecEnv
@@ -143,7 +143,7 @@ def vectorised(env: Env | VecEnv) -> VecEnv:
     return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
 
 
-def check_env(model: Any, env: VecEnv, owner: str) -> None:
+def check_eval_env(model: Any, env: VecEnv, owner: str) -> None:
     """
     :param model: which is to play
     :param env: where
@@ -154,7 +154,7 @@ def check_env(model: Any, env: VecEnv, owner: str) -> None:
         raise ArgumentError(f"The eval_env of {owner} must not be the environment of training, which it would disturb.")
     try:
         check_for_correct_spaces(env, model.observation_space, model.action_space)
-        follow_statistics(model, env)
+        sync_normalization(model, env)
     except (ValueError, AssertionError) as error:
         raise ArgumentError(
             f"The eval_env of {owner} must have the spaces of the training environments, and the same wrappers around them, "
@@ -168,7 +168,7 @@ def _games(venv: VecEnv) -> set[int]:
     return {id(env.unwrapped) for env in getattr(bare, "envs", [])} | {id(bare)}
 
 
-def follow_statistics(model: Any, env: VecEnv) -> None:
+def sync_normalization(model: Any, env: VecEnv) -> None:
     """
     :param model: whose VecNormalize counts, if it has one
     :param env: normalises by the same numbers from now on

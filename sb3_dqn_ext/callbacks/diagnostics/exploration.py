@@ -11,18 +11,18 @@ from gymnasium import spaces
 
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.exploration import EpsilonLadder
+from sb3_dqn_ext.callbacks.diagnostics.model_access import is_deterministic, q_values, state_preserved, stored_rows
 from sb3_dqn_ext.callbacks.diagnostics.pictures import DrawingDiagnostic
-from sb3_dqn_ext.callbacks.diagnostics.reading import draws_nothing, q_values, stored_rows, undisturbed
-from sb3_dqn_ext.callbacks.diagnostics.visits import counted, no_visits
+from sb3_dqn_ext.callbacks.diagnostics.visits import count_visits, empty_grid
 
 __all__ = ["ExplorationCallback"]
 
 Array = npt.NDArray[Any]
-GLIMPSE = 256  # calls of ``env.step`` between two comparisons with the greedy action
-FEW = 18  # actions that have a line each in the log: as many as Atari has
+COMPARISON_INTERVAL = 256  # calls of ``env.step`` between two comparisons with the greedy action
+MAX_LISTED_ACTIONS = 18  # actions that have a line each in the log: as many as Atari has
 
 
-def rates(model: Any) -> dict[str, float]:
+def exploration_rates(model: Any) -> dict[str, float]:
     """
     :param model: the model
     :return: what its exploration is scheduled to do: epsilon, that of each environment, or the temperature
@@ -33,7 +33,7 @@ def rates(model: Any) -> dict[str, float]:
         return {f"epsilon_{i}": float(one) for i, one in enumerate(exploration.epsilons(rate, model.n_envs))}
     if exploration is None:  # SB3's
         return {"epsilon": rate}
-    name, shown = exploration.logged(rate, model.n_envs)
+    name, shown = exploration.log_entry(rate, model.n_envs)
     return {"temperature" if name.endswith("temperature") else "epsilon": float(shown)}
 
 
@@ -74,10 +74,10 @@ class ExplorationCallback(DrawingDiagnostic):
         self._visited = None
 
     def _begin(self) -> None:
-        self._is_quiet = draws_nothing(self._networks[0])
+        self._is_quiet = is_deterministic(self._networks[0])
 
     def _next_observation(self) -> int:
-        regular = self.num_timesteps + GLIMPSE * self.training_env.num_envs
+        regular = self.num_timesteps + COMPARISON_INTERVAL * self.training_env.num_envs
         return min(regular, self._log_at) if self._log_at > self.num_timesteps else regular
 
     def _on_run_step(self, seen: Mapping[str, Any]) -> None:
@@ -94,7 +94,7 @@ class ExplorationCallback(DrawingDiagnostic):
         by_numpy = None if updater is None else updater.numpy_q_values  # as training chooses then
         if by_numpy is None:
             # to keep the generators takes longer than to look
-            with nullcontext() if self._is_quiet else undisturbed(model), th.no_grad():
+            with nullcontext() if self._is_quiet else state_preserved(model), th.no_grad():
                 q = q_values(self._networks[0], model.policy.obs_to_tensor(model._last_obs)[0]).cpu().numpy()
         else:
             q = by_numpy(model._last_obs)  # (n_envs, A)
@@ -105,7 +105,7 @@ class ExplorationCallback(DrawingDiagnostic):
     def _look(self) -> None:
         model: Any = self.model
         memory = model.replay_buffer
-        found = rates(model)
+        found = exploration_rates(model)
         self._record(found, in_table=len(found) == 1)
         if self._n_compared:
             self._record({"exploratory": self._n_exploratory / self._n_compared})
@@ -125,20 +125,19 @@ class ExplorationCallback(DrawingDiagnostic):
         model: Any = self.model
         n_actions = int(model.action_space.n)
         shares = np.bincount(actions, minlength=n_actions) / len(actions)
-        if n_actions <= FEW:
+        if n_actions <= MAX_LISTED_ACTIONS:
             self._record({f"action_{i}": float(share) for i, share in enumerate(shares)}, in_table=False)
         self._record_histogram("actions", actions)
 
     def _count(self, space: spaces.Box, points: Array) -> None:
         """:param points: (N, 2)"""
         if self._visited is None:
-            self._visited = no_visits(space, points, self.cells)
+            self._visited = empty_grid(space, points, self.cells)
         counts, low, high = self._visited
-        self._visited = counted(counts, low, high, points)
+        self._visited = count_visits(counts, low, high, points)
         self._show({"visited": self._visited, "step": self.num_timesteps})
 
     def _draw(self, data: Any) -> Array:
-        from sb3_dqn_ext.callbacks.diagnostics.figures import heat_map  # matplotlib takes half a second to import
 
         counts, low, high = data["visited"]
         return heat_map(counts, low, high, f"step {data['step']}: visited states")

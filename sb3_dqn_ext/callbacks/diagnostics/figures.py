@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["draw_calibration", "heat_map", "scatter"]
+__all__ = ["draw_calibration", "heat_map_image", "scatter_image"]
 
 Array = npt.NDArray[Any]
 Frame = npt.NDArray[np.uint8]
@@ -39,7 +39,7 @@ def draw_calibration(axes: Axes, predicted: Array, realised: Array, size: float)
     axes.set(xlabel="realised discounted return", ylabel="predicted Q-value")
 
 
-def scatter(predicted: Array, realised: Array, title: str) -> Frame:
+def scatter_image(predicted: Array, realised: Array, title: str) -> Frame:
     """
     :param predicted: (N,)
     :param realised: (N,)
@@ -51,7 +51,7 @@ def scatter(predicted: Array, realised: Array, title: str) -> Frame:
     return _pixels(figure)
 
 
-def heat_map(counts: Array, low: Array, high: Array, title: str) -> Frame:
+def heat_map_image(counts: Array, low: Array, high: Array, title: str) -> Frame:
     """
     :param counts: (G, G) how often each cell was visited: the first axis is that of the first number of an observation
     :param low: (2,) where the cells begin

@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["animation", "film", "with_bars"]
+__all__ = ["add_q_bars", "encode_animation", "write_film"]
 
 Array = npt.NDArray[Any]
 Frame = npt.NDArray[np.uint8]
 
 # readable in black and white, and for colour-blind readers (Okabe and Ito)
 ORANGE, GREY, BLACK, WHITE = (213, 94, 0), (160, 160, 160), (0, 0, 0), (255, 255, 255)
-PALETTE = 8  # frames whose colours are those of a film
+N_PALETTE_FRAMES = 8  # frames whose colours are those of a film
 
 
-def with_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320) -> Frame:
+def add_q_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320) -> Frame:
     """
     :param frame: (H, W, 3) a picture of a state
     :param q: (A,) its Q-values
@@ -53,14 +53,14 @@ def with_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320)
     return np.asarray(image, dtype=np.uint8)
 
 
-def animation(frames: Sequence[Frame], fps: float) -> bytes:
+def encode_animation(frames: Sequence[Frame], fps: float) -> bytes:
     """
     :param frames: (H, W, 3) each, of one size
     :param fps: how many of them a second
     :return: an animated GIF
     """
     # one palette for all, of some of them: to look for one in each takes as long as all else
-    some = np.concatenate(frames[:: -(-len(frames) // PALETTE)])
+    some = np.concatenate(frames[:: -(-len(frames) // N_PALETTE_FRAMES)])
     palette = Image.fromarray(some).quantize(128, Image.Quantize.FASTOCTREE)
     first, *others = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     file = io.BytesIO()
@@ -71,7 +71,7 @@ def animation(frames: Sequence[Frame], fps: float) -> bytes:
     return file.getvalue()
 
 
-def film(path: str, frames: Sequence[Frame], fps: float) -> None:
+def write_film(path: str, frames: Sequence[Frame], fps: float) -> None:
     """
     :param path: of an mp4 file, which is whole at every moment
     :param frames: (H, W, 3) each, of one size, a multiple of 16

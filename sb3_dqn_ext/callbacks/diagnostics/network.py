@@ -12,9 +12,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.callbacks.diagnostics.numbers import dormant, effective_rank, unit_scores
-from sb3_dqn_ext.callbacks.diagnostics.reading import drawn_cells, q_values, transitions
-from sb3_dqn_ext.callbacks.diagnostics.watching import Watching
+from sb3_dqn_ext.callbacks.diagnostics.metrics import dormant_share, effective_rank, unit_scores
+from sb3_dqn_ext.callbacks.diagnostics.model_access import q_values, read_transitions, sample_indices
+from sb3_dqn_ext.callbacks.diagnostics.windowed import WindowedDiagnostic
 from sb3_dqn_ext.networks.policies import ACTIVATIONS
 from sb3_dqn_ext.networks.q_network import QNetwork
 
@@ -22,11 +22,11 @@ __all__ = ["NetworkHealthCallback"]
 
 TAU = 0.025  # Sokar et al., section 3.2
 DELTA = 0.01  # Kumar et al., section 3
-MOST = 10_000  # gradients
+MAX_GRADIENTS = 10_000  # gradients
 
 
 @contextmanager
-def told(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[tuple[th.Tensor, th.Tensor]]]:
+def record_layers(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[tuple[th.Tensor, th.Tensor]]]:
     """
     :param net: a network
     :param kinds: of layers
@@ -44,23 +44,23 @@ def told(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[tu
 
 def hidden_activations(net: nn.Module, observations: PyTorchObs) -> list[th.Tensor]:
     """(B, \\*obs) -> (B, U, ...) of each layer behind an activation function"""
-    with told(net, tuple(ACTIVATIONS.values())) as found:
+    with record_layers(net, tuple(ACTIVATIONS.values())) as found:
         q_values(net, observations)
     return [output for _, output in found]
 
 
-def features(net: nn.Module, observations: PyTorchObs) -> th.Tensor | None:
+def trunk_features(net: nn.Module, observations: PyTorchObs) -> th.Tensor | None:
     """(B, \\*obs) -> (B, F) what the trunk says; of networks that are not ours, what their last linear layer is told"""
     if isinstance(net, QNetwork):
         assert net.features_extractor is not None
         hidden: th.Tensor = net.q_net.trunk(net.extract_features(observations, net.features_extractor))  # type: ignore[operator]
         return hidden
-    with told(net, (nn.Linear,)) as found:
+    with record_layers(net, (nn.Linear,)) as found:
         q_values(net, observations)
     return found[-1][0].flatten(1) if found else None
 
 
-class NetworkHealthCallback(Watching):
+class NetworkHealthCallback(WindowedDiagnostic):
     """
     Log how healthy the online network is.
 
@@ -91,7 +91,7 @@ class NetworkHealthCallback(Watching):
         check_number("batch_size", batch_size, low=2, integer=True)
         self.batch_size = batch_size
         # of the latest gradients since the last look
-        self._norms: deque[th.Tensor] = deque(maxlen=MOST)
+        self._norms: deque[th.Tensor] = deque(maxlen=MAX_GRADIENTS)
         self._parts: dict[int, th.Tensor] = {}  # of the last gradient, the norms of each parameter's
         self._hooks: tuple[Any, ...] = ()
 
@@ -141,16 +141,16 @@ class NetworkHealthCallback(Watching):
         norms = {name: float(th.linalg.vector_norm(of)) for name, of in online.named_parameters()}
         self._record({"weight_norm": float(np.linalg.norm(list(norms.values())))})
         self._record({f"norm_of_{name}": norm for name, norm in norms.items()}, in_table=False)
-        cells = drawn_cells(model.replay_buffer, self.batch_size, self._generator())
+        cells = sample_indices(model.replay_buffer, self.batch_size, self._generator())
         if len(cells) == 0:
             return
-        batch = transitions(model, cells)
+        batch = read_transitions(model, cells)
         scores = [unit_scores(activations) for activations in hidden_activations(online, batch.observations)]
         if scores:
-            self._record({"dormant": dormant(scores, TAU)})
-            parts = {f"dormant_{i}": dormant([of_layer], TAU) for i, of_layer in enumerate(scores, 1)}
+            self._record({"dormant": dormant_share(scores, TAU)})
+            parts = {f"dormant_{i}": dormant_share([of_layer], TAU) for i, of_layer in enumerate(scores, 1)}
             self._record(parts, in_table=False)
-        found = features(online, batch.observations)
+        found = trunk_features(online, batch.observations)
         if found is not None and bool(found.isfinite().all()):
             rank = effective_rank(found, DELTA)
             self._record({"feature_rank": rank, "feature_rank_share": rank / min(found.shape)})

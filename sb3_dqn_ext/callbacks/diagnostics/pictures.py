@@ -9,11 +9,11 @@ import numpy.typing as npt
 from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, Image, JSONOutputFormat
 
 from sb3_dqn_ext.callbacks.diagnostics.base import TEXT_FORMATS, Diagnostic
-from sb3_dqn_ext.callbacks.logged import OfCallback
+from sb3_dqn_ext.callbacks.log_observer import CallbackOutputFormat
 
 __all__ = ["DrawingDiagnostic"]
 
-TEXTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
+TEXT_OUTPUTS = (HumanOutputFormat, JSONOutputFormat, CSVOutputFormat)
 
 
 class DrawingDiagnostic(Diagnostic):
@@ -61,7 +61,7 @@ class DrawingDiagnostic(Diagnostic):
             key_values[key], key_excluded[key] = Image(self._draw(data), "HWC"), TEXT_FORMATS
 
 
-class _Pictures(OfCallback):
+class _Pictures(CallbackOutputFormat):
     """
     Adds the picture of a diagnostic to what the other formats of the logger are about to write.
 
@@ -79,7 +79,7 @@ class _Pictures(OfCallback):
 
     def _can_be_shown(self) -> bool:
         assert self.logger is not None
-        return any(not isinstance(output, (*TEXTS, _Pictures)) for output in self.logger.output_formats)
+        return any(not isinstance(output, (*TEXT_OUTPUTS, _Pictures)) for output in self.logger.output_formats)
 
     def _can_draw(self) -> bool:
         if importlib.util.find_spec("matplotlib") is not None:

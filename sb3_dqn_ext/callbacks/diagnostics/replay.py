@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.callbacks.diagnostics.reading import ages_of, drawn_rows
-from sb3_dqn_ext.callbacks.diagnostics.watching import Watching
+from sb3_dqn_ext.callbacks.diagnostics.model_access import sample_rows, transition_ages
+from sb3_dqn_ext.callbacks.diagnostics.windowed import WindowedDiagnostic
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = ["ReplayHealthCallback"]
 
 Array = npt.NDArray[Any]
-DRAWS = 64  # that are remembered
-REWARDS = 5_000  # rows that are looked at
+MAX_DRAWS = 64  # that are remembered
+MAX_REWARD_ROWS = 5_000  # rows that are looked at
 
 
-class Watched:
+class SampleMethodHook:
     """
     Takes the place of a method of a replay memory of SB3 that reads what was drawn, and tells what it reads.
 
@@ -49,13 +49,13 @@ class Watched:
         """Let the memory be, unless another one has come around, which will be the last to leave."""
         self._is_needed = False
         held = vars(self._memory)
-        while isinstance(outermost := held.get(self._name), Watched) and not outermost._is_needed:
+        while isinstance(outermost := held.get(self._name), SampleMethodHook) and not outermost._is_needed:
             del held[self._name]
-            if isinstance(outermost._method, Watched):
+            if isinstance(outermost._method, SampleMethodHook):
                 held[self._name] = outermost._method
 
 
-class ReplayHealthCallback(Watching):
+class ReplayHealthCallback(WindowedDiagnostic):
     """
     Log what lies in the replay memory, and what training has drawn from it: the latest 64 draws of the last fiftieth of the
     time between two looks, or from one training to the next, if that is longer; where there were none, the next ones.
@@ -78,7 +78,7 @@ class ReplayHealthCallback(Watching):
     def __init__(self, every: int = 10_000) -> None:
         super().__init__(every)
         # of each: what was read, the write position at that time, and whether it had ended if the places do not tell
-        self._draws: deque[tuple[Any, ...]] = deque(maxlen=DRAWS)
+        self._draws: deque[tuple[Any, ...]] = deque(maxlen=MAX_DRAWS)
         self._stop_watching: Callable[[], None] | None = None
 
     def _begin(self) -> None:
@@ -94,7 +94,7 @@ class ReplayHealthCallback(Watching):
             memory.sample_hooks.append(note)
             self._stop_watching = partial(memory.sample_hooks.remove, note)
         else:
-            self._stop_watching = Watched(memory, "_get_samples", self._note_samples).leave
+            self._stop_watching = SampleMethodHook(memory, "_get_samples", self._note_samples).leave
 
     def _has_seen(self) -> bool:
         return bool(self._draws)
@@ -121,7 +121,7 @@ class ReplayHealthCallback(Watching):
         ended = memory.dones > memory.timeouts  # (rows, n_envs)
         self._record({"size": n_rows * memory.n_envs, "fill": n_rows / memory.buffer_size})
         self._record({"terminal_stored": float(ended[:n_rows].mean())})
-        rows = np.arange(n_rows) if n_rows <= REWARDS else drawn_rows(memory, REWARDS, self._generator())
+        rows = np.arange(n_rows) if n_rows <= MAX_REWARD_ROWS else sample_rows(memory, MAX_REWARD_ROWS, self._generator())
         rewards = memory.rewards[rows].ravel()
         self._record({"reward_mean": float(rewards.mean())})
         self._record_histogram("rewards", rewards)
@@ -133,7 +133,7 @@ class ReplayHealthCallback(Watching):
         ages, terminal = [], []
         for places, pos, dones in self._draws:
             rows = places // memory.n_envs if dones is None else places
-            ages.append(ages_of(memory, rows, pos))
+            ages.append(transition_ages(memory, rows, pos))
             terminal.append(ended.take(places) if dones is None else dones.cpu().numpy().ravel() > 0)
         of_all = np.concatenate(ages)
         share = float(np.concatenate(terminal).mean())

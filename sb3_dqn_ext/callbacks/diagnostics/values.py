@@ -5,10 +5,10 @@ from typing import Any
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.numbers import action_gap, changed, distance, value_numbers
-from sb3_dqn_ext.callbacks.diagnostics.reading import as_read, drawn_cells, q_values
+from sb3_dqn_ext.callbacks.diagnostics.metrics import action_gap, changed_share, parameter_distance, value_metrics
+from sb3_dqn_ext.callbacks.diagnostics.model_access import q_values, sample_indices, to_network_input
 
 __all__ = ["QValuesCallback"]
 
@@ -49,22 +49,24 @@ class QValuesCallback(Diagnostic):
         model: Any = self.model
         memory = model.replay_buffer
         if self._states is None:
-            cells = drawn_cells(memory, self.batch_size, self._generator())
+            cells = sample_indices(memory, self.batch_size, self._generator())
             if len(cells) == 0:
                 return
             places = cells // memory.n_envs, cells % memory.n_envs
-            self._states = each(lambda stored: stored[places], memory.observations)
-        states, (online, target) = as_read(model, self._states), self._networks
+            self._states = map_observation(lambda stored: stored[places], memory.observations)
+        states, (online, target) = to_network_input(model, self._states), self._networks
         values = q_values(online, states)
         q = values.double().cpu().numpy()  # (B, A)
         greedy = q.argmax(axis=1)  # (B,)
-        self._record(value_numbers(q))
+        self._record(value_metrics(q))
         if q.shape[1] > 1:
             self._record({"action_gap": action_gap(q)})
         if self._greedy is not None:
-            self._record({"churn": changed(self._greedy, greedy)})
+            self._record({"churn": changed_share(self._greedy, greedy)})
         if target is not online:
             apart = float(th.mean(th.abs(values - q_values(target, states))))
-            self._record({"target_outputs": apart, "target_parameters": distance(online.parameters(), target.parameters())})
+            self._record(
+                {"target_outputs": apart, "target_parameters": parameter_distance(online.parameters(), target.parameters())}
+            )
         self._record_histogram("histogram", q.ravel())
         self._greedy = greedy

@@ -14,15 +14,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import another_env, check_env, follow_statistics, vectorised
-from sb3_dqn_ext.callbacks.diagnostics.reading import values_at
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import check_eval_env, make_eval_env, sync_normalization, vectorize
+from sb3_dqn_ext.callbacks.diagnostics.model_access import q_value_function
 from sb3_dqn_ext.callbacks.summary import run_folder
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["EpisodeVideoCallback"]
 
 Array = npt.NDArray[Any]
-FPS = 30.0  # of environments that name none
+DEFAULT_FPS = 30.0  # of environments that name none
 
 
 class EpisodeVideoCallback(Diagnostic):
@@ -68,7 +68,7 @@ class EpisodeVideoCallback(Diagnostic):
         self.skip = skip
         self.width = -(-width // 16) * 16  # films need a multiple of 16
         if eval_env is not None:  # a checkpoint looks for what has this name
-            self.eval_env = vectorised(eval_env)
+            self.eval_env = vectorize(eval_env)
         self._env: VecEnv | None = None
 
     def _begin(self) -> None:
@@ -78,9 +78,9 @@ class EpisodeVideoCallback(Diagnostic):
             raise ArgumentError(f"{name} needs {', '.join(missing)}: pip install 'sb3_dqn_ext[zoo]', or leave it out.")
         self._videos = os.path.join(self._folder(), "videos")
         os.makedirs(self._videos, exist_ok=True)
-        made = None if hasattr(self, "eval_env") else another_env(self.training_env, 1, name, render_mode="rgb_array")
+        made = None if hasattr(self, "eval_env") else make_eval_env(self.training_env, 1, name, render_mode="rgb_array")
         self._env = self.eval_env if made is None else made
-        check_env(self.model, self._env, name)
+        check_eval_env(self.model, self._env, name)
         modes = self._env.get_attr("render_mode")
         if modes[0] != "rgb_array":
             raise ArgumentError(f"{name} needs an eval_env with render_mode='rgb_array', not {modes[0]!r}.")
@@ -101,7 +101,6 @@ class EpisodeVideoCallback(Diagnostic):
         return str(self.logger.dir)
 
     def _look(self) -> None:
-        from sb3_dqn_ext.callbacks.diagnostics.film import animation, film, with_bars  # Pillow and imageio, if they are there
 
         frames, q, rewards = self._played()
         low, high = float(q.min()), float(q.max())
@@ -110,7 +109,7 @@ class EpisodeVideoCallback(Diagnostic):
         ]
         assert self._env is not None
         metadata = self._env.get_attr("metadata")[0] or {}
-        fps = float(metadata.get("render_fps") or FPS) / self.skip
+        fps = float(metadata.get("render_fps") or DEFAULT_FPS) / self.skip
         film(os.path.join(self._videos, f"step_{self.num_timesteps}.mp4"), shown, fps)
         self._record({"return": float(sum(rewards)), "length": len(rewards)})
         boards = [output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
@@ -123,8 +122,8 @@ class EpisodeVideoCallback(Diagnostic):
         """Some of the frames of an episode, (T, A) its Q-values, and its rewards."""
         env = self._env
         assert env is not None
-        values_of = values_at(self.model, self._networks[0], env.num_envs)
-        follow_statistics(self.model, env)
+        values_of = q_value_function(self.model, self._networks[0], env.num_envs)
+        sync_normalization(self.model, env)
         env.seed(int(self._generator().integers(2**31)))
         observations: Any = env.reset()
         frames, values, rewards = [], [], []

@@ -6,16 +6,16 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-__all__ = ["counted", "no_visits"]
+__all__ = ["count_visits", "empty_grid"]
 
 Array = npt.NDArray[Any]
-Visits = tuple[Array, Array, Array]
+VisitGrid = tuple[Array, Array, Array]
 """(G, G) counts, (2,) where the grid begins, (2,) where it ends"""
 
-UNBOUNDED = 1e6  # what reaches further has no bounds to speak of
+MAX_BOUND = 1e6  # what reaches further has no bounds to speak of
 
 
-def no_visits(space: spaces.Box, points: Array, n_cells: int) -> Visits:
+def empty_grid(space: spaces.Box, points: Array, n_cells: int) -> VisitGrid:
     """
     :param space: of observations of two numbers
     :param points: (N, 2) the first observations, which lie near the grid where the space has no bounds
@@ -23,13 +23,13 @@ def no_visits(space: spaces.Box, points: Array, n_cells: int) -> Visits:
     :return: an empty grid
     """
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    bounded = (np.abs(low) < UNBOUNDED) & (np.abs(high) < UNBOUNDED) & (high > low)
+    bounded = (np.abs(low) < MAX_BOUND) & (np.abs(high) < MAX_BOUND) & (high > low)
     middle = np.median(points, axis=0)
     low, high = np.where(bounded, low, middle - 1e-3), np.where(bounded, high, middle + 1e-3)
     return np.zeros((n_cells, n_cells), dtype=np.int64), low, high
 
 
-def counted(counts: Array, low: Array, high: Array, points: Array) -> Visits:
+def count_visits(counts: Array, low: Array, high: Array, points: Array) -> VisitGrid:
     """
     Count points in a grid, which grows to twice its size as often as need be, so that all lie in it: two cells become one.
 

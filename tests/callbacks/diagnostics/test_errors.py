@@ -14,16 +14,16 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import (
     TDErrorsCallback,
 )
-from sb3_dqn_ext.callbacks.diagnostics.reading import (
-    drawn_cells,
-    ended_cells,
+from sb3_dqn_ext.callbacks.diagnostics.model_access import (
+    read_transitions,
+    sample_indices,
+    state_preserved,
     td_errors,
-    transitions,
-    undisturbed,
+    terminal_indices,
 )
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from tests.callbacks.diagnostics.helpers import At, build, networks_of, ours, poles
-from tests.closed_form_env import knowing_model
+from tests.closed_form_env import model_with_true_values
 from tests.parity import learn
 
 
@@ -101,15 +101,15 @@ def test_errors_are_those_of_the_arrays(algorithm: Any, arguments: dict[str, Any
     env = VecNormalize(poles()) if "env" in arguments else None
     model = build(algorithm, target_update_interval=50, **(arguments | {"env": env, "learning_rate": 0.03, "gamma": 0.9}))
     learn(model, 190)
-    cells = drawn_cells(model.replay_buffer, 40, np.random.default_rng(0))
-    with undisturbed(model), th.no_grad():
-        found = td_errors(model, transitions(model, cells)).numpy()
+    cells = sample_indices(model.replay_buffer, 40, np.random.default_rng(0))
+    with state_preserved(model), th.no_grad():
+        found = td_errors(model, read_transitions(model, cells)).numpy()
     np.testing.assert_allclose(found, brute_force(model, cells.tolist()), rtol=1e-4, atol=1e-4)
     assert found.std() > 0.1
 
 
 def test_true_values_have_no_errors(algorithm: Any) -> None:
-    model = knowing_model(algorithm)
+    model = model_with_true_values(algorithm)
     for one, other in zip(*(net.parameters() for net in networks_of(model)), strict=True):
         other.data.copy_(one.data)
     found = ours(learn(model, 120, callback=TDErrorsCallback(100)).rows)
@@ -185,10 +185,10 @@ def test_what_can_be_replayed_is_drawn_and_nothing_else(name: str, steps: int) -
         memory.sample(4000)
     else:
         drawn.update(memory.sample_batch(4000).indices.tolist())
-    assert set(drawn_cells(memory, 4000, np.random.default_rng(0)).tolist()) == drawn
+    assert set(sample_indices(memory, 4000, np.random.default_rng(0)).tolist()) == drawn
     memory.dones[memory.pos], memory.timeouts[memory.pos] = 1, 0  # which may be no row of these
     ends = {cell for cell in drawn if memory.dones.flat[cell] and not memory.timeouts.flat[cell]}
-    assert set(ended_cells(memory).tolist()) == ends
+    assert set(terminal_indices(memory).tolist()) == ends
     assert len(ends) > 0
 
 

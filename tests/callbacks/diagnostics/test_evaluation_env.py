@@ -15,12 +15,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from sb3_dqn_ext.callbacks import (
     ValueCalibrationCallback,
 )
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import another_env
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import make_eval_env
 from sb3_dqn_ext.envs import TerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.callbacks.diagnostics.helpers import build, everything, ours, poles
-from tests.closed_form_env import ID, Chain, knowing_model
+from tests.closed_form_env import ID, Chain, model_with_true_values
 from tests.parity import dict_cartpole, learn
 
 
@@ -44,7 +44,7 @@ def wrapped(n: int = 1) -> VecEnv:
 )
 def test_another_environment_is_made_like_those_of_training(make: Callable[[], VecEnv]) -> None:
     training = make()
-    other = another_env(training, 3, "somebody")
+    other = make_eval_env(training, 3, "somebody")
     assert other.num_envs == 3
     assert other.observation_space == training.observation_space
     names: list[list[str]] = []
@@ -91,12 +91,12 @@ def test_another_environment_writes_no_files_and_opens_no_window(tmp_path: Path)
         return gym.wrappers.RecordVideo(gym.wrappers.RenderCollection(env), str(tmp_path / "videos"))
 
     training = DummyVecEnv([recorded])
-    other = another_env(training, 1, "somebody")
+    other = make_eval_env(training, 1, "somebody")
     assert not {"RecordVideo", "RenderCollection"} & set(layers_of(other.envs[0]))  # type: ignore[attr-defined]
     assert other.envs[0].unwrapped._sutton_barto_reward  # type: ignore[attr-defined]
     watched = DummyVecEnv([lambda: gym.make("CartPole-v1", render_mode="human")])
-    assert another_env(watched, 2, "somebody").get_attr("render_mode") == [None, None]
-    assert another_env(watched, 1, "somebody", render_mode="rgb_array").get_attr("render_mode") == ["rgb_array"]
+    assert make_eval_env(watched, 2, "somebody").get_attr("render_mode") == [None, None]
+    assert make_eval_env(watched, 1, "somebody", render_mode="rgb_array").get_attr("render_mode") == ["rgb_array"]
 
 
 def wrapped_cartpole(**kwargs: Any) -> gym.Env[Any, Any]:
@@ -113,7 +113,7 @@ def test_wrappers_of_the_environment_itself_are_not_put_on_twice() -> None:
         return gym.wrappers.DtypeObservation(gym.wrappers.ClipReward(env, -3, 3), np.float64)
 
     training = DummyVecEnv([around])
-    other = another_env(training, 1, "somebody")
+    other = make_eval_env(training, 1, "somebody")
     assert layers_of(other.envs[0]) == layers_of(training.envs[0])  # type: ignore[attr-defined]
     assert "Monitor" in layers_of(other.envs[0])  # type: ignore[attr-defined]
 
@@ -144,9 +144,9 @@ def test_what_sb3s_wrappers_of_atari_were_told_is_found_out() -> None:
         return AtariWrapper(env, 4, 3, 40, terminal_on_life_loss=False, action_repeat_probability=0.25)
 
     flat = DummyVecEnv([lambda: WarpFrame(gym.make("tests/Colours-v0"), width=40, height=30)])
-    assert another_env(flat, 1, "somebody").observation_space.shape == (30, 40, 1)
+    assert make_eval_env(flat, 1, "somebody").observation_space.shape == (30, 40, 1)
     training = VecFrameStack(DummyVecEnv([game]), 2)
-    other = another_env(training, 2, "somebody")
+    other = make_eval_env(training, 2, "somebody")
     assert other.observation_space == training.observation_space
     assert other.observation_space.shape == (40, 40, 2)
     (alone,), (found, _) = (layers_of(env) for env in training.envs), (layers_of(env) for env in other.envs)  # type: ignore[attr-defined]
@@ -159,9 +159,9 @@ def test_what_sb3s_wrappers_of_atari_were_told_is_found_out() -> None:
 
 def test_another_environment_is_normalised_and_stacked_as_that_of_training() -> None:
     stacked = VecFrameStack(DummyVecEnv([lambda: gym.make("tests/Colours-v0")]), 2, "first")
-    assert another_env(stacked, 1, "somebody").observation_space.shape == (120, 50, 3)
+    assert make_eval_env(stacked, 1, "somebody").observation_space.shape == (120, 50, 3)
     keys: dict[str, Any] = {"norm_obs_keys": ["cart"], "epsilon": 0.5, "norm_obs": True}
-    other: Any = another_env(VecNormalize(DummyVecEnv([dict_cartpole]), **keys), 1, "somebody")
+    other: Any = make_eval_env(VecNormalize(DummyVecEnv([dict_cartpole]), **keys), 1, "somebody")
     assert {name: getattr(other, name) for name in keys} == keys
     assert not other.training
     assert not other.norm_reward
@@ -180,9 +180,9 @@ def test_where_none_can_be_made_the_message_names_eval_env() -> None:
         r"ValueCalibrationCallback cannot make .* the wrapper Secretive does not record its arguments .* secret\. .* eval_env"
     )
     with pytest.raises(ArgumentError, match=message):
-        learn(knowing_model(DQN, env=env), 10, callback=ValueCalibrationCallback())
+        learn(model_with_true_values(DQN, env=env), 10, callback=ValueCalibrationCallback())
     with pytest.raises(ArgumentError, match=r"they were not made by gymnasium\.make\. Give it an eval_env"):
-        learn(knowing_model(DQN, env=Chain()), 10, callback=ValueCalibrationCallback())
+        learn(model_with_true_values(DQN, env=Chain()), 10, callback=ValueCalibrationCallback())
 
 
 class Only:
@@ -196,7 +196,7 @@ class Only:
 def test_the_sensible_set_does_without_it_then(env: Callable[[], Any]) -> None:
     callback = everything(calibration=None)
     with pytest.warns(UserWarning, match=r"Values are not compared with returns\. ValueCalibrationCallback cannot make"):
-        found = ours(learn(knowing_model(DQN, env=env()), 100, callback=callback).rows)
+        found = ours(learn(model_with_true_values(DQN, env=env()), 100, callback=callback).rows)
     assert "values/mean" in found
     assert not any(key.startswith("calibration") for key in found)
 

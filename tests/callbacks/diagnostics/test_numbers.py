@@ -8,28 +8,28 @@ import pytest
 import torch as th
 from scipy import stats
 
-from sb3_dqn_ext.callbacks.diagnostics.numbers import (
+from sb3_dqn_ext.callbacks.diagnostics.metrics import (
     action_gap,
-    by_age,
-    calibration_numbers,
-    changed,
+    age_group_means,
+    calibration_metrics,
+    changed_share,
     discounted_returns,
-    distance,
-    dormant,
+    dormant_share,
     effective_rank,
     effective_sample_size,
-    error_numbers,
+    error_metrics,
     largest_weight,
+    parameter_distance,
     unit_scores,
-    value_numbers,
+    value_metrics,
 )
-from sb3_dqn_ext.callbacks.diagnostics.visits import counted
+from sb3_dqn_ext.callbacks.diagnostics.visits import count_visits
 
 Q = np.array([[1.0, 3.0, 2.0], [-1.0, -4.0, 0.0]])
 
 
 def test_values_are_summed_up() -> None:
-    assert value_numbers(Q) == {"mean": 1.5, "min": -4.0, "max": 3.0, "spread": (2 + 4) / 2}
+    assert value_metrics(Q) == {"mean": 1.5, "min": -4.0, "max": 3.0, "spread": (2 + 4) / 2}
 
 
 def test_the_action_gap_is_between_the_best_two() -> None:
@@ -40,16 +40,18 @@ def test_the_action_gap_is_between_the_best_two() -> None:
 
 
 def test_churn_is_the_share_that_changed() -> None:
-    assert changed(np.array([0, 1, 2, 1]), np.array([0, 1, 1, 0])) == 0.5
+    assert changed_share(np.array([0, 1, 2, 1]), np.array([0, 1, 1, 0])) == 0.5
 
 
 def test_the_distance_is_over_all_parameters_at_once() -> None:
-    assert distance([th.zeros(2), th.ones(1, 2)], [th.tensor([3.0, 0.0]), th.tensor([[1.0, 5.0]])]) == pytest.approx(5.0)
+    assert parameter_distance([th.zeros(2), th.ones(1, 2)], [th.tensor([3.0, 0.0]), th.tensor([[1.0, 5.0]])]) == pytest.approx(
+        5.0
+    )
 
 
 def test_errors_are_summed_up() -> None:
     errors = np.array([1.0, -3.0, 0.0, 2.0])
-    found = error_numbers(errors)
+    found = error_metrics(errors)
     assert found["mean"] == 0
     assert found["std"] == pytest.approx(math.sqrt(14 / 4))
     assert (found["abs_mean"], found["abs_max"]) == (1.5, 3)
@@ -58,7 +60,7 @@ def test_errors_are_summed_up() -> None:
 
 def test_sizes_are_split_by_age() -> None:
     sizes, ages = np.array([1.0, 2.0, 3.0, 10.0]), np.array([0, 24, 25, 99])
-    assert by_age(sizes, ages, span=100, n_parts=4) == [1.5, 3.0, None, 10.0]
+    assert age_group_means(sizes, ages, span=100, n_parts=4) == [1.5, 3.0, None, 10.0]
 
 
 @pytest.mark.parametrize(("weights", "size"), [([1, 1, 1, 1], 4.0), ([1, 0, 0], 1.0), ([3, 1], 16 / 10)], ids=str)
@@ -80,9 +82,9 @@ def test_units_are_dormant_that_say_little_beside_their_layer() -> None:
     said = th.tensor([[4.0, 0.0, -1.0], [4.0, 0.1, 1.0]])  # means of sizes 4, 0.05, 1
     scores = unit_scores(said)
     np.testing.assert_allclose(scores, np.array([4, 0.05, 1]) / (5.05 / 3), rtol=1e-6)
-    assert dormant([scores], 0.025) == 0
-    assert dormant([scores], 0.03) == pytest.approx(1 / 3)
-    assert dormant([scores, np.array([0.0])], 0.03) == 0.5
+    assert dormant_share([scores], 0.025) == 0
+    assert dormant_share([scores], 0.03) == pytest.approx(1 / 3)
+    assert dormant_share([scores, np.array([0.0])], 0.03) == 0.5
 
 
 def test_a_channel_is_a_unit() -> None:
@@ -93,7 +95,7 @@ def test_a_channel_is_a_unit() -> None:
 
 
 def test_a_layer_that_is_silent_is_dormant_as_a_whole() -> None:
-    assert dormant([unit_scores(th.zeros(5, 4))], 0.025) == 1
+    assert dormant_share([unit_scores(th.zeros(5, 4))], 0.025) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_calibration_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
     predicted = rng.normal(size=203)
     realised = 0.7 * predicted + 2 + rng.normal(size=203)
-    found = calibration_numbers(predicted, realised)
+    found = calibration_metrics(predicted, realised)
     line = stats.linregress(predicted, realised)
     assert found["slope"] == pytest.approx(line.slope)
     assert found["correlation"] == pytest.approx(line.rvalue)
@@ -129,9 +131,9 @@ def test_calibration_agrees_with_scipy() -> None:
 
 def test_what_is_the_same_everywhere_has_no_slope() -> None:
     rising = np.arange(3.0)
-    assert calibration_numbers(np.ones(3), rising).keys() == {"predicted", "realised", "bias"}
-    assert "slope" not in calibration_numbers(1000 + rising * 1e-5, rising), "which is the rounding of a network"
-    flat = calibration_numbers(rising, np.ones(3))
+    assert calibration_metrics(np.ones(3), rising).keys() == {"predicted", "realised", "bias"}
+    assert "slope" not in calibration_metrics(1000 + rising * 1e-5, rising), "which is the rounding of a network"
+    flat = calibration_metrics(rising, np.ones(3))
     assert flat["slope"] == 0
     assert "correlation" not in flat
 
@@ -147,7 +149,7 @@ def test_the_grid_counts_as_numpy_does_and_grows_without_losing_a_point() -> Non
     for spread in (0.5, 1.0, 30.0, 7.0):
         points = rng.uniform(-spread, spread / 2, size=(200, 2))
         seen = np.concatenate([seen, points])
-        counts, low, high = counted(counts, low, high, points)
+        counts, low, high = count_visits(counts, low, high, points)
         np.testing.assert_array_equal(counts, bins(seen, low, high, 8))
     assert (low <= seen.min(axis=0)).all()
     assert (high >= seen.max(axis=0)).all()
@@ -156,5 +158,5 @@ def test_the_grid_counts_as_numpy_does_and_grows_without_losing_a_point() -> Non
 
 def test_points_that_are_not_finite_are_left_out() -> None:
     counts, low, high = np.zeros((4, 4), dtype=np.int64), np.zeros(2), np.ones(2)
-    counts, low, high = counted(counts, low, high, np.array([[np.nan, 0.5], [0.5, np.inf], [1.0, 1.0]]))
+    counts, low, high = count_visits(counts, low, high, np.array([[np.nan, 0.5], [0.5, np.inf], [1.0, 1.0]]))
     assert counts.sum() == counts[3, 3] == 1

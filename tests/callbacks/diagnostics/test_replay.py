@@ -16,7 +16,7 @@ from sb3_dqn_ext.callbacks import (
     TDErrorsCallback,
 )
 from sb3_dqn_ext.callbacks.diagnostics import replay
-from sb3_dqn_ext.callbacks.diagnostics.replay import Watched
+from sb3_dqn_ext.callbacks.diagnostics.replay import SampleMethodHook
 from tests.callbacks.diagnostics.helpers import At, build, everything, is_watched, ours, poles
 from tests.parity import assert_same, learn
 
@@ -138,7 +138,9 @@ def test_two_that_watch_the_same_memory_leave_it_as_it_was() -> None:
     assert ours(rows)["replay/age_mean"] > 0
     memory, told = model.replay_buffer, []
     assert "_get_samples" not in vars(memory)
-    first, second = (Watched(memory, "_get_samples", lambda *_, name=name: told.append(name)) for name in ("first", "second"))
+    first, second = (
+        SampleMethodHook(memory, "_get_samples", lambda *_, name=name: told.append(name)) for name in ("first", "second")
+    )
     first.leave()
     memory.sample(1)
     assert told == ["second"]

@@ -22,8 +22,8 @@ from sb3_dqn_ext.callbacks import (
     ExactCheckpointCallback,
     ValueCalibrationCallback,
 )
-from sb3_dqn_ext.callbacks.diagnostics.reading import (
-    undisturbed,
+from sb3_dqn_ext.callbacks.diagnostics.model_access import (
+    state_preserved,
 )
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import make_fast_vec_env
@@ -173,7 +173,7 @@ def test_layers_are_in_evaluation_mode_inside_and_afterwards_as_before(algorithm
     model.policy.set_training_mode(True)
     networks_of(model)[1].train(False)
     before = [layer.training for layer in model.policy.modules()]
-    with undisturbed(model):
+    with state_preserved(model):
         assert not any(layer.training for layer in model.policy.modules())
     assert [layer.training for layer in model.policy.modules()] == before
     assert len(set(before)) == 2

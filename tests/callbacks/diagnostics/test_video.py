@@ -17,9 +17,9 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import (
     EpisodeVideoCallback,
 )
-from sb3_dqn_ext.callbacks.diagnostics.reading import (
-    networks,
-    values_at,
+from sb3_dqn_ext.callbacks.diagnostics.model_access import (
+    find_networks,
+    q_value_function,
 )
 from sb3_dqn_ext.errors import ArgumentError
 from tests.callbacks.diagnostics.helpers import build
@@ -55,7 +55,7 @@ def test_a_film_lies_beside_the_run_and_moves_in_tensorboard(algorithm: Any, tmp
 
 
 def test_a_bar_is_as_high_as_its_value() -> None:
-    from sb3_dqn_ext.callbacks.diagnostics.film import GREY, ORANGE, with_bars
+    from sb3_dqn_ext.callbacks.diagnostics.film import GREY, ORANGE
 
     picture = with_bars(np.zeros((100, 160, 3), np.uint8), np.array([1.0, 4.0]), 0.0, 4.0)
     heights = {}
@@ -103,9 +103,9 @@ def test_values_of_what_an_environment_shows_are_those_that_the_policy_goes_by(
     model = build(algorithm, DummyVecEnv([Numbers]), policy_kwargs=policy_kwargs)
     observations = np.array([[0, 3, 9], [9, 2, 1], [4, 4, 4], [8, 0, 5], [1, 7, 2]], dtype=dtype)
     with th.no_grad():
-        q = values_at(model, networks(model, "a test")[0], 5)(observations)
+        q = q_value_function(model, find_networks(model, "a test")[0], 5)(observations)
     assert q.shape == (5, 4)
     greedy, _ = model.predict(observations, deterministic=True)
     np.testing.assert_array_equal(q.argmax(axis=1), greedy)
-    by_hand = networks(model, "a test")[0](th.as_tensor(observations).float()).detach()
+    by_hand = find_networks(model, "a test")[0](th.as_tensor(observations).float()).detach()
     np.testing.assert_allclose(q, by_hand if by_hand.dim() == 2 else by_hand.mean(dim=1), rtol=1e-5, atol=1e-6)

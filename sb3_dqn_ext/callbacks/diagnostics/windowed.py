@@ -7,10 +7,10 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 
-__all__ = ["Watching"]
+__all__ = ["WindowedDiagnostic"]
 
 
-class Watching(Diagnostic):
+class WindowedDiagnostic(Diagnostic):
     """
     A diagnostic of what goes on in training. It watches in the last fiftieth of the time between two looks, or as long as from
     one training to the next, if that is longer; if nothing happens then, until something does. At most steps there is nothing

@@ -9,28 +9,28 @@ import torch as th
 
 __all__ = [
     "action_gap",
-    "by_age",
-    "calibration_numbers",
-    "changed",
+    "age_group_means",
+    "calibration_metrics",
+    "changed_share",
     "discounted_returns",
-    "distance",
-    "dormant",
+    "dormant_share",
     "effective_rank",
     "effective_sample_size",
-    "error_numbers",
+    "error_metrics",
     "largest_weight",
+    "parameter_distance",
     "unit_scores",
-    "value_numbers",
+    "value_metrics",
 ]
 
 Array = npt.NDArray[Any]
-Numbers = dict[str, float]
+Metrics = dict[str, float]
 
 
 # Q-values
 
 
-def value_numbers(q: Array) -> Numbers:
+def value_metrics(q: Array) -> Metrics:
     """
     :param q: (B, A) Q-values
     :return: the mean over states of the largest (``mean``), the smallest and the largest of all (``min``, ``max``), and the
@@ -47,12 +47,12 @@ def action_gap(q: Array) -> float:
     return float((best - second).mean())
 
 
-def changed(before: Array, now: Array) -> float:
+def changed_share(before: Array, now: Array) -> float:
     """(B,) and (B,) actions -> the share of those that differ."""
     return float((before != now).mean())
 
 
-def distance(some: Iterable[th.Tensor], others: Iterable[th.Tensor]) -> float:
+def parameter_distance(some: Iterable[th.Tensor], others: Iterable[th.Tensor]) -> float:
     """Tensors and as many others of their shapes -> the Euclidean distance between all their numbers."""
     norms = [th.linalg.vector_norm(one.detach() - other.detach()) for one, other in zip(some, others, strict=True)]
     return float(th.linalg.vector_norm(th.stack(norms))) if norms else 0.0
@@ -61,7 +61,7 @@ def distance(some: Iterable[th.Tensor], others: Iterable[th.Tensor]) -> float:
 # TD errors
 
 
-def error_numbers(errors: Array) -> Numbers:
+def error_metrics(errors: Array) -> Metrics:
     """
     :param errors: (B,) target minus prediction
     :return: their mean, their standard deviation, and of their sizes the mean, the 95th percentile and the largest
@@ -76,7 +76,7 @@ def error_numbers(errors: Array) -> Numbers:
     }
 
 
-def by_age(sizes: Array, ages: Array, span: int, n_parts: int) -> list[float | None]:
+def age_group_means(sizes: Array, ages: Array, span: int, n_parts: int) -> list[float | None]:
     """
     :param sizes: (B,) numbers
     :param ages: (B,) of each, in [0, span)
@@ -121,7 +121,7 @@ def unit_scores(activations: th.Tensor) -> Array:
     return scores
 
 
-def dormant(scores: Sequence[Array], tau: float) -> float:
+def dormant_share(scores: Sequence[Array], tau: float) -> float:
     """
     :param scores: (U,) of each layer, see :func:`unit_scores`
     :param tau: up to which score a unit is dormant
@@ -160,7 +160,7 @@ def discounted_returns(rewards: Array, gamma: float, last_value: float = 0.0) ->
     return returns
 
 
-def calibration_numbers(predicted: Array, realised: Array, n_parts: int = 5) -> Numbers:
+def calibration_metrics(predicted: Array, realised: Array, n_parts: int = 5) -> Metrics:
     """
     :param predicted: (N,) Q-values
     :param realised: (N,) discounted returns

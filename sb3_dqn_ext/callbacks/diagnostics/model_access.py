@@ -16,52 +16,52 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
-from sb3_dqn_ext.algorithm.predictions import params_of
+from sb3_dqn_ext.algorithm.batches import Batch, from_sb3, map_observation
+from sb3_dqn_ext.algorithm.predictions import predict
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
-from sb3_dqn_ext.algorithm.value_models.base import values_of
-from sb3_dqn_ext.callbacks.soft_target_update import PAIRS
+from sb3_dqn_ext.algorithm.value_models.base import predict_q_values
+from sb3_dqn_ext.callbacks.soft_target_update import NETWORK_ATTRIBUTES
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.fast.numpy_forward import numpy_values
+from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.rng import rng_preserved
 
 __all__ = [
-    "ages_of",
-    "as_read",
-    "drawn_cells",
-    "drawn_rows",
-    "draws_nothing",
-    "ended_cells",
-    "networks",
+    "find_networks",
+    "is_deterministic",
+    "q_value_function",
     "q_values",
+    "read_transitions",
     "reseed",
+    "sample_indices",
+    "sample_rows",
+    "state_preserved",
     "stored_rows",
     "td_errors",
-    "transitions",
-    "undisturbed",
-    "values_at",
+    "terminal_indices",
+    "to_network_input",
+    "transition_ages",
 ]
 
 Array = npt.NDArray[Any]
-Cells = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 Obs = Array | dict[str, Array]
 
 
-LIBRARIES = {"torch", "stable_baselines3", "sb3_contrib", "sb3_dqn_ext"}
+KNOWN_LIBRARIES = {"torch", "stable_baselines3", "sb3_contrib", "sb3_dqn_ext"}
 
 
 # the model
 
 
-def networks(model: Any, owner: str) -> tuple[nn.Module, nn.Module]:
+def find_networks(model: Any, owner: str) -> tuple[nn.Module, nn.Module]:
     """
     :param model: a DQN of SB3, sb3-contrib or this package
     :param owner: who asks, for the message
     :return: its online and its target network, which may be the same
     :raises ArgumentError: if it has none
     """
-    for online, target in PAIRS:
+    for online, target in NETWORK_ATTRIBUTES:
         if isinstance(getattr(model, online, None), nn.Module):
             return getattr(model, online), getattr(model, target)
     raise ArgumentError(f"{owner} needs a DQN or QRDQN, not {type(model).__name__}.")
@@ -77,14 +77,14 @@ def q_values(net: nn.Module, observations: PyTorchObs) -> th.Tensor:
     return answers if answers.dim() == 2 else answers.mean(dim=1)
 
 
-def values_at(model: Any, net: nn.Module, n: int) -> Callable[[Any], Array]:
+def q_value_function(model: Any, net: nn.Module, n: int) -> Callable[[Any], Array]:
     """
     :param model: the model
     :param net: its online or target network
     :param n: of how many observations it will be asked at a time
     :return: (n, \\*obs) as an environment gives them -> (n, A) Q-values, until the network's parameters are put elsewhere
     """
-    by_numpy = numpy_values(net, n)  # a third of what torch takes
+    by_numpy = make_numpy_q_values(net, n)  # a third of what torch takes
     if by_numpy is not None:
         return by_numpy
 
@@ -100,22 +100,22 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
     (B,) target minus prediction, of expected returns: ``r + discount * sum_a pi(a) Q_target(s', a) - Q(s, a)``, where pi is
     the model's target policy, or the greedy one for SB3's and sb3-contrib's algorithms.
     """
-    online, old = networks(model, "td_errors")
+    online, old = find_networks(model, "td_errors")
     predicted = q_values(online, batch.observations).gather(1, batch.actions.unsqueeze(1)).squeeze(1)  # (B,)
     updater = getattr(model, "updater", None)
     if updater is None:
         rewards, next_values = batch.rewards, q_values(old, batch.next_observations).max(dim=1).values
     else:
         loss: TDLoss = updater.loss
-        params = params_of(loss.target_net, batch.next_observations, "target")
-        q = values_of(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
+        params = predict(loss.target_net, batch.next_observations, "target")
+        q = predict_q_values(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
         pi, rewards = loss.target_policy(batch, loss.online_net, loss.target_net, q)
         next_values = (pi * q).sum(dim=1)
     return rewards + batch.discounts * next_values - predicted
 
 
 @contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
+def state_preserved(model: Any) -> Iterator[None]:
     """
     Whatever is drawn inside, all random generators of the process and of the model are afterwards as they were, and all layers
     in the mode they were in; inside, they are in evaluation mode.
@@ -133,12 +133,12 @@ def undisturbed(model: Any) -> Iterator[None]:
             layer.training = True
 
 
-def draws_nothing(net: nn.Module) -> bool:
+def is_deterministic(net: nn.Module) -> bool:
     """
     :param net: a network in evaluation mode
     :return: whether it is known to draw no random number: its layers are those of torch, SB3, sb3-contrib and this package
     """
-    return {type(layer).__module__.partition(".")[0] for layer in net.modules()} <= LIBRARIES
+    return {type(layer).__module__.partition(".")[0] for layer in net.modules()} <= KNOWN_LIBRARIES
 
 
 def reseed(model: Any, seed: int) -> None:
@@ -172,7 +172,7 @@ def stored_rows(memory: ReplayBuffer) -> tuple[int, int]:
     return first, n_rows
 
 
-def drawn_rows(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Cells:
+def sample_rows(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Indices:
     """(n,) stored rows, each with the same probability; none if there are none."""
     first, n_rows = stored_rows(memory)
     if n_rows == 0:
@@ -180,19 +180,19 @@ def drawn_rows(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> 
     return (first + generator.integers(n_rows, size=n)) % memory.buffer_size
 
 
-def drawn_cells(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Cells:
+def sample_indices(memory: ReplayBuffer, n: int, generator: np.random.Generator) -> Indices:
     """
     (n,) cells ``row * n_envs + env``, each that can be replayed with the same probability, whatever the memory's own sampler
     prefers; none if there are none.
     """
     pool = _pool(memory)
     if pool is None:
-        rows = drawn_rows(memory, n, generator)
+        rows = sample_rows(memory, n, generator)
         return rows * memory.n_envs + generator.integers(memory.n_envs, size=len(rows))
     return pool[generator.integers(len(pool), size=n)] if len(pool) else pool
 
 
-def ended_cells(memory: ReplayBuffer) -> Cells:
+def terminal_indices(memory: ReplayBuffer) -> Indices:
     """(n,) cells whose step ended an episode, other than by a time limit, of those that can be replayed."""
     ends = np.flatnonzero(memory.dones > memory.timeouts)
     pool = _pool(memory)
@@ -202,12 +202,12 @@ def ended_cells(memory: ReplayBuffer) -> Cells:
     return ends[(ends // memory.n_envs - first) % memory.buffer_size < n_rows]
 
 
-def _pool(memory: ReplayBuffer) -> Cells | None:
+def _pool(memory: ReplayBuffer) -> Indices | None:
     """All cells that can be replayed, in no order; None where these are all that are stored."""
     return memory.sampler.replayable() if isinstance(memory, DQNReplayBuffer) else None
 
 
-def ages_of(memory: ReplayBuffer, rows: Array, pos: int | None = None) -> Cells:
+def transition_ages(memory: ReplayBuffer, rows: Array, pos: int | None = None) -> Indices:
     """
     :param memory: a replay memory
     :param rows: (B,) of its rows
@@ -215,11 +215,11 @@ def ages_of(memory: ReplayBuffer, rows: Array, pos: int | None = None) -> Cells:
     :return: (B,) how many environment steps ago, over all environments, each was stored; 0 for the newest
     """
     newest = (memory.pos if pos is None else pos) - 1
-    ages: Cells = (newest - rows) % memory.buffer_size * memory.n_envs
+    ages: Indices = (newest - rows) % memory.buffer_size * memory.n_envs
     return ages
 
 
-def transitions(model: Any, cells: Cells) -> Batch:
+def read_transitions(model: Any, cells: Indices) -> Batch:
     """
     Within :func:`undisturbed`: transitions as training reads them: folded over n steps, normalised.
 
@@ -237,7 +237,7 @@ def transitions(model: Any, cells: Cells) -> Batch:
     return from_sb3(kind._get_samples(memory, cells // memory.n_envs, env=normalize), model.gamma)
 
 
-def as_read(model: Any, observations: Obs) -> PyTorchObs:
+def to_network_input(model: Any, observations: Obs) -> PyTorchObs:
     """
     :param model: the model
     :param observations: (B, \\*obs) as they are stored
@@ -245,4 +245,4 @@ def as_read(model: Any, observations: Obs) -> PyTorchObs:
     """
     memory = model.replay_buffer
     normalised = memory._normalize_obs(observations, model._vec_normalize_env)
-    return cast(PyTorchObs, each(memory.to_torch, normalised))
+    return cast(PyTorchObs, map_observation(memory.to_torch, normalised))

@@ -20,7 +20,7 @@ from sb3_dqn_ext.callbacks.tensorboard import TensorBoardCallback
 
 __all__ = ["DiagnosticsCallback"]
 
-Choice = bool | Mapping[str, Any] | None
+PartArguments = bool | Mapping[str, Any] | None
 PARTS: dict[str, type[BaseCallback]] = {
     "values": QValuesCallback,
     "errors": TDErrorsCallback,
@@ -32,8 +32,8 @@ PARTS: dict[str, type[BaseCallback]] = {
     "tensorboard": TensorBoardCallback,
     "summary": SummaryCallback,
 }
-OFTEN = ("values", "errors", "replay", "network", "exploration")
-MAY_BE_NONE = ("calibration", "summary")
+METRIC_PARTS = ("values", "errors", "replay", "network", "exploration")
+OPTIONAL_PARTS = ("calibration", "summary")
 
 
 class DiagnosticsCallback(RunCallback, CallbackList):
@@ -62,15 +62,15 @@ class DiagnosticsCallback(RunCallback, CallbackList):
     def __init__(
         self,
         every: int = 10_000,
-        values: Choice = True,
-        errors: Choice = True,
-        replay: Choice = True,
-        network: Choice = True,
-        exploration: Choice = True,
-        calibration: Choice = None,
-        video: Choice = False,
-        tensorboard: Choice = True,
-        summary: Choice = None,
+        values: PartArguments = True,
+        errors: PartArguments = True,
+        replay: PartArguments = True,
+        network: PartArguments = True,
+        exploration: PartArguments = True,
+        calibration: PartArguments = None,
+        video: PartArguments = False,
+        tensorboard: PartArguments = True,
+        summary: PartArguments = None,
     ) -> None:
         check_number("every", every, low=1, integer=True)
         given = {
@@ -86,15 +86,15 @@ class DiagnosticsCallback(RunCallback, CallbackList):
         }
         parts: list[BaseCallback] = []
         for name, choice in given.items():
-            if choice is not None or name not in MAY_BE_NONE:
+            if choice is not None or name not in OPTIONAL_PARTS:
                 check_type(name, choice, bool | Mapping, "True, False or a mapping of arguments")
             if choice is not False:
                 told = dict(choice) if isinstance(choice, Mapping) else {}
                 check_keys(name, told, parameters_of(PARTS[name]))
-                usual = {"every": every} if name in OFTEN else {}
+                usual = {"every": every} if name in METRIC_PARTS else {}
                 parts.append(PARTS[name](**usual | told))
         super().__init__(parts)
-        self._undecided = tuple(PARTS[name] for name in MAY_BE_NONE if given[name] is None)
+        self._undecided = tuple(PARTS[name] for name in OPTIONAL_PARTS if given[name] is None)
         for part in parts:
             if isinstance(part, ValueCalibrationCallback) and isinstance(part, self._undecided):
                 part.is_optional = True
