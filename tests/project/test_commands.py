@@ -87,6 +87,9 @@ for where, module, arguments, is_whole in commands:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Parsed:
         print("parsed")
+    else:
+        if not arguments and not is_whole:  # a command line has printed the list of its commands
+            print("parsed")
 """
 
 

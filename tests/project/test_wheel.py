@@ -87,6 +87,10 @@ def test_the_wheel_has_every_public_name_and_the_commands_of_the_zoo(installed: 
     output(python(*record, cwd=project, executable=installed))
     assert (project / "videos/final-model-dqn_ext-CartPole-v1-step-0-to-step-20.mp4").is_file()
 
+    script = Path(installed).parent / "sb3-dqn-ext"
+    assert "commands:\n  train " in output(python(str(script), cwd=project, executable=installed))
+    output(python(str(script), "enjoy", "-n", "9", "--no-render", cwd=project, executable=installed))
+
     preset = ("--env", "dqn_ext/CartPoleNoVel-v1", "-conf", "sb3_dqn_ext.presets.munchausen_quantile", "-n", "200")
     output(python("-m", "rl_zoo3.train", "--algo", "dqn_ext", "-f", "logs", *preset, cwd=project, executable=installed))
     assert (project / "logs/dqn_ext/dqn_ext-CartPoleNoVel-v1_1/dqn_ext-CartPoleNoVel-v1.zip").is_file()

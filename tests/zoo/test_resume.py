@@ -236,7 +236,7 @@ WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
         ("\0", "run.json is damaged: Expecting value"),
         (
             json.dumps({**WRITTEN, "schema": 99}),
-            "run.json has the schema version 99, and this version of sb3_dqn_ext reads 1 to 3 only.",
+            "run.json has the schema version 99, and this version of sb3_dqn_ext reads 1 to 2 only.",
         ),
         (json.dumps({**WRITTEN, "arguments": "rm -r"}), "run.json is damaged: its arguments is 'rm -r'"),
         (json.dumps({key: value for key, value in WRITTEN.items() if key != "env"}), "run.json is damaged: its env is 'None'"),
