@@ -35,7 +35,7 @@ FOREVER = 10**9
 
 def saved(folder: Path) -> str:
     """What a run says of its last checkpoint."""
-    return f"Saved {newest(folder)}: model.resume({str(folder)!r}) goes on from there.\n"
+    return f"Saved {newest(folder)}: model.resume({str(folder)!r}) continues from there.\n"
 
 
 each_signal = pytest.mark.parametrize(
