@@ -14,6 +14,7 @@ from benchmarks.text_chart import text_chart
 from sb3_dqn_ext.plot import plot_run
 
 COLUMNS = 80
+Scores = Mapping[str, tuple[float, Path]]
 
 
 def main() -> None:
@@ -28,12 +29,15 @@ def main() -> None:
     run = newest_run(args.folder, args.algo, args.env)
     models = {"best model": "best_model.zip", "last model": f"{args.env.replace('/', '-')}.zip"}
     print(f"\nPlaying {args.episodes} new episodes with each model ...", flush=True)
-    scores = {name: mean_return(run, args.algo, args.env, model, args.episodes, args.seed) for name, model in models.items()}
+    scores = {
+        name: (mean_return(run, args.algo, args.env, model, args.episodes, args.seed), run / model)
+        for name, model in models.items()
+    }
     plot_run(run).savefig(run / "learning_curve.png", dpi=120)
     print("\n".join(screen(args.folder, run, args.algo, args.env, args.episodes, scores)))
 
 
-def screen(folder: Path, run: Path, algo: str, env: str, n_episodes: int, scores: Mapping[str, float]) -> Iterator[str]:
+def screen(folder: Path, run: Path, algo: str, env: str, n_episodes: int, scores: Scores) -> Iterator[str]:
     """
     Write the last screen of a training.
 
@@ -42,15 +46,15 @@ def screen(folder: Path, run: Path, algo: str, env: str, n_episodes: int, scores
     :param algo: the ``--algo``
     :param env: the ``--env``
     :param n_episodes: the number of episodes that were played with each model
-    :param scores: the mean returns by the names of the models
+    :param scores: the mean return and the file of each model, by its name
     :return: its lines
     """
     yield from _chart(run)
     yield ""
     yield f"{env}: mean return over {n_episodes} new episodes"
-    for name, score in scores.items():
-        yield f"  {name:<12} {score:8.1f}"
-    yield f"  {'picture':<12} {_relative(run / 'learning_curve.png')}"
+    for name, (score, path) in scores.items():
+        yield f"  {name:<12}{score:8.1f}   {_relative(path)}"
+    yield f"  {'picture':<23}{_relative(run / 'learning_curve.png')}"
     yield ""
     yield "Next:"
     python = _relative(Path(sys.executable))
