@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
 
-from benchmarks.rows import RESULTS, Row, complete
+from benchmarks.rows import RESULTS, Row, run_missing
 from benchmarks.runs import train
 from sb3_dqn_ext.plot import evaluations
 
@@ -20,8 +20,8 @@ Numbers = npt.NDArray[np.float64]
 
 ENV = "CartPole-v1"
 EVAL_EPISODES = 10
-SOLVED = 475
-STEPS, RETURN = f"steps_to_{SOLVED}", "mean_return"
+THRESHOLD = 475
+STEPS, RETURN = f"steps_to_{THRESHOLD}", "mean_return"
 
 
 def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -> Row:
@@ -34,7 +34,7 @@ def run(compiled: bool, seed: int, folder: Path, n_steps: int, eval_freq: int) -
     evaluate = ("--eval-freq", str(eval_freq), "--eval-episodes", str(EVAL_EPISODES))
     curve = evaluations(train("dqn_ext", ENV, seed, folder / f"{compiled}_{seed}", *arguments, *evaluate))
     means = curve.returns.mean(axis=1)  # (E,)
-    good = curve.steps[means >= SOLVED]
+    good = curve.steps[means >= THRESHOLD]
     first = str(good[0]) if len(good) else "inf"
     return {"compiled": str(compiled), "seed": str(seed), STEPS: first, RETURN: f"{means.mean():.2f}"}
 
@@ -45,7 +45,7 @@ def table(rows: list[Row]) -> str:
         "| median (range) | eager | compiled | difference | 95 % bootstrap interval | seeds |",
         "|---|---|---|---|---|---|",
     ]
-    for name, label in ((STEPS, f"steps to {SOLVED}"), (RETURN, "mean return of all evaluations")):
+    for name, label in ((STEPS, f"steps to {THRESHOLD}"), (RETURN, "mean return of all evaluations")):
         eager, compiled = (
             np.array([float(row[name]) for row in rows if row["compiled"] == which]) for which in ("False", "True")
         )
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     args = parser.parse_args()
 
-    rows = complete(
+    rows = run_missing(
         args.results / "compiled_seeds.csv",
         ("compiled", "seed"),
         [(compiled, seed) for seed in args.seeds for compiled in (False, True)],

@@ -27,7 +27,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from benchmarks.lunar_lander import import_box2d
 from benchmarks.processes import ONE_THREAD, ROOT
-from benchmarks.rows import RESULTS, Row, complete, where
+from benchmarks.rows import RESULTS, Row, run_missing, select_rows
 from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import DiagnosticsCallback
@@ -86,7 +86,7 @@ class Sizes(NamedTuple):
     """steps until it is the other training's turn"""
 
 
-def pair(variant: str, number: int, sizes: Sizes) -> Row:
+def measure_pair(variant: str, number: int, sizes: Sizes) -> Row:
     """
     :param variant: what is timed
     :param number: which pair, and the seed
@@ -95,7 +95,7 @@ def pair(variant: str, number: int, sizes: Sizes) -> Row:
     """
     sums = {(which, clock): 0.0 for clock in CLOCKS for which in ("without", "with")}
     with ExitStack() as stack:
-        started = {which: stack.enter_context(training(variant, which, number, sizes)) for which in ("without", "with")}
+        started = {which: stack.enter_context(start_training(variant, which, number, sizes)) for which in ("without", "with")}
         for which in started:
             _line(started[which])  # the step at which the clock starts
         for i in range(sizes.timed // sizes.turn):
@@ -110,7 +110,7 @@ def pair(variant: str, number: int, sizes: Sizes) -> Row:
 
 
 @contextmanager
-def training(variant: str, which: str, number: int, sizes: Sizes) -> Iterator["subprocess.Popen[str]"]:
+def start_training(variant: str, which: str, number: int, sizes: Sizes) -> Iterator["subprocess.Popen[str]"]:
     """One of both, which waits for a line at each turn, and answers with the seconds that it took."""
     command = [sys.executable, "-m", "benchmarks.diagnostics_cost", "--measure", variant, which, str(number)]
     process = subprocess.Popen(
@@ -223,7 +223,7 @@ def table(rows: list[Row]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, variant in VARIANTS.items():
-        of_variant = where(rows, variant=name)
+        of_variant = select_rows(rows, variant=name)
         if of_variant:
             steps = f"{int(of_variant[0]['steps']):,}"
             shown = [_shown(ratios(of_variant, clock)) for clock in CLOCKS]
@@ -249,11 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         variant, which, seed = args.measure
         train(variant, which == "with", int(seed), sizes)
         return
-    rows = complete(
+    rows = run_missing(
         args.results / "diagnostics_cost.csv",
         ("variant", "number"),
         [(variant, number) for number in range(args.pairs) for variant in args.variants],
-        lambda key: pair(*key, sizes),
+        lambda key: measure_pair(*key, sizes),
         jobs=1,
     )
     text = table(rows)

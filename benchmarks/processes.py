@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
-def printed(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> str:
+def run_command(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> str:
     """
     :param command: a program and its arguments
     :param environment: variables to set

@@ -16,7 +16,7 @@ Key = TypeVar("Key", bound=tuple[object, ...])
 RESULTS = ROOT / "docs" / "results"
 
 
-def read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     """The rows there are."""
     if not path.is_file():
         return []
@@ -24,12 +24,12 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def where(rows: Iterable[Row], **values: str) -> list[Row]:
+def select_rows(rows: Iterable[Row], **values: str) -> list[Row]:
     """Those rows that have these values."""
     return [row for row in rows if all(row[name] == value for name, value in values.items())]
 
 
-def append(path: Path, row: Row) -> None:
+def append_row(path: Path, row: Row) -> None:
     """Write one row, below a header if it is the first."""
     new = not path.is_file()
     with path.open("a", newline="") as file:
@@ -39,7 +39,7 @@ def append(path: Path, row: Row) -> None:
         writer.writerow(row)
 
 
-def missing(keys: Iterable[Key], rows: Iterable[Row], columns: Sequence[str]) -> list[Key]:
+def missing_keys(keys: Iterable[Key], rows: Iterable[Row], columns: Sequence[str]) -> list[Key]:
     """
     :param keys: the runs that are wanted, each a tuple of the values that identify it
     :param rows: the rows of the runs that have finished
@@ -50,7 +50,7 @@ def missing(keys: Iterable[Key], rows: Iterable[Row], columns: Sequence[str]) ->
     return [key for key in keys if tuple(map(str, key)) not in done]
 
 
-def complete(path: Path, columns: Sequence[str], keys: Iterable[Key], run: Callable[[Key], Row], jobs: int) -> list[Row]:
+def run_missing(path: Path, columns: Sequence[str], keys: Iterable[Key], run: Callable[[Key], Row], jobs: int) -> list[Row]:
     """
     Run the benchmarks that have no row, several at once. A row is written as soon as its run has finished, whatever becomes of
     the others.
@@ -66,12 +66,12 @@ def complete(path: Path, columns: Sequence[str], keys: Iterable[Key], run: Calla
     path.parent.mkdir(parents=True, exist_ok=True)
     pool = ThreadPoolExecutor(jobs)
     try:
-        futures: list[Future[Row]] = [pool.submit(run, key) for key in missing(keys, read(path), columns)]
+        futures: list[Future[Row]] = [pool.submit(run, key) for key in missing_keys(keys, read_rows(path), columns)]
         for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=not futures):
             if future.exception() is None:
-                append(path, future.result())
+                append_row(path, future.result())
         for future in futures:
             future.result()
     finally:  # an interrupt starts no more
         pool.shutdown(cancel_futures=True)
-    return read(path)
+    return read_rows(path)

@@ -9,9 +9,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.processes import printed
+from benchmarks.processes import run_command
 
-FRESH = 10_000  # added to the seeds of training: nothing is judged on the episodes that chose the best model
+EVALUATION_SEED = 10_000  # added to the seeds of training: nothing is judged on the episodes that chose the best model
 
 
 def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **environment: str) -> Path:
@@ -27,7 +27,7 @@ def train(algo: str, env_id: str, seed: int, folder: Path, *arguments: str, **en
     :return: the run folder
     """
     command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", env_id, "--seed", str(seed), "-f", str(folder)]
-    printed([*command, "--num-threads", "1", "--verbose", "0", *arguments], environment)
+    run_command([*command, "--num-threads", "1", "--verbose", "0", *arguments], environment)
     return newest_run(folder, algo, env_id)
 
 
@@ -70,7 +70,7 @@ def fresh_env(run: Path, env_id: str, seed: int, **env_kwargs: object) -> VecEnv
     env: VecEnv = zoo.create_test_env(
         env_id,
         stats_path=stats_path,
-        seed=FRESH + seed,
+        seed=EVALUATION_SEED + seed,
         should_render=False,
         hyperparams=hyperparams,
         env_kwargs=env_kwargs,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import RESULTS, Row, complete
+from benchmarks.rows import RESULTS, Row, run_missing
 from benchmarks.runs import mean_return, train
 from sb3_dqn_ext.plot import Curve, evaluations, plot_seeds
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     args = parser.parse_args()
 
-    rows = complete(
+    rows = run_missing(
         args.results / "cartpole_seeds.csv",
         ("algo", "seed"),
         [(algo, seed) for seed in args.seeds for algo in LABELS],

@@ -11,7 +11,7 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
 
-class SameStepCartPoles(CartPoleVectorEnv):
+class SameStepCartPoleVectorEnv(CartPoleVectorEnv):
     """
     gymnasium's vector of CartPoles, which resets an environment in the step that ends its episode.
 
@@ -39,7 +39,7 @@ class SameStepCartPoles(CartPoleVectorEnv):
         self.steps[envs] = 0
 
 
-class RandomStartCartPoles(SameStepCartPoles):
+class RandomStartCartPoleVectorEnv(SameStepCartPoleVectorEnv):
     """
     A vector of CartPoles, where each takes one random action after its reset, as RandomFirstStep has it.
 

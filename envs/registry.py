@@ -31,8 +31,8 @@ from sb3_dqn_ext.errors import ArgumentError
 
 # By name, so that they are imported when they are made.
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
-CART_POLES = "sb3_dqn_ext.envs.cart_poles:SameStepCartPoles"
-RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.cart_poles:RandomStartCartPoles"
+CART_POLES = "sb3_dqn_ext.envs.cart_poles:SameStepCartPoleVectorEnv"
+RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.cart_poles:RandomStartCartPoleVectorEnv"
 MOUNTAIN_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
 
 
@@ -83,7 +83,7 @@ class EntryPoint:
         return load_env_creator(self.env)
 
 
-def as_it_is(env: Any) -> Any:
+def no_wrapper(env: Any) -> Any:
     """
     :param env: an environment around which nothing has to be put
     :return: the environment
@@ -113,7 +113,7 @@ def penalty_on_termination(
     return penalised
 
 
-def penalty_to_come(env: Any, reward: float, mode: str = "replace", on: str = "terminated") -> Any:
+def accept_penalty_arguments(env: Any, reward: float, mode: str = "replace", on: str = "terminated") -> Any:
     """
     The place for the arguments of :class:`PenaltyOfSpec`, for ``gym.make`` hands them to the entry point only.
 
@@ -146,8 +146,8 @@ cart_poles_penalty = EntryPoint(CART_POLES, partial(penalty_on_termination, Vect
 cart_pole_no_vel = EntryPoint(CART_POLE, HiddenVelocities)
 cart_poles_no_vel = EntryPoint(CART_POLES, VectorHiddenVelocities)
 cart_pole_random_start = EntryPoint(CART_POLE, RandomFirstStep)
-cart_poles_random_start = EntryPoint(RANDOM_START_CART_POLES, as_it_is)
-mountain_car = EntryPoint(MOUNTAIN_CAR, penalty_to_come)
+cart_poles_random_start = EntryPoint(RANDOM_START_CART_POLES, no_wrapper)
+mountain_car = EntryPoint(MOUNTAIN_CAR, accept_penalty_arguments)
 
 
 def _around_the_time_limit(wrapper: type[gym.Wrapper[Any, Any, Any, Any]]) -> tuple[WrapperSpec, ...]:

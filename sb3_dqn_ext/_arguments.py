@@ -19,23 +19,23 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sb3_dqn_ext._missing import Missing
+from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 __all__ = [
-    "NUMBERS",
+    "NUMBER_LIMITS",
     "DQNKwargs",
     "check_arguments",
     "check_batch_size",
-    "check_effects",
+    "check_combinations",
+    "check_early_arguments",
     "check_environment",
-    "check_read_first",
-    "doubtful_arguments",
+    "parse_train_freq",
+    "possibly_unstorable_arguments",
     "sb3_errors_translated",
-    "train_freq_of",
 ]
 
 
@@ -69,7 +69,7 @@ class DQNKwargs(TypedDict, total=False):
 
 
 # lowest and highest value, and whether it must be a whole number
-NUMBERS: dict[str, tuple[float, float, bool]] = {
+NUMBER_LIMITS: dict[str, tuple[float, float, bool]] = {
     "buffer_size": (1, math.inf, True),
     "learning_starts": (0, math.inf, False),
     "batch_size": (1, math.inf, True),
@@ -83,15 +83,15 @@ NUMBERS: dict[str, tuple[float, float, bool]] = {
     "exploration_final_eps": (0, 1, False),
 }
 # SB3 refuses nested ones in words of its own
-SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict, spaces.Tuple)
-LARGEST_SEED = 2**32 - 1  # numpy's
+OBSERVATION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict, spaces.Tuple)
+MAX_SEED = 2**32 - 1  # numpy's
 EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
-FUNCTIONAL = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
+JAX_ENV_PACKAGES = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
 """packages with environments that are functions for jax"""
 
 
-def check_read_first(given: Mapping[str, Any], names: Mapping[str, Any]) -> None:
+def check_early_arguments(given: Mapping[str, Any], names: Mapping[str, Any]) -> None:
     """
     Check what SB3's constructor reads before it calls ``_setup_model``.
 
@@ -150,7 +150,9 @@ def check_environment(env: Any) -> None:
         return
     if isinstance(env, gym.Env):
         space = getattr(env, "observation_space", None)
-        if not all(isinstance(part, SPACES) for part in (space.values() if isinstance(space, spaces.Dict) else [space])):
+        if not all(
+            isinstance(part, OBSERVATION_SPACES) for part in (space.values() if isinstance(space, spaces.Dict) else [space])
+        ):
             raise UnsupportedError(
                 f"{space} observation space is not supported: it can be a Box, Discrete, MultiDiscrete or MultiBinary, or a "
                 "Dict of these; see gymnasium.wrappers.FlattenObservation and TransformObservation."
@@ -165,7 +167,7 @@ def check_environment(env: Any) -> None:
         hint += f"; this is a class: write {env.__name__}()"
     elif isinstance(env, gym.vector.VectorEnv):
         hint += "; for gymnasium's vector environments write sb3_dqn_ext.vec_env.make_fast_vec_env(id, n_envs)"
-    elif packages := {kind.__module__.partition(".")[0] for kind in type(env).__mro__} & FUNCTIONAL:
+    elif packages := {kind.__module__.partition(".")[0] for kind in type(env).__mro__} & JAX_ENV_PACKAGES:
         hint += (
             f"; this is a pair of functions for jax, of {packages.pop()}, with the state of the environment as an argument: "
             "keep the state in a gymnasium.Env, or in a VecEnv of SB3, and return arrays of numpy"
@@ -191,17 +193,17 @@ def check_arguments(model: Any) -> None:
     observations = model.observation_space
     for part in observations.spaces.values() if isinstance(observations, spaces.Dict) else [observations]:
         _check_observations(part, model.policy_class)
-    for name, (low, high, integer) in NUMBERS.items():
+    for name, (low, high, integer) in NUMBER_LIMITS.items():
         check_number(name, getattr(model, name), low, high, integer)
     for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
-        check_type(name, getattr(model, name), Mapping | Missing, "a mapping of arguments")
+        check_type(name, getattr(model, name), Mapping | MissingAttribute, "a mapping of arguments")
     for name in ("target_network", "optimize_memory_usage", "check_finite"):
         check_type(name, getattr(model, name), bool, "True or False")
     for name in ("n_epochs", "minibatch_size"):
         if getattr(model, name) is not None:
             check_number(name, getattr(model, name), low=1, integer=True)
     if model.seed is not None:
-        check_number("seed", model.seed, 0, LARGEST_SEED, integer=True)
+        check_number("seed", model.seed, 0, MAX_SEED, integer=True)
     if model._stats_window_size is not None:
         check_number("stats_window_size", model._stats_window_size, 0, integer=True)
     check_type("tensorboard_log", model.tensorboard_log, str | os.PathLike | None, "a folder, or None")
@@ -255,7 +257,7 @@ def _check_replay_buffer_class(kind: Any) -> None:
     """:raises ArgumentError: if it is no class whose objects store transitions"""
     if (
         kind is None
-        or isinstance(kind, Missing)
+        or isinstance(kind, MissingAttribute)
         or (isinstance(kind, type) and callable(getattr(kind, "add", None)) and hasattr(kind, "sample"))
     ):
         return
@@ -281,7 +283,7 @@ def _check_observations(space: spaces.Space[Any], policy_class: Any) -> None:
         )
 
 
-def train_freq_of(given: Any) -> TrainFreq:
+def parse_train_freq(given: Any) -> TrainFreq:
     """
     :param given: a number of steps, or a pair of a number and a unit; YAML has lists in place of tuples
     :return: the same as SB3's ``TrainFreq``
@@ -298,7 +300,7 @@ def train_freq_of(given: Any) -> TrainFreq:
     return TrainFreq(int(pair[0]), unit)
 
 
-def check_effects(model: Any, given: set[str]) -> None:
+def check_combinations(model: Any, given: set[str]) -> None:
     """
     Warn of arguments that have no effect beside others.
 
@@ -370,7 +372,7 @@ def check_batch_size(model: Any) -> None:
         model.replay_buffer.sampler.check(model.batch_size)
 
 
-OF_ANY_TYPE = (
+FREE_FORM_ARGUMENTS = (
     *("policy_class", "policy_kwargs", "learning_rate", "replay_buffer_class", "replay_buffer_kwargs"),
     *("exploration_kwargs", "target_policy_kwargs"),
 )
@@ -386,7 +388,7 @@ def _is_plain(value: Any, known: set[Any]) -> bool:
     return value is None or isinstance(value, bool | int | float | str) or (isinstance(value, type) and value in known)
 
 
-def doubtful_arguments(model: Any, others: Iterable[str]) -> dict[str, Any]:
+def possibly_unstorable_arguments(model: Any, others: Iterable[str]) -> dict[str, Any]:
     """
     Find arguments that a file may be unable to hold, without the imports that it takes to be sure.
 
@@ -394,5 +396,5 @@ def doubtful_arguments(model: Any, others: Iterable[str]) -> dict[str, Any]:
     :param others: the names of arguments of its own class
     :return: the arguments
     """
-    names, known = {*OF_ANY_TYPE, *others}, {*model.policy_aliases.values(), DQNReplayBuffer}
+    names, known = {*FREE_FORM_ARGUMENTS, *others}, {*model.policy_aliases.values(), DQNReplayBuffer}
     return {name: value for name, value in vars(model).items() if name in names and not _is_plain(value, known)}

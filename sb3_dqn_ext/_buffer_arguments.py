@@ -5,15 +5,15 @@ from typing import Any
 
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
-from sb3_dqn_ext._missing import Missing
+from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, parameters_of
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
-__all__ = ["buffer_settings", "check_buffer_kwargs", "check_replay_buffer", "follow_arguments", "prepare_replay_buffer"]
+__all__ = ["buffer_settings", "check_buffer_kwargs", "check_replay_buffer", "prepare_replay_buffer", "update_buffer_arguments"]
 
-OWN_BUFFER_KEYS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
+DQN_BUFFER_ARGUMENTS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
 
 
 def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
         given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
         check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
         return
-    for key in OWN_BUFFER_KEYS & set(kwargs) - known:
+    for key in DQN_BUFFER_ARGUMENTS & set(kwargs) - known:
         raise ArgumentError(
             f"replay_buffer_kwargs[{key!r}]={kwargs[key]!r} is an argument of DQNReplayBuffer "
             f"and has no effect on replay_buffer_class={buffer_class.__name__}."
@@ -75,7 +75,7 @@ def prepare_replay_buffer(model: Any) -> None:
     :param model: a DQNExt
     :raises ArgumentError: if an argument cannot work
     """
-    missing = [one for one in (model.replay_buffer_class, model.replay_buffer_kwargs) if isinstance(one, Missing)]
+    missing = [one for one in (model.replay_buffer_class, model.replay_buffer_kwargs) if isinstance(one, MissingAttribute)]
     if missing:
         model.replay_buffer_class = model.replay_buffer_class or DQNReplayBuffer
         if model.replay_buffer is None:
@@ -100,7 +100,7 @@ def prepare_replay_buffer(model: Any) -> None:
         )
 
 
-def follow_arguments(model: Any) -> None:
+def update_buffer_arguments(model: Any) -> None:
     """
     Give the replay buffer the model's ``n_steps`` and ``gamma``, which a user may have changed.
 
@@ -108,6 +108,6 @@ def follow_arguments(model: Any) -> None:
     """
     buffer = model.replay_buffer
     if isinstance(buffer, DQNReplayBuffer):
-        buffer.follow(model.n_steps, model.gamma)
+        buffer.set_multistep(model.n_steps, model.gamma)
     elif isinstance(buffer, NStepReplayBuffer) and model.replay_buffer_class is not type(buffer):
         buffer.n_steps, buffer.gamma = model.n_steps, model.gamma

@@ -6,11 +6,11 @@ from typing import Any
 
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["Missing", "check_nothing_is_missing", "custom_objects_of", "learning_rate_was_set"]
+__all__ = ["MissingAttribute", "check_complete", "custom_objects_hint", "learning_rate_was_set"]
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingAttribute:
     """
     Stand-in for an attribute, or for what is built from it, until the user gives the real one. Saving the model again writes
     what the file said.
@@ -37,15 +37,15 @@ class Missing:
         :raises ArgumentError: as any other function
         """
         if self.name != "learning_rate":
-            raise needed_for_training([self])
+            raise missing_attributes_error([self])
         return 0.0
 
     def value(self, step: int, total_steps: int) -> float:
         """:raises ArgumentError: always; an exploration rate cannot be invented"""
-        raise needed_for_training([self])
+        raise missing_attributes_error([self])
 
 
-def custom_objects_of(names: Iterable[str]) -> str:
+def custom_objects_hint(names: Iterable[str]) -> str:
     """
     :param names: names of attributes
     :return: the argument of ``load`` that gives them, as a user types it
@@ -53,14 +53,14 @@ def custom_objects_of(names: Iterable[str]) -> str:
     return f"custom_objects={{{', '.join(f'{name!r}: ...' for name in names)}}}"
 
 
-def needed_for_training(missing: Iterable[Missing]) -> ArgumentError:
+def missing_attributes_error(missing: Iterable[MissingAttribute]) -> ArgumentError:
     """
     :param missing: stand-ins that are still in a model
     :return: the error that says what to give before training
     """
     by_name = {one.name: one for one in missing}
     what = "; ".join(f"{name} {one.why}" for name, one in by_name.items())
-    ways = [f"load the model with DQNExt.load(path, {custom_objects_of(by_name)})"]
+    ways = [f"load the model with DQNExt.load(path, {custom_objects_hint(by_name)})"]
     if all(one.trust_helps for one in by_name.values()):
         ways.append("with trust=True if you know who made the file")
     if by_name.keys() <= {"replay_buffer", "replay_buffer_class", "replay_buffer_kwargs"}:
@@ -76,10 +76,10 @@ def learning_rate_was_set(model: Any) -> bool:
     :return: whether the user has set a learning rate in the place of one that was missing
     """
     schedule = getattr(model.lr_schedule, "value_schedule", None)
-    return isinstance(schedule, Missing) and not isinstance(model.learning_rate, Missing)
+    return isinstance(schedule, MissingAttribute) and not isinstance(model.learning_rate, MissingAttribute)
 
 
-def check_nothing_is_missing(model: Any) -> None:
+def check_complete(model: Any) -> None:
     """
     Check that a model has all that training needs.
 
@@ -87,10 +87,14 @@ def check_nothing_is_missing(model: Any) -> None:
     :raises ArgumentError: if its file did not give something, nor the user since
     """
     is_replaced = {
-        "learning_rate": not isinstance(getattr(model.lr_schedule, "value_schedule", None), Missing),
-        "replay_buffer_class": not isinstance(model.replay_buffer, Missing),
-        "replay_buffer_kwargs": not isinstance(model.replay_buffer, Missing),
+        "learning_rate": not isinstance(getattr(model.lr_schedule, "value_schedule", None), MissingAttribute),
+        "replay_buffer_class": not isinstance(model.replay_buffer, MissingAttribute),
+        "replay_buffer_kwargs": not isinstance(model.replay_buffer, MissingAttribute),
     }
-    missing = [value for name, value in vars(model).items() if isinstance(value, Missing) and not is_replaced.get(name, False)]
+    missing = [
+        value
+        for name, value in vars(model).items()
+        if isinstance(value, MissingAttribute) and not is_replaced.get(name, False)
+    ]
     if missing:
-        raise needed_for_training(missing)
+        raise missing_attributes_error(missing)

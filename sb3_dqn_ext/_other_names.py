@@ -2,12 +2,12 @@
 A table of the names that other libraries give to arguments of DQNExt, and of its own arguments by the level they belong to.
 
 The names are those of RLlib, Tianshou, CleanRL, Coach, Stable-Baselines 2, Dopamine, Acme, PFRL and Keras-RL, in any spelling
-that :func:`~sb3_dqn_ext._validation.written_as` treats as the same: ``use_``, ``num_`` for ``n_``, ``epsilon`` for ``eps``.
+that :func:`~sb3_dqn_ext._validation.equivalent_code` treats as the same: ``use_``, ``num_`` for ``n_``, ``epsilon`` for ``eps``.
 """
 
-__all__ = ["WRITTEN"]
+__all__ = ["EQUIVALENT_CODE"]
 
-WRITTEN: tuple[tuple[str, str], ...] = (
+EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     # which target, which loss
     ("target_policy='double'", "target_policy double double_q double_dqn ddqn d_dqn test_double_q double_q_learning"),
     ("n_steps=3", "n_step n_steps n_step_return multi_step multistep update_horizon estimation_step n_step_horizon horizon"),
@@ -160,7 +160,7 @@ WRITTEN: tuple[tuple[str, str], ...] = (
     ),
     ("n_epochs=1", "n_epochs epochs"),
     # exploration
-    ("exploration='epsilon_greedy', exploration_kwargs={'coin': 'shared'}", "coin"),
+    ("exploration='epsilon_greedy', exploration_kwargs={'epsilon_draw': 'shared'}", "epsilon_draw"),
     (
         "exploration_initial_eps=1.0, exploration_final_eps=0.05, exploration_fraction=0.1",
         "exploration_initial_eps exploration_final_eps exploration_fraction eps epsilon epsilon_train eps_train eps_training "

@@ -10,29 +10,31 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sb3_dqn_ext._other_names import WRITTEN
+from sb3_dqn_ext._other_names import EQUIVALENT_CODE
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.serialization.names import import_name
 
 __all__ = [
-    "as_number",
     "build",
     "check_keys",
     "check_number",
     "check_type",
     "check_verbose",
     "choose",
-    "named_class",
+    "equivalent_code",
+    "number_hint",
     "parameters_of",
-    "unknown",
-    "unknown_key",
-    "written_as",
+    "resolve_class",
+    "unknown_key_error",
+    "unknown_name_error",
 ]
 
 T = TypeVar("T")
 
 
-def unknown(what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None) -> ArgumentError:
+def unknown_name_error(
+    what: str, name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None
+) -> ArgumentError:
     """
     The error for a name that does not exist.
 
@@ -63,10 +65,10 @@ def choose(argument: str, name: str, options: Mapping[str, T], synonyms: Mapping
     try:
         return options[name]
     except (KeyError, TypeError):
-        raise unknown(argument, name, options, synonyms) from None
+        raise unknown_name_error(argument, name, options, synonyms) from None
 
 
-def unknown_key(argument: str, key: object, allowed: Collection[str]) -> ArgumentError:
+def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> ArgumentError:
     """
     Make the error for an argument that does not exist, or that belongs elsewhere.
 
@@ -75,13 +77,13 @@ def unknown_key(argument: str, key: object, allowed: Collection[str]) -> Argumen
     :param allowed: the names that exist there
     :return: the error, which says how :class:`~sb3_dqn_ext.DQNExt` writes what the name means in other libraries
     """
-    written = written_as(argument, key, allowed)
+    written = equivalent_code(argument, key, allowed)
     if written is None:
-        return unknown(f"a key of {argument}", key, allowed)
+        return unknown_name_error(f"a key of {argument}", key, allowed)
     return ArgumentError(f"{argument} has no argument {key!r}; in DQNExt it is written {written}.")
 
 
-def written_as(argument: str, key: object, allowed: Collection[str]) -> str | None:
+def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str | None:
     """
     :param argument: the name of what holds the arguments
     :param key: a name that does not exist there
@@ -114,7 +116,7 @@ _SPELLINGS = (
     ("_(networks?|nets?|dqn|learning)$", ""),
 )
 _WRITTEN: dict[str, list[str]] = {}
-for _code, _names in WRITTEN:
+for _code, _names in EQUIVALENT_CODE:
     for _name in _names.split():
         _WRITTEN.setdefault(_plain(_name), []).append(_code)
 
@@ -128,7 +130,7 @@ def check_keys(argument: str, given: Collection[str], allowed: Collection[str]) 
     """
     for key in given:
         if key not in allowed:
-            raise unknown_key(argument, key, allowed)
+            raise unknown_key_error(argument, key, allowed)
 
 
 def check_number(argument: str, value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> None:
@@ -145,14 +147,14 @@ def check_number(argument: str, value: Any, low: float = -math.inf, high: float 
     if not good:
         kind = "a whole number" if integer else "a finite number"
         bounds = "" if low == -math.inf and high == math.inf else f" in [{_digits(low)}, {_digits(high)}]"
-        raise ArgumentError(f"{argument}={value!r} must be {kind}{bounds}.{as_number(value, low, high, integer)}")
+        raise ArgumentError(f"{argument}={value!r} must be {kind}{bounds}.{number_hint(value, low, high, integer)}")
 
 
 def _digits(bound: float) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
-def as_number(value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> str:
+def number_hint(value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> str:
     """
     :param value: what is no number, or none of the kind that is wanted
     :param low: smallest allowed value
@@ -234,7 +236,7 @@ def build(
     return factory(**kwargs)
 
 
-def named_class(argument: str, value: type[T] | str, options: Mapping[str, type[T]]) -> type[T]:
+def resolve_class(argument: str, value: type[T] | str, options: Mapping[str, type[T]]) -> type[T]:
     """
     The class that a string names, so that YAML can hold plain data.
 

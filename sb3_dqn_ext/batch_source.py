@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sb3_dqn_ext.algorithm.batches import Batch, from_sb3, joined
+from sb3_dqn_ext.algorithm.batches import Batch, concatenate_batches, from_sb3
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
@@ -26,43 +26,45 @@ def sample_batch(model: Any, batch_size: int, n_batches: int = 1) -> Batch:
     if isinstance(buffer, DQNReplayBuffer):
         return buffer.sample_batch(batch_size, model.get_vec_normalize_env(), 1 - model._current_progress_remaining, n_batches)
     samples = (buffer.sample(batch_size, env=model.get_vec_normalize_env()) for _ in range(n_batches))
-    return joined([from_sb3(some, model.gamma) for some in samples])
+    return concatenate_batches([from_sb3(some, model.gamma) for some in samples])
 
 
-def training_batches(model: Any, gradient_steps: int, batch_size: int, n_at_once: Callable[[Any, int], int]) -> Batches:
+def training_batches(
+    model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]
+) -> Batches:
     """
     Choose the batches of a training.
 
     :param model: a DQNExt
     :param gradient_steps: the number of batches to draw, unless the model has ``n_epochs``
     :param batch_size: B
-    :param n_at_once: returns how many of the updates that are left can be made by one call
+    :param n_updates_per_call: returns how many of the updates that are left can be made by one call
     :return: the batches
     """
     if model.n_epochs is not None:
         return _epochs(model, batch_size)
     if model.minibatch_size is not None:
-        return _parts(model, gradient_steps, batch_size, n_at_once)
-    return _random(model, gradient_steps, batch_size, n_at_once)
+        return _parts(model, gradient_steps, batch_size, n_updates_per_call)
+    return _random(model, gradient_steps, batch_size, n_updates_per_call)
 
 
-def _random(model: Any, gradient_steps: int, batch_size: int, n_at_once: Callable[[Any, int], int]) -> Batches:
+def _random(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]) -> Batches:
     n_left = gradient_steps
     while n_left > 0:
-        n_updates = n_at_once(model, n_left)
+        n_updates = n_updates_per_call(model, n_left)
         yield sample_batch(model, batch_size, n_updates), n_updates
         n_left -= n_updates
 
 
-def _parts(model: Any, gradient_steps: int, batch_size: int, n_at_once: Callable[[Any, int], int]) -> Batches:
+def _parts(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]) -> Batches:
     """The parts of ``minibatch_size`` transitions of each batch that is drawn."""
     size = model.minibatch_size
     for _ in range(gradient_steps):
         batch, start = sample_batch(model, batch_size), 0
         while start < batch_size:
-            n_updates = n_at_once(model, (batch_size - start) // size)
+            n_updates = n_updates_per_call(model, (batch_size - start) // size)
             end = start + n_updates * size
-            yield batch.part(slice(start, end)), n_updates
+            yield batch.select(slice(start, end)), n_updates
             start = end
 
 

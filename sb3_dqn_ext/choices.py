@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from sb3_dqn_ext._missing import Missing
+from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import build
-from sb3_dqn_ext.algorithm.exploration import Exploration, exploration_schedule, make_exploration
+from sb3_dqn_ext.algorithm.exploration import Exploration, make_exploration, make_exploration_schedule
 from sb3_dqn_ext.algorithm.schedules import Schedule
 from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES, TargetPolicy
 
 __all__ = ["Choices", "build_choices", "warm_up_steps"]
 
 
-class Chooser(Protocol):
+class HasChoices(Protocol):
     """The attributes of a model that name its choices. A user may change them between two runs."""
 
     target_policy: str
@@ -34,7 +34,7 @@ class Choices(NamedTuple):
     """how the exploration's rate changes, None if SB3's arguments define it"""
 
 
-def warm_up_steps(model: Chooser) -> int:
+def warm_up_steps(model: HasChoices) -> int:
     """
     :param model: a DQNExt
     :return: the number of environment steps with random actions before those that exploration chooses
@@ -42,7 +42,7 @@ def warm_up_steps(model: Chooser) -> int:
     return model.learning_starts if model.exploration_kwargs.get("warm_up", True) else 0
 
 
-def build_choices(model: Chooser, before: Choices | None) -> Choices:
+def build_choices(model: HasChoices, before: Choices | None) -> Choices:
     """
     Build the choices of a model, when it is made, and at the start of a run if its user has chosen otherwise.
 
@@ -58,7 +58,7 @@ def build_choices(model: Chooser, before: Choices | None) -> Choices:
     if before is not None and target_policy == before.target_policy:
         target_policy = before.target_policy  # an updater recognizes its own by identity
     exploration = make_exploration(model.exploration, model.exploration_kwargs)
-    schedule = model.exploration_kwargs.get(exploration.scheduled)
-    if not isinstance(schedule, Missing):
-        schedule = exploration_schedule(exploration, model.exploration_kwargs, warm_up_steps(model), model.n_envs)
+    schedule = model.exploration_kwargs.get(exploration.schedule_key)
+    if not isinstance(schedule, MissingAttribute):
+        schedule = make_exploration_schedule(exploration, model.exploration_kwargs, warm_up_steps(model), model.n_envs)
     return Choices(source, target_policy, exploration, schedule)

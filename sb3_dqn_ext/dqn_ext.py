@@ -31,18 +31,18 @@ from sb3_dqn_ext._arguments import (
     DQNKwargs,
     check_arguments,
     check_batch_size,
-    check_effects,
+    check_combinations,
+    check_early_arguments,
     check_environment,
-    check_read_first,
-    doubtful_arguments,
+    parse_train_freq,
+    possibly_unstorable_arguments,
     sb3_errors_translated,
-    train_freq_of,
 )
-from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, follow_arguments, prepare_replay_buffer
-from sb3_dqn_ext._missing import Missing, check_nothing_is_missing, learning_rate_was_set
+from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, prepare_replay_buffer, update_buffer_arguments
+from sb3_dqn_ext._missing import MissingAttribute, check_complete, learning_rate_was_set
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
-from sb3_dqn_ext.acting import explored_actions
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.action_selection import explored_actions
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
 from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.callback_tree import all_callbacks
@@ -53,12 +53,12 @@ from sb3_dqn_ext.callbacks.non_finite_guard import add_guard
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.choices import Choices, build_choices, warm_up_steps
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
-from sb3_dqn_ext.last_step import LastStep, latest_resets, with_sharing
-from sb3_dqn_ext.networks.flat_storage import take_apart
+from sb3_dqn_ext.last_step import LastStep, latest_reset_infos, stepped_vec_envs
+from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.observations import write
-from sb3_dqn_ext.resets import continue_episodes, end_open_episodes, start_from, swap_originals
+from sb3_dqn_ext.replay.observations import write_row
+from sb3_dqn_ext.resets import begin_episodes, begin_episodes_after_resets, end_open_episodes, swap_unnormalized
 from sb3_dqn_ext.run_state import RunState
 from sb3_dqn_ext.updates import Updater
 
@@ -143,7 +143,7 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
-        check_read_first(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
+        check_early_arguments(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
         # SB3's constructor ends in _setup_model(), which reads these
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -160,17 +160,17 @@ class DQNExt(DQN):
         self.choices: Choices | None = None
         self._has_followed = False  # whether nothing can have been changed since the last check for changes
         self._generator: np.random.Generator | None = None
-        self._exploration_memory: dict[str, np.ndarray[Any, Any]] = {}
+        self._exploration_state: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
         with sb3_errors_translated():
             super().__init__(policy, env, *args, **kwargs)
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
-            check_effects(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
+            check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # those of a subclass
-            doubtful = doubtful_arguments(self, own - {*self._excluded_save_params()})
-            self._known_losses = _persistence().unstorable(doubtful) if doubtful else set()
+            doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
+            self._known_losses = _persistence().find_unstorable(doubtful) if doubtful else set()
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -181,7 +181,7 @@ class DQNExt(DQN):
         return choose("policy", policy_name, self.policy_aliases)
 
     def _convert_train_freq(self) -> None:
-        self.train_freq = train_freq_of(self.train_freq)  # type: ignore[assignment]
+        self.train_freq = parse_train_freq(self.train_freq)  # type: ignore[assignment]
 
     def _setup_model(self) -> None:
         check_arguments(self)
@@ -194,7 +194,7 @@ class DQNExt(DQN):
         prepare_replay_buffer(self)
         saved_generator = self._generator
         with warnings.catch_warnings():
-            if isinstance(self.replay_buffer, DQNReplayBuffer | Missing):
+            if isinstance(self.replay_buffer, DQNReplayBuffer | MissingAttribute):
                 # SB3 believes that a buffer it did not choose knows nothing of n_steps
                 warnings.filterwarnings("ignore", message="`n_steps=")
             if self.target_update_unit == "gradient_steps":
@@ -205,7 +205,7 @@ class DQNExt(DQN):
         self._buffer_settings = buffer_settings(self.replay_buffer) if has_buffer else {}  # type: ignore[arg-type]
         # SB3 seeds again here, also when a saved model is loaded
         self._generator = saved_generator or np.random.default_rng(self.seed)
-        if not isinstance(choices.exploration_schedule, Missing):
+        if not isinstance(choices.exploration_schedule, MissingAttribute):
             self._follow_schedule(max(self._total_timesteps, 1))
         self._setup_updater()
 
@@ -232,9 +232,9 @@ class DQNExt(DQN):
         Notice what a user has changed since the last rollout or training: attributes of the model that its replay buffer has
         as well, and what was replaced in the networks, or attached to them or to the optimizer, which faster code would skip.
         """
-        follow_arguments(self)
+        update_buffer_arguments(self)
         if self._has_current_updater():
-            self.updater.follow(self)
+            self.updater.detect_hooks(self)
         else:
             self._setup_updater()
 
@@ -271,7 +271,7 @@ class DQNExt(DQN):
         try:
             super().load_replay_buffer(path, truncate_last_traj)
             check_replay_buffer(self, self._buffer_settings)
-            follow_arguments(self)
+            update_buffer_arguments(self)
         except Exception:
             self.replay_buffer = own
             raise
@@ -290,7 +290,7 @@ class DQNExt(DQN):
             )
         if learning_rate_was_set(self):
             self._setup_lr_schedule()
-        check_nothing_is_missing(self)
+        check_complete(self)
         self._setup_choices()
         self._has_followed = False
         check_replay_buffer(self, self._buffer_settings)
@@ -306,7 +306,7 @@ class DQNExt(DQN):
         if run.resumed is not None:
             # the run that continues has a horizon of its own
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
-            logger = _persistence().logger_of(self, run.resumed["training"])
+            logger = _persistence().make_resumed_logger(self, run.resumed["training"])
             run.last_step = None  # of another run
         if logger is not None:
             self.set_logger(logger)
@@ -315,11 +315,11 @@ class DQNExt(DQN):
             self._last_obs = run.last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
-        run.stepped_envs = with_sharing(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
+        run.stepped_envs = stepped_vec_envs(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         if run.last_step is None:
             assert self._last_obs is not None
-            self._last_obs = each(np.array, self._last_obs)  # the first step may be written into the same array
-            run.last_step = LastStep(run.stepped_envs, latest_resets(run.stepped_envs), self._last_obs)
+            self._last_obs = map_observation(np.array, self._last_obs)  # the first step may be written into the same array
+            run.last_step = LastStep(run.stepped_envs, latest_reset_infos(run.stepped_envs), self._last_obs)
         run.callback = callback
         if logger is not None:
             self._custom_logger = False  # a later run has its own
@@ -362,15 +362,15 @@ class DQNExt(DQN):
         num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, warm_up_steps(self))
         continue_training = True
-        continue_episodes(self, env)  # a checkpoint may be written now
+        begin_episodes_after_resets(self, env)  # a checkpoint may be written now
         callback.on_rollout_start()
         while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
-            continue_episodes(self, env)
+            begin_episodes_after_resets(self, env)
             actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
             last_obs = self._last_obs
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
-                resets, originals = latest_resets(run.stepped_envs), swap_originals(normalize)
+                resets, originals = latest_reset_infos(run.stepped_envs), swap_unnormalized(normalize)
                 self.num_timesteps += env.num_envs
                 num_collected_steps += 1
                 callback.update_locals(locals())
@@ -378,12 +378,12 @@ class DQNExt(DQN):
                 continue_training = callback.on_step()
                 self._update_info_buffer(infos, dones)
                 obs_now, self._last_obs = self._last_obs, last_obs
-                originals = swap_originals(normalize, originals)
+                originals = swap_unnormalized(normalize, originals)
                 self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
-                swap_originals(normalize, originals)
+                swap_unnormalized(normalize, originals)
                 run.last_step = LastStep(run.stepped_envs, resets, self._last_obs)
                 if obs_now is not last_obs:  # the callback has reset the environments
-                    start_from(self, obs_now)
+                    begin_episodes(self, obs_now)
             except BaseException:
                 self._last_obs = None  # of a step that is not stored nothing is known: the next training begins with a reset
                 raise
@@ -432,26 +432,26 @@ class DQNExt(DQN):
         dones: np.ndarray[Any, Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        if self._exploration_memory:
+        if self._exploration_state:
             ended = np.asarray(dones, dtype=bool).ravel()  # environments may have 0 and 1, which are no index
-            for numbers in self._exploration_memory.values():
+            for numbers in self._exploration_state.values():
                 numbers[ended] = 0
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-            self._last_obs = each(np.array, new_obs)  # as below
+            self._last_obs = map_observation(np.array, new_obs)  # as below
             return
         # as SB3 does, but for copies of observations that the memory copies anyway
         next_obs = new_obs
         if np.count_nonzero(dones):
-            next_obs = each(np.array, new_obs)
+            next_obs = map_observation(np.array, new_obs)
             for env in np.flatnonzero(dones).tolist():
                 last = infos[env].get("terminal_observation")
                 if last is not None:
-                    write(next_obs, env, last)
+                    write_row(next_obs, env, last)
         assert self._last_obs is not None
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos)
         # a copy: it is stored after the next step, which some environments write into the same array
-        copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else each(np.array, new_obs)
+        copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else map_observation(np.array, new_obs)
         self._last_original_obs, self._last_obs = self._last_obs, copied
 
     def _on_step(self) -> None:
@@ -462,7 +462,7 @@ class DQNExt(DQN):
             self._update_target_network()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         assert self.choices is not None
-        self.logger.record(*self.choices.exploration.logged(self.exploration_rate, self.n_envs))
+        self.logger.record(*self.choices.exploration.log_entry(self.exploration_rate, self.n_envs))
 
     def _update_target_network(self) -> None:
         if self.target_network:
@@ -482,8 +482,8 @@ class DQNExt(DQN):
         self.updater.set_training_mode(self.policy, True)
         self._update_learning_rate(self.policy.optimizer)
         updater, guard = self.updater, self.run_state.guard
-        updater.begin(self, guard)
-        batches = training_batches(self, gradient_steps, batch_size, updater.n_at_once)
+        updater.begin_training(self, guard)
+        batches = training_batches(self, gradient_steps, batch_size, updater.n_updates_per_call)
         losses = [updater.update(self, batch, n_updates, guard) for batch, n_updates in batches]
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -530,7 +530,7 @@ class DQNExt(DQN):
         assert self._last_obs is not None
         assert self.choices is not None
         assert self._generator is not None
-        exploration, memory, by_numpy = self.choices.exploration, self._exploration_memory, self.updater.numpy_q_values
+        exploration, memory, by_numpy = self.choices.exploration, self._exploration_state, self.updater.numpy_q_values
         actions = explored_actions(self, exploration, self._generator, self._last_obs, True, memory, by_numpy)
         return actions, actions
 
@@ -557,7 +557,6 @@ class DQNExt(DQN):
         :raises EnvironmentDiedError: if the process of an environment ends
         :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
-        from sb3_dqn_ext.vec_env.workers import explained  # only those wait for its imports who train
 
         callbacks = list(all_callbacks(callback))
         evaluated = {f"Evaluation environment of {type(one).__name__}": getattr(one, "eval_env", None) for one in callbacks}
@@ -640,7 +639,7 @@ class DQNExt(DQN):
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has, for ``copy`` and ``pickle``: all but what belongs to the run of this model."""
         if hasattr(self, "policy"):
-            take_apart(list(self.policy.parameters()), self.policy.optimizer)
+            separate_parameters(list(self.policy.parameters()), self.policy.optimizer)
         logger = {"_logger": logger_without_callbacks(self._logger)} if hasattr(self, "_logger") else {}
         return vars(self) | logger
 

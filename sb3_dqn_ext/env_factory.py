@@ -17,11 +17,11 @@ from sb3_dqn_ext.errors import ArgumentError
 
 Env = gym.Env[Any, Any]
 
-INSTEAD = "Leave out FastVecEnv, or give the environment with its wrappers an id of its own, see gymnasium.register."
+ALTERNATIVES = "Leave out FastVecEnv, or give the environment with its wrappers an id of its own, see gymnasium.register."
 
 
 @dataclass(frozen=True)
-class Record:
+class MonitorConfig:
     """
     How the episodes of one environment are recorded: the arguments of SB3's Monitor.
 
@@ -60,7 +60,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EnvFactory:
     """
     Called, it makes one environment, here or in another process.
 
@@ -75,7 +75,7 @@ class Recipe:
 
     spec: EnvSpec
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    record: Record = Record()
+    record: MonitorConfig = MonitorConfig()
     wrappers: tuple[WrapperSpec, ...] = ()
     wrapper: "partial[Env] | None" = None
     seed: int | None = None
@@ -89,7 +89,7 @@ class Recipe:
             env = gym.make(self.spec, **self.kwargs)
         except ValueError as error:
             if any(wrapper.kwargs is None for wrapper in self.spec.additional_wrappers):
-                raise ArgumentError(f"{error} {INSTEAD}") from error
+                raise ArgumentError(f"{error} {ALTERNATIVES}") from error
             raise
         if self.seed is not None:
             env.action_space.seed(self.seed)
@@ -103,7 +103,7 @@ class Recipe:
             env.close()
             raise ArgumentError(
                 f"{self.spec.id} was {' around '.join(self.layers or ())}, and its spec makes {' around '.join(layers)}. "
-                f"{INSTEAD}"
+                f"{ALTERNATIVES}"
             )
         return env
 
@@ -118,7 +118,7 @@ class Recipe:
         """What is equal for environments that differ in nothing but their seeds and files."""
         return self.spec, self.kwargs, self.wrappers, self.wrapper
 
-    def unrecorded(self) -> "Recipe":
+    def unrecorded(self) -> "EnvFactory":
         """
         :return: the same without a file
         """
@@ -145,21 +145,21 @@ def layer_names(env: Env) -> tuple[str, ...]:
     return tuple(type(layer).__name__.removeprefix("Patched") for layer in layers)
 
 
-def record_of(monitor: Monitor[Any, Any] | None) -> Record:
+def monitor_config_of(monitor: Monitor[Any, Any] | None) -> MonitorConfig:
     """
     :param monitor: a Monitor, if there is one
     :return: what goes on with its file
     :raises ArgumentError: if it is told to do what is not done here
     """
     if monitor is None:
-        return Record()
+        return MonitorConfig()
     if monitor.reset_keywords or not monitor.allow_early_resets:
         raise ArgumentError("FastVecEnv has no place for the reset_keywords and allow_early_resets=False of a Monitor.")
     filename = None if monitor.results_writer is None else str(monitor.results_writer.file_handler.name)
-    return Record(filename, tuple(monitor.info_keywords), override_existing=False, t_start=monitor.t_start)
+    return MonitorConfig(filename, tuple(monitor.info_keywords), override_existing=False, t_start=monitor.t_start)
 
 
-def recipe_of(env: Env) -> Recipe:
+def env_factory_of(env: Env) -> EnvFactory:
     """
     :param env: an environment
     :return: how to make another one like it
@@ -179,13 +179,13 @@ def recipe_of(env: Env) -> Recipe:
         if wrapper.kwargs is None:
             raise ArgumentError(
                 f"The wrapper {wrapper.name} has no vector form, and cannot be made anew: it does not record its arguments "
-                f"(gymnasium.utils.RecordConstructorArgs). {INSTEAD}"
+                f"(gymnasium.utils.RecordConstructorArgs). {ALTERNATIVES}"
             )
-    record = record_of(monitor if isinstance(monitor, Monitor) else None)
-    return Recipe(spec, record=record, wrappers=tuple(outer), layers=layer_names(env))
+    record = monitor_config_of(monitor if isinstance(monitor, Monitor) else None)
+    return EnvFactory(spec, record=record, wrappers=tuple(outer), layers=layer_names(env))
 
 
-class Look:
+class FactoryProbe:
     """
     Given to ``env_is_wrapped`` in place of a wrapper's class, it leaves a note on each environment, in whichever process.
 
@@ -196,14 +196,14 @@ class Look:
 
     def __instancecheck__(self, env: Any) -> bool:
         try:
-            note: Recipe | ArgumentError = recipe_of(env)
+            note: EnvFactory | ArgumentError = env_factory_of(env)
         except ArgumentError as error:  # an exception would end the process
             note = error
         setattr(env, self.NOTE, CloudpickleWrapper(note))
         return True
 
 
-def recipes_of(venv: VecEnv) -> list[Recipe]:
+def env_factories_of(venv: VecEnv) -> list[EnvFactory]:
     """
     :param venv: several environments, as the zoo makes them
     :return: for each of them, how to make it anew
@@ -214,9 +214,9 @@ def recipes_of(venv: VecEnv) -> list[Recipe]:
             f"FastVecEnv takes the place of a DummyVecEnv or a SubprocVecEnv, not of a {type(venv).__name__}; "
             "wrappers of vector environments go around it."
         )
-    if not all(venv.env_is_wrapped(Look())):  # type: ignore[arg-type]  # it is asked isinstance(env, Look()) only
+    if not all(venv.env_is_wrapped(FactoryProbe())):  # type: ignore[arg-type]  # it is asked isinstance(env, Look()) only
         raise ArgumentError("FastVecEnv takes the place of environments that gymnasium.make has made.")
-    notes = [note.var for note in venv.get_attr(Look.NOTE)]
+    notes = [note.var for note in venv.get_attr(FactoryProbe.NOTE)]
     for note in notes:
         if isinstance(note, ArgumentError):
             raise note

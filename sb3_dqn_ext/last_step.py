@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from stable_baselines3.common.vec_env import VecEnv
 
-__all__ = ["LastStep", "latest_resets", "with_sharing"]
+__all__ = ["LastStep", "latest_reset_infos", "stepped_vec_envs"]
 
 
-def latest_resets(envs: Sequence[VecEnv]) -> list[Any]:
+def latest_reset_infos(envs: Sequence[VecEnv]) -> list[Any]:
     """
     :param envs: innermost vector environments
     :return: what each keeps of the latest reset of each of its environments: another object after another reset
@@ -19,7 +19,7 @@ def latest_resets(envs: Sequence[VecEnv]) -> list[Any]:
     return [info for env in envs for info in getattr(env, "reset_infos", ())]
 
 
-def with_sharing(env: VecEnv, others: Iterable[Any]) -> list[VecEnv]:
+def stepped_vec_envs(env: VecEnv, others: Iterable[Any]) -> list[VecEnv]:
     """
     :param env: a vector environment
     :param others: environments
@@ -44,9 +44,9 @@ class LastStep(NamedTuple):
     observations: Any
     """(n_envs, \\*obs) the observations after it"""
 
-    def is_undone(self, env: VecEnv) -> bool:
+    def was_reset_since(self, env: VecEnv) -> bool:
         """
         :param env: the training environments
         :return: whether they are the same and were reset since
         """
-        return not all(map(is_, self.resets, latest_resets(self.envs))) and env.unwrapped is self.envs[0]
+        return not all(map(is_, self.resets, latest_reset_infos(self.envs))) and env.unwrapped is self.envs[0]

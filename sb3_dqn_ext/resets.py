@@ -4,12 +4,12 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_dqn_ext.last_step import LastStep, latest_resets
+from sb3_dqn_ext.last_step import LastStep, latest_reset_infos
 from sb3_dqn_ext.replay.truncation import truncate_open_episodes
 
-__all__ = ["continue_episodes", "end_open_episodes", "start_from", "swap_originals"]
+__all__ = ["begin_episodes", "begin_episodes_after_resets", "end_open_episodes", "swap_unnormalized"]
 
-Originals = tuple[Any, Any]
+Unnormalized = tuple[Any, Any]
 """the latest observations and rewards as a VecNormalize keeps them, from before it normalized them"""
 
 
@@ -19,11 +19,11 @@ def end_open_episodes(model: Any) -> None:
 
     :param model: a DQNExt whose environments are reset
     """
-    model._exploration_memory = {}
+    model._exploration_state = {}
     truncate_open_episodes(model.replay_buffer)
 
 
-def continue_episodes(model: Any, env: VecEnv) -> None:
+def begin_episodes_after_resets(model: Any, env: VecEnv) -> None:
     """
     Begin new episodes if the environments were reset since the last step.
 
@@ -32,11 +32,11 @@ def continue_episodes(model: Any, env: VecEnv) -> None:
     """
     last, obs = model.run_state.last_step, model._last_obs
     is_replaced = obs is None or (last is not None and obs is not last.observations)
-    if is_replaced or (last is not None and last.is_undone(env)):
-        start_from(model, env.reset() if obs is None or not is_replaced else obs)
+    if is_replaced or (last is not None and last.was_reset_since(env)):
+        begin_episodes(model, env.reset() if obs is None or not is_replaced else obs)
 
 
-def start_from(model: Any, observations: Any) -> None:
+def begin_episodes(model: Any, observations: Any) -> None:
     """
     Begin new episodes.
 
@@ -45,12 +45,12 @@ def start_from(model: Any, observations: Any) -> None:
     """
     end_open_episodes(model)
     envs, normalize = model.run_state.stepped_envs, model.get_vec_normalize_env()
-    model._last_obs, model.run_state.last_step = observations, LastStep(envs, latest_resets(envs), observations)
+    model._last_obs, model.run_state.last_step = observations, LastStep(envs, latest_reset_infos(envs), observations)
     if normalize is not None:
         model._last_original_obs = normalize.get_original_obs()
 
 
-def swap_originals(normalize: VecNormalize | None, originals: Originals | None = None) -> Originals | None:
+def swap_unnormalized(normalize: VecNormalize | None, originals: Unnormalized | None = None) -> Unnormalized | None:
     """
     Exchange what a VecNormalize keeps of the latest step, which an evaluation with the same environments replaces.
 

@@ -7,7 +7,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_dqn_ext.checkpoint.interruption import Interruption
+from sb3_dqn_ext.checkpoint.deferred_signals import DeferredSignals
 from sb3_dqn_ext.last_step import LastStep
 from sb3_dqn_ext.updates import UpdateGuard
 
@@ -28,9 +28,9 @@ class RunState:
     """the callback of ``learn``, while it runs"""
     guard: UpdateGuard | None = None
     """checks the numbers of each update"""
-    saved: dict[str, Any] = field(default_factory=dict)
+    saved_rows: dict[str, Any] = field(default_factory=dict)
     """the checkpoints of the model, by their folder"""
-    interruption: Interruption = field(default_factory=Interruption)
+    deferred_signals: DeferredSignals = field(default_factory=DeferredSignals)
     last_step: LastStep | None = None
     """the step from which the next one continues"""
     stepped_envs: Sequence[VecEnv] = ()

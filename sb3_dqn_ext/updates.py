@@ -11,20 +11,20 @@ import torch as th
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.algorithm.finite_updates import MAX_FINITE, max_finite_norm, non_finite_reason
 from sb3_dqn_ext.algorithm.fitted_actions import fit_taken
 from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns
-from sb3_dqn_ext.fast.compilation import CannotCompile
-from sb3_dqn_ext.fast.compiled import CompiledUpdates, unroll_of, why_not
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, why_not_flat
-from sb3_dqn_ext.fast.numpy_forward import QValues, acts_by_network, has_own_methods
-from sb3_dqn_ext.networks.hooks import NetworkSnapshot, attached_to_optimizer
+from sb3_dqn_ext.fast.compilation import CompilationError
+from sb3_dqn_ext.fast.compiled import CompiledUpdates, parse_unroll, unsupported_reason_compiled
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, unsupported_reason_flat
+from sb3_dqn_ext.fast.numpy_forward import QValues, chooses_greedy_actions, has_replaced_methods
+from sb3_dqn_ext.networks.hooks import NetworkSnapshot, describe_optimizer_hooks
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.networks.q_network import QNetwork
 
-__all__ = ["Trainable", "UpdateGuard", "Updater"]
+__all__ = ["TrainableModel", "UpdateGuard", "Updater"]
 
 
 class UpdateGuard(Protocol):
@@ -37,7 +37,7 @@ class UpdateGuard(Protocol):
         """:raises NonFiniteError: if an update with this loss and gradient norm would not be finite"""
 
 
-class Trainable(Protocol):
+class TrainableModel(Protocol):
     """The attributes of a model on which its gradient steps depend. A user may change all of them between two trainings."""
 
     policy: Any
@@ -56,12 +56,12 @@ class Trainable(Protocol):
     _n_updates: int
 
 
-def _parts(model: Trainable, target_policy: TargetPolicy) -> tuple[Any, ...]:
+def _parts(model: TrainableModel, target_policy: TargetPolicy) -> tuple[Any, ...]:
     """The objects of which an updater is made."""
     return model.policy, model.q_net, model.q_net_target, model.policy.optimizer, target_policy, model.compile
 
 
-def _moves_target_each_time(model: Trainable) -> bool:
+def _moves_target_each_time(model: TrainableModel) -> bool:
     return model.target_network and model.target_update_unit == "gradient_steps" and model.target_update_interval == 1
 
 
@@ -76,7 +76,7 @@ class Updater:
     :param known_reasons: the reasons for eager training of which a warning was given
     """
 
-    def __init__(self, model: Trainable, target_policy: TargetPolicy, known_reasons: set[str]) -> None:
+    def __init__(self, model: TrainableModel, target_policy: TargetPolicy, known_reasons: set[str]) -> None:
         policy, q_net, q_net_target = model.policy, model.q_net, model.q_net_target
         for net in (q_net, q_net_target):
             if isinstance(net, QNetwork):
@@ -92,30 +92,34 @@ class Updater:
             [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (q_net, q_net_target)
         )
         self.adam = FlatAdam(self._online_params, policy.optimizer)
-        self._can_be_flat = why_not_flat(self._online_params, policy.optimizer) is None
-        self._acts_by_network = acts_by_network(type(policy), type(q_net))
-        self._modes_matter = getattr(policy, "modes_matter", True)
+        self._can_be_flat = unsupported_reason_flat(self._online_params, policy.optimizer) is None
+        self._acts_by_network = chooses_greedy_actions(type(policy), type(q_net))
+        self._modes_matter = getattr(policy, "depends_on_training_mode", True)
         self._compilable = self._make_compiled(model)
         self._choose_path(model)
 
-    def _make_compiled(self, model: Trainable) -> CompiledUpdates | None:
-        unroll = unroll_of(model.compile)
+    def _make_compiled(self, model: TrainableModel) -> CompiledUpdates | None:
+        unroll = parse_unroll(model.compile)
         if not unroll:
             return None
-        reason = "its batches differ in size (n_epochs)" if model.n_epochs else why_not(self.loss, model.policy.optimizer)
+        reason = (
+            "its batches differ in size (n_epochs)"
+            if model.n_epochs
+            else unsupported_reason_compiled(self.loss, model.policy.optimizer)
+        )
         if reason is None:
             return CompiledUpdates(self.loss, self.adam, unroll, model.n_envs, model.verbose)
         self._warn_of_eager_training(model, reason)
         return None
 
-    def _warn_of_eager_training(self, model: Trainable, reason: str) -> None:
+    def _warn_of_eager_training(self, model: TrainableModel, reason: str) -> None:
         if reason not in self._known_reasons:
             self._known_reasons.add(reason)
             warnings.warn(f"compile={model.compile!r} has no effect, training is eager: {reason}.", stacklevel=5)
 
     # what users change, and what they attach
 
-    def is_current(self, model: Trainable, target_policy: TargetPolicy) -> bool:
+    def is_current(self, model: TrainableModel, target_policy: TargetPolicy) -> bool:
         """
         :param model: the model
         :param target_policy: the policy that is followed at the next state
@@ -123,20 +127,23 @@ class Updater:
         """
         return all(map(is_, _parts(model, target_policy), self._made_of)) and self._snapshot.is_current()
 
-    def follow(self, model: Trainable) -> None:
+    def detect_hooks(self, model: TrainableModel) -> None:
         """
         Take the eager path if something is attached to the networks or the optimizer, which faster code would skip.
 
         :param model: the model
         """
-        if self._attached != (self._snapshot.attached(), attached_to_optimizer(model.policy.optimizer)):
+        if self._attached != (self._snapshot.describe_hooks(), describe_optimizer_hooks(model.policy.optimizer)):
             self._choose_path(model)
-        self._is_own_actor = has_own_methods(model.policy, model.q_net)
+        self._is_own_actor = has_replaced_methods(model.policy, model.q_net)
 
-    def _choose_path(self, model: Trainable) -> None:
-        self._attached = of_networks, of_optimizer = self._snapshot.attached(), attached_to_optimizer(model.policy.optimizer)
+    def _choose_path(self, model: TrainableModel) -> None:
+        self._attached = of_networks, of_optimizer = (
+            self._snapshot.describe_hooks(),
+            describe_optimizer_hooks(model.policy.optimizer),
+        )
         self._is_flat = self._can_be_flat and of_optimizer is None
-        self._is_own_actor = has_own_methods(model.policy, model.q_net)
+        self._is_own_actor = has_replaced_methods(model.policy, model.q_net)
         self.compiled = self._compilable if of_networks is None and of_optimizer is None else None
         if self._compilable is not None and self.compiled is None:
             self._warn_of_eager_training(model, of_networks or of_optimizer or "")
@@ -146,7 +153,7 @@ class Updater:
         """The Q-values of the online network in numpy, where the policy chooses its actions by nothing else."""
         if self.compiled is None or self._is_own_actor or not self._acts_by_network:
             return None
-        return self.compiled.values
+        return self.compiled.q_values
 
     def set_training_mode(self, policy: Any, mode: bool) -> None:
         """
@@ -169,13 +176,13 @@ class Updater:
         polyak_update(self._online_params, self._target_params, tau)
         polyak_update(self._running_averages, self._target_averages, 1.0)
 
-    def _until_target_update(self, model: Trainable) -> float:
+    def _until_target_update(self, model: TrainableModel) -> float:
         """The number of updates until the target network is updated between two of them."""
-        if model.target_update_unit == "env_steps" or (self.compiled is not None and self.compiled.moves_target):
+        if model.target_update_unit == "env_steps" or (self.compiled is not None and self.compiled.updates_target):
             return math.inf
         return model.target_update_interval - model._n_updates % model.target_update_interval
 
-    def _count(self, model: Trainable, n_updates: int) -> None:
+    def _count(self, model: TrainableModel, n_updates: int) -> None:
         before = self._until_target_update(model)
         model._n_updates += n_updates
         if n_updates >= before and model.target_network:
@@ -183,7 +190,7 @@ class Updater:
 
     # gradient steps
 
-    def begin(self, model: Trainable, guard: UpdateGuard | None) -> None:
+    def begin_training(self, model: TrainableModel, guard: UpdateGuard | None) -> None:
         """
         Begin a training.
 
@@ -192,11 +199,11 @@ class Updater:
         """
         if self.compiled is not None:
             tau = model.tau if _moves_target_each_time(model) else None
-            self.compiled.follow(model.max_grad_norm, tau, guard is not None)
+            self.compiled.configure(model.max_grad_norm, tau, guard is not None)
         if guard is not None:
             guard.check_rate()
 
-    def n_at_once(self, model: Trainable, n_left: int) -> int:
+    def n_updates_per_call(self, model: TrainableModel, n_left: int) -> int:
         """
         :param model: the model
         :param n_left: the number of updates that are left
@@ -207,7 +214,7 @@ class Updater:
             return 1
         return compiled.unroll
 
-    def update(self, model: Trainable, batches: Batch, n_updates: int, guard: UpdateGuard | None) -> th.Tensor:
+    def update(self, model: TrainableModel, batches: Batch, n_updates: int, guard: UpdateGuard | None) -> th.Tensor:
         """
         Make gradient steps, update the target network where that is due, and pass the TD errors to the replay buffer.
 
@@ -221,22 +228,22 @@ class Updater:
         if self.compiled is not None:
             try:
                 return self._compiled_update(model, self.compiled, batches, n_updates, guard)
-            except CannotCompile as error:
+            except CompilationError as error:
                 warnings.warn(str(error), stacklevel=3)
                 self.compiled = self._compilable = None
         if n_updates > 1:  # which were to be compiled
             return th.cat([self.update(model, batch, 1, guard) for batch in batches.split(n_updates)])
         optimizer = model.policy.optimizer
-        parts = optimizer.parts(batches) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batches)]
+        parts = optimizer.split_batch(batches) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batches)]
         losses = [self.gradient_step(model, of_part, part, guard) for of_part, part in parts]
         self._count(model, 1)
         return th.stack(losses)
 
     def _compiled_update(
-        self, model: Trainable, compiled: CompiledUpdates, batches: Batch, n_updates: int, guard: UpdateGuard | None
+        self, model: TrainableModel, compiled: CompiledUpdates, batches: Batch, n_updates: int, guard: UpdateGuard | None
     ) -> th.Tensor:
         losses, td_errors, *norms = compiled(batches, n_updates)
-        if guard is not None and norms and not math.hypot(*losses.tolist(), *norms[0].tolist()) <= LARGEST:
+        if guard is not None and norms and not math.hypot(*losses.tolist(), *norms[0].tolist()) <= MAX_FINITE:
             self._check_compiled(model, compiled, batches, losses.tolist(), norms[0].tolist(), guard)
         self._update_priorities(model, batches, td_errors)
         self._count(model, n_updates)
@@ -244,7 +251,7 @@ class Updater:
 
     def _check_compiled(
         self,
-        model: Trainable,
+        model: TrainableModel,
         compiled: CompiledUpdates,
         batches: Batch,
         losses: list[float],
@@ -253,14 +260,14 @@ class Updater:
     ) -> None:
         """:raises NonFiniteError: if an update of a call was left out; it is then as if the call had ended before"""
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
-            if fault_of_update(loss, norm, largest_norm(model.max_grad_norm)) is not None:
-                compiled.take_back(len(losses) - i)
+            if non_finite_reason(loss, norm, max_finite_norm(model.max_grad_norm)) is not None:
+                compiled.subtract_skipped_updates(len(losses) - i)
                 model._n_updates += i
                 self.backward(model, batches.split(len(losses))[i])  # it shows which parameters have such a gradient
                 guard.check_update(loss, norm, model.max_grad_norm)
 
     def gradient_step(
-        self, model: Trainable, optimizer: th.optim.Optimizer, batch: Batch, guard: UpdateGuard | None
+        self, model: TrainableModel, optimizer: th.optim.Optimizer, batch: Batch, guard: UpdateGuard | None
     ) -> th.Tensor:
         """
         Make one eager gradient step.
@@ -282,7 +289,7 @@ class Updater:
         self._update_priorities(model, batch, td_errors)
         return loss
 
-    def backward(self, model: Trainable, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+    def backward(self, model: TrainableModel, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
         """
         Compute the gradient of a batch's loss.
 
@@ -300,7 +307,7 @@ class Updater:
         loss.backward()
         return loss.detach(), td_errors.detach()
 
-    def _update_priorities(self, model: Trainable, batch: Batch, td_errors: th.Tensor) -> None:
+    def _update_priorities(self, model: TrainableModel, batch: Batch, td_errors: th.Tensor) -> None:
         sampler = getattr(model.replay_buffer, "sampler", None)
         if sampler is not None and sampler.uses_td_errors:
             sampler.update_priorities(batch.indices, td_errors.abs().cpu().double().numpy())

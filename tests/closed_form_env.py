@@ -50,7 +50,7 @@ def true_values() -> npt.NDArray[np.float64]:
     return np.stack([np.zeros(N), np.array(forward)], axis=1)
 
 
-def knowing_model(algorithm: Any, shift: float = 0.0, scale: float = 1.0, **kwargs: Any) -> Any:
+def model_with_true_values(algorithm: Any, shift: float = 0.0, scale: float = 1.0, **kwargs: Any) -> Any:
     """
     :param algorithm: DQN, QRDQN or DQNExt
     :param shift: what is added to all values

@@ -26,9 +26,9 @@ class Processes:
     def start(self, function: Callable[..., None], *arguments: Any) -> int:
         assert self.server.stdin is not None
         print(json.dumps([function.__name__, *map(str, arguments)]), file=self.server.stdin, flush=True)
-        return int(self.answer())
+        return int(self.read_line())
 
-    def answer(self) -> str:
+    def read_line(self) -> str:
         assert self.server.stdout is not None
         return self.server.stdout.readline().strip()
 
@@ -47,14 +47,14 @@ def serve(module: ModuleType) -> None:
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         if os.fork() == 0:
-            say(os.getpid())
+            write_line(os.getpid())
             try:
                 getattr(module, name)(*arguments)
             finally:
                 os._exit(0)
 
 
-def say(what: object) -> None:
+def write_line(what: object) -> None:
     os.write(1, f"{what}\n".encode())
 
 

@@ -86,7 +86,7 @@ class Request(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def running_hub() -> Iterator[Hub]:
+def serve_hub() -> Iterator[Hub]:
     """:return: a hub, which serves until the context ends"""
     with Hub() as hub:
         thread = threading.Thread(target=hub.serve_forever)

@@ -31,7 +31,7 @@ def update_target_network(model: Any) -> None:
     model._update_target_network()
 
 
-def follow_changes(model: Any) -> None:
+def apply_changes(model: Any) -> None:
     """Look for changes of the networks, as a training does at its start."""
     model._follow_changes()
 
@@ -47,9 +47,9 @@ def set_exploration(model: Any, exploration: Any) -> None:
     model.choices = model.choices._replace(exploration=exploration)
 
 
-def exploration_memory_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+def exploration_state_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
     """The numbers that the exploration keeps from step to step."""
-    memory: dict[str, np.ndarray[Any, Any]] = model._exploration_memory
+    memory: dict[str, np.ndarray[Any, Any]] = model._exploration_state
     return memory
 
 

@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import generator_of, n_episodes_of, n_updates_of
 from tests.parity import dict_cartpole, learn, short_cartpole
@@ -37,12 +37,12 @@ HALF = 160  # environment steps at which a run is interrupted; some episodes are
 WHOLE = 2 * HALF
 
 
-def of(env_id: str, n_envs: int = 1) -> VecEnv:
+def make_envs(env_id: str, n_envs: int = 1) -> VecEnv:
     return make_vec_env(env_id, n_envs=n_envs, seed=3, env_kwargs={"render_mode": None})
 
 
 def _monitored() -> gym.Env[Any, Any]:
-    return Resumable(Monitor(short_cartpole()))
+    return ReplayWrapper(Monitor(short_cartpole()))
 
 
 def subprocesses() -> VecEnv:
@@ -58,7 +58,7 @@ def images() -> VecEnv:
 
 
 def cartpole() -> VecEnv:
-    return of("CartPole-v1")
+    return make_envs("CartPole-v1")
 
 
 EVERYTHING: dict[str, Any] = {
@@ -83,32 +83,32 @@ class SimpleLinearSchedule:
 # the environments, and the arguments of the model that are not those of `make`
 CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     "CartPole": (cartpole, {}),
-    "MountainCar": (lambda: of("MountainCar-v0"), {}),
-    "Acrobot": (lambda: of("Acrobot-v1"), {}),
-    "LunarLander": (lambda: of("LunarLander-v3"), {}),
-    "four at once": (lambda: of("CartPole-v1", 4), {}),
+    "MountainCar": (lambda: make_envs("MountainCar-v0"), {}),
+    "Acrobot": (lambda: make_envs("Acrobot-v1"), {}),
+    "LunarLander": (lambda: make_envs("LunarLander-v3"), {}),
+    "four at once": (lambda: make_envs("CartPole-v1", 4), {}),
     "a dictionary": (lambda: DummyVecEnv([lambda: Monitor(dict_cartpole())]), {"policy": "MultiInputPolicy"}),
     "images": (images, {"policy": "CnnPolicy", "buffer_size": 60}),
     "processes": (subprocesses, {}),
     "one array of poles": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3), {}),
     "in turn": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3, vectorization_mode="sync"), {}),
-    "normalised": (lambda: VecNormalize(of("CartPole-v1", 2)), {}),
-    "stacked": (lambda: VecFrameStack(of("CartPole-v1", 2), 3), {}),
+    "normalised": (lambda: VecNormalize(make_envs("CartPole-v1", 2)), {}),
+    "stacked": (lambda: VecFrameStack(make_envs("CartPole-v1", 2), 3), {}),
     "everything": (cartpole, EVERYTHING),
     "compiled": (cartpole, EVERYTHING | {"compile": {"unroll": 2}, "gradient_steps": 2}),
     "realised returns": (
         cartpole,
         {"replay_buffer_kwargs": {"monte_carlo": 0.5, "keep_episodes": 6, "terminal_copies": 3}, "learning_starts": 80},
     ),
-    "rows": (lambda: of("CartPole-v1", 4), {"replay_buffer_kwargs": {"sampler": "rows", "terminal_copies": 2}}),
+    "rows": (lambda: make_envs("CartPole-v1", 4), {"replay_buffer_kwargs": {"sampler": "rows", "terminal_copies": 2}}),
     "half the memory": (
         cartpole,
         {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     ),
     "by episodes": (cartpole, {"train_freq": (2, "episode"), "learning_starts": 0}),
-    "ez_greedy": (lambda: of("CartPole-v1", 2), {"exploration": "ez_greedy"}),
+    "ez_greedy": (lambda: make_envs("CartPole-v1", 2), {"exploration": "ez_greedy"}),
     "epsilon_ladder": (
-        lambda: of("CartPole-v1", 2),
+        lambda: make_envs("CartPole-v1", 2),
         {"exploration": "epsilon_ladder", "exploration_kwargs": {"schedule": EXPONENTIAL, "unit": "actions"}},
     ),
     "boltzmann": (
@@ -144,9 +144,9 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
         },
     ),
     "multiplicative, and implicit_quantile": (
-        lambda: of("CartPole-v1", 2),
+        lambda: make_envs("CartPole-v1", 2),
         {
-            "exploration_kwargs": {"schedule": MULTIPLICATIVE, "coin": "shared"},
+            "exploration_kwargs": {"schedule": MULTIPLICATIVE, "epsilon_draw": "shared"},
             "policy_kwargs": {"net_arch": [16], "returns": "implicit_quantile"},
         },
     ),
@@ -155,7 +155,7 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
         {"policy_kwargs": {"returns": "categorical", "returns_kwargs": {"v_min": 0, "v_max": 30}, "head": "dueling"}},
     ),
     "normalised and prioritized": (
-        lambda: VecNormalize(of("CartPole-v1", 2)),
+        lambda: VecNormalize(make_envs("CartPole-v1", 2)),
         {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "prioritized"}},
     ),
     "epochs of the latest episodes": (
@@ -172,7 +172,7 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
 EVALUATED = ("CartPole", "MountainCar", "everything")
 
 
-def make(name: str) -> DQNExt:
+def make_model(name: str) -> DQNExt:
     env, arguments = CASES[name]
     defaults: dict[str, Any] = {
         "buffer_size": 130,  # the oldest rows are overwritten before the run is interrupted
@@ -217,7 +217,7 @@ def interrupt(name: str, folder: Path) -> None:
     with suppress(Interrupted):
         *others, checkpoints = callbacks(name, folder)
         assert isinstance(checkpoints, ExactCheckpointCallback)
-        learn(make(name), WHOLE, callback=[*others, checkpoints, Interrupt(checkpoints)])
+        learn(make_model(name), WHOLE, callback=[*others, checkpoints, Interrupt(checkpoints)])
         raise AssertionError(f"{name} was not interrupted")
 
 
@@ -231,7 +231,7 @@ def callbacks(name: str, folder: Path) -> list[BaseCallback]:
     ]
 
 
-def ended(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def final_state(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """All that a run ends with, by other means than a checkpoint."""
     memory: Any = model.replay_buffer
     names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -259,9 +259,9 @@ def main() -> None:
     folder, *names = sys.argv[1:]
     for name in names:
         place = Path(folder) / name
-        model = make(name).resume(place)
+        model = make_model(name).resume(place)
         assert HALF <= model.num_timesteps < WHOLE
-        th.save(ended(model, learn(model, WHOLE, callback=callbacks(name, place)).rows), place / "ended.pt")
+        th.save(final_state(model, learn(model, WHOLE, callback=callbacks(name, place)).rows), place / "ended.pt")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def assert_same(ours: Any, theirs: Any, where: str) -> None:
         np.testing.assert_array_equal(ours, theirs, err_msg=where, strict=isinstance(ours, np.ndarray))
 
 
-def assert_same_memory(ours: ReplayBuffer, theirs: ReplayBuffer) -> None:
+def assert_same_replay_buffer(ours: ReplayBuffer, theirs: ReplayBuffer) -> None:
     assert (ours.pos, ours.full, ours.buffer_size) == (theirs.pos, theirs.full, theirs.buffer_size)
     for name in ARRAYS:
         if hasattr(theirs, name):
@@ -93,7 +93,7 @@ def assert_same_model(ours: DQN, theirs: DQN) -> None:
         assert getattr(ours, name) == getattr(theirs, name), name
     assert ours.replay_buffer is not None
     assert theirs.replay_buffer is not None
-    assert_same_memory(ours.replay_buffer, theirs.replay_buffer)
+    assert_same_replay_buffer(ours.replay_buffer, theirs.replay_buffer)
 
 
 def assert_same_run(

@@ -85,7 +85,7 @@ def trainings() -> dict[str, Training]:
         "epsilon_ladder": Training(exploration("epsilon_ladder", schedule=0.4), **four),
         "boltzmann": Training(exploration("boltzmann", temperature=0.5), **four),
         "no exploration": Training(exploration("none") | policy_kwargs(noisy=True)),
-        "one coin for all": Training({"exploration_kwargs": {"coin": "shared"}}, **four),
+        "one coin for all": Training({"exploration_kwargs": {"epsilon_draw": "shared"}}, **four),
         "no warm-up": Training({"exploration_kwargs": {"warm_up": False}}),
         "exponential": Training({"exploration_kwargs": {"schedule": EXPONENTIAL}}),
         "actions": Training({"exploration_kwargs": {"schedule": EXPONENTIAL, "unit": "actions"}}, **four),

@@ -22,8 +22,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn import MlpPolicy as SB3MlpPolicy
 
 from sb3_dqn_ext import DQNExt, callbacks
-from sb3_dqn_ext._other_names import WRITTEN
-from sb3_dqn_ext._validation import parameters_of, written_as
+from sb3_dqn_ext._other_names import EQUIVALENT_CODE
+from sb3_dqn_ext._validation import equivalent_code, parameters_of
 from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
@@ -118,8 +118,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
         r"target_policy_kwargs has no argument 'tau'.*temperature",
     ),
     ({"exploration": "eps_greedy"}, r"exploration='eps_greedy'.*'epsilon_greedy'"),
-    ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'coin'"),
-    ({"exploration_kwargs": {"coin": "per-env"}}, r"coin='per-env'.*'per_env'"),
+    ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'epsilon_draw'"),
+    ({"exploration_kwargs": {"epsilon_draw": "per-env"}}, r"coin='per-env'.*'per_env'"),
     ({"exploration_kwargs": {"schedule": {"name": "exponental"}}}, r"'exponental'.*'exponential'"),
     (
         {"exploration_kwargs": {"schedule": 0.1}, "exploration_fraction": 0.5},
@@ -343,7 +343,7 @@ LEVELS: dict[str, tuple[Iterable[Any], set[str]]] = {
 }
 NESTED: dict[str, tuple[Iterable[Any], set[str]]] = {
     "policy_kwargs returns_kwargs": (RETURN_MODELS.values(), {"loss"}),
-    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "has_gaps"}),
+    "replay_buffer_kwargs sampler_kwargs": (SAMPLERS.values(), {"n_rows", "n_envs", "terminal_copies", "only_added"}),
     "target_policy_kwargs": (TARGET_POLICIES.values(), set()),
 }
 
@@ -408,7 +408,7 @@ NEEDS_MORE = ("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "device", "t
 
 @pytest.mark.filterwarnings("error")
 def test_what_an_error_says_to_write_builds_a_model() -> None:
-    for code, _ in WRITTEN:
+    for code, _ in EQUIVALENT_CODE:
         if not any(word in code for word in NEEDS_MORE):
             make(**({"buffer_size": 2000} | eval(f"dict({code})")))
 
@@ -417,7 +417,7 @@ def test_what_an_error_says_to_write_builds_a_model() -> None:
 def test_an_argument_at_another_level_is_answered_with_its_own(path: str) -> None:
     for name in arguments_of(path):
         if name not in ("policy", "env", "_init_setup_model", "eps"):  # eps is epsilon elsewhere
-            assert re.search(rf"\b{name}\b", str(written_as("elsewhere", name, []))), name
+            assert re.search(rf"\b{name}\b", str(equivalent_code("elsewhere", name, []))), name
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), "-50", None])
@@ -515,13 +515,13 @@ def test_the_parts_check_their_arguments_too(make_it: Callable[[], object], mess
 
 
 def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with compilation.announced(verbose=1):
+    with compilation.announce_compilation(verbose=1):
         assert "Compiling" in capsys.readouterr().out
-    with compilation.announced(verbose=0):
+    with compilation.announce_compilation(verbose=0):
         assert capsys.readouterr() == ("", "")
     # a long wait is explained to all
     monkeypatch.setattr(compilation, "PATIENCE", 0.0)
-    with compilation.announced(verbose=0):
+    with compilation.announce_compilation(verbose=0):
         for _ in range(500):
             if "Compiling" in (said := capsys.readouterr().err):
                 break
@@ -616,7 +616,7 @@ MEMORY = kwargs_of(
     replay_buffer_kwargs=MEMORY,
     exploration=st.sampled_from(["epsilon_greedy", "ez_greedy", "epsilon_ladder", "boltzmann", "none"]),
     exploration_kwargs=st.one_of(
-        kwargs_of(coin=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE, unit=UNIT),
+        kwargs_of(epsilon_draw=st.sampled_from(["per_env", "shared"]), schedule=SCHEDULE, unit=UNIT),
         kwargs_of(mu=st.floats(1, 3), max_duration=st.integers(1, 100), schedule=SCHEDULE),
         kwargs_of(alpha=st.floats(0, 9), schedule=SCHEDULE),
         kwargs_of(temperature=SCHEDULE, unit=UNIT),

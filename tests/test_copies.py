@@ -22,11 +22,11 @@ from stable_baselines3.common.envs import FakeImageEnv
 
 import sb3_dqn_ext.fast.compiled
 from sb3_dqn_ext import DQNExt, callbacks
-from sb3_dqn_ext.algorithm.predictions import sampled
+from sb3_dqn_ext.algorithm.predictions import stochastic_predictions
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, SummaryCallback
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from sb3_dqn_ext.vec_env.async_ import InProcesses
+from sb3_dqn_ext.vec_env.async_ import AsyncBackend
 from tests.internals import drawn_batch, last_observations_of
 from tests.parity import assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.test_combinations import RETURNS_KWARGS
@@ -170,11 +170,11 @@ def test_a_copy_of_a_compiled_model_trains_on_with_the_bits_of_the_original(soft
     targets: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1} if soft else {}
     model = build(compile={"unroll": 2}, gradient_steps=2, **targets)
     learn(model, 20)
-    assert model.updater.compiled.values is not None
+    assert model.updater.compiled.q_values is not None
     twins = [way(model) for way in WAYS.values()]
     assert_trained_on_alike(model, twins)
     assert all(
-        twin.updater.compiled.values is not None and twin.updater.compiled.loss.online_net is twin.q_net for twin in twins
+        twin.updater.compiled.q_values is not None and twin.updater.compiled.loss.online_net is twin.q_net for twin in twins
     )
 
 
@@ -314,7 +314,7 @@ def test_environments_in_processes_refuse_to_be_copied() -> None:
     # gymnasium's and SB3's let a copy begin, which fails halfway, and whose remains close the pipes of the original
     for way in WAYS.values():
         with pytest.raises(TypeError, match="vectorization_mode='sync'"):
-            way(InProcesses.__new__(InProcesses))
+            way(AsyncBackend.__new__(AsyncBackend))
 
 
 # threads
@@ -331,11 +331,11 @@ def test_what_one_thread_samples_is_not_seen_by_another(policy_kwargs: dict[str,
         return answers
 
     def sampled_values() -> th.Tensor:
-        with sampled(model.q_net):
+        with stochastic_predictions(model.q_net):
             return values()
 
     certain = values()
-    with ThreadPoolExecutor(1) as another, sampled(model.q_net):
+    with ThreadPoolExecutor(1) as another, stochastic_predictions(model.q_net):
         assert not th.equal(values(), certain)
         assert th.equal(another.submit(values).result(), certain)
         state = th.get_rng_state()

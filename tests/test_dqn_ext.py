@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.schedules import LinearSchedule
-from sb3_dqn_ext.algorithm.target_policies import Double, Greedy
+from sb3_dqn_ext.algorithm.target_policies import DoubleTarget, GreedyTarget
 from tests.internals import drawn_batch, n_updates_of
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
 
@@ -55,7 +55,7 @@ def test_the_number_of_environments_that_explore_is_binomial() -> None:
 
 
 def test_with_a_shared_coin_all_environments_explore_or_none() -> None:
-    model = make(env=several_cartpoles(4), exploration_kwargs={"coin": "shared"})
+    model = make(env=several_cartpoles(4), exploration_kwargs={"epsilon_draw": "shared"})
     counts = explorers(model, 0.3, 2000)
     assert set(counts) == {0, 4}
     assert np.mean(counts == 4) == pytest.approx(0.3, abs=0.04)
@@ -162,7 +162,7 @@ def test_greedy_follows_the_target_network_and_double_the_online_network() -> No
     nothing = th.zeros(2)
     batch = Batch(nothing, nothing, rewards, nothing, nothing, nothing, np.zeros(2, dtype=np.int64))
     online, target = table([[1.0, 3.0, 2.0], [5.0, 4.0, 0.0]]), table([[9.0, 8.0, 7.0], [0.0, 0.0, 1.0]])
-    for policy, pi in ((Greedy(), [[1.0, 0, 0], [0, 0, 1]]), (Double(), [[0.0, 1, 0], [1, 0, 0]])):
+    for policy, pi in ((GreedyTarget(), [[1.0, 0, 0], [0, 0, 1]]), (DoubleTarget(), [[0.0, 1, 0], [1, 0, 0]])):
         pi_t, r_t = policy(batch, online, target, target(None))
         assert_same(pi_t, th.tensor(pi), "pi")
         assert_same(r_t, rewards, "rewards")
@@ -243,7 +243,7 @@ def test_without_a_target_network_targets_come_from_the_network_itself(tmp_path:
 
 EVERYTHING: dict[str, Any] = {
     "target_policy": "double",
-    "exploration_kwargs": {"coin": "shared", "schedule": {"name": "constant", "val": 0.2}},
+    "exploration_kwargs": {"epsilon_draw": "shared", "schedule": {"name": "constant", "val": 0.2}},
     "target_update_unit": "gradient_steps",
     "target_update_interval": 5,
     "tau": 0.3,
@@ -292,7 +292,7 @@ def test_arguments_can_be_changed_at_load_by_their_names(tmp_path: Path) -> None
         replay_buffer_kwargs={"terminal_copies": 7},
     )
     learn(loaded, 60)
-    assert isinstance(loaded.updater.loss.target_policy, Double)
+    assert isinstance(loaded.updater.loss.target_policy, DoubleTarget)
     assert loaded.exploration_rate == 0.25
     assert loaded.replay_buffer is not None
     assert loaded.replay_buffer.sampler.terminal_copies == 7  # type: ignore[attr-defined]

@@ -125,7 +125,7 @@ def test_four_environments_at_epsilon_0_or_1_end_with_the_bits_of_sb3(epsilon: f
 
 def test_four_environments_with_the_shared_coin_end_with_the_bits_of_sb3_at_any_epsilon() -> None:
     def make(algorithm: type[DQN]) -> DQN:
-        own: dict[str, Any] = {"exploration_kwargs": {"coin": "shared"}} if algorithm is DQNExt else {}
+        own: dict[str, Any] = {"exploration_kwargs": {"epsilon_draw": "shared"}} if algorithm is DQNExt else {}
         return algorithm("MlpPolicy", several_cartpoles(), **SMALL, **own)
 
     assert_same_run(make, DQNExt, steps=600)

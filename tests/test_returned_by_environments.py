@@ -119,7 +119,7 @@ def learned(algorithm: type[DQN], env: VecEnv, steps: int = 120, **kwargs: Any) 
     small: dict[str, Any] = {"learning_starts": 30, "buffer_size": 300, "batch_size": 8, "train_freq": 4, "seed": 0}
     small |= {"device": "cpu", "policy_kwargs": {"net_arch": [8]}, "target_update_interval": 30}
     if algorithm is DQNExt:
-        small["exploration_kwargs"] = {"coin": "shared"}
+        small["exploration_kwargs"] = {"epsilon_draw": "shared"}
     model = algorithm("MlpPolicy", env, **(small | kwargs))
     model.learn(steps)
     memory: Any = model.replay_buffer

@@ -2,7 +2,7 @@
 The names of Stable-Baselines3 that are not public there and that this package uses.
 
 With a version that lacks one of them this package cannot work; the test shows which. Those of the RL Zoo's manager are in
-``sb3_dqn_ext.zoo.manager.OVERRIDDEN`` and are tested with the start-up hook.
+``sb3_dqn_ext.zoo.manager.OVERRIDDEN_METHODS`` and are tested with the start-up hook.
 """
 
 import ast

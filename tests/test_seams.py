@@ -433,7 +433,7 @@ def test_returns_of_more_steps_end_at_the_resets_that_were_before_they_were_aske
     first, second = (model.replay_buffer for model in models)
     assert isinstance(first, DQNReplayBuffer)
     assert isinstance(second, DQNReplayBuffer)
-    first.follow(3, 0.9)
+    first.set_multistep(3, 0.9)
     batches = []
     for buffer in (first, second):
         np.random.seed(0)

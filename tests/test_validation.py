@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from sb3_dqn_ext._validation import build, check_keys, check_number, choose, named_class
+from sb3_dqn_ext._validation import build, check_keys, check_number, choose, resolve_class
 from sb3_dqn_ext.errors import ArgumentError
 
 
@@ -62,4 +62,4 @@ def test_a_choice_is_built_from_its_own_arguments() -> None:
 def test_a_class_can_be_given_named_or_named_with_its_module() -> None:
     options: dict[str, type[nn.Module]] = {"relu": nn.ReLU}
     for given, expected in ((nn.Tanh, nn.Tanh), ("relu", nn.ReLU), ("torch.nn.Tanh", nn.Tanh)):
-        assert named_class("activation_fn", given, options) is expected
+        assert resolve_class("activation_fn", given, options) is expected

@@ -71,7 +71,11 @@ def docstrings(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(source)):
         body = getattr(node, "body", None)
         for statement in body if isinstance(body, list) else []:
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and type(statement.value.value) is str:
+            if (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Constant)
+                and type(statement.value.value) is str
+            ):
                 yield statement.lineno, statement.value.value
 
 
@@ -80,7 +84,12 @@ def messages(source: str) -> Iterator[tuple[int, str]]:
     tree = ast.parse(source)
     in_docstrings = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and type(node.value) is str and node.value.count(" ") > 1 and id(node) not in in_docstrings:
+        if (
+            isinstance(node, ast.Constant)
+            and type(node.value) is str
+            and node.value.count(" ") > 1
+            and id(node) not in in_docstrings
+        ):
             yield node.lineno, node.value
 
 

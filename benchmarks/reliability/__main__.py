@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.reliability.faults import FAULTS
+from benchmarks.reliability.fault_injection import FAULTS
 from benchmarks.reliability.interrupted import Runs
-from benchmarks.reliability.overhead import VARIANTS, Sizes, add_sizes, pair
+from benchmarks.reliability.overhead import VARIANTS, Sizes, add_sizes, measure_pair
 from benchmarks.reliability.report import write
 from benchmarks.reliability.train import STEPS
-from benchmarks.rows import RESULTS, Row, complete, read
+from benchmarks.rows import RESULTS, Row, read_rows, run_missing
 
 PARTS = ("faults", "overhead")
 
@@ -45,7 +45,7 @@ def trial(key: Key, runs: Runs) -> Row:
     :param runs: it happens to
     :return: its row
     """
-    return FAULTS[key.name].happen(runs, key.name, key.number).row(key.name, key.number)
+    return FAULTS[key.name].inject(runs, key.name, key.number).row(key.name, key.number)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,12 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     faults, pairs = args.results / "reliability.csv", args.results / "overhead.csv"
     if "faults" in args.parts:
         run = partial(trial, runs=Runs(args.runs, args.steps, args.kills))
-        complete(faults, ("fault", "number"), plan(args.faults, args.trials), run, args.jobs)
+        run_missing(faults, ("fault", "number"), plan(args.faults, args.trials), run, args.jobs)
     if "overhead" in args.parts:
         keys = [Key(name, i) for i in range(args.pairs) for name in args.variants]
-        time_pair = partial(pair, args.runs / "overhead", sizes=Sizes(*args.sizes))
-        complete(pairs, ("variant", "number"), keys, lambda key: time_pair(*key), jobs=1)
-    print(write(read(faults), read(pairs), args.results / "reliability.md"))
+        time_pair = partial(measure_pair, args.runs / "overhead", sizes=Sizes(*args.sizes))
+        run_missing(pairs, ("variant", "number"), keys, lambda key: time_pair(*key), jobs=1)
+    print(write(read_rows(faults), read_rows(pairs), args.results / "reliability.md"))
 
 
 if __name__ == "__main__":

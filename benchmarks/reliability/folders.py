@@ -5,13 +5,13 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
-from sb3_dqn_ext.checkpoint.folder import read
+from sb3_dqn_ext.checkpoint.folder import read_checkpoint
 from sb3_dqn_ext.errors import CheckpointError
 
 MANIFEST = re.compile(r"checkpoint_(\d{12})\.json")
-PIECE = re.compile(r'"([a-z]+_[a-z0-9-]+\.npz)"')
+FILE_NAME = re.compile(r'"([a-z]+_[a-z0-9-]+\.npz)"')
 
-Traces = Set[tuple[str, int]]
+FileTimes = Set[tuple[str, int]]
 
 
 def manifests(folder: Path) -> dict[int, Path]:
@@ -23,12 +23,12 @@ def manifests(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def pieces(manifest: Path) -> set[str]:
+def files_of_checkpoint(manifest: Path) -> set[str]:
     """
     :param manifest: of a checkpoint
     :return: the names of the files it needs
     """
-    return set(PIECE.findall(manifest.read_text(errors="replace")))
+    return set(FILE_NAME.findall(manifest.read_text(errors="replace")))
 
 
 def newest_step(folder: Path) -> int:
@@ -39,7 +39,7 @@ def newest_step(folder: Path) -> int:
     return max(manifests(folder), default=0)
 
 
-def unreadable(folder: Path) -> list[str]:
+def find_unreadable(folder: Path) -> list[str]:
     """
     :param folder: of checkpoints
     :return: what is wrong with each one that is not good
@@ -47,7 +47,7 @@ def unreadable(folder: Path) -> list[str]:
     problems = []
     for path in manifests(folder).values():
         try:
-            for parts in read(path).segments.values():
+            for parts in read_checkpoint(path).segments.values():
                 for part in parts:
                     part.load()
         except CheckpointError as error:
@@ -55,18 +55,18 @@ def unreadable(folder: Path) -> list[str]:
     return problems
 
 
-def traces(folder: Path) -> Traces:
+def unfinished_files(folder: Path) -> FileTimes:
     """
     :param folder: of checkpoints
     :return: the names and times of what a writer leaves that does not come to its end: temporary files, and files that no
         manifest names
     """
-    named = {name for path in manifests(folder).values() for name in pieces(path)}
+    named = {name for path in manifests(folder).values() for name in files_of_checkpoint(path)}
     unfinished = [*folder.glob("*.tmp"), *(path for path in folder.glob("*.npz") if path.name not in named)]
     return {(path.name, path.stat().st_mtime_ns) for path in unfinished}
 
 
-def contents(folder: Path) -> dict[str, str]:
+def checksums(folder: Path) -> dict[str, str]:
     """
     :param folder: of checkpoints
     :return: the checksum of each of its files; the lock is no part of them

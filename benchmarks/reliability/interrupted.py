@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.folders import manifests, unreadable
-from benchmarks.reliability.outcome import GoneOn
+from benchmarks.reliability.folders import find_unreadable, manifests
+from benchmarks.reliability.outcome import Resumption
 from benchmarks.reliability.process import Training
-from benchmarks.reliability.train import EVERY, environments, make
+from benchmarks.reliability.train import EVERY, make_envs, make_model
 from sb3_dqn_ext.errors import CheckpointError
 
-BROKEN_OFF = 3 * EVERY + EVERY // 2  # steps; there are the checkpoints of 2 and 3 times EVERY then
+INTERRUPTED_AT = 3 * EVERY + EVERY // 2  # steps; there are the checkpoints of 2 and 3 times EVERY then
 
 
 class Runs:
@@ -43,7 +43,7 @@ class Runs:
         """
         return Training(folder, seed, ["--steps", self.steps, *options], prefix)
 
-    def undisturbed(self, seed: int, options: Sequence[object] = ()) -> dict[str, str]:
+    def reference_fingerprints(self, seed: int, options: Sequence[object] = ()) -> dict[str, str]:
         """
         :param seed: of the run
         :param options: of the training
@@ -56,10 +56,10 @@ class Runs:
                     raise RuntimeError(training.errors())
                 return training.ended
 
-        ended: dict[str, str] = self._once(("undisturbed", seed, *options), end)
+        ended: dict[str, str] = self._once(("reference_fingerprints", seed, *options), end)
         return ended
 
-    def broken_off(self, fault: str, number: int) -> Path:
+    def interrupted_run(self, fault: str, number: int) -> Path:
         """
         :param fault: that is about to happen
         :param number: which one of its kind, and the seed
@@ -68,7 +68,7 @@ class Runs:
 
         def begin() -> Path:
             folder = self.folder / f"broken-off-{number}"
-            with self.training(folder, number, ["--die", BROKEN_OFF]) as training:
+            with self.training(folder, number, ["--die", INTERRUPTED_AT]) as training:
                 if training.wait() != -signal.SIGKILL or len(manifests(folder)) != 2:
                     raise RuntimeError(training.errors())
             return folder
@@ -77,7 +77,7 @@ class Runs:
         shutil.copytree(original, folder := self.folder / f"{fault.replace(' ', '-')}-{number}")
         return folder
 
-    def gone_on_with(self, folder: Path, seed: int, expected: int, options: Sequence[object] = ()) -> "GoneOn":
+    def resume(self, folder: Path, seed: int, expected: int, options: Sequence[object] = ()) -> "GoneOn":
         """
         :param folder: of checkpoints
         :param seed: of the run
@@ -87,13 +87,13 @@ class Runs:
         """
         with self.training(folder, seed, options) as training:
             code = training.wait()
-            problems = unreadable(folder)
+            problems = find_unreadable(folder)
             if code != 0:
                 problems.append(last_line(training.errors(), folder))
             if training.began != expected:
                 problems.append(f"it began at step {training.began}, and not at {expected}")
-            equal = training.ended == self.undisturbed(seed, options if "--processes" in options else ())
-            return GoneOn(not problems, equal, "; ".join(problems))
+            equal = training.ended == self.reference_fingerprints(seed, options if "--processes" in options else ())
+            return Resumption(not problems, equal, "; ".join(problems))
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
         with self._locks[key]:
@@ -112,7 +112,7 @@ def last_line(text: str, folder: Path) -> str:
     return re.sub(r"^(\w+\.)+(?=\w+:)", "", lines[-1] if lines else "").replace(str(folder), "FOLDER")
 
 
-def refusal(path: Path, seed: int, env_id: str = "CartPole-v1") -> str:
+def resume_error(path: Path, seed: int, env_id: str = "CartPole-v1") -> str:
     """
     :param path: what to resume from
     :param seed: of the run
@@ -121,7 +121,7 @@ def refusal(path: Path, seed: int, env_id: str = "CartPole-v1") -> str:
     """
     folder = path if path.is_dir() else path.parent
     try:
-        make(seed, environments(env_id, seed)).resume(path)
+        make_model(seed, make_envs(env_id, seed)).resume(path)
     except CheckpointError as error:
         return f"CheckpointError: {error}".replace(str(folder), "FOLDER")
     return ""

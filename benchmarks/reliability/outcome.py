@@ -43,7 +43,7 @@ def _written(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-class Continuation(TypedDict):
+class ResumptionFields(TypedDict):
     """The part of an outcome that is about the run afterwards."""
 
     resumed: bool
@@ -51,7 +51,7 @@ class Continuation(TypedDict):
     message: str
 
 
-class GoneOn(NamedTuple):
+class Resumption(NamedTuple):
     """What came of a run when a new process went on with it."""
 
     resumed: bool
@@ -60,7 +60,7 @@ class GoneOn(NamedTuple):
     """whether that was the right one"""
     problems: str
 
-    def after(self, message: str) -> Continuation:
+    def after(self, message: str) -> ResumptionFields:
         """
         :param message: what the user was told before
         :return: what becomes a part of the outcome

@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks.lunar_lander import import_box2d
-from benchmarks.processes import ONE_THREAD, ROOT, printed
+from benchmarks.processes import ONE_THREAD, ROOT, run_command
 from benchmarks.rows import Row
 from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
 from sb3_dqn_ext import DQNExt
@@ -53,7 +53,7 @@ VARIANTS = {
 }
 
 
-def pair(folder: Path, variant: str, number: int, sizes: Sizes) -> Row:
+def measure_pair(folder: Path, variant: str, number: int, sizes: Sizes) -> Row:
     """
     :param folder: for checkpoints
     :param variant: what is timed
@@ -66,7 +66,7 @@ def pair(folder: Path, variant: str, number: int, sizes: Sizes) -> Row:
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-m", "benchmarks.reliability.overhead", variant, str(number)]
         command += ["--sizes", *map(str, sizes)]
-        output = printed([*command, *(["--folder", str(folder)] if with_them else [])], ONE_THREAD, ROOT)
+        output = run_command([*command, *(["--folder", str(folder)] if with_them else [])], ONE_THREAD, ROOT)
         timings[with_them] = json.loads(output.splitlines()[-1])
     shutil.rmtree(folder, ignore_errors=True)
     seconds = {"without_s": timings[False].pop("train"), "with_s": timings[True].pop("train")}
@@ -151,7 +151,7 @@ def train(variant: str, seed: int, sizes: Sizes, folder: Path | None) -> dict[st
     clocks.watch(model, "save_checkpoint", "all")
     clocks.watch(session, "environments_state", "environments")
     clocks.watch(session, "training_state", "training")
-    clocks.watch(session, "take_rows", "rows")
+    clocks.watch(session, "read_rows", "rows")
     clocks.watch(session, "write", "write")
     clocks.watch(os, "fsync", "fsync")
     callbacks: list[BaseCallback] = [stopwatch]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.reliability.faults import FAULTS
+from benchmarks.reliability.fault_injection import FAULTS
 from benchmarks.reliability.overhead import AT_MOST, VARIANTS, Sizes, parts_of
 from benchmarks.reliability.train import EVERY as BETWEEN
-from benchmarks.rows import Row, where
+from benchmarks.rows import Row, select_rows
 
 HEAD = f"""\
 # What happens to a run when something happens to it
@@ -32,10 +32,10 @@ COLUMNS = (
     ),
     "what is said",
 )
-ASKED = ("clear", "resumed", "equal", "untouched")
+CRITERIA = ("clear", "resumed", "equal", "untouched")
 
 
-def table(rows: Sequence[Row]) -> str:
+def fault_table(rows: Sequence[Row]) -> str:
     """
     :param rows: of the faults
     :return: a Markdown table with a line for each kind
@@ -45,13 +45,13 @@ def table(rows: Sequence[Row]) -> str:
         "|---" * len(COLUMNS) + "|",
     ]
     for name, fault in FAULTS.items():
-        of_fault = where(rows, fault=name)
+        of_fault = select_rows(rows, fault=name)
         if not of_fault:
             continue
         n_kills = sum(int(row["kills"]) for row in of_fault if row["kills"])
         trials = f"{n_kills} in {len(of_fault)} runs" if name == "kills" else str(len(of_fault))
-        counts = [count(of_fault, column) for column in ASKED]
-        lines.append(f"| {' | '.join([fault.title, trials, *counts, said(of_fault)])} |")
+        counts = [count(of_fault, column) for column in CRITERIA]
+        lines.append(f"| {' | '.join([fault.title, trials, *counts, example_message(of_fault)])} |")
         if name == "kills":
             n_writing = sum(int(row["writing"]) for row in of_fault)
             lines.append(f"| of these while a checkpoint was written | {n_writing} | | | | | |")
@@ -68,17 +68,17 @@ def count(rows: Sequence[Row], column: str) -> str:
     return f"{asked.count('yes')} of {len(asked)}" if asked else ""
 
 
-def said(rows: Sequence[Row]) -> str:
+def example_message(rows: Sequence[Row]) -> str:
     """
     :param rows: of one fault
     :return: the message of one of them; of one that went wrong, if there is one
     """
-    bad = [row for row in rows if "no" in (row[column] for column in ASKED)]
+    bad = [row for row in rows if "no" in (row[column] for column in CRITERIA)]
     message = next((row["message"] for row in [*bad, *rows] if row["message"]), "")
     return f"`{message}`".replace("|", "\\|") if message else ""
 
 
-def cost(rows: Sequence[Row]) -> str:
+def cost_table(rows: Sequence[Row]) -> str:
     """
     :param rows: of the pairs
     :return: a Markdown table of what checkpoints cost
@@ -88,7 +88,7 @@ def cost(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, variant in VARIANTS.items():
-        pairs = where(rows, variant=name)
+        pairs = select_rows(rows, variant=name)
         if not pairs:
             continue
         without, with_them = (np.array([float(row[column]) for row in pairs]) for column in ("without_s", "with_s"))
@@ -102,7 +102,7 @@ def cost(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parts(rows: Sequence[Row]) -> str:
+def parts_table(rows: Sequence[Row]) -> str:
     """
     :param rows: of the pairs
     :return: a Markdown table of where the time of a checkpoint goes
@@ -110,7 +110,7 @@ def parts(rows: Sequence[Row]) -> str:
     names = parts_of(rows[0])
     lines = [f"| one checkpoint, ms | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     for name, variant in VARIANTS.items():
-        pairs = where(rows, variant=name)
+        pairs = select_rows(rows, variant=name)
         if pairs:
             cells = [f"{np.median([float(row[f'{part}_ms']) for row in pairs]):.1f}" for part in names]
             lines.append(f"| {' | '.join([variant.title, *cells])} |")
@@ -124,7 +124,7 @@ def write(faults: Sequence[Row], pairs: Sequence[Row], path: Path) -> str:
     :param path: of the page
     :return: what was written
     """
-    text = HEAD + "\n" + table(faults) if faults else HEAD
+    text = HEAD + "\n" + fault_table(faults) if faults else HEAD
     if pairs:
         text += f"""
 ## What checkpoints cost
@@ -133,7 +133,7 @@ Training with a checkpoint every {Sizes().every:,} steps beside the same trainin
 machine, in turns the one and the other first; with the hyperparameters of the zoo for LunarLander-v3, but a memory of
 {Sizes().full:,} rows. It is full when the clock starts, {Sizes().timed:,} steps before the end.
 
-{cost(pairs)}
-{parts(pairs)}"""
+{cost_table(pairs)}
+{parts_table(pairs)}"""
     path.write_text(text)
     return text

@@ -27,14 +27,14 @@ from benchmarks.internals import random_number
 from benchmarks.sb3_internals import n_episodes, n_updates
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
 STEPS = 8_000
 EVERY = 200  # steps between two checkpoints
 
 
-class Poisoned(gym.Wrapper[Any, Any, Any, Any]):
+class NonFiniteOnce(gym.Wrapper[Any, Any, Any, Any]):
     """
     Gives something else than the environment, once.
 
@@ -58,7 +58,7 @@ class Poisoned(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
 
-def environments(env_id: str, seed: int, processes: int | None = None, poison: Sequence[str] | None = None) -> VecEnv:
+def make_envs(env_id: str, seed: int, processes: int | None = None, poison: Sequence[str] | None = None) -> VecEnv:
     """
     :param env_id: what
     :param seed: of their generators
@@ -70,8 +70,8 @@ def environments(env_id: str, seed: int, processes: int | None = None, poison: S
     def wrapped(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         if poison is not None:
             what, value, step = poison
-            env = Poisoned(env, what, float(value), int(step))
-        return Resumable(env)
+            env = NonFiniteOnce(env, what, float(value), int(step))
+        return ReplayWrapper(env)
 
     return make_vec_env(
         env_id,
@@ -84,7 +84,7 @@ def environments(env_id: str, seed: int, processes: int | None = None, poison: S
     )
 
 
-def make(seed: int, env: VecEnv, **arguments: Any) -> DQNExt:
+def make_model(seed: int, env: VecEnv, **arguments: Any) -> DQNExt:
     """
     :param seed: of the run
     :param env: what it learns from
@@ -136,7 +136,7 @@ def _feed(digest: Any, value: Any) -> None:
     digest.update(b">")
 
 
-def ended_with(model: DQNExt) -> dict[str, str]:
+def final_fingerprints(model: DQNExt) -> dict[str, str]:
     """
     :param model: after its run
     :return: fingerprints of what it has become, by other means than those of a checkpoint
@@ -157,7 +157,7 @@ def ended_with(model: DQNExt) -> dict[str, str]:
     }
 
 
-def say(word: str, what: object = "") -> None:
+def print_line(word: str, what: object = "") -> None:
     """
     :param word: what kind of line it is
     :param what: the rest of it
@@ -165,7 +165,7 @@ def say(word: str, what: object = "") -> None:
     os.write(1, f"{word} {what}\n".encode())  # at once: who is killed flushes nothing
 
 
-class Steps(BaseCallback):
+class StepReporter(BaseCallback):
     """
     Says each step.
 
@@ -177,7 +177,7 @@ class Steps(BaseCallback):
         self.last = last
 
     def _on_step(self) -> bool:
-        say("step", self.num_timesteps)
+        print_line("step", self.num_timesteps)
         if self.num_timesteps == self.last:
             os.kill(os.getpid(), signal.SIGKILL)
         return True
@@ -196,14 +196,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--die", type=int, metavar="STEP", help="by SIGKILL, after this step")
     args = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in the background of a shell ignores it
-    model = make(args.seed, environments(args.env, args.seed, args.processes, args.poison), check_finite=args.check_finite)
+    model = make_model(args.seed, make_envs(args.env, args.seed, args.processes, args.poison), check_finite=args.check_finite)
     for process in getattr(model.env, "processes", ()):
-        say("environment", process.pid)
+        print_line("environment", process.pid)
     if any(args.folder.glob("checkpoint_*.json")):
         model.resume(args.folder)
-    say("began", model.num_timesteps)
-    model.learn(args.steps, callback=[Steps(args.die), ExactCheckpointCallback(EVERY, args.folder)])
-    say("ended", json.dumps(ended_with(model)))
+    print_line("began", model.num_timesteps)
+    model.learn(args.steps, callback=[StepReporter(args.die), ExactCheckpointCallback(EVERY, args.folder)])
+    print_line("ended", json.dumps(final_fingerprints(model)))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.processes import ROOT, printed
-from benchmarks.rows import RESULTS, Row, complete, missing, read
+from benchmarks.processes import ROOT, run_command
+from benchmarks.rows import RESULTS, Row, missing_keys, read_rows, run_missing
 from benchmarks.speed.report import write
-from benchmarks.speed.workloads import BY_NAME, IMPLEMENTATION, LABELS, PARTED, SCALING, WORKLOADS
+from benchmarks.speed.workloads import BY_NAME, IMPLEMENTATION, LABELS, SCALING, WORKLOADS, WORKLOADS_WITH_PARTS
 
 SPEED, PARTS = "speed.csv", "speed_parts.csv"
 COLUMNS = ("workload", IMPLEMENTATION, "repeat")
@@ -58,7 +58,7 @@ def plan_parts(workloads: Sequence[str], implementations: Sequence[str]) -> list
     return [
         Measurement(name, implementation, 0)
         for name in workloads
-        if name in PARTED
+        if name in WORKLOADS_WITH_PARTS
         for implementation in ("sb3", "ours_eager", "ours")
         if implementation in implementations
     ]
@@ -80,7 +80,7 @@ def run(measurement: Measurement, parts: bool, steps: int | None, caches: Path) 
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.speed.measure", *map(str, measurement)]
     command += (["--parts"] if parts else []) + ([] if steps is None else ["--steps", str(steps)])
-    output = printed(command, _threads(workload.threads) | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}, ROOT)
+    output = run_command(command, _threads(workload.threads) | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}, ROOT)
     numbers = json.loads(output.splitlines()[-1])
     key = dict(zip(COLUMNS, map(str, measurement), strict=True))
     return {**key, "cold": str(int(cold)), **{name: f"{number:.6g}" for name, number in numbers.items()}}
@@ -101,14 +101,14 @@ def measure_all(args: argparse.Namespace) -> None:
     """
     speed = plan(args.workloads, args.implementations, args.repeats, args.scaling_repeats)
     planned = {SPEED: speed, PARTS: plan_parts(args.workloads, args.implementations)}
-    todo = [key for name, keys in planned.items() for key in missing(keys, read(args.results / name), COLUMNS)]
+    todo = [key for name, keys in planned.items() for key in missing_keys(keys, read_rows(args.results / name), COLUMNS)]
     minutes = sum(BY_NAME[measurement.workload].seconds for measurement in todo) / 60
     load = os.getloadavg()[0]
     print(f"{len(todo)} measurements, about {minutes:.0f} minutes. The load is {load:.1f}, it should be near 0.")
     with tempfile.TemporaryDirectory() as caches:
         for name, keys in planned.items():
             measure = partial(run, parts=name == PARTS, steps=args.steps, caches=Path(caches))
-            complete(args.results / name, COLUMNS, keys, measure, jobs=1)
+            run_missing(args.results / name, COLUMNS, keys, measure, jobs=1)
     print(write(args.results))
 
 

@@ -50,7 +50,7 @@ def train(workload: Workload, implementation: str, seed: int, stopwatch: Stopwat
     if implementation == "tutorial":
         train_tutorial(workload, seed, stopwatch)
     else:
-        learn(make(workload, implementation, seed), workload, stopwatch)
+        learn(make_model(workload, implementation, seed), workload, stopwatch)
 
 
 def learn(model: OffPolicyAlgorithm, workload: Workload, stopwatch: Stopwatch) -> None:
@@ -60,12 +60,12 @@ def learn(model: OffPolicyAlgorithm, workload: Workload, stopwatch: Stopwatch) -
     :param stopwatch: told of every step
     """
     if workload.fill:
-        fill(model)
+        fill_replay_buffer(model)
     # Nothing is printed, and what SB3 gathers every 4 episodes is gathered: these are the defaults of all.
     model.learn(workload.warm_up + workload.steps, callback=_Steps(stopwatch))
 
 
-def make(workload: Workload, implementation: str, seed: int) -> OffPolicyAlgorithm:
+def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyAlgorithm:
     """
     :param workload: what to train
     :param implementation: its name
@@ -102,7 +102,7 @@ def make_env(workload: Workload, implementation: str, seed: int) -> VecEnv:
     return make_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed, env_kwargs={"render_mode": None})
 
 
-def fill(model: OffPolicyAlgorithm) -> None:
+def fill_replay_buffer(model: OffPolicyAlgorithm) -> None:
     """:param model: gets a replay memory full of noise"""
     memory = model.replay_buffer
     assert memory is not None

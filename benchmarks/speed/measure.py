@@ -48,7 +48,7 @@ def measure_parts(workload: Workload, implementation: str, seed: int) -> dict[st
     :param seed: of the networks and environments
     :return: microseconds per environment step of each part, over half the steps; what is in none of the methods is the rest
     """
-    from benchmarks.speed.implementations import learn, make  # as above
+    from benchmarks.speed.implementations import learn  # as above
 
     workload = replace(workload, steps=workload.steps // 2)
     model = make(workload, implementation, seed)

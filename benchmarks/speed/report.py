@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from benchmarks.rows import Row, read
+from benchmarks.rows import Row, read_rows
 from benchmarks.speed.stopwatch import Parts
 from benchmarks.speed.workloads import AXES, BY_NAME, IMPLEMENTATION, LABELS, WORKLOADS, Comparison, Workload
 from sb3_dqn_ext.plot import COLORS, LINES
@@ -122,7 +122,7 @@ def speed_table(results: Results) -> str:
         "| workload | ours | peer | ours, µs per step | peer, µs per step | times as fast | processor time |",
         "|---|---|---|---|---|---|---|",
     ]
-    for workload, comparison, ratio in compared(results):
+    for workload, comparison, ratio in measured_comparisons(results):
         costs = (
             Spread.of(np.array(list(results.cost(workload, name).values()))).text(1)
             for name in (comparison.ours, comparison.peer)
@@ -134,7 +134,7 @@ def speed_table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def compared(results: Results) -> list[tuple[Workload, Comparison, Spread]]:
+def measured_comparisons(results: Results) -> list[tuple[Workload, Comparison, Spread]]:
     """
     :param results: the rows
     :return: the comparisons of which both sides have been measured, with the ratio
@@ -153,7 +153,7 @@ def start_up_table(results: Results) -> str:
         "| workload | peer | peer, s | ours cold, s | ours warm, s | saved per step, µs | break-even, steps |",
         "|---|---|---|---|---|---|---|",
     ]
-    for workload, comparison, _ in compared(results):
+    for workload, comparison, _ in measured_comparisons(results):
         if comparison.ours != "ours":
             continue
         cold, warm = (results.start_up(workload, "ours", cold) for cold in (True, False))
@@ -213,7 +213,7 @@ def draw_speed(results: Results) -> Figure:
     :param results: the rows
     :return: a bar for each comparison
     """
-    bars = compared(results)[::-1]
+    bars = measured_comparisons(results)[::-1]
     figure = Figure(figsize=(9, 1.5 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots()
     peers = list(LABELS)
@@ -281,7 +281,7 @@ def write(folder: Path) -> str:
     :param folder: holds speed.csv and speed_parts.csv; gets speed.md, speed.png and speed_scaling.png
     :return: the tables
     """
-    results, parts = Results(read(folder / "speed.csv")), read(folder / "speed_parts.csv")
+    results, parts = Results(read_rows(folder / "speed.csv")), read_rows(folder / "speed_parts.csv")
     sections = [
         ("What a step costs", NOTES + "\n" + machine() + "\n", speed_table(results)),
         ("What it takes to get ready", START_UP_NOTES, start_up_table(results)),

@@ -13,7 +13,7 @@ LABELS = {
     "ours": "ours, compiled",
 }
 
-IMPLEMENTATION = "contestant"
+IMPLEMENTATION = "implementation"
 """the column of speed.csv and speed_parts.csv that names the implementation"""
 
 
@@ -188,7 +188,7 @@ WORKLOADS = [
 ]
 
 # Where the time goes is told for these.
-PARTED = ["cartpole-32", "cartpole-1", "zoo-cartpole", "zoo-lunarlander"]
+WORKLOADS_WITH_PARTS = ["cartpole-32", "cartpole-1", "zoo-cartpole", "zoo-lunarlander"]
 
 
 class Axis(NamedTuple):

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rows import RESULTS, complete, missing, read, where
-from benchmarks.tutorials.asked import VARIANTS, Rows
-from benchmarks.tutorials.measure import Key, Places, measured
-from benchmarks.tutorials.pictures import best_keys, draw
-from benchmarks.tutorials.play import LENGTH, random_return, video
-from benchmarks.tutorials.report import of, write
+from benchmarks.rows import RESULTS, missing_keys, read_rows, run_missing, select_rows
+from benchmarks.tutorials.measure import Key, Places, measure_run
+from benchmarks.tutorials.pictures import best_keys, save_pictures
+from benchmarks.tutorials.play import LENGTH, random_return, record_video
+from benchmarks.tutorials.report import rows_of_tutorial, write
+from benchmarks.tutorials.row_statistics import VARIANTS, Rows
 from benchmarks.tutorials.specs import BY_NAME
 
 CONFIGS = RESULTS.parent.parent / "zoo_configs" / "tutorials"
@@ -32,7 +32,7 @@ def plan(tutorials: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
     return [Key(name, variant, seed) for seed in seeds for name in tutorials for variant in variants]
 
 
-def configured(keys: Iterable[Key], configs: Path) -> list[Key]:
+def with_configuration(keys: Iterable[Key], configs: Path) -> list[Key]:
     """
     :param keys: runs
     :param configs: where configurations are
@@ -44,7 +44,7 @@ def configured(keys: Iterable[Key], configs: Path) -> list[Key]:
     return [key for key in keys if (configs / key.config).is_file()]
 
 
-def films(rows: Rows, places: Places, length: int) -> None:
+def record_videos(rows: Rows, places: Places, length: int) -> None:
     """
     Film what is to be filmed, and say what random actions reach.
 
@@ -53,14 +53,14 @@ def films(rows: Rows, places: Places, length: int) -> None:
     :param length: steps of a video
     """
     for tutorial in BY_NAME.values():
-        keys = best_keys(of(rows, tutorial), places) if tutorial.filmed else {}
+        keys = best_keys(rows_of_tutorial(rows, tutorial), places) if tutorial.records_video else {}
         for variant, key in keys.items():
-            (row,) = where(rows, tutorial=key.tutorial, variant=variant, seed=str(key.seed))
+            (row,) = select_rows(rows, tutorial=key.tutorial, variant=variant, seed=str(key.seed))
             trained = row["greedy_best"] or row["greedy_last"]
             print(
                 f"{tutorial.title}, {variant}, seed {key.seed}: {trained} (random actions: {random_return(tutorial.env_id)})"
             )
-            print(f"  {video(places.runs / key.folder, tutorial.env_id, length)}")
+            print(f"  {record_video(places.runs / key.folder, tutorial.env_id, length)}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -89,15 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path, places = args.results / "tutorials.csv", Places(args.configs, args.runs)
     if not args.report_only:
         keys = plan(args.tutorials, args.variants, args.seeds)
-        todo = configured(missing(keys, read(path), Key._fields), args.configs)
-        run = partial(measured, places=places, steps=args.steps)
-        complete(path, Key._fields, (key for key in todo if not BY_NAME[key.tutorial].timed), run, args.jobs)
-        complete(path, Key._fields, (key for key in todo if BY_NAME[key.tutorial].timed), run, jobs=1)
-    rows = read(path)
-    draw(rows, places, args.results)
+        todo = with_configuration(missing_keys(keys, read_rows(path), Key._fields), args.configs)
+        run = partial(measure_run, places=places, steps=args.steps)
+        run_missing(path, Key._fields, (key for key in todo if not BY_NAME[key.tutorial].timed), run, args.jobs)
+        run_missing(path, Key._fields, (key for key in todo if BY_NAME[key.tutorial].timed), run, jobs=1)
+    rows = read_rows(path)
+    save_pictures(rows, places, args.results)
     print(write(rows, args.results, pages=args.results.parent / "tutorials"))
     if not args.report_only:
-        films(rows, places, min(args.steps or LENGTH, LENGTH))
+        record_videos(rows, places, min(args.steps or LENGTH, LENGTH))
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.runs import FRESH, fresh_env, load
+from benchmarks.runs import EVALUATION_SEED, fresh_env, load
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, EvaluationPolicy, play_episodes
 
 ALGO = "dqn_ext"
 N_GAMES = 50
 N_RANDOM = 30  # at most so many actions at the beginning of a game are random
 LIMIT = 200  # steps of a game that are looked at
-UNSEEN = 0.01  # how much a reward still counts of which the games hold no more
+MAX_DISCOUNT_LEFT = 0.01  # how much a reward still counts of which the games hold no more
 
 
-def calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibration:
+def measure_calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibration:
     """
     Games that begin with random actions, so that bad states are seen too, and go on as the model does in training, with its
     exploration. From the last random action on, its values are compared with what came of them. The games have a later time
@@ -31,16 +31,16 @@ def calibration(run: Path, env_id: str, model_file: str, seed: int) -> Calibrati
     :return: predicted and realised values
     """
     model: Any = load(run, ALGO, model_file)
-    model.set_random_seed(FRESH + seed)
-    rng = np.random.default_rng(FRESH + seed)
-    horizon = LIMIT + int(np.ceil(np.log(UNSEEN) / np.log(model.gamma)))
+    model.set_random_seed(EVALUATION_SEED + seed)
+    rng = np.random.default_rng(EVALUATION_SEED + seed)
+    horizon = LIMIT + int(np.ceil(np.log(MAX_DISCOUNT_LEFT) / np.log(model.gamma)))
     env = fresh_env(run, env_id, seed, max_episode_steps=horizon)
-    games = [game(model, env, rng) for _ in range(N_GAMES)]
+    games = [play_game(model, env, rng) for _ in range(N_GAMES)]
     env.close()
     return Calibration(*(np.concatenate(values) for values in zip(*games, strict=True)))
 
 
-def game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
+def play_game(model: Any, env: VecEnv, rng: np.random.Generator) -> Calibration:
     """
     :param model: plays as it does in training
     :param env: one environment

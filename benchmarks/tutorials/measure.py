@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.processes import ONE_THREAD, printed
+from benchmarks.processes import ONE_THREAD, run_command
 from benchmarks.rows import Row
 from benchmarks.runs import mean_return, run_number, train
 from benchmarks.tutorials import plain_loop
-from benchmarks.tutorials.asked import IMPROVED
-from benchmarks.tutorials.calibration import ALGO, calibration
+from benchmarks.tutorials.calibration import ALGO, measure_calibration
+from benchmarks.tutorials.row_statistics import IMPROVED
 from benchmarks.tutorials.specs import BY_NAME, Tutorial
 from sb3_dqn_ext.plot import rolling_mean, training_episodes
 
@@ -59,7 +59,7 @@ class Places(NamedTuple):
         return max(finished, key=run_number, default=None)
 
 
-def measured(key: Key, places: Places, steps: int | None) -> Row:
+def measure_run(key: Key, places: Places, steps: int | None) -> Row:
     """
     Train and judge one model.
 
@@ -79,7 +79,7 @@ def measured(key: Key, places: Places, steps: int | None) -> Row:
             times["loop_s"] = f"{loop_seconds(key.seed, steps or plain_loop.STEPS):.2f}"
             again = train(ALGO, tutorial.env_id, key.seed, folder / "again", *arguments, **environment)
             times["train_again_s"] = f"{train_seconds(again, tutorial.env_id):.2f}"
-    return {**key._asdict(), "seed": str(key.seed), **times, **judged(tutorial, run, key.seed)}
+    return {**key._asdict(), "seed": str(key.seed), **times, **evaluate_run(tutorial, run, key.seed)}
 
 
 def _arguments(tutorial: Tutorial, folder: Path, steps: int | None) -> list[str]:
@@ -90,10 +90,10 @@ def _arguments(tutorial: Tutorial, folder: Path, steps: int | None) -> list[str]
     arguments = ["--eval-freq", str(eval_freq or -1), "--eval-episodes", str(EVAL_EPISODES)]
     arguments += [] if steps is None else ["-n", str(steps)]
     logs = ["--tensorboard-log", str(folder / "tensorboard"), "--log-interval", "1"]
-    return arguments + (logs if tutorial.of_values else [])
+    return arguments + (logs if tutorial.measures_values else [])
 
 
-def judged(tutorial: Tutorial, run: Path, seed: int) -> Row:
+def evaluate_run(tutorial: Tutorial, run: Path, seed: int) -> Row:
     """
     :param tutorial: which
     :param run: a run folder
@@ -105,22 +105,22 @@ def judged(tutorial: Tutorial, run: Path, seed: int) -> Row:
     returns, n_steps = curve.returns[:, 0], trained_steps(run / last)
     has_best = (run / best).is_file()
     ends = np.arange(1, len(returns) + 1) if tutorial.in_episodes else curve.steps
-    found = calibration(run, tutorial.env_id, best if has_best else last, seed) if tutorial.of_values else None
+    found = measure_calibration(run, tutorial.env_id, best if has_best else last, seed) if tutorial.measures_values else None
     return {
         "steps": str(n_steps),
         "episodes": str(len(returns)),
         "greedy_last": f"{mean_return(run, ALGO, tutorial.env_id, last, seed=seed):.2f}",
         "greedy_best": f"{mean_return(run, ALGO, tutorial.env_id, best, seed=seed):.2f}" if has_best else "",
         "last_100": f"{returns[-100:].mean():.2f}",
-        "first_at_goal": f"{first_at_goal(returns, tutorial.goal, tutorial.window):g}",
-        "completed_100": str(int(np.sum(returns[:100] >= tutorial.goal))) if tutorial.of_trials else "",
+        "first_at_threshold": f"{first_at_threshold(returns, tutorial.threshold, tutorial.window):g}",
+        "completed_100": str(int(np.sum(returns[:100] >= tutorial.threshold))) if tutorial.counts_trials else "",
         "calibration_r": f"{found.correlation:.3f}" if found else "",
         "calibration_bias": f"{found.bias:.3f}" if found else "",
-        "returns": " ".join(f"{part:.2f}" for part in in_parts(returns, ends, N_PARTS)),
+        "returns": " ".join(f"{part:.2f}" for part in means_of_parts(returns, ends, N_PARTS)),
     }
 
 
-def first_at_goal(returns: Array, goal: float, window: int) -> float:
+def first_at_threshold(returns: Array, goal: float, window: int) -> float:
     """
     :param returns: (E,) of the episodes of training
     :param goal: what is to be reached
@@ -133,7 +133,7 @@ def first_at_goal(returns: Array, goal: float, window: int) -> float:
     return float(min(np.flatnonzero(means >= goal) + 1, default=np.inf))
 
 
-def in_parts(returns: Array, ends: Array, n_parts: int) -> Array:
+def means_of_parts(returns: Array, ends: Array, n_parts: int) -> Array:
     """
     :param returns: (E,) of the episodes of training
     :param ends: (E,) where each ends, in episodes or in steps; the next one begins there
@@ -172,4 +172,4 @@ def loop_seconds(seed: int, steps: int) -> float:
     :param steps: environment steps
     :return: how long the plain loop takes for them
     """
-    return float(printed([sys.executable, "-m", plain_loop.__name__, str(seed), str(steps)], ONE_THREAD))
+    return float(run_command([sys.executable, "-m", plain_loop.__name__, str(seed), str(steps)], ONE_THREAD))

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from benchmarks.rows import where
-from benchmarks.tutorials.asked import VARIANTS, Rows
-from benchmarks.tutorials.calibration import calibration
+from benchmarks.rows import select_rows
+from benchmarks.tutorials.calibration import measure_calibration
 from benchmarks.tutorials.measure import N_PARTS, Key, Places
-from benchmarks.tutorials.report import of
+from benchmarks.tutorials.report import rows_of_tutorial
+from benchmarks.tutorials.row_statistics import VARIANTS, Rows
 from benchmarks.tutorials.specs import TUTORIALS, Tutorial
 from sb3_dqn_ext.plot import (
     Calibration,
@@ -38,13 +38,17 @@ def returns_picture(tutorial: Tutorial, rows: Rows) -> Figure:
     :param rows: its rows
     :return: the returns of training of all seeds, faithful and improved
     """
-    curves = {variant: curve(tutorial, of_variant) for variant in VARIANTS if (of_variant := where(rows, variant=variant))}
+    curves = {
+        variant: returns_curve(tutorial, of_variant)
+        for variant in VARIANTS
+        if (of_variant := select_rows(rows, variant=variant))
+    }
     x_label = "episodes of training" if tutorial.in_episodes else "environment steps"
-    goal = None if tutorial.of_trials else tutorial.goal
+    goal = None if tutorial.counts_trials else tutorial.threshold
     return plot_seeds(curves, f"{tutorial.title} ({tutorial.env_id})", x_label, "return of a training episode", goal)
 
 
-def curve(tutorial: Tutorial, rows: Rows) -> Curve:
+def returns_curve(tutorial: Tutorial, rows: Rows) -> Curve:
     """
     :param tutorial: which
     :param rows: of one variant
@@ -74,7 +78,7 @@ def best_keys(rows: Rows, places: Places) -> dict[str, Key]:
     """
     keys = {}
     for variant in VARIANTS:
-        ranked = sorted(where(rows, variant=variant), key=lambda row: -float(row["greedy_best"] or row["greedy_last"]))
+        ranked = sorted(select_rows(rows, variant=variant), key=lambda row: -float(row["greedy_best"] or row["greedy_last"]))
         found = [Key(row["tutorial"], variant, int(row["seed"])) for row in ranked]
         here = [key for key in found if places.run(key) is not None]
         if here:
@@ -89,7 +93,7 @@ def runs_picture(tutorial: Tutorial, rows: Rows, places: Places) -> Figure | Non
     :param places: where runs are
     :return: the picture that a tutorial draws of a single run; None if it does not, or no run folder is here
     """
-    if not (tutorial.of_values or tutorial.timed):
+    if not (tutorial.measures_values or tutorial.timed):
         return None
     folders = {key: run for key in best_keys(rows, places).values() if (run := places.run(key)) is not None}
     if not folders:
@@ -101,14 +105,14 @@ def runs_picture(tutorial: Tutorial, rows: Rows, places: Places) -> Figure | Non
     shown = {}
     for key, run in folders.items():
         model = "best_model.zip" if (run / "best_model.zip").is_file() else f"{tutorial.env_id}.zip"
-        found = calibration(run, tutorial.env_id, model, key.seed)
+        found = measure_calibration(run, tutorial.env_id, model, key.seed)
         log = event_folder(read_run(run, places.runs / key.folder / "tensorboard"))
         loss = scalars(log)["train/loss"].values if log is not None else np.empty(0)
         shown[labels[key]] = (loss, training_episodes(run).returns[:, 0], found)
     return values_picture(shown)
 
 
-def draw(rows: Rows, places: Places, results: Path) -> None:
+def save_pictures(rows: Rows, places: Places, results: Path) -> None:
     """
     :param rows: of all tutorials
     :param places: where runs are; pictures of single runs stay as they are where there are none
@@ -117,7 +121,7 @@ def draw(rows: Rows, places: Places, results: Path) -> None:
     folder = results / "tutorials"
     folder.mkdir(parents=True, exist_ok=True)
     for tutorial in TUTORIALS:
-        of_tutorial = of(rows, tutorial)
+        of_tutorial = rows_of_tutorial(rows, tutorial)
         if not of_tutorial:
             continue
         returns_picture(tutorial, of_tutorial).savefig(folder / f"{tutorial.name}.png", dpi=DPI)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gymnasium as gym
 
-from benchmarks.processes import printed
+from benchmarks.processes import run_command
 from benchmarks.tutorials.calibration import ALGO
 
 LENGTH = 500  # steps of a video
@@ -32,7 +32,7 @@ def random_return(env_id: str, n_episodes: int = 50) -> float:
     return total / n_episodes
 
 
-def video(folder: Path, env_id: str, length: int = LENGTH) -> Path:
+def record_video(folder: Path, env_id: str, length: int = LENGTH) -> Path:
     """
     Film the best model of the newest run, or the last one if none was chosen, by the zoo's own command.
 
@@ -45,5 +45,5 @@ def video(folder: Path, env_id: str, length: int = LENGTH) -> Path:
     if not any(output.glob("*.mp4")):
         command = [sys.executable, "-m", "rl_zoo3.record_video", "--algo", ALGO, "--env", env_id, "-f", str(folder)]
         best = ["--load-best"] if any(folder.glob(f"{ALGO}/*/best_model.zip")) else []
-        printed([*command, "-n", str(length), "-o", str(output), *best], {})
+        run_command([*command, "-n", str(length), "-o", str(output), *best], {})
     return next(output.glob("*.mp4"))

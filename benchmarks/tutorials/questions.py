@@ -20,12 +20,12 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from benchmarks.compiled import interval
 from benchmarks.processes import ONE_THREAD
-from benchmarks.rows import RESULTS, Row, complete, where
-from benchmarks.runs import FRESH, fresh_env, mean_return, train
+from benchmarks.rows import RESULTS, Row, run_missing, select_rows
+from benchmarks.runs import EVALUATION_SEED, fresh_env, mean_return, train
 from benchmarks.tutorials.__main__ import CONFIGS
-from benchmarks.tutorials.asked import Numbers, Rows, shown, spread
 from benchmarks.tutorials.calibration import ALGO
 from benchmarks.tutorials.measure import Key, Places
+from benchmarks.tutorials.row_statistics import Numbers, Rows, format_number, median_and_range
 from benchmarks.tutorials.specs import BY_NAME as TUTORIALS
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.plot import rolling_mean, training_episodes
@@ -131,7 +131,7 @@ MEASURES = (
 # -- runs ------------------------------------------------------------------------------------------------------------------
 
 
-def changed(hyperparams: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+def apply_setting(hyperparams: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """
     :param hyperparams: of the preset
     :param setting: what is to be different
@@ -149,7 +149,7 @@ def changed(hyperparams: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     return result
 
 
-class Try(NamedTuple):
+class Trial(NamedTuple):
     """The training, or the games, that a row is about."""
 
     question: str
@@ -157,17 +157,17 @@ class Try(NamedTuple):
     seed: int
 
 
-def plan(questions: Sequence[str], seeds: Sequence[int]) -> list[Try]:
+def plan(questions: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
     """
     :param questions: keys of ``QUESTIONS``
     :param seeds: of the runs
     :return: the preset and what is tried for these questions; all with the first seed before any with the second
     """
     settings = [PRESET, *(setting for setting in SETTINGS if setting.question in questions)]
-    return [Try(setting.question, setting.name, seed) for seed in seeds for setting in settings]
+    return [Trial(setting.question, setting.name, seed) for seed in seeds for setting in settings]
 
 
-def trained(setting: Setting, seed: int, places: Places, steps: int | None) -> Path:
+def train_setting(setting: Setting, seed: int, places: Places, steps: int | None) -> Path:
     """
     Train one model.
 
@@ -181,12 +181,12 @@ def trained(setting: Setting, seed: int, places: Places, steps: int | None) -> P
     folder.mkdir(parents=True, exist_ok=True)
     preset = yaml.safe_load((places.configs / f"{TUTORIAL.name}.yml").read_text())
     config = folder / f"{setting.file_name}.yml"
-    config.write_text(yaml.safe_dump({ENV: changed(preset[ENV], setting)}))
+    config.write_text(yaml.safe_dump({ENV: apply_setting(preset[ENV], setting)}))
     arguments = ["-conf", str(config), "--eval-freq", "-1", *([] if steps is None else ["-n", str(steps)])]
     return train(ALGO, ENV, seed, folder, *arguments, **ONE_THREAD)
 
 
-def measured(key: Try, places: Places, steps: int | None) -> Row:
+def measure_trial(key: Trial, places: Places, steps: int | None) -> Row:
     """
     Train and judge one model, or judge that of the preset as it plays otherwise.
 
@@ -199,9 +199,9 @@ def measured(key: Try, places: Places, steps: int | None) -> Row:
     row = {**key._asdict(), "seed": str(seed)}
     row |= dict.fromkeys(("greedy_last", "stochastic_last", "best_100", "last_100"), "")
     if setting.exploration is not None:
-        run = places.run(Key(TUTORIAL.name, PRESET.file_name, seed)) or trained(PRESET, seed, places, steps)
+        run = places.run(Key(TUTORIAL.name, PRESET.file_name, seed)) or train_setting(PRESET, seed, places, steps)
         return row | {"stochastic_last": f"{stochastic_return(run, setting.exploration, seed):.2f}"}
-    run = trained(setting, seed, places, steps)
+    run = train_setting(setting, seed, places, steps)
     returns = training_episodes(run).returns[:, 0]
     return row | {
         "greedy_last": f"{mean_return(run, ALGO, ENV, LAST, N_EPISODES, seed):.2f}",
@@ -227,7 +227,7 @@ def stochastic_return(run: Path, exploration: Mapping[str, Any], seed: int) -> f
     :return: the mean return of fresh episodes, the same number of them as are played greedily
     """
     model = DQNExt.load(run / LAST, device="cpu", custom_objects=dict(exploration))
-    model.set_random_seed(FRESH + seed)
+    model.set_random_seed(EVALUATION_SEED + seed)
     env = fresh_env(run, ENV, seed)
     returns, _ = evaluate_policy(model, env, N_EPISODES, deterministic=False, return_episode_rewards=True)
     env.close()
@@ -247,7 +247,7 @@ def values(rows: Iterable[Row], measure: Measure) -> Numbers:
     return np.array([float(cell) for cell in cells if cell])
 
 
-def comparison(tried: Numbers, preset: Numbers) -> str:
+def compare_with_preset(tried: Numbers, preset: Numbers) -> str:
     """
     :param tried: (S,) values of a setting
     :param preset: (S,) values of the preset
@@ -257,7 +257,7 @@ def comparison(tried: Numbers, preset: Numbers) -> str:
         return "needs two seeds" if len(tried) else ""
     low, high = interval(tried, preset)
     word = "more" if low > 0 else "less" if high < 0 else "no clear difference"
-    return f"{word} ({shown(low)} to {shown(high)})"
+    return f"{word} ({format_number(low)} to {format_number(high)})"
 
 
 def line(setting: Setting, rows: Rows) -> str:
@@ -266,12 +266,12 @@ def line(setting: Setting, rows: Rows) -> str:
     :param rows: of all settings
     :return: its line of the table
     """
-    preset = where(rows, question=PRESET.question, setting=PRESET.name)
-    tried = where(rows, question=setting.question, setting=setting.name)
+    preset = select_rows(rows, question=PRESET.question, setting=PRESET.name)
+    tried = select_rows(rows, question=setting.question, setting=setting.name)
     cells = [QUESTIONS.get(setting.question, "the preset"), setting.name, str(len(tried))]
     for measure in MEASURES:
-        cells.append(spread(values(tried, measure), digits=1))
-        cells.append("" if setting is PRESET else comparison(values(tried, measure), values(preset, measure)))
+        cells.append(median_and_range(values(tried, measure), digits=1))
+        cells.append("" if setting is PRESET else compare_with_preset(values(tried, measure), values(preset, measure)))
     return f"| {' | '.join(cells)} |"
 
 
@@ -286,7 +286,7 @@ def table(rows: Rows) -> str:
     return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]) + "\n"
 
 
-def filled(page: str, text: str) -> str:
+def fill_page(page: str, text: str) -> str:
     """
     :param page: of the tutorial
     :param text: what belongs between its markers
@@ -307,7 +307,7 @@ def write(rows: Rows, results: Path, page: Path) -> str:
     text = f"{NOTES}\n{table(rows)}"
     (results / "tutorial_questions.md").write_text(f"# The questions of the tutorial on Monte-Carlo returns\n\n{text}")
     if page.is_file():
-        page.write_text(filled(page.read_text(), text))
+        page.write_text(fill_page(page.read_text(), text))
     return text
 
 
@@ -342,10 +342,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tries = plan(args.questions, args.seeds)
     trainings = [key for key in tries if BY_NAME[key.question, key.setting].exploration is None]
     games = [key for key in tries if key not in trainings]
-    run = partial(measured, places=places, steps=args.steps)
-    complete(path, Try._fields, trainings, run, args.jobs)
+    run = partial(measure_trial, places=places, steps=args.steps)
+    run_missing(path, Trial._fields, trainings, run, args.jobs)
     # after the preset, whose models are played, and one by one: two would train the same one if it is not there
-    rows = complete(path, Try._fields, games, run, jobs=1)
+    rows = run_missing(path, Trial._fields, games, run, jobs=1)
     print(write(rows, args.results, page=args.results.parent / "tutorials" / f"{TUTORIAL.name}.md"))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmarks.tutorials.asked import Asked, in_tenths, median, more_than_faithful, part_of_the_loop
+from benchmarks.tutorials.row_statistics import Asked, in_tenths, median, more_than_faithful, part_of_the_loop
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,24 @@ class Tutorial:
     name: str
     title: str
     env_id: str
-    claim: str
-    port: str
+    reported: str
+    port_result: str
     asked: tuple[Asked, ...]
-    goal: float = 195.0
+    threshold: float = 195.0
     window: int = 10
     in_episodes: bool = False
     eval_freq: int | None = None
     timed: bool = False
-    of_values: bool = False
-    of_trials: bool = False
-    filmed: bool = False
+    measures_values: bool = False
+    counts_trials: bool = False
+    records_video: bool = False
 
     @property
-    def at_goal(self) -> str:
+    def threshold_label(self) -> str:
         """What the column ``first_at_goal`` holds."""
-        if self.of_trials:
+        if self.counts_trials:
             return "first trial that is completed"
-        return f"first episode at which the last {self.window} have a mean of {self.goal:g}"
+        return f"first episode at which the last {self.window} have a mean of {self.threshold:g}"
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -71,10 +71,10 @@ class Tutorial:
             Quantity("greedy return, last model", "greedy_last"),
             Quantity("greedy return, best checkpoint", "greedy_best"),
             Quantity("mean of the last 100 returns of training", "last_100"),
-            Quantity(self.at_goal, "first_at_goal", 0),
+            Quantity(self.threshold_label, "first_at_threshold", 0),
             Quantity("episodes of training", "episodes", 0),
         ]
-        if self.of_trials:
+        if self.counts_trials:
             quantities.append(Quantity("trials completed among the first 100", "completed_100", 0))
         if self.timed:
             quantities += [
@@ -90,22 +90,22 @@ TUTORIALS = [
         "monte_carlo_multi_head",
         "Monte-Carlo returns, a layer for each action",
         "CartPole-v0",
-        claim="mixed results",
-        port="greedy 9.6 (9.2 to 170), 1 of 10 seeds above 100",
+        reported="mixed results",
+        port_result="greedy 9.6 (9.2 to 170), 1 of 10 seeds above 100",
         asked=(
             Asked("median greedy return of the last model at least 190", median("greedy_last", at_least=190)),
             Asked("greedy return above 150 in 8 of 10 seeds", in_tenths(["greedy_last"], 8, lambda value: value > 150)),
         ),
         in_episodes=True,
         eval_freq=2_000,
-        of_values=True,
+        measures_values=True,
     ),
     Tutorial(
         "terminal_penalty",
         "A penalty at the end, stored twice",
         "CartPole-v1",
-        claim="490 in one greedy game, 16 at random",
-        port="greedy 191 (116 to 363), random 22",
+        reported="490 in one greedy game, 16 at random",
+        port_result="greedy 191 (116 to 363), random 22",
         asked=(
             Asked(
                 "median greedy return of the best checkpoint above the faithful: 95 % interval of the difference above 0",
@@ -113,16 +113,16 @@ TUTORIALS = [
             ),
             Asked("goal: median greedy return of the best checkpoint at least 475", median("greedy_best", at_least=475)),
         ),
-        goal=475.0,
+        threshold=475.0,
         eval_freq=1_000,
-        filmed=True,
+        records_video=True,
     ),
     Tutorial(
         "mountain_car_soft_target",
         "A target network that follows softly",
         "MountainCar-v0",
-        claim="completes in under 100 trials",
-        port="0 to 3 of 100 trials completed, greedy -200",
+        reported="completes in under 100 trials",
+        port_result="0 to 3 of 100 trials completed, greedy -200",
         asked=(
             Asked(
                 "greedy return above -200, of the last model or the best checkpoint, in 9 of 10 seeds",
@@ -130,17 +130,17 @@ TUTORIALS = [
             ),
             Asked("median greedy return of the last model at least -140", median("greedy_last", at_least=-140)),
         ),
-        goal=-199.0,
+        threshold=-199.0,
         window=1,
         eval_freq=2_000,
-        of_trials=True,
+        counts_trials=True,
     ),
     Tutorial(
         "vectorized_envs",
         "32 environments at once",
         "CartPole-v0",
-        claim="43.1 s for the whole run",
-        port="200 in the last 100 episodes of training",
+        reported="43.1 s for the whole run",
+        port_result="200 in the last 100 episodes of training",
         asked=(
             Asked("median greedy return of the last model at least 195", median("greedy_last", at_least=195)),
             Asked("at most half of the plain loop's time, compilation included", part_of_the_loop(1 / 2)),
@@ -152,10 +152,12 @@ TUTORIALS = [
         "exponential_decay",
         "Epsilon decays exponentially",
         "CartPole-v0",
-        claim="195",
-        port="193 (145 to 199) in the last 100 episodes of training; mean of 10 at 195 after 801 episodes (621 to 902)",
+        reported="195",
+        port_result="193 (145 to 199) in the last 100 episodes of training; mean of 10 at 195 after 801 episodes (621 to 902)",
         asked=(
-            Asked("mean of 10 returns of training at 195 within 250 episodes, median", median("first_at_goal", at_most=250)),
+            Asked(
+                "mean of 10 returns of training at 195 within 250 episodes, median", median("first_at_threshold", at_most=250)
+            ),
             Asked(
                 "greedy return of the last model at least 195 in 10 of 10 seeds",
                 in_tenths(["greedy_last"], 10, lambda value: value >= 195),

@@ -8,13 +8,13 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 
-__all__ = ["Batch", "each", "from_sb3", "joined", "to_sb3"]
+__all__ = ["Batch", "concatenate_batches", "from_sb3", "map_observation", "to_sb3"]
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
-def each(function: Callable[[T], S], obs: T | dict[str, T]) -> S | dict[str, S]:
+def map_observation(function: Callable[[T], S], obs: T | dict[str, T]) -> S | dict[str, S]:
     """Apply a function to an array, or to each one of a dictionary of arrays."""
     return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
 
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     indices: npt.NDArray[np.int64]
     """(B,) ``row * n_envs + env`` of each in the replay buffer; empty for buffers that do not return it"""
 
-    def part(self, chosen: th.Tensor | slice) -> "Batch":
+    def select(self, chosen: th.Tensor | slice) -> "Batch":
         """(B,) bool, or a slice: which transitions -> a batch of those"""
 
         def of(numbers: th.Tensor) -> th.Tensor:
@@ -47,11 +47,11 @@ class Batch(NamedTuple):
 
         places = chosen.cpu().numpy() if isinstance(chosen, th.Tensor) else chosen
         return Batch(
-            observations=each(of, self.observations),
+            observations=map_observation(of, self.observations),
             actions=of(self.actions),
             rewards=of(self.rewards),
             discounts=of(self.discounts),
-            next_observations=each(of, self.next_observations),
+            next_observations=map_observation(of, self.next_observations),
             weights=None if self.weights is None else of(self.weights),
             indices=self.indices[places] if len(self.indices) else self.indices,
         )
@@ -59,10 +59,10 @@ class Batch(NamedTuple):
     def split(self, n: int) -> list["Batch"]:
         """n batches of the same size, one after the other, that were put into this one"""
         size = len(self.actions) // n
-        return [self.part(slice(i * size, (i + 1) * size)) for i in range(n)]
+        return [self.select(slice(i * size, (i + 1) * size)) for i in range(n)]
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
+def concatenate_batches(batches: Sequence[Batch]) -> Batch:
     """Batches, one after the other, as one."""
     if len(batches) == 1:
         return batches[0]

@@ -9,29 +9,29 @@ import numpy.typing as npt
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, parameters_of
 from sb3_dqn_ext.algorithm.schedule_specs import check_range, make_schedule
-from sb3_dqn_ext.algorithm.schedules import PerAction, Schedule
+from sb3_dqn_ext.algorithm.schedules import PerActionSchedule, Schedule
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
-    "COINS",
+    "EPSILON_DRAWS",
     "EXPLORATIONS",
     "SYNONYMS",
     "Boltzmann",
     "EpsilonGreedy",
     "EpsilonLadder",
     "Exploration",
+    "ExplorationContext",
     "EzGreedy",
-    "Moment",
     "NoExploration",
-    "exploration_schedule",
     "make_exploration",
+    "make_exploration_schedule",
 ]
 
 Actions = npt.NDArray[Any]
 Values = npt.NDArray[np.floating[Any]]
 
 
-class Moment(NamedTuple):
+class ExplorationContext(NamedTuple):
     """
     The input of an exploration. The network is evaluated at most once: by ``greedy`` or by ``values``.
     """
@@ -55,21 +55,21 @@ class Moment(NamedTuple):
 class Exploration(Protocol):
     """Chooses one action for each environment."""
 
-    scheduled: ClassVar[str] = "schedule"
+    schedule_key: ClassVar[str] = "schedule"
     """the key of ``exploration_kwargs`` that has the schedule of ``rate``"""
     default_rate: ClassVar[float | None] = None
     """the rate where that key is missing, None where it is that of SB3's ``exploration_*`` arguments"""
 
-    def __call__(self, moment: Moment) -> Actions:
+    def __call__(self, moment: ExplorationContext) -> Actions:
         """:return: (N,) actions"""
         ...
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         """:return: the name and the value that are logged for ``rate``"""
         return "rollout/exploration_rate", rate
 
 
-def per_env_coins(n_envs: int, generator: np.random.Generator) -> list[float]:
+def draw_per_env(n_envs: int, generator: np.random.Generator) -> list[float]:
     """
     (N,) uniform numbers. The first is drawn as SB3 draws its only one, so that one environment explores as it does there;
     the others are drawn from the algorithm's own generator, so that numpy's stays in step with SB3's.
@@ -78,21 +78,21 @@ def per_env_coins(n_envs: int, generator: np.random.Generator) -> list[float]:
     return [first, *generator.random(n_envs - 1)] if n_envs > 1 else [first]
 
 
-def shared_coin(n_envs: int, generator: np.random.Generator) -> list[float]:
+def draw_shared(n_envs: int, generator: np.random.Generator) -> list[float]:
     """(N,) times the same uniform number, as SB3 does: all environments explore, or none."""
     return [np.random.rand()] * n_envs
 
 
-COINS = {"per_env": per_env_coins, "shared": shared_coin}
+EPSILON_DRAWS = {"per_env": draw_per_env, "shared": draw_shared}
 
 
-def random_or_greedy(moment: Moment, explorers: Collection[int]) -> Actions:
+def random_or_greedy(moment: ExplorationContext, explorers: Collection[int]) -> Actions:
     """(N,) random actions of the environments that explore, the greedy ones of the others."""
     if len(explorers) == moment.n_envs:
-        return np.array([moment.random() for _ in explorers])
-    actions = moment.greedy()
+        return np.array([moment.random_action() for _ in explorers])
+    actions = moment.greedy_actions()
     for env in explorers:
-        actions[env] = moment.random()
+        actions[env] = moment.random_action()
     return actions
 
 
@@ -104,13 +104,13 @@ class EpsilonGreedy(Exploration):
     :param coin: ``"per_env"``: each environment tosses a coin of its own; ``"shared"``: one coin for all, as SB3 does
     """
 
-    coin: str = "per_env"
+    epsilon_draw: str = "per_env"
 
     def __post_init__(self) -> None:
-        choose("coin", self.coin, COINS)
+        choose("epsilon_draw", self.epsilon_draw, EPSILON_DRAWS)
 
-    def __call__(self, moment: Moment) -> Actions:
-        coins = COINS[self.coin](moment.n_envs, moment.generator)
+    def __call__(self, moment: ExplorationContext) -> Actions:
+        coins = EPSILON_DRAWS[self.epsilon_draw](moment.n_envs, moment.generator)
         return random_or_greedy(moment, [env for env, coin in enumerate(coins) if coin < moment.rate])
 
 
@@ -135,16 +135,16 @@ class EzGreedy(Exploration):
             raise ArgumentError("mu=1 must be greater than 1: the sum of 1 / k has no end, so there is no such distribution.")
         check_number("max_duration", self.max_duration, low=1, integer=True)
 
-    def __call__(self, moment: Moment) -> Actions:
-        remaining = moment.memory.setdefault("remaining", np.zeros(moment.n_envs, np.int64))
-        kept = moment.memory.setdefault("kept", np.zeros(moment.n_envs, np.int64))
-        for env, coin in enumerate(per_env_coins(moment.n_envs, moment.generator)):
+    def __call__(self, moment: ExplorationContext) -> Actions:
+        remaining = moment.state.setdefault("remaining", np.zeros(moment.n_envs, np.int64))
+        kept = moment.state.setdefault("kept", np.zeros(moment.n_envs, np.int64))
+        for env, coin in enumerate(draw_per_env(moment.n_envs, moment.generator)):
             if remaining[env] == 0 and coin < moment.rate:
                 remaining[env] = min(moment.generator.zipf(self.mu), self.max_duration)
-                kept[env] = moment.random()
+                kept[env] = moment.random_action()
         running = remaining > 0
         remaining[running] -= 1
-        return kept.copy() if running.all() else np.where(running, kept, moment.greedy())
+        return kept.copy() if running.all() else np.where(running, kept, moment.greedy_actions())
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,11 @@ class EpsilonLadder(Exploration):
         """:return: (N,) the epsilon of each environment"""
         return np.power(epsilon, 1 + self.alpha * np.arange(n_envs) / max(n_envs - 1, 1))
 
-    def __call__(self, moment: Moment) -> Actions:
-        coins = np.array(per_env_coins(moment.n_envs, moment.generator))
+    def __call__(self, moment: ExplorationContext) -> Actions:
+        coins = np.array(draw_per_env(moment.n_envs, moment.generator))
         return random_or_greedy(moment, np.flatnonzero(coins < self.epsilons(moment.rate, moment.n_envs)))
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/exploration_rate", float(self.epsilons(rate, n_envs).mean())
 
 
@@ -184,14 +184,14 @@ class Boltzmann(Exploration):
     Near 0 the actions are greedy.
     """
 
-    scheduled: ClassVar[str] = "temperature"
+    schedule_key: ClassVar[str] = "temperature"
     default_rate: ClassVar[float | None] = 1.0
 
-    def __call__(self, moment: Moment) -> Actions:
-        coins = np.array(per_env_coins(moment.n_envs, moment.generator))
-        return sample(softmax(moment.values(), moment.rate), coins)
+    def __call__(self, moment: ExplorationContext) -> Actions:
+        coins = np.array(draw_per_env(moment.n_envs, moment.generator))
+        return sample_actions(softmax(moment.q_values(), moment.rate), coins)
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/temperature", rate
 
 
@@ -203,7 +203,7 @@ def softmax(values: Values, temperature: float) -> Values:
     return probabilities
 
 
-def sample(probabilities: Values, coins: npt.NDArray[np.float64]) -> Actions:
+def sample_actions(probabilities: Values, coins: npt.NDArray[np.float64]) -> Actions:
     """(N, A) probabilities and (N,) uniform numbers -> (N,) actions."""
     passed = (probabilities.cumsum(axis=1) <= coins[:, None]).sum(axis=1)
     actions: Actions = np.minimum(passed, probabilities.shape[1] - 1)  # the sum of all may be just short of 1
@@ -216,10 +216,10 @@ class NoExploration(Exploration):
 
     default_rate: ClassVar[float | None] = 0.0
 
-    def __call__(self, moment: Moment) -> Actions:
-        return moment.greedy()
+    def __call__(self, moment: ExplorationContext) -> Actions:
+        return moment.greedy_actions()
 
-    def logged(self, rate: float, n_envs: int) -> tuple[str, float]:
+    def log_entry(self, rate: float, n_envs: int) -> tuple[str, float]:
         return "rollout/exploration_rate", 0.0
 
 
@@ -257,13 +257,13 @@ def make_exploration(exploration: str, exploration_kwargs: Mapping[str, Any]) ->
     """
     kind: Any = choose("exploration", exploration, EXPLORATIONS, SYNONYMS)
     own = parameters_of(kind)
-    check_keys("exploration_kwargs", exploration_kwargs, {*own, kind.scheduled, "unit", "warm_up"})
+    check_keys("exploration_kwargs", exploration_kwargs, {*own, kind.schedule_key, "unit", "warm_up"})
     check_type("exploration_kwargs['warm_up']", exploration_kwargs.get("warm_up", True), bool, "True or False")
     made: Exploration = kind(**{key: value for key, value in exploration_kwargs.items() if key in own})
     return made
 
 
-def exploration_schedule(
+def make_exploration_schedule(
     exploration: Exploration, exploration_kwargs: Mapping[str, Any], learning_starts: float, n_envs: int
 ) -> Schedule | None:
     """
@@ -278,7 +278,7 @@ def exploration_schedule(
     :param n_envs: number of environments
     :raises ArgumentError: if there is no such schedule, or its values cannot be
     """
-    key = exploration.scheduled
+    key = exploration.schedule_key
     unit = exploration_kwargs.get("unit", "env_steps")
     choose("unit", unit, UNITS, {"steps": "env_steps", "timesteps": "env_steps", "action": "actions"})
     if key not in exploration_kwargs:
@@ -287,4 +287,4 @@ def exploration_schedule(
         return None if exploration.default_rate is None else make_schedule(exploration.default_rate)
     schedule = make_schedule(exploration_kwargs[key])
     check_range(f"exploration_kwargs[{key!r}]", schedule, 0, np.inf if key == "temperature" else 1)
-    return schedule if unit == "env_steps" else PerAction(schedule, learning_starts, n_envs)
+    return schedule if unit == "env_steps" else PerActionSchedule(schedule, learning_starts, n_envs)

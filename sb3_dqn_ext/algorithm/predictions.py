@@ -13,24 +13,24 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-__all__ = ["Params", "Predictor", "Purpose", "is_sampled", "params_of", "sampled", "taken"]
+__all__ = ["Phase", "Prediction", "Predictor", "is_sampling", "predict", "select_actions", "stochastic_predictions"]
 
-Purpose = Literal["online", "target", "policy"]
+Phase = Literal["online", "target", "policy"]
 """What the numbers are for: a prediction that is fitted, the target it is fitted to, or the choice of an action"""
 
 
-class Params(NamedTuple):
+class Prediction(NamedTuple):
     """The numbers that a network predicts about the return of each action; a return model reads the Q-values out of them."""
 
     values: th.Tensor
     """(B, A, K), or (B, K) once the action is chosen"""
-    fractions: th.Tensor | None = None
+    taus: th.Tensor | None = None
     """(B, K) the quantile fractions that were sampled with ``values``, for the models that sample them"""
     q_values: th.Tensor | None = None
     """(B, A) the Q-values, where they are not to be computed from ``values``: a hook or a user's ``forward`` gave them"""
 
 
-def taken(params: Params, actions: th.Tensor) -> Params:
+def select_actions(params: Prediction, actions: th.Tensor) -> Prediction:
     """
     (B, A, K) parameters and (B,) actions -> (B, K) parameters of the actions that were taken.
     """
@@ -41,10 +41,10 @@ def taken(params: Params, actions: th.Tensor) -> Params:
 class NoisyLayer(Protocol):
     """A layer whose noise is drawn before it is used."""
 
-    def draw(self) -> None:
+    def resample_noise(self) -> None:
         """Draw new noise."""
 
-    def silence(self) -> None:
+    def remove_noise(self) -> None:
         """Remove the noise."""
 
 
@@ -54,11 +54,11 @@ class Predictor(Protocol):
     the Q-values, and are deterministic.
     """
 
-    knows_chance: bool
+    is_stochastic: bool
     """whether its predictions are random within :func:`sampled`"""
     noisy_layers: Sequence[NoisyLayer]
 
-    def predict_params(self, obs: PyTorchObs, purpose: Purpose) -> Params:
+    def predict_returns(self, obs: PyTorchObs, purpose: Phase) -> Prediction:
         """
         :param obs: (B, \\*obs) observations
         :param purpose: the use of the prediction
@@ -67,7 +67,7 @@ class Predictor(Protocol):
         ...
 
 
-def params_of(net: nn.Module, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
+def predict(net: nn.Module, obs: PyTorchObs, purpose: Phase = "policy") -> Prediction:
     """
     Predict (B, A, K) parameters; those of a network that is no :class:`Predictor` are its Q-values, one for each action.
 
@@ -75,9 +75,9 @@ def params_of(net: nn.Module, obs: PyTorchObs, purpose: Purpose = "policy") -> P
     :param obs: (B, \\*obs) observations
     :param purpose: the use of the prediction
     """
-    if hasattr(type(net), "predict_params"):
-        return cast(Predictor, net).predict_params(obs, purpose)
-    return Params(net(obs).unsqueeze(-1))
+    if hasattr(type(net), "predict_returns"):
+        return cast(Predictor, net).predict_returns(obs, purpose)
+    return Prediction(net(obs).unsqueeze(-1))
 
 
 class _Thread(threading.local):
@@ -90,28 +90,28 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def is_sampled(net: nn.Module) -> bool:
+def is_sampling(net: nn.Module) -> bool:
     """:return: whether the current thread is within :func:`sampled` for a network"""
     return net in _thread.sampled
 
 
 @contextmanager
-def sampled(*nets: nn.Module) -> Iterator[None]:
+def stochastic_predictions(*nets: nn.Module) -> Iterator[None]:
     """
     Draw noise for each of the networks, and let quantile fractions be drawn too, for the current thread. Outside of it, and in
     all other threads, every prediction is deterministic.
 
     :param nets: networks; deterministic ones are left alone
     """
-    random = [net for net in dict.fromkeys(nets) if getattr(net, "knows_chance", False)]
+    random = [net for net in dict.fromkeys(nets) if getattr(net, "is_stochastic", False)]
     layers = [layer for net in random for layer in cast(Predictor, net).noisy_layers]
     before = _thread.sampled
     try:
         for layer in layers:
-            layer.draw()
+            layer.resample_noise()
         _thread.sampled = before.union(random)
         yield
     finally:
         _thread.sampled = before
         for layer in layers:
-            layer.silence()
+            layer.remove_noise()

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sb3_dqn_ext._validation import as_number, check_keys, check_number, choose
+from sb3_dqn_ext._validation import check_keys, check_number, choose, number_hint
 from sb3_dqn_ext.algorithm.schedules import (
     ConstantSchedule,
     ExponentialSchedule,
@@ -68,7 +68,7 @@ def make_schedule(spec: ScheduleSpec) -> Schedule:
     if name in EXAMPLES:
         error += f" Did you mean {EXAMPLES[name]}?"
     elif isinstance(spec, str):
-        error += as_number(spec)
+        error += number_hint(spec)
     elif callable(spec):
         error += (
             " Functions of the remaining progress are for learning_rate; a schedule has a method value(step, total_steps)."

@@ -22,7 +22,7 @@ __all__ = [
     "ExponentialSchedule",
     "LinearSchedule",
     "MultiplicativeSchedule",
-    "PerAction",
+    "PerActionSchedule",
     "PiecewiseSchedule",
     "ProgressSchedule",
     "Schedule",
@@ -182,7 +182,7 @@ def _pairs(points: Any) -> tuple[tuple[float, float], ...]:
 
 
 @dataclass(frozen=True)
-class PerAction:
+class PerActionSchedule:
     """
     A schedule whose steps are the actions that each environment has chosen, in place of environment steps over all of them.
 

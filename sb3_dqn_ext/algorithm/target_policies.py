@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.batches import Batch
 
-__all__ = ["TARGET_POLICIES", "Double", "Greedy", "Munchausen", "TargetPolicy"]
+__all__ = ["TARGET_POLICIES", "DoubleTarget", "GreedyTarget", "MunchausenTarget", "TargetPolicy"]
 
 QFunction = Callable[[PyTorchObs], th.Tensor]
 """(B, \\*obs) observations -> (B, A) Q-values"""
@@ -20,7 +20,7 @@ class TargetPolicy(Protocol):
     """The policy at the next state, of which the target is computed, and the reward on the way there."""
 
     @property
-    def looks_online(self) -> bool:
+    def needs_online_net(self) -> bool:
         """Whether the online network takes part."""
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -41,20 +41,20 @@ def one_hot_argmax(q: th.Tensor) -> th.Tensor:
 
 
 @dataclass(frozen=True)
-class Greedy:
+class GreedyTarget:
     """The action that the target network itself values most (Mnih et al., 2015)."""
 
-    looks_online: ClassVar[bool] = False
+    needs_online_net: ClassVar[bool] = False
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return one_hot_argmax(q_t), batch.rewards
 
 
 @dataclass(frozen=True)
-class Double:
+class DoubleTarget:
     """The action that the online network values most, valued by the target network (https://arxiv.org/abs/1509.06461)."""
 
-    looks_online: ClassVar[bool] = True
+    needs_online_net: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return one_hot_argmax(online(batch.next_observations)), batch.rewards
@@ -70,7 +70,7 @@ def scaled_log_softmax(q: th.Tensor, temperature: float) -> th.Tensor:
 
 
 @dataclass(frozen=True)
-class Munchausen:
+class MunchausenTarget:
     """
     Munchausen DQN (https://arxiv.org/abs/2007.14430): the policy ``softmax(q / temperature)`` of the target network is
     followed, its entropy is part of the return, and the reward is augmented by the policy's own scaled logarithm::
@@ -87,7 +87,7 @@ class Munchausen:
     :raises ArgumentError: if an argument is out of its range
     """
 
-    looks_online: ClassVar[bool] = False
+    needs_online_net: ClassVar[bool] = False
 
     alpha: float = 0.9
     temperature: float = 0.03
@@ -107,7 +107,11 @@ class Munchausen:
         return pi_t, batch.rewards + self.alpha * log_pi_taken.clamp(min=self.clip) + batch.discounts * entropy
 
 
-TARGET_POLICIES: dict[str, Callable[..., TargetPolicy]] = {"greedy": Greedy, "double": Double, "munchausen": Munchausen}
+TARGET_POLICIES: dict[str, Callable[..., TargetPolicy]] = {
+    "greedy": GreedyTarget,
+    "double": DoubleTarget,
+    "munchausen": MunchausenTarget,
+}
 SYNONYMS = {
     "max": "greedy",
     "dqn": "greedy",

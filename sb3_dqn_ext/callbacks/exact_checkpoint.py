@@ -60,22 +60,22 @@ class ExactCheckpointCallback(RunCallback):
 
     def _before_rollout(self) -> None:
         model: Any = self.model
-        if self.is_due or model.run_state.interruption.asked:
+        if self.is_due or model.run_state.deferred_signals.is_pending:
             self._save()
-        model.run_state.interruption.obey()
+        model.run_state.deferred_signals.deliver()
 
     def _on_training_end(self) -> None:
         model: Any = self.model
         # If a callback ends a run, the transitions of its last rollout are not trained on.
         is_event = self.is_due and self.parent is not None  # an event of another callback in the last rollout
-        if self.run.is_between_rollouts and (is_event or model.run_state.interruption.asked):
+        if self.run.is_between_rollouts and (is_event or model.run_state.deferred_signals.is_pending):
             self._save()
 
     def _save(self) -> None:
         model: Any = self.model
         self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved
         path = model.save_checkpoint(self.path, self.keep)
-        if model.run_state.interruption.asked:
+        if model.run_state.deferred_signals.is_pending:
             print(f"Saved {path}: model.resume({self.path!r}) continues from there.", file=sys.stderr, flush=True)
 
 
@@ -93,11 +93,10 @@ def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
     with ExitStack() as stack:
         if paths:
             # imported by runs with checkpoints only: it takes 3 % of the time to import this package
-            from sb3_dqn_ext.checkpoint.session import claimed
 
             for path in paths:
                 stack.enter_context(claimed(model, path))
-            stack.enter_context(model.run_state.interruption)
+            stack.enter_context(model.run_state.deferred_signals)
         try:
             yield
         finally:
@@ -116,9 +115,8 @@ def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     :param callbacks: the callbacks of the run
     :return: the sentence; empty if the run has no checkpoints
     """
-    from sb3_dqn_ext.checkpoint.folder import newest  # imported by runs with checkpoints only
 
-    saved = model.run_state.saved if hasattr(model, "run_state") else {}
+    saved = model.run_state.saved_rows if hasattr(model, "run_state") else {}
     folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
     written = []
     for folder in (folder for folder in folders if os.path.abspath(folder) in saved):

@@ -11,7 +11,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dqn_ext.algorithm.finite_updates import LARGEST, fault_of_update, largest_norm
+from sb3_dqn_ext.algorithm.finite_updates import MAX_FINITE, max_finite_norm, non_finite_reason
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.exact_checkpoint import resume_hint
 from sb3_dqn_ext.callbacks.finite_numbers import (
@@ -191,8 +191,8 @@ class UpdateCheck:
         :raises NonFiniteError: if the learning rate is so large that parameters would not be finite
         """
         for group in self._model.policy.optimizer.param_groups:
-            if not group["lr"] <= LARGEST:
-                what = f"the learning rate is {group['lr']:g}, and can be {LARGEST:g} at most. No update was made with it"
+            if not group["lr"] <= MAX_FINITE:
+                what = f"the learning rate is {group['lr']:g}, and can be {MAX_FINITE:g} at most. No update was made with it"
                 raise non_finite_error(self._model, what)
 
     def check_update(self, loss: float, norm: float, max_grad_norm: float | None = None, n_before: int = 0) -> None:
@@ -205,9 +205,9 @@ class UpdateCheck:
         :param n_before: the number of updates that the model has not counted yet
         :raises NonFiniteError: if the gradient step would not be finite
         """
-        if not self._counted and math.hypot(loss, norm) <= LARGEST:
+        if not self._counted and math.hypot(loss, norm) <= MAX_FINITE:
             return
-        fault = fault_of_update(loss, norm, largest_norm(max_grad_norm))
+        fault = non_finite_reason(loss, norm, max_finite_norm(max_grad_norm))
         for now, kept in self._counted:
             kept.copy_(now) if fault is None else now.copy_(kept)
         if fault is not None:

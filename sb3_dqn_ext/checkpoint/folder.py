@@ -19,34 +19,34 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.checkpoint.manifest import (
     MAX_STEP,
     Manifest,
-    OtherSchemaError,
-    Piece,
+    StoredTree,
+    UnknownSchemaError,
     is_array_file,
-    is_key,
+    is_valid_key,
     manifest_name,
+    manifest_step,
     manifest_text,
     read_manifest,
-    step_of,
 )
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.serialization.tree import pack, unpack
 from sb3_dqn_ext.storage.arrays import read_arrays, write_arrays
-from sb3_dqn_ext.storage.atomic import make_folder, new_file, sync_folder
-from sb3_dqn_ext.storage.disk import disk_errors
+from sb3_dqn_ext.storage.atomic import make_folder, sync_folder, synced_new_file
+from sb3_dqn_ext.storage.disk import disk_errors_translated
 from sb3_dqn_ext.versions import versions
 
 __all__ = [
     "Checkpoint",
-    "Found",
+    "LatestCheckpoint",
     "Segment",
     "Segments",
+    "all_manifests",
     "checkpoints",
-    "manifests",
-    "newest",
-    "newest_good",
-    "read",
-    "remove_after",
-    "write",
+    "find_latest_checkpoint",
+    "latest_manifest",
+    "read_checkpoint",
+    "remove_later_checkpoints",
+    "write_checkpoint",
 ]
 
 Segments = Mapping[str, Sequence[tuple[str, Any]]]
@@ -62,7 +62,7 @@ class Segment:
     key: str
     """the key it was written under"""
     _folder: Path = field(repr=False)
-    _piece: Piece = field(repr=False)
+    _piece: StoredTree = field(repr=False)
 
     def load(self) -> Any:
         """
@@ -87,7 +87,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Found:
+class LatestCheckpoint:
     """What :func:`newest_good` found."""
 
     checkpoint: Checkpoint | None
@@ -104,7 +104,7 @@ def checkpoints(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     found = []
-    with disk_errors(folder, "cannot be read"):
+    with disk_errors_translated(folder, "cannot be read"):
         for path in _manifest_paths(folder).values():
             with contextlib.suppress(CheckpointError):
                 if _is_complete(folder, read_manifest(path)):
@@ -112,17 +112,17 @@ def checkpoints(folder: Path | str) -> list[Path]:
     return found
 
 
-def manifests(folder: Path | str) -> list[Path]:
+def all_manifests(folder: Path | str) -> list[Path]:
     """
     :param folder: need not exist
     :return: the manifests of all checkpoints, good or bad, by step
     :raises CheckpointError: if the folder cannot be read
     """
-    with disk_errors(Path(folder), "cannot be read"):
+    with disk_errors_translated(Path(folder), "cannot be read"):
         return list(_manifest_paths(Path(folder)).values())
 
 
-def newest(folder: Path | str) -> Path | None:
+def latest_manifest(folder: Path | str) -> Path | None:
     """
     :param folder: need not exist
     :return: the last of its :func:`checkpoints`
@@ -130,24 +130,24 @@ def newest(folder: Path | str) -> Path | None:
     return next(reversed(checkpoints(folder)), None)
 
 
-def newest_good(folder: Path | str) -> Found:
+def find_latest_checkpoint(folder: Path | str) -> LatestCheckpoint:
     """
     :param folder: need not exist
     :return: the newest checkpoint that passes every check of :func:`read`, and those that were skipped on the way to it
     """
     folder = Path(folder)
     skipped: dict[Path, str] = {}
-    with disk_errors(folder, "cannot be read"):
+    with disk_errors_translated(folder, "cannot be read"):
         paths = list(_manifest_paths(folder).values())
     for path in reversed(paths):
         try:
-            return Found(read(path), skipped)
+            return LatestCheckpoint(read_checkpoint(path), skipped)
         except CheckpointError as error:
             skipped[path] = str(error)
-    return Found(None, skipped)
+    return LatestCheckpoint(None, skipped)
 
 
-def read(path: Path | str) -> Checkpoint:
+def read_checkpoint(path: Path | str) -> Checkpoint:
     """
     Check every file of a checkpoint, then read it. Nothing in it is ever executed.
 
@@ -155,7 +155,7 @@ def read(path: Path | str) -> Checkpoint:
     :raises CheckpointError: if anything about it is wrong
     """
     path = Path(path)
-    with disk_errors(path, "cannot be read"):
+    with disk_errors_translated(path, "cannot be read"):
         manifest = read_manifest(path)
         for pieces in manifest.segments.values():
             for piece in pieces:
@@ -168,7 +168,7 @@ def read(path: Path | str) -> Checkpoint:
     return Checkpoint(path, manifest.step, tree, segments, manifest.versions)
 
 
-def write(folder: Path | str, step: int, tree: Any, segments: Segments | None = None, keep: int = 5) -> Path:
+def write_checkpoint(folder: Path | str, step: int, tree: Any, segments: Segments | None = None, keep: int = 5) -> Path:
     """
     Add a checkpoint. Whatever happens meanwhile, those before stay as they are until it is complete.
 
@@ -191,7 +191,7 @@ def write(folder: Path | str, step: int, tree: Any, segments: Segments | None = 
         _check_name("a name in segments", name)
         for key, _ in parts:
             _check_name(f"a key in segments[{name!r}]", key)
-    with disk_errors(folder, f"cannot take the checkpoint of step {step}"):
+    with disk_errors_translated(folder, f"cannot take the checkpoint of step {step}"):
         make_folder(folder)
         stored = _stored_segments(folder, step)
         _remove_temporary(folder)
@@ -209,7 +209,7 @@ def write(folder: Path | str, step: int, tree: Any, segments: Segments | None = 
     return path
 
 
-def remove_after(folder: Path | str, step: int) -> list[Path]:
+def remove_later_checkpoints(folder: Path | str, step: int) -> list[Path]:
     """
     Remove the checkpoints of later steps, good or bad, so that a run can go on from an earlier one.
 
@@ -219,7 +219,7 @@ def remove_after(folder: Path | str, step: int) -> list[Path]:
     :raises CheckpointError: if they cannot be
     """
     folder = Path(folder)
-    with disk_errors(folder, "cannot be cleaned"):
+    with disk_errors_translated(folder, "cannot be cleaned"):
         later = [path for other, path in _manifest_paths(folder).items() if other > step]
         for path in later:
             path.unlink()
@@ -232,13 +232,13 @@ def remove_after(folder: Path | str, step: int) -> list[Path]:
 # writing
 
 
-def _stored_segments(folder: Path, step: int) -> dict[str, Piece]:
+def _stored_segments(folder: Path, step: int) -> dict[str, StoredTree]:
     """
     :param folder: of checkpoints
     :param step: the one to write
     :return: the segments that are there, by key
     """
-    stored: dict[str, Piece] = {}
+    stored: dict[str, StoredTree] = {}
     paths = _manifest_paths(folder)
     latest = max(paths, default=step)
     if latest > step:
@@ -248,14 +248,14 @@ def _stored_segments(folder: Path, step: int) -> dict[str, Piece]:
         )
     for path in paths.values():
         manifest = _manifest_or_none(path)
-        for piece in manifest.pieces() if manifest else []:
+        for piece in manifest.stored_trees() if manifest else []:
             if piece.file.startswith("segment_") and _has_its_file(folder, piece):
                 stored[piece.key] = piece
     return stored
 
 
-def _write_pieces(folder: Path, step: int, tree: Any, segments: Segments, stored: dict[str, Piece]) -> Manifest:
-    written: dict[str, list[Piece]] = {}
+def _write_pieces(folder: Path, step: int, tree: Any, segments: Segments, stored: dict[str, StoredTree]) -> Manifest:
+    written: dict[str, list[StoredTree]] = {}
     state = _write_piece(folder, "state", f"{step:012d}", tree)
     for name, parts in segments.items():
         written[name] = []
@@ -266,19 +266,19 @@ def _write_pieces(folder: Path, step: int, tree: Any, segments: Segments, stored
     return Manifest(step, versions(), state, written)
 
 
-def _write_piece(folder: Path, kind: str, key: str, tree: Any) -> Piece:
+def _write_piece(folder: Path, kind: str, key: str, tree: Any) -> StoredTree:
     json_tree, arrays = pack(tree)
     temporary = folder / f"{kind}_{key}.tmp"
     written = write_arrays(temporary, arrays)
     name = f"{kind}_{key}-{written.sha256[:16]}.npz"
     os.replace(temporary, folder / name)
-    return Piece(key, name, *written, tree=json_tree)
+    return StoredTree(key, name, *written, tree=json_tree)
 
 
 def _commit(folder: Path, manifest: Manifest) -> Path:
     path = folder / manifest_name(manifest.step)
     text, temporary = manifest_text(folder, manifest), path.with_suffix(".tmp")
-    with new_file(temporary) as file:
+    with synced_new_file(temporary) as file:
         file.write(text)
     sync_folder(folder)  # the files it names have their names
     os.replace(temporary, path)
@@ -300,7 +300,7 @@ def _sweep(folder: Path) -> None:
     """Remove what a writer left that did not come to its end, and the files that no manifest names."""
     _remove_temporary(folder)
     manifests = [_manifest_or_none(path) for path in _manifest_paths(folder).values()]
-    named = {piece.file for manifest in manifests if manifest for piece in manifest.pieces()}
+    named = {piece.file for manifest in manifests if manifest for piece in manifest.stored_trees()}
     for entry in _entries(folder):
         if is_array_file(entry) and entry not in named:
             (folder / entry).unlink()
@@ -313,7 +313,7 @@ def _remove_temporary(folder: Path) -> None:
 
 
 def _check_name(what: str, name: object) -> None:
-    if not is_key(name):
+    if not is_valid_key(name):
         raise ArgumentError(f"{what}={name!r} must be 1 to 100 of a-z, 0-9, _ and -, the first a letter or a digit.")
 
 
@@ -322,7 +322,7 @@ def _check_name(what: str, name: object) -> None:
 
 def _manifest_paths(folder: Path) -> dict[int, Path]:
     """The manifests, good or bad, by step in ascending order."""
-    steps = {step: entry for entry in _entries(folder) if (step := step_of(entry)) is not None}
+    steps = {step: entry for entry in _entries(folder) if (step := manifest_step(entry)) is not None}
     return {step: folder / steps[step] for step in sorted(steps)}
 
 
@@ -337,17 +337,17 @@ def _manifest_or_none(path: Path) -> Manifest | None:
     """None if it is damaged; one of another version is not, and raises as :func:`read_manifest` does."""
     try:
         return read_manifest(path)
-    except OtherSchemaError:
+    except UnknownSchemaError:
         raise
     except CheckpointError:
         return None
 
 
 def _is_complete(folder: Path, manifest: Manifest) -> bool:
-    return all(_has_its_file(folder, piece) for piece in manifest.pieces())
+    return all(_has_its_file(folder, piece) for piece in manifest.stored_trees())
 
 
-def _has_its_file(folder: Path, piece: Piece) -> bool:
+def _has_its_file(folder: Path, piece: StoredTree) -> bool:
     try:
         found = os.lstat(folder / piece.file)
     except FileNotFoundError:
@@ -355,9 +355,9 @@ def _has_its_file(folder: Path, piece: Piece) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == piece.size
 
 
-def _load(folder: Path, piece: Piece) -> Any:
+def _load(folder: Path, piece: StoredTree) -> Any:
     path = folder / piece.file
-    with disk_errors(path, "cannot be read"):
+    with disk_errors_translated(path, "cannot be read"):
         arrays = read_arrays(path, piece.arrays, load=True)
         try:
             return unpack(piece.tree, arrays)

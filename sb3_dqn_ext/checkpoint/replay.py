@@ -14,31 +14,39 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.episodes import Episode
-from sb3_dqn_ext.replay.observations import by_key
+from sb3_dqn_ext.replay.episodes import EpisodeSpan
+from sb3_dqn_ext.replay.observations import arrays_by_key
 
-__all__ = ["check_memory", "memory_state", "restore_memory", "restore_rows", "restore_timeouts", "stored_rows", "take_rows"]
+__all__ = [
+    "check_replay_buffer",
+    "read_rows",
+    "replay_buffer_state",
+    "restore_replay_buffer",
+    "restore_rows",
+    "restore_timeouts",
+    "stored_row_range",
+]
 
 Array = npt.NDArray[Any]
 State = dict[str, Any]
 
-OF_SB3 = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
-ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
+ROW_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-def check_memory(memory: ReplayBuffer) -> None:
+def check_replay_buffer(memory: ReplayBuffer) -> None:
     """
     :param memory: a replay buffer
     :raises ArgumentError: if its class may have a state beside that of the classes that are known here
     """
-    if not isinstance(memory, DQNReplayBuffer) and type(memory) not in OF_SB3:
+    if not isinstance(memory, DQNReplayBuffer) and type(memory) not in SB3_BUFFERS:
         raise ArgumentError(
             f"replay_buffer_class={type(memory).__name__} cannot be part of a checkpoint, which knows DQNReplayBuffer and "
-            f"{', '.join(known.__name__ for known in OF_SB3)}."
+            f"{', '.join(known.__name__ for known in SB3_BUFFERS)}."
         )
 
 
-def stored_rows(memory: ReplayBuffer) -> tuple[int, int]:
+def stored_row_range(memory: ReplayBuffer) -> tuple[int, int]:
     """
     :param memory: a replay buffer
     :return: the first and the end of the rows that it holds, counted since it was made
@@ -47,7 +55,7 @@ def stored_rows(memory: ReplayBuffer) -> tuple[int, int]:
     return end - memory.size(), end
 
 
-def take_rows(memory: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
+def read_rows(memory: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
     """
     :param memory: a replay buffer
     :param first: a row, counted since it was made
@@ -62,16 +70,16 @@ def restore_rows(memory: ReplayBuffer, first: int, rows: dict[str, Array]) -> No
     """
     :param memory: a replay buffer, made as the other was, whose state is restored already
     :param first: the first of the rows, counted since the other was made
-    :param rows: what :func:`take_rows` returned; those that the buffer no longer holds are left out
+    :param rows: what :func:`read_rows` returned; those that the buffer no longer holds are left out
     """
     arrays = _arrays(memory)
-    kept_from = stored_rows(memory)[0]
+    kept_from = stored_row_range(memory)[0]
     for name, of_rows in rows.items():
         kept = of_rows[max(kept_from - first, 0) :]
         arrays[name][_places(memory, first + len(of_rows) - len(kept), first + len(of_rows))] = kept
 
 
-def memory_state(memory: ReplayBuffer) -> State:
+def replay_buffer_state(memory: ReplayBuffer) -> State:
     """
     :param memory: a replay buffer
     :return: all of it but the rows
@@ -82,7 +90,7 @@ def memory_state(memory: ReplayBuffer) -> State:
     state["n_added"] = memory.n_added
     state["_open_steps"] = memory.episodes.open_steps
     state["_ended"] = deque(map(tuple, memory.episodes.ended))
-    state["_last_observations"] = memory.observation_ring.last
+    state["_last_observations"] = memory.observation_ring.final_observations
     held = memory.size()
     if memory.n_added:  # an episode may be truncated when its last row is on the disk already
         state["timeouts"] = np.flatnonzero(memory.timeouts[:held])
@@ -91,11 +99,11 @@ def memory_state(memory: ReplayBuffer) -> State:
         state["of_episodes"] = {"returns": memory.returns[:held], "ends": memory.ends[:held]}
     if memory.optimize_memory_usage and memory.n_added:
         # the next observations of the newest row, where those of the next one will be
-        state["newest"] = {key: array[memory.pos] for key, array in by_key(memory.observations).items()}
+        state["newest"] = {key: array[memory.pos] for key, array in arrays_by_key(memory.observations).items()}
     return state
 
 
-def restore_memory(memory: ReplayBuffer, state: State) -> None:
+def restore_replay_buffer(memory: ReplayBuffer, state: State) -> None:
     """
     :param memory: a replay buffer, made as the other was
     :param state: what :func:`memory_state` returned
@@ -105,13 +113,13 @@ def restore_memory(memory: ReplayBuffer, state: State) -> None:
         return
     memory.n_added = state["n_added"]
     memory.episodes.open_steps = state["_open_steps"]
-    memory.episodes.ended = deque(Episode(*episode) for episode in state["_ended"])
-    memory.observation_ring.last = state["_last_observations"]
+    memory.episodes.ended = deque(EpisodeSpan(*episode) for episode in state["_ended"])
+    memory.observation_ring.final_observations = state["_last_observations"]
     memory.sampler.load_state_dict(state["sampler"])
     for name, of_episodes in state.get("of_episodes", {}).items():  # written into rows that were stored before
         getattr(memory, name)[: len(of_episodes)] = of_episodes
     for key, newest in state.get("newest", {}).items():
-        by_key(memory.observations)[key][memory.pos] = newest
+        arrays_by_key(memory.observations)[key][memory.pos] = newest
 
 
 def restore_timeouts(memory: ReplayBuffer, state: State) -> None:
@@ -129,5 +137,9 @@ def _places(memory: ReplayBuffer, first: int, end: int) -> npt.NDArray[np.int64]
 
 def _arrays(memory: ReplayBuffer) -> dict[str, Array]:
     """(rows, N, \\*shape) arrays by their names; with optimize_memory_usage there are no next observations."""
-    names = [name for name in ROWS if not (memory.optimize_memory_usage and name == "next_observations")]
-    return {f"{name}/{key}" if key else name: array for name in names for key, array in by_key(getattr(memory, name)).items()}
+    names = [name for name in ROW_ARRAYS if not (memory.optimize_memory_usage and name == "next_observations")]
+    return {
+        f"{name}/{key}" if key else name: array
+        for name in names
+        for key, array in arrays_by_key(getattr(memory, name)).items()
+    }

@@ -14,20 +14,28 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dqn_ext.checkpoint.envs import make_resumable
 from sb3_dqn_ext.checkpoint.envs.states import check_layers, current_observations, environments_state, restore_or_reset
-from sb3_dqn_ext.checkpoint.folder import Checkpoint, Segments, manifests, newest_good, read, remove_after, write
-from sb3_dqn_ext.checkpoint.replay import check_memory, restore_rows, restore_timeouts, stored_rows, take_rows
+from sb3_dqn_ext.checkpoint.folder import (
+    Checkpoint,
+    Segments,
+    all_manifests,
+    find_latest_checkpoint,
+    read_checkpoint,
+    remove_later_checkpoints,
+    write_checkpoint,
+)
+from sb3_dqn_ext.checkpoint.replay import check_replay_buffer, read_rows, restore_rows, restore_timeouts, stored_row_range
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.truncation import truncate_open_episodes
 from sb3_dqn_ext.storage.lock import Lock
 
-__all__ = ["Saved", "claimed", "resume", "save"]
+__all__ = ["SavedRows", "locked_folder", "resume", "save_checkpoint"]
 
 Folder = str | os.PathLike[str]
 
 
-class Saved(NamedTuple):
+class SavedRows(NamedTuple):
     """What a model knows of its checkpoints in a folder."""
 
     run: str
@@ -38,7 +46,7 @@ class Saved(NamedTuple):
     """of the last checkpoint"""
 
 
-def save(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -> Path:
+def save_checkpoint(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -> Path:
     """
     :param model: a DQNExt between two rollouts
     :param folder: of its checkpoints
@@ -49,26 +57,26 @@ def save(model: Any, folder: Folder, keep: int, callback: BaseCallback | None) -
     """
     _check_env(model)
     place, step = os.path.abspath(folder), int(model.num_timesteps)
-    with claimed(model, folder):
-        saved: Saved | None = model.run_state.saved.get(place)
+    with locked_folder(model, folder):
+        saved_rows: SavedRows | None = model.run_state.saved_rows.get(place)
         if saved is not None and saved.step > step:
             raise CheckpointError(f"{folder} holds this model at the later step {saved.step}: name another folder.")
         if saved is not None:
-            remove_after(place, saved.step)  # what this model was before it went on from an earlier checkpoint
+            remove_later_checkpoints(place, saved.step)  # what this model was before it went on from an earlier checkpoint
         saved = _grown(saved, model.replay_buffer, step)
         tree = {
             "model": _described(model),
-            "saved": {"run": saved.run, "bounds": list(saved.bounds)},
+            "saved_rows": {"run": saved.run, "bounds": list(saved.bounds)},
             "training": training_state(model, callback),
             "environments": environments_state(model.env),
         }
-        path = write(place, step, tree, _parts(saved, model.replay_buffer), keep)
-    model.run_state.saved[place] = saved
+        path = write_checkpoint(place, step, tree, _parts(saved, model.replay_buffer), keep)
+    model.run_state.saved_rows[place] = saved
     return path
 
 
 @contextmanager
-def claimed(model: Any, folder: Folder) -> Iterator[None]:
+def locked_folder(model: Any, folder: Folder) -> Iterator[None]:
     """
     Inside of this context nobody else writes to the folder.
 
@@ -77,10 +85,10 @@ def claimed(model: Any, folder: Folder) -> Iterator[None]:
     :raises CheckpointError: if somebody else does, or it holds checkpoints of another run
     :raises ArgumentError: if the model has a replay memory that remembers more than is known
     """
-    check_memory(model.replay_buffer)
+    check_replay_buffer(model.replay_buffer)
     place = os.path.abspath(folder)
-    with Lock.or_held(place):
-        if place not in model.run_state.saved and manifests(place):
+    with Lock.if_not_held(place):
+        if place not in model.run_state.saved_rows and all_manifests(place):
             raise CheckpointError(f"{folder} holds checkpoints of another run: resume from it, or name another folder.")
         yield
 
@@ -103,7 +111,7 @@ def resume(model: Any, path: Folder) -> list[str]:
     if were != are:
         raise CheckpointError(f"{checkpoint.path} is of a model with the environments {were}, and this one has {are}.")
     check_layers(model.env, checkpoint.tree["environments"])
-    training, saved = checkpoint.tree["training"], checkpoint.tree["saved"]
+    training, saved = checkpoint.tree["training"], checkpoint.tree["saved_rows"]
     restore_training(model, training)
     for part, first in zip(checkpoint.segments.get("rows", ()), saved["bounds"], strict=False):
         restore_rows(model.replay_buffer, first, part.load())
@@ -111,8 +119,8 @@ def resume(model: Any, path: Folder) -> list[str]:
     begun = restore_or_reset(model.env, checkpoint.tree["environments"])
     if begun:
         _begin_episodes(model, list(begun))
-    rows = Saved(saved["run"], tuple(saved["bounds"]), checkpoint.step)
-    model.run_state.saved = {os.path.abspath(checkpoint.path.parent): rows}
+    rows = SavedRows(saved["run"], tuple(saved["bounds"]), checkpoint.step)
+    model.run_state.saved_rows = {os.path.abspath(checkpoint.path.parent): rows}
     model.run_state.resumed = checkpoint.tree
     return [f"Environment {i}: {problem}" for i, problem in begun.items()]
 
@@ -127,7 +135,7 @@ def _begin_episodes(model: Any, envs: list[int]) -> None:
     model._last_obs = current_observations(model.env)
     if model._vec_normalize_env is not None:
         model._last_original_obs = model._vec_normalize_env.get_original_obs()
-    for numbers in model._exploration_memory.values():
+    for numbers in model._exploration_state.values():
         numbers[envs] = 0
     truncate_open_episodes(model.replay_buffer, np.isin(np.arange(model.n_envs), envs))
 
@@ -140,8 +148,8 @@ def _check_env(model: Any) -> None:
 def _found(path: Folder) -> Checkpoint:
     path = Path(path)
     if path.is_file():
-        return read(path)
-    found = newest_good(path)
+        return read_checkpoint(path)
+    found = find_latest_checkpoint(path)
     for why in found.skipped.values():
         warnings.warn(f"A newer checkpoint is left out: {why}", stacklevel=4)
     if found.checkpoint is None:
@@ -162,30 +170,30 @@ def _described(model: Any) -> dict[str, Any]:
     }
 
 
-def _anew(memory: Any, step: int) -> Saved:
+def _anew(memory: Any, step: int) -> SavedRows:
     """With nothing on the disk."""
-    return Saved(uuid.uuid4().hex[:12], (stored_rows(memory)[0],), step)
+    return SavedRows(uuid.uuid4().hex[:12], (stored_row_range(memory)[0],), step)
 
 
-def _grown(saved: Saved | None, memory: Any, step: int) -> Saved:
+def _grown(saved: SavedRows | None, memory: Any, step: int) -> SavedRows:
     """With the rows that were added since."""
-    first, end = stored_rows(memory)
+    first, end = stored_row_range(memory)
     if saved is None or end < saved.bounds[-1]:  # the memory was emptied, and counts anew
         saved = _anew(memory, step)
     bounds = [*saved.bounds, *([end] if end > saved.bounds[-1] else [])]
     while len(bounds) > 1 and bounds[1] <= first:
         del bounds[0]  # overwritten since
-    return Saved(saved.run, tuple(bounds), step)
+    return SavedRows(saved.run, tuple(bounds), step)
 
 
-def _parts(saved: Saved, memory: Any) -> Segments:
+def _parts(saved: SavedRows, memory: Any) -> Segments:
     """The parts of the memory; those that lie on the disk are not taken again."""
     if not isinstance(memory, DQNReplayBuffer):  # which does not tell how many rows it has ever had
-        first, end = stored_rows(memory)
-        return {"rows": [(f"{saved.run}-at-{saved.step:012d}", partial(take_rows, memory, first, end))]}
+        first, end = stored_row_range(memory)
+        return {"rows": [(f"{saved.run}-at-{saved.step:012d}", partial(read_rows, memory, first, end))]}
     return {
         "rows": [
-            (f"{saved.run}-{first:012d}-{end:012d}", partial(take_rows, memory, first, end))
+            (f"{saved.run}-{first:012d}-{end:012d}", partial(read_rows, memory, first, end))
             for first, end in zip(saved.bounds, saved.bounds[1:], strict=False)
         ]
     }

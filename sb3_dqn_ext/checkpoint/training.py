@@ -14,18 +14,18 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import RUN_ATTRIBUTES, all_callbacks
-from sb3_dqn_ext.checkpoint.envs.states import environments_state, go_on_recording, restore_environments
-from sb3_dqn_ext.checkpoint.replay import memory_state, restore_memory
+from sb3_dqn_ext.checkpoint.envs.states import environments_state, restore_environments, rewind_monitor_files
+from sb3_dqn_ext.checkpoint.replay import replay_buffer_state, restore_replay_buffer
 from sb3_dqn_ext.rng import get_rng_state, set_rng_state
 from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.serialization.tree import is_plain
 
-__all__ = ["callback_states", "logger_of", "restore_run", "restore_training", "training_state"]
+__all__ = ["callback_states", "make_resumed_logger", "restore_run", "restore_training", "training_state"]
 
 State = dict[str, Any]
 
 # what SB3's algorithms and DQNExt count and remember in the course of a run
-ATTRIBUTES = (
+RUN_ATTRIBUTES = (
     "num_timesteps",
     "_total_timesteps",
     "_num_timesteps_at_start",
@@ -39,11 +39,11 @@ ATTRIBUTES = (
     "_last_obs",
     "_last_original_obs",
     "_last_episode_starts",
-    "_exploration_memory",
+    "_exploration_state",
 )
 # what all callbacks have; one that has no more, such as a list of others, remembers nothing
-OF_EVERY_CALLBACK = {"n_calls", "num_timesteps", "verbose"}
-LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
+BASE_CALLBACK_ATTRIBUTES = {"n_calls", "num_timesteps", "verbose"}
+LOGGER_ATTRIBUTES = ("name_to_value", "name_to_count", "name_to_excluded")
 
 
 def callback_states(callback: MaybeCallback) -> list[State]:
@@ -62,11 +62,11 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
     """
     logger = getattr(model, "_logger", None)  # there is none before the first run
     return {
-        "attributes": {name: getattr(model, name) for name in ATTRIBUTES},
+        "attributes": {name: getattr(model, name) for name in RUN_ATTRIBUTES},
         "parameters": model.get_parameters(),
-        "memory": memory_state(model.replay_buffer),
+        "memory": replay_buffer_state(model.replay_buffer),
         "generators": get_rng_state(model),
-        "logged": {name: dict(getattr(logger, name)) for name in LOGGED} if logger else {},
+        "logged": {name: dict(getattr(logger, name)) for name in LOGGER_ATTRIBUTES} if logger else {},
         "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboards(logger) else None,
         "callbacks": model.run_state.callback_states if callback is None else callback_states(callback),
     }
@@ -82,10 +82,10 @@ def restore_training(model: Any, state: State) -> None:
     for name, value in state["attributes"].items():
         setattr(model, name, value)
     model.set_parameters(state["parameters"])
-    restore_memory(model.replay_buffer, state["memory"])
+    restore_replay_buffer(model.replay_buffer, state["memory"])
 
 
-def logger_of(model: Any, state: State) -> Logger | None:
+def make_resumed_logger(model: Any, state: State) -> Logger | None:
     """
     :param model: a DQNExt that goes on with a run
     :param state: what :func:`training_state` gave
@@ -109,7 +109,7 @@ def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
     :param tree: of its checkpoint
     """
     state = tree["training"]
-    go_on_recording(model.env, tree["environments"])
+    rewind_monitor_files(model.env, tree["environments"])
     for tensorboard in _tensorboards(model.logger):
         _hide_points_after(tensorboard, model.num_timesteps)
     for name, values in state["logged"].items():
@@ -120,7 +120,7 @@ def restore_run(model: Any, callback: BaseCallback, tree: State) -> None:
         place = next((i for i, own in enumerate(left) if own["class"] == qualified_name(type(one))), None)
         if place is not None:
             _restore_own_state(one, left.pop(place))
-    for own in (own for own in left if own["attributes"].keys() - OF_EVERY_CALLBACK):
+    for own in (own for own in left if own["attributes"].keys() - BASE_CALLBACK_ATTRIBUTES):
         warnings.warn(f"A {own['class']} was part of the run and is not now: what it remembered is left out.", stacklevel=2)
     if model._total_timesteps == state["attributes"]["_total_timesteps"]:
         model.exploration_rate = state["attributes"]["exploration_rate"]
@@ -158,4 +158,4 @@ def _restore_own_state(callback: Any, own: State) -> None:
     if "environments" in own:
         for problem in restore_environments(callback.eval_env, own["environments"]):
             warnings.warn(f"{type(callback).__name__}: {problem} It begins a new episode.", stacklevel=2)
-        go_on_recording(callback.eval_env, own["environments"])
+        rewind_monitor_files(callback.eval_env, own["environments"])

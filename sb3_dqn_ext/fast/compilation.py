@@ -11,14 +11,14 @@ import torch as th
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CannotCompile", "announced", "compiled"]
+__all__ = ["CompilationError", "announce_compilation", "compile_function"]
 
-PATIENCE = 10.0
+SECONDS_BEFORE_MESSAGE = 10.0
 """seconds of compiling after which a message explains the wait even where the model is silent"""
-NO_COMPILER = "no C++ compiler was found; install one (on Debian: apt install g++), or name it in the variable CXX"
+NO_COMPILER_MESSAGE = "no C++ compiler was found; install one (on Debian: apt install g++), or name it in the variable CXX"
 
 
-class CannotCompile(Exception):
+class CompilationError(Exception):
     """
     An update cannot be compiled.
 
@@ -29,7 +29,7 @@ class CannotCompile(Exception):
         super().__init__(f"compile has no effect, training is eager: {reason}.")
 
 
-def compiled(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callable[..., Any]:
+def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callable[..., Any]:
     """
     Compile a function of tensors, which may change them in place.
 
@@ -58,7 +58,7 @@ def compiled(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callab
                 options = {"fallback_random": True, "cpp_wrapper": True}
                 result = torch._inductor.compile(graph, [*arguments], options=options)
     except Exception as error:  # what torch raises here differs from version to version
-        raise CannotCompile(_reason(error)) from error
+        raise CompilationError(_reason(error)) from error
     return cast(Callable[..., Any], result)
 
 
@@ -67,7 +67,7 @@ def _reason(error: BaseException) -> str:
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
     if any(type(cause).__name__ == "InvalidCxxCompiler" for cause in causes):
-        return NO_COMPILER
+        return NO_COMPILER_MESSAGE
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
@@ -87,7 +87,7 @@ class _OneHotOfFakeTensors(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def announced(verbose: int) -> Iterator[None]:
+def announce_compilation(verbose: int) -> Iterator[None]:
     """
     Print that an update is compiled while the block runs: at once with ``verbose=1``, as SB3 prints what it makes; otherwise
     only if it takes long, and then to the standard error.
@@ -99,7 +99,7 @@ def announced(verbose: int) -> Iterator[None]:
         print(message)
         yield
         return
-    timer = threading.Timer(PATIENCE, print, [message], {"file": sys.stderr})
+    timer = threading.Timer(SECONDS_BEFORE_MESSAGE, print, [message], {"file": sys.stderr})
     timer.daemon = True
     timer.start()
     try:

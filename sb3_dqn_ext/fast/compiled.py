@@ -10,22 +10,22 @@ from torch.utils._pytree import tree_flatten
 
 from sb3_dqn_ext._validation import check_keys, check_number
 from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.algorithm.finite_updates import largest_norm
+from sb3_dqn_ext.algorithm.finite_updates import max_finite_norm
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.fast.compilation import CannotCompile, announced, compiled
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, why_not_flat
-from sb3_dqn_ext.fast.numpy_forward import QValues, numpy_values
+from sb3_dqn_ext.fast.compilation import CompilationError, announce_compilation, compile_function
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, unsupported_reason_flat
+from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
 from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
-from sb3_dqn_ext.networks.flat_storage import side_by_side
+from sb3_dqn_ext.networks.flat_storage import flatten_parameters
 
-__all__ = ["CompiledUpdates", "unroll_of", "why_not"]
+__all__ = ["CompiledUpdates", "parse_unroll", "unsupported_reason_compiled"]
 
 UNROLL = 4
 """number of updates of one call, where there are so many: with more, compilation takes longer than it saves"""
 
 
-def unroll_of(compile: bool | Mapping[str, Any]) -> int:
+def parse_unroll(compile: bool | Mapping[str, Any]) -> int:
     """
     :param compile: the argument of DQNExt
     :return: the largest number of updates of one call; 0 if nothing is compiled
@@ -41,7 +41,7 @@ def unroll_of(compile: bool | Mapping[str, Any]) -> int:
     return int(unroll)
 
 
-def why_not(loss: TDLoss, optimizer: th.optim.Optimizer) -> str | None:
+def unsupported_reason_compiled(loss: TDLoss, optimizer: th.optim.Optimizer) -> str | None:
     """
     :param loss: the loss whose updates would be compiled
     :param optimizer: the optimizer of its online network
@@ -49,7 +49,7 @@ def why_not(loss: TDLoss, optimizer: th.optim.Optimizer) -> str | None:
     """
     if any(isinstance(layer, _BatchNorm) for layer in loss.online_net.modules()):
         return "batch normalisation changes its averages at every batch"
-    return why_not_flat(list(loss.online_net.parameters()), optimizer)
+    return unsupported_reason_flat(list(loss.online_net.parameters()), optimizer)
 
 
 class CompiledUpdates:
@@ -73,7 +73,7 @@ class CompiledUpdates:
         self.unroll = unroll
         self.n_envs = n_envs
         self.verbose = verbose
-        self.moves_target = False
+        self.updates_target = False
         self._settings: tuple[float, float | None, bool] | None = None
         self._functions: dict[tuple[Any, ...], Callable[..., Tensors]] = {}
         self._largest_norm: float | None = None
@@ -84,14 +84,14 @@ class CompiledUpdates:
         self._ones: th.Tensor | None = None
 
     @property
-    def values(self) -> QValues | None:
+    def q_values(self) -> QValues | None:
         """
         The online network's Q-values in numpy, once there was an update, if it is simple and small enough; None as long as its
         parameters are elsewhere, for example in memory that is shared with another process.
         """
         return self._values if self.adam.is_bound else None
 
-    def follow(self, max_grad_norm: float, tau: float | None, guarded: bool) -> None:
+    def configure(self, max_grad_norm: float, tau: float | None, guarded: bool) -> None:
         """
         Take over what a callback may change from training to training.
 
@@ -101,8 +101,8 @@ class CompiledUpdates:
         """
         if (max_grad_norm, tau, guarded) != self._settings:
             self._settings = max_grad_norm, tau, guarded
-            self._largest_norm = largest_norm(max_grad_norm) if guarded else None
-            self.moves_target = tau is not None
+            self._largest_norm = max_finite_norm(max_grad_norm) if guarded else None
+            self.updates_target = tau is not None
             self._settings_tensor = None
 
     def __call__(self, batches: Batch, n_updates: int) -> Tensors:
@@ -119,7 +119,7 @@ class CompiledUpdates:
     def _call(self, batches: Batch, n_updates: int) -> Tensors:
         if not self._functions:
             self._check(batches)
-        self.adopt()
+        self.bind_storage()
         adam, group = self.adam, self.adam.group
         if batches.weights is None:  # one function is enough
             batches = batches._replace(weights=self._ones_like(batches.rewards))
@@ -127,16 +127,16 @@ class CompiledUpdates:
         # the structure of a flat list is known
         leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
         assert self._flat_target is not None
-        state = adam.flat, adam.first, adam.second, adam.steps, self._flat_target
-        arguments = [*state, adam.numbers(n_updates), self._followed(), *leaves]
+        state = adam.flat, adam.exp_avg, adam.exp_avg_sq, adam.steps, self._flat_target
+        arguments = [*state, adam.step_coefficients(n_updates), self._followed(), *leaves]
         # the numbers that are constants of a function
-        constants = group["betas"], group["eps"], group["weight_decay"], self.moves_target, self._largest_norm
+        constants = group["betas"], group["eps"], group["weight_decay"], self.updates_target, self._largest_norm
         key = n_updates, len(batches.actions), *constants
         with th.no_grad():
             if key not in self._functions:
-                function = UpdateFunction(self.loss, group, n_updates, structure, self.moves_target, self._largest_norm)
-                with announced(self.verbose):
-                    self._functions[key] = compiled(function, arguments)
+                function = UpdateFunction(self.loss, group, n_updates, structure, self.updates_target, self._largest_norm)
+                with announce_compilation(self.verbose):
+                    self._functions[key] = compile_function(function, arguments)
             return self._functions[key](*arguments)
 
     def _ones_like(self, rewards: th.Tensor) -> th.Tensor:
@@ -164,26 +164,26 @@ class CompiledUpdates:
             losses, _ = functional_call(self.loss, buffers, (batch,), tie_weights=False)
             gradients = th.autograd.grad(losses.sum(), list(self.loss.online_net.parameters()), allow_unused=True)
         if any(gradient is None for gradient in gradients):
-            raise CannotCompile("some parameters take no part in the loss")
+            raise CompilationError("some parameters take no part in the loss")
 
-    def adopt(self) -> None:
+    def bind_storage(self) -> None:
         """Put all parameters in their places, if they are not there."""
-        moved = self.adam.adopt()
+        moved = self.adam.bind_storage()
         if moved:
             self._settings_tensor = None
-        reason = why_not(self.loss, self.adam.optimizer) if moved else None
-        if not self.adam.even:
+        reason = unsupported_reason_compiled(self.loss, self.adam.optimizer) if moved else None
+        if not self.adam.has_equal_steps:
             reason = "some parameters have seen fewer updates than others"
         if reason is not None:  # a state was loaded that has settings of its own
-            raise CannotCompile(reason)
+            raise CompilationError(reason)
         if self.loss.target_net is self.loss.online_net:
             self._flat_target = self.adam.flat
         elif self._flat_target is None or self._target_parameters[0].data_ptr() != self._flat_target.data_ptr():
-            self._flat_target = side_by_side(self._target_parameters)
+            self._flat_target = flatten_parameters(self._target_parameters)
         if moved:
-            self._values = numpy_values(self.loss.online_net, self.n_envs)
+            self._values = make_numpy_q_values(self.loss.online_net, self.n_envs)
 
-    def take_back(self, n_updates: int) -> None:
+    def subtract_skipped_updates(self, n_updates: int) -> None:
         """
         :param n_updates: the number of updates that the last call has left out, at its end
         """

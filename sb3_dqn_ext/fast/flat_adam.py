@@ -12,18 +12,18 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_dqn_ext.networks.flat_storage import set_updater, side_by_side, views
+from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner, views_like
 
-__all__ = ["FlatAdam", "adam", "locked", "why_not_flat"]
+__all__ = ["FlatAdam", "adam_step", "unsupported_reason_flat", "with_lock"]
 
-NOT_OURS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
+UNSUPPORTED_SETTINGS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
 """settings of torch's Adam that are left to it"""
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def locked(method: Method) -> Method:
+def with_lock(method: Method) -> Method:
     """
     :param method: a method of an object that has a ``lock``
     :return: the same, holding it
@@ -37,7 +37,7 @@ def locked(method: Method) -> Method:
     return cast(Method, holding)
 
 
-def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
+def unsupported_reason_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
     """
     :param parameters: what is learned
     :param optimizer: what follows their gradients
@@ -47,7 +47,7 @@ def why_not_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimiz
         return f"{type(optimizer).__name__} is not Adam, nor AdamW"
     if len(optimizer.param_groups) > 1:
         return "the optimizer has several groups of parameters"
-    for name in NOT_OURS:
+    for name in UNSUPPORTED_SETTINGS:
         if optimizer.param_groups[0][name]:
             return f"the optimizer has {name}={optimizer.param_groups[0][name]}"
     if not all(parameter.requires_grad for parameter in parameters):
@@ -70,13 +70,13 @@ class FlatAdam:
 
     flat: th.Tensor
     """(P,) the parameters"""
-    first: th.Tensor
+    exp_avg: th.Tensor
     """(P,) the average of the gradient"""
-    second: th.Tensor
+    exp_avg_sq: th.Tensor
     """(P,) the average of its square"""
     steps: th.Tensor
     """(parameters,) how many steps each has seen"""
-    even: bool
+    has_equal_steps: bool
     """whether that is the same number for all"""
 
     def __init__(self, parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> None:
@@ -99,7 +99,7 @@ class FlatAdam:
         """Whether the parameters are in their places."""
         return self.parameters[0].data_ptr() == self._places[0]
 
-    def adopt(self) -> bool:
+    def bind_storage(self) -> bool:
         """
         Put parameters and averages in their places, if they are not there: a state that was loaded brings tensors of its own.
 
@@ -114,20 +114,22 @@ class FlatAdam:
             states[parameter].setdefault("step", th.zeros((), dtype=th.float32))
             for name in ("exp_avg", "exp_avg_sq"):
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
-        self.flat = side_by_side(parameters)
-        set_updater(self.flat, self, self._places[0])
-        self.first, self.second = (
+        self.flat = flatten_parameters(parameters)
+        register_owner(self.flat, self, self._places[0])
+        self.exp_avg, self.exp_avg_sq = (
             th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in ("exp_avg", "exp_avg_sq")
         )
         self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
-        self.even = bool((self.steps == self.steps[0]).all())
-        parts = zip(parameters, views(self.first, parameters), views(self.second, parameters), self.steps, strict=True)
+        self.has_equal_steps = bool((self.steps == self.steps[0]).all())
+        parts = zip(
+            parameters, views_like(self.exp_avg, parameters), views_like(self.exp_avg_sq, parameters), self.steps, strict=True
+        )
         for parameter, first, second, step in parts:
             states[parameter].update(step=step, exp_avg=first, exp_avg_sq=second)
         self._places = parameters[0].data_ptr(), states[parameters[0]]["exp_avg"].data_ptr()
         return True
 
-    def numbers(self, n: int) -> th.Tensor:
+    def step_coefficients(self, n: int) -> th.Tensor:
         """
         :param n: how many steps are to come
         :return: (n, 3) for each of them the learning rate, that divided by the first average's correction, and the root of
@@ -146,7 +148,7 @@ class FlatAdam:
         name = type(self.optimizer).__name__
         return th.autograd.profiler.record_function(f"Optimizer.step#{name}.step")
 
-    @locked
+    @with_lock
     def step(self, max_grad_norm: float, check: Callable[[float], None] | None = None) -> bool:
         """
         Clip the gradients as torch's ``clip_grad_norm_`` does, and descend them as its Adam does.
@@ -156,10 +158,10 @@ class FlatAdam:
         :return: False if that is left to torch, as there is a parameter without a gradient, or a setting that was loaded
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        if len(gradients) < len(self.parameters) or any(self.group[name] for name in NOT_OURS):
+        if len(gradients) < len(self.parameters) or any(self.group[name] for name in UNSUPPORTED_SETTINGS):
             return False
-        self.adopt()
-        if not self.even:
+        self.bind_storage()
+        if not self.has_equal_steps:
             return False
         with th.no_grad(), self._shown_to_profiler():
             norm = th.stack(th._foreach_norm(gradients)).norm()
@@ -174,25 +176,25 @@ class FlatAdam:
                 self.flat.mul_(1 - rate * group["weight_decay"])
             elif group["weight_decay"]:
                 gradient = gradient.add(self.flat, alpha=group["weight_decay"])
-            self.first.lerp_(gradient, 1 - beta1)
-            self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            self.exp_avg.lerp_(gradient, 1 - beta1)
+            self.exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
             size, correction = rate / (1 - beta1**step), math.sqrt(1 - beta2**step)
-            self.flat.addcdiv_(self.first, (self.second.sqrt() / correction).add_(group["eps"]), value=-size)
+            self.flat.addcdiv_(self.exp_avg, (self.exp_avg_sq.sqrt() / correction).add_(group["eps"]), value=-size)
         return True
 
 
-def adam(
+def adam_step(
     parameters: th.Tensor,
     gradient: th.Tensor,
     averages: tuple[th.Tensor, th.Tensor],
-    numbers: th.Tensor,
+    step_coefficients: th.Tensor,
     group: Mapping[str, Any],
 ) -> None:
     """
     (P,) parameters, their gradient and its averages: one step of Adam (https://arxiv.org/abs/1412.6980, algorithm 1), or of
     AdamW (https://arxiv.org/abs/1711.05101, algorithm 2), in place.
 
-    :param numbers: (3,) what changes from step to step, see :meth:`FlatAdam.numbers`
+    :param numbers: (3,) what changes from step to step, see :meth:`FlatAdam.step_coefficients`
     :param group: ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam
     """
     first, second = averages

@@ -11,11 +11,11 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, QuantileReturns
-from sb3_dqn_ext.networks.heads import Shared
+from sb3_dqn_ext.networks.heads import SharedHead
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork
 
-__all__ = ["COMPUTE", "QValues", "acts_by_network", "has_own_methods", "numpy_values"]
+__all__ = ["FORWARD_METHODS", "QValues", "chooses_greedy_actions", "has_replaced_methods", "make_numpy_q_values"]
 
 Array = npt.NDArray[Any]
 QValues = Callable[[Array], Array]
@@ -27,11 +27,11 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {
 }
 
 
-COMPUTE = ("forward", "params", "extract_features")
+FORWARD_METHODS = ("forward", "compute_prediction", "extract_features")
 """the methods of a Q-network by which it computes Q-values"""
 POLICY_METHODS = ("predict", "_predict", "obs_to_tensor")
 """the methods of a policy by which it chooses actions"""
-ACTING = frozenset({*POLICY_METHODS, *COMPUTE, "_predict"})
+ACTION_METHODS = frozenset({*POLICY_METHODS, *FORWARD_METHODS, "_predict"})
 
 
 def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
@@ -42,10 +42,10 @@ def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
 
 # Products of matrices with more multiplications than this are split among threads by the BLAS that numpy comes with. Its
 # threads and those of torch keep each other waiting: a step then takes milliseconds.
-MOST_MULTIPLICATIONS = 2**18
+MAX_MULTIPLICATIONS = 2**18
 
 
-def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
+def make_numpy_q_values(net: nn.Module, n_envs: int) -> QValues | None:
     """
     :param net: a network on the CPU
     :param n_envs: N
@@ -53,9 +53,11 @@ def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
         layers and activations that answer for all actions of a vector of observations, or too large to be quicker. Hooks are
         not looked for
     """
-    if any(getattr(type(net), name, None) is not getattr(QNetwork, name) for name in COMPUTE):
+    if any(getattr(type(net), name, None) is not getattr(QNetwork, name) for name in FORWARD_METHODS):
         return None  # a subclass computes in its own way
-    if not (isinstance(net, QNetwork) and isinstance(net.q_net, Shared) and type(net.features_extractor) is FlattenExtractor):
+    if not (
+        isinstance(net, QNetwork) and isinstance(net.q_net, SharedHead) and type(net.features_extractor) is FlattenExtractor
+    ):
         return None
     space, returns, layers = net.observation_space, net.return_model, list(net.q_net)
     plain = all(type(layer) in {nn.Linear, *ACTIVATIONS} for layer in layers)
@@ -63,7 +65,7 @@ def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
         return None
     if not isinstance(returns, ExpectedReturns | QuantileReturns) or next(net.parameters()).device.type != "cpu":
         return None
-    if any(n_envs * layer.weight.numel() > MOST_MULTIPLICATIONS for layer in layers if isinstance(layer, nn.Linear)):
+    if any(n_envs * layer.weight.numel() > MAX_MULTIPLICATIONS for layer in layers if isinstance(layer, nn.Linear)):
         return None
     steps = [_linear(layer) if isinstance(layer, nn.Linear) else ACTIVATIONS[type(layer)] for layer in layers]
     dtype = np.float64 if net.dtype == th.float64 else np.float32
@@ -78,7 +80,7 @@ def numpy_values(net: nn.Module, n_envs: int) -> QValues | None:
     return values
 
 
-def acts_by_network(policy_class: Any, net_class: Any) -> bool:
+def chooses_greedy_actions(policy_class: Any, net_class: Any) -> bool:
     """
     :param policy_class: the class of a policy
     :param net_class: the class of its online network
@@ -88,10 +90,10 @@ def acts_by_network(policy_class: Any, net_class: Any) -> bool:
     return is_plain and net_class._predict is QNetwork._predict
 
 
-def has_own_methods(policy: Any, q_net: Any) -> bool:
+def has_replaced_methods(policy: Any, q_net: Any) -> bool:
     """
     :param policy: a policy
     :param q_net: its online network
     :return: whether a method by which they choose actions was assigned to one of these objects
     """
-    return not (vars(policy).keys().isdisjoint(ACTING) and vars(q_net).keys().isdisjoint(ACTING))
+    return not (vars(policy).keys().isdisjoint(ACTION_METHODS) and vars(q_net).keys().isdisjoint(ACTION_METHODS))

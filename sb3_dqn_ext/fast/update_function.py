@@ -11,10 +11,10 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_unflatten
 
 from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.td_loss import TDLoss, TDTarget
-from sb3_dqn_ext.fast.flat_adam import adam
-from sb3_dqn_ext.networks.flat_storage import views
+from sb3_dqn_ext.fast.flat_adam import adam_step
+from sb3_dqn_ext.networks.flat_storage import views_like
 
 __all__ = ["UpdateFunction"]
 
@@ -23,7 +23,7 @@ Tensors = tuple[th.Tensor, ...]
 
 def _named_views(flat: th.Tensor, prefix: str, like: Mapping[str, nn.Parameter]) -> dict[str, th.Tensor]:
     """(P,) numbers -> parts of them by the names of parameters, in their shapes"""
-    return {f"{prefix}.{name}": view for name, view in zip(like, views(flat, list(like.values())), strict=True)}
+    return {f"{prefix}.{name}": view for name, view in zip(like, views_like(flat, list(like.values())), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class UpdateFunction:
     """k"""
     structure: Any
     """how the leaves make up a batch, see torch's pytrees; None if each of them is a field"""
-    moves_target: bool
+    updates_target: bool
     """whether the target network follows after each update"""
-    largest_norm: float | None
+    max_finite_norm: float | None
     """the largest gradient norm of an update that is made; None if all are made"""
 
     def __call__(
@@ -64,7 +64,7 @@ class UpdateFunction:
         :param numbers: (k, 3) see :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.numbers`
         :param settings: (2,) the norm to which gradients are clipped, and tau
         :param leaves: the tensors of a batch of k * B transitions
-        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and with ``largest_norm`` (k,) norms
+        :return: (k,) losses before each update, (k * B,) TD errors of the transitions; and with ``max_finite_norm`` (k,) norms
         """
         batches = self._batch_of(leaves)
         good = th.ones_like(flat[0])
@@ -74,32 +74,32 @@ class UpdateFunction:
         ):
             gradient, loss, td_errors = self._gradient(flat, flat_target, batch, target)
             norm = gradient.norm()
-            state = (flat, first, second, flat_target) if self.moves_target else (flat, first, second)
-            before = [tensor.clone() for tensor in state] if self.largest_norm is not None else []
+            state = (flat, first, second, flat_target) if self.updates_target else (flat, first, second)
+            before = [tensor.clone() for tensor in state] if self.max_finite_norm is not None else []
             self._step(state, gradient, norm, of_step, settings)
-            if self.largest_norm is not None:
-                is_good = loss.isfinite() & norm.isfinite() & (norm <= self.largest_norm)
+            if self.max_finite_norm is not None:
+                is_good = loss.isfinite() & norm.isfinite() & (norm <= self.max_finite_norm)
                 good = th.stack([good, is_good.to(good.dtype)]).amin()  # 0 from the first bad one on
                 for tensor, was in zip(state, before, strict=True):
                     tensor.copy_(th.where(good > 0, tensor, was))
             made.append((loss, td_errors, norm))
         steps.add_(self.n_updates)
         losses, td_errors_of_each, norms = zip(*made, strict=True)
-        return th.stack(losses), th.cat(td_errors_of_each), *([] if self.largest_norm is None else [th.stack(norms)])
+        return th.stack(losses), th.cat(td_errors_of_each), *([] if self.max_finite_norm is None else [th.stack(norms)])
 
     def _batch_of(self, leaves: Tensors) -> Batch:
         fields = leaves if self.structure is None else tree_unflatten(leaves, self.structure)
         return Batch._make([*fields, np.empty(0, dtype=np.int64)])
 
-    def _targets(self, batches: Batch, flat_target: th.Tensor) -> list[Params] | list[None]:
+    def _targets(self, batches: Batch, flat_target: th.Tensor) -> list[Prediction] | list[None]:
         """(k * B,) transitions -> the (B, K) targets of each update, where they can be computed for all of them at once"""
-        if not self.loss.targets_are_fixed or self.moves_target:
+        if not self.loss.targets_are_fixed or self.updates_target:
             return [None] * self.n_updates
         parameters = _named_views(flat_target, "loss.target_net", dict(self.loss.target_net.named_parameters()))
         of_all = functional_call(TDTarget(self.loss), parameters, (batches,))
-        return [Params(values) for values in of_all.values.chunk(self.n_updates)]
+        return [Prediction(values) for values in of_all.values.chunk(self.n_updates)]
 
-    def _gradient(self, flat: th.Tensor, flat_target: th.Tensor, batch: Batch, target: Params | None) -> Tensors:
+    def _gradient(self, flat: th.Tensor, flat_target: th.Tensor, batch: Batch, target: Prediction | None) -> Tensors:
         """(P,) parameters, and B transitions with their targets -> (P,) gradient, () loss, (B,) TD errors"""
         loss_module = self.loss
         online = _named_views(flat, "online_net", dict(loss_module.online_net.named_parameters()))
@@ -122,6 +122,6 @@ class UpdateFunction:
         # the smaller one by a reduction: its result is kept, and not computed anew for each parameter
         clip = th.stack([max_grad_norm / (norm + 1e-6), th.ones_like(gradient[0])]).amin()
         flat, first, second, *followers = state
-        adam(flat, gradient * clip, (first, second), of_step, self.adam_settings)
+        adam_step(flat, gradient * clip, (first, second), of_step, self.adam_settings)
         for target in followers:
             target.mul_(1 - tau).add_(flat * tau)

@@ -14,7 +14,7 @@ from sb3_dqn_ext.errors import UnsupportedError
 
 __all__ = ["check_arch", "check_extractor_kwargs", "check_optimizer_kwargs", "check_space"]
 
-SMALLEST_IMAGE = 36
+MIN_IMAGE_SIZE = 36
 """pixels of an edge, of which NatureCNN's three convolutions leave one"""
 
 
@@ -84,8 +84,8 @@ def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]
         if not isinstance(key, str) or not key or "." in key or hasattr(layers, key):
             raise UnsupportedError(f"the key {key!r} of the Dict observations cannot name a layer of torch; rename it.")
     for image in [space] if extractor is NatureCNN else parts.values():
-        if is_image_space(image) and min(image.shape[1:]) < SMALLEST_IMAGE:  # type: ignore[index]
+        if is_image_space(image) and min(image.shape[1:]) < MIN_IMAGE_SIZE:  # type: ignore[index]
             raise UnsupportedError(
-                f"images of shape {image.shape} are too small for NatureCNN, which needs {SMALLEST_IMAGE} x {SMALLEST_IMAGE} "
+                f"images of shape {image.shape} are too small for NatureCNN, which needs {MIN_IMAGE_SIZE} x {MIN_IMAGE_SIZE} "
                 "pixels: enlarge them with gymnasium.wrappers.ResizeObservation, or give a features_extractor_class."
             )

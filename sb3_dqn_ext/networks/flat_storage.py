@@ -9,10 +9,10 @@ from weakref import WeakValueDictionary
 import torch as th
 from torch import nn
 
-__all__ = ["Updater", "set_updater", "side_by_side", "take_apart", "views"]
+__all__ = ["StorageOwner", "flatten_parameters", "register_owner", "separate_parameters", "views_like"]
 
 
-class Updater(Protocol):
+class StorageOwner(Protocol):
     """An object that updates parameters that lie side by side."""
 
     @property
@@ -21,11 +21,11 @@ class Updater(Protocol):
         ...
 
 
-_updaters: WeakValueDictionary[int, Updater] = WeakValueDictionary()
+_updaters: WeakValueDictionary[int, StorageOwner] = WeakValueDictionary()
 """the updater of a tensor, by the address of the tensor"""
 
 
-def set_updater(flat: th.Tensor, updater: Updater, address_before: int) -> None:
+def register_owner(flat: th.Tensor, updater: StorageOwner, address_before: int) -> None:
     """
     Note which object updates a tensor.
 
@@ -37,13 +37,13 @@ def set_updater(flat: th.Tensor, updater: Updater, address_before: int) -> None:
     _updaters[flat.data_ptr()] = updater
 
 
-def views(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
+def views_like(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:
     """(P,) numbers -> views of them in the shapes of tensors that have P elements together"""
     ends = accumulate((tensor.numel() for tensor in like), initial=0)
     return [flat[start:end].view(tensor.shape) for (start, end), tensor in zip(pairwise(ends), like, strict=True)]
 
 
-def side_by_side(parameters: Sequence[nn.Parameter]) -> th.Tensor:
+def flatten_parameters(parameters: Sequence[nn.Parameter]) -> th.Tensor:
     """
     Move parameters into one tensor, of which each is a view from then on.
 
@@ -51,12 +51,12 @@ def side_by_side(parameters: Sequence[nn.Parameter]) -> th.Tensor:
     :return: (P,)
     """
     flat = th.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    for parameter, view in zip(parameters, views(flat, parameters), strict=True):
+    for parameter, view in zip(parameters, views_like(flat, parameters), strict=True):
         parameter.data = view
     return flat
 
 
-def take_apart(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer | None = None) -> None:
+def separate_parameters(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer | None = None) -> None:
     """
     Give each parameter storage of its own again, with the same numbers: a view would be pickled with the whole tensor.
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["HEADS", "HEAD_SYNONYMS", "ActionInput", "Dueling", "Head", "MultiHead", "Shared", "Sizes"]
+__all__ = ["HEADS", "HEAD_SYNONYMS", "ActionInputHead", "DuelingHead", "Head", "HeadSizes", "MultiHead", "SharedHead"]
 
 
 class Head(nn.Module):
@@ -23,7 +23,7 @@ class Head(nn.Module):
     trunk: Callable[[th.Tensor], th.Tensor]
     """(B, F) features -> (B, H)"""
 
-    def answers(self, hidden: th.Tensor) -> th.Tensor:
+    def outputs(self, hidden: th.Tensor) -> th.Tensor:
         """(B, H) -> (B, A, K)"""
         raise NotImplementedError
 
@@ -34,11 +34,11 @@ class Head(nn.Module):
         :return: (B, A, K), or (B * N, A, K)
         """
         hidden = self.trunk(features)
-        return self.answers(hidden if embedded is None else embedded(hidden))
+        return self.outputs(hidden if embedded is None else embedded(hidden))
 
 
 @dataclass(frozen=True)
-class Sizes:
+class HeadSizes:
     """The sizes from which a head is built."""
 
     features_dim: int
@@ -70,14 +70,14 @@ class Sizes:
         return nn.Sequential(*create_mlp(n_in, n_out, self.head_arch, self.activation_fn))
 
 
-class Shared(nn.Sequential, Head):
+class SharedHead(nn.Sequential, Head):
     """
     One network for all actions, as SB3's: its last layer has K outputs for each of them.
 
     Its layers have the names and the order of those of SB3's DQN, and of sb3-contrib's QR-DQN.
     """
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: HeadSizes) -> None:
         trunk = sizes.trunk()
         last = create_mlp(sizes.hidden_dim, sizes.n_actions * sizes.n_params, sizes.head_arch, sizes.activation_fn)
         nn.Sequential.__init__(self, *trunk, *last)
@@ -88,7 +88,7 @@ class Shared(nn.Sequential, Head):
             features = layer(features)
         return features
 
-    def answers(self, hidden: th.Tensor) -> th.Tensor:
+    def outputs(self, hidden: th.Tensor) -> th.Tensor:
         for layer in islice(self, self.n_trunk, None):
             hidden = layer(hidden)
         if self.n_params == 1:
@@ -102,47 +102,47 @@ class Shared(nn.Sequential, Head):
 class MultiHead(Head):
     """A shared trunk, then a network of its own for each action."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
         _needs_layers("multi_head", "a hidden layer for each action", sizes.head_arch)
         self.trunk = nn.Sequential(*sizes.trunk())
         self.heads = nn.ModuleList(sizes.stream(sizes.hidden_dim, sizes.n_params) for _ in range(sizes.n_actions))
 
-    def answers(self, hidden: th.Tensor) -> th.Tensor:
+    def outputs(self, hidden: th.Tensor) -> th.Tensor:
         return th.stack([head(hidden) for head in self.heads], dim=1)
 
 
-class Dueling(Head):
+class DuelingHead(Head):
     """The value of the state, plus the centred advantages of the actions (https://arxiv.org/abs/1511.06581, equation 9)."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
         self.trunk = nn.Sequential(*sizes.trunk())
         self.value = sizes.stream(sizes.hidden_dim, sizes.n_params)
         self.advantage = sizes.stream(sizes.hidden_dim, sizes.n_actions * sizes.n_params)
         self.n_actions, self.n_params = sizes.n_actions, sizes.n_params
 
-    def answers(self, hidden: th.Tensor) -> th.Tensor:
+    def outputs(self, hidden: th.Tensor) -> th.Tensor:
         advantages: th.Tensor = self.advantage(hidden).view(-1, self.n_actions, self.n_params)
         value: th.Tensor = self.value(hidden).unsqueeze(1)  # (B, 1, K)
         return value + advantages - advantages.mean(dim=1, keepdim=True)
 
 
-class ActionInput(Head):
+class ActionInputHead(Head):
     """One network whose input is the state and the action, as a one-hot vector; all actions are one batch of B * A."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
         _needs_layers("action_input", "a hidden layer where state and action meet", sizes.head_arch)
         self.trunk = nn.Sequential(*sizes.trunk())
         self.joint = sizes.stream(sizes.hidden_dim + sizes.n_actions, sizes.n_params)
         self.n_actions, self.n_params = sizes.n_actions, sizes.n_params
 
-    def answers(self, hidden: th.Tensor) -> th.Tensor:
+    def outputs(self, hidden: th.Tensor) -> th.Tensor:
         n_batch, n_actions = len(hidden), self.n_actions
         states = hidden.unsqueeze(1).expand(-1, n_actions, -1)  # (B, A, H)
         actions = th.eye(n_actions, dtype=hidden.dtype, device=hidden.device).expand(n_batch, -1, -1)  # (B, A, A)
-        answers: th.Tensor = self.joint(th.cat([states, actions], dim=2).flatten(0, 1))  # (B * A, K)
+        outputs: th.Tensor = self.joint(th.cat([states, actions], dim=2).flatten(0, 1))  # (B * A, K)
         return answers.view(n_batch, n_actions, self.n_params)
 
 
@@ -151,11 +151,11 @@ def _needs_layers(head: str, what: str, head_arch: list[int]) -> None:
         raise ArgumentError(f"head={head!r} needs {what}: give head_arch, for example [64].")
 
 
-HEADS: dict[str, Callable[[Sizes], Head]] = {
-    "shared": Shared,
+HEADS: dict[str, Callable[[HeadSizes], Head]] = {
+    "shared": SharedHead,
     "multi_head": MultiHead,
-    "dueling": Dueling,
-    "action_input": ActionInput,
+    "dueling": DuelingHead,
+    "action_input": ActionInputHead,
 }
 HEAD_SYNONYMS = {
     "multihead": "multi_head",

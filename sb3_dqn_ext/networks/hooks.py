@@ -17,12 +17,12 @@ from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["NetworkSnapshot", "attached_to_optimizer", "is_watched"]
+__all__ = ["NetworkSnapshot", "describe_optimizer_hooks", "is_instrumented"]
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-METHODS = ("params", "predict_params", "extract_features")
+PREDICTION_METHODS = ("compute_prediction", "predict_returns", "extract_features")
 """methods beside ``forward`` by which a Q-network computes"""
-STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
+TORCH_STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
 """the steps that torch came with; it wraps them for its profiler"""
 _seen: dict[Any, Any] = {}
 """the same as torch has wrapped them, once they were seen"""
@@ -31,7 +31,7 @@ _gradient_hooks, _accumulation_hooks = attrgetter("_backward_hooks"), attrgetter
 _any_global_hook: Any = torch_module._has_any_global_hook
 
 
-def is_watched(module: nn.Module) -> bool:
+def is_instrumented(module: nn.Module) -> bool:
     """
     :param module: a module
     :return: whether a call does more than ``forward`` of its class: it has hooks or a ``forward`` of its own, or is compiled
@@ -76,7 +76,7 @@ class NetworkSnapshot:
     def _now(parts: list[Any]) -> list[Any]:
         return list(chain.from_iterable(map(dict.values, parts)))
 
-    def same_modules(self) -> bool:
+    def has_same_modules(self) -> bool:
         """:return: whether no module was replaced, added or removed"""
         return self._now(self._children) == self._modules
 
@@ -86,7 +86,7 @@ class NetworkSnapshot:
         same = len(now) == len(self._all) and all(map(is_, now, self._all))
         return same and list(map(_is_learned, self._parameters)) == self._learned
 
-    def attached(self) -> str | None:
+    def describe_hooks(self) -> str | None:
         """:return: a description of what is attached to a module or a parameter; None if there is nothing"""
         # torch numbers the handles of all hooks: as long as there is no new one, none was registered
         if self._hooked is not None or RemovableHandle.next_id != self._n_handles:
@@ -95,7 +95,7 @@ class NetworkSnapshot:
             return self._hooked
         if any(map(contains, self._attributes, repeat("forward"))):
             return "the forward of a module was replaced"
-        if not all(network.__dict__.keys().isdisjoint(METHODS) for network in self._networks):
+        if not all(network.__dict__.keys().isdisjoint(PREDICTION_METHODS) for network in self._networks):
             return "a method of a network was replaced"
         return None
 
@@ -117,7 +117,7 @@ def _has_parameters(module: nn.Module) -> bool:
     return bool(module._parameters) or not _is_leaf(module)
 
 
-def attached_to_optimizer(optimizer: th.optim.Optimizer) -> str | None:
+def describe_optimizer_hooks(optimizer: th.optim.Optimizer) -> str | None:
     """
     :param optimizer: torch's Adam or AdamW
     :return: a description of what is attached to it and called by its own ``step``; None if there is nothing
@@ -125,7 +125,7 @@ def attached_to_optimizer(optimizer: th.optim.Optimizer) -> str | None:
     own, kind = vars(optimizer), type(optimizer)
     name, step = kind.__name__, kind.step
     if step is not _seen.get(kind):  # torch wraps it when the first optimizer of its kind is made
-        if unwrap(step) is not STEPS.get(kind):
+        if unwrap(step) is not TORCH_STEPS.get(kind):
             return f"the step of {name} was replaced"
         _seen[kind] = step
     if "step" in own or "zero_grad" in own:

@@ -13,7 +13,7 @@ from sb3_dqn_ext._validation import check_number
 __all__ = ["NoisyLinear", "make_noisy", "noisy_layers"]
 
 
-def scaled(noise: th.Tensor) -> th.Tensor:
+def signed_sqrt(noise: th.Tensor) -> th.Tensor:
     """The square root of each number, with its sign (section 3, "factorised Gaussian noise"); shapes are kept."""
     return noise.sign() * noise.abs().sqrt()
 
@@ -56,14 +56,14 @@ class NoisyLinear(nn.Linear):
         """The noise that this thread has drawn, None if there is none."""
         return _of_thread.drawn.get(self)
 
-    def draw(self) -> None:
+    def resample_noise(self) -> None:
         """Draw new noise from torch's generator; the old one stays with the graphs that were built with it."""
         weight, sizes = self.weight, (self.in_features, self.out_features)
         with th.no_grad():
-            e_in, e_out = (scaled(th.randn(n, dtype=weight.dtype, device=weight.device)) for n in sizes)
+            e_in, e_out = (signed_sqrt(th.randn(n, dtype=weight.dtype, device=weight.device)) for n in sizes)
             _of_thread.drawn[self] = th.outer(e_out, e_in), e_out
 
-    def silence(self) -> None:
+    def remove_noise(self) -> None:
         """Remove the noise: outputs are those of the means from now on."""
         _of_thread.drawn.pop(self, None)
 

@@ -27,7 +27,7 @@ class OptimizerPerHead(th.optim.Optimizer):
         """The groups of all optimizers; a learning rate that is set here is set there."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
-    def parts(self, batch: Batch) -> Iterator[tuple[th.optim.Optimizer, Batch]]:
+    def split_batch(self, batch: Batch) -> Iterator[tuple[th.optim.Optimizer, Batch]]:
         """
         Split a batch by action.
 
@@ -37,7 +37,7 @@ class OptimizerPerHead(th.optim.Optimizer):
         for action, optimizer in enumerate(self.optimizers):
             chosen = batch.actions == action  # (B,)
             if chosen.any():
-                yield optimizer, batch.part(chosen)
+                yield optimizer, batch.select(chosen)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """

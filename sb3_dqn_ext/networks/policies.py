@@ -12,14 +12,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_dqn_ext._validation import check_type, named_class
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext._validation import check_type, resolve_class
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, make_returns
 from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.checks import check_arch, check_extractor_kwargs, check_optimizer_kwargs, check_space
 from sb3_dqn_ext.networks.config import NetworkConfig
-from sb3_dqn_ext.networks.flat_storage import take_apart
+from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.heads import HEADS, MultiHead
 from sb3_dqn_ext.networks.hooks import NetworkSnapshot
 from sb3_dqn_ext.networks.noisy import NoisyLinear
@@ -52,7 +52,7 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "combined": CombinedExtractor,
 }
 # layers that do the same in training and in evaluation; of another's it is not known
-SAME_IN_EVERY_MODE: set[Any] = {
+MODE_INDEPENDENT: set[Any] = {
     *(nn.Linear, NoisyLinear, nn.Conv2d, nn.Flatten, nn.Identity, nn.LayerNorm),
     *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
     *ACTIVATIONS.values(),
@@ -103,8 +103,8 @@ class MlpPolicy(DQNPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
-        extractor = named_class("features_extractor_class", features_extractor_class, EXTRACTORS)
-        optimizer = named_class("optimizer_class", optimizer_class, OPTIMIZERS)
+        extractor = resolve_class("features_extractor_class", features_extractor_class, EXTRACTORS)
+        optimizer = resolve_class("optimizer_class", optimizer_class, OPTIMIZERS)
         check_extractor_kwargs(extractor, features_extractor_kwargs)
         check_optimizer_kwargs(optimizer, optimizer_kwargs)
         check_type("normalize_images", normalize_images, bool, "True or False")
@@ -119,7 +119,7 @@ class MlpPolicy(DQNPolicy):
             action_space,
             lr_schedule,
             net_arch,
-            named_class("activation_fn", activation_fn, ACTIVATIONS),
+            resolve_class("activation_fn", activation_fn, ACTIVATIONS),
             extractor,
             features_extractor_kwargs,
             normalize_images,
@@ -163,21 +163,21 @@ class MlpPolicy(DQNPolicy):
         :param mode: True for training
         """
         # SB3 asks for it again and again, and torch walks through all layers each time
-        if self._snapshot is not None and not self._snapshot.same_modules():
+        if self._snapshot is not None and not self._snapshot.has_same_modules():
             self._take_snapshot()
             super().set_training_mode(mode)
         elif self._knows_modes and not self.training == self.q_net.training == mode:
             super().set_training_mode(mode)
 
     @property
-    def modes_matter(self) -> bool:
+    def depends_on_training_mode(self) -> bool:
         """Whether the online network computes differently in training mode, or the method for modes is a user's own."""
-        is_known = self._snapshot is not None and self._snapshot.same_modules()
+        is_known = self._snapshot is not None and self._snapshot.has_same_modules()
         return self._knows_modes or not is_known or type(self).set_training_mode is not MlpPolicy.set_training_mode
 
     def _take_snapshot(self) -> None:
         self._snapshot = NetworkSnapshot([self.q_net])
-        self._knows_modes = any(type(layer) not in SAME_IN_EVERY_MODE for layer in self.q_net.modules())
+        self._knows_modes = any(type(layer) not in MODE_INDEPENDENT for layer in self.q_net.modules())
         self._some_parameter = [next(self.q_net.parameters())]  # in a list, or it would be another of this module's own
 
     def predict(
@@ -207,7 +207,7 @@ class MlpPolicy(DQNPolicy):
         return actions.cpu().numpy().reshape(-1), state
 
     def __getstate__(self) -> dict[str, Any]:
-        take_apart(list(self.parameters()), self.optimizer)
+        separate_parameters(list(self.parameters()), self.optimizer)
         return vars(self)
 
     def obs_to_tensor(self, observation: Array | dict[str, Array]) -> tuple[PyTorchObs, bool]:
@@ -217,7 +217,9 @@ class MlpPolicy(DQNPolicy):
         :param observation: one observation, or one for each environment
         :return: the tensors, and whether there is one for each environment
         """
-        return super().obs_to_tensor(each(lambda part: np.array(part) if isinstance(part, np.ndarray) else part, observation))
+        return super().obs_to_tensor(
+            map_observation(lambda part: np.array(part) if isinstance(part, np.ndarray) else part, observation)
+        )
 
     def make_q_net(self) -> QNetwork:
         """:return: a network with a features extractor of its own"""

@@ -30,11 +30,11 @@ def preprocess(obs: PyTorchObs, space: spaces.Space[Any], images: Collection[str
 
 def _preprocess(obs: th.Tensor, space: spaces.Space[Any], is_image: bool, dtype: th.dtype) -> th.Tensor:
     if not isinstance(space, spaces.Box):
-        return cast(th.Tensor, preprocess_obs(from_zero(obs, space), space)).to(dtype)
+        return cast(th.Tensor, preprocess_obs(subtract_start(obs, space), space)).to(dtype)
     return obs.to(dtype) / 255.0 if is_image else obs.to(dtype)
 
 
-def from_zero(obs: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
+def subtract_start(obs: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
     """
     Number the values of a Discrete or a MultiDiscrete space from 0, as one-hot vectors need them, wherever the space starts.
 

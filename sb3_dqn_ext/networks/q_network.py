@@ -12,13 +12,13 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
-from sb3_dqn_ext.algorithm.predictions import Params, Purpose, is_sampled, sampled
+from sb3_dqn_ext.algorithm.predictions import Phase, Prediction, is_sampling, stochastic_predictions
 from sb3_dqn_ext.algorithm.value_models import ReturnModel
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.config import NetworkConfig
-from sb3_dqn_ext.networks.flat_storage import take_apart
-from sb3_dqn_ext.networks.heads import HEADS, Sizes
-from sb3_dqn_ext.networks.hooks import is_watched
+from sb3_dqn_ext.networks.flat_storage import separate_parameters
+from sb3_dqn_ext.networks.heads import HEADS, HeadSizes
+from sb3_dqn_ext.networks.hooks import is_instrumented
 from sb3_dqn_ext.networks.init import INITS
 from sb3_dqn_ext.networks.noisy import make_noisy, noisy_layers
 from sb3_dqn_ext.networks.preprocessing import image_keys, preprocess
@@ -29,9 +29,9 @@ __all__ = ["QNetwork"]
 class _Call(threading.local):
     """The call of a network by the current thread, of which a user's ``forward`` gets observations only."""
 
-    purpose: Purpose | None = None
-    """the use of the prediction; None outside of :meth:`QNetwork.predict_params`"""
-    params: Params | None = None
+    purpose: Phase | None = None
+    """the use of the prediction; None outside of :meth:`QNetwork.predict_returns`"""
+    compute_prediction: Prediction | None = None
     """the parameters that the call has computed"""
 
 
@@ -43,7 +43,7 @@ class QNetwork(SB3QNetwork):
     Q-network whose head has K outputs per action, out of which a return model reads the Q-values.
 
     Called by itself it is deterministic; noise is drawn, and quantile fractions too, within
-    :func:`~sb3_dqn_ext.algorithm.predictions.sampled`.
+    :func:`~sb3_dqn_ext.algorithm.predictions.stochastic_predictions`.
 
     :param observation_space: Observation space
     :param action_space: Action space
@@ -83,7 +83,7 @@ class QNetwork(SB3QNetwork):
         self.return_model = return_model
         self.n_actions = int(action_space.n)
         head_arch = list(config.head_arch or [])
-        sizes = Sizes(
+        sizes = HeadSizes(
             features_dim, self.n_actions, return_model.n_params, net_arch, head_arch, activation_fn, config.batch_norm
         )
         self.embedding = return_model.embedding(sizes.hidden_dim)
@@ -104,18 +104,18 @@ class QNetwork(SB3QNetwork):
     def find_noisy_layers(self) -> None:
         """Find the layers to draw noise for; again after a user has replaced some."""
         self.noisy_layers = noisy_layers(self.q_net)
-        self.knows_chance = bool(self.noisy_layers) or self.embedding is not None
+        self.is_stochastic = bool(self.noisy_layers) or self.embedding is not None
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """(B, \\*obs) observations -> (B, F) features."""
         is_plain = self._is_vector and type(features_extractor) is FlattenExtractor
-        if is_plain and not is_watched(features_extractor) and not is_watched(cast(Any, features_extractor).flatten):
+        if is_plain and not is_instrumented(features_extractor) and not is_instrumented(cast(Any, features_extractor).flatten):
             return cast(th.Tensor, obs).to(self.dtype)  # which is flat
         inputs = preprocess(obs, self.observation_space, self._images if self.normalize_images else (), self.dtype)
         features: th.Tensor = features_extractor(inputs)
         return features
 
-    def params(self, obs: PyTorchObs, purpose: Purpose = "policy") -> Params:
+    def compute_prediction(self, obs: PyTorchObs, purpose: Phase = "policy") -> Prediction:
         """
         :param obs: (B, \\*obs) observations
         :param purpose: the use of the prediction, which decides the number of quantile fractions
@@ -125,26 +125,26 @@ class QNetwork(SB3QNetwork):
         features = self.extract_features(obs, self.features_extractor)
         head: Any = self.q_net
         if self.embedding is None:
-            return Params(head(features) if is_watched(head) else head.forward(features))  # a call takes longer
-        fractions: list[th.Tensor] = []
+            return Prediction(head(features) if is_instrumented(head) else head.forward(features))  # a call takes longer
+        taus: list[th.Tensor] = []
         embedding: Callable[[th.Tensor], th.Tensor] = self.embedding
 
         def embedded(hidden: th.Tensor) -> th.Tensor:
             """(B, H) -> (B * N, H)"""
-            fractions.append(self.return_model.fractions(hidden, purpose, is_sampled(self)))  # (B, N)
+            fractions.append(self.return_model.taus(hidden, purpose, is_sampling(self)))  # (B, N)
             return (hidden.unsqueeze(1) * embedding(fractions[0])).flatten(0, 1)
 
         answers = head(features, embedded)  # (B * N, A, 1)
-        return Params(answers.view(*fractions[0].shape, self.n_actions).transpose(1, 2), fractions[0])
+        return Prediction(answers.view(*fractions[0].shape, self.n_actions).transpose(1, 2), fractions[0])
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """(B, \\*obs) observations -> (B, A) Q-values."""
         if _call.purpose is None:
-            return self.return_model.mean(self.params(obs))
-        _call.params = self.params(obs, _call.purpose)
-        return self.return_model.mean(_call.params)
+            return self.return_model.mean(self.compute_prediction(obs))
+        _call.compute_prediction = self.compute_prediction(obs, _call.purpose)
+        return self.return_model.mean(_call.compute_prediction)
 
-    def predict_params(self, obs: PyTorchObs, purpose: Purpose) -> Params:
+    def predict_returns(self, obs: PyTorchObs, purpose: Phase) -> Prediction:
         """
         Predict as :meth:`params` does. Hooks and a ``forward`` of a user's take part: the Q-values are those that a call
         returns, the distributions those that were computed for it.
@@ -153,26 +153,26 @@ class QNetwork(SB3QNetwork):
         :param purpose: the use of the prediction
         :return: (B, A, K) parameters
         """
-        if type(self).forward is QNetwork.forward and not is_watched(self):
-            return self.params(obs, purpose)
-        _call.purpose, _call.params = purpose, None
+        if type(self).forward is QNetwork.forward and not is_instrumented(self):
+            return self.compute_prediction(obs, purpose)
+        _call.purpose, _call.compute_prediction = purpose, None
         try:
             q_values = self(obs)
-            params = _call.params
+            params = _call.compute_prediction
         finally:
-            _call.purpose = _call.params = None
-        if params is None or (params.fractions is None and self.return_model.n_params == 1):
-            return Params(q_values.unsqueeze(-1))
-        return params._replace(q_values=q_values if params.fractions is None else None)
+            _call.purpose = _call.compute_prediction = None
+        if params is None or (params.taus is None and self.return_model.n_params == 1):
+            return Prediction(q_values.unsqueeze(-1))
+        return params._replace(q_values=q_values if params.taus is None else None)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        if deterministic or not self.knows_chance:
+        if deterministic or not self.is_stochastic:
             return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
-        with sampled(self):
+        with stochastic_predictions(self):
             return self(observation).argmax(dim=1)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        take_apart(list(self.parameters()))
+        separate_parameters(list(self.parameters()))
         return vars(self)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -4,11 +4,19 @@ folders. ``python -m sb3_dqn_ext.plot RUN_FOLDERS`` draws all that can be drawn.
 """
 
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration
-from sb3_dqn_ext.plot.curves import plot_evaluations, plot_learning, plot_rolling, plot_run, plot_scores, plot_seeds, scores
-from sb3_dqn_ext.plot.groups import groups_of
-from sb3_dqn_ext.plot.intervals import aligned, bootstrap_interval, interquartile_mean, rolling_mean
+from sb3_dqn_ext.plot.curves import (
+    final_scores,
+    plot_evaluations,
+    plot_learning,
+    plot_rolling,
+    plot_run,
+    plot_scores,
+    plot_seeds,
+)
+from sb3_dqn_ext.plot.groups import group_runs
+from sb3_dqn_ext.plot.intervals import align_curves, bootstrap_interval, interquartile_mean, rolling_mean
 from sb3_dqn_ext.plot.logs import event_folder
-from sb3_dqn_ext.plot.models import calibration, load_model, make_env, q_values
+from sb3_dqn_ext.plot.models import load_model, make_env, measure_calibration, predict_q_values
 from sb3_dqn_ext.plot.run_files import Curve, Series, evaluations, scalars, training_episodes
 from sb3_dqn_ext.plot.runs import Run, find_runs, read_run
 from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES
@@ -24,16 +32,17 @@ __all__ = [
     "Run",
     "Series",
     "ValueMap",
-    "aligned",
+    "align_curves",
     "bootstrap_interval",
-    "calibration",
     "evaluations",
     "event_folder",
+    "final_scores",
     "find_runs",
-    "groups_of",
+    "group_runs",
     "interquartile_mean",
     "load_model",
     "make_env",
+    "measure_calibration",
     "plot_calibration",
     "plot_evaluations",
     "plot_learning",
@@ -44,11 +53,10 @@ __all__ = [
     "plot_scores",
     "plot_seeds",
     "plot_value_map",
-    "q_values",
+    "predict_q_values",
     "read_run",
     "rolling_mean",
     "scalars",
-    "scores",
     "training_episodes",
     "value_map",
 ]

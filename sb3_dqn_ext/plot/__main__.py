@@ -13,7 +13,7 @@ from sb3_dqn_ext._validation import choose
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.plot import curves, models, values
-from sb3_dqn_ext.plot.groups import groups_of
+from sb3_dqn_ext.plot.groups import group_runs
 from sb3_dqn_ext.plot.logs import log_folder
 from sb3_dqn_ext.plot.run_files import Series, scalars
 from sb3_dqn_ext.plot.runs import Run, find_runs, read_run
@@ -29,7 +29,7 @@ Groups = Mapping[str, Sequence[Run]]
 
 
 @functools.cache
-def played(run: Run, model: str | None, n_episodes: int) -> Calibration:
+def cached_calibration(run: Run, model: str | None, n_episodes: int) -> Calibration:
     """
     :param run: a run
     :param model: the name of its file
@@ -38,12 +38,12 @@ def played(run: Run, model: str | None, n_episodes: int) -> Calibration:
     learner = models.load_model(run, model)
     env = models.make_env(run)
     try:
-        return models.calibration(learner, env, n_episodes)
+        return models.measure_calibration(learner, env, n_episodes)
     finally:
         env.close()
 
 
-def logged(run: Run) -> dict[str, Series]:
+def logged_scalars(run: Run) -> dict[str, Series]:
     """
     :param run: a run
     :raises ArgumentError: if it has no TensorBoard log, or it is not known where
@@ -51,53 +51,53 @@ def logged(run: Run) -> dict[str, Series]:
     return scalars(log_folder(run))
 
 
-def calibration_log(run: Run, args: Arguments) -> Figure:
+def calibration_log_figure(run: Run, args: Arguments) -> Figure:
     """What ``ValueCalibrationCallback`` has logged in the course of training."""
-    return values.plot_log(logged(run), run.name, values.CALIBRATION)
+    return values.plot_log(logged_scalars(run), run.name, values.CALIBRATION)
 
 
-def panels(run: Run, args: Arguments) -> Figure:
+def panels_figure(run: Run, args: Arguments) -> Figure:
     """The three plots of the tutorial on realised returns."""
-    losses = logged(run).get("train/loss")
+    losses = logged_scalars(run).get("train/loss")
     if losses is None:
         raise ArgumentError(f"The log of {run.folder} has no train/loss.")
-    returns = curves.episodes_of(run.folder).returns[:, 0]
-    return values.plot_panels({run.name: (losses.values, returns, played(run, args.model, args.episodes))})
+    returns = curves.require_episodes(run.folder).returns[:, 0]
+    return values.plot_panels({run.name: (losses.values, returns, cached_calibration(run, args.model, args.episodes))})
 
 
-def value_map(run: Run, args: Arguments) -> Figure:
+def value_map_figure(run: Run, args: Arguments) -> Figure:
     """Value and best action over two observations."""
-    models.check_plain(run, "Give plot_value_map() the model.")
+    models.check_env_is_known(run, "Give plot_value_map() the model.")
     ranges = {int(index): (float(low), float(high)) for index, low, high in args.range or []}
     model = models.load_model(run, args.model)
     return plot_value_map(model, run.name, run.env_id or "", args.slice, ranges)
 
 
-OF_A_RUN: dict[str, Callable[[Run, Arguments], Figure]] = {
+RUN_FIGURES: dict[str, Callable[[Run, Arguments], Figure]] = {
     "run": lambda run, args: curves.plot_run(run.folder, args.window),
-    "log": lambda run, args: values.plot_log(logged(run), run.name),
-    "calibration": lambda run, args: values.plot_calibration(played(run, args.model, args.episodes), run.name),
-    "calibration_log": calibration_log,
-    "panels": panels,
-    "map": value_map,
+    "log": lambda run, args: values.plot_log(logged_scalars(run), run.name),
+    "calibration": lambda run, args: values.plot_calibration(cached_calibration(run, args.model, args.episodes), run.name),
+    "calibration_log": calibration_log_figure,
+    "panels": panels_figure,
+    "map": value_map_figure,
 }
 
 
 # -- pictures of all runs of an environment --------------------------------------------------------------------------------
 
 
-def compared(groups: Groups, title: str, args: Arguments) -> Figure:
+def scores_figure(groups: Groups, title: str, args: Arguments) -> Figure:
     """What runs came to."""
-    found, what = curves.scores(groups)
+    found, what = curves.final_scores(groups)
     return curves.plot_scores(found, title, what)
 
 
-OF_GROUPS: dict[str, Callable[[Groups, str, Arguments], Figure]] = {
+GROUP_FIGURES: dict[str, Callable[[Groups, str, Arguments], Figure]] = {
     "learning": lambda groups, title, args: curves.plot_learning(groups, title, args.window),
     "evaluations": lambda groups, title, args: curves.plot_evaluations(groups, title),
-    "scores": compared,
+    "scores": scores_figure,
 }
-KINDS = {
+KIND_DESCRIPTIONS = {
     "learning": "returns of training, interquartile mean and interval of all seeds",
     "evaluations": "the same of evaluations",
     "scores": "bars: what runs came to, with intervals",
@@ -113,9 +113,9 @@ KINDS = {
 # -- the command -----------------------------------------------------------------------------------------------------------
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Of the command."""
-    kinds = "\n".join(f"  {name:16} {what}" for name, what in KINDS.items())
+    kinds = "\n".join(f"  {name:16} {what}" for name, what in KIND_DESCRIPTIONS.items())
     made = argparse.ArgumentParser(
         "python -m sb3_dqn_ext.plot",
         description="Pictures of runs. Runs of the same algorithm, environment and hyperparameters are seeds of one curve.",
@@ -145,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def found_runs(arguments: Iterable[str], tensorboard: Path | None) -> list[Run]:
+def find_labelled_runs(arguments: Iterable[str], tensorboard: Path | None) -> list[Run]:
     """
     :param arguments: ``FOLDER`` or ``LABEL=FOLDER``
     :param tensorboard: folder of logs
@@ -173,23 +173,23 @@ def figures(found: Sequence[Run], args: Arguments) -> Iterator[tuple[str, Callab
     :param args: of the command
     :return: for each file its name, and what draws it
     """
-    kinds = args.kind or KINDS
+    kinds = args.kind or KIND_DESCRIPTIONS
     by_env: dict[str, list[Run]] = {}
     for run in found:
         by_env.setdefault(run.env_id or "unknown environment", []).append(run)
     names = file_names(found)
     for kind in kinds:
-        if kind in OF_GROUPS:
+        if kind in GROUP_FIGURES:
             for env_id, of_env in by_env.items():
                 if args.kind or len(of_env) > 1:  # of one run, there is a picture that shows more
                     name = env_id.replace("/", "-").replace(" ", "_")
-                    yield f"{name}_{kind}", functools.partial(OF_GROUPS[kind], groups_of(of_env), env_id, args)
+                    yield f"{name}_{kind}", functools.partial(GROUP_FIGURES[kind], group_runs(of_env), env_id, args)
         else:
             for run in found:
-                yield f"{names[run]}_{kind}", functools.partial(OF_A_RUN[kind], run, args)
+                yield f"{names[run]}_{kind}", functools.partial(RUN_FIGURES[kind], run, args)
 
 
-def drawn(found: Sequence[Run], args: Arguments) -> tuple[list[Path], dict[str, Exception]]:
+def save_figures(found: Sequence[Run], args: Arguments) -> tuple[list[Path], dict[str, Exception]]:
     """
     :param found: runs
     :param args: of the command
@@ -215,13 +215,13 @@ def main(arguments: list[str]) -> None:
     """
     :param arguments: of the command
     """
-    args = parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     try:
         for kind in args.kind or []:
-            choose("--kind", kind, KINDS)
+            choose("--kind", kind, KIND_DESCRIPTIONS)
         for module in args.gym_packages:
             importlib.import_module(module)
-        files, problems = drawn(found_runs(args.run_folders, args.tensorboard), args)
+        files, problems = save_figures(find_labelled_runs(args.run_folders, args.tensorboard), args)
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
         sys.exit(f"python -m sb3_dqn_ext.plot: {error}")
     for name, problem in problems.items():

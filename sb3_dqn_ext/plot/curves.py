@@ -13,12 +13,12 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot.intervals import aligned, bootstrap_interval, interquartile_mean, rolling_mean
-from sb3_dqn_ext.plot.run_files import N_LAST, Curve, evaluations, final_score, training_episodes
+from sb3_dqn_ext.plot.intervals import align_curves, bootstrap_interval, interquartile_mean, rolling_mean
+from sb3_dqn_ext.plot.run_files import N_SCORED_EPISODES, Curve, evaluations, final_score, training_episodes
 from sb3_dqn_ext.plot.runs import Run
-from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES, clean, new_axes, style_of
+from sb3_dqn_ext.plot.style import COLORS, HATCHES, LINES, clean_axes, curve_style, new_axes
 
-__all__ = ["plot_evaluations", "plot_learning", "plot_rolling", "plot_run", "plot_scores", "plot_seeds", "scores"]
+__all__ = ["final_scores", "plot_evaluations", "plot_learning", "plot_rolling", "plot_run", "plot_scores", "plot_seeds"]
 
 Array = npt.NDArray[Any]
 
@@ -35,7 +35,7 @@ def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
     """
     run_folder = Path(run_folder)
     figure, axes = new_axes(run_folder.name)
-    training = episodes_of(run_folder)
+    training = require_episodes(run_folder)
     returns = training.returns[:, 0]
     axes.plot(training.steps, returns, ".", color="0.75", markersize=3, label="training episode (explores)")
     axes.plot(
@@ -61,7 +61,7 @@ def plot_rolling(runs: Mapping[str, Curve], title: str, window: int = 10) -> Fig
     """
     figure, axes = new_axes(title)
     for i, (label, run) in enumerate(runs.items()):
-        style = style_of(i)
+        style = curve_style(i)
         returns = run.returns[:, 0]
         means = rolling_mean(returns, window)
         deviations = np.sqrt(np.maximum(rolling_mean(returns**2, window) - means**2, 0))
@@ -76,7 +76,7 @@ def plot_seeds(
     title: str,
     x_label: str = "environment steps",
     y_label: str = "evaluation return",
-    goal: float | None = None,
+    threshold: float | None = None,
 ) -> Figure:
     """
     Several runs of several algorithms: interquartile means with their 95 % bootstrap intervals.
@@ -92,7 +92,7 @@ def plot_seeds(
         axes.axhline(goal, color="0.5", linewidth=0.8, linestyle=":")
         axes.annotate(f"{goal:g}", (1, goal), xycoords=("axes fraction", "data"), va="bottom", ha="right", color="0.4")
     for i, (label, curve) in enumerate(curves.items()):
-        style = style_of(i)
+        style = curve_style(i)
         if len(curve.returns) > 1:
             low, high = bootstrap_interval(curve.returns)
             axes.fill_between(curve.steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
@@ -114,16 +114,16 @@ def plot_learning(groups: Mapping[str, Sequence[Run]], title: str, window: int =
     Returns of training episodes: the rolling mean of each run, and their interquartile mean with its 95 % bootstrap interval.
     A curve ends where the first of its runs did.
 
-    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.groups_of`
+    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.group_runs`
     :param title: stands above the figure
     :param window: number of episodes in the rolling mean
     :raises ArgumentError: if a run has no training episode
     """
     curves = {}
     for label, runs in groups.items():
-        episodes = [episodes_of(run.folder) for run in runs]
+        episodes = [require_episodes(run.folder) for run in runs]
         means = [(steps, rolling_mean(returns[:, 0], window)) for steps, returns in episodes]
-        curves[label] = aligned(means, N_POINTS)
+        curves[label] = align_curves(means, N_POINTS)
     return plot_seeds(curves, title, y_label=f"return of a training episode, mean of {window}")
 
 
@@ -132,7 +132,7 @@ def plot_evaluations(groups: Mapping[str, Sequence[Run]], title: str) -> Figure:
     Mean returns of evaluations of several runs: their interquartile mean with its 95 % bootstrap interval. A curve ends where
     the first of its runs did.
 
-    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.groups_of`
+    :param groups: for each label some runs, see :func:`~sb3_dqn_ext.plot.group_runs`
     :param title: stands above the figure
     :raises ArgumentError: if a run has no evaluation
     """
@@ -142,11 +142,11 @@ def plot_evaluations(groups: Mapping[str, Sequence[Run]], title: str) -> Figure:
             if not has_evaluations(run):
                 raise ArgumentError(f"{run.folder} has no evaluations.npz.")
         evaluated = [evaluations(run.folder) for run in runs]
-        curves[label] = aligned([(steps, returns.mean(axis=1)) for steps, returns in evaluated])
+        curves[label] = align_curves([(steps, returns.mean(axis=1)) for steps, returns in evaluated])
     return plot_seeds(curves, title)
 
 
-def scores(groups: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Array], str]:
+def final_scores(groups: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Array], str]:
     """
     :param groups: for each label S runs
     :return: for each label (S,) final scores, and what they are: returns of the last evaluation if all runs were evaluated,
@@ -157,9 +157,9 @@ def scores(groups: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Array], str]:
     evaluated = all(has_evaluations(run) for run in runs)
     if not evaluated:
         for run in runs:
-            episodes_of(run.folder)
+            require_episodes(run.folder)
     found = {label: np.array([final_score(run.folder, evaluated) for run in group]) for label, group in groups.items()}
-    return found, "return of the last evaluation" if evaluated else f"return of the last {N_LAST} training episodes"
+    return found, "return of the last evaluation" if evaluated else f"return of the last {N_SCORED_EPISODES} training episodes"
 
 
 def plot_scores(found: Mapping[str, Array], title: str, x_label: str = "return") -> Figure:
@@ -173,7 +173,7 @@ def plot_scores(found: Mapping[str, Array], title: str, x_label: str = "return")
     figure = Figure(figsize=(8, 1.5 + 0.7 * len(found)), layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=x_label)
-    clean(axes)
+    clean_axes(axes)
     axes.grid(visible=False, axis="y")
     for i, of_label in enumerate(found.values()):
         mean = float(interquartile_mean(of_label))
@@ -198,7 +198,7 @@ def has_evaluations(run: Run) -> bool:
     return (run.folder / "evaluations.npz").is_file()
 
 
-def episodes_of(folder: Path) -> Curve:
+def require_episodes(folder: Path) -> Curve:
     """:raises ArgumentError: if there are none"""
     if not any(folder.glob("*monitor.csv")):
         raise ArgumentError(f"{folder} has no *monitor.csv.")

@@ -5,12 +5,12 @@ from typing import Any
 
 from sb3_dqn_ext.plot.runs import Run
 
-__all__ = ["groups_of"]
+__all__ = ["group_runs"]
 
-LONGEST_LABEL = 60
+MAX_LABEL_LENGTH = 60
 
 
-def groups_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """
     :param runs: of one environment
     :return: by label, those that have the same label, or else the same algorithm, hyperparameters and arguments of the
@@ -38,4 +38,4 @@ def _label(run: Run, others: Sequence[Run]) -> str:
     settings = [{**one.hyperparameters, **one.env_kwargs} for one in (run, *others)]
     names = sorted({name for one in settings for name in one if any(name not in o or o[name] != one[name] for o in settings)})
     text = ", ".join([algo, *(f"{name}={settings[0][name]}" for name in names if name in settings[0])])
-    return text if len(text) <= LONGEST_LABEL else f"{algo}, as {run.folder.name}"
+    return text if len(text) <= MAX_LABEL_LENGTH else f"{algo}, as {run.folder.name}"

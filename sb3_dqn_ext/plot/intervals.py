@@ -13,12 +13,12 @@ from scipy import stats
 
 from sb3_dqn_ext.plot.run_files import Curve
 
-__all__ = ["aligned", "bootstrap_interval", "interquartile_mean", "rolling_mean"]
+__all__ = ["align_curves", "bootstrap_interval", "interquartile_mean", "rolling_mean"]
 
 Array = npt.NDArray[Any]
 
-N_DRAWS = 2000
-BATCH = 500  # of draws at once, for the memory
+N_RESAMPLES = 2000
+RESAMPLES_AT_ONCE = 500  # of draws at once, for the memory
 
 
 def rolling_mean(values: Array, window: int) -> Array:
@@ -48,8 +48,8 @@ def bootstrap_interval(returns: Array, confidence: float = 0.95) -> tuple[Array,
     interval = stats.bootstrap(
         (returns,),
         interquartile_mean,
-        n_resamples=N_DRAWS,
-        batch=BATCH,
+        n_resamples=N_RESAMPLES,
+        batch=RESAMPLES_AT_ONCE,
         vectorized=True,
         axis=0,
         confidence_level=confidence,
@@ -59,7 +59,7 @@ def bootstrap_interval(returns: Array, confidence: float = 0.95) -> tuple[Array,
     return interval.low, interval.high
 
 
-def aligned(curves: Sequence[tuple[Array, Array]], n_points: int | None = None) -> Curve:
+def align_curves(curves: Sequence[tuple[Array, Array]], n_points: int | None = None) -> Curve:
     """
     Several runs at the same steps, which are those that all of them have reached: a run that ended early ends the curve.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.run_files import Curve, Series, lifetime, scalars, training_episodes
-from sb3_dqn_ext.plot.runs import EVENTS, Run
+from sb3_dqn_ext.plot.runs import EVENT_FILES, Run
 
 __all__ = ["event_folder", "log_folder"]
 
@@ -34,7 +34,7 @@ def event_folder(run: Run) -> Path | None:
     """
     begun: dict[Path, float] = {}
     for place in run.logs:
-        for path in place.rglob(EVENTS):
+        for path in place.rglob(EVENT_FILES):
             begun[path.parent] = min(begun.get(path.parent, math.inf), _time_in_name(path))
     lived = lifetime(run.folder)
     if lived is None:

@@ -20,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_normalize
 
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.callbacks.diagnostics import model_access
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import (
     Calibration,
@@ -33,21 +33,21 @@ from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.runs import ALGOS, Run
-from sb3_dqn_ext.run_folder.user_classes import classes_of_run
-from sb3_dqn_ext.saved_model import with_classes
+from sb3_dqn_ext.run_folder.user_classes import import_run_classes
+from sb3_dqn_ext.saved_model import classes_allowed
 
-__all__ = ["calibration", "load_model", "make_env", "model_file", "q_values"]
+__all__ = ["load_model", "make_env", "measure_calibration", "model_file", "predict_q_values"]
 
 Array = npt.NDArray[Any]
 
 N_EPISODES = 20
-N_RANDOM = 30
-LIMIT = 10_000
+MAX_RANDOM_ACTIONS = 30
+MAX_EPISODE_STEPS = 10_000
 _OTHERWISE = "trust the run: load_model(..., trust=True), or --trust of the report"
-FRESH = 10_000  # added to the seed: training has hardly seen these episodes
+EVALUATION_SEED = 10_000  # added to the seed: training has hardly seen these episodes
 
 
-def q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Array:
+def predict_q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Array:
     """
     :param model: a DQNExt, a DQN, or a QRDQN of sb3-contrib
     :param observations: (B, \\*obs)
@@ -62,7 +62,7 @@ def q_values(model: BaseAlgorithm, observations: Array | dict[str, Array]) -> Ar
     return values
 
 
-class RandomStarts:
+class GreedyAfterRandomStart:
     """
     Chooses greedy actions, but for some random ones at the beginning of an episode, in one environment.
 
@@ -90,8 +90,8 @@ class RandomStarts:
         return greedy
 
 
-def calibration(
-    model: BaseAlgorithm, env: VecEnv, n_episodes: int = N_EPISODES, n_random: int = N_RANDOM, seed: int = 0
+def measure_calibration(
+    model: BaseAlgorithm, env: VecEnv, n_episodes: int = N_EPISODES, n_random: int = MAX_RANDOM_ACTIONS, seed: int = 0
 ) -> Calibration:
     """
     Play, and put what the model says of each action beside what came of it. The actions are greedy but for some random ones at
@@ -108,9 +108,9 @@ def calibration(
     """
     learner: Any = model
     limits_end = not (learner.replay_buffer_kwargs or {}).get("handle_timeout_termination", True)
-    choose = RandomStarts(np.random.default_rng(seed), n_random)
-    player = EvaluationPolicy(partial(q_values, model), choose, learner.gamma, limits_end, unwrap_vec_normalize(env))
-    episodes = list(play_episodes(player, env, n_episodes, LIMIT))
+    choose = GreedyAfterRandomStart(np.random.default_rng(seed), n_random)
+    player = EvaluationPolicy(partial(predict_q_values, model), choose, learner.gamma, limits_end, unwrap_vec_normalize(env))
+    episodes = list(play_episodes(player, env, n_episodes, MAX_EPISODE_STEPS))
     return episode_calibration(_from_step(episode, max(n, 1) - 1) for episode, n in zip(episodes, choose.numbers, strict=True))
 
 
@@ -137,7 +137,7 @@ def load_model(run: Run, name: str | None = None, trust: bool = False) -> BaseAl
     path = model_file(run, name)
     try:
         if run.algo in ("dqn_ext", None):
-            with with_classes(classes_of_run(str(run.folder), trust, _OTHERWISE)):
+            with classes_allowed(import_run_classes(str(run.folder), trust, _OTHERWISE)):
                 return DQNExt.load(path, device="cpu", trust=trust)
         if run.algo == "dqn":
             return DQN.load(path, device="cpu", buffer_size=1)
@@ -176,7 +176,7 @@ def _steps_in_name(path: Path) -> tuple[int, float]:
     return (int(found[1]) if found else 2**63, path.stat().st_mtime)
 
 
-def make_env(run: Run, seed: int = FRESH) -> VecEnv:
+def make_env(run: Run, seed: int = EVALUATION_SEED) -> VecEnv:
     """
     One environment such as a run was trained in: its wrappers are there, too, but nothing that only makes it quick.
 
@@ -185,7 +185,7 @@ def make_env(run: Run, seed: int = FRESH) -> VecEnv:
     :raises ArgumentError: if it cannot be made from what the run folder holds
     """
     give_it = "Give calibration() the environment."
-    check_plain(run, give_it)
+    check_env_is_known(run, give_it)
     if run.env_id is None:
         raise ArgumentError(f"{run.folder} does not tell its environment: there is no run.json, config.yml or *monitor.csv.")
 
@@ -201,7 +201,7 @@ def make_env(run: Run, seed: int = FRESH) -> VecEnv:
     return VecFrameStack(env, n_stack) if n_stack > 0 else env
 
 
-def check_plain(run: Run, instead: str) -> None:
+def check_env_is_known(run: Run, instead: str) -> None:
     """
     :param run: a run
     :param instead: what can be done
@@ -220,7 +220,7 @@ def _wrapped(env: Any, argument: str, wrappers: Any, kind: type) -> Any:
     """As the zoo does: a dotted name, or ``{name: arguments}``, or a list of them."""
     for wrapper in wrappers if isinstance(wrappers, list) else [] if wrappers is None else [wrappers]:
         ((name, kwargs),) = wrapper.items() if isinstance(wrapper, Mapping) else [(wrapper, {})]
-        found: Any = named_class(argument, name, {})
+        found: Any = resolve_class(argument, name, {})
         if not issubclass(found, kind):
             raise ArgumentError(f"{argument}={name!r} is no {kind.__name__}.")
         if found is not _fast():

@@ -17,7 +17,7 @@ from stable_baselines3.common.monitor import load_results
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
-    "N_LAST",
+    "N_SCORED_EPISODES",
     "Curve",
     "Log",
     "Series",
@@ -32,7 +32,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-N_LAST = 100
+N_SCORED_EPISODES = 100
 """training episodes that are a score where nothing was evaluated"""
 
 
@@ -143,7 +143,7 @@ def final_score(run_folder: Path | str, of_evaluations: bool) -> float:
     """
     if of_evaluations:
         return float(evaluations(run_folder).returns[-1].mean())
-    return float(training_episodes(run_folder).returns[-N_LAST:].mean())
+    return float(training_episodes(run_folder).returns[-N_SCORED_EPISODES:].mean())
 
 
 def monitor_header(folder: Path) -> dict[str, Any]:

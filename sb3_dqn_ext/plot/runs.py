@@ -16,16 +16,16 @@ from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.run_files import monitor_header
 from sb3_dqn_ext.run_folder import run_file
 
-__all__ = ["ALGOS", "EVENTS", "Run", "find_runs", "plain_yaml", "read_run"]
+__all__ = ["ALGOS", "EVENT_FILES", "Run", "find_runs", "read_plain_yaml", "read_run"]
 
 Data = dict[str, Any]
 
-EVENTS = "events.out.tfevents.*"
-FILES = {
+EVENT_FILES = "events.out.tfevents.*"
+RUN_FILES = {
     "*monitor.csv": "training episodes",
     "evaluations.npz": "evaluations",
     "*.zip": "models",
-    EVENTS: "TensorBoard's log",
+    EVENT_FILES: "TensorBoard's log",
 }
 ALGOS = ("dqn_ext", "dqn", "qrdqn")
 
@@ -69,9 +69,9 @@ def find_runs(folder: Path | str, argument: str = "RUN_FOLDERS") -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ArgumentError(f"{argument}={str(folder)!r} must be a folder, and there is none of that name.")
-    found = list(_runs_in(folder, FILES.keys() - {EVENTS})) or list(_runs_in(folder, [EVENTS]))
+    found = list(_runs_in(folder, RUN_FILES.keys() - {EVENT_FILES})) or list(_runs_in(folder, [EVENT_FILES]))
     if not found:
-        looked_for = ", ".join(f"{pattern} ({what})" for pattern, what in FILES.items())
+        looked_for = ", ".join(f"{pattern} ({what})" for pattern, what in RUN_FILES.items())
         raise ArgumentError(f"{argument}={str(folder)!r} holds nothing that can be drawn: there is none of {looked_for}.")
     return found
 
@@ -123,17 +123,17 @@ def _from_zoo(folder: Path) -> Data | None:
     if len(files) != 1:
         return None
     (path,) = files
-    arguments = plain_yaml(path.with_name("args.yml")) or {}
+    arguments = read_plain_yaml(path.with_name("args.yml")) or {}
     known = {"env_id": arguments.get("env") or _registered(path.parent.name), "arguments": arguments}
     if arguments.get("algo"):
         known["algo"] = arguments["algo"]
-    hyperparameters = plain_yaml(path)
+    hyperparameters = read_plain_yaml(path)
     if hyperparameters is None:
         return {**known, "config": path.read_text(), "obstacle": f"{path} holds Python objects, which are not made here"}
     return {**known, "hyperparameters": hyperparameters, "config": _text(hyperparameters)}
 
 
-def plain_yaml(path: Path) -> Data | None:
+def read_plain_yaml(path: Path) -> Data | None:
     """
     :param path: of a file of the zoo
     :return: what it holds; None if it is not there, or holds more than plain data in an ordered dictionary

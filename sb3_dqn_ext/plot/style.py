@@ -8,18 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-__all__ = ["COLORS", "HATCHES", "LINES", "clean", "log_scale", "new_axes", "style_of"]
+__all__ = ["COLORS", "HATCHES", "LINES", "clean_axes", "curve_style", "log_scale", "new_axes"]
 
 # readable in black and white, and for colour-blind readers (Okabe and Ito)
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 LINES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))]
 HATCHES = ["//", "..", "\\\\", "xx", "--", "oo"]
 
-SIZE = (8.0, 4.5)
+FIGURE_SIZE = (8.0, 4.5)
 """inches"""
 
 
-def style_of(i: int) -> dict[str, Any]:
+def curve_style(i: int) -> dict[str, Any]:
     """
     :param i: which of the curves of a picture
     :return: its colour and its line
@@ -27,7 +27,7 @@ def style_of(i: int) -> dict[str, Any]:
     return {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
 
 
-def clean(axes: Axes) -> None:
+def clean_axes(axes: Axes) -> None:
     """
     :param axes: get a faint grid, and no frame
     """
@@ -61,8 +61,8 @@ def new_axes(title: str, y_label: str = "return of an episode", x_label: str = "
     :param x_label: over what
     :return: a new figure and its only axes
     """
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
-    clean(axes)
+    clean_axes(axes)
     return figure, axes

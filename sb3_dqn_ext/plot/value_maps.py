@@ -19,7 +19,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.plot.models import q_values
+from sb3_dqn_ext.plot.models import predict_q_values
 from sb3_dqn_ext.plot.style import COLORS, HATCHES
 
 __all__ = ["ValueMap", "plot_value_map", "value_map"]
@@ -27,12 +27,12 @@ __all__ = ["ValueMap", "plot_value_map", "value_map"]
 Array = npt.NDArray[Any]
 Ranges = Mapping[int, tuple[float, float]]
 
-BOUNDLESS = 1e6
+MAX_BOUND = 1e6
 """bounds beyond it are no bounds"""
 
 
 @dataclass(frozen=True)
-class Known:
+class EnvLabels:
     """What the numbers of an environment mean, and what of them is worth a look."""
 
     observations: tuple[str, ...]
@@ -42,9 +42,9 @@ class Known:
     """of observations that have no bounds, or are far from their bounds in every episode"""
 
 
-KNOWN = {
-    "MountainCar": Known(("position", "velocity"), ("push left", "no push", "push right"), ((0, 1),), {}),
-    "CartPole": Known(
+ENV_LABELS = {
+    "MountainCar": EnvLabels(("position", "velocity"), ("push left", "no push", "push right"), ((0, 1),), {}),
+    "CartPole": EnvLabels(
         ("position of the cart", "velocity of the cart", "angle of the pole", "angular velocity of the pole"),
         ("push left", "push right"),
         ((2, 3), (0, 1)),  # the pole falls; the cart leaves
@@ -84,7 +84,7 @@ def value_map(model: BaseAlgorithm, x_index: int, y_index: int, ranges: Ranges |
     observations = np.tile(np.clip(np.zeros(n), low, high), (n_points, n_points, 1))
     observations[:, :, x_index] = x
     observations[:, :, y_index] = y[:, None]
-    values = q_values(model, observations.reshape(-1, n).astype(space.dtype))
+    values = predict_q_values(model, observations.reshape(-1, n).astype(space.dtype))
     return ValueMap(x, y, values.reshape(n_points, n_points, -1))
 
 
@@ -92,7 +92,7 @@ def _range(space: spaces.Box, index: int, ranges: Ranges) -> tuple[float, float]
     if index in ranges:
         return ranges[index]
     low, high = float(space.low[index]), float(space.high[index])
-    if max(abs(low), abs(high)) > BOUNDLESS:
+    if max(abs(low), abs(high)) > MAX_BOUND:
         raise ArgumentError(f"ranges={dict(ranges)!r} must hold a range of observation {index}, which has no bounds.")
     return low, high
 
@@ -141,15 +141,15 @@ def plot_value_map(
     return figure
 
 
-def _known(env_id: str, model: BaseAlgorithm) -> Known:
+def _known(env_id: str, model: BaseAlgorithm) -> EnvLabels:
     """What has names, or else numbers."""
     n_observations, n_actions = int(np.prod(model.observation_space.shape or ())), int(getattr(model.action_space, "n", 0))
-    for name, known in KNOWN.items():
+    for name, known in ENV_LABELS.items():
         if name in env_id and (len(known.observations), len(known.actions)) == (n_observations, n_actions):
             return known
     observations = tuple(f"observation {i}" for i in range(n_observations))
     actions = tuple(f"action {action}" for action in range(n_actions))
-    return Known(observations, actions, ((0, 1),) if n_observations == 2 else (), {})
+    return EnvLabels(observations, actions, ((0, 1),) if n_observations == 2 else (), {})
 
 
 def _draw_values(figure: Figure, axes: Axes, found: ValueMap) -> None:

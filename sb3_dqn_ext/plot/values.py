@@ -17,7 +17,7 @@ from sb3_dqn_ext.callbacks.diagnostics.figures import draw_calibration
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.intervals import rolling_mean
 from sb3_dqn_ext.plot.run_files import Series
-from sb3_dqn_ext.plot.style import COLORS, LINES, clean, log_scale, new_axes, style_of
+from sb3_dqn_ext.plot.style import COLORS, LINES, clean_axes, curve_style, log_scale, new_axes
 
 __all__ = ["draw_log", "plot_calibration", "plot_log", "plot_panels"]
 
@@ -33,7 +33,7 @@ def plot_calibration(found: Calibration, title: str) -> Figure:
     """
     Predicted beside realised values: on the diagonal, they are the same.
 
-    :param found: see :func:`~sb3_dqn_ext.plot.calibration`
+    :param found: see :func:`~sb3_dqn_ext.plot.measure_calibration`
     :param title: stands above the figure
     """
     figure, axes = new_axes(title)
@@ -64,7 +64,7 @@ def plot_panels(runs: Mapping[str, tuple[Array, Array, tuple[Array, Array]]], wi
         draw_calibration(row[2], *found, size=2)
         row[2].set_title(f"correlation {found.correlation:.2f}, bias {found.bias:.2f}", fontsize="medium")
         for axes in row:
-            clean(axes)
+            clean_axes(axes)
     return figure
 
 
@@ -72,7 +72,7 @@ def plot_panels(runs: Mapping[str, tuple[Array, Array, tuple[Array, Array]]], wi
 
 EXPLORATION = ("rollout/exploration_rate", "rollout/temperature")
 VALUES = ("values/mean", "values/min", "values/max")
-GAPS = ("values/spread", "values/action_gap")
+ACTION_GAPS = ("values/spread", "values/action_gap")
 LOSS = ("train/loss",)
 CALIBRATION = [
     ("calibration/predicted", "calibration/realised"),
@@ -81,7 +81,7 @@ CALIBRATION = [
     ("calibration/correlation",),
     ("calibration/mean_return",),
 ]
-AIMS = {"calibration/bias": 0.0, "calibration/slope": 1.0}
+REFERENCE_VALUES = {"calibration/bias": 0.0, "calibration/slope": 1.0}
 Y_LABELS = {
     "rollout/exploration_rate": "epsilon",
     "rollout/temperature": "temperature",
@@ -106,8 +106,8 @@ def plot_log(logged: Mapping[str, Series], title: str, panels: Sequence[Sequence
     :raises ArgumentError: if nothing of that was logged
     """
     if panels is None:
-        others = [(name,) for name in logged if name.startswith("values/") and name not in VALUES + GAPS]
-        panels = [EXPLORATION, VALUES, LOSS, GAPS, *others]
+        others = [(name,) for name in logged if name.startswith("values/") and name not in VALUES + ACTION_GAPS]
+        panels = [EXPLORATION, VALUES, LOSS, ACTION_GAPS, *others]
     shown = [names for panel in panels if (names := [name for name in panel if name in logged])]
     if not shown:
         looked_for = ", ".join(name for panel in panels for name in panel)
@@ -120,7 +120,7 @@ def plot_log(logged: Mapping[str, Series], title: str, panels: Sequence[Sequence
         axes.set_ylabel(Y_LABELS.get(names[0], names[0].rpartition("/")[2].replace("_", " ")))
         if len(names) > 1:
             axes.legend(frameon=False, ncols=len(names), fontsize="small")
-        clean(axes)
+        clean_axes(axes)
     all_axes[-1].set_xlabel("environment steps")
     return figure
 
@@ -133,8 +133,8 @@ def draw_log(axes: Axes, logged: Mapping[str, Series], names: Sequence[str]) -> 
     """
     for i, name in enumerate(names):
         marker = "o" if len(logged[name].steps) == 1 else None  # which is no line
-        axes.plot(*logged[name], **style_of(i), marker=marker, linewidth=1.5, label=name.rpartition("/")[2])
-    if names[0] in AIMS:
-        axes.axhline(AIMS[names[0]], color="black", linewidth=0.8, linestyle=":")
+        axes.plot(*logged[name], **curve_style(i), marker=marker, linewidth=1.5, label=name.rpartition("/")[2])
+    if names[0] in REFERENCE_VALUES:
+        axes.axhline(REFERENCE_VALUES[names[0]], color="black", linewidth=0.8, linestyle=":")
     if tuple(names) == LOSS:
         log_scale(axes, logged[names[0]].values)

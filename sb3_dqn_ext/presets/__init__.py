@@ -14,10 +14,10 @@ import yaml
 
 import sb3_dqn_ext
 
-__all__ = ["names"]
+__all__ = ["preset_paths"]
 
 
-def names() -> dict[str, str]:
+def preset_paths() -> dict[str, str]:
     """
     :return: the path of each configuration by its name
     """
@@ -44,5 +44,5 @@ class Preset(ModuleType):
             return yaml.safe_load(file)
 
 
-for _name, _path in names().items():
+for _name, _path in preset_paths().items():
     sys.modules[f"{__name__}.{_name}"] = globals()[_name] = Preset(_name, _path)

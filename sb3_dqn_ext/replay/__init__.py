@@ -4,7 +4,7 @@ from sb3_dqn_ext.replay.buffer import DQNReplayBuffer
 from sb3_dqn_ext.replay.multistep import MonteCarlo, MultistepReturn, NStep, NStepTransitions, OneStep
 from sb3_dqn_ext.replay.prioritized import Prioritized
 from sb3_dqn_ext.replay.sampler_base import Sampler
-from sb3_dqn_ext.replay.samplers import Rows, Uniform
+from sb3_dqn_ext.replay.samplers import Uniform, VectorSteps
 
 __all__ = [
     "DQNReplayBuffer",
@@ -14,7 +14,7 @@ __all__ = [
     "NStepTransitions",
     "OneStep",
     "Prioritized",
-    "Rows",
     "Sampler",
     "Uniform",
+    "VectorSteps",
 ]

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext._validation import check_number, check_type, choose
-from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3, joined, to_sb3
+from sb3_dqn_ext.algorithm.batches import Batch, concatenate_batches, from_sb3, map_observation, to_sb3
 from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
 from sb3_dqn_ext.replay.checks import (
     check_counts,
@@ -23,10 +23,10 @@ from sb3_dqn_ext.replay.checks import (
     check_rows,
     warn_if_too_large,
 )
-from sb3_dqn_ext.replay.episodes import Episodes
+from sb3_dqn_ext.replay.episodes import EpisodeTracker
 from sb3_dqn_ext.replay.index_set import Indices
-from sb3_dqn_ext.replay.multistep import make_return, realised_returns
-from sb3_dqn_ext.replay.observations import Obs, ObservationRing, take
+from sb3_dqn_ext.replay.multistep import make_multistep_return, monte_carlo_returns
+from sb3_dqn_ext.replay.observations import Obs, ObservationRing, gather
 from sb3_dqn_ext.replay.sampler_base import Sampler
 from sb3_dqn_ext.replay.samplers import make_sampler
 
@@ -34,7 +34,7 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float32]
 
-TERMINAL_ON: dict[str, Callable[[Bools, Bools], Bools]] = {
+TERMINAL_MASKS: dict[str, Callable[[Bools, Bools], Bools]] = {
     "terminated": lambda done, truncated: done & ~truncated,
     "truncated": lambda done, truncated: done & truncated,
     "done": lambda done, truncated: done,
@@ -153,7 +153,7 @@ class DQNReplayBuffer(ReplayBuffer):
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
         check_flags(optimize_memory_usage=optimize_memory_usage, handle_timeout_termination=handle_timeout_termination)
         check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
-        choose("terminal_on", terminal_on, TERMINAL_ON, {"termination": "terminated", "both": "done"})
+        choose("terminal_on", terminal_on, TERMINAL_MASKS, {"termination": "terminated", "both": "done"})
         check_discounting(n_steps, gamma, monte_carlo)
         # not ReplayBuffer's: it would allocate, and it forbids what this class allows
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
@@ -181,18 +181,18 @@ class DQNReplayBuffer(ReplayBuffer):
         )
         self.n_added = 0
         """number of rows that were ever stored"""
-        self.episodes = Episodes(self.n_envs, self.keep_episodes)
-        self.observation_ring.last.clear()
+        self.episodes = EpisodeTracker(self.n_envs, self.keep_episodes)
+        self.observation_ring.final_observations.clear()
 
     @property
     def observations(self) -> Obs:  # type: ignore[override]
         """(rows, n_envs, \\*obs)"""
-        return self.observation_ring.before
+        return self.observation_ring.observations
 
     @property
     def next_observations(self) -> Obs:  # type: ignore[override]
         """(rows, n_envs, \\*obs), unless ``optimize_memory_usage``"""
-        return self.observation_ring.after
+        return self.observation_ring.next_observations
 
     @cached_property
     def actions(self) -> Array:  # type: ignore[override]
@@ -221,7 +221,7 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         row = self.pos
         if self.n_added and self._joins_rows:
-            discontinued = self.observation_ring.discontinued(row, obs)
+            discontinued = self.observation_ring.discontinued_envs(row, obs)
             if discontinued is not None:
                 self.truncate_open_episodes(discontinued)
         done = truncated = np.asarray(done, dtype=bool).reshape(-1)  # environments may have 0 and 1, which are no index
@@ -237,7 +237,7 @@ class DQNReplayBuffer(ReplayBuffer):
         self.n_added += 1
 
         if self.sampler.tracks_indices:
-            self._update_sampler(row, done, TERMINAL_ON[self.terminal_on](done, truncated))
+            self._update_sampler(row, done, TERMINAL_MASKS[self.terminal_on](done, truncated))
 
     def _update_sampler(self, row: int, done: Bools, terminal: Bools) -> None:
         """Give the sampler what was written into a row, once it can be replayed."""
@@ -261,13 +261,13 @@ class DQNReplayBuffer(ReplayBuffer):
         :param env: the environment
         :param terminal: whether that step counts as terminal
         """
-        episode = self.episodes.finish(env, self.n_added, self.buffer_size - self.optimize_memory_usage)
+        episode = self.episodes.end_episode(env, self.n_added, self.buffer_size - self.optimize_memory_usage)
         if self.monte_carlo > 0:
             rows = np.arange(episode.first, episode.end) % self.buffer_size  # (T,)
-            self.returns[rows, env] = realised_returns(self.rewards[rows, env], cast(float, self.gamma))
+            self.returns[rows, env] = monte_carlo_returns(self.rewards[rows, env], cast(float, self.gamma))
             self.ends[rows, env] = rows[-1:]
             self.sampler.add(rows[::-1] * self.n_envs + env, terminal & (np.arange(len(rows)) == 0))
-        forgotten = self.episodes.remember(episode)
+        forgotten = self.episodes.add_ended(episode)
         if forgotten is not None:
             still_stored = np.arange(max(forgotten.first, self.n_added - self.buffer_size), forgotten.end)
             self.sampler.remove(still_stored % self.buffer_size * self.n_envs + forgotten.env)
@@ -290,7 +290,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :return: n * B transitions, one batch after the other
         """
         if _has_own(self, "sample"):
-            return joined([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])
+            return concatenate_batches([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])
         rows = self.replayable_rows()
         if n_batches == 1:
             return self._batch_at(*self.sampler.sample(*rows, batch_size, progress), env)
@@ -363,18 +363,18 @@ class DQNReplayBuffer(ReplayBuffer):
                 "monte_carlo stores realised returns, which VecNormalize cannot rescale: use norm_reward=False."
             )
         to_torch = _converter(self)
-        multistep_return = make_return(self.n_steps, self._discount, self.monte_carlo)
+        multistep_return = make_multistep_return(self.n_steps, self._discount, self.monte_carlo)
         rewards, discounts, last = multistep_return(self, indices, lambda rewards: self._normalize_reward(rewards, env))
 
         def obs_to_torch(obs: Obs) -> PyTorchObs:
-            return cast(PyTorchObs, each(to_torch, obs if env is None else self._normalize_obs(obs, env)))
+            return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
 
         return Batch(
-            observations=obs_to_torch(take(self.observation_ring.before, indices)),
+            observations=obs_to_torch(gather(self.observation_ring.observations, indices)),
             actions=to_torch(self.actions.take(indices)).long(),
             rewards=to_torch(rewards),
             discounts=to_torch(discounts),
-            next_observations=obs_to_torch(self.observation_ring.take_after(last)),
+            next_observations=obs_to_torch(self.observation_ring.gather_next(last)),
             weights=_or_none(to_torch, weights),
             indices=indices,
         )
@@ -432,7 +432,7 @@ class DQNReplayBuffer(ReplayBuffer):
             "keep_episodes": self.keep_episodes,
         }
 
-    def follow(self, n_steps: int, gamma: float) -> None:
+    def set_multistep(self, n_steps: int, gamma: float) -> None:
         """
         Read what is stored with another n and another discount factor from now on.
 
@@ -455,7 +455,7 @@ class DQNReplayBuffer(ReplayBuffer):
         if self._joins_rows and not joined_before:
             # the environments may have been reset in mid-episode, which did not matter to one-step returns
             rows = (self.pos - self.size() + np.arange(self.size())) % self.buffer_size  # from the oldest to the newest
-            for row, is_seam in self.observation_ring.seams(rows):
+            for row, is_seam in self.observation_ring.stored_discontinuities(rows):
                 self.timeouts[row, is_seam & (self.dones[row] == 0)] = 1
 
     def truncate_open_episodes(self, envs: Bools | None = None) -> None:
@@ -474,7 +474,7 @@ class DQNReplayBuffer(ReplayBuffer):
         is_open = (self.dones[row] == 0) & (self.timeouts[row] == 0)  # (n_envs,)
         for env in np.flatnonzero(is_open if envs is None else is_open & envs).tolist():
             self.timeouts[row, env] = 1
-            self.observation_ring.keep_newest(row, env)
+            self.observation_ring.keep_final_observation(row, env)
             if self._by_episodes and self.episodes.open_steps[env] > 0:
                 self._end_episode(env, terminal=False)
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Episode", "Episodes"]
+__all__ = ["EpisodeSpan", "EpisodeTracker"]
 
 
-class Episode(NamedTuple):
+class EpisodeSpan(NamedTuple):
     """An episode that has ended. Its rows are counted since the buffer was made."""
 
     first: int
@@ -19,7 +19,7 @@ class Episode(NamedTuple):
     """the environment"""
 
 
-class Episodes:
+class EpisodeTracker:
     """
     Counts the steps of open episodes, and remembers the latest ended ones.
 
@@ -31,10 +31,10 @@ class Episodes:
         self._keep = keep
         self.open_steps = np.zeros(n_envs, dtype=np.int64)
         """(n_envs,) steps of each open episode"""
-        self.ended: deque[Episode] = deque()
+        self.ended: deque[EpisodeSpan] = deque()
         """the latest ended episodes, the oldest first"""
 
-    def finish(self, env: int, end: int, longest: int) -> Episode:
+    def end_episode(self, env: int, end: int, longest: int) -> EpisodeSpan:
         """
         End an open episode.
 
@@ -45,9 +45,9 @@ class Episodes:
         """
         length = min(int(self.open_steps[env]), longest)
         self.open_steps[env] = 0
-        return Episode(end - length, end, env)
+        return EpisodeSpan(end - length, end, env)
 
-    def remember(self, episode: Episode) -> Episode | None:
+    def add_ended(self, episode: EpisodeSpan) -> EpisodeSpan | None:
         """
         Remember an ended episode.
 

@@ -22,11 +22,11 @@ class NStepTransitions(NamedTuple):
     """(B,) float32, the discounted sum of their rewards"""
     discounts: Array
     """(B,) float32, the factor of the value after the last step; 0 after a termination"""
-    last: Array
+    last_indices: Array
     """(B,) the index of the last step"""
 
 
-class Ring(Protocol):
+class RingBuffer(Protocol):
     """A part of a replay buffer: (rows, n_envs) arrays that are written in a circle; the index is ``row * n_envs + env``."""
 
     buffer_size: int
@@ -43,7 +43,7 @@ class Ring(Protocol):
     def timeouts(self) -> Array: ...
 
 
-class EpisodeRing(Ring, Protocol):
+class RingBufferWithReturns(RingBuffer, Protocol):
     """A ring with the realised returns of ended episodes."""
 
     @property
@@ -58,7 +58,7 @@ class EpisodeRing(Ring, Protocol):
 class MultistepReturn(Protocol):
     """A way to sum up rewards."""
 
-    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
+    def __call__(self, ring: RingBuffer, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
         """
         Sum up the rewards from some steps on.
 
@@ -69,7 +69,7 @@ class MultistepReturn(Protocol):
         ...
 
 
-def terminated(ring: Ring, indices: Array) -> Array:
+def termination_mask(ring: RingBuffer, indices: Array) -> Array:
     """(B,) float32, 1 where the step ended its episode for good, 0 elsewhere and at a time limit."""
     ended: Array = ring.dones.take(indices) * (1 - ring.timeouts.take(indices))
     return ended
@@ -85,8 +85,10 @@ class OneStep:
 
     gamma: float
 
-    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
-        return NStepTransitions(normalize(ring.rewards.take(indices)), self.gamma * (1 - terminated(ring, indices)), indices)
+    def __call__(self, ring: RingBuffer, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
+        return NStepTransitions(
+            normalize(ring.rewards.take(indices)), self.gamma * (1 - termination_mask(ring, indices)), indices
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class NStep:
     n_steps: int
     gamma: float
 
-    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
+    def __call__(self, ring: RingBuffer, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
         n_indices, steps = ring.buffer_size * ring.n_envs, np.arange(self.n_steps)
         window = (indices[:, None] + steps * ring.n_envs) % n_indices  # (B, n)
         newest = (ring.pos - 1) % ring.buffer_size
@@ -112,7 +114,7 @@ class NStep:
         discounting = self.gamma ** steps.astype(np.float32) * (steps < length[:, None])  # (B, n)
         rewards = normalize(ring.rewards.take(window)) * discounting  # (B, n)
         last_indices = (indices + (length - 1) * ring.n_envs) % n_indices  # (B,)
-        discounts = self.gamma ** length.astype(np.float32) * (1 - terminated(ring, last_indices))  # (B,)
+        discounts = self.gamma ** length.astype(np.float32) * (1 - termination_mask(ring, last_indices))  # (B,)
         return NStepTransitions(rewards.sum(axis=1), discounts, last_indices)
 
 
@@ -135,14 +137,14 @@ class MonteCarlo:
     gamma: float
     other: MultistepReturn
 
-    def __call__(self, ring: Ring, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
-        episodes = cast(EpisodeRing, ring)
+    def __call__(self, ring: RingBuffer, indices: Array, normalize: Callable[[Array], Array]) -> NStepTransitions:
+        episodes = cast(RingBufferWithReturns, ring)
         near = self.other(ring, indices, normalize)
         rows, envs = np.divmod(indices, ring.n_envs)  # (B,), (B,)
         ends = episodes.ends.take(indices)  # (B,) rows
         length = (ends - rows) % ring.buffer_size + 1  # (B,)
         last = ends * ring.n_envs + envs  # (B,)
-        bootstrap = self.gamma ** length.astype(np.float32) * (1 - terminated(ring, last))  # (B,)
+        bootstrap = self.gamma ** length.astype(np.float32) * (1 - termination_mask(ring, last))  # (B,)
         realised = episodes.returns.take(indices)  # (B,)
         cut = bootstrap > 0
         whole = cut & (np.random.rand(len(indices)) < self.share) if cut.any() else cut
@@ -150,11 +152,11 @@ class MonteCarlo:
         return NStepTransitions(
             np.where(whole, realised, (1 - mixture) * near.rewards + mixture * realised),
             np.where(whole, bootstrap, (1 - mixture) * near.discounts),
-            np.where(whole, last, near.last),
+            np.where(whole, last, near.last_indices),
         )
 
 
-def realised_returns(rewards: Array, gamma: float) -> Array:
+def monte_carlo_returns(rewards: Array, gamma: float) -> Array:
     """
     Sum up the rewards of an episode from each of its steps to the end.
 
@@ -170,7 +172,7 @@ def realised_returns(rewards: Array, gamma: float) -> Array:
 
 
 @lru_cache
-def make_return(n_steps: int, gamma: float, monte_carlo: float) -> MultistepReturn:
+def make_multistep_return(n_steps: int, gamma: float, monte_carlo: float) -> MultistepReturn:
     """
     Make the return that the arguments of a replay buffer describe.
 

@@ -10,17 +10,17 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.replay.index_set import Indices
 
-__all__ = ["Obs", "ObservationRing", "by_key", "take", "write"]
+__all__ = ["Obs", "ObservationRing", "arrays_by_key", "gather", "write_row"]
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Obs = Array | dict[str, Array]
 
 
-def write(stored: Obs, row: int, obs: Obs) -> None:
+def write_row(stored: Obs, row: int, obs: Obs) -> None:
     """
     Write an observation into a row.
 
@@ -30,13 +30,13 @@ def write(stored: Obs, row: int, obs: Obs) -> None:
     """
     if isinstance(stored, dict):
         for key, array in stored.items():
-            write(array, row, cast(dict[str, Array], obs)[key])
+            write_row(array, row, cast(dict[str, Array], obs)[key])
     else:
         shape = stored.shape[1:]
         stored[row] = obs if isinstance(obs, np.ndarray) and obs.shape == shape else np.reshape(cast(Array, obs), shape)
 
 
-def take(stored: Obs, indices: Indices) -> Obs:
+def gather(stored: Obs, indices: Indices) -> Obs:
     """
     Gather observations.
 
@@ -45,7 +45,7 @@ def take(stored: Obs, indices: Indices) -> Obs:
     :return: (B, \\*shape)
     """
     if isinstance(stored, dict):
-        return {key: take(array, indices) for key, array in stored.items()}  # type: ignore[misc]
+        return {key: gather(array, indices) for key, array in stored.items()}  # type: ignore[misc]
     return stored.reshape(-1, *stored.shape[2:]).take(indices, axis=0)
 
 
@@ -56,10 +56,10 @@ def _zeros(space: spaces.Space[Any], n_rows: int, n_envs: int) -> Obs:
 
 
 def _copy_at(obs: Obs, place: int | tuple[int, int]) -> Obs:
-    return each(lambda array: np.array(array[place]), obs)
+    return map_observation(lambda array: np.array(array[place]), obs)
 
 
-def by_key(obs: Obs) -> dict[str, Array]:
+def arrays_by_key(obs: Obs) -> dict[str, Array]:
     """
     Return observations as a dictionary.
 
@@ -99,16 +99,16 @@ class ObservationRing:
         self.n_rows = n_rows
         self.n_envs = n_envs
         self.once = once
-        self.last: dict[int, Obs] = {}
+        self.final_observations: dict[int, Obs] = {}
         """with ``once``: the observations after the last steps of episodes, by the indices of the steps"""
 
     @cached_property
-    def before(self) -> Obs:
+    def observations(self) -> Obs:
         """(rows, n_envs, \\*shape) the observations before the steps; made when it is first used"""
         return _zeros(self._space, self.n_rows, self.n_envs)
 
     @cached_property
-    def after(self) -> Obs:
+    def next_observations(self) -> Obs:
         """(rows, n_envs, \\*shape) the observations after the steps, unless ``once``"""
         return _zeros(self._space, self.n_rows, self.n_envs)
 
@@ -121,17 +121,17 @@ class ObservationRing:
         :param next_obs: (n_envs, \\*shape)
         :param done: (n_envs,) whether an episode ended by this step
         """
-        write(self.before, row, obs)
+        write_row(self.observations, row, obs)
         if not self.once:
-            write(self.after, row, next_obs)
+            write_row(self.next_observations, row, next_obs)
             return
-        write(self.before, (row + 1) % self.n_rows, next_obs)
+        write_row(self.observations, (row + 1) % self.n_rows, next_obs)
         for env in range(self.n_envs):
-            self.last.pop(row * self.n_envs + env, None)
+            self.final_observations.pop(row * self.n_envs + env, None)
         for env in done.nonzero()[0].tolist():
-            self.last[row * self.n_envs + env] = _copy_at(next_obs, env)
+            self.final_observations[row * self.n_envs + env] = _copy_at(next_obs, env)
 
-    def keep_newest(self, row: int, env: int) -> None:
+    def keep_final_observation(self, row: int, env: int) -> None:
         """
         Keep the observation after the newest step, which the next step may overwrite with ``once``.
 
@@ -139,9 +139,9 @@ class ObservationRing:
         :param env: the environment
         """
         if self.once:
-            self.last[row * self.n_envs + env] = _copy_at(self.before, ((row + 1) % self.n_rows, env))
+            self.final_observations[row * self.n_envs + env] = _copy_at(self.observations, ((row + 1) % self.n_rows, env))
 
-    def take_after(self, indices: Indices) -> Obs:
+    def gather_next(self, indices: Indices) -> Obs:
         """
         Gather the observations after some steps.
 
@@ -149,16 +149,16 @@ class ObservationRing:
         :return: (B, \\*shape)
         """
         if not self.once:
-            return take(self.after, indices)
+            return gather(self.next_observations, indices)
         following = (indices + self.n_envs) % (self.n_rows * self.n_envs)
-        gathered = take(self.before, following)
+        gathered = gather(self.observations, following)
         for i, index in enumerate(indices.tolist()):
-            last = self.last.get(index)
+            last = self.final_observations.get(index)
             if last is not None:
-                write(gathered, i, last)
+                write_row(gathered, i, last)
         return gathered
 
-    def discontinued(self, row: int, obs: Obs) -> Bools | None:
+    def discontinued_envs(self, row: int, obs: Obs) -> Bools | None:
         """
         Compare new observations with those after the newest steps.
 
@@ -166,14 +166,14 @@ class ObservationRing:
         :param obs: (n_envs, \\*shape) the observations that will be written there
         :return: (n_envs,) which are others; None if none is
         """
-        stored = self.before if self.once else self.after
+        stored = self.observations if self.once else self.next_observations
         newest = row if self.once else row - 1
-        given = by_key(obs)
-        pairs = [(array[newest], given[key]) for key, array in by_key(stored).items()]
+        given = arrays_by_key(obs)
+        pairs = [(array[newest], given[key]) for key, array in arrays_by_key(stored).items()]
         differing = [pair for pair in pairs if not _is_same(*pair)]  # none, at nearly all steps
         return np.any([_differing(*pair) for pair in differing], axis=0) if differing else None
 
-    def seams(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, Bools]]:
+    def stored_discontinuities(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, Bools]]:
         """
         Find the rows whose next observations are not those of the following row; not with ``once``.
 
@@ -181,5 +181,5 @@ class ObservationRing:
         :return: each row but the last, and (n_envs,) in which environments it is so
         """
         for row, following in pairwise(rows.tolist()):
-            parts = zip(by_key(self.after).values(), by_key(self.before).values(), strict=True)
+            parts = zip(arrays_by_key(self.next_observations).values(), arrays_by_key(self.observations).values(), strict=True)
             yield row, np.any([_differing(after[row], before[following]) for after, before in parts], axis=0)

@@ -15,7 +15,7 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.errors import EmptyReplayError
 from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.sampler_base import Bools, Priorities, Sampler, Weights
-from sb3_dqn_ext.replay.sum_tree import PriorityTree
+from sb3_dqn_ext.replay.sum_tree import SumTree
 
 __all__ = ["Prioritized"]
 
@@ -36,7 +36,7 @@ class Prioritized(Sampler):
     :param n_rows: number of rows
     :param n_envs: number of transitions in a row
     :param terminal_copies: how often a transition that ended an episode counts
-    :param has_gaps: has no effect; what can be replayed is what has a priority
+    :param only_added: has no effect; what can be replayed is what has a priority
     :param alpha: how much the errors matter; 0 is uniform
     :param beta: how much of the priorities the weights make up for, at the start
     :param beta_end: and at the end of the run, with a straight line between; at 1, for all
@@ -49,7 +49,7 @@ class Prioritized(Sampler):
         n_rows: int,
         n_envs: int,
         terminal_copies: int,
-        has_gaps: bool,
+        only_added: bool,
         alpha: float = 0.6,
         beta: float = 0.4,
         beta_end: float = 1.0,
@@ -59,7 +59,7 @@ class Prioritized(Sampler):
         check_number("beta", beta, low=0, high=1)
         check_number("beta_end", beta_end, low=0, high=1)
         check_number("eps", eps, low=1e-10, high=1e10)
-        super().__init__(n_rows, n_envs, terminal_copies, has_gaps)
+        super().__init__(n_rows, n_envs, terminal_copies, only_added)
         self.alpha = alpha
         self.beta_start = beta
         self.beta_end = beta_end
@@ -67,9 +67,9 @@ class Prioritized(Sampler):
         self._highest = 1.0
 
     @cached_property
-    def _tree(self) -> PriorityTree:
+    def _tree(self) -> SumTree:
         """p_i, and 0 for what cannot be replayed; made when the first transition is stored"""
-        return PriorityTree(self.n_rows * self.n_envs)
+        return SumTree(self.n_rows * self.n_envs)
 
     def add(self, indices: Indices, terminal: Bools) -> None:
         self._tree[indices] = self._highest
@@ -86,7 +86,7 @@ class Prioritized(Sampler):
             raise EmptyReplayError
         points = (np.arange(batch_size) + np.random.rand(batch_size)) * (total / batch_size)  # (B,)
         indices = tree.find(points)  # (B,)
-        return indices, ((tree.lowest / tree[indices]) ** self.beta(progress)).astype(np.float32)
+        return indices, ((tree.min_priority / tree[indices]) ** self.beta(progress)).astype(np.float32)
 
     def update_priorities(self, indices: Indices, td_errors: npt.NDArray[Any]) -> None:
         priorities = (td_errors + self.eps) ** self.alpha  # (B,)
@@ -119,7 +119,7 @@ class Prioritized(Sampler):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._highest = state["highest"]
-        self._tree = PriorityTree(self.n_rows * self.n_envs)
+        self._tree = SumTree(self.n_rows * self.n_envs)
         indices = np.arange(len(state["priorities"]))
         self._tree[indices] = state["priorities"]
         if state["copies"] is not None:

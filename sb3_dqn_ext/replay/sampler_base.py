@@ -36,7 +36,7 @@ class Sampler:
     :param n_rows: number of rows of the replay buffer
     :param n_envs: number of transitions in a row
     :param terminal_copies: how often a transition that ended an episode counts
-    :param has_gaps: whether there are stored rows that cannot be replayed: only what was added and not removed can be then
+    :param only_added: whether there are stored rows that cannot be replayed: only what was added and not removed can be then
     """
 
     tracks_indices: bool = True
@@ -44,11 +44,11 @@ class Sampler:
     draws_whole_rows: bool = False
     """whether a transition is only replayed together with those of all other environments at the same time step"""
 
-    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int = 1, has_gaps: bool = False) -> None:
+    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int = 1, only_added: bool = False) -> None:
         self.n_rows = n_rows
         self.n_envs = n_envs
         self.terminal_copies = terminal_copies
-        self.has_gaps = has_gaps
+        self.only_added = only_added
 
     @property
     def uses_td_errors(self) -> bool:

@@ -13,10 +13,10 @@ from sb3_dqn_ext.replay.index_set import IndexSet, Indices
 from sb3_dqn_ext.replay.prioritized import Prioritized
 from sb3_dqn_ext.replay.sampler_base import Bools, Sampler, Weights
 
-__all__ = ["SAMPLERS", "Rows", "Uniform", "make_sampler"]
+__all__ = ["SAMPLERS", "Uniform", "VectorSteps", "make_sampler"]
 
 
-def distinct(n: int, size: int) -> npt.NDArray[np.int64]:
+def draw_distinct(n: int, size: int) -> npt.NDArray[np.int64]:
     """Draw (size,) different whole numbers below n, each such set with the same probability."""
     if size > n // 2:
         return np.random.permutation(n)[:size]
@@ -33,16 +33,16 @@ class Uniform(Sampler):
     :param n_rows: number of rows
     :param n_envs: number of transitions in a row
     :param terminal_copies: how often a transition that ended an episode counts
-    :param has_gaps: whether only those stored transitions can be replayed that were added and not removed
+    :param only_added: whether only those stored transitions can be replayed that were added and not removed
     :param replace: whether a batch can hold the same transition twice; if not, no copy of one is in it more than once
     """
 
-    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, has_gaps: bool, replace: bool = True) -> None:
+    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, only_added: bool, replace: bool = True) -> None:
         check_type("replace", replace, bool, "True or False")
-        super().__init__(n_rows, n_envs, terminal_copies, has_gaps)
+        super().__init__(n_rows, n_envs, terminal_copies, only_added)
         self.replace = replace
-        self.tracks_indices = has_gaps or terminal_copies > 1
-        self._members = IndexSet(n_rows * n_envs) if has_gaps else None
+        self.tracks_indices = only_added or terminal_copies > 1
+        self._members = IndexSet(n_rows * n_envs) if only_added else None
         self._terminal = IndexSet(n_rows * n_envs)
 
     def check_epochs(self, n_epochs: int) -> None:
@@ -115,10 +115,10 @@ class Uniform(Sampler):
             raise ArgumentError(
                 f"{batch_size} of {n} cannot be drawn with sampler_kwargs['replace']=False: learning_starts is too small."
             )
-        return distinct(n, batch_size)
+        return draw_distinct(n, batch_size)
 
 
-class Rows(Sampler):
+class VectorSteps(Sampler):
     """
     One time step with all its environments, for each ``n_envs`` transitions of the batch, every time step with the same
     probability. Copies of a transition would be copies of its neighbours, too: a terminal one is weighted instead.
@@ -126,16 +126,16 @@ class Rows(Sampler):
     :param n_rows: number of rows
     :param n_envs: number of transitions in a row
     :param terminal_copies: how much more a transition weighs that ended an episode; the weights have a mean of 1
-    :param has_gaps: whether only those rows can be replayed that were added and not removed in all environments
+    :param only_added: whether only those rows can be replayed that were added and not removed in all environments
     :param replace: whether a batch can hold the same row twice
     """
 
     draws_whole_rows = True
 
-    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, has_gaps: bool, replace: bool = True) -> None:
-        super().__init__(n_rows, n_envs, terminal_copies, has_gaps)
-        self.tracks_indices = has_gaps or terminal_copies > 1
-        self._rows = Uniform(n_rows, 1, 1, has_gaps, replace)
+    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, only_added: bool, replace: bool = True) -> None:
+        super().__init__(n_rows, n_envs, terminal_copies, only_added)
+        self.tracks_indices = only_added or terminal_copies > 1
+        self._rows = Uniform(n_rows, 1, 1, only_added, replace)
         shape = (n_rows if self.tracks_indices else 0, n_envs)
         self._present = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
         self._terminal = np.zeros(shape, dtype=np.bool_)  # (rows, n_envs)
@@ -203,7 +203,7 @@ class Rows(Sampler):
         self._rows.add(whole, np.zeros(len(whole), dtype=np.bool_))
 
 
-SAMPLERS: dict[str, type[Sampler]] = {"uniform": Uniform, "prioritized": Prioritized, "rows": Rows}
+SAMPLERS: dict[str, type[Sampler]] = {"uniform": Uniform, "prioritized": Prioritized, "rows": VectorSteps}
 _SYNONYMS = {
     "per": "prioritized",
     "prioritised": "prioritized",
@@ -214,7 +214,7 @@ _SYNONYMS = {
 
 
 def make_sampler(
-    choice: str | type[Sampler], kwargs: Mapping[str, Any], n_rows: int, n_envs: int, terminal_copies: int, has_gaps: bool
+    choice: str | type[Sampler], kwargs: Mapping[str, Any], n_rows: int, n_envs: int, terminal_copies: int, only_added: bool
 ) -> Sampler:
     """
     Make a sampler.
@@ -226,6 +226,6 @@ def make_sampler(
     """
     is_class = isinstance(choice, type) and issubclass(choice, Sampler)
     options = {choice: cast(type[Sampler], choice)} if is_class else SAMPLERS
-    factories: Any = {name: partial(kind, n_rows, n_envs, terminal_copies, has_gaps) for name, kind in options.items()}
+    factories: Any = {name: partial(kind, n_rows, n_envs, terminal_copies, only_added) for name, kind in options.items()}
     sampler: Sampler = build("sampler", cast(str, choice), factories, kwargs, _SYNONYMS)
     return sampler

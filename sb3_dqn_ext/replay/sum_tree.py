@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from sb3_dqn_ext.replay.index_set import Indices
 
-__all__ = ["PriorityTree"]
+__all__ = ["SumTree"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-class PriorityTree:
+class SumTree:
     """
     N priorities in a wide tree of three levels, with their total and their smallest one.
 
@@ -81,7 +81,7 @@ class PriorityTree:
         return float(self._sums[1].sum())
 
     @property
-    def lowest(self) -> float:
+    def min_priority(self) -> float:
         """The smallest priority that is not 0."""
         self._refresh()
         return float(self._lowest[1].min())

@@ -10,16 +10,16 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.plot.models import N_EPISODES
 from sb3_dqn_ext.plot.runs import find_runs
-from sb3_dqn_ext.report.page import page_of
-from sb3_dqn_ext.report.run_data import read
+from sb3_dqn_ext.report.page import render_page
+from sb3_dqn_ext.report.run_data import read_run_data
 from sb3_dqn_ext.storage.atomic import write_atomically
 
 COMMAND = "python -m sb3_dqn_ext.report"
-MANY = 20
+LARGE_PAGE_MB = 20
 """megabytes of a page that is slow to open and to send"""
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Of the command."""
     made = argparse.ArgumentParser(
         COMMAND,
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def the_run(folders: Sequence[str]) -> Path:
+def find_run(folders: Sequence[str]) -> Path:
     """
     :param folders: that were given
     :return: the only run in them
@@ -59,14 +59,14 @@ def main(arguments: list[str]) -> None:
     """
     :param arguments: of the command
     """
-    args = parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     try:
         check_number("--episodes", args.episodes, low=0, integer=True)
         for module in args.gym_packages:
             importlib.import_module(module)
-        folder = the_run(args.run_folder)
-        data = read(folder, args.tensorboard, args.model, args.episodes, args.trust)
-        page = page_of(data)
+        folder = find_run(args.run_folder)
+        data = read_run_data(folder, args.tensorboard, args.model, args.episodes, args.trust)
+        page = render_page(data)
         output = args.output or folder / "report.html"
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
     print(output)
     for what, why in data.problems.items():
         print(f"No {what}: {why}", file=sys.stderr)
-    if (size := output.stat().st_size / 1e6) > MANY:
+    if (size := output.stat().st_size / 1e6) > LARGE_PAGE_MB:
         print(f"{output} has {size:.0f} MB, which is much for a page: most of it is what is shown as a film.", file=sys.stderr)
 
 

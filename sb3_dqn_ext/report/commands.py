@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sb3_dqn_ext.plot.runs import Run, plain_yaml
+from sb3_dqn_ext.plot.runs import Run, read_plain_yaml
 from sb3_dqn_ext.run_folder import run_file
 
-__all__ = ["OPTIONS", "resume_command", "train_command"]
+__all__ = ["OPTION_DEFAULTS", "resume_command", "train_command"]
 
-OPTIONS: dict[str, Any] = {
+OPTION_DEFAULTS: dict[str, Any] = {
     "algo": None,
     "env": None,
     "conf_file": None,
@@ -49,16 +49,16 @@ def train_command(run: Run) -> str | None:
         return None
     if "hyperparams" not in arguments:  # of run.json, which says what came of them
         files = list(run.folder.glob("*/args.yml"))
-        given = plain_yaml(files[0]) if len(files) == 1 else None
+        given = read_plain_yaml(files[0]) if len(files) == 1 else None
         more = {"hyperparams": run.hyperparameters} if given is None else given
         arguments |= {name: more[name] for name in ("hyperparams", "tensorboard_log") if name in more}
-    options = [_option(name, arguments[name]) for name in OPTIONS if _is_said(name, arguments)]
+    options = [_option(name, arguments[name]) for name in OPTION_DEFAULTS if _is_said(name, arguments)]
     lines = [["python", "-m", "rl_zoo3.train", *options[0], *options[1]], *options[2:]]
     return " \\\n    ".join(shlex.join(words) for words in lines)
 
 
 def _is_said(name: str, arguments: Mapping[str, Any]) -> bool:
-    return name in arguments and arguments[name] not in (OPTIONS[name], None, {})
+    return name in arguments and arguments[name] not in (OPTION_DEFAULTS[name], None, {})
 
 
 def _option(name: str, value: Any) -> list[str]:

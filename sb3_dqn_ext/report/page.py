@@ -10,21 +10,21 @@ import jinja2
 from sb3_dqn_ext.plot.models import N_EPISODES
 from sb3_dqn_ext.plot.run_files import lifetime
 from sb3_dqn_ext.report.blocks import Block, Section
-from sb3_dqn_ext.report.run_data import RunData, attempted, read
-from sb3_dqn_ext.report.sections import calibration, learning, video
-from sb3_dqn_ext.report.tables import commands, configuration, facts, packages
+from sb3_dqn_ext.report.run_data import RunData, read_run_data, value_or_none
+from sb3_dqn_ext.report.sections import calibration_blocks, curve_blocks, video_blocks
+from sb3_dqn_ext.report.tables import command_blocks, configuration_blocks, summary_blocks, version_blocks
 from sb3_dqn_ext.versions import versions
 
-__all__ = ["page_of", "report"]
+__all__ = ["render_page", "report"]
 
 SECTIONS: dict[str, Callable[[RunData], Iterable[Block]]] = {
-    "summary": facts,
-    "command": commands,
-    "curves": learning,
-    "calibration": calibration,
-    "video": video,
-    "configuration": configuration,
-    "versions": packages,
+    "summary": summary_blocks,
+    "command": command_blocks,
+    "curves": curve_blocks,
+    "calibration": calibration_blocks,
+    "video": video_blocks,
+    "configuration": configuration_blocks,
+    "versions": version_blocks,
 }
 CLASSES = {"dqn_ext": "DQNExt", "dqn": "DQN", "qrdqn": "QRDQN"}
 
@@ -48,16 +48,18 @@ def report(
         wherever the run was started
     :return: the page
     """
-    return page_of(read(Path(folder), None if tensorboard is None else Path(tensorboard), model, n_episodes, trust))
+    return render_page(
+        read_run_data(Path(folder), None if tensorboard is None else Path(tensorboard), model, n_episodes, trust)
+    )
 
 
-def page_of(data: RunData) -> str:
+def render_page(data: RunData) -> str:
     """
     :param data: what is known of a run
     :return: the page
     """
     run = data.run
-    began = attempted(data.problems, "date", lambda: lifetime(run.folder))
+    began = value_or_none(data.problems, "date", lambda: lifetime(run.folder))
     now = datetime.datetime.now().timestamp()
     return _template().render(
         title=" · ".join(filter(None, [run.env_id or run.name, CLASSES.get(run.algo or "", run.algo)])),

@@ -16,29 +16,29 @@ from sb3_dqn_ext.plot.style import new_axes
 from sb3_dqn_ext.plot.values import draw_log
 from sb3_dqn_ext.report.blocks import Image, Picture, Video, data_url
 
-__all__ = ["chart", "charts_of", "film", "image_of", "logged_image", "newest_film"]
+__all__ = ["draw_chart", "figure_image", "group_charts", "logged_image", "newest_video", "read_video"]
 
 Charts = dict[str, list[str]]
 """by title, the names of what is in a chart"""
 
-SIZE = (4.6, 2.7)
+CHART_SIZE = (4.6, 2.7)
 """inches of a chart"""
-MANY_LINES = 8
+MAX_LEGEND_LINES = 8
 """that a legend could not tell apart"""
-MAX_SVG = 400_000
+MAX_SVG_BYTES = 400_000
 """bytes; a picture with more of them is made of pixels"""
 DPI = 160
-IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif", b"\xff\xd8\xff": "image/jpeg"}
+IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif", b"\xff\xd8\xff": "image/jpeg"}
 
 
-def image_of(drawn: Figure, alt: str) -> Image:
+def figure_image(drawn: Figure, alt: str) -> Image:
     """
     :param drawn: a figure
     :param alt: what there is to see
     """
     with mpl.rc_context({"svg.hashsalt": "sb3_dqn_ext"}):  # the same picture is the same text
         content, kind = _saved(drawn, "svg"), "image/svg+xml"
-    if len(content) > MAX_SVG:
+    if len(content) > MAX_SVG_BYTES:
         content, kind = _saved(drawn, "png"), "image/png"
     return Image(data_url(kind, content), alt)
 
@@ -49,7 +49,7 @@ def _saved(drawn: Figure, file_format: str) -> bytes:
     return file.getvalue()
 
 
-def charts_of(logged: Mapping[str, Series]) -> tuple[Layout, Charts]:
+def group_charts(logged: Mapping[str, Series]) -> tuple[Layout, Charts]:
     """
     :param logged: by name
     :return: the charts of Custom Scalars, by group and title the names of what is in them; and apart from these, by title,
@@ -70,22 +70,22 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def chart(logged: Mapping[str, Series], title: str, names: Sequence[str]) -> Picture:
+def draw_chart(logged: Mapping[str, Series], title: str, names: Sequence[str]) -> Picture:
     """
     :param logged: by name
     :param title: of the chart
     :param names: of what is in it
     """
     drawn, axes = new_axes("", "")
-    drawn.set_size_inches(*SIZE)
+    drawn.set_size_inches(*CHART_SIZE)
     axes.locator_params(axis="x", nbins=5)
     draw_log(axes, logged, names)
-    if 1 < len(names) <= MANY_LINES:
+    if 1 < len(names) <= MAX_LEGEND_LINES:
         drawn.legend(
             axes.get_lines()[: len(names)], _labels(names), loc="outside upper left", ncols=3, frameon=False, fontsize="small"
         )
-    caption = title if len(names) <= MANY_LINES else f"{title}: {len(names)} lines, {names[0]} to {names[-1]}"
-    return Picture(image_of(drawn, f"{title}, over environment steps. {_told(logged, names)}"), caption, "chart")
+    caption = title if len(names) <= MAX_LEGEND_LINES else f"{title}: {len(names)} lines, {names[0]} to {names[-1]}"
+    return Picture(figure_image(drawn, f"{title}, over environment steps. {_told(logged, names)}"), caption, "chart")
 
 
 def _labels(names: Sequence[str]) -> list[str]:
@@ -97,7 +97,7 @@ def _labels(names: Sequence[str]) -> list[str]:
 def _told(logged: Mapping[str, Series], names: Sequence[str]) -> str:
     """What a chart shows, in words."""
     lines = []
-    for name in names[:MANY_LINES]:
+    for name in names[:MAX_LEGEND_LINES]:
         steps, values = logged[name]
         finite = values[np.isfinite(values)]
         between = f", between {finite.min():.4g} and {finite.max():.4g}" if len(finite) > 1 else ""
@@ -111,13 +111,13 @@ def logged_image(content: bytes, name: str) -> Image:
     :param name: under which it was logged
     :raises ArgumentError: if it is no picture that browsers show
     """
-    kind = next((kind for start, kind in IMAGES.items() if content.startswith(start)), None)
+    kind = next((kind for start, kind in IMAGE_TYPES.items() if content.startswith(start)), None)
     if kind is None:
         raise ArgumentError(f"What was logged as {name} is neither PNG nor GIF nor JPEG.")
     return Image(data_url(kind, content), f"{name}, as it was logged last")
 
 
-def newest_film(folder: Path) -> Path | None:
+def newest_video(folder: Path) -> Path | None:
     """
     :param folder: of a run
     :return: the film of its latest step, or else the newest one, if there is one
@@ -131,7 +131,7 @@ def _age(path: Path) -> tuple[int, float]:
     return int(step[1]) if step else -1, path.stat().st_mtime
 
 
-def film(path: Path) -> Video:
+def read_video(path: Path) -> Video:
     """
     :param path: of a film
     :raises ArgumentError: if it is none

@@ -16,7 +16,17 @@ from sb3_dqn_ext.plot.run_files import Curve, Log, evaluations, read_log
 from sb3_dqn_ext.plot.runs import Run, read_run
 from sb3_dqn_ext.report.blocks import Block, Missing
 
-__all__ = ["CALIBRATION", "CONFIGURATION", "EPISODES", "EVALUATIONS", "LOG", "MODEL", "RunData", "attempted", "read"]
+__all__ = [
+    "CALIBRATION",
+    "CONFIGURATION",
+    "EPISODES",
+    "EVALUATIONS",
+    "LOG",
+    "MODEL",
+    "RunData",
+    "read_run_data",
+    "value_or_none",
+]
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Block)
@@ -35,8 +45,8 @@ class RunData:
     log: Log | None
     model: BaseAlgorithm | None
     model_file: Path | None
-    played: Calibration | None
-    n_played: int
+    calibration: Calibration | None
+    n_episodes: int
     problems: dict[str, str]
     """by what is not in the page: why"""
 
@@ -46,7 +56,7 @@ class RunData:
         :param make: what makes it
         :return: the part, or a line that says why there is none
         """
-        made = attempted(self.problems, what, make)
+        made = value_or_none(self.problems, what, make)
         return self.missing(what) if made is None else made
 
     def blocks(self, what: str, make: Callable[[], Iterable[Block]]) -> Sequence[Block]:
@@ -55,7 +65,7 @@ class RunData:
         :param make: makes the blocks of that part
         :return: the blocks, or a line with the reason why there are none
         """
-        made = attempted(self.problems, what, lambda: list(make()))
+        made = value_or_none(self.problems, what, lambda: list(make()))
         return [self.missing(what)] if made is None else made
 
     def missing(self, what: str) -> Missing:
@@ -66,7 +76,7 @@ class RunData:
         return Missing(what, self.problems[what])
 
 
-def attempted(problems: dict[str, str], what: str, make: Callable[[], T]) -> T | None:
+def value_or_none(problems: dict[str, str], what: str, make: Callable[[], T]) -> T | None:
     """
     :param problems: where to say why it cannot be had
     :param what: is made
@@ -81,7 +91,7 @@ def attempted(problems: dict[str, str], what: str, make: Callable[[], T]) -> T |
     return None
 
 
-def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: int, trust: bool) -> RunData:
+def read_run_data(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: int, trust: bool) -> RunData:
     """
     :param folder: of the run
     :param tensorboard: where TensorBoard's logs are, if the run does not tell
@@ -90,19 +100,19 @@ def read(folder: Path, tensorboard: Path | None, model: str | None, n_episodes: 
     :param trust: whether pickles are opened, and classes of one's own imported from wherever the run was started
     """
     problems: dict[str, str] = {}
-    run = attempted(problems, CONFIGURATION, lambda: read_run(folder, tensorboard))
+    run = value_or_none(problems, CONFIGURATION, lambda: read_run(folder, tensorboard))
     run = run or Run(folder, logs=(folder,) if tensorboard is None else (folder, tensorboard))
-    path = attempted(problems, MODEL, lambda: models.model_file(run, model))
-    learner = None if path is None else attempted(problems, MODEL, lambda: _loaded(run, path, trust))
+    path = value_or_none(problems, MODEL, lambda: models.model_file(run, model))
+    learner = None if path is None else value_or_none(problems, MODEL, lambda: _loaded(run, path, trust))
     return RunData(
         run=run,
-        episodes=attempted(problems, EPISODES, lambda: curves.episodes_of(folder)),
-        evaluations=attempted(problems, EVALUATIONS, lambda: _evaluations(run)),
-        log=attempted(problems, LOG, lambda: read_log(log_folder(run))),
+        episodes=value_or_none(problems, EPISODES, lambda: curves.require_episodes(folder)),
+        evaluations=value_or_none(problems, EVALUATIONS, lambda: _evaluations(run)),
+        log=value_or_none(problems, LOG, lambda: read_log(log_folder(run))),
         model=learner,
         model_file=path,
-        played=attempted(problems, CALIBRATION, lambda: _played(run, learner, n_episodes, problems)),
-        n_played=n_episodes,
+        calibration=value_or_none(problems, CALIBRATION, lambda: _played(run, learner, n_episodes, problems)),
+        n_episodes=n_episodes,
         problems=problems,
     )
 
@@ -127,6 +137,6 @@ def _played(run: Run, model: BaseAlgorithm | None, n_episodes: int, problems: di
         raise ArgumentError("no episode was to be played.")
     env = models.make_env(run)
     try:
-        return models.calibration(model, env, n_episodes)
+        return models.measure_calibration(model, env, n_episodes)
     finally:
         env.close()

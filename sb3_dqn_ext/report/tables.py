@@ -10,16 +10,16 @@ from typing import Any
 from sb3_dqn_ext.callbacks.configuration import model_arguments
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot.intervals import rolling_mean
-from sb3_dqn_ext.plot.run_files import N_LAST, lifetime
+from sb3_dqn_ext.plot.run_files import N_SCORED_EPISODES, lifetime
 from sb3_dqn_ext.report.blocks import Block, Code, Details, Fact, Facts, Heading, Table, Text
 from sb3_dqn_ext.report.commands import resume_command, train_command
-from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, RunData, attempted
+from sb3_dqn_ext.report.run_data import CONFIGURATION, MODEL, RunData, value_or_none
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.versions import versions
 
-__all__ = ["commands", "configuration", "facts", "packages", "returns"]
+__all__ = ["command_blocks", "configuration_blocks", "return_facts", "summary_blocks", "version_blocks"]
 
-SYSTEM = {
+SYSTEM_INFO_NAMES = {
     "Stable-Baselines3": "stable_baselines3",
     "Gymnasium": "gymnasium",
     "Numpy": "numpy",
@@ -27,21 +27,21 @@ SYSTEM = {
     "Python": "python",
 }
 """what SB3 calls the packages in a saved model, and what we call them"""
-MAX_TEXT = 2**16  # bytes
+MAX_TEXT_BYTES = 2**16  # bytes
 
 
 # -- what came of it -------------------------------------------------------------------------------------------------------
 
 
-def facts(data: RunData) -> Iterator[Block]:
+def summary_blocks(data: RunData) -> Iterator[Block]:
     """What came of the run, in a few numbers."""
-    found = [*returns(data), *_progress(data)]
+    found = [*return_facts(data), *_progress(data)]
     if not found:
         raise ArgumentError(f"{data.run.folder} has neither training episodes nor evaluations nor a log.")
     yield Facts(found)
 
 
-def returns(data: RunData) -> Iterator[Fact]:
+def return_facts(data: RunData) -> Iterator[Fact]:
     """Mean returns of evaluations and of training."""
     if data.evaluations is not None:
         steps, found = data.evaluations
@@ -51,11 +51,17 @@ def returns(data: RunData) -> Iterator[Fact]:
         yield Fact("Last evaluation", f"{means[-1]:.2f}", f"at step {steps[-1]:,}")
     if data.episodes is not None:
         steps, found = data.episodes
-        means = rolling_mean(found[:, 0], N_LAST)
-        if len(means) > N_LAST:
-            best = int(means[N_LAST - 1 :].argmax()) + N_LAST - 1  # the mean of a few episodes is high by chance
-            yield Fact("Best training return", f"{means[best]:.2f}", f"mean of {N_LAST} episodes, at step {steps[best]:,}")
-        yield Fact("Last training return", f"{means[-1]:.2f}", f"mean of {min(len(means), N_LAST)} episodes, which explore")
+        means = rolling_mean(found[:, 0], N_SCORED_EPISODES)
+        if len(means) > N_SCORED_EPISODES:
+            best = (
+                int(means[N_SCORED_EPISODES - 1 :].argmax()) + N_SCORED_EPISODES - 1
+            )  # the mean of a few episodes is high by chance
+            yield Fact(
+                "Best training return", f"{means[best]:.2f}", f"mean of {N_SCORED_EPISODES} episodes, at step {steps[best]:,}"
+            )
+        yield Fact(
+            "Last training return", f"{means[-1]:.2f}", f"mean of {min(len(means), N_SCORED_EPISODES)} episodes, which explore"
+        )
 
 
 def _progress(data: RunData) -> Iterator[Fact]:
@@ -75,10 +81,10 @@ def _progress(data: RunData) -> Iterator[Fact]:
 # -- how to make it again --------------------------------------------------------------------------------------------------
 
 
-def commands(data: RunData) -> Iterator[Block]:
+def command_blocks(data: RunData) -> Iterator[Block]:
     """How to make the run again, or to go on with it."""
     yield from data.blocks("command", lambda: _command(data))
-    going_on = attempted(data.problems, "command to go on", lambda: resume_command(data.run.folder))
+    going_on = value_or_none(data.problems, "command to go on", lambda: resume_command(data.run.folder))
     if going_on is not None:
         yield Text("It has not come to its end. This goes on with it, from its newest checkpoint:")
         yield Code(going_on, is_command=True)
@@ -102,7 +108,7 @@ def _command(data: RunData) -> Iterator[Block]:
 # -- what it was -----------------------------------------------------------------------------------------------------------
 
 
-def configuration(data: RunData) -> Iterator[Block]:
+def configuration_blocks(data: RunData) -> Iterator[Block]:
     """Hyperparameters, environment and arguments."""
     run, model = data.run, data.model
     if CONFIGURATION in data.problems:
@@ -112,7 +118,7 @@ def configuration(data: RunData) -> Iterator[Block]:
         yield Table(["name", "value"], {name: [_shown(value)] for name, value in run.hyperparameters.items()})
     elif run.config:
         yield Text("They hold Python objects, which are not made here:")
-        yield Code(run.config[:MAX_TEXT])
+        yield Code(run.config[:MAX_TEXT_BYTES])
     if model is None:
         yield data.missing(MODEL)
     if model is not None and data.model_file is not None:
@@ -135,7 +141,7 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def packages(data: RunData) -> Iterator[Block]:
+def version_blocks(data: RunData) -> Iterator[Block]:
     """What the run was made with, beside what is here now where that differs."""
     then, now = _versions_then(data), versions()
     if not then:
@@ -150,15 +156,15 @@ def _versions_then(data: RunData) -> dict[str, str]:
     path, folder = data.model_file, data.run.folder
     found: dict[str, str] = {}
     if (folder / "run.json").is_file():
-        found = attempted(data.problems, "versions in run.json", lambda: run_file.read(folder).versions) or {}
+        found = value_or_none(data.problems, "versions in run.json", lambda: run_file.read(folder).versions) or {}
     if path is not None:
-        saved = attempted(data.problems, f"versions in {path.name}", lambda: _system(path)) or {}
+        saved = value_or_none(data.problems, f"versions in {path.name}", lambda: _system(path)) or {}
         found |= {name: version for name, version in saved.items() if name not in found}
     return found
 
 
 def _system(model_file: Path) -> dict[str, str]:
     with zipfile.ZipFile(model_file) as archive, archive.open("system_info.txt") as file:
-        lines = file.read(MAX_TEXT).decode("utf-8", "replace").splitlines()
+        lines = file.read(MAX_TEXT_BYTES).decode("utf-8", "replace").splitlines()
     pairs = [line.removeprefix("- ").partition(": ") for line in lines if ": " in line]
-    return {SYSTEM.get(name, name): value for name, _, value in pairs}
+    return {SYSTEM_INFO_NAMES.get(name, name): value for name, _, value in pairs}

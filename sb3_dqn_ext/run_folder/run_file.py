@@ -19,18 +19,28 @@ from sb3_dqn_ext.serialization.migrations import SCHEMA, is_known, migrate, unkn
 from sb3_dqn_ext.serialization.names import import_name, qualified_name
 from sb3_dqn_ext.storage.atomic import write_atomically
 
-__all__ = ["EVALUATED", "NAMED_CLASSES", "RunFile", "data_of", "decoded", "encoded", "finish", "read", "write"]
+__all__ = [
+    "EVALUATED_HYPERPARAMETERS",
+    "NETWORK_CLASS_ARGUMENTS",
+    "RunFile",
+    "decode",
+    "encode",
+    "evaluate_and_encode",
+    "mark_finished",
+    "read",
+    "write",
+]
 
 Data = dict[str, Any]
 
-NAME = "run.json"
+FILE_NAME = "run.json"
 FORMAT = "sb3_dqn_ext run"
-MAX_SIZE = 2**24  # bytes; what is larger is not read
-TUPLE = "__tuple__"
+MAX_BYTES = 2**24  # bytes; what is larger is not read
+TUPLE_KEY = "__tuple__"
 
-EVALUATED = ("normalize", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs")
+EVALUATED_HYPERPARAMETERS = ("normalize", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs")
 """hyperparameters that the zoo evaluates as Python if they are strings"""
-NAMED_CLASSES = ("activation_fn", "optimizer_class", "features_extractor_class")
+NETWORK_CLASS_ARGUMENTS = ("activation_fn", "optimizer_class", "features_extractor_class")
 """arguments in policy_kwargs that can be classes, and strings that name them"""
 _OF_NAMES = ("policy", "env_wrapper", "vec_env_wrapper", "callback", "replay_buffer_class")
 
@@ -65,7 +75,7 @@ def write(folder: str | Path, run: RunFile) -> None:
     :param run: the content of the file
     :raises CheckpointError: if the file cannot be written
     """
-    path = Path(folder) / NAME
+    path = Path(folder) / FILE_NAME
     text = json.dumps({"format": FORMAT, "schema": SCHEMA, **asdict(run)}, indent=2)
     try:
         write_atomically(path, f"{text}\n".encode())
@@ -73,7 +83,7 @@ def write(folder: str | Path, run: RunFile) -> None:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
 
 
-def finish(folder: str | Path, run: RunFile, step: int) -> None:
+def mark_finished(folder: str | Path, run: RunFile, step: int) -> None:
     """
     Mark a run as finished.
 
@@ -94,10 +104,10 @@ def read(folder: str | Path) -> RunFile:
     :raises ArgumentError: if the folder is not that of a run
     :raises CheckpointError: if the file is damaged
     """
-    path = Path(folder) / NAME
+    path = Path(folder) / FILE_NAME
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_SIZE + 1)
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ArgumentError(
             f"RUN_FOLDER={str(folder)!r} must be the folder of a run of dqn_ext, such as logs/dqn_ext/CartPole-v1_1: "
@@ -106,7 +116,7 @@ def read(folder: str | Path) -> RunFile:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     try:
-        data = _checked(json.loads(content[:MAX_SIZE].decode("utf-8")))
+        data = _checked(json.loads(content[:MAX_BYTES].decode("utf-8")))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     schema = data.pop("schema")
@@ -130,11 +140,11 @@ def _checked(data: object) -> Data:
         if not isinstance(data.get(key), kind):
             raise ValueError(f"its {key} is {str(data.get(key))[:100]!r}")
     for key in ("arguments", "hyperparameters"):
-        data[key] = decoded(data[key])
+        data[key] = decode(data[key])
     return data
 
 
-def data_of(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Data:
+def evaluate_and_encode(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Data:
     """
     Evaluate the hyperparameters that the zoo evaluates as Python, and encode all of them.
 
@@ -144,14 +154,14 @@ def data_of(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Dat
     :raises TypeError: if a value is not plain data
     """
     evaluated = {
-        key: eval(value, dict(names)) if key in EVALUATED and isinstance(value, str) else value
+        key: eval(value, dict(names)) if key in EVALUATED_HYPERPARAMETERS and isinstance(value, str) else value
         for key, value in hyperparameters.items()
     }
-    data: Data = encoded(evaluated)
+    data: Data = encode(evaluated)
     return data
 
 
-def encoded(value: object, path: tuple[str, ...] = ()) -> Any:
+def encode(value: object, path: tuple[str, ...] = ()) -> Any:
     """
     :param value: numbers, strings, and lists, tuples and dictionaries of such; also classes, in the hyperparameters that may
         name one
@@ -166,29 +176,31 @@ def encoded(value: object, path: tuple[str, ...] = ()) -> Any:
     if isinstance(value, type) and path and _may_be_named(path):
         return _name_of(value, path)
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        items = [encoded(item, (*path, str(i))) for i, item in enumerate(value)]
-        return items if isinstance(value, list) else {TUPLE: items}
+        items = [encode(item, (*path, str(i))) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {TUPLE_KEY: items}
     if isinstance(value, Mapping):
         keys = [_name_of(key, path) if isinstance(key, type) and path[:1] == ("env_wrapper",) else key for key in value]
-        if all(type(key) is str for key in keys) and keys != [TUPLE]:
-            return {key: encoded(item, (*path, key)) for key, item in zip(keys, value.values(), strict=True)}
+        if all(type(key) is str for key in keys) and keys != [TUPLE_KEY]:
+            return {key: encode(item, (*path, key)) for key, item in zip(keys, value.values(), strict=True)}
     raise TypeError(f"{'.'.join(path) or 'a hyperparameter'} is {value!r}, which is no plain data")
 
 
-def decoded(data: Any) -> Any:
+def decode(data: Any) -> Any:
     """
     :param data: a result of :func:`encoded`
     :return: the value that was encoded, in new lists and dictionaries
     """
     if isinstance(data, list):
-        return [decoded(item) for item in data]
+        return [decode(item) for item in data]
     if isinstance(data, dict):
-        return tuple(decoded(data[TUPLE])) if data.keys() == {TUPLE} else {key: decoded(item) for key, item in data.items()}
+        return (
+            tuple(decode(data[TUPLE_KEY])) if data.keys() == {TUPLE_KEY} else {key: decode(item) for key, item in data.items()}
+        )
     return data
 
 
 def _may_be_named(path: tuple[str, ...]) -> bool:
-    return path[0] in _OF_NAMES or (path[0] == "policy_kwargs" and path[1:] in {(name,) for name in NAMED_CLASSES})
+    return path[0] in _OF_NAMES or (path[0] == "policy_kwargs" and path[1:] in {(name,) for name in NETWORK_CLASS_ARGUMENTS})
 
 
 def _name_of(kind: type, path: tuple[str, ...]) -> str:

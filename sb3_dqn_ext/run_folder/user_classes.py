@@ -20,12 +20,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn, optim
 
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
 
-KINDS: dict[str, type] = {
+BASE_CLASSES: dict[str, type] = {
     "policy": BasePolicy,
     "env_wrapper": gym.Wrapper,
     "vec_env_wrapper": VecEnv,
@@ -35,13 +35,13 @@ KINDS: dict[str, type] = {
     "features_extractor_class": nn.Module,
     "replay_buffer_class": ReplayBuffer,
 }
-OF_NETWORKS = ("policy", *run_file.NAMED_CLASSES)
+NETWORK_HYPERPARAMETERS = ("policy", *run_file.NETWORK_CLASS_ARGUMENTS)
 
-Classes = dict[str, type]
+ClassesByName = dict[str, type]
 """classes by their dotted names"""
 
 
-def names_in(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def find_class_names(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """
     Find the names of classes in hyperparameters.
 
@@ -56,12 +56,12 @@ def names_in(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "replay_buffer_class", hyperparameters["replay_buffer_class"]
     network = hyperparameters.get("policy_kwargs")
     singles = {**(network if isinstance(network, dict) else {}), "policy": hyperparameters.get("policy")}
-    for place in OF_NETWORKS:
+    for place in NETWORK_HYPERPARAMETERS:
         if "." in str(singles.get(place)):  # others are short names of ours
             yield place, str(singles[place])
 
 
-def import_classes(names: Iterable[tuple[str, str]], hint: str) -> Classes:
+def import_classes(names: Iterable[tuple[str, str]], hint: str) -> ClassesByName:
     """
     Import classes by their names.
 
@@ -71,16 +71,16 @@ def import_classes(names: Iterable[tuple[str, str]], hint: str) -> Classes:
     :raises ArgumentError: if one cannot be imported, or is of another kind than the hyperparameter takes
     """
     try:
-        found: list[tuple[str, str, type]] = [(place, name, named_class(place, name, {})) for place, name in names]
+        found: list[tuple[str, str, type]] = [(place, name, resolve_class(place, name, {})) for place, name in names]
     except (ImportError, TypeError, ValueError) as error:
         raise ArgumentError(f"{str(error).rstrip('.')}. {hint}") from error
     for place, name, kind in found:
-        if not issubclass(kind, KINDS[place]):
-            raise ArgumentError(f"{place}={name!r} is no {KINDS[place].__name__}, and is called with --trust only.")
+        if not issubclass(kind, BASE_CLASSES[place]):
+            raise ArgumentError(f"{place}={name!r} is no {BASE_CLASSES[place].__name__}, and is called with --trust only.")
     return {name: kind for _, name, kind in found}
 
 
-def hint_of(run: RunFile, otherwise: str = "say --trust") -> str:
+def module_not_found_hint(run: RunFile, otherwise: str = "say --trust") -> str:
     """
     :param run: a run
     :param otherwise: what the user can write to trust the run
@@ -89,7 +89,7 @@ def hint_of(run: RunFile, otherwise: str = "say --trust") -> str:
     return f"Give the command in {run.directory}, where the run was started, or {otherwise}."
 
 
-def classes_of_the_model(hyperparameters: dict[str, Any], hint: str) -> Classes:
+def import_model_classes(hyperparameters: dict[str, Any], hint: str) -> ClassesByName:
     """
     Import the classes of the user's own that a model is made of.
 
@@ -98,14 +98,14 @@ def classes_of_the_model(hyperparameters: dict[str, Any], hint: str) -> Classes:
     :return: the classes
     :raises ArgumentError: if a class of its networks cannot be imported, or is of another kind
     """
-    names = list(names_in(hyperparameters))
-    found = import_classes([name for name in names if name[0] in OF_NETWORKS], hint)
+    names = list(find_class_names(hyperparameters))
+    found = import_classes([name for name in names if name[0] in NETWORK_HYPERPARAMETERS], hint)
     with contextlib.suppress(ArgumentError):  # training needs it, predictions do not
         found |= import_classes([name for name in names if name[0] == "replay_buffer_class"], hint)
     return found | {f"{kind.__module__}.{kind.__qualname__}": kind for kind in found.values()}
 
 
-def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
+def import_run_classes(folder: str, trust: bool, otherwise: str) -> ClassesByName:
     """
     Import the classes of the user's own that the model of a run is made of.
 
@@ -115,7 +115,7 @@ def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
     :return: the classes; none if the folder has no ``run.json``
     :raises ArgumentError: if a class of its networks cannot be imported, or is of another kind
     """
-    if not os.path.isfile(os.path.join(folder, run_file.NAME)):
+    if not os.path.isfile(os.path.join(folder, run_file.FILE_NAME)):
         return {}
     run = run_file.read(folder)
     if trust and run.directory not in sys.path:
@@ -123,4 +123,4 @@ def classes_of_run(folder: str, trust: bool, otherwise: str) -> Classes:
     for module in run.arguments.get("gym_packages") or []:
         with contextlib.suppress(ImportError):  # the environment, if it is needed, is then not found with an error of its own
             importlib.import_module(module)
-    return classes_of_the_model(run.hyperparameters, hint_of(run, otherwise))
+    return import_model_classes(run.hyperparameters, module_not_found_hint(run, otherwise))

@@ -19,38 +19,47 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import open_path, save_to_zip_file
 
-from sb3_dqn_ext._missing import Missing, custom_objects_of
+from sb3_dqn_ext._missing import MissingAttribute, custom_objects_hint
 from sb3_dqn_ext._validation import check_type
 from sb3_dqn_ext.errors import ModelFileError
-from sb3_dqn_ext.saved_model.archive import VARIABLES, Parts, clean_archive, parse, read_parts, weight, with_data, write
+from sb3_dqn_ext.saved_model.archive import (
+    VARIABLES,
+    Parts,
+    add_data,
+    clean_archive,
+    parse_data,
+    read_parts,
+    share_of_limit,
+    write_archive,
+)
 from sb3_dqn_ext.saved_model.budget import Budget
-from sb3_dqn_ext.saved_model.classes import CLASSES, AskedFor, class_at, let_files_name, with_classes
-from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer, restored, stored
-from sb3_dqn_ext.saved_model.sb3_values import value_of
+from sb3_dqn_ext.saved_model.classes import ALLOWED_CLASSES, NeedsTrustError, allow_classes, classes_allowed, find_class
+from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer, restore_buffer, store_buffer
+from sb3_dqn_ext.saved_model.sb3_values import read_pickled_value
 from sb3_dqn_ext.saved_model.values import pack_value, unpack_value
 from sb3_dqn_ext.serialization.migrations import SCHEMA, is_known, migrate, unknown_schema
 from sb3_dqn_ext.serialization.names import qualified_name
-from sb3_dqn_ext.serialization.tree import NotStored
+from sb3_dqn_ext.serialization.tree import NotSerializableError
 
 __all__ = [
-    "FORGOTTEN",
-    "FOR_TRAINING",
-    "REBUILT",
+    "DERIVED",
+    "RESET_ON_LOAD",
+    "TRAINING_ONLY",
     "Budget",
-    "Opened",
+    "OpenedModel",
     "StoredBuffer",
-    "called",
-    "let_files_name",
-    "lost_in_a_file",
-    "opened",
-    "restored",
+    "allow_classes",
+    "classes_allowed",
+    "display_name",
+    "open_model",
+    "restore_buffer",
     "save",
-    "stored",
-    "told_of",
-    "with_classes",
+    "store_buffer",
+    "unstorable_attributes",
+    "unstorable_warning",
 ]
 
-Given = Mapping[str, Any]
+Attributes = Mapping[str, Any]
 File = str | Path | io.BufferedIOBase
 
 _SCHEMA = ":schema:"  # no attribute has such a name, and SB3 has such names in its own data
@@ -69,15 +78,15 @@ _OTHER_ALGORITHMS = {
     "target_entropy": "SAC",
 }
 """attributes that only one algorithm of SB3 and sb3-contrib has; TQC and CrossQ have those below them, too"""
-REBUILT = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target")
+DERIVED = ("lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target")
 """attributes that a model makes of the others when it is loaded"""
-FORGOTTEN: dict[str, Any] = {
+RESET_ON_LOAD: dict[str, Any] = {
     **dict.fromkeys(("_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")),
     **dict.fromkeys(("action_noise", "_generator")),
-    "_exploration_memory": {},
+    "_exploration_state": {},
 }
 """attributes that a model can do without, and what it has then: as before its first run"""
-FOR_TRAINING = {"learning_rate", "replay_buffer_class", "replay_buffer_kwargs", "replay_buffer"}
+TRAINING_ONLY = {"learning_rate", "replay_buffer_class", "replay_buffer_kwargs", "replay_buffer"}
 """attributes that predictions do not need: a model is loaded without them, and training asks for them"""
 _OF_THE_PROCESS = {"env", "device", "policy", "rollout_buffer", "_vec_normalize_env", "_logger"}
 """attributes that a model has anew in each process; SB3 leaves them out of files unless they are named"""
@@ -88,10 +97,10 @@ _KINDS: dict[str, Any] = {
     "policy_kwargs": Mapping,
 }
 _MOST_ENVS = 2**16
-_KNOWN_NAMES = {*CLASSES, *map(qualified_name, CLASSES.values())}
+_KNOWN_NAMES = {*ALLOWED_CLASSES, *map(qualified_name, ALLOWED_CLASSES.values())}
 
 
-def lost_in_a_file(attributes: Given) -> dict[str, str]:
+def unstorable_attributes(attributes: Attributes) -> dict[str, str]:
     """
     :param attributes: attributes of a model
     :return: those that cannot be stored, and why
@@ -100,7 +109,7 @@ def lost_in_a_file(attributes: Given) -> dict[str, str]:
     return {name: why for name, why in found.items() if why}
 
 
-def told_of(lost: Given) -> str:
+def unstorable_warning(lost: Attributes) -> str:
     """
     :param lost: what :func:`lost_in_a_file` gave
     :return: a warning that says it, and what to do
@@ -108,15 +117,15 @@ def told_of(lost: Given) -> str:
     named = " and ".join(f"{name} ({why})" for name, why in lost.items())
     return (
         f"Not all of the model can be stored in the file that save() writes: {named}. Use what a module has by name, or give "
-        f"it when the model is loaded: DQNExt.load(path, {custom_objects_of(lost)})."
+        f"it when the model is loaded: DQNExt.load(path, {custom_objects_hint(lost)})."
     )
 
 
 def save(
     file: File,
-    attributes: Given,
-    parameters: Given,
-    variables: Given,
+    attributes: Attributes,
+    parameters: Attributes,
+    variables: Attributes,
     told: Collection[str] = (),
     optional: Collection[str] = (),
 ) -> None:
@@ -133,17 +142,17 @@ def save(
     room = 0.9  # for what is between them
     for name, value in attributes.items():
         text, why = _text(value, room)
-        if why and name not in FORGOTTEN and name not in told:
+        if why and name not in RESET_ON_LOAD and name not in told:
             lost[name] = why
         if not why or name not in optional:
             texts[name] = text
-            room -= weight(text)
+            room -= share_of_limit(text)
     if lost:
-        warnings.warn(told_of(lost), stacklevel=3)
+        warnings.warn(unstorable_warning(lost), stacklevel=3)
     archive = io.BytesIO()
     save_to_zip_file(archive, None, dict(parameters), dict(variables))
     pairs = ",\n".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
-    write(file, with_data(archive, f"{{\n{pairs}\n}}\n"))
+    write_archive(file, add_data(archive, f"{{\n{pairs}\n}}\n"))
 
 
 def _text(value: Any, room: float) -> tuple[str, str]:
@@ -154,19 +163,19 @@ def _text(value: Any, room: float) -> tuple[str, str]:
     """
     try:
         text = json.dumps(pack_value(value), allow_nan=False, indent=1)
-        if weight(text) <= room:
+        if share_of_limit(text) <= room:
             return text, ""
         why = "larger than what is read"
-    except NotStored as error:
+    except NotSerializableError as error:
         why = _why(error)
     return json.dumps({"not stored": why}), why
 
 
-def _why(error: NotStored) -> str:
+def _why(error: NotSerializableError) -> str:
     return str(error)[:500]
 
 
-class Opened(NamedTuple):
+class OpenedModel(NamedTuple):
     """A model that SB3 can load without unpickling anything of it."""
 
     archive: io.BytesIO
@@ -177,14 +186,14 @@ class Opened(NamedTuple):
     """bytes that its networks can be measured by"""
 
 
-def opened(
+def open_model(
     file: File,
-    custom_objects: Given | None,
-    given: Given,
+    custom_objects: Attributes | None,
+    given: Attributes,
     trust: bool,
     names: tuple[list[str], list[str]] | None,
     needed: Set[str],
-) -> Opened:
+) -> OpenedModel:
     """
     :param file: a path, by SB3's rules, or a file to read
     :param custom_objects: attributes in the place of those in the file
@@ -202,7 +211,7 @@ def opened(
         parts, variables, size = read_parts(stream)
         if "data" not in parts:
             raise ModelFileError("it holds no data of a model.")
-        data = parse(parts.pop("data"))
+        data = parse_data(parts.pop("data"))
         schema = data.pop(_SCHEMA, None)
         data.pop(_FOR_SB3, None)
         if schema is None:
@@ -210,21 +219,21 @@ def opened(
         if names is not None:
             _check_names(parts, variables, *names)
         if schema is None and trust:
-            return Opened(clean_archive(parts, json.dumps(data)), dict(custom_objects or {}), size)
+            return OpenedModel(clean_archive(parts, json.dumps(data)), dict(custom_objects or {}), size)
         if schema is not None:
             if not is_known(schema):
                 raise ModelFileError(f"it has {unknown_schema(schema)}.")
             migrate(data, "model", schema)
         attributes = _attributes(data, schema is None, custom_objects or {}, given, trust, needed)
-        return Opened(clean_archive(parts, json.dumps(dict.fromkeys(attributes))), attributes, size)
+        return OpenedModel(clean_archive(parts, json.dumps(dict.fromkeys(attributes))), attributes, size)
     except ModelFileError as error:
-        raise ModelFileError(f"{called(file)} cannot be loaded: {error}") from error
+        raise ModelFileError(f"{display_name(file)} cannot be loaded: {error}") from error
     finally:
         if isinstance(file, str | Path):
             stream.close()
 
 
-def _check_algorithm(data: Given) -> None:
+def _check_algorithm(data: Attributes) -> None:
     """:raises ModelFileError: if what SB3 wrote is a model of another algorithm than DQN"""
     algorithm = next((name for attribute, name in _OTHER_ALGORITHMS.items() if attribute in data), None)
     if algorithm is None or ("exploration_rate" in data and algorithm != "QRDQN"):
@@ -243,7 +252,7 @@ def _check_names(parts: Parts, variables: set[str], dictionaries: list[str], ten
         raise ModelFileError(f"it has the parameters {sorted(found | variables)}, and the model has {dictionaries + tensors}.")
 
 
-def called(file: File) -> str:
+def display_name(file: File) -> str:
     """
     :param file: a path or a file
     :return: what errors call it
@@ -251,28 +260,30 @@ def called(file: File) -> str:
     return str(file) if isinstance(file, str | Path) else "the model"
 
 
-def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bool, needed: Set[str]) -> dict[str, Any]:
+def _attributes(
+    data: Attributes, stock: bool, custom: Attributes, given: Attributes, trust: bool, needed: Set[str]
+) -> dict[str, Any]:
     """
     :param stock: whether SB3 wrote them
     :param needed: names of those without which there is no model
     """
     found: dict[str, Any] = {}
-    asked: dict[str, AskedFor] = {}
+    asked: dict[str, NeedsTrustError] = {}
     for name, node in data.items():
         if name in custom:
             found[name] = custom[name]
         elif name in given and (name != "policy_kwargs" or _is_packed_as(given[name], node)):
             found[name] = given[name]
-        elif not (stock and name in REBUILT):
+        elif not (stock and name in DERIVED):
             try:
                 found[name] = _read(name, node, stock, trust)
-            except AskedFor as error:
-                if name in FORGOTTEN:
-                    found[name] = copy.copy(FORGOTTEN[name])
-                elif name in needed - FOR_TRAINING - _OF_THE_PROCESS:
+            except NeedsTrustError as error:
+                if name in RESET_ON_LOAD:
+                    found[name] = copy.copy(RESET_ON_LOAD[name])
+                elif name in needed - TRAINING_ONLY - _OF_THE_PROCESS:
                     asked[name] = error
                 elif name not in _OF_THE_PROCESS:
-                    found[name] = Missing(name, str(error), _stored(node, stock, error), error.trust_helps)
+                    found[name] = MissingAttribute(name, str(error), _stored(node, stock, error), error.trust_helps)
             # whatever constructors raise at arguments that were made for them
             except Exception as error:
                 raise ModelFileError(f"its {name} cannot be: {error!r}"[:1000]) from error
@@ -286,10 +297,10 @@ def _attributes(data: Given, stock: bool, custom: Given, given: Given, trust: bo
     return {"policy_kwargs": given.get("policy_kwargs", {}), "verbose": 0} | found
 
 
-def _needed(asked: Mapping[str, AskedFor], trust: bool) -> ModelFileError:
+def _needed(asked: Mapping[str, NeedsTrustError], trust: bool) -> ModelFileError:
     """:return: the error for attributes without which there is no model, and what to do"""
     what = "; ".join(f"{name} {why}" for name, why in asked.items())
-    remedy = f"give it by {custom_objects_of(asked)}"
+    remedy = f"give it by {custom_objects_hint(asked)}"
     if not trust and all(error.trust_helps for error in asked.values()):
         remedy += ", or load it with trust=True if you know who made it: its code is then run"
         commands = {"rl_zoo3": "python -m sb3_dqn_ext.zoo enjoy ... ", "sb3_dqn_ext.report": ""}
@@ -314,13 +325,13 @@ def _read(name: str, node: Any, stock: bool, trust: bool) -> Any:
 def _schedule_or_missing(name: str, key: str, node: Any, trust: bool) -> Any:
     try:
         return unpack_value(node, trust, (name, key))
-    except AskedFor as error:
+    except NeedsTrustError as error:
         if key not in ("schedule", "temperature"):
             raise
-        return Missing(name, str(error), node, error.trust_helps)
+        return MissingAttribute(name, str(error), node, error.trust_helps)
 
 
-def _stored(node: Any, stock: bool, error: AskedFor) -> Any:
+def _stored(node: Any, stock: bool, error: NeedsTrustError) -> Any:
     """The JSON with which a model that is saved again says the same."""
     return {"not stored": str(error)[:500]} if stock else node
 
@@ -330,20 +341,20 @@ def _check_dotted_names(policy_kwargs: Any) -> None:
     for argument in ("activation_fn", "features_extractor_class", "optimizer_class"):
         given = policy_kwargs.get(argument) if isinstance(policy_kwargs, Mapping) else None
         if isinstance(given, str) and "." in given and given not in _KNOWN_NAMES:
-            class_at(("policy_kwargs", argument), given, CLASSES)
+            find_class(("policy_kwargs", argument), given, ALLOWED_CLASSES)
 
 
 def _is_packed_as(value: Any, node: Any) -> bool:
     """Whether what the caller gives is what is stored, which then needs no trust."""
     try:
         return bool(pack_value(value) == node)
-    except NotStored as error:
+    except NotSerializableError as error:
         return bool(node == {"not stored": _why(error)})
 
 
 def _sb3_value(node: Any, name: str) -> Any:
     if type(node) is dict and ":serialized:" in node:
-        return value_of(base64.b64decode(node[":serialized:"], validate=True), (name,))
+        return read_pickled_value(base64.b64decode(node[":serialized:"], validate=True), (name,))
     return node
 
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch as th
 
 from sb3_dqn_ext.errors import ModelFileError
-from sb3_dqn_ext.serialization.sb3_pickle import NotFollowedError, described
+from sb3_dqn_ext.serialization.sb3_pickle import UnsupportedPickleError, describe_pickle
 from sb3_dqn_ext.storage.atomic import write_atomically
 from sb3_dqn_ext.storage.zip_checks import ZipError, check_members, stored_members
 
@@ -28,12 +28,12 @@ __all__ = [
     "VARIABLES",
     "Archive",
     "Parts",
+    "add_data",
     "clean_archive",
-    "parse",
+    "parse_data",
     "read_parts",
-    "weight",
-    "with_data",
-    "write",
+    "share_of_limit",
+    "write_archive",
 ]
 
 MAX_DATA = 2**25
@@ -185,8 +185,8 @@ def _check_pickle(data: bytes) -> None:
         if opcode.name == "GLOBAL" and argument not in _GLOBALS:
             raise ModelFileError(f"{argument!r} is not among {', '.join(sorted(_GLOBALS))}")
     try:
-        described(data)
-    except NotFollowedError:
+        describe_pickle(data)
+    except UnsupportedPickleError:
         raise ModelFileError("it has keys that are no names or numbers, or instructions in the wrong places") from None
 
 
@@ -226,13 +226,13 @@ def _zip(members: Mapping[str, bytes]) -> bytes:
     return data.getvalue()
 
 
-def weight(text: str) -> float:
+def share_of_limit(text: str) -> float:
     """How much a text of JSON is of what is read."""
     items = sum(text.count(character) for character in "[{,:")
     return max(len(text) / MAX_DATA, items / MAX_ITEMS)
 
 
-def parse(data: bytes) -> dict[str, Any]:
+def parse_data(data: bytes) -> dict[str, Any]:
     """
     :param data: the JSON of an archive
     :return: its keys and values
@@ -240,7 +240,7 @@ def parse(data: bytes) -> dict[str, Any]:
     """
     try:
         text = data.decode()
-        if weight(text) > 1:
+        if share_of_limit(text) > 1:
             raise ModelFileError(f"its data hold more than {MAX_DATA} bytes or {MAX_ITEMS} items.")
         found = json.loads(text)
     except ModelFileError:
@@ -256,7 +256,7 @@ def parse(data: bytes) -> dict[str, Any]:
 # writing
 
 
-def with_data(archive: io.BytesIO, data: str) -> bytes:
+def add_data(archive: io.BytesIO, data: str) -> bytes:
     """
     :param archive: a zip file without ``data``
     :param data: that
@@ -267,7 +267,7 @@ def with_data(archive: io.BytesIO, data: str) -> bytes:
     return archive.getvalue()
 
 
-def write(path: str | Path | io.BufferedIOBase, content: bytes) -> None:
+def write_archive(path: str | Path | io.BufferedIOBase, content: bytes) -> None:
     """
     Write a model to a file, or to a path by SB3's rules: ``.zip`` is added where there is no suffix, folders are made. At a
     path there is always the whole file or the one before.

@@ -23,19 +23,19 @@ import sb3_dqn_ext.algorithm.schedules
 import sb3_dqn_ext.networks.policies
 import sb3_dqn_ext.replay
 from sb3_dqn_ext.serialization.names import import_name
-from sb3_dqn_ext.serialization.tree import NotStored
+from sb3_dqn_ext.serialization.tree import NotSerializableError
 
 __all__ = [
-    "CLASSES",
-    "OBJECTS",
-    "AskedFor",
+    "ALLOWED_CLASSES",
+    "RECONSTRUCTIBLE",
+    "NeedsTrustError",
     "Place",
     "SimpleLinearSchedule",
-    "class_at",
+    "allow_classes",
+    "classes_allowed",
+    "find_class",
     "import_trusted",
-    "let_files_name",
-    "stored_name",
-    "with_classes",
+    "importable_name",
 ]
 
 Place = tuple[Any, ...]
@@ -66,7 +66,7 @@ def _optimizers() -> list[str]:
     return [name for name, kind in vars(th.optim).items() if isinstance(kind, type) and issubclass(kind, th.optim.Optimizer)]
 
 
-CLASSES: dict[str, type] = {
+ALLOWED_CLASSES: dict[str, type] = {
     **_named(th.nn, activation.__all__),
     **_named(th.optim, _optimizers()),
     **_named(stable_baselines3.dqn.policies, ["DQNPolicy", "CnnPolicy", "MultiInputPolicy"]),
@@ -77,7 +77,7 @@ CLASSES: dict[str, type] = {
     **_named(sb3_dqn_ext.replay, ["DQNReplayBuffer"]),
 }
 """classes that a file may name"""
-OBJECTS: dict[str, type] = {
+RECONSTRUCTIBLE: dict[str, type] = {
     **_named(stable_baselines3.common.utils, ["ConstantSchedule", "FloatSchedule", "LinearSchedule"]),
     **_named(
         sb3_dqn_ext.algorithm.schedules,
@@ -87,7 +87,7 @@ OBJECTS: dict[str, type] = {
     "rl_zoo3.utils.SimpleLinearSchedule": SimpleLinearSchedule,
 }
 """classes of which a file may hold objects; their attributes are the arguments that make another"""
-_NAMES = {kind: name for name, kind in (CLASSES | OBJECTS).items()}
+_NAMES = {kind: name for name, kind in (ALLOWED_CLASSES | RECONSTRUCTIBLE).items()}
 _OWN: dict[Place, type] = {
     ("policy_class",): BasePolicy,
     ("replay_buffer_class",): ReplayBuffer,
@@ -97,7 +97,7 @@ _OWN: dict[Place, type] = {
 _GIVEN: ContextVar[Mapping[str, type]] = ContextVar("classes that the user's command names", default=MappingProxyType({}))
 
 
-class AskedFor(ValueError):
+class NeedsTrustError(ValueError):
     """
     A file asks for what only the caller can give: trust, or the value itself.
 
@@ -110,7 +110,7 @@ class AskedFor(ValueError):
         self.trust_helps = trust_helps
 
 
-def let_files_name(classes: Mapping[str, type]) -> Token[Mapping[str, type]]:
+def allow_classes(classes: Mapping[str, type]) -> Token[Mapping[str, type]]:
     """
     :param classes: classes that the user's own command names, by their dotted names; files may name them from now on
     :return: the token to undo it with
@@ -119,20 +119,20 @@ def let_files_name(classes: Mapping[str, type]) -> Token[Mapping[str, type]]:
 
 
 @contextlib.contextmanager
-def with_classes(classes: Mapping[str, type]) -> Iterator[None]:
+def classes_allowed(classes: Mapping[str, type]) -> Iterator[None]:
     """
     Let files name some classes more while this is entered.
 
     :param classes: see :func:`let_files_name`
     """
-    token = let_files_name(classes)
+    token = allow_classes(classes)
     try:
         yield
     finally:
         _GIVEN.reset(token)
 
 
-def class_at(place: Place, name: str, known: Mapping[str, type]) -> type:
+def find_class(place: Place, name: str, known: Mapping[str, type]) -> type:
     """
     :param place: where the name stands
     :param name: the dotted name of a class, as a file has it
@@ -146,18 +146,18 @@ def class_at(place: Place, name: str, known: Mapping[str, type]) -> type:
     if name in _GIVEN.get():
         return _GIVEN.get()[name]
     if place not in _OWN:
-        raise AskedFor(f"names {name}, which is imported only from files that are trusted")
+        raise NeedsTrustError(f"names {name}, which is imported only from files that are trusted")
     module_name, _, own_name = name.rpartition(".")
     if module_name and module_name not in sys.modules:
-        raise AskedFor(f"names {name}, which is known once {module_name} is imported")
+        raise NeedsTrustError(f"names {name}, which is known once {module_name} is imported")
     base, module = _OWN[place], sys.modules.get(module_name)
     # a module of a type of its own may import others when it is looked into
     kind: Any = vars(module).get(own_name) if type(module) is ModuleType else None
     if kind is None and module_name == "__main__":
-        raise AskedFor(f"names {name}, which your script must define or import as {own_name}", trust_helps=False)
+        raise NeedsTrustError(f"names {name}, which your script must define or import as {own_name}", trust_helps=False)
     # neither isinstance() nor issubclass() nor `in`: a metaclass or a property may have its own idea of them
     if not (issubclass(type(kind), type) and any(parent is base for parent in _mro_of(kind))):
-        raise AskedFor(f"names {name}, which is imported only from files that are trusted: it is no {base.__name__}")
+        raise NeedsTrustError(f"names {name}, which is imported only from files that are trusted: it is no {base.__name__}")
     own: type = kind
     return own
 
@@ -165,11 +165,11 @@ def class_at(place: Place, name: str, known: Mapping[str, type]) -> type:
 _mro_of: Callable[[Any], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 
-def stored_name(value: Any) -> str:
+def importable_name(value: Any) -> str:
     """
     :param value: a class or function
     :return: the name by which it is found again
-    :raises NotStored: if no module has it by its name
+    :raises NotSerializableError: if no module has it by its name
     """
     if isinstance(value, type) and value in _NAMES:
         return _NAMES[value]
@@ -178,7 +178,7 @@ def stored_name(value: Any) -> str:
     for part in name.split("."):
         found = getattr(found, part, None)
     if found is not value:
-        raise NotStored(f"{type(value).__name__} {name or value!r}, which no module has by that name")
+        raise NotSerializableError(f"{type(value).__name__} {name or value!r}, which no module has by that name")
     return f"{module}.{name}"
 
 
@@ -191,4 +191,4 @@ def import_trusted(name: str) -> Any:
     try:
         return import_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise AskedFor(f"names {name}, which cannot be imported here", trust_helps=False) from error
+        raise NeedsTrustError(f"names {name}, which cannot be imported here", trust_helps=False) from error

@@ -4,10 +4,17 @@ from typing import Any, NamedTuple
 
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_dqn_ext.checkpoint.replay import check_memory, memory_state, restore_memory, restore_rows, stored_rows, take_rows
+from sb3_dqn_ext.checkpoint.replay import (
+    check_replay_buffer,
+    read_rows,
+    replay_buffer_state,
+    restore_replay_buffer,
+    restore_rows,
+    stored_row_range,
+)
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["StoredBuffer", "restored", "stored"]
+__all__ = ["StoredBuffer", "restore_buffer", "store_buffer"]
 
 
 MAX_TRANSITIONS = 2**23
@@ -24,26 +31,26 @@ class StoredBuffer(NamedTuple):
     """the oldest row that it holds, counted since the buffer was made"""
     rows: dict[str, Any]
     """(rows, n_envs, \\*shape) arrays by their names"""
-    state: dict[str, Any]
+    replay_buffer_state: dict[str, Any]
     """all but the rows"""
 
 
-def stored(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
+def store_buffer(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     """
     :param buffer: the replay buffer of a model
     :return: its content, or the buffer itself if its class may hold more than is known here, or it is too large
     """
     try:
-        check_memory(buffer)
+        check_replay_buffer(buffer)
     except ArgumentError:
         return buffer
     if buffer.buffer_size * buffer.n_envs > MAX_TRANSITIONS:
         return buffer
-    first, end = stored_rows(buffer)
-    return StoredBuffer(buffer.buffer_size, buffer.n_envs, first, take_rows(buffer, first, end), memory_state(buffer))
+    first, end = stored_row_range(buffer)
+    return StoredBuffer(buffer.buffer_size, buffer.n_envs, first, read_rows(buffer, first, end), replay_buffer_state(buffer))
 
 
-def restored(buffer: ReplayBuffer, content: StoredBuffer) -> str:
+def restore_buffer(buffer: ReplayBuffer, content: StoredBuffer) -> str:
     """
     Fill a replay buffer that is made as the stored one was.
 
@@ -57,10 +64,10 @@ def restored(buffer: ReplayBuffer, content: StoredBuffer) -> str:
     if buffer.buffer_size * buffer.n_envs > MAX_TRANSITIONS:
         return f"is for {buffer.buffer_size * buffer.n_envs} transitions, and up to {MAX_TRANSITIONS} are read"
     try:
-        pos, full = content.state["pos"], content.state["full"]
+        pos, full = content.replay_buffer_state["pos"], content.replay_buffer_state["full"]
         if not (type(pos) is int and 0 <= pos < buffer.buffer_size and type(full) is bool):
             raise ValueError(f"pos={pos!r}, full={full!r}")
-        restore_memory(buffer, content.state)
+        restore_replay_buffer(buffer, content.replay_buffer_state)
         restore_rows(buffer, content.first, content.rows)
     except Exception as error:
         raise RuntimeError(f"its replay_buffer cannot be: {error!r}") from error

@@ -15,18 +15,18 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
 
-from sb3_dqn_ext._arguments import train_freq_of
-from sb3_dqn_ext.saved_model.classes import CLASSES, OBJECTS, AskedFor, Place, class_at
-from sb3_dqn_ext.saved_model.kinds import GENERATORS, KINDS
+from sb3_dqn_ext._arguments import parse_train_freq
+from sb3_dqn_ext.saved_model.classes import ALLOWED_CLASSES, RECONSTRUCTIBLE, NeedsTrustError, Place, find_class
+from sb3_dqn_ext.saved_model.codecs import CODECS, GENERATORS
 from sb3_dqn_ext.serialization.names import qualified_name
-from sb3_dqn_ext.serialization.sb3_pickle import Call, Name, NotFollowedError, described
+from sb3_dqn_ext.serialization.sb3_pickle import NamedObject, RecordedCall, UnsupportedPickleError, describe_pickle
 
-__all__ = ["value_of"]
+__all__ = ["read_pickled_value"]
 
 _MAX_DEPTH = 100
 
 
-def value_of(data: bytes, place: Place = ()) -> Any:
+def read_pickled_value(data: bytes, place: Place = ()) -> Any:
     """
     :param data: a pickle
     :param place: where its value stands
@@ -35,9 +35,9 @@ def value_of(data: bytes, place: Place = ()) -> Any:
     :raises Exception: whatever comes of a pickle that is none
     """
     try:
-        said = described(data)
-    except NotFollowedError as error:
-        raise AskedFor("holds a pickle that goes beyond what is read without trust") from error
+        said = describe_pickle(data)
+    except UnsupportedPickleError as error:
+        raise NeedsTrustError("holds a pickle that goes beyond what is read without trust") from error
     return _value(said, {}, place)
 
 
@@ -47,20 +47,20 @@ def _value(said: Any, made: dict[int, Any], place: Place) -> Any:
         raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
     if said is None or isinstance(said, bool | int | float | str | bytes | bytearray):
         return said
-    if isinstance(said, Name):
-        return class_at(place, said.name, _CLASSES)
+    if isinstance(said, NamedObject):
+        return find_class(place, said.name, _CLASSES)
     if id(said) not in made:
         made[id(said)] = _made(said, lambda other, key="": _value(other, made, (*place, key)))
     return made[id(said)]
 
 
-class Read(Protocol):
+class ValueReader(Protocol):
     """Gives the value of a part."""
 
     def __call__(self, said: Any, key: Any = "") -> Any: ...
 
 
-def _made(said: Any, read: Read) -> Any:
+def _made(said: Any, read: ValueReader) -> Any:
     if isinstance(said, list):
         return [read(item) for item in said]
     if isinstance(said, tuple):
@@ -72,11 +72,11 @@ def _made(said: Any, read: Read) -> Any:
     return _CALLS[said.name](said, read)
 
 
-def _asked_for(name: str) -> AskedFor:
-    return AskedFor(f"names {name}, which is unpickled only from files that are trusted")
+def _asked_for(name: str) -> NeedsTrustError:
+    return NeedsTrustError(f"names {name}, which is unpickled only from files that are trusted")
 
 
-def _dtype(call: Call, read: Read) -> np.dtype[Any]:
+def _dtype(call: RecordedCall, read: ValueReader) -> np.dtype[Any]:
     name = call.arguments[0]
     if type(name) is not str or name[:1] not in "biufc":
         raise ValueError(f"{name!r} is no type of plain numbers")
@@ -90,22 +90,22 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
     return array
 
 
-def _from_buffer(call: Call, read: Read) -> npt.NDArray[Any]:
+def _from_buffer(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
     return _array(*(read(argument) for argument in call.arguments))
 
 
-def _reconstructed(call: Call, read: Read) -> npt.NDArray[Any]:
+def _reconstructed(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
     """As numpy pickled before it had buffers for it."""
     _, shape, dtype, is_fortran, data = call.state
     return _array(data, read(dtype), shape, "F" if is_fortran else "C")
 
 
-def _scalar(call: Call, read: Read) -> Any:
+def _scalar(call: RecordedCall, read: ValueReader) -> Any:
     dtype, data = call.arguments
     return _array(data, read(dtype), (), "C")[()]
 
 
-def _generator(call: Call, read: Read) -> np.random.Generator:
+def _generator(call: RecordedCall, read: ValueReader) -> np.random.Generator:
     (bits,) = call.arguments
     (kind,) = bits.arguments
     name = kind.name.rpartition(".")[2]
@@ -113,28 +113,28 @@ def _generator(call: Call, read: Read) -> np.random.Generator:
         raise _asked_for(kind.name)
     # its state, and the seeds from which it began
     state = bits.state[0] if isinstance(bits.state, tuple) else bits.state
-    generator: np.random.Generator = KINDS["Generator"].made({"state": read(state)})
+    generator: np.random.Generator = CODECS["Generator"].made({"state": read(state)})
     return generator
 
 
-def _train_freq(call: Call, read: Read) -> TrainFreq:
+def _train_freq(call: RecordedCall, read: ValueReader) -> TrainFreq:
     frequency, unit = call.arguments
-    return train_freq_of((frequency, unit.arguments[0]))
+    return parse_train_freq((frequency, unit.arguments[0]))
 
 
-def _deque(call: Call, read: Read) -> deque[Any]:
+def _deque(call: RecordedCall, read: ValueReader) -> deque[Any]:
     items, maxlen = call.arguments
     return deque([read(item) for item in (*items, *call.appended)], maxlen)
 
 
-def _space(marker: str) -> Callable[[Call, Read], Any]:
+def _space(marker: str) -> Callable[[RecordedCall, ValueReader], Any]:
     """A space of the attributes that a pickle gives it, which are the fields of :data:`KINDS` but for their names."""
 
-    def made(call: Call, read: Read) -> Any:
+    def made(call: RecordedCall, read: ValueReader) -> Any:
         said = dict(call.state.pairs)
         try:
             generator = read(said.pop("_np_random", None))
-        except AskedFor:
+        except NeedsTrustError:
             generator = None  # it draws anew
         fields = {name: read(item) for name, item in said.items()}
         dtype = fields.get("dtype")
@@ -143,7 +143,7 @@ def _space(marker: str) -> Callable[[Call, Read], Any]:
             "dtype": None if dtype is None else np.dtype(dtype).name,
             "shape": fields.get("_shape"),
         }
-        return KINDS[marker].made(_FIELDS.get(marker, dict)(fields))
+        return CODECS[marker].made(_FIELDS.get(marker, dict)(fields))
 
     return made
 
@@ -153,11 +153,11 @@ _FIELDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "MultiBinary": lambda fields: fields | {"n": list(fields["n"]) if isinstance(fields["n"], tuple) else fields["n"]},
     "Dict": lambda fields: fields | {"spaces": list(fields["spaces"].items())},
 }
-_CLASSES = {qualified_name(kind): kind for kind in CLASSES.values()}
-_OBJECTS = {qualified_name(kind): kind for kind in OBJECTS.values()} | {
-    "rl_zoo3.utils.SimpleLinearSchedule": OBJECTS["rl_zoo3.utils.SimpleLinearSchedule"]
+_CLASSES = {qualified_name(kind): kind for kind in ALLOWED_CLASSES.values()}
+_OBJECTS = {qualified_name(kind): kind for kind in RECONSTRUCTIBLE.values()} | {
+    "rl_zoo3.utils.SimpleLinearSchedule": RECONSTRUCTIBLE["rl_zoo3.utils.SimpleLinearSchedule"]
 }
-_CALLS: dict[str, Callable[[Call, Read], Any]] = {
+_CALLS: dict[str, Callable[[RecordedCall, ValueReader], Any]] = {
     "numpy.dtype": _dtype,
     **dict.fromkeys(("numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer"), _from_buffer),
     **dict.fromkeys(("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct"), _reconstructed),

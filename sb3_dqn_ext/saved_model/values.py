@@ -17,17 +17,25 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_dqn_ext._missing import Missing
-from sb3_dqn_ext.saved_model.classes import CLASSES, OBJECTS, AskedFor, Place, class_at, import_trusted, stored_name
-from sb3_dqn_ext.saved_model.kinds import KINDS, Fields
+from sb3_dqn_ext._missing import MissingAttribute
+from sb3_dqn_ext.saved_model.classes import (
+    ALLOWED_CLASSES,
+    RECONSTRUCTIBLE,
+    NeedsTrustError,
+    Place,
+    find_class,
+    import_trusted,
+    importable_name,
+)
+from sb3_dqn_ext.saved_model.codecs import CODECS, Fields
 from sb3_dqn_ext.serialization.names import qualified_name
-from sb3_dqn_ext.serialization.tree import NotStored, Packing, Path, Unpacking, pack_node, unpack_node
+from sb3_dqn_ext.serialization.tree import NotSerializableError, Packing, Path, Unpacking, pack_node, unpack_node
 
 __all__ = ["pack_value", "unpack_value"]
 
 Array = npt.NDArray[Any]
 
-_MARKERS = {kind.kind: marker for marker, kind in KINDS.items()}
+_MARKERS = {kind.kind: marker for marker, kind in CODECS.items()}
 _PLAIN = re.compile("[<>|](?:[biufc][0-9]{1,2}|[SU][0-9]{1,4})")
 
 
@@ -35,26 +43,26 @@ def pack_value(value: Any) -> Any:
     """
     :param value: an attribute of a model
     :return: what ``json`` can write
-    :raises NotStored: if it holds something that has no name
+    :raises NotSerializableError: if it holds something that has no name
     """
     return pack_node(value, (), _PACKING)
 
 
 def _packed_other(value: Any, path: Path, packing: Packing) -> Any:
     kind = type(value)
-    if kind is Missing:
+    if kind is MissingAttribute:
         return value.node
     if kind in _MARKERS:
         marker = _MARKERS[kind]
-        return {marker: _packed_fields(KINDS[marker].fields(value), (*path, marker), packing)}
+        return {marker: _packed_fields(CODECS[marker].fields(value), (*path, marker), packing)}
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
-        return {"class" if isinstance(value, type) else "function": stored_name(value)}
+        return {"class" if isinstance(value, type) else "function": importable_name(value)}
     if isinstance(value, pathlib.Path):
         return {"path": os.fspath(value)}
     if isinstance(value, ReplayBuffer):
-        raise NotStored(f"{kind.__name__}, which save_replay_buffer() keeps")
+        raise NotSerializableError(f"{kind.__name__}, which save_replay_buffer() keeps")
     attributes = _packed_fields(_attributes(value), (*path, "object"), packing)
-    return {"object": {"class": stored_name(kind), "attributes": attributes}}
+    return {"object": {"class": importable_name(kind), "attributes": attributes}}
 
 
 def _packed_fields(fields: Fields, path: Path, packing: Packing) -> Fields:
@@ -70,17 +78,17 @@ def _attributes(value: Any) -> Fields:
         try:
             _, arguments, attributes, *items = value.__reduce_ex__(2)
         except TypeError as error:
-            raise NotStored(str(error)) from error
+            raise NotSerializableError(str(error)) from error
         if arguments != (kind,) or items != [None, None]:
             attributes = ()
     if not isinstance(attributes, dict):
-        raise NotStored(f"{qualified_name(kind)}, whose attributes do not say all about it")
+        raise NotSerializableError(f"{qualified_name(kind)}, whose attributes do not say all about it")
     return attributes
 
 
 def _array_text(array: Array) -> list[Any]:
     if not _PLAIN.fullmatch(array.dtype.str):
-        raise NotStored(f"array of {array.dtype}")
+        raise NotSerializableError(f"array of {array.dtype}")
     return [array.dtype.str, list(array.shape), base64.b64encode(array.tobytes()).decode()]
 
 
@@ -98,15 +106,19 @@ def unpack_value(node: Any, trust: bool = False, place: Place = ()) -> Any:
     """
 
     def named(name: Any, path: Path, unpacking: Unpacking) -> Any:
-        return import_trusted(name) if trust and name not in CLASSES else class_at((*place, *path), name, CLASSES)
+        return (
+            import_trusted(name)
+            if trust and name not in ALLOWED_CLASSES
+            else find_class((*place, *path), name, ALLOWED_CLASSES)
+        )
 
     def made(content: Any, path: Path, unpacking: Unpacking) -> Any:
         name = content["class"]
-        if not trust and name not in OBJECTS:
-            raise AskedFor(f"names {name}, which is imported only from files that are trusted")
-        kind = OBJECTS[name] if name in OBJECTS else import_trusted(name)
+        if not trust and name not in RECONSTRUCTIBLE:
+            raise NeedsTrustError(f"names {name}, which is imported only from files that are trusted")
+        kind = RECONSTRUCTIBLE[name] if name in RECONSTRUCTIBLE else import_trusted(name)
         attributes = _unpacked_fields(content["attributes"], (*path, "object"), unpacking)
-        return kind(**attributes) if name in OBJECTS else _with_attributes(kind, attributes)
+        return kind(**attributes) if name in RECONSTRUCTIBLE else _with_attributes(kind, attributes)
 
     markers = _MADE | {"class": named, "function": named, "object": made}
     return unpack_node(node, (), Unpacking(_array, markers, lambda key: True))
@@ -124,13 +136,13 @@ def _unpacked_fields(content: Any, path: Path, unpacking: Unpacking) -> Fields:
 
 def _unpacked_kind(marker: str) -> Any:
     def made(content: Any, path: Path, unpacking: Unpacking) -> Any:
-        return KINDS[marker].made(_unpacked_fields(content, (*path, marker), unpacking))
+        return CODECS[marker].made(_unpacked_fields(content, (*path, marker), unpacking))
 
     return made
 
 
 def _not_stored(content: Any, path: Path, unpacking: Unpacking) -> Any:
-    raise AskedFor(f"was not stored: {content}", trust_helps=False)
+    raise NeedsTrustError(f"was not stored: {content}", trust_helps=False)
 
 
 def _array(content: Any, path: Path) -> Array:
@@ -146,7 +158,7 @@ def _array(content: Any, path: Path) -> Array:
 
 
 _MADE: dict[str, Any] = {
-    **{marker: _unpacked_kind(marker) for marker in KINDS},
+    **{marker: _unpacked_kind(marker) for marker in CODECS},
     "path": lambda content, path, unpacking: pathlib.Path(content),
     "not stored": _not_stored,
 }

@@ -11,42 +11,42 @@ import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-__all__ = ["Call", "Name", "NotFollowedError", "described"]
+__all__ = ["NamedObject", "RecordedCall", "UnsupportedPickleError", "describe_pickle"]
 
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
-class NotFollowedError(Exception):
+class UnsupportedPickleError(Exception):
     """A pickle has instructions that are not followed."""
 
 
-class Name:
+class NamedObject:
     """A class or function that a pickle names."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __call__(self, *arguments: Any) -> "Call":
-        return Call(self.name, arguments)
+        return RecordedCall(self.name, arguments)
 
 
-class Call:
+class RecordedCall:
     """What a pickle makes of a name and arguments, what it then gives it as its state, and what it puts into it."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
         if name == _ORDERED and arguments:  # pairs, whose keys would be hashed
-            raise NotFollowedError
+            raise UnsupportedPickleError
         self.name, self.arguments = name, arguments
         self.state: Any = None
         self.appended: list[Any] = []
         self.pairs: list[tuple[Any, Any]] = []
 
     def __call__(self, *arguments: Any) -> None:
-        raise NotFollowedError
+        raise UnsupportedPickleError
 
     def __setstate__(self, state: Any) -> None:
-        if self.name == _ORDERED and not isinstance(state, Call):
-            raise NotFollowedError
+        if self.name == _ORDERED and not isinstance(state, RecordedCall):
+            raise UnsupportedPickleError
         self.state = state
 
     def append(self, item: Any) -> None:
@@ -66,7 +66,7 @@ _ORDERED = "collections.OrderedDict"
 def _check_flat(value: Any, kinds: tuple[type, ...]) -> None:
     """Refuse what takes the stack or an endless time to hash: tuples in tuples, which may hold the same tuple many times."""
     if not all(isinstance(part, kinds) for part in (value if type(value) is tuple else [value])):
-        raise NotFollowedError
+        raise UnsupportedPickleError
 
 
 def _load_call(unpickler: Any) -> None:
@@ -76,7 +76,7 @@ def _load_call(unpickler: Any) -> None:
 
 
 def _load_dictionary(unpickler: Any) -> None:
-    unpickler.append(Call("builtins.dict"))
+    unpickler.append(RecordedCall("builtins.dict"))
 
 
 def _load_bytearray(unpickler: Any) -> None:
@@ -86,7 +86,7 @@ def _load_bytearray(unpickler: Any) -> None:
 
 
 def _refuse(unpickler: Any) -> None:
-    raise NotFollowedError
+    raise UnsupportedPickleError
 
 
 _FOLLOWED = (
@@ -116,14 +116,14 @@ class _InertUnpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        return Name(f"{module}.{name}")
+        return NamedObject(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        _check_flat(pid, (*_PLAIN, Name))
-        return Call("a persistent id", pid)
+        _check_flat(pid, (*_PLAIN, NamedObject))
+        return RecordedCall("a persistent id", pid)
 
 
-def described(data: bytes) -> Any:
+def describe_pickle(data: bytes) -> Any:
     """
     :param data: a pickle
     :return: what it describes: plain data, lists, tuples, and the inert objects
@@ -132,7 +132,7 @@ def described(data: bytes) -> Any:
     """
     try:
         return _InertUnpickler(io.BytesIO(data)).load()
-    except NotFollowedError:
+    except UnsupportedPickleError:
         raise
     except Exception as error:  # whatever an unpickler raises at bytes that were made for it
         raise ValueError(f"it is no pickle that can be read: {error!r}"[:1000]) from error

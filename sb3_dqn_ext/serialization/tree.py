@@ -18,7 +18,18 @@ import torch as th
 from sb3_dqn_ext.serialization.names import qualified_name
 from sb3_dqn_ext.storage.arrays import MAX_HEADER
 
-__all__ = ["MAX_DEPTH", "NotStored", "Packing", "Path", "Unpacking", "is_plain", "pack", "pack_node", "unpack", "unpack_node"]
+__all__ = [
+    "MAX_DEPTH",
+    "NotSerializableError",
+    "Packing",
+    "Path",
+    "Unpacking",
+    "is_plain",
+    "pack",
+    "pack_node",
+    "unpack",
+    "unpack_node",
+]
 
 Array = npt.NDArray[Any]
 Path = tuple[Any, ...]
@@ -41,7 +52,7 @@ _SAME_IN_NUMPY = (
 _TENSOR_TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (*_STORED_AS, *_SAME_IN_NUMPY)}
 
 
-class NotStored(TypeError):
+class NotSerializableError(TypeError):
     """A value cannot be stored; the message names its type and its place, or the reason."""
 
 
@@ -51,7 +62,7 @@ class Packing(NamedTuple):
     array: Callable[[Array], Any]
     """returns the JSON that stands for an array"""
     other: Callable[[Any, Path, "Packing"], Any]
-    """returns the JSON of a value of any other type, or raises NotStored"""
+    """returns the JSON of a value of any other type, or raises NotSerializableError"""
     is_key: Callable[[Any], bool]
     """whether a value can be the key of a dictionary"""
 
@@ -76,7 +87,7 @@ def pack(tree: Any) -> tuple[Any, dict[str, Array]]:
 
     :param tree: the state
     :return: what ``json`` can write, and the arrays it names, which are not copied: write them before the state changes
-    :raises NotStored: if something cannot be stored exactly; the message has its place
+    :raises NotSerializableError: if something cannot be stored exactly; the message has its place
     """
     arrays: dict[str, Array] = {}
 
@@ -108,7 +119,7 @@ def is_plain(tree: Any) -> bool:
     """Whether :func:`pack` takes it."""
     try:
         pack(tree)
-    except NotStored:
+    except NotSerializableError:
         return False
     return True
 
@@ -136,8 +147,8 @@ def _is_storable(dtype: np.dtype[Any]) -> bool:
     return restored == dtype and restored.type is dtype.type and len(repr(descr)) < MAX_HEADER // 2
 
 
-def _refused(value: Any, path: Path, why: str = "") -> NotStored:
-    return NotStored(f"{_name(path)} is a {qualified_name(type(value))}, which a checkpoint cannot hold{why}.")
+def _refused(value: Any, path: Path, why: str = "") -> NotSerializableError:
+    return NotSerializableError(f"{_name(path)} is a {qualified_name(type(value))}, which a checkpoint cannot hold{why}.")
 
 
 def _refuse(value: Any, path: Path, packing: Packing) -> Any:
@@ -150,10 +161,10 @@ def pack_node(value: Any, path: Path, packing: Packing) -> Any:
     :param path: its place
     :param packing: what the file keeps beside plain data
     :return: what ``json`` can write
-    :raises NotStored: if it cannot be stored exactly
+    :raises NotSerializableError: if it cannot be stored exactly
     """
     if len(path) > MAX_DEPTH:
-        raise NotStored(f"{_name(path[:5])} is nested deeper than {MAX_DEPTH} levels, or holds itself.")
+        raise NotSerializableError(f"{_name(path[:5])} is nested deeper than {MAX_DEPTH} levels, or holds itself.")
     if value is None or type(value) is bool:
         return value
     if isinstance(value, np.generic):

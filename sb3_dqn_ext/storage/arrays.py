@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_dqn_ext.errors import CheckpointError
-from sb3_dqn_ext.storage.atomic import new_file
+from sb3_dqn_ext.storage.atomic import synced_new_file
 from sb3_dqn_ext.storage.disk import open_plain_file
 from sb3_dqn_ext.storage.zip_checks import stored_members
 
@@ -61,7 +61,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> ArrayFile:
     :param arrays: arrays by their names, which are the numbers from 0 on
     :return: what :func:`read_arrays` checks
     """
-    with new_file(path) as file:
+    with synced_new_file(path) as file:
         hashed = _Hashed(file)
         # without compression, a file cannot promise more bytes than it has
         with zipfile.ZipFile(cast(IO[bytes], hashed), "w", zipfile.ZIP_STORED) as archive:

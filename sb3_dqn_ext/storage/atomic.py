@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["make_folder", "new_file", "sync_folder", "write_atomically"]
+__all__ = ["make_folder", "sync_folder", "synced_new_file", "write_atomically"]
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
+def synced_new_file(path: Path) -> Iterator[BinaryIO]:
     """
     Create a file whose content is on the disk at the end of the block.
 
@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
     try:
-        with new_file(temporary) as file:
+        with synced_new_file(temporary) as file:
             file.write(content)
         os.replace(temporary, path)
     except BaseException:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from sb3_dqn_ext.errors import CheckpointError
 
-__all__ = ["disk_errors", "open_plain_file"]
+__all__ = ["disk_errors_translated", "open_plain_file"]
 
 
 def open_plain_file(path: Path) -> BinaryIO:
@@ -24,7 +24,7 @@ def open_plain_file(path: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path, what: str) -> Iterator[None]:
+def disk_errors_translated(path: Path, what: str) -> Iterator[None]:
     """
     Raise a CheckpointError in place of an error of the disk.
 

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.storage.atomic import make_folder
-from sb3_dqn_ext.storage.disk import disk_errors
+from sb3_dqn_ext.storage.disk import disk_errors_translated
 
 __all__ = ["Lock"]
 
@@ -35,7 +35,7 @@ class Lock:
         )
 
     @staticmethod
-    def or_held(folder: Path | str) -> "contextlib.AbstractContextManager[object]":
+    def if_not_held(folder: Path | str) -> "contextlib.AbstractContextManager[object]":
         """
         :param folder: it is created
         :return: its lock, or a context that does nothing where this thread holds the lock already
@@ -43,7 +43,7 @@ class Lock:
         return contextlib.nullcontext() if _holder(folder) in _HELD else Lock(folder)
 
     def __enter__(self) -> Self:
-        with disk_errors(self.folder, "cannot be locked"):
+        with disk_errors_translated(self.folder, "cannot be locked"):
             make_folder(self.folder)
             try:
                 self._lock.acquire()

@@ -9,11 +9,11 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_dqn_ext.env_factory import Recipe
-from sb3_dqn_ext.vec_env.backend import Array, Info, Vectors, Wrapper, one_for_all
+from sb3_dqn_ext.env_factory import EnvFactory
+from sb3_dqn_ext.vec_env.backend import Array, GymVectorEnv, Info, WrapperClass, all_equal
 
 
-class WithInfosAsTheyAre(AsyncVectorEnv[Any, Any]):
+class RawInfosAsyncVectorEnv(AsyncVectorEnv[Any, Any]):
     """AsyncVectorEnv whose infos are a dict of dicts, by the number of the environment."""
 
     def _add_info(self, vector_infos: dict[Any, Any], env_info: Info, env_num: int) -> dict[Any, Any]:
@@ -22,18 +22,18 @@ class WithInfosAsTheyAre(AsyncVectorEnv[Any, Any]):
         return vector_infos
 
 
-class InProcesses:
+class AsyncBackend:
     """
     The environments of an AsyncVectorEnv.
 
     :param recipes: (n_envs,) what makes them
     """
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, recipes: Sequence[EnvFactory]) -> None:
         # As SB3 chooses it: a fork copies locks that threads of torch may hold.
         start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        self.async_env = WithInfosAsTheyAre(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
-        self.env: Vectors = self.async_env
+        self.async_env = RawInfosAsyncVectorEnv(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP, context=start_method)
+        self.env: GymVectorEnv = self.async_env
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self.recipes = recipes
 
@@ -44,7 +44,7 @@ class InProcesses:
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
         observations: VecEnvObs
         told: Any
-        if one_for_all(options):
+        if all_equal(options):
             observations, told = self.async_env.reset(seed=seeds, options=options[0] or None)
             self.reset_infos[:] = [told[i] for i in range(len(seeds))]
             return observations
@@ -87,7 +87,7 @@ class InProcesses:
         self._check(name, indices)
         return self._ask(indices, name, *args, **kwargs)
 
-    def wrapped(self, wrapper: Wrapper, indices: Sequence[int]) -> list[bool]:
+    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
         """A process cannot be asked, but one can look at another environment from the same recipe."""
         answers = []
         for i in indices:

@@ -10,18 +10,18 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 Info = dict[str, Any]
 Array = npt.NDArray[Any]
-Vectors = VectorEnv[Any, Any, Any]
-Wrapper = type[gym.Wrapper[Any, Any, Any, Any]]
+GymVectorEnv = VectorEnv[Any, Any, Any]
+WrapperClass = type[gym.Wrapper[Any, Any, Any, Any]]
 
 
-class Vector(Protocol):
+class Backend(Protocol):
     """
     What :class:`~sb3_dqn_ext.vec_env.FastVecEnv` asks of many environments.
 
     ``env`` is gymnasium's, and ``reset_infos`` what each environment said at its last reset. Indices are always a sequence.
     """
 
-    env: Vectors
+    env: GymVectorEnv
     reset_infos: list[Info]
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
@@ -45,14 +45,14 @@ class Vector(Protocol):
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> list[Any]:
         """Call a method of each."""
 
-    def wrapped(self, wrapper: Wrapper, indices: Sequence[int]) -> list[bool]:
+    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
         """Whether each has such a wrapper."""
 
     def close(self) -> None:
         """Close all."""
 
 
-def one_for_all(options: Sequence[Info]) -> bool:
+def all_equal(options: Sequence[Info]) -> bool:
     """
     :param options: (n_envs,) options of a reset
     :return: whether they are the same everywhere

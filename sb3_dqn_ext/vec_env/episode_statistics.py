@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sb3_dqn_ext.env_factory import Record
+from sb3_dqn_ext.env_factory import MonitorConfig
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
-class Episodes:
+class EpisodeStatistics:
     """
     The running episodes of several environments.
 
@@ -20,7 +20,7 @@ class Episodes:
     :param env_id: goes into the header of each file
     """
 
-    def __init__(self, records: Sequence[Record], env_id: str) -> None:
+    def __init__(self, records: Sequence[MonitorConfig], env_id: str) -> None:
         self.returns = np.zeros(len(records))  # (n_envs,) in double precision, whatever the rewards are, as Monitor has it
         self.lengths = np.zeros(len(records), dtype=np.int64)  # (n_envs,)
         self._keywords = [record.info_keywords for record in records]

@@ -17,13 +17,13 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type
-from sb3_dqn_ext.env_factory import Recipe, Record, recipes_of
+from sb3_dqn_ext.env_factory import EnvFactory, MonitorConfig, env_factories_of
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.vec_env.modes import MODES, mode_of
+from sb3_dqn_ext.vec_env.modes import BACKENDS, choose_vectorization_mode
 
 __all__ = ["FastVecEnv", "make_fast_vec_env"]
 
-OWN_METHODS = ("reset", "step", "close")  # on a single environment they would leave the episode that is counted
+EPISODE_METHODS = ("reset", "step", "close")  # on a single environment they would leave the episode that is counted
 
 
 class FastVecEnv(VecEnv):
@@ -39,7 +39,7 @@ class FastVecEnv(VecEnv):
     infos are no deep copies. With ``"sync"`` and ``"async"`` the trajectories are too.
 
     All modes reset an environment in the step that ends its episode. gymnasium's own vectorised CartPole does it one step
-    later, and is replaced by :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoles`. A vector entry point has one seed for
+    later, and is replaced by :class:`~sb3_dqn_ext.envs.cart_poles.SameStepCartPoleVectorEnv`. A vector entry point has one seed for
     all environments together.
 
     :param venv: the environments to replace: a DummyVecEnv or a SubprocVecEnv of environments that ``gymnasium.make`` made, in
@@ -52,15 +52,15 @@ class FastVecEnv(VecEnv):
         arguments, or cannot have the mode
     """
 
-    def __init__(self, venv: VecEnv | list[Recipe], vectorization_mode: str = "auto") -> None:
+    def __init__(self, venv: VecEnv | list[EnvFactory], vectorization_mode: str = "auto") -> None:
         check_type("venv", venv, VecEnv | list, "a DummyVecEnv or a SubprocVecEnv; make_fast_vec_env takes an id")
         replaced = venv if isinstance(venv, VecEnv) else None
-        recipes = recipes_of(venv) if isinstance(venv, VecEnv) else venv
+        recipes = env_factories_of(venv) if isinstance(venv, VecEnv) else venv
         otherwise = "async" if isinstance(replaced, SubprocVecEnv) else "sync"
-        self.vectorization_mode = mode_of(recipes, vectorization_mode, otherwise)
+        self.vectorization_mode = choose_vectorization_mode(recipes, vectorization_mode, otherwise)
         if replaced is not None:
             replaced.close()
-        self.backend = MODES[self.vectorization_mode](recipes)
+        self.backend = BACKENDS[self.vectorization_mode](recipes)
         env = self.backend.env
         super().__init__(len(recipes), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
@@ -133,7 +133,7 @@ class FastVecEnv(VecEnv):
         :return: what each returned
         :raises ArgumentError: if there are no single environments, or the method would end an episode behind our back
         """
-        if method_name in OWN_METHODS:
+        if method_name in EPISODE_METHODS:
             raise ArgumentError(
                 f"method_name={method_name!r}: call {method_name}() of the FastVecEnv, which counts the episodes."
             )
@@ -163,7 +163,7 @@ class FastVecEnv(VecEnv):
         return [int(i) for i in np.arange(self.num_envs)[list(self._get_indices(indices))]]
 
 
-def spec_of(id: str | EnvSpec) -> EnvSpec:
+def find_spec(id: str | EnvSpec) -> EnvSpec:
     """
     :param id: an id, maybe with a module to import first, as in ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``; or a spec
     :return: its spec
@@ -214,7 +214,7 @@ def make_fast_vec_env(
     :param wrapper_kwargs: its arguments
     :raises ArgumentError: if an argument cannot work
     """
-    spec = spec_of(id)
+    spec = find_spec(id)
     check_number("n_envs", n_envs, 1, integer=True)
     if seed is not None:
         check_number("seed", seed, 0, integer=True)
@@ -232,10 +232,10 @@ def make_fast_vec_env(
     files = [None if monitor_dir is None else os.path.join(os.path.abspath(monitor_dir), str(i)) for i in range(n_envs)]
     keywords, override = tuple(monitor_kwargs.get("info_keywords", ())), monitor_kwargs.get("override_existing", True)
     recipes = [
-        Recipe(
+        EnvFactory(
             spec,
             dict(env_kwargs),
-            Record(file, keywords, override),
+            MonitorConfig(file, keywords, override),
             wrapper=wrapper,
             seed=None if seed is None else int(seed) + i,
         )

@@ -10,20 +10,20 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-from sb3_dqn_ext.env_factory import Recipe
-from sb3_dqn_ext.vec_env.backend import Array, Info, Vectors, Wrapper
+from sb3_dqn_ext.env_factory import EnvFactory
+from sb3_dqn_ext.vec_env.backend import Array, GymVectorEnv, Info, WrapperClass
 
 
-class InTurn:
+class SyncBackend:
     """
     The environments of a SyncVectorEnv, stepped as DummyVecEnv does it, but without its copies of copies.
 
     :param recipes: (n_envs,) what makes them
     """
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, recipes: Sequence[EnvFactory]) -> None:
         sync: SyncVectorEnv[Any, Any] = SyncVectorEnv(list(recipes), autoreset_mode=AutoresetMode.SAME_STEP)
-        self.env: Vectors = sync
+        self.env: GymVectorEnv = sync
         self.envs = sync.envs
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._space = self.env.single_observation_space
@@ -88,7 +88,7 @@ class InTurn:
     def call(self, name: str, indices: Sequence[int], args: tuple[Any, ...], kwargs: Info) -> list[Any]:
         return [method(*args, **kwargs) for method in self.get_attr(name, indices)]
 
-    def wrapped(self, wrapper: Wrapper, indices: Sequence[int]) -> list[bool]:
+    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
         return [is_wrapped(self.envs[i], wrapper) for i in indices]
 
     def close(self) -> None:

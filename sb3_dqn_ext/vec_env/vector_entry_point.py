@@ -8,13 +8,13 @@ import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_dqn_ext.env_factory import Recipe, layers_of
+from sb3_dqn_ext.env_factory import EnvFactory, layers_of
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.vec_env.backend import Array, Info, Vectors, Wrapper, one_for_all
-from sb3_dqn_ext.vec_env.episode_statistics import Episodes
+from sb3_dqn_ext.vec_env.backend import Array, GymVectorEnv, Info, WrapperClass, all_equal
+from sb3_dqn_ext.vec_env.episode_statistics import EpisodeStatistics
 
 
-def copied(observations: Any) -> Any:
+def copy_observations(observations: Any) -> Any:
     """
     :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
     :return: the same as arrays of numpy, in memory of its own
@@ -26,21 +26,21 @@ def copied(observations: Any) -> Any:
     return np.array(observations, order="C")
 
 
-def row(observations: Any, env: int) -> Any:
+def copy_observation(observations: Any, env: int) -> Any:
     """
     :param observations: (n_envs, ...) array of numpy or of another library, or a mapping or a tuple of such
     :param env: one of the environments
     :return: (...) what it observed, in memory of its own
     """
     if isinstance(observations, dict):
-        return {key: row(value, env) for key, value in observations.items()}
+        return {key: copy_observation(value, env) for key, value in observations.items()}
     if isinstance(observations, tuple):
-        return tuple(row(value, env) for value in observations)
+        return tuple(copy_observation(value, env) for value in observations)
     observation = np.asarray(observations)[env]
     return observation.copy() if isinstance(observation, np.ndarray) else deepcopy(observation)
 
 
-def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
+def split_infos(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
     """
     gymnasium tells many environments' infos as one dict of arrays: ``_key`` says whom ``key`` is about.
 
@@ -54,7 +54,7 @@ def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
         envs: Sequence[int] = range(len(to)) if about is None else np.flatnonzero(about).tolist()
         if isinstance(values, Mapping):
             inner: list[Info] = [{} for _ in to]
-            hand_out(values, inner)
+            split_infos(values, inner)
             values = inner
         elif hasattr(values, "__array__"):
             values = np.array(values)  # a copy, for the environment may write its next step into the same array
@@ -64,11 +64,11 @@ def hand_out(infos: Mapping[str, Any], to: Sequence[Info]) -> None:
             to[env][key] = values[env]
 
 
-OF_ENDS = {"final_obs", "_final_obs", "final_info", "_final_info"}
+FINAL_INFO_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 """the infos in which gymnasium puts what belongs to the episodes that have ended"""
 
 
-class Native:
+class VectorEntryPointBackend:
     """
     One object that steps all environments at once. Its infos of a step that ends an episode become those that SB3 expects.
 
@@ -76,20 +76,20 @@ class Native:
     :param recipes: (n_envs,) what it replaces
     """
 
-    def __init__(self, env: Vectors, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, env: GymVectorEnv, recipes: Sequence[EnvFactory]) -> None:
         self.env = env
         self.reset_infos: list[Info] = [{} for _ in recipes]
         self._n_envs = len(recipes)
-        self.episodes = Episodes([recipe.record for recipe in recipes], recipes[0].spec.id)
+        self.episodes = EpisodeStatistics([recipe.record for recipe in recipes], recipes[0].spec.id)
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
-        if not one_for_all(options):
+        if not all_equal(options):
             raise ArgumentError("A vector entry point resets all environments with the same options; set_options got several.")
         observations, infos = self.env.reset(seed=seeds[0], options=options[0] or None)
         self.reset_infos[:] = [{} for _ in range(self._n_envs)]
-        hand_out(infos, self.reset_infos)
+        split_infos(infos, self.reset_infos)
         self.episodes.restart()
-        return copied(observations)  # type: ignore[no-any-return]
+        return copy_observations(observations)  # type: ignore[no-any-return]
 
     def step_async(self, actions: Array) -> None:
         self._actions = actions
@@ -98,19 +98,23 @@ class Native:
         observations, own_rewards, terminated, truncated, told = self.env.step(self._actions)
         terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
         # The environment may write its next step into the same arrays.
-        observations, rewards, dones = copied(observations), np.array(own_rewards, np.float32), terminated | truncated
+        observations, rewards, dones = (
+            copy_observations(observations),
+            np.array(own_rewards, np.float32),
+            terminated | truncated,
+        )
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
-        if told.keys() - OF_ENDS:
-            hand_out({key: values for key, values in told.items() if key not in OF_ENDS}, infos)
+        if told.keys() - FINAL_INFO_KEYS:
+            split_infos({key: values for key, values in told.items() if key not in FINAL_INFO_KEYS}, infos)
         self.episodes.count(np.asarray(own_rewards))
         if np.count_nonzero(dones):
             final_infos: list[Info] = [{} for _ in infos]
             if final_info := told.get("final_info"):
-                hand_out(final_info, final_infos)
+                split_infos(final_info, final_infos)
             for env in np.flatnonzero(dones).tolist():
                 self.reset_infos[env], infos[env] = infos[env], final_infos[env]
                 del self.reset_infos[env]["TimeLimit.truncated"]
-                infos[env]["terminal_observation"] = row(told["final_obs"], env)
+                infos[env]["terminal_observation"] = copy_observation(told["final_obs"], env)
                 infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
                 self.episodes.end(env, infos[env])
                 self.episodes.restart(env)
@@ -137,7 +141,7 @@ class Native:
             "them. Use vectorization_mode='sync'."
         )
 
-    def wrapped(self, wrapper: Wrapper, indices: Sequence[int]) -> list[bool]:
+    def wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
         """No gym.Wrapper lies around single environments; the episodes are counted as by a Monitor."""
         return [issubclass(Monitor, wrapper)] * len(indices)
 
@@ -145,5 +149,5 @@ class Native:
         self.episodes.close()
         self.env.close()
 
-    def _layer_with(self, name: str) -> Vectors | None:
+    def _layer_with(self, name: str) -> GymVectorEnv | None:
         return next((layer for layer in reversed(layers_of(self.env)) if hasattr(layer, name)), None)

@@ -15,15 +15,15 @@ from gymnasium.vector.async_vector_env import AsyncState
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from sb3_dqn_ext.errors import EnvironmentDiedError
-from sb3_dqn_ext.vec_env.async_ import InProcesses
+from sb3_dqn_ext.vec_env.async_ import AsyncBackend
 from sb3_dqn_ext.vec_env.fast_vec_env import FastVecEnv
 
-__all__ = ["explained"]
+__all__ = ["worker_errors_translated"]
 
-SECONDS = 5.0  # how long a process may take to end
+EXIT_TIMEOUT_S = 5.0  # how long a process may take to end
 
 
-class Workers(NamedTuple):
+class WorkerGroup(NamedTuple):
     """The processes of a vectorised environment."""
 
     processes: Sequence[Any]
@@ -33,7 +33,7 @@ class Workers(NamedTuple):
     """tell the vectorised environment that they have all ended, so that it can be closed"""
 
 
-def workers_of(env: VecEnv | None) -> Workers | None:
+def worker_group_of(env: VecEnv | None) -> WorkerGroup | None:
     """
     :param env: a vectorised environment, in wrappers or not
     :return: its processes, if its environments have some
@@ -46,20 +46,20 @@ def workers_of(env: VecEnv | None) -> Workers | None:
                 pipe.close()
             inner.waiting, inner.closed = False, True
 
-        return Workers(inner.processes, inner.remotes, forget)
-    if isinstance(inner, FastVecEnv) and isinstance(inner.backend, InProcesses):
+        return WorkerGroup(inner.processes, inner.remotes, forget)
+    if isinstance(inner, FastVecEnv) and isinstance(inner.backend, AsyncBackend):
         vector = inner.backend.async_env
 
         def forget_fast() -> None:
             vector._state = AsyncState.DEFAULT  # whatever it was waiting for
             vector.close(terminate=True)
 
-        return Workers(vector.processes, vector.parent_pipes, forget_fast)
+        return WorkerGroup(vector.processes, vector.parent_pipes, forget_fast)
     return None
 
 
 @contextmanager
-def explained(envs: Mapping[str, VecEnv | None], resume_hint: Callable[[], str]) -> Iterator[None]:
+def worker_errors_translated(envs: Mapping[str, VecEnv | None], resume_hint: Callable[[], str]) -> Iterator[None]:
     """
     Inside of this context, an error because the process of an environment has ended becomes one that says so. The processes of
     the other environments are ended, and closing the environments does no more.
@@ -68,21 +68,21 @@ def explained(envs: Mapping[str, VecEnv | None], resume_hint: Callable[[], str])
     :param resume_hint: returns a sentence on the checkpoint from which the run can be resumed, or an empty string
     :raises EnvironmentDiedError: in place of other errors
     """
-    found = {name: workers for name, env in envs.items() if (workers := workers_of(env)) is not None}
+    found = {name: workers for name, env in envs.items() if (workers := worker_group_of(env)) is not None}
     with ExitStack() as stack:
         for workers in found.values():
-            stack.enter_context(told_of_ends(workers))
+            stack.enter_context(watch_worker_exits(workers))
         try:
             yield
         except EnvironmentDiedError:
             raise
         except Exception as error:
-            seconds = SECONDS if isinstance(error, EOFError | ConnectionError) else 0.0
-            dead = {name: ends for name, workers in found.items() if (ends := ended(workers, seconds))}
+            seconds = EXIT_TIMEOUT_S if isinstance(error, EOFError | ConnectionError) else 0.0
+            dead = {name: ends for name, workers in found.items() if (ends := describe_exits(workers, seconds))}
             if not dead:
                 raise
             for name in dead:
-                end(found[name])
+                stop_workers(found[name])
             said = [f"{name} {i} {how}" for name, ends in dead.items() for i, how in ends.items()]
             raise EnvironmentDiedError(f"{'; '.join(said)}.{resume_hint()}") from error
 
@@ -90,19 +90,19 @@ def explained(envs: Mapping[str, VecEnv | None], resume_hint: Callable[[], str])
 # -- one that has ended ----------------------------------------------------------------------------------------------------
 
 
-def ended(workers: Workers, seconds: float) -> dict[int, str]:
+def describe_exits(workers: WorkerGroup, seconds: float) -> dict[int, str]:
     """
     :param workers: of which one may have ended
     :param seconds: how long one may take to do so whose pipe is closed already
     :return: how those that have ended did so, by their index
     """
     until = time.monotonic() + seconds
-    while not (dead := [i for i in range(len(workers.pipes)) if has_ended(workers, i)]) and time.monotonic() < until:
+    while not (dead := [i for i in range(len(workers.pipes)) if has_exited(workers, i)]) and time.monotonic() < until:
         time.sleep(0.01)
-    return {i: how_it_ended(workers.processes[i], workers.pipes[i] is None) for i in dead}
+    return {i: describe_exit(workers.processes[i], workers.pipes[i] is None) for i in dead}
 
 
-def has_ended(workers: Workers, i: int) -> bool:
+def has_exited(workers: WorkerGroup, i: int) -> bool:
     """
     :param workers: the processes
     :param i: which of them
@@ -111,24 +111,24 @@ def has_ended(workers: Workers, i: int) -> bool:
     return workers.pipes[i] is None or not workers.processes[i].is_alive()
 
 
-def how_it_ended(process: Any, told_its_error: bool) -> str:
+def describe_exit(process: Any, told_its_error: bool) -> str:
     """
     :param process: that has ended, or is about to
     :param told_its_error: whether it sent the error that it ended with, which is then the cause of ours
     :return: that, in words
     """
-    process.join(SECONDS)
+    process.join(EXIT_TIMEOUT_S)
     code, who = process.exitcode, f"(process {process.pid})"
     if told_its_error:
         return f"{who} has ended by an error inside it, from which this one comes"
     if code is not None and code < 0:
-        return f"{who} was ended by the signal {-code}{name_of_signal(-code)}"
+        return f"{who} was ended by the signal {-code}{signal_name(-code)}"
     if code == 1:
         return f"{who} has ended with exit code 1: most likely by an error inside it, which it has then printed above"
     return f"{who} has ended with exit code {code}"
 
 
-def name_of_signal(number: int) -> str:
+def signal_name(number: int) -> str:
     """
     :param number: of a signal
     :return: its name in brackets, if it has one
@@ -138,7 +138,7 @@ def name_of_signal(number: int) -> str:
     return ""
 
 
-def end(workers: Workers) -> None:
+def stop_workers(workers: WorkerGroup) -> None:
     """
     End those that are left.
 
@@ -146,15 +146,15 @@ def end(workers: Workers) -> None:
     """
     for process, pipe in zip(workers.processes, workers.pipes, strict=True):
         if pipe is not None:
-            ask_to_end(process, pipe)
-        process.join(SECONDS)
+            request_close(process, pipe)
+        process.join(EXIT_TIMEOUT_S)
         if process.is_alive():
             process.kill()
             process.join()
     workers.forget()
 
 
-def ask_to_end(process: Any, pipe: Any) -> None:
+def request_close(process: Any, pipe: Any) -> None:
     """
     Let it close its environment. SB3's processes and gymnasium's are told so in the same way.
 
@@ -163,7 +163,7 @@ def ask_to_end(process: Any, pipe: Any) -> None:
     """
     with suppress(EOFError, OSError):
         pipe.send(("close", None))
-        while pipe in wait([pipe, process.sentinel], SECONDS):
+        while pipe in wait([pipe, process.sentinel], EXIT_TIMEOUT_S):
             pipe.recv_bytes()  # an answer that nobody waits for any more, at which it might stand still
 
 
@@ -171,7 +171,7 @@ def ask_to_end(process: Any, pipe: Any) -> None:
 
 
 @contextmanager
-def told_of_ends(workers: Workers) -> Iterator[None]:
+def watch_worker_exits(workers: WorkerGroup) -> Iterator[None]:
     """
     A process that is forked has copies of the pipes of those after it. When one of them ends, its pipe stays open, and who
     reads from it waits forever. Inside of this context, a thread closes it.
@@ -188,7 +188,7 @@ def told_of_ends(workers: Workers) -> Iterator[None]:
     def watch() -> None:
         while there not in (ready := wait([there, *places])):
             for sentinel in ready:
-                cut(places.pop(sentinel))
+                shut_down_pipe(places.pop(sentinel))
 
     thread = Thread(target=watch, daemon=True)
     thread.start()
@@ -201,7 +201,7 @@ def told_of_ends(workers: Workers) -> Iterator[None]:
         there.close()
 
 
-def cut(pipe: Any) -> None:
+def shut_down_pipe(pipe: Any) -> None:
     """
     :param pipe: of which no more is to be read than what was sent already
     """

@@ -7,7 +7,7 @@ import sys
 from sb3_dqn_ext._validation import choose
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.zoo import resume
-from sb3_dqn_ext.zoo.models import trusting
+from sb3_dqn_ext.zoo.models import take_trust_option
 
 # Importing the package sb3_dqn_ext.zoo, which Python does before it runs this module, has registered the algorithm.
 
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training runs record_video, in processes of their own
     if command == "resume":
         return resume.main(rest)
-    sys.argv[1:] = trusting(rest) if command in LOAD_MODELS else rest
+    sys.argv[1:] = take_trust_option(rest) if command in LOAD_MODELS else rest
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return None
 

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-WAITED_FOR = ("rl_zoo3.utils", "rl_zoo3.exp_manager", "rl_zoo3.hyperparams_opt")
-TAKE_ALGO = ("train", "enjoy", "record_video", "record_training", "push_to_hub", "load_from_hub")  # commands of the zoo
+HOOKED_MODULES = ("rl_zoo3.utils", "rl_zoo3.exp_manager", "rl_zoo3.hyperparams_opt")
+COMMANDS_WITH_ALGO = (
+    "train",
+    "enjoy",
+    "record_video",
+    "record_training",
+    "push_to_hub",
+    "load_from_hub",
+)  # commands of the zoo
 
 
 class ZooLoader:
@@ -58,7 +65,7 @@ class ZooFinder:
         :param target: the module that is being reloaded, if any
         :return: its spec, or None if it is none of ours
         """
-        if fullname not in WAITED_FOR:
+        if fullname not in HOOKED_MODULES:
             return None
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             spec = finder.find_spec(fullname, path, target)
@@ -87,7 +94,7 @@ def _register(module: "ModuleType") -> None:
         warnings.warn(f"dqn_ext could not be added to {module.__name__}: {error!r}", stacklevel=2)
 
 
-def refused(program: str, arguments: "list[str]") -> str:
+def find_refused_command(program: str, arguments: "list[str]") -> str:
     """
     :param program: the module after ``-m``, or the path of a script
     :param arguments: what follows it on the command line
@@ -97,14 +104,14 @@ def refused(program: str, arguments: "list[str]") -> str:
     if command in ("", "cli"):
         command = "".join(arguments[:1])
     asked_for_us = " --algo dqn_ext " in f" {' '.join(arguments)} ".replace("=", " ")
-    return command if package == "rl_zoo3" and command in TAKE_ALGO and asked_for_us else ""
+    return command if package == "rl_zoo3" and command in COMMANDS_WITH_ALGO and asked_for_us else ""
 
 
 if __name__ == "_sb3_dqn_ext_hook":
     if os.environ.get("SB3_DQN_EXT_NO_HOOK") != "1":
         install()
     # after -m, sys.argv does not name the module yet, but it holds as many arguments as follow it
-    elif _command := refused("".join(sys.orig_argv[-len(sys.argv) :][:1]), sys.argv[1:]):
+    elif _command := find_refused_command("".join(sys.orig_argv[-len(sys.argv) :][:1]), sys.argv[1:]):
         print(
             "SB3_DQN_EXT_NO_HOOK=1 keeps dqn_ext from the commands of the RL Zoo. "
             f"Unset it, or run: python -m sb3_dqn_ext.zoo {_command} ...",

@@ -8,13 +8,13 @@ from typing import Any
 import yaml
 
 import sb3_dqn_ext
-from sb3_dqn_ext._arguments import NUMBERS
-from sb3_dqn_ext._validation import check_number, check_type, parameters_of, unknown, written_as
+from sb3_dqn_ext._arguments import NUMBER_LIMITS
+from sb3_dqn_ext._validation import check_number, check_type, equivalent_code, parameters_of, unknown_name_error
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 
 ALGO = "dqn_ext"
-MAPPINGS = "a mapping of arguments"
+MAPPING_TEXT = "a mapping of arguments"
 
 
 def _is_number(low: float, high: float, integer: bool) -> Callable[[str, object], None]:
@@ -26,34 +26,34 @@ def _is(kind: Any, called: str) -> Callable[[str, object], None]:
 
 
 # The zoo evaluates strings for some of these as Python, and reads "lin_0.001" as a learning rate.
-CHECKS: dict[str, Callable[[str, object], None]] = {
+VALUE_CHECKS: dict[str, Callable[[str, object], None]] = {
     # the zoo's own
     "n_timesteps": _is_number(1, float("inf"), integer=False),
     "n_envs": _is_number(1, float("inf"), integer=True),
     "frame_stack": _is_number(1, float("inf"), integer=True),
-    "normalize": _is(bool | str | dict, f"true, false, or {MAPPINGS}"),
-    "env_kwargs": _is(dict | str, MAPPINGS),
-    "monitor_kwargs": _is(dict | str, MAPPINGS),
+    "normalize": _is(bool | str | dict, f"true, false, or {MAPPING_TEXT}"),
+    "env_kwargs": _is(dict | str, MAPPING_TEXT),
+    "monitor_kwargs": _is(dict | str, MAPPING_TEXT),
     "env_wrapper": _is(str | list | dict | None, "the dotted name of a wrapper, or a list of them"),
     "vec_env_wrapper": _is(str | list | dict | None, "the dotted name of a wrapper, or a list of them"),
     "callback": _is(str | list | dict | None, "the dotted name of a callback, or a list of them"),
     # SB3's and ours
-    **{name: _is_number(*bounds) for name, bounds in NUMBERS.items()},
+    **{name: _is_number(*bounds) for name, bounds in NUMBER_LIMITS.items()},
     "policy": _is(str, "the name of a policy"),
     "train_freq": _is(int | list, "a number of steps, or [number, step] or [number, episode]"),
     "optimize_memory_usage": _is(bool, "true or false"),
     "target_network": _is(bool, "true or false"),
-    "policy_kwargs": _is(dict | str, MAPPINGS),
-    "replay_buffer_kwargs": _is(dict | str, MAPPINGS),
-    "target_policy_kwargs": _is(dict, MAPPINGS),
-    "exploration_kwargs": _is(dict, MAPPINGS),
+    "policy_kwargs": _is(dict | str, MAPPING_TEXT),
+    "replay_buffer_kwargs": _is(dict | str, MAPPING_TEXT),
+    "target_policy_kwargs": _is(dict, MAPPING_TEXT),
+    "exploration_kwargs": _is(dict, MAPPING_TEXT),
     "target_policy": _is(str, "the name of a target policy"),
     "exploration": _is(str, "the name of an exploration"),
     "target_update_unit": _is(str, "env_steps or gradient_steps"),
 }
 # what the zoo passes to the model itself
-GIVEN_BY_THE_ZOO = {"env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"}
-ALLOWED = (set(CHECKS) | set(parameters_of(DQNExt))) - GIVEN_BY_THE_ZOO
+SET_BY_ZOO = {"env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"}
+HYPERPARAMETERS = (set(VALUE_CHECKS) | set(parameters_of(DQNExt))) - SET_BY_ZOO
 
 
 def _check_learning_rate(key: str, value: object) -> None:
@@ -65,7 +65,7 @@ def _check_learning_rate(key: str, value: object) -> None:
     check_number(key, value, low=0)
 
 
-CHECKS["learning_rate"] = _check_learning_rate
+VALUE_CHECKS["learning_rate"] = _check_learning_rate
 
 
 def default_config() -> str:
@@ -102,16 +102,16 @@ def check_config(path: str | Path) -> None:
 
 
 def _check_entry(path: str | Path, key: yaml.Node, value: object) -> None:
-    if key.value not in ALLOWED:
-        written = written_as("DQNExt()", key.value, ALLOWED)
-        error = unknown("hyperparameter", key.value, ALLOWED)
+    if key.value not in HYPERPARAMETERS:
+        written = equivalent_code("DQNExt()", key.value, HYPERPARAMETERS)
+        error = unknown_name_error("hyperparameter", key.value, HYPERPARAMETERS)
         if written is not None:
             error = ArgumentError(f"hyperparameter={key.value!r} is not known; in DQNExt it is written {written}.")
         raise _at(path, key.start_mark, str(error))
     try:
         _no_bool_as_key(value)
-        if key.value in CHECKS:
-            CHECKS[key.value](key.value, value)
+        if key.value in VALUE_CHECKS:
+            VALUE_CHECKS[key.value](key.value, value)
     except ArgumentError as error:
         hint = (
             " To YAML 1e5 is text: write 100_000 or 1.0e+5." if isinstance(value, str) and _is_number_in_words(value) else ""

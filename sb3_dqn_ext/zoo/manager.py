@@ -16,20 +16,20 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.envs import resumable
+from sb3_dqn_ext.checkpoint.envs import add_replay_wrapper
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo.config import ALGO, check_config, default_config
-from sb3_dqn_ext.zoo.models import let_pretrained_model_name_classes
+from sb3_dqn_ext.zoo.models import allow_classes_of_pretrained_model
 
 Hyperparameters = dict[str, Any]
 
-OVERRIDDEN = (
+OVERRIDDEN_METHODS = (
     *("read_hyperparameters", "setup_experiment", "create_callbacks", "create_envs", "learn", "save_trained_model"),
     *("_load_pretrained_agent", "_save_config"),
 )
@@ -37,7 +37,7 @@ OVERRIDDEN = (
 
 
 # arguments of the zoo's manager that have another name on the command line
-ON_THE_COMMAND_LINE = {
+COMMAND_LINE_NAMES = {
     "config": "conf_file",
     "n_eval_episodes": "eval_episodes",
     "show_progress": "progress",
@@ -51,17 +51,17 @@ def manager_arguments(command_line: Mapping[str, Any]) -> dict[str, Any]:
     :return: those of them that a manager takes, by its names, without those that say what it trains
     """
     names = inspect.signature(ExperimentManager).parameters.keys() - {"args", "algo", "env_id"}
-    by_name = {name: ON_THE_COMMAND_LINE.get(name, name) for name in names}
+    by_name = {name: COMMAND_LINE_NAMES.get(name, name) for name in names}
     return {name: command_line[other] for name, other in by_name.items() if other in command_line}
 
 
-def can_extend(manager: type) -> bool:
+def is_supported_manager(manager: type) -> bool:
     """
     :param manager: the zoo's ``ExperimentManager``, which another version of the zoo may have changed
     :return: whether it has the methods and the arguments that the classes of this module need
     """
     arguments = inspect.signature(manager).parameters.keys()
-    return {"algo", "config"} <= arguments and all(hasattr(manager, name) for name in OVERRIDDEN)
+    return {"algo", "config"} <= arguments and all(hasattr(manager, name) for name in OVERRIDDEN_METHODS)
 
 
 class TrainingEnd(BaseCallback):
@@ -93,7 +93,7 @@ class DQNExtManager(ExperimentManager):
         if algo == ALGO and not options.get("config"):
             options["config"] = default_config()
         super().__init__(args, algo, env_id, *arguments, **options)
-        self.is_recorded = algo == ALGO and not self.optimize_hyperparameters
+        self.writes_run_file = algo == ALGO and not self.optimize_hyperparameters
         self.stored_hyperparameters: Hyperparameters = {}
         self.obstacle: str | None = None
         """why the run cannot be resumed, if it cannot"""
@@ -107,7 +107,7 @@ class DQNExtManager(ExperimentManager):
         if self.algo == ALGO and self.config.endswith((".yml", ".yaml")):
             check_config(self.config)
         hyperparameters, saved = super().read_hyperparameters()
-        if self.is_recorded:
+        if self.writes_run_file:
             self._store(saved)
         return hyperparameters, saved
 
@@ -115,13 +115,13 @@ class DQNExtManager(ExperimentManager):
         if self.continue_training:
             self.obstacle = "it went on with a trained agent (-i), which is no part of its checkpoints"
         try:
-            self.stored_hyperparameters = run_file.data_of(hyperparameters, vars(exp_manager))
+            self.stored_hyperparameters = run_file.evaluate_and_encode(hyperparameters, vars(exp_manager))
         except Exception as error:  # of an expression; the zoo is about to evaluate it, too
             self.obstacle = self.obstacle or f"its hyperparameters cannot be stored: {error}"
 
     def create_callbacks(self) -> None:
         """Create the zoo's callbacks, and one that writes exact checkpoints unless the configuration names one."""
-        added = self._add_checkpoints() if self.is_recorded else []
+        added = self._add_checkpoints() if self.writes_run_file else []
         super().create_callbacks()  # type: ignore[no-untyped-call]
         self.callbacks.extend(added)
 
@@ -139,7 +139,7 @@ class DQNExtManager(ExperimentManager):
         """Create environments whose states checkpoints can hold, in whichever process they are."""
         wrapper = self.env_wrapper
         if self.checkpoints is not None:
-            self.env_wrapper = functools.partial(resumable, wrapper=wrapper)
+            self.env_wrapper = functools.partial(add_replay_wrapper, wrapper=wrapper)
         try:
             return super().create_envs(n_envs, eval_env, no_log)
         finally:
@@ -147,13 +147,13 @@ class DQNExtManager(ExperimentManager):
 
     def _load_pretrained_agent(self, hyperparams: Hyperparameters, env: VecEnv) -> BaseAlgorithm:
         """Load the model of `train -i`, which may name the classes of its own run and of this configuration."""
-        if self.is_recorded:
-            let_pretrained_model_name_classes(self.trained_agent, self.stored_hyperparameters)
+        if self.writes_run_file:
+            allow_classes_of_pretrained_model(self.trained_agent, self.stored_hyperparameters)
         return super()._load_pretrained_agent(hyperparams, env)
 
     def _save_config(self, saved_hyperparams: Hyperparameters) -> None:
         super()._save_config(saved_hyperparams)
-        if self.is_recorded:
+        if self.writes_run_file:
             self.run = self._run_file()
             run_file.write(self.save_path, self.run)
             if self.run.checkpoints is not None and self.run.obstacle is not None:
@@ -165,7 +165,7 @@ class DQNExtManager(ExperimentManager):
         if arguments.get("tensorboard_log"):
             arguments["tensorboard_log"] = os.path.abspath(arguments["tensorboard_log"])
         try:
-            arguments = run_file.encoded(arguments)
+            arguments = run_file.encode(arguments)
         except TypeError as error:
             arguments, self.obstacle = {}, f"its arguments cannot be stored: {error}"
         return RunFile(
@@ -189,7 +189,7 @@ class DQNExtManager(ExperimentManager):
         """Save the model, and mark the run as finished if its training came to its end."""
         super().save_trained_model(model)
         if self.run is not None and self.training_end.reached:
-            run_file.finish(self.save_path, self.run, model.num_timesteps)
+            run_file.mark_finished(self.save_path, self.run, model.num_timesteps)
 
 
 class ResumedManager(DQNExtManager):
@@ -206,14 +206,14 @@ class ResumedManager(DQNExtManager):
         super().__init__(args, ALGO, run.env, **options)
         self.save_path = folder
         self.params_path = f"{folder}/{self.env_name}"
-        self.resumed = run
+        self.resumed_run = run
 
     def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
         """Take the hyperparameters of ``run.json``."""
-        hyperparameters = run_file.decoded(self.resumed.hyperparameters)
+        hyperparameters = run_file.decode(self.resumed_run.hyperparameters)
         replay = hyperparameters.get("replay_buffer_class")
         if isinstance(replay, str) and "." in replay:
-            hyperparameters["replay_buffer_class"] = named_class("replay_buffer_class", replay, {})
+            hyperparameters["replay_buffer_class"] = resolve_class("replay_buffer_class", replay, {})
         print(f"Going on with {self.save_path}")
         pprint(hyperparameters)
         return hyperparameters, OrderedDict(hyperparameters)
@@ -225,7 +225,7 @@ class ResumedManager(DQNExtManager):
 
     def _save_config(self, saved_hyperparams: Hyperparameters) -> None:
         """Leave the files of the run as they are."""
-        self.run = self.resumed
+        self.run = self.resumed_run
         print(f"Log path: {self.save_path}")
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, Hyperparameters]:
@@ -234,6 +234,6 @@ class ResumedManager(DQNExtManager):
         assert results is not None, "this is no search"
         model, hyperparameters = results
         assert isinstance(model, DQNExt)
-        model.resume(os.path.join(self.save_path, str(self.resumed.checkpoints)))
+        model.resume(os.path.join(self.save_path, str(self.resumed_run.checkpoints)))
         print(f"From step {model.num_timesteps} of {self.n_timesteps}")
         return model, hyperparameters

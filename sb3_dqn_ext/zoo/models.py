@@ -8,7 +8,7 @@ from typing import Any
 
 import sb3_dqn_ext.saved_model as saved_model
 from sb3_dqn_ext.dqn_ext import DQNExt
-from sb3_dqn_ext.run_folder.user_classes import classes_of_run, classes_of_the_model
+from sb3_dqn_ext.run_folder.user_classes import import_model_classes, import_run_classes
 from sb3_dqn_ext.zoo.config import ALGO
 
 _OTHERWISE = "say `python -m sb3_dqn_ext.zoo enjoy ... --trust`, or record_video or train in the place of enjoy"
@@ -17,7 +17,7 @@ _trusted = False
 """whether the command was given with --trust"""
 
 
-def find_with_model(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_get_model_path(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
     """
     Extend the zoo's function that `enjoy` and `record_video` call before they make an environment and load the model.
 
@@ -35,22 +35,22 @@ def find_with_model(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
-def let_pretrained_model_name_classes(path: str, hyperparameters: dict[str, Any]) -> None:
+def allow_classes_of_pretrained_model(path: str, hyperparameters: dict[str, Any]) -> None:
     """
     Let the model of `train -i` name the classes of the run that it comes from, and those of the new run.
 
     :param path: the file of the model
     :param hyperparameters: the hyperparameters of the new run, as ``run.json`` has them
     """
-    saved_model.let_files_name(classes_of_the_model(hyperparameters, "Give the command where Python finds it."))
+    saved_model.allow_classes(import_model_classes(hyperparameters, "Give the command where Python finds it."))
     _let_models_name_classes_of(os.path.dirname(path))
 
 
 def _let_models_name_classes_of(run_folder: str) -> None:
-    saved_model.let_files_name(classes_of_run(run_folder, _trusted, _OTHERWISE))
+    saved_model.allow_classes(import_run_classes(run_folder, _trusted, _OTHERWISE))
 
 
-def trusting(arguments: list[str]) -> list[str]:
+def take_trust_option(arguments: list[str]) -> list[str]:
     """
     Take ``--trust`` out of a command line. If it was there, models are loaded with ``trust=True`` from now on.
 

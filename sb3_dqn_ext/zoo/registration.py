@@ -6,8 +6,8 @@ from types import ModuleType
 
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.zoo.config import ALGO
-from sb3_dqn_ext.zoo.models import find_with_model
-from sb3_dqn_ext.zoo.search_space import converter, sampler
+from sb3_dqn_ext.zoo.models import wrap_get_model_path
+from sb3_dqn_ext.zoo.search_space import make_converter, make_sampler
 
 
 def register(module: ModuleType) -> None:
@@ -30,12 +30,12 @@ def register_imported() -> None:
 def _register_algorithm(utils: ModuleType) -> None:
     if hasattr(utils, "ALGOS"):
         utils.ALGOS.setdefault(ALGO, DQNExt)
-    if hasattr(utils, "get_model_path") and not hasattr(utils, "finds_classes_of_dqn_ext"):
-        vars(utils).update(get_model_path=find_with_model(utils.get_model_path), finds_classes_of_dqn_ext=True)
+    if hasattr(utils, "get_model_path") and not hasattr(utils, "allows_classes_of_runs"):
+        vars(utils).update(get_model_path=wrap_get_model_path(utils.get_model_path), allows_classes_of_runs=True)
 
 
 def _register_search_space(hyperparams_opt: ModuleType) -> None:
-    for name, of_ours in (("HYPERPARAMS_SAMPLER", sampler), ("HYPERPARAMS_CONVERTER", converter)):
+    for name, of_ours in (("HYPERPARAMS_SAMPLER", make_sampler), ("HYPERPARAMS_CONVERTER", make_converter)):
         by_algo = getattr(hyperparams_opt, name, {})
         if "dqn" in by_algo:
             by_algo.setdefault(ALGO, of_ours(by_algo["dqn"]))
@@ -52,7 +52,7 @@ def _register_manager(module: ModuleType) -> None:
     if stock is None:
         return
     # The module imports the zoo, which takes 2.5 s and changes gymnasium: here the zoo is imported already.
-    from sb3_dqn_ext.zoo.manager import DQNExtManager, can_extend
+    from sb3_dqn_ext.zoo.manager import DQNExtManager
 
     if can_extend(stock) and not issubclass(stock, DQNExtManager):
         vars(module).update(ExperimentManager=DQNExtManager)

@@ -20,14 +20,14 @@ from stable_baselines3.common.utils import set_random_seed
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
-from sb3_dqn_ext.run_folder.user_classes import hint_of, import_classes, names_in
+from sb3_dqn_ext.run_folder.user_classes import find_class_names, import_classes, module_not_found_hint
 from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.versions import versions
 
 COMMAND = "python -m sb3_dqn_ext.zoo resume"
 
 # arguments that belong to the beginning of a run: its hyperparameters hold their effect
-ONLY_AT_THE_START = {"hyperparams": None, "optimize_hyperparameters": False, "track": False, "trained_agent": ""}
+START_ONLY_ARGUMENTS = {"hyperparams": None, "optimize_hyperparameters": False, "track": False, "trained_agent": ""}
 
 
 def main(arguments: list[str]) -> None:
@@ -79,8 +79,8 @@ def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
     if trust:
         sys.path.insert(0, run.directory)
     else:
-        check_names(run)
-    arguments = run.arguments | ONLY_AT_THE_START
+        check_untrusted_run(run)
+    arguments = run.arguments | START_ONLY_ARGUMENTS
     arguments["progress"] = progress or arguments.get("progress", False)
     for module in arguments.get("gym_packages") or []:
         importlib.import_module(module)
@@ -97,21 +97,21 @@ def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
     manager.save_trained_model(model)
 
 
-def check_names(run: RunFile) -> None:
+def check_untrusted_run(run: RunFile) -> None:
     """
     Check that a run can be made again without trust in its ``run.json``.
 
     :param run: the content of the file
     :raises ArgumentError: if a hyperparameter would be evaluated as Python, or names something that must not be called
     """
-    for key in run_file.EVALUATED:
+    for key in run_file.EVALUATED_HYPERPARAMETERS:
         if key != "replay_buffer_class" and isinstance(run.hyperparameters.get(key), str):
             raise ArgumentError(f"{key}={run.hyperparameters[key]!r} is an expression, which is evaluated with --trust only.")
-    hint = hint_of(run)
+    hint = module_not_found_hint(run)
     try:
         for module in run.arguments.get("gym_packages") or []:
             importlib.import_module(module)
-        names = list(names_in(run.hyperparameters))
+        names = list(find_class_names(run.hyperparameters))
     except (ImportError, TypeError, ValueError) as error:
         raise ArgumentError(f"{str(error).rstrip('.')}. {hint}") from error
     import_classes(names, hint)

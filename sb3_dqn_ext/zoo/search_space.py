@@ -9,9 +9,9 @@ from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 
-Params = dict[str, Any]
-Converter = Callable[[Params], Params]
-Sampler = Callable[[Any, int, int, Params], Params]
+TrialParams = dict[str, Any]
+ParamsConverter = Callable[[TrialParams], TrialParams]
+ParamsSampler = Callable[[Any, int, int, TrialParams], TrialParams]
 
 # The zoo's space has epsilon-greedy exploration, and hard target updates counted in environment steps. Other arguments of a
 # configuration are replaced: a schedule would contradict the sampled arguments, and a tau would stay.
@@ -20,24 +20,24 @@ HARD_TARGETS = {"tau": 1.0, "target_update_unit": "env_steps"}
 SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_steps"}
 
 # The support of categorical returns depends on the environment's rewards, for which a search has no value.
-RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
+SEARCHED_RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
 
-OURS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
+DQN_EXT_PARAMS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
 
 
-def sampler(dqn_sampler: Sampler) -> Sampler:
+def make_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
     """
     :param dqn_sampler: the zoo's for ``dqn``
     :return: a function of (Optuna's trial, number of actions, number of environments, the zoo's further arguments) that gives
         arguments of ``DQNExt``
     """
 
-    def sample(trial: Any, n_actions: int, n_envs: int, additional_args: Params) -> Params:
+    def sample(trial: Any, n_actions: int, n_envs: int, additional_args: TrialParams) -> TrialParams:
         converted = dqn_sampler(trial, n_actions, n_envs, additional_args)
         params = {
             "target_policy": trial.suggest_categorical("target_policy", sorted(TARGET_POLICIES)),
             "head": trial.suggest_categorical("head", sorted(HEADS)),
-            "returns": trial.suggest_categorical("returns", RETURNS),
+            "returns": trial.suggest_categorical("returns", SEARCHED_RETURNS),
             "soft_targets": trial.suggest_categorical("soft_targets", [False, True]),
         }
         if params["returns"] == "expected":  # the others have a loss of their own
@@ -55,20 +55,20 @@ def sampler(dqn_sampler: Sampler) -> Sampler:
     return sample
 
 
-def converter(dqn_converter: Converter) -> Converter:
+def make_converter(dqn_converter: ParamsConverter) -> ParamsConverter:
     """
     :param dqn_converter: the zoo's for ``dqn``
     :return: a function of the parameters that a study stored, which gives arguments of ``DQNExt``
     """
 
-    def convert(params: Params) -> Params:
-        theirs = {key: value for key, value in params.items() if key not in OURS}
+    def convert(params: TrialParams) -> TrialParams:
+        theirs = {key: value for key, value in params.items() if key not in DQN_EXT_PARAMS}
         return _with_ours(dqn_converter(theirs), params)
 
     return convert
 
 
-def _with_ours(converted: Params, params: Params) -> Params:
+def _with_ours(converted: TrialParams, params: TrialParams) -> TrialParams:
     """The arguments that the zoo made of its parameters, and those that ours mean."""
     network = _those(params, "head", "returns", "loss")
     if "head" in network:
@@ -82,6 +82,6 @@ def _with_ours(converted: Params, params: Params) -> Params:
     return arguments
 
 
-def _those(params: Params, *names: str) -> Params:
+def _those(params: TrialParams, *names: str) -> TrialParams:
     """Those of the parameters that are there: an older study, or one of plain ``dqn``, lacks some of ours."""
     return {name: params[name] for name in names if name in params}

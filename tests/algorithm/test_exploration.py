@@ -24,15 +24,15 @@ from sb3_dqn_ext.algorithm.exploration import (
     Boltzmann,
     EpsilonGreedy,
     EpsilonLadder,
+    ExplorationContext,
     EzGreedy,
-    Moment,
-    per_env_coins,
-    sample,
+    draw_per_env,
+    sample_actions,
     softmax,
 )
-from sb3_dqn_ext.algorithm.schedules import ConstantSchedule, MultiplicativeSchedule, PerAction
+from sb3_dqn_ext.algorithm.schedules import ConstantSchedule, MultiplicativeSchedule, PerActionSchedule
 from sb3_dqn_ext.errors import ArgumentError
-from tests.internals import exploration_memory_of, exploration_of, n_updates_of, set_exploration
+from tests.internals import exploration_of, exploration_state_of, n_updates_of, set_exploration
 from tests.parity import assert_same, assert_same_model, learn, several_cartpoles, short_cartpole
 
 SMALL: dict[str, Any] = {
@@ -63,7 +63,7 @@ def assert_same_bits(*arguments: dict[str, Any]) -> None:
     assert_same_model(*models)
 
 
-def moments(n_envs: int, rate: float, values: Array | None = None, n_actions: int = 4) -> Callable[[], Moment]:
+def moments(n_envs: int, rate: float, values: Array | None = None, n_actions: int = 4) -> Callable[[], ExplorationContext]:
     """One moment after the other, with one memory and seeded generators."""
     np.random.seed(0)
     generator, actions = np.random.default_rng(1), np.random.default_rng(2)
@@ -73,7 +73,7 @@ def moments(n_envs: int, rate: float, values: Array | None = None, n_actions: in
         assert values is not None
         return values
 
-    return lambda: Moment(
+    return lambda: ExplorationContext(
         n_envs,
         rate,
         greedy=lambda: np.full(n_envs, GREEDY),
@@ -89,7 +89,7 @@ def moments(n_envs: int, rate: float, values: Array | None = None, n_actions: in
 
 def test_the_first_coin_is_of_numpys_stream_and_the_others_of_the_algorithms() -> None:
     np.random.seed(3)
-    coins = per_env_coins(4, np.random.default_rng(5))
+    coins = draw_per_env(4, np.random.default_rng(5))
     np.random.seed(3)
     assert coins[0] == np.random.rand()
     np.testing.assert_array_equal(coins[1:], np.random.default_rng(5).random(3))
@@ -168,7 +168,7 @@ class Watch(BaseCallback):
         model: Any = self.model
         self.actions.append(self.locals["actions"].copy())
         self.dones.append(self.locals["dones"].copy())
-        self.remaining.append(exploration_memory_of(model)["remaining"].copy())
+        self.remaining.append(exploration_state_of(model)["remaining"].copy())
         return True
 
 
@@ -199,7 +199,7 @@ def test_a_reset_ends_all_runs_and_continued_training_goes_on_with_them() -> Non
     model = make(learning_starts=0, exploration="ez_greedy", exploration_kwargs={"schedule": 0.0})
     model.learn(10)
     for reset, remaining in ((False, 90), (True, 0)):
-        exploration_memory_of(model)["remaining"][:] = 100
+        exploration_state_of(model)["remaining"][:] = 100
         watch = Watch()
         model.learn(10, callback=watch, reset_num_timesteps=reset)
         cut = any(done[0] for done in watch.dones)
@@ -212,10 +212,10 @@ def test_the_kept_actions_survive_saving_and_loading(tmp_path: Path) -> None:
         env=several_cartpoles(4), learning_starts=0, exploration="ez_greedy", exploration_kwargs={"mu": 1.1, "schedule": 0.5}
     )
     learn(model, 200)
-    exploration_memory_of(model)["remaining"][1:3] = 5
+    exploration_state_of(model)["remaining"][1:3] = 5
     model.save(tmp_path / "model")
     loaded = DQNExt.load(tmp_path / "model", env=several_cartpoles(4), force_reset=False)
-    assert_same(exploration_memory_of(loaded), exploration_memory_of(model), "memory")
+    assert_same(exploration_state_of(loaded), exploration_state_of(model), "memory")
     chosen = []
     for each in (model, loaded):
         np.random.seed(0)
@@ -224,19 +224,19 @@ def test_the_kept_actions_survive_saving_and_loading(tmp_path: Path) -> None:
     np.testing.assert_array_equal(chosen[0], chosen[1])
     again = DQNExt.load(tmp_path / "model", env=several_cartpoles(4))
     again.learn(0, reset_num_timesteps=False)
-    assert exploration_memory_of(again) == {}, "the environments were reset"
+    assert exploration_state_of(again) == {}, "the environments were reset"
 
 
 @pytest.mark.parametrize("n_observations", [None, 1, 2, 4, 7])
 def test_predictions_of_the_user_leave_the_runs_of_training_alone(n_observations: int | None) -> None:
     model = make(env=several_cartpoles(4), exploration="ez_greedy", exploration_kwargs={"mu": 1.1, "schedule": 0.5})
     learn(model, 200)
-    before = {key: numbers.copy() for key, numbers in exploration_memory_of(model).items()}
+    before = {key: numbers.copy() for key, numbers in exploration_state_of(model).items()}
     observations = np.zeros((4,) if n_observations is None else (n_observations, 4), dtype=np.float32)
     for _ in range(20):
         actions = model.predict(observations)[0]
         assert actions.shape == (() if n_observations is None else (n_observations,))
-    assert_same(exploration_memory_of(model), before, "memory")
+    assert_same(exploration_state_of(model), before, "memory")
 
 
 # epsilon_ladder
@@ -285,8 +285,8 @@ def test_softmax_is_right_at_any_scale() -> None:
 def test_a_uniform_number_chooses_the_action_in_whose_share_it_lies() -> None:
     probabilities = np.array([[0.25, 0.0, 0.75]])
     for coin, action in ((0.0, 0), (0.2499, 0), (0.25, 2), (0.9999, 2)):
-        assert sample(probabilities, np.array([coin])) == [action]
-    assert sample(np.array([[0.1, 0.9 - 1e-12]]), np.array([1 - 1e-16])) == [1], "the sum is short of 1"
+        assert sample_actions(probabilities, np.array([coin])) == [action]
+    assert sample_actions(np.array([[0.1, 0.9 - 1e-12]]), np.array([1 - 1e-16])) == [1], "the sum is short of 1"
 
 
 def test_boltzmann_acts_by_the_networks_values_and_computes_them_once() -> None:
@@ -362,7 +362,7 @@ def test_the_warm_up_is_random_and_not_explored(exploration: str) -> None:
     forward: Any = exploration_of(model)
 
     class Counted(type(forward)):  # type: ignore[misc]
-        def __call__(self, moment: Moment) -> Array:
+        def __call__(self, moment: ExplorationContext) -> Array:
             asked.append(model.num_timesteps)
             actions: Array = forward(moment)
             return actions
@@ -404,7 +404,7 @@ def test_a_schedule_per_action_counts_what_each_environment_has_chosen(
     n_envs: int, learning_starts: int, step: int, actions: int
 ) -> None:
     halves = MultiplicativeSchedule(1.0, 0.0, 0.5)
-    assert PerAction(halves, learning_starts, n_envs).value(step, 1000) == 0.5**actions
+    assert PerActionSchedule(halves, learning_starts, n_envs).value(step, 1000) == 0.5**actions
 
 
 class Rates(BaseCallback):
@@ -467,7 +467,11 @@ def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy(
         ("ez_greedy", {"mu": 1}, r"mu=1 must be greater than 1"),
         ("ez_greedy", {"mu": "2"}, r"mu='2' must be a finite number"),
         ("ez_greedy", {"max_duration": 0}, r"max_duration=0 must be a whole number in \[1, inf\]"),
-        ("ez_greedy", {"coin": "shared"}, r"no argument 'coin'.* exploration='epsilon_greedy', exploration_kwargs=.*'coin'"),
+        (
+            "ez_greedy",
+            {"epsilon_draw": "shared"},
+            r"no argument 'epsilon_draw'.* exploration='epsilon_greedy', exploration_kwargs=.*'epsilon_draw'",
+        ),
         ("epsilon_ladder", {"alpha": -1}, r"alpha=-1 must be a finite number in \[0, inf\]"),
         ("boltzmann", {"schedule": 0.1}, r"a key of exploration_kwargs='schedule'.*temperature, unit"),
         ("boltzmann", {"temperature": -1}, r"exploration_kwargs\['temperature'\] at step 0=-1.0 must be .*\[0, inf\]"),
@@ -486,7 +490,7 @@ def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy(
             {"unit": "actions"},
             r"\['unit'\]='actions' has no effect without exploration_kwargs\['schedule'\]",
         ),
-        ("none", {"coin": "shared"}, r"exploration_kwargs has no argument 'coin'"),
+        ("none", {"epsilon_draw": "shared"}, r"exploration_kwargs has no argument 'epsilon_draw'"),
         ("none", {"warm_up": 0}, r"exploration_kwargs\['warm_up'\]=0 must be True or False"),
     ],
 )

@@ -5,7 +5,7 @@ import torch as th
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.fitted_actions import fit_all
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.value_models import (
     ExpectedReturns,
 )
@@ -17,7 +17,9 @@ from tests.parity import learn, short_cartpole
 def test_with_all_actions_fitted_the_others_are_held_where_the_target_network_sees_them() -> None:
     predicted, kept, target = numbers(B, A, 1), numbers(B, A, 1, seed=8), numbers(B, 1, seed=9)
     actions = th.arange(B) % A
-    losses, td_errors = fit_all(ExpectedReturns("mse"), Params(predicted), actions, Params(target), lambda: Params(kept))
+    losses, td_errors = fit_all(
+        ExpectedReturns("mse"), Prediction(predicted), actions, Prediction(target), lambda: Prediction(kept)
+    )
     for b in range(B):
         total = 0.0
         for a in range(A):

@@ -8,7 +8,7 @@ import torch as th
 from torch import nn
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.algorithm.predictions import Params, Purpose, is_sampled, params_of, sampled
+from sb3_dqn_ext.algorithm.predictions import Phase, Prediction, is_sampling, predict, stochastic_predictions
 from sb3_dqn_ext.networks.noisy import NoisyLinear
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from tests.parity import short_cartpole
@@ -20,15 +20,15 @@ class OwnPredictor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = NoisyLinear(4, 6)
-        self.knows_chance, self.noisy_layers = True, [self.layer]
-        self.purposes: list[Purpose] = []
+        self.is_stochastic, self.noisy_layers = True, [self.layer]
+        self.purposes: list[Phase] = []
 
     def forward(self, obs: th.Tensor) -> th.Tensor:
-        return self.predict_params(obs, "policy").values.mean(dim=2)
+        return self.predict_returns(obs, "policy").values.mean(dim=2)
 
-    def predict_params(self, obs: Any, purpose: Purpose) -> Params:
+    def predict_returns(self, obs: Any, purpose: Phase) -> Prediction:
         self.purposes.append(purpose)
-        return Params(self.layer(obs).view(-1, 2, 3))
+        return Prediction(self.layer(obs).view(-1, 2, 3))
 
     def set_training_mode(self, mode: bool) -> None:
         self.train(mode)
@@ -39,36 +39,36 @@ class OwnPredictor(nn.Module):
 
 def test_a_network_that_predicts_parameters_is_used_by_its_methods() -> None:
     net, obs = OwnPredictor(), th.ones(5, 4)
-    assert params_of(net, obs, "target").values.shape == (5, 2, 3)
+    assert predict(net, obs, "target").values.shape == (5, 2, 3)
     assert net.purposes == ["target"]
 
 
 def test_any_other_network_predicts_its_q_values() -> None:
     net, obs = nn.Linear(4, 2), th.ones(5, 4)
-    params = params_of(net, obs, "online")
+    params = predict(net, obs, "online")
     assert th.equal(params.values, net(obs).unsqueeze(2))
-    assert params.fractions is params.q_values is None
+    assert params.taus is params.q_values is None
 
 
 def test_predictions_are_random_within_sampled_and_in_its_thread_alone() -> None:
     net, other = OwnPredictor(), OwnPredictor()
     elsewhere: list[bool] = []
-    with sampled(net, nn.Linear(4, 2)):
-        assert is_sampled(net)
+    with stochastic_predictions(net, nn.Linear(4, 2)):
+        assert is_sampling(net)
         assert net.layer.noise is not None
-        assert not is_sampled(other)
-        thread = Thread(target=lambda: elsewhere.append(is_sampled(net)))
+        assert not is_sampling(other)
+        thread = Thread(target=lambda: elsewhere.append(is_sampling(net)))
         thread.start()
         thread.join()
-        with suppress(ZeroDivisionError), sampled(other):
-            assert is_sampled(net)
-            assert is_sampled(other)
+        with suppress(ZeroDivisionError), stochastic_predictions(other):
+            assert is_sampling(net)
+            assert is_sampling(other)
             raise ZeroDivisionError
-        assert is_sampled(net)
-        assert not is_sampled(other)
+        assert is_sampling(net)
+        assert not is_sampling(other)
     assert elsewhere == [False]
     assert net.layer.noise is None
-    assert not is_sampled(net)
+    assert not is_sampling(net)
 
 
 class OwnPolicy(MlpPolicy):

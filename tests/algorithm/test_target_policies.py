@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES, Greedy, Munchausen, scaled_log_softmax
+from sb3_dqn_ext.algorithm.target_policies import SYNONYMS, TARGET_POLICIES, GreedyTarget, MunchausenTarget, scaled_log_softmax
 from sb3_dqn_ext.errors import ArgumentError
 from tests.internals import drawn_batch, losses_of
 from tests.parity import learn, short_cartpole
@@ -45,7 +45,9 @@ def test_munchausen_gives_the_numbers_worked_out_by_hand() -> None:
     # temperature 0.5. Now: exp(q / 0.5) = 1, 3 -> pi = 1/4, 3/4. After: exp(q / 0.5) = 1, 1 -> pi = 1/2, 1/2, entropy log 2.
     target = q_function([[0.0, 0.5 * math.log(3)]] * 3, [[2.0, 2.0]] * 3)
     batch = batch_of(actions=[0, 1, 0], rewards=[1.0, 1.0, 1.0], discounts=[0.9, 0.9, 0.0])
-    pi, rewards = Munchausen(alpha=0.8, temperature=0.5, clip=-10)(batch, NOBODY, target, target(batch.next_observations))
+    pi, rewards = MunchausenTarget(alpha=0.8, temperature=0.5, clip=-10)(
+        batch, NOBODY, target, target(batch.next_observations)
+    )
     th.testing.assert_close(pi, th.full((3, 2), 0.5))
     entropy = 0.5 * math.log(2)
     expected = [
@@ -58,14 +60,14 @@ def test_munchausen_gives_the_numbers_worked_out_by_hand() -> None:
 
 def test_the_log_policy_is_clipped_before_it_is_weighted() -> None:
     target = q_function([[0.0, 5.0]], [[0.0, 100.0]])  # temperature * log pi(0) is -5, but for 1e-10
-    (reward,) = Munchausen(alpha=0.9, temperature=0.03, clip=-1)(
+    (reward,) = MunchausenTarget(alpha=0.9, temperature=0.03, clip=-1)(
         batch_of([0], [2.0], [0.9]), NOBODY, target, th.tensor([[0.0, 100.0]])
     )[1]
     assert float(reward) == pytest.approx(2 - 0.9)
 
 
 def test_munchausen_has_the_papers_arguments_by_default() -> None:
-    assert Munchausen() == Munchausen(alpha=0.9, temperature=0.03, clip=-1)
+    assert MunchausenTarget() == MunchausenTarget(alpha=0.9, temperature=0.03, clip=-1)
 
 
 @settings(deadline=None, max_examples=50)
@@ -80,7 +82,7 @@ def test_munchausen_equals_a_loop_over_actions_at_any_scale(seed: int, alpha: fl
     now, after = scale * rng.normal(size=(2, 4, 3)).astype(np.float32)
     actions, discounts = rng.integers(3, size=4).tolist(), [0.9, 0.0, 0.5, 1.0]
     batch = batch_of(actions, [1.0] * 4, discounts)
-    pi, rewards = Munchausen(alpha, temperature)(batch, NOBODY, q_function(now, after), th.tensor(after))
+    pi, rewards = MunchausenTarget(alpha, temperature)(batch, NOBODY, q_function(now, after), th.tensor(after))
     assert th.isfinite(pi).all()
     assert th.isfinite(rewards).all()
     for i in range(4):
@@ -104,8 +106,8 @@ def test_without_log_policy_and_with_temperature_near_0_munchausen_is_greedy() -
     rng = np.random.default_rng(0)
     q = th.tensor(rng.normal(size=(100, 4)), dtype=th.float32)
     batch = batch_of([0] * 100, rng.normal(size=100).tolist(), [0.99] * 100)
-    pi, rewards = Munchausen(alpha=0, temperature=1e-6)(batch, NOBODY, lambda obs: q, q)
-    greedy_pi, greedy_rewards = Greedy()(batch, NOBODY, NOBODY, q)
+    pi, rewards = MunchausenTarget(alpha=0, temperature=1e-6)(batch, NOBODY, lambda obs: q, q)
+    greedy_pi, greedy_rewards = GreedyTarget()(batch, NOBODY, NOBODY, q)
     th.testing.assert_close(pi, greedy_pi)
     th.testing.assert_close(rewards, greedy_rewards, atol=1e-5, rtol=0)
 

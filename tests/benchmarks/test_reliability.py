@@ -9,15 +9,22 @@ import pytest
 import torch as th
 
 from benchmarks.reliability.__main__ import main, plan
-from benchmarks.reliability.faults import FAULTS
-from benchmarks.reliability.folders import contents, manifests, newest_step, pieces, traces, unreadable
+from benchmarks.reliability.fault_injection import FAULTS
+from benchmarks.reliability.folders import (
+    checksums,
+    files_of_checkpoint,
+    find_unreadable,
+    manifests,
+    newest_step,
+    unfinished_files,
+)
 from benchmarks.reliability.interrupted import last_line
-from benchmarks.reliability.kills import misled
 from benchmarks.reliability.outcome import Outcome
-from benchmarks.reliability.overhead import Sizes, pair
-from benchmarks.reliability.report import cost, parts, table, write
+from benchmarks.reliability.overhead import Sizes, measure_pair
+from benchmarks.reliability.report import cost_table, fault_table, parts_table, write
+from benchmarks.reliability.sigkill import wrong_start
 from benchmarks.reliability.train import fingerprint
-from benchmarks.rows import Row, read, where
+from benchmarks.rows import Row, read_rows, select_rows
 from sb3_dqn_ext.checkpoint import folder as files
 
 SHORT = ["kills", "disk full", "truncated"]
@@ -28,7 +35,7 @@ def run(tmp_path: Path, *faults: str) -> list[Row]:
     numbers = ["--trials", "1", "--kills", "2", "--steps", "1300"]
     places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
     main(["--parts", "faults", "--faults", *faults, *numbers, *places])
-    return read(tmp_path / "reliability.csv")
+    return read_rows(tmp_path / "reliability.csv")
 
 
 def assert_survived(rows: list[Row]) -> None:
@@ -42,7 +49,7 @@ def test_faults_are_survived_and_become_rows_and_a_table(tmp_path: Path, capsys:
     rows = run(tmp_path, *SHORT)
     assert sorted(row["fault"] for row in rows) == sorted(SHORT)
     assert_survived(rows)
-    assert where(rows, fault="kills")[0]["kills"] == "2"
+    assert select_rows(rows, fault="kills")[0]["kills"] == "2"
     page = (tmp_path / "reliability.md").read_text()
     assert page in capsys.readouterr().out
     assert "| the disk is full | 1 | 1 of 1 | 1 of 1 | 1 of 1 | 1 of 1 | `CheckpointError: FOLDER cannot take the" in page
@@ -66,12 +73,12 @@ def test_all_other_faults_are_survived(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_pair_with_and_without_checkpoints_becomes_a_row(tmp_path: Path) -> None:
-    row = pair(tmp_path / "checkpoints", "eager", 0, Sizes(300, 50, 100))
+    row = measure_pair(tmp_path / "checkpoints", "eager", 0, Sizes(300, 50, 100))
     assert row["checkpoints"] == "2"
     in_all = float(row["all_ms"])
     assert 0 < float(row["write_ms"]) < in_all < 1000 * float(row["with_s"])
     assert 0 < float(row["without_s"]) < 60
-    assert f"| eager | {in_all:.1f} |" in parts([row])
+    assert f"| eager | {in_all:.1f} |" in parts_table([row])
 
 
 # -- what would be seen ----------------------------------------------------------------------------------------------------
@@ -82,38 +89,38 @@ def folder(tmp_path: Path) -> Path:
     """Two checkpoints with a part in common."""
     tree = {"weights": np.arange(1000.0)}
     for step in (10, 20):
-        files.write(tmp_path, step, tree, {"rows": [("a", tree), *([("b", tree)] if step == 20 else [])]})
+        files.write_checkpoint(tmp_path, step, tree, {"rows": [("a", tree), *([("b", tree)] if step == 20 else [])]})
     return tmp_path
 
 
 def test_a_damaged_checkpoint_is_unreadable(folder: Path) -> None:
-    assert unreadable(folder) == []
+    assert find_unreadable(folder) == []
     assert newest_step(folder) == 20
     older, newest = manifests(folder).values()
-    (own,) = (name for name in pieces(newest) - pieces(older) if name.startswith("segment_"))
-    before = contents(folder)
+    (own,) = (name for name in files_of_checkpoint(newest) - files_of_checkpoint(older) if name.startswith("segment_"))
+    before = checksums(folder)
     data = bytearray((folder / own).read_bytes())
     data[-30] ^= 1
     (folder / own).write_bytes(data)
-    (problem,) = unreadable(folder)
+    (problem,) = find_unreadable(folder)
     assert own in problem
-    assert [name for name, checksum in contents(folder).items() if checksum != before[name]] == [own]
+    assert [name for name, checksum in checksums(folder).items() if checksum != before[name]] == [own]
 
 
 def test_an_unfinished_write_is_seen(folder: Path) -> None:
-    assert traces(folder) == set()
+    assert unfinished_files(folder) == set()
     (folder / "state_000000000030.tmp").write_bytes(b"")
-    assert {name for name, _ in traces(folder)} == {"state_000000000030.tmp"}
+    assert {name for name, _ in unfinished_files(folder)} == {"state_000000000030.tmp"}
     older = manifests(folder)[10]
-    (alone,) = pieces(older) - pieces(manifests(folder)[20])
+    (alone,) = files_of_checkpoint(older) - files_of_checkpoint(manifests(folder)[20])
     older.unlink()
-    assert {name for name, _ in traces(folder)} == {"state_000000000030.tmp", alone}
+    assert {name for name, _ in unfinished_files(folder)} == {"state_000000000030.tmp", alone}
 
 
 def test_a_process_that_does_not_begin_at_the_newest_checkpoint_is_seen() -> None:
     training: Any = type("Training", (), {"began": 10})()
-    assert misled(training, 10) == []
-    assert misled(training, 20) == ["the newest checkpoint was of step 20, it began at 10"]
+    assert wrong_start(training, 10) == []
+    assert wrong_start(training, 20) == ["the newest checkpoint was of step 20, it began at 10"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,7 @@ def test_a_fingerprint_tells_one_bit_and_one_type_apart(other: Any) -> None:
 
 def test_the_table_shows_what_went_wrong() -> None:
     good, bad = Outcome(clear=True, message="Fine."), Outcome(clear=True, resumed=False, equal=True, message="It | began.")
-    lines = table([good.row("missing", 0), bad.row("missing", 1), good.row("schema", 0)]).splitlines()
+    lines = fault_table([good.row("missing", 0), bad.row("missing", 1), good.row("schema", 0)]).splitlines()
     assert lines[2] == "| a missing file | 2 | 2 of 2 | 0 of 1 | 1 of 1 |  | `It \\| began.` |"
     assert lines[3] == "| a checkpoint of another version | 1 | 1 of 1 |  |  |  | `Fine.` |"
     assert len(lines) == 4
@@ -168,8 +175,8 @@ def test_the_cost_of_checkpoints_is_the_median_of_the_pairs(third: float, verdic
         }
         for value in (100.0, (third + 100) / 2, third)
     ]
-    assert verdict in cost(rows)
-    assert f"| eager | {np.median([float(row['all_ms']) for row in rows]):.1f} |" in parts(rows)
+    assert verdict in cost_table(rows)
+    assert f"| eager | {np.median([float(row['all_ms']) for row in rows]):.1f} |" in parts_table(rows)
 
 
 def test_the_last_line_of_a_traceback_is_what_the_user_was_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from benchmarks.speed.measure import measure, measure_parts
 from benchmarks.speed.report import break_even
 from benchmarks.speed.stopwatch import Parts
 from benchmarks.speed.tutorial_loop import Copies, Learner, Step
-from benchmarks.speed.workloads import BY_NAME, LABELS, PARTED, Workload
+from benchmarks.speed.workloads import BY_NAME, LABELS, WORKLOADS_WITH_PARTS, Workload
 
 SHORT = replace(BY_NAME["cartpole-32"], warm_up=1120, steps=320)
 
@@ -45,7 +45,7 @@ def test_the_parts_are_those_of_the_whole() -> None:
 
 def test_a_measurement_is_a_process_and_a_row(tmp_path: Path) -> None:
     row = run(Measurement("cartpole-32", "tutorial", 3), parts=False, steps=320, caches=tmp_path)
-    assert (row["workload"], row["contestant"], row["repeat"], row["cold"]) == ("cartpole-32", "tutorial", "3", "1")
+    assert (row["workload"], row["implementation"], row["repeat"], row["cold"]) == ("cartpole-32", "tutorial", "3", "1")
     assert float(row["steps"]) == 320
     assert float(row["wall_s"]) > 0
 
@@ -60,7 +60,11 @@ def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, mon
 
     def made_up(measurement: Measurement, parts: bool, steps: int | None, caches: Path) -> Row:
         calls.append(measurement)
-        key = {"workload": measurement.workload, "contestant": measurement.implementation, "repeat": str(measurement.repeat)}
+        key = {
+            "workload": measurement.workload,
+            "implementation": measurement.implementation,
+            "repeat": str(measurement.repeat),
+        }
         key["cold"] = str(int(measurement.repeat == 0))
         if parts:
             return {**key, **dict.fromkeys(Parts.NAMES, "2.5")}
@@ -100,7 +104,7 @@ def test_the_break_even_is_where_what_was_saved_is_what_was_spent() -> None:
 
 
 def test_every_workload_takes_part_in_something() -> None:
-    assert set(PARTED) <= set(BY_NAME)
+    assert set(WORKLOADS_WITH_PARTS) <= set(BY_NAME)
     for workload in BY_NAME.values():
         ours = [name for name in workload.implementations if name.startswith("ours")]
         assert ours

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.rows import Row, missing, read
+from benchmarks.rows import Row, missing_keys, read_rows
 from benchmarks.tutorials import questions
 from benchmarks.tutorials.__main__ import CONFIGS
 from benchmarks.tutorials.questions import (
@@ -19,11 +19,11 @@ from benchmarks.tutorials.questions import (
     SETTINGS,
     TUTORIAL,
     Setting,
-    Try,
+    Trial,
+    apply_setting,
     best_mean,
-    changed,
-    comparison,
-    filled,
+    compare_with_preset,
+    fill_page,
     plan,
     table,
     values,
@@ -70,7 +70,7 @@ def test_a_question_is_measured_once_and_becomes_rows_and_a_table(tmp_path: Path
     command = f"--questions activation play --seeds 3 --steps 200 --runs {tmp_path}/runs --results {results}".split()
 
     printed = output(python("-m", "benchmarks.tutorials.questions", *command, cwd=ROOT))
-    rows = read(results / "tutorial_questions.csv")
+    rows = read_rows(results / "tutorial_questions.csv")
     assert {(row["question"], row["setting"], row["seed"]) for row in rows} == {
         (setting.question, setting.name, "3") for setting in (PRESET, TANH, *PLAYED)
     }
@@ -94,7 +94,7 @@ def test_a_question_is_measured_once_and_becomes_rows_and_a_table(tmp_path: Path
     before = (results / "tutorial_questions.csv").read_text()
     questions.main(command)
     assert (results / "tutorial_questions.csv").read_text() == before
-    assert missing(plan(["activation"], [3, 4]), rows, Try._fields) == [
+    assert missing_keys(plan(["activation"], [3, 4]), rows, Trial._fields) == [
         (setting.question, setting.name, 4) for setting in (PRESET, TANH)
     ]
 
@@ -116,9 +116,9 @@ def test_every_question_is_tried_under_a_name_of_its_own() -> None:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.file_name)
 def test_one_thing_is_changed_and_the_brackets_say_what_the_preset_has(setting: Setting) -> None:
     before = preset()
-    after = changed(before, setting)
+    after = apply_setting(before, setting)
     assert before == preset(), "the preset is not to be touched"
-    assert changed(before, PRESET) == before
+    assert apply_setting(before, PRESET) == before
     same = {path.partition(".")[0] for path in setting.changes} | ({"env_wrapper"} if setting.wrapper else set())
     assert {name for name in before if before[name] != after[name]} == same
     assert set(after) == set(before)
@@ -153,17 +153,17 @@ def test_the_words_are_those_of_the_rows() -> None:
 
 def test_a_word_needs_an_interval_without_0_and_an_interval_two_seeds() -> None:
     few = np.array([1.0, 2.0])
-    assert comparison(few, few) == "no clear difference (-1.0 to 1.0)"
-    assert comparison(few + 2, few) == "more (1.0 to 3.0)"
-    assert comparison(few + 1, few) == "no clear difference (0.0 to 2.0)"
-    assert comparison(few - 2, few) == "less (-3.0 to -1.0)"
-    assert comparison(few[:1], few) == comparison(few, few[:1]) == "needs two seeds"
-    assert comparison(few[:0], few) == ""
+    assert compare_with_preset(few, few) == "no clear difference (-1.0 to 1.0)"
+    assert compare_with_preset(few + 2, few) == "more (1.0 to 3.0)"
+    assert compare_with_preset(few + 1, few) == "no clear difference (0.0 to 2.0)"
+    assert compare_with_preset(few - 2, few) == "less (-3.0 to -1.0)"
+    assert compare_with_preset(few[:1], few) == compare_with_preset(few, few[:1]) == "needs two seeds"
+    assert compare_with_preset(few[:0], few) == ""
 
 
 def test_a_page_is_filled_between_its_markers_alone(tmp_path: Path) -> None:
-    assert filled("text\n", "| \\1 |\n") == "text\n"
-    assert filled("a\n<!-- questions -->\nb\n<!-- /questions -->\n", "| \\1 |\n") == (
+    assert fill_page("text\n", "| \\1 |\n") == "text\n"
+    assert fill_page("a\n<!-- questions -->\nb\n<!-- /questions -->\n", "| \\1 |\n") == (
         "a\n<!-- questions -->\n| \\1 |\n<!-- /questions -->\n"
     )
     write(rows_by_hand(), tmp_path, tmp_path / "page.md")
@@ -172,7 +172,7 @@ def test_a_page_is_filled_between_its_markers_alone(tmp_path: Path) -> None:
 
 def test_the_table_is_the_one_of_the_rows_that_are_kept() -> None:
     results, page = ROOT / "docs" / "results", ROOT / "docs" / "tutorials" / f"{TUTORIAL.name}.md"
-    measured = table(read(results / "tutorial_questions.csv"))
+    measured = table(read_rows(results / "tutorial_questions.csv"))
     assert (results / "tutorial_questions.md").read_text().endswith(measured)
     blocks = re.findall(r"<!-- questions -->\n(.*?)<!-- /questions -->", page.read_text() if page.is_file() else "", re.DOTALL)
     for block in filter(str.strip, blocks):

@@ -13,15 +13,15 @@ import torch as th
 import yaml
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks.rows import Row, complete, missing, read
+from benchmarks.rows import Row, missing_keys, read_rows, run_missing
 from benchmarks.tutorials import __main__ as tutorials
 from benchmarks.tutorials import measure
-from benchmarks.tutorials.__main__ import CONFIGS, configured, plan
-from benchmarks.tutorials.calibration import game
-from benchmarks.tutorials.measure import Key, Places, first_at_goal, in_parts, loop_seconds, measured
-from benchmarks.tutorials.pictures import curve, draw, values_picture
+from benchmarks.tutorials.__main__ import CONFIGS, plan, with_configuration
+from benchmarks.tutorials.calibration import play_game
+from benchmarks.tutorials.measure import Key, Places, first_at_threshold, loop_seconds, means_of_parts, measure_run
+from benchmarks.tutorials.pictures import returns_curve, save_pictures, values_picture
 from benchmarks.tutorials.play import random_return
-from benchmarks.tutorials.report import answered, block, filled, of, overview, write
+from benchmarks.tutorials.report import answered, fill_page, overview, rows_of_tutorial, tutorial_block, write
 from benchmarks.tutorials.specs import BY_NAME, TUTORIALS
 from sb3_dqn_ext.callbacks.diagnostics.metrics import discounted_returns
 from sb3_dqn_ext.plot import Calibration, Curve, plot_rolling, plot_seeds
@@ -36,7 +36,7 @@ def row(tutorial: str, variant: str, seed: int, **values: float) -> Row:
         "train_s train_again_s loop_s steps episodes greedy_last greedy_best last_100 first_at_goal completed_100 "
         "calibration_r calibration_bias"
     )
-    numbers = {"steps": 1000, "episodes": 100, "greedy_last": 100, "last_100": 90, "first_at_goal": np.inf, **values}
+    numbers = {"steps": 1000, "episodes": 100, "greedy_last": 100, "last_100": 90, "first_at_threshold": np.inf, **values}
     key = {"tutorial": tutorial, "variant": variant, "seed": str(seed)}
     returns = " ".join(str(part + seed) for part in range(50))
     return {**key, **{name: f"{numbers[name]:g}" if name in numbers else "" for name in columns.split()}, "returns": returns}
@@ -65,14 +65,14 @@ def test_a_tutorial_is_run_once_and_becomes_a_row_a_table_and_pictures(tmp_path:
 
     printed = output(python(*command.split(), *places.split(), cwd=ROOT))
     assert f"There is no {configs}/monte_carlo_multi_head.yml: left out." in printed
-    (of_run,) = read(results / "tutorials.csv")
+    (of_run,) = read_rows(results / "tutorials.csv")
     assert (of_run["tutorial"], of_run["variant"], of_run["seed"]) == ("monte_carlo_multi_head", "improved", "3")
     assert all(8 <= float(of_run[name]) <= 200 for name in ("greedy_last", "greedy_best", "last_100"))
     assert 300 <= int(of_run["steps"]) < 500  # to the end of the tenth game
     assert int(of_run["episodes"]) % 10 == 0
     assert 0 < float(of_run["train_s"]) < 300
     assert -1 <= float(of_run["calibration_r"]) <= 1
-    assert (of_run["first_at_goal"], of_run["completed_100"], of_run["loop_s"]) == ("inf", "", "")
+    assert (of_run["first_at_threshold"], of_run["completed_100"], of_run["loop_s"]) == ("inf", "", "")
     returns = np.array(of_run["returns"].split(), dtype=float)
     assert len(returns) == 50
     assert all((returns >= 8) & (returns <= 200))
@@ -102,7 +102,7 @@ def test_only_what_has_a_configuration_and_no_row_is_run(tmp_path: Path, capsys:
     (tmp_path / "exponential_decay.yml").touch()
     keys = plan(["exponential_decay"], ["faithful", "improved"], [0, 1])
     rows = [row("exponential_decay", "faithful", 1), row("vectorized_envs", "faithful", 0)]
-    assert configured(missing(keys, rows, Key._fields), tmp_path) == [Key("exponential_decay", "faithful", 0)]
+    assert with_configuration(missing_keys(keys, rows, Key._fields), tmp_path) == [Key("exponential_decay", "faithful", 0)]
     assert capsys.readouterr().out == f"There is no {tmp_path}/exponential_decay_improved.yml: left out.\n"
 
 
@@ -114,8 +114,8 @@ def test_a_run_that_fails_costs_no_other_its_row(tmp_path: Path) -> None:
         return {"number": str(number)}
 
     with pytest.raises(RuntimeError, match="the second one"):
-        complete(tmp_path / "results" / "rows.csv", ["number"], zip(range(4), strict=True), run, jobs=1)
-    assert {written["number"] for written in read(tmp_path / "results" / "rows.csv")} == {"0", "2", "3"}
+        run_missing(tmp_path / "results" / "rows.csv", ["number"], zip(range(4), strict=True), run, jobs=1)
+    assert {written["number"] for written in read_rows(tmp_path / "results" / "rows.csv")} == {"0", "2", "3"}
 
 
 def test_the_newest_run_that_was_finished_is_the_one_that_is_drawn(tmp_path: Path) -> None:
@@ -146,12 +146,12 @@ def test_what_is_timed_is_run_alone_and_the_loop_right_after(tmp_path: Path, mon
     monkeypatch.setattr(measure, "loop_seconds", loop)
     monkeypatch.setattr(measure, "train_seconds", lambda run, env_id: 2.0 if run.name == "again" else 3.0)
     monkeypatch.setattr(measure, "judged", lambda *_: {})
-    found = measured(Key("vectorized_envs", "improved", 7), Places(CONFIGS, tmp_path), steps=None)
+    found = measure_run(Key("vectorized_envs", "improved", 7), Places(CONFIGS, tmp_path), steps=None)
     assert (found["train_s"], found["loop_s"], found["train_again_s"]) == ("3.00", "8.00", "2.00")
     assert [name for name, _ in calls] == ["vectorized_envs_improved_7", "loop", "again"]
     assert calls[1][1] == "640000"
     assert calls[0][1] == calls[2][1] != "", "the second training should find what the first has compiled"
-    found = measured(Key("vectorized_envs", "faithful", 7), Places(CONFIGS, tmp_path), steps=320)
+    found = measure_run(Key("vectorized_envs", "faithful", 7), Places(CONFIGS, tmp_path), steps=320)
     assert (found["train_s"], found["loop_s"], found["train_again_s"]) == ("3.00", "", "")
 
     jobs: dict[str, int] = {}
@@ -174,19 +174,19 @@ def test_the_loop_takes_as_long_as_it_is() -> None:
 
 def test_the_goal_is_reached_where_the_mean_of_the_last_ones_is() -> None:
     returns = np.array([200.0] * 5 + [100.0] + [200.0] * 20)
-    assert first_at_goal(returns, goal=195, window=10) == 16  # the first ten in a row without the sixth
-    assert first_at_goal(returns, goal=190, window=10) == 10  # not before there are ten
-    assert first_at_goal(returns, goal=201, window=10) == np.inf
-    assert first_at_goal(np.array([-200.0, -199.0]), goal=-199, window=1) == 2
-    assert first_at_goal(returns[:5], goal=195, window=10) == np.inf
+    assert first_at_threshold(returns, threshold=195, window=10) == 16  # the first ten in a row without the sixth
+    assert first_at_threshold(returns, threshold=190, window=10) == 10  # not before there are ten
+    assert first_at_threshold(returns, threshold=201, window=10) == np.inf
+    assert first_at_threshold(np.array([-200.0, -199.0]), threshold=-199, window=1) == 2
+    assert first_at_threshold(returns[:5], threshold=195, window=10) == np.inf
 
 
 def test_parts_of_a_run_hold_the_episodes_that_are_in_them() -> None:
     # of 4, 2, 1 and 1 steps: an episode of 4 fills the first two parts of four
-    assert in_parts(np.array([4.0, 2.0, 1.0, 3.0]), np.array([4, 6, 7, 8]), 4).tolist() == [4.0, 4.0, 2.0, 2.0]
-    assert in_parts(np.array([1.0, 2.0]), np.array([1, 2]), 4).tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert means_of_parts(np.array([4.0, 2.0, 1.0, 3.0]), np.array([4, 6, 7, 8]), 4).tolist() == [4.0, 4.0, 2.0, 2.0]
+    assert means_of_parts(np.array([1.0, 2.0]), np.array([1, 2]), 4).tolist() == [1.0, 1.0, 2.0, 2.0]
     by_hand = np.random.default_rng(0).normal(size=100)
-    np.testing.assert_allclose(in_parts(by_hand, np.arange(1, 101), 50), by_hand.reshape(50, 2).mean(axis=1))
+    np.testing.assert_allclose(means_of_parts(by_hand, np.arange(1, 101), 50), by_hand.reshape(50, 2).mean(axis=1))
 
 
 def test_a_game_of_four_steps_is_worth_what_the_tutorial_says() -> None:
@@ -205,7 +205,7 @@ def test_predicted_values_stand_beside_those_that_came_of_the_same_actions(actio
 
     model = SimpleNamespace(gamma=0.9, predict=predict, q_net=lambda observation: th.tensor([[5.0, 6.0]]))
     env.seed(0)
-    found = game(model, env, np.random.default_rng(4))
+    found = play_game(model, env, np.random.default_rng(4))
     n = len(found.realised)
     assert len(found.predicted) == n == len(asked) + 1, "all of its actions, and the last random one"
     np.testing.assert_allclose(found.realised, (1 - 0.9 ** np.arange(n, 0, -1)) / (1 - 0.9))
@@ -251,12 +251,12 @@ ASKED = {
     ),
     "250 episodes": (
         "exponential_decay",
-        {"first_at_goal": [250.0] * 6 + [np.inf] * 4, "greedy_last": [195.0] * 10},
+        {"first_at_threshold": [250.0] * 6 + [np.inf] * 4, "greedy_last": [195.0] * 10},
         ["reached", "reached"],
     ),
     "never": (
         "exponential_decay",
-        {"first_at_goal": [250.0] * 4 + [np.inf] * 6, "greedy_last": [200.0] * 9 + [194.9]},
+        {"first_at_threshold": [250.0] * 4 + [np.inf] * 6, "greedy_last": [200.0] * 9 + [194.9]},
         ["missed", "missed"],
     ),
 }
@@ -274,9 +274,10 @@ def test_what_is_asked_is_answered_from_the_rows(name: str, improved: dict[str, 
 def test_nothing_is_answered_where_nothing_improved_was_run(tutorial: Any) -> None:
     rows = [row(tutorial.name, "faithful", seed) for seed in range(3)]
     assert answered(tutorial, rows) == []
-    assert "asked of the improved" not in block(tutorial, rows)
-    assert f"| {tutorial.title} | faithful | last | 100.0 | 100.0 to 100.0 | 100.0 | 100.0 | 3 | {tutorial.claim}" in overview(
-        rows
+    assert "asked of the improved" not in tutorial_block(tutorial, rows)
+    assert (
+        f"| {tutorial.title} | faithful | last | 100.0 | 100.0 to 100.0 | 100.0 | 100.0 | 3 | {tutorial.reported}"
+        in overview(rows)
     )
 
 
@@ -288,7 +289,7 @@ def test_the_tables_show_medians_and_ranges() -> None:
     assert "| faithful | last | 104.5 | 102.2 to 106.8 | 100.0 | 109.0 | 10 | mixed results" in table
     assert "| improved | last | 195.5 | 193.2 to 197.8 | 191.0 | 200.0 | 10 |  | median greedy" in table
     assert "| improved | best checkpoint | 200.0 | 200.0 to 200.0 | 200.0 | 200.0 | 10 |  |  |" in table
-    measured_block = block(BY_NAME["monte_carlo_multi_head"], rows)
+    measured_block = tutorial_block(BY_NAME["monte_carlo_multi_head"], rows)
     assert "| median (range) | faithful, 10 seeds | improved, 10 seeds |" in measured_block
     assert "| greedy return, last model | 104.5 (100.0 to 109.0) | 195.5 (191.0 to 200.0) |" in measured_block
     assert "have a mean of 195 | never (never to never) |" in measured_block
@@ -296,26 +297,28 @@ def test_the_tables_show_medians_and_ranges() -> None:
     assert "correlation of predicted and realised values |  | 0.50 (0.50 to 0.50) |" in measured_block
 
     timed = rows_of("vectorized_envs", train_s=[10.0] * 10, loop_s=[25.0] * 10, train_again_s=[5.0] * 10)
-    assert "time, compilation included |  | 0.40 (0.40 to 0.40) |" in block(BY_NAME["vectorized_envs"], timed)
-    assert "| the same, compiled before |  | 0.20 (0.20 to 0.20) |" in block(BY_NAME["vectorized_envs"], timed)
+    assert "time, compilation included |  | 0.40 (0.40 to 0.40) |" in tutorial_block(BY_NAME["vectorized_envs"], timed)
+    assert "| the same, compiled before |  | 0.20 (0.20 to 0.20) |" in tutorial_block(BY_NAME["vectorized_envs"], timed)
 
 
 def test_random_actions_keep_the_pole_up_for_some_20_steps() -> None:
     assert 18 < random_return("CartPole-v1") < 27
     rows = [row("terminal_penalty", "faithful", 0)]
-    assert f"| return of random actions | {random_return('CartPole-v1'):.1f} |" in block(BY_NAME["terminal_penalty"], rows)
+    assert f"| return of random actions | {random_return('CartPole-v1'):.1f} |" in tutorial_block(
+        BY_NAME["terminal_penalty"], rows
+    )
 
 
 def test_a_page_without_markers_stays_as_it_is() -> None:
-    assert filled("text\n", "| 1 |\n") == "text\n"
-    once = filled("a\n<!-- measured -->\n<!-- /measured -->\nb\n", "| \\1 |\n")
+    assert fill_page("text\n", "| 1 |\n") == "text\n"
+    once = fill_page("a\n<!-- measured -->\n<!-- /measured -->\nb\n", "| \\1 |\n")
     assert once == "a\n<!-- measured -->\n| \\1 |\n<!-- /measured -->\nb\n"
-    assert filled(once, "| 2 |\n") == "a\n<!-- measured -->\n| 2 |\n<!-- /measured -->\nb\n"
+    assert fill_page(once, "| 2 |\n") == "a\n<!-- measured -->\n| 2 |\n<!-- /measured -->\nb\n"
 
 
 def test_runs_of_other_lengths_are_drawn_on_one_axis() -> None:
     rows = [row("mountain_car_soft_target", "faithful", seed, steps=steps) for seed, steps in enumerate([1000, 500])]
-    of_both = curve(BY_NAME["mountain_car_soft_target"], rows)
+    of_both = returns_curve(BY_NAME["mountain_car_soft_target"], rows)
     assert (of_both.steps[0], of_both.steps[-1]) == (10.0, 990.0)
     np.testing.assert_allclose(of_both.returns[0], np.arange(50))
     # the shorter one is twice as soon at its end, and stays there
@@ -325,7 +328,7 @@ def test_runs_of_other_lengths_are_drawn_on_one_axis() -> None:
 def test_rows_become_tables_and_pictures_without_any_run_folder(tmp_path: Path) -> None:
     greedy = [150.0 + i for i in range(10)]
     rows = [made_up for tutorial in TUTORIALS for made_up in rows_of(tutorial.name, greedy_last=greedy)]
-    draw(rows, Places(tmp_path, tmp_path), tmp_path)
+    save_pictures(rows, Places(tmp_path, tmp_path), tmp_path)
     write(rows, tmp_path, tmp_path)
     for tutorial in TUTORIALS:
         assert (tmp_path / "tutorials" / f"{tutorial.name}.png").read_bytes().startswith(PNG)
@@ -354,16 +357,18 @@ def test_a_rolling_mean_has_its_deviation_around_it() -> None:
 
 
 def test_the_goal_of_several_seeds_is_a_line() -> None:
-    figure = plot_seeds({"ours": Curve(np.arange(3), np.ones((2, 3)))}, "title", "games", "return", goal=195)
+    figure = plot_seeds({"ours": Curve(np.arange(3), np.ones((2, 3)))}, "title", "games", "return", threshold=195)
     goal, _ = figure.axes[0].get_lines()
     np.testing.assert_array_equal(np.asarray(goal.get_ydata()), 195)
     assert figure.axes[0].get_xlabel() == "games"
 
 
 def test_the_numbers_of_the_pages_are_those_that_were_measured() -> None:
-    rows = read(ROOT / "docs" / "results" / "tutorials.csv")
+    rows = read_rows(ROOT / "docs" / "results" / "tutorials.csv")
     for page in (ROOT / "docs" / "tutorials").glob("*.md"):
         shown = re.findall(r"<!-- measured -->\n(.*?)<!-- /measured -->", page.read_text(), flags=re.DOTALL)
         for measured_block in filter(None, map(str.strip, shown)):
-            assert measured_block == block(BY_NAME[page.stem], of(rows, BY_NAME[page.stem])).strip(), page
+            assert measured_block == tutorial_block(BY_NAME[page.stem], rows_of_tutorial(rows, BY_NAME[page.stem])).strip(), (
+                page
+            )
             assert measured_block in (ROOT / "docs" / "results" / "tutorials.md").read_text()

@@ -22,11 +22,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sb3_dqn_ext.checkpoint.folder import Segments, checkpoints, newest, newest_good, read, remove_after, write
+from sb3_dqn_ext.checkpoint.folder import (
+    Segments,
+    checkpoints,
+    find_latest_checkpoint,
+    latest_manifest,
+    read_checkpoint,
+    remove_later_checkpoints,
+    write_checkpoint,
+)
 from sb3_dqn_ext.checkpoint.manifest import read_manifest
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
-from tests.forks import Processes, is_alive, kill, say, wait_for_end
+from tests.forks import Processes, is_alive, kill, wait_for_end, write_line
 from tests.serialization.trees import bits
 
 Array = npt.NDArray[Any]
@@ -50,14 +58,14 @@ def segments_of(step: int) -> dict[str, Any]:
 
 
 def fill(folder: Path, steps: int, keep: int = 5) -> list[Path]:
-    return [write(folder, step, tree_of(step), segments_of(step), keep) for step in range(steps)]
+    return [write_checkpoint(folder, step, tree_of(step), segments_of(step), keep) for step in range(steps)]
 
 
 def check(folder: Path, step: int) -> None:
     """The newest checkpoint is that of ``step``, and whole."""
-    path = newest(folder)
+    path = latest_manifest(folder)
     assert path is not None
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     assert checkpoint.step == step
     assert bits(checkpoint.tree) == bits(tree_of(step))
     for stored, (key, tree) in zip(checkpoint.segments["replay"], segments_of(step)["replay"], strict=True):
@@ -69,29 +77,29 @@ def test_the_newest_stay_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "notes.npz").write_text("of the user")
     written = fill(tmp_path, 8, keep=2)
     assert checkpoints(tmp_path) == written[-2:]
-    assert newest(tmp_path) == written[-1] == tmp_path / "checkpoint_000000000007.json"
+    assert latest_manifest(tmp_path) == written[-1] == tmp_path / "checkpoint_000000000007.json"
     data = {name.rpartition("-")[0] for name in names(tmp_path) if name.endswith(".npz") and "-" in name}
     replayed = {f"segment_replay-{i}" for i in (3, 4, 5, 6)}
     assert data == {"state_000000000006", "state_000000000007"} | replayed
     assert len(names(tmp_path)) == 1 + 2 + 2 + 4
     for step in (6, 7):
-        assert read(written[step]).tree["step"] == step
+        assert read_checkpoint(written[step]).tree["step"] == step
     check(tmp_path, 7)
 
 
 def test_an_empty_folder_has_no_checkpoints(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         assert checkpoints(folder) == []
-        assert newest(folder) is None
-        assert newest_good(folder).checkpoint is None
+        assert latest_manifest(folder) is None
+        assert find_latest_checkpoint(folder).checkpoint is None
 
 
 def test_the_manifest_says_what_wrote_it(tmp_path: Path) -> None:
-    path = write(tmp_path, 12_000, {"a": 1})
+    path = write_checkpoint(tmp_path, 12_000, {"a": 1})
     manifest = json.loads(path.read_text())
     assert manifest["schema"] == 2
     assert manifest["manifest"]["step"] == 12_000
-    assert read(path).versions["numpy"] == manifest["manifest"]["versions"]["numpy"] == np.__version__
+    assert read_checkpoint(path).versions["numpy"] == manifest["manifest"]["versions"]["numpy"] == np.__version__
     (data,) = tmp_path.glob("*.npz")
     state = manifest["manifest"]["state"]
     assert (state["file"], state["size"]) == (data.name, data.stat().st_size)
@@ -99,7 +107,7 @@ def test_the_manifest_says_what_wrote_it(tmp_path: Path) -> None:
 
 
 def test_numpy_reads_the_arrays_without_this_library(tmp_path: Path) -> None:
-    write(tmp_path, 1, [np.arange(3), np.eye(2, order="F")])
+    write_checkpoint(tmp_path, 1, [np.arange(3), np.eye(2, order="F")])
     (data,) = tmp_path.glob("*.npz")
     with np.load(data, allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["0"], np.arange(3))
@@ -107,10 +115,10 @@ def test_numpy_reads_the_arrays_without_this_library(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_the_same_step_replaces_the_first(tmp_path: Path) -> None:
-    write(tmp_path, 5, {"a": np.zeros(3)})
-    write(tmp_path, 5, {"a": np.ones(3)})
-    path = write(tmp_path, 5, {"a": np.ones(3)})
-    assert read(path).tree["a"].tolist() == [1, 1, 1]
+    write_checkpoint(tmp_path, 5, {"a": np.zeros(3)})
+    write_checkpoint(tmp_path, 5, {"a": np.ones(3)})
+    path = write_checkpoint(tmp_path, 5, {"a": np.ones(3)})
+    assert read_checkpoint(path).tree["a"].tolist() == [1, 1, 1]
     assert len(names(tmp_path)) == 2
 
 
@@ -118,12 +126,12 @@ def test_an_earlier_step_waits_until_the_later_ones_are_removed(tmp_path: Path) 
     written = fill(tmp_path, 5)
     before = names(tmp_path)
     with pytest.raises(CheckpointError, match="has the checkpoint of step 4, which is later than 2"):
-        write(tmp_path, 2, {})
+        write_checkpoint(tmp_path, 2, {})
     assert names(tmp_path) == before
-    assert remove_after(tmp_path, 2) == written[3:]
+    assert remove_later_checkpoints(tmp_path, 2) == written[3:]
     check(tmp_path, 2)
     assert "segment_replay-2" not in {name.rpartition("-")[0] for name in names(tmp_path)}
-    assert write(tmp_path, 2, {}) == written[2]
+    assert write_checkpoint(tmp_path, 2, {}) == written[2]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,7 @@ def test_an_earlier_step_waits_until_the_later_ones_are_removed(tmp_path: Path) 
 )
 def test_wrong_calls_are_refused_before_anything_is_written(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=message):
-        write(tmp_path / "new", tree={}, **({"step": 1} | arguments))
+        write_checkpoint(tmp_path / "new", tree={}, **({"step": 1} | arguments))
     assert names(tmp_path) == set()
 
 
@@ -157,7 +165,7 @@ def test_all_is_on_the_disk_before_the_manifest_has_its_name(tmp_path: Path, mon
 
     monkeypatch.setattr(os, "fsync", record_sync)
     monkeypatch.setattr(os, "replace", record_name)
-    write(tmp_path, 3, tree_of(3), {"replay": [("rows", {})]})
+    write_checkpoint(tmp_path, 3, tree_of(3), {"replay": [("rows", {})]})
     assert done == [
         *("sync state_000000000003.tmp", "name state_000000000003"),
         *("sync segment_rows.tmp", "name segment_rows"),
@@ -184,14 +192,14 @@ def stats(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def test_a_second_checkpoint_writes_the_new_rows_only(tmp_path: Path) -> None:
-    write(tmp_path, 1, {}, ring(100_000, 0))
+    write_checkpoint(tmp_path, 1, {}, ring(100_000, 0))
     before = stats(tmp_path)
-    path = write(tmp_path, 2, {}, ring(100_000, 1000))
+    path = write_checkpoint(tmp_path, 2, {}, ring(100_000, 1000))
     after = stats(tmp_path)
     assert after | before == after  # no file is another, or was touched
     first, second = (sum(size for *_, size in files.values()) for files in (before, after))
     assert second - first < 0.05 * first
-    rows = np.concatenate([segment.load() for segment in read(path).segments["replay"]])
+    rows = np.concatenate([segment.load() for segment in read_checkpoint(path).segments["replay"]])
     np.testing.assert_array_equal(rows[:, 7], np.arange(101_000.0))
 
 
@@ -203,20 +211,20 @@ def test_a_stored_segment_is_not_made_again_unless_its_file_is_not_whole(tmp_pat
         return {"rows": np.arange(4)}
 
     for step in range(3):
-        write(tmp_path, step, {}, {"replay": [("a", make)], "other": [("a", make)]})
+        write_checkpoint(tmp_path, step, {}, {"replay": [("a", make)], "other": [("a", make)]})
     assert len(made) == 1
     (data,) = tmp_path.glob("segment_a-*")
     data.write_bytes(b"short")
-    path = write(tmp_path, 3, {}, {"replay": [("a", make)]})
+    path = write_checkpoint(tmp_path, 3, {}, {"replay": [("a", make)]})
     assert len(made) == 2
-    assert read(path).segments["replay"][0].load()["rows"].tolist() == [0, 1, 2, 3]
+    assert read_checkpoint(path).segments["replay"][0].load()["rows"].tolist() == [0, 1, 2, 3]
 
 
 def test_segments_are_loaded_one_at_a_time(tmp_path: Path) -> None:
-    path = write(tmp_path, 1, {}, {"replay": [(f"k{i}", np.zeros(1_000_000)) for i in range(8)]})
+    path = write_checkpoint(tmp_path, 1, {}, {"replay": [(f"k{i}", np.zeros(1_000_000)) for i in range(8)]})
     tracemalloc.start()
     try:
-        for segment in read(path).segments["replay"]:
+        for segment in read_checkpoint(path).segments["replay"]:
             assert len(segment.load()) == 1_000_000
         assert tracemalloc.get_traced_memory()[1] < 20e6  # of 64e6 bytes; one and the next, and what reads it
     finally:
@@ -255,8 +263,8 @@ def test_damage_is_found_and_the_one_before_is_good(file: str, damage: str, tmp_
     whole = damaged.stat().st_size
     damaged.write_bytes(DAMAGES[damage](damaged.read_bytes()))
     with pytest.raises(CheckpointError, match=f"{damaged.name} (is damaged|is not a checkpoint|has the schema version)"):
-        read(written[3])
-    found = newest_good(tmp_path)
+        read_checkpoint(written[3])
+    found = find_latest_checkpoint(tmp_path)
     assert found.checkpoint is not None
     assert found.checkpoint.path == written[2]
     assert list(found.skipped) == [written[3]]
@@ -271,10 +279,10 @@ def test_a_missing_file_is_named(file: str, tmp_path: Path) -> None:
     missing = data_of(written[3], file)
     missing.unlink()
     with pytest.raises(CheckpointError, match=f"{missing.name} is missing"):
-        read(written[3])
+        read_checkpoint(written[3])
     assert checkpoints(tmp_path) == written[:3]
     with pytest.raises(CheckpointError, match="is missing"):
-        read(tmp_path / "checkpoint_000000000099.json")
+        read_checkpoint(tmp_path / "checkpoint_000000000099.json")
 
 
 def test_swapped_files_are_found(tmp_path: Path) -> None:
@@ -283,19 +291,19 @@ def test_swapped_files_are_found(tmp_path: Path) -> None:
     texts = one.read_bytes(), other.read_bytes()
     other.write_bytes(texts[0])
     one.write_bytes(texts[1])
-    assert newest(tmp_path) == written[3]  # sizes are right
-    found = newest_good(tmp_path)
+    assert latest_manifest(tmp_path) == written[3]  # sizes are right
+    found = find_latest_checkpoint(tmp_path)
     assert found.checkpoint is not None
     assert found.checkpoint.step == 1
     assert all("checksum is wrong" in why for why in found.skipped.values())
     os.replace(written[0], written[1])
     with pytest.raises(CheckpointError, match="its step '0' cannot be"):
-        read(written[1])
+        read_checkpoint(written[1])
 
 
 def test_a_segment_that_is_damaged_after_the_check_is_not_loaded(tmp_path: Path) -> None:
     path = fill(tmp_path, 2)[1]
-    segment = read(path).segments["replay"][0]
+    segment = read_checkpoint(path).segments["replay"][0]
     data = data_of(path, "segment_")
     data.write_bytes(flipped(0.5)(data.read_bytes()))
     with pytest.raises(CheckpointError, match="checksum"):
@@ -306,7 +314,7 @@ def test_damaged_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
     written = fill(tmp_path, 3)
     written[1].write_text("{}")
     data_of(written[2], "state_000000000002").unlink()
-    last = write(tmp_path, 3, tree_of(3), segments_of(3), keep=2)
+    last = write_checkpoint(tmp_path, 3, tree_of(3), segments_of(3), keep=2)
     assert checkpoints(tmp_path) == [written[0], last]
     assert {path for path in tmp_path.iterdir() if path.suffix == ".json"} == {written[0], last}
 
@@ -315,13 +323,13 @@ def test_checkpoints_of_another_version_are_left_alone(tmp_path: Path) -> None:
     written = fill(tmp_path, 2)
     written[1].write_bytes(written[1].read_bytes().replace(b'"schema": 2,', b'"schema": 3,'))
     before = stats(tmp_path)
-    for work in (lambda: read(written[1]), lambda: write(tmp_path, 2, {})):
+    for work in (lambda: read_checkpoint(written[1]), lambda: write_checkpoint(tmp_path, 2, {})):
         with pytest.raises(
             CheckpointError, match=r"checkpoint_000000000001\.json has the schema version 3, and .* reads 1 to 2 only"
         ):
             work()
     assert stats(tmp_path) == before
-    assert newest(tmp_path) == written[0]
+    assert latest_manifest(tmp_path) == written[0]
 
 
 # hostile files: who wrote them knows the checksums
@@ -377,9 +385,9 @@ def state(**changes: Any) -> Change:
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    path = write(tmp_path, 1, {"a": np.arange(1000.0)})
+    path = write_checkpoint(tmp_path, 1, {"a": np.arange(1000.0)})
     forge(path, lambda manifest: None)
-    assert read(path).step == 1  # a forged manifest that says the truth is good
+    assert read_checkpoint(path).step == 1  # a forged manifest that says the truth is good
     return path
 
 
@@ -406,14 +414,14 @@ def test_nothing_is_unpickled(good: Path) -> None:
     for hostile in (npy(objects, True), npy(in_fields, True), bomb, header("{'descr': '|O', 'shape': (1,)}") + bomb):
         forge_data(good, archive_of(hostile))
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read(good)
+            read_checkpoint(good)
     forge_data(good, archive_of(header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}") + bytes(8)))
     with pytest.raises(CheckpointError, match="it holds Python objects, which are never read"):
-        read(good)
+        read_checkpoint(good)
     for whole in (bomb, npy(objects, True)):
         forge_data(good, whole, unpacked=0)
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read(good)
+            read_checkpoint(good)
     assert not marker.exists()
 
 
@@ -436,7 +444,7 @@ def test_nothing_is_unpickled(good: Path) -> None:
 def test_names_lead_nowhere_else(name: Any, good: Path) -> None:
     forge(good, state(file=name))
     with pytest.raises(CheckpointError, match=r"checkpoint_000000000001\.json is not a checkpoint: its file name"):
-        read(good)
+        read_checkpoint(good)
 
 
 @pytest.mark.parametrize("what", ["state_", "checkpoint_"])
@@ -446,12 +454,12 @@ def test_links_and_pipes_are_not_followed(what: str, good: Path, tmp_path_factor
     os.replace(file, elsewhere)
     file.symlink_to(elsewhere)
     with pytest.raises(CheckpointError, match=f"{file.name} is not a plain file"):
-        read(good)
+        read_checkpoint(good)
     file.unlink()
     os.mkfifo(file)
     with pytest.raises(CheckpointError, match=f"{file.name} is not a plain file"):
-        read(good)
-    write(good.parent, 2, {}, keep=1)
+        read_checkpoint(good)
+    write_checkpoint(good.parent, 2, {}, keep=1)
     assert elsewhere.exists()
 
 
@@ -475,8 +483,8 @@ def test_links_and_pipes_are_not_followed(what: str, good: Path, tmp_path_factor
 def test_manifests_that_make_no_sense_are_refused(change: Change, good: Path) -> None:
     forge(good, change)
     with pytest.raises(CheckpointError, match=r"checkpoint_000000000001\.json is not a checkpoint: "):
-        read(good)
-    assert newest(good.parent) is None
+        read_checkpoint(good)
+    assert latest_manifest(good.parent) is None
 
 
 def test_trees_that_make_no_sense_are_refused(good: Path) -> None:
@@ -484,7 +492,7 @@ def test_trees_that_make_no_sense_are_refused(good: Path) -> None:
     for tree in trees:
         forge(good, state(tree=tree))
         with pytest.raises(CheckpointError, match="does not fit its manifest"):
-            read(good)
+            read_checkpoint(good)
 
 
 @pytest.mark.parametrize(
@@ -495,7 +503,7 @@ def test_trees_that_make_no_sense_are_refused(good: Path) -> None:
 def test_json_that_breaks_parsers_is_refused(text: str, good: Path) -> None:
     forge_text(good, text)
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
-        read(good)
+        read_checkpoint(good)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x80\x04N.", b"PK\x03\x04", b"{" * 1000, b'{"format": "other"}'])
@@ -503,21 +511,21 @@ def test_other_files_are_not_checkpoints(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint_000000000001.json"
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"checkpoint_000000000001\.json is not a checkpoint\."):
-        read(path)
+        read_checkpoint(path)
     path.unlink()
     path.mkdir()
     with pytest.raises(CheckpointError, match="is not a plain file"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_a_manifest_of_any_size_takes_bounded_memory(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sb3_dqn_ext.checkpoint.manifest.MAX_MANIFEST", 10**6)
+    monkeypatch.setattr("sb3_dqn_ext.checkpoint.manifest.MAX_MANIFEST_BYTES", 10**6)
     os.truncate(good, 10**12)  # a hole: takes no disk
     with pytest.raises(CheckpointError, match=r"is not a checkpoint|is damaged"):
-        read(good)
+        read_checkpoint(good)
     good.unlink()
     with pytest.raises(CheckpointError, match=r"what is not in arrays is \d+ bytes of JSON"):
-        write(good.parent, 1, "x" * 10**6)  # what would not be read is not written
+        write_checkpoint(good.parent, 1, "x" * 10**6)  # what would not be read is not written
     assert names(good.parent) == set()
 
 
@@ -547,7 +555,7 @@ def test_headers_that_promise_too_much_take_no_memory(text: str, good: Path) -> 
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read(good)
+            read_checkpoint(good)
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
@@ -589,7 +597,7 @@ def test_archives_that_are_not_as_written_are_refused(data: bytes, good: Path) -
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="is not a file of arrays"):
-            read(good)
+            read_checkpoint(good)
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
@@ -604,7 +612,7 @@ def test_members_that_lie_over_each_other_are_no_more_than_their_file(good: Path
     tail = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, n, n, len(entries), start, 0)
     forge_data(good, data[:start] + entries + tail, unpacked=len(data) - 200)
     with pytest.raises(CheckpointError, match=r"it holds .* twice"):
-        read(good)
+        read_checkpoint(good)
 
 
 # disks that refuse
@@ -627,17 +635,17 @@ def test_a_full_disk_leaves_what_was_there(call: str, tmp_path: Path, monkeypatc
         with monkeypatch.context() as patched:
             patched.setattr(os, call, full)
             try:
-                write(tmp_path, 3, tree_of(3), segments_of(3))
+                write_checkpoint(tmp_path, 3, tree_of(3), segments_of(3))
             except CheckpointError as error:
                 assert str(tmp_path) in str(error)  # noqa: PT017
                 assert "No space left" in str(error)  # noqa: PT017
             else:
                 break
-        if newest(tmp_path) == written[-1]:
+        if latest_manifest(tmp_path) == written[-1]:
             assert stats(tmp_path) == before
         else:  # the manifest had its name when its folder could not be brought to the disk
             check(tmp_path, 3)
-            remove_after(tmp_path, 2)
+            remove_later_checkpoints(tmp_path, 2)
     assert n > (2 if call == "replace" else 4)
     check(tmp_path, 3)
 
@@ -646,15 +654,15 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     folder.write_text("of the user")
     for work in (
-        lambda: write(folder, 1, {}),
+        lambda: write_checkpoint(folder, 1, {}),
         lambda: checkpoints(folder),
         Lock(folder).__enter__,
-        lambda: newest_good(folder),
+        lambda: find_latest_checkpoint(folder),
     ):
         with pytest.raises(CheckpointError, match="taken"):
             work()
     with pytest.raises(CheckpointError, match="taken"):
-        write(folder / "below", 1, {})
+        write_checkpoint(folder / "below", 1, {})
     assert folder.read_text() == "of the user"
 
 
@@ -662,20 +670,20 @@ def test_a_tree_that_cannot_be_stored_leaves_what_was_there(tmp_path: Path) -> N
     fill(tmp_path, 3)
     before = stats(tmp_path)
     with pytest.raises(TypeError, match=r"a is a builtins\.object"):
-        write(tmp_path, 3, {"a": object()})
+        write_checkpoint(tmp_path, 3, {"a": object()})
     with pytest.raises(TypeError, match=r"b is a builtins\.object"):
-        write(tmp_path, 3, {}, {"replay": [("good", {"a": np.zeros(3)}), ("bad", {"b": object()})]})
+        write_checkpoint(tmp_path, 3, {}, {"replay": [("good", {"a": np.zeros(3)}), ("bad", {"b": object()})]})
     assert stats(tmp_path) == before
 
 
 def write_on(folder: str, last: str = "1000000000") -> None:
     """Go on from the newest checkpoint, as a run does."""
     with Lock(folder):
-        path = newest(folder)
-        step = read(path).step if path else -1
+        path = latest_manifest(folder)
+        step = read_checkpoint(path).step if path else -1
         while step < int(last):
             step += 1
-            write(folder, step, tree_of(step), segments_of(step), keep=2)
+            write_checkpoint(folder, step, tree_of(step), segments_of(step), keep=2)
 
 
 def test_a_writer_can_be_killed_at_any_moment(processes: Processes, tmp_path: Path) -> None:
@@ -687,7 +695,7 @@ def test_a_writer_can_be_killed_at_any_moment(processes: Processes, tmp_path: Pa
         time.sleep(0.02 + rng.uniform(0, 0.12))
         assert is_alive(process)
         kill(process)
-        found = newest_good(tmp_path)
+        found = find_latest_checkpoint(tmp_path)
         assert found.checkpoint is not None
         assert not found.skipped
         assert found.checkpoint.step >= last
@@ -707,12 +715,12 @@ def die_at(folder: str, event: str) -> None:
         if what in ("open", "os.rename", "os.remove") and folder in str(arguments[0]):
             left[0] -= 1
             if left[0] == 0:
-                say("died")
+                write_line("died")
                 os._exit(9)
 
     sys.addaudithook(count)
     write_on(folder, "10")
-    say("lived")
+    write_line("lived")
 
 
 def test_a_writer_can_die_between_any_two_steps(processes: Processes, tmp_path: Path) -> None:
@@ -723,16 +731,16 @@ def test_a_writer_can_die_between_any_two_steps(processes: Processes, tmp_path: 
         folder = tmp_path / str(event)
         shutil.copytree(tmp_path / "start", folder)
         wait_for_end(processes.start(die_at, folder, event))
-        ended = processes.answer()
-        path = newest(folder)
+        ended = processes.read_line()
+        path = latest_manifest(folder)
         assert path is not None
-        step = read(path).step
+        step = read_checkpoint(path).step
         reached[step] += 1
         check(folder, step)
-        assert not newest_good(folder).skipped
-        write(folder, 11, tree_of(11), segments_of(11), keep=2)
+        assert not find_latest_checkpoint(folder).skipped
+        write_checkpoint(folder, 11, tree_of(11), segments_of(11), keep=2)
         assert len(checkpoints(folder)) == 2
-        named = {piece.file for path in checkpoints(folder) for piece in read_manifest(path).pieces()}
+        named = {piece.file for path in checkpoints(folder) for piece in read_manifest(path).stored_trees()}
         assert {name for name in names(folder) if not name.endswith(".json")} == named | {"writer.lock"}
         if ended == "lived":
             break
@@ -743,11 +751,11 @@ def test_a_writer_can_die_between_any_two_steps(processes: Processes, tmp_path: 
 def write_to_a_small_disk(folder: str, limit: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     try:
-        write(folder, 3, {"text": "x" * 9000, "array": np.zeros(500)}, {"replay": [("new", np.zeros(900))]})
+        write_checkpoint(folder, 3, {"text": "x" * 9000, "array": np.zeros(500)}, {"replay": [("new", np.zeros(900))]})
     except CheckpointError as error:
-        say(error)
+        write_line(error)
     else:
-        say("written")
+        write_line("written")
 
 
 def test_a_disk_that_fills_up_leaves_what_was_there(processes: Processes, tmp_path: Path) -> None:
@@ -757,7 +765,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there(processes: Processes, tmp_pa
     for limit in limits.values():
         process = processes.start(write_to_a_small_disk, tmp_path, limit)
         wait_for_end(process)
-        assert processes.answer() == f"{tmp_path} cannot take the checkpoint of step 3: [Errno 27] File too large"
+        assert processes.read_line() == f"{tmp_path} cannot take the checkpoint of step 3: [Errno 27] File too large"
         assert stats(tmp_path) == before
     wait_for_end(processes.start(write_to_a_small_disk, tmp_path, 20_000))
-    assert processes.answer() == "written"
+    assert processes.read_line() == "written"

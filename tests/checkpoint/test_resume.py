@@ -18,7 +18,7 @@ from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanRet
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from tests.internals import last_observations_of
-from tests.interrupted_runs import CASES, WHOLE, callbacks, ended, interrupt, make
+from tests.interrupted_runs import CASES, WHOLE, callbacks, final_state, interrupt, make_model
 from tests.parity import assert_same, learn
 from tests.paths import ROOT
 from tests.processes import output, python
@@ -36,9 +36,9 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_that_was_interrupted_ends_as_one_that_was_not(name: str, resumed: Path, tmp_path: Path) -> None:
-    model = make(name)
+    model = make_model(name)
     records = learn(model, WHOLE, callback=callbacks(name, tmp_path))
-    whole = ended(model, records.rows)
+    whole = final_state(model, records.rows)
     found = th.load(resumed / name / "ended.pt", weights_only=False)
     rows, rows_of_the_rest = whole.pop("rows"), found.pop("rows")
     assert_same(found, whole, name)
@@ -49,34 +49,34 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(name: str, resumed:
 def test_checkpoints_change_nothing(tmp_path: Path) -> None:
     ends = []
     for more in ([], [ExactCheckpointCallback(50, tmp_path)]):
-        model = make("everything")
-        ends.append(ended(model, learn(model, WHOLE, callback=more).rows))
+        model = make_model("everything")
+        ends.append(final_state(model, learn(model, WHOLE, callback=more).rows))
     assert_same(ends[1], ends[0], "with checkpoints")
 
 
 def test_the_newest_checkpoints_stay_and_are_taken_up(tmp_path: Path) -> None:
-    learn(make("CartPole"), WHOLE, callback=ExactCheckpointCallback(40, tmp_path, keep=3))
+    learn(make_model("CartPole"), WHOLE, callback=ExactCheckpointCallback(40, tmp_path, keep=3))
     steps = [int(path.stem.rpartition("_")[2]) for path in checkpoints(tmp_path)]
     assert steps == [200, 240, 280]
-    assert make("CartPole").resume(tmp_path).num_timesteps == 280
-    older = make("CartPole").resume(checkpoints(tmp_path)[0])
+    assert make_model("CartPole").resume(tmp_path).num_timesteps == 280
+    older = make_model("CartPole").resume(checkpoints(tmp_path)[0])
     assert older.num_timesteps == 200
     learn(older, 260, callback=ExactCheckpointCallback(40, tmp_path, keep=3))
     assert [int(path.stem.rpartition("_")[2]) for path in checkpoints(tmp_path)] == [200, 240]
 
 
 def test_a_checkpoint_by_hand_after_a_run_is_gone_on_with(tmp_path: Path) -> None:
-    model = make("four at once")
+    model = make_model("four at once")
     learn(model, 200, callback=ExactCheckpointCallback(10**6, tmp_path))
     model.save_checkpoint(tmp_path)
     learn(model, 320 - model.num_timesteps, reset_num_timesteps=False)
-    again = make("four at once").resume(tmp_path)
+    again = make_model("four at once").resume(tmp_path)
     learn(again, 320, callback=ExactCheckpointCallback(10**6, tmp_path))
     assert_same(again.get_parameters(), model.get_parameters(), "parameters")
 
 
 def test_the_first_checkpoint_holds_all_rows_and_the_next_only_what_is_new(tmp_path: Path) -> None:
-    model = make("CartPole")
+    model = make_model("CartPole")
     learn(model, 120, callback=ExactCheckpointCallback(10**6, tmp_path))
     model.save_checkpoint(tmp_path, keep=9)
     first = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("segment_*")}
@@ -102,7 +102,7 @@ def test_the_first_checkpoint_holds_all_rows_and_the_next_only_what_is_new(tmp_p
     ids=str,
 )
 def test_a_checkpoint_of_another_model_is_refused(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
-    learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+    learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     defaults: dict[str, Any] = {"env": "CartPole-v1", "buffer_size": 130, "policy_kwargs": {"net_arch": [16]}, "device": "cpu"}
     other = DQNExt("MlpPolicy", **defaults | arguments)
     with pytest.raises(CheckpointError, match=message):
@@ -110,10 +110,10 @@ def test_a_checkpoint_of_another_model_is_refused(arguments: dict[str, Any], mes
 
 
 def test_what_is_saved_already_is_not_lost_to_another_run(tmp_path: Path) -> None:
-    learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+    learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(CheckpointError, match="holds checkpoints of another run: resume from it, or name another folder"):
-        learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+        learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".lock"} == {
         name: content for name, content in before.items() if not name.endswith(".lock")
     }
@@ -121,7 +121,7 @@ def test_what_is_saved_already_is_not_lost_to_another_run(tmp_path: Path) -> Non
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint that is good"):
-        make("CartPole").resume(tmp_path)
+        make_model("CartPole").resume(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -261,22 +261,22 @@ class Counter(BaseCallback):
 
 
 def test_each_callback_finds_what_it_remembered_wherever_it_stands(tmp_path: Path) -> None:
-    learn(make("CartPole"), 44, callback=[Counter(), Counter(100), ExactCheckpointCallback(40, tmp_path)])
+    learn(make_model("CartPole"), 44, callback=[Counter(), Counter(100), ExactCheckpointCallback(40, tmp_path)])
     counters = [Counter(), Counter()]
-    again = make("CartPole").resume(tmp_path)
+    again = make_model("CartPole").resume(tmp_path)
     learn(again, 60, callback=[StopTrainingOnMeanReturn(400, 3), ExactCheckpointCallback(40, tmp_path), *counters])
     assert [counter.count for counter in counters] == [60, 160]
 
 
 def test_a_callback_that_is_missing_is_named(tmp_path: Path) -> None:
-    learn(make("CartPole"), 44, callback=[Counter(), ExactCheckpointCallback(40, tmp_path)])
-    again = make("CartPole").resume(tmp_path)
+    learn(make_model("CartPole"), 44, callback=[Counter(), ExactCheckpointCallback(40, tmp_path)])
+    again = make_model("CartPole").resume(tmp_path)
     with pytest.warns(UserWarning, match=r"A tests\.checkpoint\.test_resume\.Counter was part of the run and is not now"):
         learn(again, 60, callback=ExactCheckpointCallback(40, tmp_path))
 
 
 def test_a_model_without_environments_is_told_to_get_some(tmp_path: Path) -> None:
-    make("CartPole").save(tmp_path / "model")
+    make_model("CartPole").save(tmp_path / "model")
     model = DQNExt.load(tmp_path / "model")
     for call in (model.resume, model.save_checkpoint):
         with pytest.raises(ArgumentError, match=r"set_env\(env\)"):
@@ -292,10 +292,10 @@ def test_a_replay_memory_that_remembers_more_than_is_known_is_refused_at_the_sta
 
 
 def test_damaged_checkpoints_are_not_lost_to_another_run_either(tmp_path: Path) -> None:
-    learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+    learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     (manifest,) = checkpoints(tmp_path)
     manifest.write_bytes(manifest.read_bytes()[:-100])
     assert not checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match="holds checkpoints of another run"):
-        learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+        learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
     assert manifest.is_file()

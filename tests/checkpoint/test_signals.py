@@ -20,13 +20,13 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.envs import Resumable
-from sb3_dqn_ext.checkpoint.folder import checkpoints, newest
-from sb3_dqn_ext.checkpoint.interruption import MESSAGE, SIGNALS
+from sb3_dqn_ext.checkpoint.deferred_signals import DEFERRED, STOP_MESSAGE
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
+from sb3_dqn_ext.checkpoint.folder import checkpoints, latest_manifest
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
 from tests.internals import last_observations_of
-from tests.interrupted_runs import WHOLE, ended, make
+from tests.interrupted_runs import WHOLE, final_state, make_model
 from tests.parity import assert_same, learn
 from tests.paths import ROOT
 
@@ -35,7 +35,7 @@ FOREVER = 10**9
 
 def saved(folder: Path) -> str:
     """What a run says of its last checkpoint."""
-    return f"Saved {newest(folder)}: model.resume({str(folder)!r}) continues from there.\n"
+    return f"Saved {latest_manifest(folder)}: model.resume({str(folder)!r}) continues from there.\n"
 
 
 each_signal = pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def steps(folder: Path) -> list[int]:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """They are as before when a test has ended."""
-    before = [signal.getsignal(number) for number in SIGNALS]
+    before = [signal.getsignal(number) for number in DEFERRED]
     yield
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert [signal.getsignal(number) for number in DEFERRED] == before
 
 
 # -- in this process -------------------------------------------------------------------------------------------------------
@@ -82,15 +82,15 @@ def test_a_signal_ends_the_run_after_a_checkpoint_that_is_gone_on_with(
 ) -> None:
     at = At(101, lambda: signal.raise_signal(number))  # in a rollout of 4 steps
     with pytest.raises(end) as raised:
-        learn(make("CartPole"), WHOLE, callback=[at, ExactCheckpointCallback(80, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[at, ExactCheckpointCallback(80, tmp_path)])
     assert raised.type is KeyboardInterrupt or raised.value.code == 143  # type: ignore[attr-defined]
-    assert capfd.readouterr().err == MESSAGE + saved(tmp_path)
+    assert capfd.readouterr().err == STOP_MESSAGE + saved(tmp_path)
     assert steps(tmp_path) == [80, 104]
 
-    model = make("CartPole").resume(tmp_path)
-    resumed = ended(model, learn(model, WHOLE, callback=[At(-1, str), ExactCheckpointCallback(80, tmp_path)]).rows)
-    model = make("CartPole")
-    whole = ended(model, learn(model, WHOLE).rows)
+    model = make_model("CartPole").resume(tmp_path)
+    resumed = final_state(model, learn(model, WHOLE, callback=[At(-1, str), ExactCheckpointCallback(80, tmp_path)]).rows)
+    model = make_model("CartPole")
+    whole = final_state(model, learn(model, WHOLE).rows)
     rows, all_rows = resumed.pop("rows"), whole.pop("rows")
     assert_same(resumed, whole, "at the end")
     assert_same(rows, all_rows[-len(rows) :], "logged")
@@ -107,18 +107,18 @@ def test_a_second_signal_takes_effect_at_once(number: signal.Signals, end: type[
         reached.append("the next line")
 
     with pytest.raises(KeyboardInterrupt):
-        learn(make("CartPole"), WHOLE, callback=[At(101, twice), ExactCheckpointCallback(80, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[At(101, twice), ExactCheckpointCallback(80, tmp_path)])
     assert not reached
     assert steps(tmp_path) == [80]
 
 
 def test_a_signal_in_the_last_rollout_leaves_a_checkpoint_of_the_end(tmp_path: Path) -> None:
     at = At(WHOLE - 1, lambda: signal.raise_signal(signal.SIGTERM))
-    model = make("CartPole")
+    model = make_model("CartPole")
     with pytest.raises(SystemExit):
         learn(model, WHOLE, callback=[at, ExactCheckpointCallback(10**6, tmp_path)])
     assert steps(tmp_path) == [WHOLE]
-    again = make("CartPole").resume(tmp_path)
+    again = make_model("CartPole").resume(tmp_path)
     assert learn(again, WHOLE, callback=ExactCheckpointCallback(10**6, tmp_path)).rows == []
     assert_same(again.get_parameters(), model.get_parameters(), "parameters")
 
@@ -129,7 +129,7 @@ def test_a_callback_that_stops_in_a_rollout_leaves_none(tmp_path: Path) -> None:
         return False
 
     with pytest.raises(KeyboardInterrupt):
-        learn(make("CartPole"), WHOLE, callback=[At(102, stop), ExactCheckpointCallback(10**6, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[At(102, stop), ExactCheckpointCallback(10**6, tmp_path)])
     assert steps(tmp_path) == []
 
 
@@ -138,7 +138,7 @@ def test_a_handler_of_the_users_is_called_after_the_checkpoint_and_the_run_goes_
     before = signal.signal(signal.SIGTERM, lambda number, frame: called.append(steps(tmp_path)))
     try:
         for_each = [At(step, lambda: signal.raise_signal(signal.SIGTERM)) for step in (101, 201)]
-        model = make("CartPole")
+        model = make_model("CartPole")
         learn(model, WHOLE, callback=[*for_each, ExactCheckpointCallback(10**6, tmp_path)])
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -150,7 +150,7 @@ def test_a_signal_that_was_ignored_still_is(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a shell in the background do
     try:
         at = At(101, lambda: signal.raise_signal(signal.SIGINT))
-        learn(make("CartPole"), WHOLE, callback=[at, ExactCheckpointCallback(10**6, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[at, ExactCheckpointCallback(10**6, tmp_path)])
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -163,7 +163,7 @@ def test_an_exception_gives_the_handlers_and_the_folder_back(tmp_path: Path) -> 
         raise RuntimeError("of the environment")
 
     with pytest.raises(RuntimeError, match="of the environment"):
-        learn(make("CartPole"), WHOLE, callback=[At(101, fail), ExactCheckpointCallback(10**6, tmp_path)])
+        learn(make_model("CartPole"), WHOLE, callback=[At(101, fail), ExactCheckpointCallback(10**6, tmp_path)])
     with Lock(tmp_path):
         pass  # and the fixture looks at the handlers
 
@@ -172,11 +172,11 @@ def test_without_checkpoints_and_outside_of_the_main_thread_signals_are_left_alo
     seen = []
 
     def look() -> None:
-        seen.append([signal.getsignal(number) for number in SIGNALS])
+        seen.append([signal.getsignal(number) for number in DEFERRED])
 
-    learn(make("CartPole"), 60, callback=At(50, look))
+    learn(make_model("CartPole"), 60, callback=At(50, look))
     thread = threading.Thread(
-        target=lambda: learn(make("CartPole"), 60, callback=[At(50, look), ExactCheckpointCallback(40, tmp_path)])
+        target=lambda: learn(make_model("CartPole"), 60, callback=[At(50, look), ExactCheckpointCallback(40, tmp_path)])
     )
     thread.start()
     thread.join()
@@ -189,7 +189,7 @@ def test_two_threads_do_not_share_a_folder(tmp_path: Path) -> None:
 
     def second() -> None:
         try:
-            learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
+            learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path))
         except CheckpointError as error:
             errors.append(error)
 
@@ -198,7 +198,7 @@ def test_two_threads_do_not_share_a_folder(tmp_path: Path) -> None:
         thread.start()
         thread.join()
 
-    learn(make("CartPole"), 60, callback=[At(10, in_a_thread), ExactCheckpointCallback(40, tmp_path)])
+    learn(make_model("CartPole"), 60, callback=[At(10, in_a_thread), ExactCheckpointCallback(40, tmp_path)])
     assert [str(error) for error in errors] == [f"{tmp_path} is being written to by process {os.getpid()}."]
     assert steps(tmp_path) == [40]
 
@@ -225,7 +225,7 @@ def model_of(kind: str) -> DQNExt:
     if kind == "wide":
         return DQNExt("MlpPolicy", Wide(), learning_starts=FOREVER, buffer_size=600, train_freq=200, device="cpu")
     if kind == "processes":
-        env = make_vec_env("CartPole-v1", 2, 3, wrapper_class=Resumable, vec_env_cls=SubprocVecEnv)
+        env = make_vec_env("CartPole-v1", 2, 3, wrapper_class=ReplayWrapper, vec_env_cls=SubprocVecEnv)
         return DQNExt("MlpPolicy", env, learning_starts=40, train_freq=4, batch_size=8, seed=0, device="cpu")
     assert kind == "a long rollout"
     return DQNExt("MlpPolicy", "CartPole-v1", learning_starts=FOREVER, train_freq=FOREVER, device="cpu")
@@ -286,12 +286,12 @@ def group_is_gone(process: "subprocess.Popen[str]") -> bool:
 
 def test_ctrl_c_in_a_terminal_reaches_environments_in_processes_and_they_still_give_their_states(tmp_path: Path) -> None:
     with running("processes", tmp_path) as process:
-        wait_until(lambda: newest(tmp_path))
+        wait_until(lambda: latest_manifest(tmp_path))
         before = steps(tmp_path)[-1]
         time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors, process.returncode) == ("interrupted\n", MESSAGE + saved(tmp_path), 0)
+        assert (printed, errors, process.returncode) == ("interrupted\n", STOP_MESSAGE + saved(tmp_path), 0)
         wait_until(lambda: group_is_gone(process))
     assert steps(tmp_path)[-1] > before
     model = model_of("processes").resume(tmp_path)
@@ -304,7 +304,7 @@ def test_sigterm_ends_the_process_with_its_code(tmp_path: Path) -> None:
     with running("processes", tmp_path) as process:
         process.send_signal(signal.SIGTERM)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors, process.returncode) == ("", MESSAGE + saved(tmp_path), 143)
+        assert (printed, errors, process.returncode) == ("", STOP_MESSAGE + saved(tmp_path), 143)
         wait_until(lambda: group_is_gone(process))
     assert len(steps(tmp_path)) >= 1
 
@@ -313,7 +313,7 @@ def test_a_second_sigterm_kills_at_once(tmp_path: Path) -> None:
     with running("a long rollout", tmp_path) as process:
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
-        assert process.stderr.readline() == MESSAGE
+        assert process.stderr.readline() == STOP_MESSAGE
         time.sleep(0.2)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
@@ -327,7 +327,7 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path: Path) -> 
         assert steps(tmp_path) == []
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
-        assert (printed, errors) == ("interrupted\n", MESSAGE + saved(tmp_path))
+        assert (printed, errors) == ("interrupted\n", STOP_MESSAGE + saved(tmp_path))
     assert steps(tmp_path) == [200]
     assert not list(tmp_path.glob("*.tmp"))
     assert model_of("wide").resume(tmp_path).num_timesteps == 200
@@ -336,7 +336,7 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path: Path) -> 
 def test_a_second_run_in_a_folder_is_refused_at_its_start_with_the_id_of_the_first(tmp_path: Path) -> None:
     with running("a long rollout", tmp_path) as process:
         assert steps(tmp_path) == []
-        model = make("CartPole")
+        model = make_model("CartPole")
         with pytest.raises(CheckpointError, match=rf"is being written to by process {process.pid}\.$"):
             learn(model, WHOLE, callback=ExactCheckpointCallback(80, tmp_path))
         assert last_observations_of(model) is None, "its environments were not even reset"

@@ -158,7 +158,7 @@ def assert_compiled(model: DQNExt) -> None:
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many arguments each function had that was compiled since the test began."""
     seen: list[int] = []
-    compile = sb3_dqn_ext.fast.compilation.compiled
+    compile = sb3_dqn_ext.fast.compilation.compile_function
 
     def counted(function: Callable[..., Any], arguments: list[th.Tensor]) -> Callable[..., Any]:
         seen.append(len(arguments))
@@ -523,7 +523,7 @@ def test_a_transition_of_weight_0_teaches_nothing() -> None:
     weights = th.ones(8)
     weights[0] = 0.0
     for model, given in zip(twice, (batch.rewards, rewards), strict=True):
-        model.updater.begin(model, None)
+        model.updater.begin_training(model, None)
         assert model.updater.compiled is not None
         _, errors = model.updater.compiled(batch._replace(rewards=given, weights=weights), 1)
     assert float(errors[0]) > 100

@@ -8,8 +8,8 @@ import torch as th
 from torch import nn
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, adam, why_not_flat
-from sb3_dqn_ext.fast.numpy_forward import numpy_values
+from sb3_dqn_ext.fast.flat_adam import FlatAdam, adam_step, unsupported_reason_flat
+from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
 from tests.parity import assert_same, learn, short_cartpole
 
 SETTINGS: list[tuple[type[th.optim.Optimizer], dict[str, Any]]] = [
@@ -62,11 +62,11 @@ def test_the_equation_that_is_compiled_is_adam(kind: type[th.optim.Optimizer], k
     optimizer = make([theirs], lr=0.01, **kwargs)
     ours, averages = theirs.detach().clone(), (th.zeros(20).double(), th.zeros(20).double())
     flat = FlatAdam([theirs], optimizer)
-    flat.adopt()
-    numbers = flat.numbers(7)
+    flat.bind_storage()
+    numbers = flat.step_coefficients(7)
     for of_step in numbers:
         theirs.grad = th.randn(20, generator=generator, dtype=th.float64)
-        adam(ours, theirs.grad, averages, of_step, optimizer.param_groups[0])
+        adam_step(ours, theirs.grad, averages, of_step, optimizer.param_groups[0])
         optimizer.step()
     np.testing.assert_allclose(ours, theirs.detach(), rtol=0, atol=1e-9)
 
@@ -75,7 +75,7 @@ def test_a_parameter_without_a_gradient_is_left_to_torch() -> None:
     net = network()
     optimizer = th.optim.Adam(net.parameters())
     flat = FlatAdam(list(net.parameters()), optimizer)
-    flat.adopt()
+    flat.bind_storage()
     descend(net, 0)
     next(net.parameters()).grad = None
     before = [parameter.clone() for parameter in net.parameters()]
@@ -126,13 +126,13 @@ def test_a_setting_that_is_loaded_later_is_followed() -> None:
 )
 def test_what_is_not_done_as_the_optimizer_does_it_is_said(optimizer: th.optim.Optimizer, reason: str) -> None:
     parameters = optimizer.param_groups[0]["params"]
-    assert reason in (why_not_flat(parameters, optimizer) or "")
+    assert reason in (unsupported_reason_flat(parameters, optimizer) or "")
 
 
 def test_parameters_of_two_precisions_are_left_to_torch() -> None:
     parameters = [nn.Parameter(th.ones(1)), nn.Parameter(th.ones(1).double())]
-    assert why_not_flat(parameters, th.optim.Adam(parameters)) == "its parameters differ in precision or device"
-    assert why_not_flat(parameters[:1], th.optim.Adam(parameters[:1])) is None
+    assert unsupported_reason_flat(parameters, th.optim.Adam(parameters)) == "its parameters differ in precision or device"
+    assert unsupported_reason_flat(parameters[:1], th.optim.Adam(parameters[:1])) is None
 
 
 # acting
@@ -151,7 +151,7 @@ def test_parameters_of_two_precisions_are_left_to_torch() -> None:
 def test_numpy_gives_the_values_of_the_network_while_it_learns(policy_kwargs: dict[str, Any]) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=policy_kwargs, learning_starts=10, seed=0, device="cpu")
     learn(model, 20)  # its parameters are where they stay from now on
-    values = numpy_values(model.q_net, n_envs=5)
+    values = make_numpy_q_values(model.q_net, n_envs=5)
     assert values is not None
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     for _ in range(2):
@@ -177,14 +177,14 @@ def test_numpy_gives_the_values_of_the_network_while_it_learns(policy_kwargs: di
 )
 def test_what_is_more_than_linear_layers_is_left_to_torch(policy_kwargs: dict[str, Any]) -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=policy_kwargs, device="cpu")
-    assert numpy_values(model.q_net, n_envs=1) is None
+    assert make_numpy_q_values(model.q_net, n_envs=1) is None
 
 
 def test_a_layer_so_large_that_numpy_would_start_threads_is_left_to_torch() -> None:
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs={"net_arch": [64, 256]}, device="cpu")
     largest = 64 * 256
-    assert numpy_values(model.q_net, n_envs=2**18 // largest) is not None
-    assert numpy_values(model.q_net, n_envs=2**18 // largest + 1) is None
+    assert make_numpy_q_values(model.q_net, n_envs=2**18 // largest) is not None
+    assert make_numpy_q_values(model.q_net, n_envs=2**18 // largest + 1) is None
 
 
 def test_an_optimizer_that_the_user_puts_in_its_place_is_followed() -> None:

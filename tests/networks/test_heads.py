@@ -75,7 +75,7 @@ def test_a_dueling_head_adds_the_centred_advantages_to_the_value(head_arch: list
     expected = np.empty((20, 2, 3))
     for b, a, k in np.ndindex(20, 2, 3):
         expected[b, a, k] = value[b, k] + advantage[b, a, k] - sum(advantage[b, :, k]) / 2
-    found = network(model).params(th.as_tensor(observations())).values.detach().numpy()
+    found = network(model).compute_prediction(th.as_tensor(observations())).values.detach().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -83,7 +83,7 @@ def test_the_head_with_the_action_as_input_is_asked_about_one_action_after_the_o
     model = make(head="action_input", head_arch=[7], returns="quantile", returns_kwargs={"n_quantiles": 3})
     weights = arrays(model.q_net)
     hidden = relu(layer(weights, "q_net.trunk.0", observations()))
-    found = network(model).params(th.as_tensor(observations())).values.detach().numpy()
+    found = network(model).compute_prediction(th.as_tensor(observations())).values.detach().numpy()
     for b, a in np.ndindex(20, 2):
         told = np.concatenate([hidden[b], [1.0, 0.0] if a == 0 else [0.0, 1.0]])
         expected = layer(weights, "q_net.joint.2", relu(layer(weights, "q_net.joint.0", told)))
@@ -101,13 +101,13 @@ def test_implicit_quantiles_are_asked_about_one_fraction_after_the_other(head: s
     net = network(model)
     obs = th.as_tensor(observations())
     with th.no_grad():
-        params = net.params(obs)
-        assert params.fractions is not None
+        params = net.compute_prediction(obs)
+        assert params.taus is not None
         head_module: Any = net.q_net
         hidden = head_module.trunk(obs)
         weights = arrays(net)
         for k in range(5):
             cosines = np.array([math.cos(math.pi * i * (k + 0.5) / 5) for i in range(6)])
             embedded = relu(layer(weights, "embedding.linear", cosines)).astype(np.float32)
-            answers = head_module.answers(hidden * th.as_tensor(embedded))
+            answers = head_module.outputs(hidden * th.as_tensor(embedded))
             np.testing.assert_allclose(params.values[:, :, k].numpy(), answers[:, :, 0].numpy(), rtol=1e-3, atol=1e-5)

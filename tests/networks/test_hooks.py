@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_dqn_ext import DQNExt
-from tests.internals import follow_changes, n_updates_of
+from tests.internals import apply_changes, n_updates_of
 from tests.networks.small_models import SMALL, Make, make
 from tests.parity import assert_same, learn
 
@@ -186,10 +186,10 @@ def test_a_hook_that_is_removed_leaves_the_faster_ways_free_again() -> None:
     model = make(DQNExt, compile=True)
     handle = model.q_net.register_forward_hook(lambda *_: None)
     with pytest.warns(UserWarning, match="training is eager: a hook is registered on its modules"):
-        follow_changes(model)
+        apply_changes(model)
     assert model.updater.compiled is None
     handle.remove()
-    follow_changes(model)
+    apply_changes(model)
     assert model.updater.compiled is not None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_dqn_ext.algorithm.predictions import sampled
+from sb3_dqn_ext.algorithm.predictions import stochastic_predictions
 from sb3_dqn_ext.networks.noisy import NoisyLinear, noisy_layers
 from tests.internals import drawn_batch, losses_of, update_target_network
 from tests.networks.helpers import RETURNS, make, network, observations
@@ -25,9 +25,9 @@ def test_the_noise_of_a_layer_has_the_mean_and_the_variance_of_the_formula() -> 
         mean = noisy(x)
         assert_same(mean, nn.functional.linear(x, noisy.weight, noisy.bias), "without noise")
         for _ in range(20_000):
-            noisy.draw()
+            noisy.resample_noise()
             answers.append(noisy(x))
-        noisy.silence()
+        noisy.remove_noise()
         assert_same(noisy(x), mean, "without noise")
     found = th.cat(answers).double()
     sigma, m = sigma0 / math.sqrt(n_in), math.sqrt(2 / math.pi)
@@ -95,12 +95,12 @@ def test_noise_is_drawn_anew_for_each_batch_and_for_each_network() -> None:
 
 def test_the_gradient_of_a_noisy_layer_is_that_of_its_formula() -> None:
     noisy = NoisyLinear(3, 2)
-    noisy.draw()
+    noisy.resample_noise()
     assert noisy.noise is not None
     weight_noise, bias_noise = noisy.noise
     x = th.tensor([[1.0, -2.0, 0.5]])
     out = noisy(x)
-    noisy.silence()
+    noisy.remove_noise()
     out.sum().backward()
     for gradient, expected in (
         (noisy.weight.grad, x.expand(2, 3)),
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_noisy_run() -> None:
 
 def test_noise_is_neither_saved_nor_averaged_into_the_target() -> None:
     model = make(noisy=True)
-    with sampled(model.q_net):
+    with stochastic_predictions(model.q_net):
         state = model.q_net.state_dict()
         assert set(state) == {key for key, _ in model.q_net.named_parameters()}
         assert sorted(key.rpartition(".")[2] for key in state) == sorted(["bias", "bias_sigma", "weight", "weight_sigma"] * 2)
@@ -139,11 +139,11 @@ def test_acting_draws_implicit_fractions_and_a_deterministic_prediction_does_not
     net, obs = network(model), th.as_tensor(observations())
     with th.no_grad():
         assert_same(net(obs), net(obs), "midpoints")
-        with sampled(net):
-            first, second = net.params(obs), net.params(obs)
-        assert first.fractions is not None
-        assert second.fractions is not None
-        assert not th.equal(first.fractions, second.fractions)
+        with stochastic_predictions(net):
+            first, second = net.compute_prediction(obs), net.compute_prediction(obs)
+        assert first.taus is not None
+        assert second.taus is not None
+        assert not th.equal(first.taus, second.taus)
         assert not th.equal(first.values, second.values)
-        assert float(first.fractions.min()) >= 0
-        assert float(first.fractions.max()) < 1
+        assert float(first.taus.min()) >= 0
+        assert float(first.taus.max()) < 1

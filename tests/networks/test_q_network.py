@@ -9,7 +9,7 @@ import pytest
 import torch as th
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.algorithm.predictions import sampled, taken
+from sb3_dqn_ext.algorithm.predictions import select_actions, stochastic_predictions
 from tests.internals import drawn_batch, losses_of, update_target_network
 from tests.networks.helpers import HEADS, RETURNS, arrays, layer, make, network, observations, relu
 from tests.parity import assert_same, learn, short_cartpole
@@ -22,11 +22,13 @@ def test_every_number_is_made_on_the_device_of_the_network(returns: str) -> None
     net, returns_model = network(model).to("meta"), model.updater.loss.returns
     obs = th.zeros(8, 4, device="meta")
     numbers = th.zeros(8, device="meta")
-    for scope in (sampled(net), sampled()):
+    for scope in (stochastic_predictions(net), stochastic_predictions()):
         with scope:
-            params = net.params(obs, "online")
-            target = returns_model.target(net.params(obs, "target"), th.zeros(8, 2, device="meta"), numbers, numbers)
-            losses = returns_model.loss(taken(params, numbers.long()), target)
+            params = net.compute_prediction(obs, "online")
+            target = returns_model.target(
+                net.compute_prediction(obs, "target"), th.zeros(8, 2, device="meta"), numbers, numbers
+            )
+            losses = returns_model.loss(select_actions(params, numbers.long()), target)
     assert losses.shape == (8,)
     assert losses.device.type == "meta"
 

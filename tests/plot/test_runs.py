@@ -27,8 +27,9 @@ from sb3_dqn_ext.envs import TerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.plot import (
     event_folder,
+    final_scores,
     find_runs,
-    groups_of,
+    group_runs,
     load_model,
     make_env,
     plot_evaluations,
@@ -37,7 +38,6 @@ from sb3_dqn_ext.plot import (
     plot_value_map,
     read_run,
     scalars,
-    scores,
 )
 from sb3_dqn_ext.plot.__main__ import main
 from tests.processes import output, python
@@ -144,14 +144,14 @@ def test_runs_are_found_however_deep_and_each_is_one(project: Path, cartpoles: l
 def test_runs_of_one_configuration_are_seeds_and_others_are_named_by_what_differs(
     cartpoles: list[Path], mountain_car: Path
 ) -> None:
-    groups = groups_of([read_run(folder) for folder in cartpoles])
+    groups = group_runs([read_run(folder) for folder in cartpoles])
     assert {label: [run.folder for run in runs] for label, runs in groups.items()} == {
         "dqn_ext": cartpoles[:2],
         "dqn_ext, target_policy=double": cartpoles[2:],
     }
     named = [read_run(folder, label="mine") for folder in cartpoles]
-    assert {label: len(runs) for label, runs in groups_of(named).items()} == {"mine": 3}
-    assert list(groups_of([read_run(mountain_car)])) == ["dqn"]
+    assert {label: len(runs) for label, runs in group_runs(named).items()} == {"mine": 3}
+    assert list(group_runs([read_run(mountain_car)])) == ["dqn"]
 
 
 def test_runs_of_unknown_configuration_are_no_seeds_of_each_other(cartpoles: list[Path], tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_runs_of_unknown_configuration_are_no_seeds_of_each_other(cartpoles: lis
         shutil.copy(cartpoles[0] / "0.monitor.csv", tmp_path / name)
     runs = [read_run(tmp_path / name) for name in ("one", "other")]
     assert [(run.env_id, run.algo) for run in runs] == [("CartPole-v1", None)] * 2
-    assert list(groups_of(runs)) == ["one", "other"]
+    assert list(group_runs(runs)) == ["one", "other"]
 
 
 def test_python_objects_in_a_configuration_are_not_made(mountain_car: Path, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_log_of_another_time_is_not_taken_for_that_of_a_run(cartpoles: list[Pa
 def test_a_learning_curve_is_the_mean_of_the_rolling_means_of_its_seeds(cartpoles: list[Path]) -> None:
     window = 5
     of_seeds = [episodes_in(folder) for folder in cartpoles[:2]]
-    figure = plot_learning(groups_of([read_run(folder) for folder in cartpoles[:2]]), "title", window)
+    figure = plot_learning(group_runs([read_run(folder) for folder in cartpoles[:2]]), "title", window)
     (axes,) = figure.axes
     steps, drawn = line(axes)
     assert steps[0] == max(ends[0] for ends, _ in of_seeds)
@@ -232,20 +232,20 @@ def test_curves_of_evaluations_and_scores_are_those_in_the_files(cartpoles: list
     for folder in cartpoles:
         with np.load(folder / "evaluations.npz") as file:
             results.append(file["results"].mean(axis=1))
-    groups = groups_of([read_run(folder) for folder in cartpoles])
+    groups = group_runs([read_run(folder) for folder in cartpoles])
     (axes,) = plot_evaluations(groups, "title").axes
     np.testing.assert_array_equal(line(axes)[0], [200, 400, 600])
     np.testing.assert_allclose(line(axes, 0)[1], (results[0] + results[1]) / 2)
     np.testing.assert_allclose(line(axes, 1)[1], results[2])
     assert len(axes.collections) == 1, "a single run has no interval"
-    found, what = scores(groups)
+    found, what = final_scores(groups)
     np.testing.assert_allclose(next(iter(found.values())), [results[0][-1], results[1][-1]])
     assert what == "return of the last evaluation"
 
 
 def test_runs_without_evaluations_are_compared_by_their_last_episodes(cartpoles: list[Path], tmp_path: Path) -> None:
     shutil.copy(cartpoles[0] / "0.monitor.csv", tmp_path)
-    found, what = scores({"both": [read_run(tmp_path), read_run(cartpoles[1])]})
+    found, what = final_scores({"both": [read_run(tmp_path), read_run(cartpoles[1])]})
     expected = [np.mean(episodes_in(folder).returns[-100:]) for folder in cartpoles[:2]]
     np.testing.assert_allclose(found["both"], expected)
     assert what == "return of the last 100 training episodes"

@@ -20,13 +20,13 @@ from sb3_dqn_ext.plot import (
     Calibration,
     Run,
     Series,
-    calibration,
     load_model,
+    measure_calibration,
     plot_calibration,
     plot_log,
     plot_panels,
     plot_value_map,
-    q_values,
+    predict_q_values,
     value_map,
 )
 from tests.plot.test_plot import is_picture
@@ -81,7 +81,7 @@ def constant(kind: Callable[..., Any], env: DummyVecEnv) -> Any:
 @pytest.mark.parametrize("terminates", [True, False], ids=["terminates", "is cut off"])
 def test_what_is_cut_off_is_worth_what_is_predicted_of_its_last_state(kind: type, terminates: bool) -> None:
     env = clock(terminates)
-    found = calibration(constant(kind, env), env, n_episodes=3, n_random=0)
+    found = measure_calibration(constant(kind, env), env, n_episodes=3, n_random=0)
     np.testing.assert_allclose(found.predicted, BEST, atol=1e-5)
     at_end = 0.0 if terminates else BEST
     expected = [sum(GAMMA**k for k in range(LENGTH - t)) + GAMMA ** (LENGTH - t) * at_end for t in range(LENGTH)]
@@ -90,7 +90,7 @@ def test_what_is_cut_off_is_worth_what_is_predicted_of_its_last_state(kind: type
 
 def test_only_the_last_of_the_random_actions_counts() -> None:
     env = clock(terminates=True)
-    found = calibration(constant(DQN, env), env, n_episodes=200, n_random=4)
+    found = measure_calibration(constant(DQN, env), env, n_episodes=200, n_random=4)
     left = np.rint(np.log(1 - (1 - GAMMA) * found.realised) / np.log(GAMMA)).astype(int)  # steps left, this one included
     starts = np.flatnonzero(np.append(True, left[1:] > left[:-1]))
     assert len(starts) == 200
@@ -105,7 +105,7 @@ def test_a_model_that_learned_that_time_limits_are_ends_is_measured_so() -> None
     env = clock(terminates=False)
     model = constant(DQN, env)
     model.replay_buffer_kwargs = {"handle_timeout_termination": False}
-    found = calibration(model, env, n_episodes=1, n_random=0)
+    found = measure_calibration(model, env, n_episodes=1, n_random=0)
     np.testing.assert_allclose(found.realised, [sum(GAMMA**k for k in range(LENGTH - t)) for t in range(LENGTH)])
 
 
@@ -117,13 +117,13 @@ def test_q_values_are_those_by_which_models_act() -> None:
         DQNExt("MlpPolicy", "CartPole-v1", device="cpu", policy_kwargs={"returns": "implicit_quantile", "noisy": True}),
     ]
     for model in models:
-        values = q_values(model, observations)
+        values = predict_q_values(model, observations)
         assert values.shape == (50, 2)
         np.testing.assert_array_equal(values.argmax(axis=1), model.predict(observations, deterministic=True)[0])
-        np.testing.assert_allclose(values[7:8], q_values(model, observations[7:8]), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(values[7:8], predict_q_values(model, observations[7:8]), rtol=1e-4, atol=1e-6)
     with th.no_grad():
         quantiles = models[1].policy.quantile_net(th.as_tensor(observations))
-    np.testing.assert_allclose(q_values(models[1], observations), quantiles.numpy().mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(predict_q_values(models[1], observations), quantiles.numpy().mean(axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize(("algo", "kind"), [("dqn_ext", DQNExt), ("dqn", DQN), ("qrdqn", QRDQN), (None, DQNExt)])
@@ -134,7 +134,7 @@ def test_models_are_loaded_as_what_the_folder_says(algo: str | None, kind: type,
     loaded = load_model(Run(tmp_path, algo=algo))
     assert type(loaded) is kind
     observations = np.ones((1, 4), np.float32)
-    np.testing.assert_array_equal(q_values(loaded, observations), q_values(saved, observations))
+    np.testing.assert_array_equal(predict_q_values(loaded, observations), predict_q_values(saved, observations))
 
 
 def test_models_without_q_values_are_refused(tmp_path: Any) -> None:

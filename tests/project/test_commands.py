@@ -20,7 +20,7 @@ import yaml
 from stable_baselines3.common.envs import FakeImageEnv
 
 from sb3_dqn_ext import DQNExt, presets
-from sb3_dqn_ext._validation import named_class
+from sb3_dqn_ext._validation import resolve_class
 from sb3_dqn_ext.zoo.config import check_config
 from tests.pages import DOCS, PAGES, Block, Command, blocks, commands
 from tests.paths import ROOT
@@ -137,7 +137,7 @@ def test_files_environments_configurations_and_extras_in_commands_exist() -> Non
             if argument in ("--env", "-e") and "rl_zoo3" in str(command.module):
                 assert value in gym.registry, command
             if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
-                assert value.removeprefix("sb3_dqn_ext.presets.") in presets.names(), command
+                assert value.removeprefix("sb3_dqn_ext.presets.") in presets.preset_paths(), command
             elif (argument == "-conf" and value != "my_config.yml") or value.startswith(("tests/", "docs/")):
                 assert (ROOT / value).exists(), command
 
@@ -157,7 +157,7 @@ def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def check_classes(key: str, value: Any) -> None:
     """Check that classes of a key of the zoo exist and have these arguments."""
     for name, kwargs in named(value):
-        inspect.signature(named_class(key, name, {})).bind_partial(**kwargs)
+        inspect.signature(resolve_class(key, name, {})).bind_partial(**kwargs)
 
 
 def yaml_texts() -> dict[str, str]:

@@ -100,14 +100,14 @@ class WatchedExploration:
 
         def random() -> Any:
             next(n_random)
-            return moment.random()
+            return moment.random_action()
 
-        actions = self.exploration(moment._replace(random=random))
+        actions = self.exploration(moment._replace(random_action=random))
         self.choice = moment.rate, next(n_random)
         return actions
 
-    def logged(self, rate: float, n_envs: int) -> Any:
-        return self.exploration.logged(rate, n_envs)
+    def log_entry(self, rate: float, n_envs: int) -> Any:
+        return self.exploration.log_entry(rate, n_envs)
 
 
 class Watch(BaseCallback):
@@ -800,7 +800,9 @@ def test_the_others_are_as_long_as_their_tutorials() -> None:
 def train(tutorial: type[Port], folder: Path, *arguments: str) -> str:
     """Train a preset for a short time from a folder; what was printed as an error."""
     env_id, _ = preset(tutorial.name)
-    config = presets.names()[tutorial.name] if tutorial is not TerminalPenalty else f"sb3_dqn_ext.presets.{tutorial.name}"
+    config = (
+        presets.preset_paths()[tutorial.name] if tutorial is not TerminalPenalty else f"sb3_dqn_ext.presets.{tutorial.name}"
+    )
     n_steps = {"mountain_car_soft_target": 40, "vectorized_envs": 640}.get(tutorial.name, 300)
     command = f"-m rl_zoo3.train --algo dqn_ext --env {env_id} -n {n_steps} --seed 1 --num-threads 1 --eval-freq -1 -f logs"
     process = python(*command.split(), "-conf", config, *arguments, cwd=folder)

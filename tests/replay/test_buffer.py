@@ -12,7 +12,7 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from tests.parity import assert_same, assert_same_memory, dict_cartpole, learn, short_cartpole
+from tests.parity import assert_same, assert_same_replay_buffer, dict_cartpole, learn, short_cartpole
 from tests.replay.scripts import ACTIONS, BOX, DICT, ENDS, ROWS, filled, name_of, scripted
 
 
@@ -57,7 +57,7 @@ def test_a_reset_forgets_the_terminal_copies_too() -> None:
     for step in (row[0] for row in script):
         buffer.add(
             np.array([[step.name]]),
-            np.array([[step.after]]),
+            np.array([[step.next_observations]]),
             np.array([0]),
             np.array([0.0]),
             np.array([False]),
@@ -92,7 +92,7 @@ def test_inside_a_stock_algorithm_it_gives_the_bits_of_the_stock_buffer(algorith
     assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
     assert models[0].replay_buffer is not None
     assert models[1].replay_buffer is not None
-    assert_same_memory(models[0].replay_buffer, models[1].replay_buffer)
+    assert_same_replay_buffer(models[0].replay_buffer, models[1].replay_buffer)
 
 
 def test_terminal_copies_work_inside_a_stock_algorithm() -> None:
@@ -131,7 +131,10 @@ def test_a_saved_memory_is_loaded_with_its_sampler(make_env: Any, tmp_path: Path
 
 def takes_memory(buffer: Any) -> bool:
     """Return whether the arrays of a buffer, which are made when they are first read, are there."""
-    return bool({"before", "after"} & vars(buffer.observation_ring).keys() or {"actions", "rewards"} & vars(buffer).keys())
+    return bool(
+        {"observations", "next_observations"} & vars(buffer.observation_ring).keys()
+        or {"actions", "rewards"} & vars(buffer).keys()
+    )
 
 
 def test_memory_is_taken_at_the_first_transition_and_not_before(tmp_path: Path) -> None:

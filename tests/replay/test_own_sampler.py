@@ -22,8 +22,8 @@ from tests.replay.scripts import ROWS, filled, scripted
 class ByError(Sampler):
     """Draws in proportion to the latest TD errors, without a tree, and overrides all that can be overridden but the state."""
 
-    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, has_gaps: bool, floor: float = 0.1) -> None:
-        super().__init__(n_rows, n_envs, terminal_copies, has_gaps)
+    def __init__(self, n_rows: int, n_envs: int, terminal_copies: int, only_added: bool, floor: float = 0.1) -> None:
+        super().__init__(n_rows, n_envs, terminal_copies, only_added)
         self.floor = floor
         self.sizes = np.zeros(n_rows * n_envs)
 

@@ -14,7 +14,7 @@ from stable_baselines3 import DQN
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
-from sb3_dqn_ext.replay.samplers import distinct
+from sb3_dqn_ext.replay.samplers import draw_distinct
 from tests.internals import n_updates_of
 from tests.parity import assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.replay.scripts import ROWS, filled, scripted
@@ -36,7 +36,7 @@ def test_each_set_of_distinct_numbers_comes_as_often(n: int, size: int) -> None:
     np.random.seed(0)
     counts = dict.fromkeys(combinations(range(n), size), 0)
     for _ in range(4000):
-        counts[tuple(sorted(distinct(n, size).tolist()))] += 1
+        counts[tuple(sorted(draw_distinct(n, size).tolist()))] += 1
     assert len(counts) == 1 or chisquare(list(counts.values())).pvalue > 1e-3
 
 

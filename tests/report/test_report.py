@@ -35,7 +35,7 @@ from sb3_dqn_ext.plot import read_run
 from sb3_dqn_ext.report import report
 from sb3_dqn_ext.report.__main__ import main
 from sb3_dqn_ext.report.commands import train_command
-from sb3_dqn_ext.report.pictures import newest_film
+from sb3_dqn_ext.report.pictures import newest_video
 from sb3_dqn_ext.versions import versions
 from tests.processes import output, python
 
@@ -253,15 +253,15 @@ def test_its_command_makes_the_same_run_again(page: Page, run: Path, tmp_path: P
 
 def test_the_newest_film_is_that_of_the_latest_step_or_else_the_newest_file(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
-    assert newest_film(tmp_path) is None
+    assert newest_video(tmp_path) is None
     for age, name in enumerate(("step_10", "step_9", "other", "another", "step_11.part")):
         path = tmp_path / "videos" / f"{name}.mp4"
         path.touch()
         os.utime(path, (age, age))
-    assert newest_film(tmp_path) == tmp_path / "videos" / "step_10.mp4"
+    assert newest_video(tmp_path) == tmp_path / "videos" / "step_10.mp4"
     (tmp_path / "videos" / "step_10.mp4").unlink()
     (tmp_path / "videos" / "step_9.mp4").unlink()
-    assert newest_film(tmp_path) == tmp_path / "videos" / "another.mp4"
+    assert newest_video(tmp_path) == tmp_path / "videos" / "another.mp4"
 
 
 def test_without_the_arguments_of_the_command_it_names_every_hyperparameter(run: Path, tmp_path: Path) -> None:

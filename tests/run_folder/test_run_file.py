@@ -31,7 +31,7 @@ def test_run_json_holds_what_a_configuration_says(tmp_path: Path) -> None:
         gamma=np.float64(0.9),
         n_steps=np.int64(3),
     )
-    run_file.write(tmp_path, replace(RUN, hyperparameters=run_file.data_of(hyperparameters, names)))
+    run_file.write(tmp_path, replace(RUN, hyperparameters=run_file.evaluate_and_encode(hyperparameters, names)))
     assert_same(
         run_file.read(tmp_path).hyperparameters,
         {
@@ -74,7 +74,7 @@ class Local:
 )
 def test_what_run_json_cannot_hold_is_named(hyperparameters: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        run_file.data_of(hyperparameters, {})
+        run_file.evaluate_and_encode(hyperparameters, {})
 
 
 def test_classes_that_have_moved_since_are_found(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_classes_that_have_moved_since_are_found(tmp_path: Path) -> None:
     run_file.write(
         tmp_path, replace(RUN, hyperparameters={"policy": "sb3_dqn_ext.policies.MlpPolicy", "callback": [schedule]})
     )
-    path = tmp_path / run_file.NAME
+    path = tmp_path / run_file.FILE_NAME
     path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', '"schema": 1'))
     hyperparameters = run_file.read(tmp_path).hyperparameters
     assert hyperparameters["policy"] == "sb3_dqn_ext.networks.policies.MlpPolicy"

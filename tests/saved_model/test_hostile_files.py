@@ -33,14 +33,14 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext._missing import Missing
-from sb3_dqn_ext.checkpoint.folder import read, write
+from sb3_dqn_ext._missing import MissingAttribute
+from sb3_dqn_ext.checkpoint.folder import read_checkpoint, write_checkpoint
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError, ModelFileError
-from sb3_dqn_ext.saved_model import FOR_TRAINING, FORGOTTEN, REBUILT
-from sb3_dqn_ext.saved_model.classes import AskedFor
-from sb3_dqn_ext.saved_model.sb3_values import value_of
+from sb3_dqn_ext.saved_model import DERIVED, RESET_ON_LOAD, TRAINING_ONLY
+from sb3_dqn_ext.saved_model.classes import NeedsTrustError
+from sb3_dqn_ext.saved_model.sb3_values import read_pickled_value
 from sb3_dqn_ext.saved_model.values import unpack_value
-from sb3_dqn_ext.serialization.sb3_pickle import Call, Name, described
+from sb3_dqn_ext.serialization.sb3_pickle import NamedObject, RecordedCall, describe_pickle
 from sb3_dqn_ext.serialization.tree import unpack
 from tests.parity import learn, short_cartpole
 from tests.paths import ROOT
@@ -140,9 +140,9 @@ def test_no_attribute_is_unpickled(name: str, whose: str, marker: Path) -> None:
     bomb = Bomb(marker)
     for hostile in (bomb, {"net_arch": [bomb]}, [[bomb]], (bomb,)):
         archive = with_data(parts, **{name: pickled(hostile)})
-        if whose == "theirs" and name in {*REBUILT, *FORGOTTEN}:
+        if whose == "theirs" and name in {*DERIVED, *RESET_ON_LOAD}:
             assert load(archive).num_timesteps == 40  # not looked at, or done without
-        elif whose == "theirs" and name in {*FOR_TRAINING, "_my_own"}:
+        elif whose == "theirs" and name in {*TRAINING_ONLY, "_my_own"}:
             with pytest.raises(ArgumentError, match=rf"training needs what was not loaded: {name} .*trust=True"):
                 load(archive, env=short_cartpole()).learn(1)
         else:
@@ -354,12 +354,12 @@ def test_a_name_that_is_not_of_an_imported_class_with_the_right_base_is_refused(
         kwargs: Any = {"dict": {"features_extractor_class": node}}
         asked: list[Callable[[], Any]] = [
             *(partial(unpack_value, node, place=(place,)) for place in ("policy_class", "replay_buffer_class")),
-            *(partial(value_of, alone, (place,)) for place in ("policy_class", "replay_buffer_class")),
+            *(partial(read_pickled_value, alone, (place,)) for place in ("policy_class", "replay_buffer_class")),
             partial(unpack_value, kwargs, place=("policy_kwargs",)),
-            partial(value_of, in_kwargs, ("policy_kwargs",)),
+            partial(read_pickled_value, in_kwargs, ("policy_kwargs",)),
         ]
         for ask in asked:
-            with pytest.raises(AskedFor, match=r"^names "):
+            with pytest.raises(NeedsTrustError, match=r"^names "):
                 ask()
     assert not (sys.modules.keys() - imported) & {"antigravity", "this", "tests.exploding", "json.tool"}
 
@@ -408,7 +408,7 @@ def test_a_class_of_the_users_own_gets_what_is_known_by_name_and_no_other_class(
     for place in ("policy_class", "exploration_kwargs", "target_policy_kwargs", "_last_obs_", "replay_buffer_class"):
         with contextlib.suppress(ValueError):
             model = load(with_data(OURS, **{place: OWN}), env=short_cartpole())
-            assert isinstance(vars(model)[place], Missing)
+            assert isinstance(vars(model)[place], MissingAttribute)
 
 
 def test_a_class_of_the_users_own_cannot_be_made_larger_than_the_file() -> None:
@@ -421,7 +421,7 @@ def test_a_pickle_that_remembers_far_away_takes_no_memory() -> None:
     """An unpickler in C has a place for each number up to the one that is named."""
     tracemalloc.start()
     try:
-        assert value_of(b"\x80\x04Nr\xff\xff\xff\xff.") is None
+        assert read_pickled_value(b"\x80\x04Nr\xff\xff\xff\xff.") is None
         assert tracemalloc.get_traced_memory()[1] < 1e6
     finally:
         tracemalloc.stop()
@@ -430,8 +430,8 @@ def test_a_pickle_that_remembers_far_away_takes_no_memory() -> None:
 def test_nothing_but_names_and_calls_is_on_the_stack_of_the_unpickler() -> None:
     for value in (Bomb(Path("a")), {"a": {1: th.nn.Tanh}}, OrderedDict(a=1), np.arange(3), spaces.Box(0, 1, (2,))):
         for protocol in (2, 4, 5):
-            kinds = {type(part) for part in parts_of_description(described(cloudpickle.dumps(value, protocol)))}
-            assert kinds <= {Name, Call, str, int, float, bool, bytes, bytearray, tuple, list, type(None)}
+            kinds = {type(part) for part in parts_of_description(describe_pickle(cloudpickle.dumps(value, protocol)))}
+            assert kinds <= {NamedObject, RecordedCall, str, int, float, bool, bytes, bytearray, tuple, list, type(None)}
 
 
 def parts_of_description(said: Any) -> Iterator[Any]:
@@ -442,21 +442,21 @@ def parts_of_description(said: Any) -> Iterator[Any]:
         if id(part) not in seen:
             seen.add(id(part))
             yield part
-            inside = [*part.arguments, part.state, *part.appended, *part.pairs] if isinstance(part, Call) else part
+            inside = [*part.arguments, part.state, *part.appended, *part.pairs] if isinstance(part, RecordedCall) else part
             left.extend(inside if isinstance(inside, list | tuple) else [])
 
 
 def test_pickles_are_read_on_paper_only(marker: Path) -> None:
     """All that SB3 could have pickled, and all that could have been put in its place."""
-    assert value_of(pickle.dumps({"a": [1, (2.5, None)], 3: np.arange(3)}, 5)).keys() == {"a", 3}
+    assert read_pickled_value(pickle.dumps({"a": [1, (2.5, None)], 3: np.arange(3)}, 5)).keys() == {"a", 3}
     stranger = Bomb(marker)
     for value in (stranger, [stranger], {"a": stranger}, os.system, lambda: 1, {1, 2}, print, type, Path("a"), 1j):
         for protocol in (2, 5):
-            with pytest.raises(AskedFor):
-                value_of(cloudpickle.dumps(value, protocol))
+            with pytest.raises(NeedsTrustError):
+                read_pickled_value(cloudpickle.dumps(value, protocol))
     for state in (b"", b".", b"\x80\x05", b"\x80\x05.", b"N", b"0.", b"\x80\x05K\x01\x85R.", pickle.dumps([1] * 9)[:-3]):
-        with pytest.raises((ValueError, LookupError, AskedFor)):
-            value_of(state)
+        with pytest.raises((ValueError, LookupError, NeedsTrustError)):
+            read_pickled_value(state)
 
 
 # archives
@@ -861,7 +861,7 @@ def test_a_damaged_pickle_is_refused_or_harmless(data: bytes, changes: list[Chan
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = {"a": np.arange(20.0), "b": [1, (2, None), {3: th.ones(2)}], "c": float("inf")}
-    return write(tmp_path_factory.mktemp("checkpoint"), 7, tree, {"rows": [("k", {"x": np.arange(5)})]})
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), 7, tree, {"rows": [("k", {"x": np.arange(5)})]})
 
 
 @examples(60)
@@ -875,7 +875,7 @@ def test_a_damaged_checkpoint_is_refused(changes: list[Change], which: str, chec
         if bad == good:
             return
         with pytest.raises(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         file.write_bytes(good)
 
@@ -895,7 +895,7 @@ def test_a_checkpoint_that_is_damaged_and_signed_is_refused_or_harmless(changes:
     try:
         checkpoint.write_bytes(signed(head + b"\n" + mutated(rest, changes)))
         with contextlib.suppress(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         checkpoint.write_bytes(good)
 
@@ -912,7 +912,7 @@ def test_arrays_that_are_damaged_and_signed_are_refused_or_harmless(changes: lis
         said["state"] |= {"size": len(bad), "sha256": hashlib.sha256(bad).hexdigest()}
         checkpoint.write_bytes(signed(b"\n" + b'"manifest": ' + json.dumps(said).encode() + b"}\n"))
         with contextlib.suppress(CheckpointError):
-            read(checkpoint)
+            read_checkpoint(checkpoint)
     finally:
         file.write_bytes(arrays)
         checkpoint.write_bytes(manifest)

@@ -36,9 +36,9 @@ from sb3_dqn_ext.algorithm import schedules
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError, ModelFileError
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
-from sb3_dqn_ext.saved_model.kinds import KINDS
+from sb3_dqn_ext.saved_model.codecs import CODECS
 from sb3_dqn_ext.saved_model.values import pack_value, unpack_value
-from sb3_dqn_ext.serialization.tree import NotStored
+from sb3_dqn_ext.serialization.tree import NotSerializableError
 from tests.internals import last_observations_of, n_updates_of
 from tests.parity import Env, assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
@@ -412,7 +412,7 @@ def test_a_space_comes_back_with_its_bounds_and_its_generator(name: str, seed: i
 
 def test_every_kind_of_space_is_among_them() -> None:
     kinds = {type(space).__name__ for space in SPACES.values()}
-    assert kinds == set(KINDS) - {"Generator", "TrainFreq", "GoalSelectionStrategy", "ReplayBuffer"}
+    assert kinds == set(CODECS) - {"Generator", "TrainFreq", "GoalSelectionStrategy", "ReplayBuffer"}
 
 
 @pytest.mark.parametrize(
@@ -461,14 +461,14 @@ def test_a_plain_value_comes_back(value: Any) -> None:
 )
 def test_what_has_no_name_is_not_stored(value: Any, why: str) -> None:
     for whole in (value, [{"a": value}]):
-        with pytest.raises(NotStored, match=why):
+        with pytest.raises(NotSerializableError, match=why):
             pack_value(whole)
 
 
 def test_what_holds_itself_is_not_stored() -> None:
     endless: list[Any] = []
     endless += [endless, endless]
-    with pytest.raises(NotStored, match="nested deeper"):
+    with pytest.raises(NotSerializableError, match="nested deeper"):
         pack_value(endless)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch as th
 from hypothesis import HealthCheck, given, settings
 
-from sb3_dqn_ext.checkpoint.folder import read, write
+from sb3_dqn_ext.checkpoint.folder import read_checkpoint, write_checkpoint
 from sb3_dqn_ext.serialization.tree import MAX_DEPTH, is_plain, pack, unpack
 from tests.serialization.trees import TREES, bits
 
@@ -36,7 +36,7 @@ def test_a_tree_comes_back_from_json_bit_by_bit(tree: Any) -> None:
 )
 @given(tree=TREES)
 def test_a_tree_comes_back_from_the_disk_bit_by_bit(tree: Any, tmp_path: Path) -> None:
-    assert bits(read(write(tmp_path, 0, tree)).tree) == bits(tree)
+    assert bits(read_checkpoint(write_checkpoint(tmp_path, 0, tree)).tree) == bits(tree)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,13 @@ def test_a_tree_comes_back_from_the_disk_bit_by_bit(tree: Any, tmp_path: Path) -
 )
 def test_what_is_easily_changed_comes_back(value: Any, tmp_path: Path) -> None:
     assert bits(through_json([value])) == bits([value])
-    assert bits(read(write(tmp_path, 1, {"value": value})).tree) == bits({"value": value})
+    assert bits(read_checkpoint(write_checkpoint(tmp_path, 1, {"value": value})).tree) == bits({"value": value})
 
 
 def test_what_comes_back_can_be_written_to_and_trained_no_further(tmp_path: Path) -> None:
-    tree = read(write(tmp_path, 1, {"array": np.arange(3), "tensor": th.ones(2, dtype=th.bfloat16)})).tree
+    tree = read_checkpoint(
+        write_checkpoint(tmp_path, 1, {"array": np.arange(3), "tensor": th.ones(2, dtype=th.bfloat16)})
+    ).tree
     tree["array"] += 1
     tree["tensor"] += 1
     assert not tree["tensor"].requires_grad
@@ -143,7 +145,7 @@ def test_nesting_has_one_limit_in_both_directions(tmp_path: Path) -> None:
     tree: Any = 1
     for _ in range(MAX_DEPTH):
         tree = OrderedDict({3: tree})  # the form that takes most levels in JSON
-    assert read(write(tmp_path, 1, tree)).tree == tree
+    assert read_checkpoint(write_checkpoint(tmp_path, 1, tree)).tree == tree
     with pytest.raises(TypeError, match="nested deeper"):
         pack([tree])
     packed: Any = 1
@@ -162,7 +164,7 @@ def test_what_torch_calls_its_state_comes_back(tmp_path: Path) -> None:
     network(th.ones(4, 3)).square().sum().backward()
     optimizer.step()
     tree = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "generator": th.get_rng_state()}
-    restored = read(write(tmp_path, 1, tree)).tree
+    restored = read_checkpoint(write_checkpoint(tmp_path, 1, tree)).tree
     assert bits(restored) == bits(tree)
     other.load_state_dict(restored["network"])
     other_optimizer.load_state_dict(restored["optimizer"])

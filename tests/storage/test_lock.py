@@ -11,12 +11,12 @@ import pytest
 
 from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
-from tests.forks import Processes, is_alive, kill, say, wait_for_end
+from tests.forks import Processes, is_alive, kill, wait_for_end, write_line
 
 
 def hold(folder: str) -> None:
     with Lock(folder):
-        say("held")
+        write_line("held")
         time.sleep(60)
 
 
@@ -24,16 +24,16 @@ def hold_with_a_worker(folder: str) -> None:
     with Lock(folder):
         worker = os.fork()
         if worker:
-            say(worker)
+            write_line(worker)
         time.sleep(60)
 
 
 def try_to_hold(folder: str) -> None:
     try:
         with Lock(folder):
-            say("held")
+            write_line("held")
     except CheckpointError as error:
-        say(error)
+        write_line(error)
 
 
 def test_one_process_at_a_time_has_the_lock(processes: Processes, tmp_path: Path) -> None:
@@ -42,22 +42,22 @@ def test_one_process_at_a_time_has_the_lock(processes: Processes, tmp_path: Path
     (folder / "writer.lock").write_text("1234567890123\n")  # of a process that is gone
     for _ in range(2):
         holder = processes.start(hold, folder)
-        assert processes.answer() == "held"
+        assert processes.read_line() == "held"
         with pytest.raises(CheckpointError, match=rf"new is being written to by process {holder}\.$"), Lock(folder):
             pass
         kill(holder)
         with Lock(folder):
             wait_for_end(processes.start(try_to_hold, folder))
-            assert processes.answer() == f"{folder} is being written to by process {os.getpid()}."
+            assert processes.read_line() == f"{folder} is being written to by process {os.getpid()}."
             with pytest.raises(CheckpointError, match=f"process {os.getpid()}"), Lock(folder):
                 pass
         wait_for_end(processes.start(try_to_hold, folder))
-        assert processes.answer() == "held"
+        assert processes.read_line() == "held"
 
 
 def test_a_worker_that_outlives_its_parent_does_not_keep_the_lock(processes: Processes, tmp_path: Path) -> None:
     holder = processes.start(hold_with_a_worker, tmp_path)
-    worker = int(processes.answer())
+    worker = int(processes.read_line())
     try:
         with pytest.raises(CheckpointError, match=f"process {holder}"), Lock(tmp_path):
             pass
@@ -82,12 +82,12 @@ def test_another_thread_does_not_hold_the_lock(tmp_path: Path) -> None:
 
     def hold() -> None:
         try:
-            with Lock.or_held(tmp_path):
+            with Lock.if_not_held(tmp_path):
                 pass
         except CheckpointError as error:
             refused.append(str(error))
 
-    with Lock(tmp_path), Lock.or_held(tmp_path):
+    with Lock(tmp_path), Lock.if_not_held(tmp_path):
         thread = threading.Thread(target=hold)
         thread.start()
         thread.join()

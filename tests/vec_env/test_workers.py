@@ -19,11 +19,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import EnvironmentDiedError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.interrupted_runs import WHOLE, ended, make
+from tests.interrupted_runs import WHOLE, final_state, make_model
 from tests.parity import assert_same, learn, short_cartpole
 from tests.processes import python
 
@@ -105,7 +105,7 @@ def died(model: DQNExt, *callbacks: BaseCallback, steps: int = WHOLE) -> Environ
 def test_a_run_whose_environment_was_killed_goes_on_to_the_end_of_an_undisturbed_one(
     i: int, when: str, tmp_path: Path
 ) -> None:
-    model = make("processes")
+    model = make_model("processes")
     assert model.env is not None
     pid = processes_of(model.env)[i].pid
     # at 120 steps the next checkpoint is due, which asks the environments for their states
@@ -117,11 +117,11 @@ def test_a_run_whose_environment_was_killed_goes_on_to_the_end_of_an_undisturbed
         f"model.resume({str(tmp_path)!r}) continues from there."
     )
     assert isinstance(error.__cause__, EOFError | ConnectionError)
-    again = make("processes").resume(tmp_path)
+    again = make_model("processes").resume(tmp_path)
     assert again.num_timesteps == (80 if when == "rollout" else 120)
-    found = ended(again, learn(again, WHOLE, callback=ExactCheckpointCallback(40, tmp_path)).rows)
-    undisturbed = make("processes")
-    expected = ended(undisturbed, learn(undisturbed, WHOLE).rows)
+    found = final_state(again, learn(again, WHOLE, callback=ExactCheckpointCallback(40, tmp_path)).rows)
+    undisturbed = make_model("processes")
+    expected = final_state(undisturbed, learn(undisturbed, WHOLE).rows)
     rest = found.pop("rows")
     assert_same(rest, expected.pop("rows")[-len(rest) :], "logged")
     assert_same(found, expected, "all")
@@ -155,7 +155,7 @@ def test_processes_that_are_not_forked_are_named_as_well(kind: str, made: list[V
 
 
 def resumable() -> Any:
-    return Resumable(short_cartpole())
+    return ReplayWrapper(short_cartpole())
 
 
 def test_an_environment_of_an_evaluation_is_told_from_those_of_the_training(made: list[VecEnv]) -> None:

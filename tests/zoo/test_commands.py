@@ -21,8 +21,8 @@ from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.zoo import default_config
-from sb3_dqn_ext.zoo._start_hook import TAKE_ALGO, refused
-from tests.hub import running_hub
+from sb3_dqn_ext.zoo._start_hook import COMMANDS_WITH_ALGO, find_refused_command
+from tests.hub import serve_hub
 from tests.internals import n_updates_of
 from tests.paths import ROOT
 from tests.processes import output, python, write_package
@@ -135,7 +135,7 @@ def run(project: Path) -> Run:
         "target_policy:'double'",
         "policy_kwargs:dict(net_arch=[16], head='multi_head', head_arch=[8])",
         "replay_buffer_kwargs:dict(terminal_copies=2)",
-        "exploration_kwargs:dict(schedule=dict(name='linear', start=1.0, end=0.5), coin='shared')",
+        "exploration_kwargs:dict(schedule=dict(name='linear', start=1.0, end=0.5), epsilon_draw='shared')",
         cwd=project,
     )
     return Run(project, project / "logs/dqn_ext/CartPole-v1_1", printed)
@@ -161,7 +161,7 @@ def test_arguments_of_ours_come_from_the_file_and_nested_from_the_command_line(r
     assert model.policy_kwargs == {"net_arch": [16], "head": "multi_head", "head_arch": [8]}
     assert "q_net.q_net.heads.1.0.weight" in model.policy.state_dict()
     assert model.replay_buffer_kwargs == {"terminal_copies": 2}
-    assert model.exploration_kwargs == {"schedule": {"name": "linear", "start": 1.0, "end": 0.5}, "coin": "shared"}
+    assert model.exploration_kwargs == {"schedule": {"name": "linear", "start": 1.0, "end": 0.5}, "epsilon_draw": "shared"}
     assert model.exploration_rate == pytest.approx(0.5, abs=0.01)
     assert n_updates_of(model) > 0
     assert run.config()["policy_kwargs"] == model.policy_kwargs
@@ -296,7 +296,7 @@ runpy.run_module("rl_zoo3.push_to_hub", run_name="__main__", alter_sys=True)
 @needs_run
 def test_a_run_goes_to_the_hub_and_comes_back(run: Run, ffmpeg: dict[str, str], tmp_path: Path) -> None:
     repository = ("--env", "CartPole-v1", "--algo", "dqn_ext", "-orga", "me")
-    with running_hub() as hub:
+    with serve_hub() as hub:
         environment = {
             "HF_ENDPOINT": hub.url,
             "HF_TOKEN": "hf_loopback",
@@ -448,7 +448,7 @@ def test_a_stored_trial_is_trained(study: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "arguments", "command"),
     [
-        *(("rl_zoo3." + command, "--algo dqn_ext", command) for command in TAKE_ALGO),
+        *(("rl_zoo3." + command, "--algo dqn_ext", command) for command in COMMANDS_WITH_ALGO),
         ("rl_zoo3.train", "--env CartPole-v1 --algo=dqn_ext -P", "train"),
         ("rl_zoo3.cli", "enjoy --algo dqn_ext", "enjoy"),
         ("/opt/zoo/bin/rl_zoo3", "train --algo dqn_ext", "train"),
@@ -465,7 +465,7 @@ def test_a_stored_trial_is_trained(study: Path) -> None:
     ],
 )
 def test_only_a_command_that_will_refuse_dqn_ext_is_told_apart(program: str, arguments: str, command: str) -> None:
-    assert refused(program, arguments.split()) == command
+    assert find_refused_command(program, arguments.split()) == command
 
 
 def test_where_the_hook_is_off_the_refusal_says_how_to_go_on(project: Path) -> None:

@@ -13,15 +13,15 @@ from tests.processes import output, python
 
 
 def test_every_configuration_is_a_preset() -> None:
-    assert set(presets.names()) == {path.stem for path in (ROOT / "zoo_configs").rglob("*.yml")}
-    assert {"dqn_ext", "rainbow", "munchausen_quantile"} <= set(presets.names())
+    assert set(presets.preset_paths()) == {path.stem for path in (ROOT / "zoo_configs").rglob("*.yml")}
+    assert {"dqn_ext", "rainbow", "munchausen_quantile"} <= set(presets.preset_paths())
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", presets.preset_paths())
 def test_a_preset_is_its_file_read_anew_each_time(name: str) -> None:
-    check_config(presets.names()[name])
+    check_config(presets.preset_paths()[name])
     module = importlib.import_module(f"sb3_dqn_ext.presets.{name}")
-    expected = yaml.safe_load(Path(presets.names()[name]).read_text())
+    expected = yaml.safe_load(Path(presets.preset_paths()[name]).read_text())
     assert module.hyperparams == expected
     module.hyperparams.clear()  # the zoo changes what it gets
     assert module.hyperparams == expected

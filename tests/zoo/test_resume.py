@@ -24,8 +24,8 @@ from tensorboard.util import tensor_util
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
-from sb3_dqn_ext.checkpoint.folder import checkpoints, read
-from sb3_dqn_ext.checkpoint.interruption import MESSAGE
+from sb3_dqn_ext.checkpoint.deferred_signals import STOP_MESSAGE
+from sb3_dqn_ext.checkpoint.folder import checkpoints, read_checkpoint
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
@@ -34,7 +34,7 @@ from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.versions import versions
 from sb3_dqn_ext.zoo import resume
-from tests.interrupted_runs import make
+from tests.interrupted_runs import make_model
 from tests.parity import assert_same, learn
 from tests.processes import Process, output, python, write_package
 
@@ -190,9 +190,11 @@ def test_ctrl_c_lets_the_zoo_save_its_model_after_a_last_checkpoint(tmp_path: Pa
         process.kill()
         process.communicate()
     assert process.returncode == 0, errors
-    assert MESSAGE in errors
+    assert STOP_MESSAGE in errors
     assert "Traceback" not in errors
-    assert DQNExt.load(folder / "CartPole-v1.zip").num_timesteps == read(checkpoints(folder / "checkpoints")[-1]).step
+    assert (
+        DQNExt.load(folder / "CartPole-v1.zip").num_timesteps == read_checkpoint(checkpoints(folder / "checkpoints")[-1]).step
+    )
     assert run_file.read(folder).finished is None
 
 
@@ -254,14 +256,14 @@ def test_a_run_that_cannot_be_gone_on_with_says_why(content: str, message: str, 
 
 def test_a_run_that_is_running_is_not_gone_on_with(tmp_path: Path) -> None:
     run_file.write(tmp_path, RUN)
-    learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
+    learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
     with Lock(tmp_path / "checkpoints"):
         assert f"is being written to by process {os.getpid()}." in refusal(tmp_path)
 
 
 def test_other_versions_are_named(tmp_path: Path) -> None:
     run_file.write(tmp_path, replace(RUN, versions={**versions(), "torch": "1.0"}))
-    learn(make("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
+    learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
     with Lock(tmp_path / "checkpoints"), pytest.warns(UserWarning, match=r"started with torch 1\.0 and goes on with"):
         refusal(tmp_path)
 
@@ -294,7 +296,7 @@ def test_a_run_json_of_somebody_else_runs_nothing(hyperparameters: dict[str, Any
     text = json.dumps(hyperparameters).replace("PYTHON", f"open('{marker}', 'w')").replace("SHELL", f"touch {marker}")
     run_file.write(tmp_path, replace(RUN, hyperparameters=json.loads(text)))
     with pytest.raises(ArgumentError, match=message):
-        resume.check_names(run_file.read(tmp_path))
+        resume.check_untrusted_run(run_file.read(tmp_path))
     assert not marker.exists()
 
 

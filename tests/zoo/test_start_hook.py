@@ -110,7 +110,7 @@ REGISTERED = """
 import argparse, importlib, inspect, json, sys
 import rl_zoo3.exp_manager, rl_zoo3.hyperparams_opt, rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
-from sb3_dqn_ext.zoo._start_hook import WAITED_FOR
+from sb3_dqn_ext.zoo._start_hook import HOOKED_MODULES
 from sb3_dqn_ext.zoo import register
 from sb3_dqn_ext.zoo.manager import OVERRIDDEN, DQNExtManager, ResumedManager
 
@@ -137,7 +137,7 @@ print(json.dumps({
     ),
     "listed": sorted(OVERRIDDEN),
     "of_train": importlib.import_module("rl_zoo3.train").ExperimentManager is ExperimentManager,
-    "loaders": [type(module.__spec__.loader).__name__ for name, module in sys.modules.items() if name in WAITED_FOR],
+    "loaders": [type(module.__spec__.loader).__name__ for name, module in sys.modules.items() if name in HOOKED_MODULES],
     "finders": [type(finder).__name__ for finder in sys.meta_path].count("ZooFinder"),
 }))
 """

@@ -16,7 +16,7 @@ from sb3_dqn_ext.plot.runs import read_run
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.versions import versions
-from sb3_dqn_ext.zoo.models import find_with_model, let_pretrained_model_name_classes
+from sb3_dqn_ext.zoo.models import allow_classes_of_pretrained_model, wrap_get_model_path
 from tests.parity import short_cartpole
 from tests.processes import output, python, write_package
 
@@ -95,7 +95,7 @@ def test_a_zoo_command_imports_the_classes_of_the_run_that_it_names(project: Pat
         return "final-model", f"{run}/{env_name}.zip", run
 
     def enjoy(algo: str) -> list[str]:
-        find_with_model(get_model_path)(1, str(project / "logs"), algo, "CartPole-v1")
+        wrap_get_model_path(get_model_path)(1, str(project / "logs"), algo, "CartPole-v1")
         return load(folder)
 
     hint = rf"'own_nets'. Give the command in {project / 'project'}, where the run was started, or say .* enjoy \.\.\. --trust"
@@ -116,7 +116,7 @@ def test_train_i_finds_the_classes_of_both_runs(project: Path, monkeypatch: pyte
     monkeypatch.syspath_prepend(project / "project")
 
     def train_i(hyperparameters: dict[str, Any]) -> list[str]:
-        let_pretrained_model_name_classes(str(folder / "CartPole-v1.zip"), hyperparameters)
+        allow_classes_of_pretrained_model(str(folder / "CartPole-v1.zip"), hyperparameters)
         return load(folder)
 
     noted: dict[str, Any]

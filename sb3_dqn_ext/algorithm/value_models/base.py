@@ -4,9 +4,9 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext.algorithm.predictions import Params, Purpose
+from sb3_dqn_ext.algorithm.predictions import Phase, Prediction
 
-__all__ = ["ReturnModel", "values_of"]
+__all__ = ["ReturnModel", "predict_q_values"]
 
 
 class ReturnModel(nn.Module):
@@ -15,11 +15,11 @@ class ReturnModel(nn.Module):
     n_params: int
     """how many numbers the network predicts for each action in one evaluation; K, where no fractions are sampled"""
 
-    def mean(self, params: Params) -> th.Tensor:
+    def mean(self, params: Prediction) -> th.Tensor:
         """(B, A, K) parameters -> (B, A) expected returns, the Q-values."""
         raise NotImplementedError
 
-    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
+    def target(self, params: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
         """
         One backup: the parameters of the return from this state, by those at the next one.
 
@@ -31,11 +31,11 @@ class ReturnModel(nn.Module):
         """
         raise NotImplementedError
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
+    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
         """(B, K) predicted and (B, K) target parameters -> (B,) losses."""
         raise NotImplementedError
 
-    def td_errors(self, params: Params, target: Params, losses: th.Tensor) -> th.Tensor:
+    def td_errors(self, params: Prediction, target: Prediction, losses: th.Tensor) -> th.Tensor:
         """
         (B, K) predicted and (B, K) target parameters, and (B,) their losses -> (B,) errors, by whose absolute values
         transitions are prioritized: the TD errors of values, the losses of distributions (as in
@@ -50,7 +50,7 @@ class ReturnModel(nn.Module):
         """
         return None
 
-    def fractions(self, hidden: th.Tensor, purpose: Purpose, sampled: bool) -> th.Tensor:
+    def taus(self, hidden: th.Tensor, purpose: Phase, sampled: bool) -> th.Tensor:
         """
         :param hidden: (B, H) the trunk's output
         :param purpose: the use of the prediction
@@ -60,11 +60,11 @@ class ReturnModel(nn.Module):
         raise NotImplementedError
 
 
-def values_of(net: nn.Module, obs: PyTorchObs, params: Params, returns: ReturnModel) -> th.Tensor:
+def predict_q_values(net: nn.Module, obs: PyTorchObs, params: Prediction, returns: ReturnModel) -> th.Tensor:
     """
     (B, A) Q-values: read out of the parameters, or, where these are samples, out of others, so that no action is chosen by
     the same luck by which it is valued (https://arxiv.org/abs/1806.06923, section 3.1).
     """
     if params.q_values is not None:
         return params.q_values
-    return returns.mean(params) if params.fractions is None else net(obs)
+    return returns.mean(params) if params.taus is None else net(obs)

@@ -3,7 +3,7 @@
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -51,13 +51,13 @@ class CategoricalReturns(ReturnModel):
         self.n_params = n_atoms
         self.register_buffer("atoms", th.linspace(v_min, v_max, n_atoms), persistent=False)
 
-    def mean(self, params: Params) -> th.Tensor:
+    def mean(self, params: Prediction) -> th.Tensor:
         return (params.values.softmax(dim=-1) * self.atoms).sum(dim=-1)
 
-    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
+    def target(self, params: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
         mixture = (pi.unsqueeze(-1) * params.values.softmax(dim=-1)).sum(dim=1)  # (B, K)
         places = rewards.unsqueeze(1) + discounts.unsqueeze(1) * self.atoms  # (B, K)
-        return Params(project(self.atoms, places, mixture))
+        return Prediction(project(self.atoms, places, mixture))
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
+    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
         return -(target.values * params.values.log_softmax(dim=-1)).sum(dim=-1)

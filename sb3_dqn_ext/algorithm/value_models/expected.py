@@ -6,7 +6,7 @@ import torch as th
 from torch.nn import functional as F
 
 from sb3_dqn_ext._validation import choose
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 
 __all__ = ["LOSSES", "ExpectedReturns"]
@@ -38,15 +38,15 @@ class ExpectedReturns(ReturnModel):
         super().__init__()
         self._loss = choose("loss", loss, LOSSES, {"smooth_l1": "huber", "l1": "huber", "l2": "mse", "squared": "mse"})
 
-    def mean(self, params: Params) -> th.Tensor:
+    def mean(self, params: Prediction) -> th.Tensor:
         return params.values.squeeze(-1)
 
-    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
+    def target(self, params: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
         next_values = (pi * self.mean(params)).sum(dim=1)  # (B,)
-        return Params((rewards + discounts * next_values).unsqueeze(-1))
+        return Prediction((rewards + discounts * next_values).unsqueeze(-1))
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
+    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
         return self._loss(params.values, target.values).squeeze(-1)
 
-    def td_errors(self, params: Params, target: Params, losses: th.Tensor) -> th.Tensor:
+    def td_errors(self, params: Prediction, target: Prediction, losses: th.Tensor) -> th.Tensor:
         return (target.values - params.values.detach()).squeeze(-1)

@@ -8,7 +8,7 @@ import torch as th
 from torch import nn
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.algorithm.predictions import Params, Purpose
+from sb3_dqn_ext.algorithm.predictions import Phase, Prediction
 from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 
 __all__ = ["CosineEmbedding", "ImplicitQuantileReturns", "QuantileReturns"]
@@ -19,7 +19,7 @@ def midpoints(n: int) -> th.Tensor:
     return (th.arange(n) + 0.5) / n
 
 
-def huber_beyond(errors: th.Tensor, kappa: float) -> th.Tensor:
+def scaled_huber(errors: th.Tensor, kappa: float) -> th.Tensor:
     """Quadratic within kappa, of slope 1 beyond it; the absolute error at kappa = 0; shapes are kept."""
     sizes = errors.abs()
     if kappa == 0:
@@ -27,7 +27,7 @@ def huber_beyond(errors: th.Tensor, kappa: float) -> th.Tensor:
     return th.where(sizes > kappa, sizes - 0.5 * kappa, errors**2 * (0.5 / kappa))
 
 
-def quantile_huber(quantiles: th.Tensor, fractions: th.Tensor, targets: th.Tensor, kappa: float) -> th.Tensor:
+def quantile_huber_loss(quantiles: th.Tensor, fractions: th.Tensor, targets: th.Tensor, kappa: float) -> th.Tensor:
     """
     (B, N) quantiles at (B, N) or (N,) fractions and (B, M) samples of the target -> (B,) losses.
 
@@ -35,7 +35,7 @@ def quantile_huber(quantiles: th.Tensor, fractions: th.Tensor, targets: th.Tenso
     """
     errors = targets.unsqueeze(-2) - quantiles.unsqueeze(-1)  # (B, N, M)
     weights = (fractions.unsqueeze(-1) - (errors.detach() < 0).to(errors.dtype)).abs()  # (B, N, M)
-    return (weights * huber_beyond(errors, kappa)).sum(dim=-2).mean(dim=-1)
+    return (weights * scaled_huber(errors, kappa)).sum(dim=-2).mean(dim=-1)
 
 
 class _Quantiles(ReturnModel):
@@ -45,12 +45,12 @@ class _Quantiles(ReturnModel):
     its spread between the actions is left out. For a greedy policy this is exact.
     """
 
-    def mean(self, params: Params) -> th.Tensor:
+    def mean(self, params: Prediction) -> th.Tensor:
         return params.values.mean(dim=-1)
 
-    def target(self, params: Params, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Params:
+    def target(self, params: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
         next_values = (pi.unsqueeze(-1) * params.values).sum(dim=1)  # (B, K)
-        return Params(rewards.unsqueeze(1) + discounts.unsqueeze(1) * next_values, params.fractions)
+        return Prediction(rewards.unsqueeze(1) + discounts.unsqueeze(1) * next_values, params.taus)
 
 
 class QuantileReturns(_Quantiles):
@@ -71,8 +71,8 @@ class QuantileReturns(_Quantiles):
         self.kappa = kappa
         self.register_buffer("midpoints", midpoints(n_quantiles), persistent=False)
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
-        return quantile_huber(params.values, self.midpoints, target.values, self.kappa)
+    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
+        return quantile_huber_loss(params.values, self.midpoints, target.values, self.kappa)
 
 
 class CosineEmbedding(nn.Module):
@@ -121,12 +121,12 @@ class ImplicitQuantileReturns(_Quantiles):
         kappa: float = 1.0,
     ) -> None:
         super().__init__()
-        self.counts: dict[Purpose, int] = {
+        self.n_taus: dict[Phase, int] = {
             "online": n_quantiles,
             "target": n_target_quantiles,
             "policy": n_policy_quantiles,
         }
-        for name, count in zip(("n_quantiles", "n_target_quantiles", "n_policy_quantiles"), self.counts.values(), strict=True):
+        for name, count in zip(("n_quantiles", "n_target_quantiles", "n_policy_quantiles"), self.n_taus.values(), strict=True):
             check_number(name, count, low=1, integer=True)
         check_number("embedding_dim", embedding_dim, low=1, integer=True)
         check_number("kappa", kappa, low=0)
@@ -136,12 +136,12 @@ class ImplicitQuantileReturns(_Quantiles):
     def embedding(self, hidden_dim: int) -> nn.Module:
         return CosineEmbedding(self.embedding_dim, hidden_dim)
 
-    def fractions(self, hidden: th.Tensor, purpose: Purpose, sampled: bool) -> th.Tensor:
-        shape = len(hidden), self.counts[purpose]
+    def taus(self, hidden: th.Tensor, purpose: Phase, sampled: bool) -> th.Tensor:
+        shape = len(hidden), self.n_taus[purpose]
         if sampled:
             return th.rand(shape, dtype=hidden.dtype, device=hidden.device)
-        return midpoints(self.counts[purpose]).to(hidden).expand(shape)
+        return midpoints(self.n_taus[purpose]).to(hidden).expand(shape)
 
-    def loss(self, params: Params, target: Params) -> th.Tensor:
-        assert params.fractions is not None
-        return quantile_huber(params.values, params.fractions, target.values, self.kappa)
+    def loss(self, params: Prediction, target: Prediction) -> th.Tensor:
+        assert params.taus is not None
+        return quantile_huber_loss(params.values, params.taus, target.values, self.kappa)

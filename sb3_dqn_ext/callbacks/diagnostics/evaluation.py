@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import sync_normalization
 from sb3_dqn_ext.callbacks.diagnostics.metrics import calibration_metrics, discounted_returns
 from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks, q_value_function
@@ -171,5 +171,5 @@ def _value_at_end(policy: EvaluationPolicy, observations: Any, i: int, done: boo
         return 0.0
     last = info.get("terminal_observation") if done else None
     if last is None:  # some environments leave it out: training, too, then takes the observation of the step
-        last = each(lambda part: part[i], observations)
+        last = map_observation(lambda part: part[i], observations)
     return float(policy.q_values(last).max())

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_dqn_ext._arguments import check_environment
 from sb3_dqn_ext._validation import parameters_of
-from sb3_dqn_ext.algorithm.batches import each
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -30,7 +30,7 @@ __all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "sync_n
 Env = gym.Env[Any, Any]
 
 RECORDING_WRAPPERS = (
-    *("Monitor", "Resumable", "RecordVideo", "RenderCollection", "HumanRendering"),
+    *("Monitor", "ReplayWrapper", "RecordVideo", "RenderCollection", "HumanRendering"),
     "AtariWrapper",  # it applies other wrappers when it is made, and does no more
 )
 """the names of wrappers that record episodes, and change neither observations nor rewards"""
@@ -126,7 +126,7 @@ def _copy_wrapper(layer: VecEnvWrapper, venv: VecEnv) -> VecEnv:
         stacked: Any = layer.stacked_obs
         parts = getattr(stacked, "sub_stacked_observations", None)
         first = {key: part.channels_first for key, part in parts.items()} if parts else stacked.channels_first
-        order = each(lambda is_first: "first" if is_first else "last", first)
+        order = map_observation(lambda is_first: "first" if is_first else "last", first)
         return VecFrameStack(venv, stacked.n_stack, order)
     if isinstance(layer, VecTransposeImage):
         return VecTransposeImage(venv, layer.skip)

@@ -37,7 +37,7 @@ def exploration_rates(model: Any) -> dict[str, float]:
         return {f"epsilon_{i}": float(one) for i, one in enumerate(exploration.epsilons(rate, model.n_envs))}
     if exploration is None:  # SB3's
         return {"epsilon": rate}
-    name, rate_used = exploration.logged(rate, model.n_envs)
+    name, rate_used = exploration.log_entry(rate, model.n_envs)
     return {"temperature" if name.endswith("temperature") else "epsilon": float(rate_used)}
 
 

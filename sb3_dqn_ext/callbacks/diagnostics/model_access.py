@@ -16,13 +16,13 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_dqn_ext.algorithm.batches import Batch, each, from_sb3
-from sb3_dqn_ext.algorithm.predictions import params_of
+from sb3_dqn_ext.algorithm.batches import Batch, from_sb3, map_observation
+from sb3_dqn_ext.algorithm.predictions import predict
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
-from sb3_dqn_ext.algorithm.value_models.base import values_of
+from sb3_dqn_ext.algorithm.value_models.base import predict_q_values
 from sb3_dqn_ext.callbacks.soft_target_update import NETWORK_ATTRIBUTES
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.fast.numpy_forward import numpy_values
+from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.rng import rng_preserved
 
@@ -91,7 +91,7 @@ def q_value_function(model: Any, net: nn.Module, n: int) -> Callable[[Any], Arra
     :param n: the number of observations in each call
     :return: (n, \\*obs) observations -> (n, A) Q-values. It is valid until the network's parameters move to other memory
     """
-    numpy_function = numpy_values(net, n)  # three times as fast as torch
+    numpy_function = make_numpy_q_values(net, n)  # three times as fast as torch
     if numpy_function is not None:
         return numpy_function
 
@@ -118,8 +118,8 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
         rewards, next_values = batch.rewards, q_values(target, batch.next_observations).max(dim=1).values
     else:
         loss: TDLoss = updater.loss
-        params = params_of(loss.target_net, batch.next_observations, "target")
-        q = values_of(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
+        params = predict(loss.target_net, batch.next_observations, "target")
+        q = predict_q_values(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
         pi, rewards = loss.target_policy(batch, loss.online_net, loss.target_net, q)
         next_values = (pi * q).sum(dim=1)
     return rewards + batch.discounts * next_values - predicted
@@ -282,4 +282,4 @@ def to_network_input(model: Any, observations: Obs) -> PyTorchObs:
     """
     buffer = model.replay_buffer
     normalised = buffer._normalize_obs(observations, model._vec_normalize_env)
-    return cast(PyTorchObs, each(buffer.to_torch, normalised))
+    return cast(PyTorchObs, map_observation(buffer.to_torch, normalised))

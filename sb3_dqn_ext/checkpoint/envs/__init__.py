@@ -6,7 +6,7 @@ environment is a function of its random generators and of what was done with it,
 the last reset, and the resets and actions since. Done once more, they lead to the same place, which is checked.
 """
 
-from sb3_dqn_ext.checkpoint.envs.replay_wrapper import Resumable, resumable
+from sb3_dqn_ext.checkpoint.envs.replay_wrapper import ReplayWrapper, add_replay_wrapper
 from sb3_dqn_ext.checkpoint.envs.resumable_envs import make_resumable
 
-__all__ = ["Resumable", "make_resumable", "resumable"]
+__all__ = ["ReplayWrapper", "add_replay_wrapper", "make_resumable"]

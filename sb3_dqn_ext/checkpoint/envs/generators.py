@@ -8,12 +8,12 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_dqn_ext.checkpoint.envs.plain_data import State, plain, restored
+from sb3_dqn_ext.checkpoint.envs.plain_data import State, from_plain, to_plain
 from sb3_dqn_ext.env_factory import layers_of
 
 Generator: TypeAlias = np.random.Generator | np.random.RandomState
 
-OF_A_SPACE = "space "
+SPACE_PREFIX = "space "
 
 
 def spaces_in(value: Any) -> Iterator[gym.Space[Any]]:
@@ -31,7 +31,7 @@ def spaces_in(value: Any) -> Iterator[gym.Space[Any]]:
                     yield from spaces_in(inner)
 
 
-def generators_within(value: Any) -> dict[str, Generator]:
+def generators_in_object(value: Any) -> dict[str, Generator]:
     """
     :param value: what an environment holds, but for its spaces and other environments: for example the game that it wraps
     :return: the random generators that it holds itself, by their names
@@ -58,9 +58,9 @@ def generators_of(env: Any) -> dict[str, Generator]:
                 found[f"{depth}.{name}"] = value
             elif isinstance(value, gym.Space):
                 for i, space in enumerate(spaces_in(value)):
-                    found[f"{OF_A_SPACE}{depth}.{name}.{i}"] = space.np_random
+                    found[f"{SPACE_PREFIX}{depth}.{name}.{i}"] = space.np_random
             else:
-                within |= {f"{depth}.{name}.{inner}": generator for inner, generator in generators_within(value).items()}
+                within |= {f"{depth}.{name}.{inner}": generator for inner, generator in generators_in_object(value).items()}
     # wrappers share many of them, and objects come and go: one that belongs to an environment is called by its name there
     once = {id(both[name]): name for both in (within, found) for name in sorted(both, reverse=True)}
     found = within | found
@@ -75,20 +75,20 @@ def generator_states(env: Any) -> State:
     states = {}
     for name, generator in generators_of(env).items():
         if isinstance(generator, np.random.Generator):
-            states[name] = plain(generator.bit_generator.state)
+            states[name] = to_plain(generator.bit_generator.state)
         else:
-            states[name] = plain(generator.get_state(legacy=False))
+            states[name] = to_plain(generator.get_state(legacy=False))
     return states
 
 
-def set_generators(env: Any, states: State) -> None:
+def set_generator_states(env: Any, states: State) -> None:
     """
     :param env: see :func:`generators_of`
     :param states: the states of those generators that it has
     """
     generators = generators_of(env)
     for name in generators.keys() & states.keys():
-        generator, state = generators[name], restored(states[name])
+        generator, state = generators[name], from_plain(states[name])
         if isinstance(generator, np.random.RandomState):
             generator.set_state(state)
         else:

@@ -19,13 +19,13 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import FastVecEnv
-from sb3_dqn_ext.vec_env.vector_entry_point import Native
+from sb3_dqn_ext.vec_env.vector_entry_point import VectorEntryPointBackend
 
 Array: TypeAlias = npt.NDArray[Any]
-Slot: TypeAlias = tuple[Any, str]  # an object, and the name of one of its attributes
+AttributeReference: TypeAlias = tuple[Any, str]  # an object, and the name of one of its attributes
 
 
-def attributes(owner: Any, *names: str) -> dict[str, Slot]:
+def attribute_references(owner: Any, *names: str) -> dict[str, AttributeReference]:
     """
     :param owner: an object
     :param names: some of its attributes
@@ -34,7 +34,7 @@ def attributes(owner: Any, *names: str) -> dict[str, Slot]:
     return {name: (owner, name) for name in names}
 
 
-def slots_of_reset(venv: VecEnv) -> dict[str, Slot]:
+def state_attributes_of_vec_env(venv: VecEnv) -> dict[str, AttributeReference]:
     """
     DummyVecEnv's ``buf_dones``, ``buf_rews`` and ``buf_infos`` are not among them: each step writes them before it reads them.
 
@@ -44,21 +44,21 @@ def slots_of_reset(venv: VecEnv) -> dict[str, Slot]:
     return {"seeds": (venv, "_seeds"), "options": (venv, "_options")}
 
 
-def slots_of_fast(venv: FastVecEnv) -> dict[str, Slot]:
+def state_attributes_of_fast_vec_env(venv: FastVecEnv) -> dict[str, AttributeReference]:
     """
     :param venv: the innermost
     :return: where its state is, with that of a vector entry point
     """
-    slots = slots_of_reset(venv)
+    slots = state_attributes_of_vec_env(venv)
     vector = venv.backend
-    if not isinstance(vector, Native):
+    if not isinstance(vector, VectorEntryPointBackend):
         return slots
     inner = vector.env.unwrapped
-    of_cart_poles = attributes(inner, "state", "steps", "low", "high")
-    return slots | of_cart_poles | attributes(vector.episodes, "returns", "lengths")
+    of_cart_poles = attribute_references(inner, "state", "steps", "low", "high")
+    return slots | of_cart_poles | attribute_references(vector.episodes, "returns", "lengths")
 
 
-def slots_of_normalize(layer: VecNormalize) -> dict[str, Slot]:
+def state_attributes_of_normalize(layer: VecNormalize) -> dict[str, AttributeReference]:
     """
     :param layer: running statistics
     :return: where they are
@@ -67,7 +67,7 @@ def slots_of_normalize(layer: VecNormalize) -> dict[str, Slot]:
     running: dict[str, RunningMeanStd] = {"ret_rms": layer.ret_rms}
     running |= {f"obs_rms {key}": rms for key, rms in (obs_rms if isinstance(obs_rms, dict) else {"": obs_rms}).items()}
     moments = {f"{name} {part}": (rms, part) for name, rms in running.items() for part in ("mean", "var", "count")}
-    return attributes(layer, "returns", "old_obs", "old_reward") | moments
+    return attribute_references(layer, "returns", "old_obs", "old_reward") | moments
 
 
 def stacks_of(layer: VecFrameStack) -> dict[str, StackedObservations[Any]]:
@@ -81,7 +81,7 @@ def stacks_of(layer: VecFrameStack) -> dict[str, StackedObservations[Any]]:
     return stacks
 
 
-def slots_of_stack(layer: VecFrameStack) -> dict[str, Slot]:
+def state_attributes_of_frame_stack(layer: VecFrameStack) -> dict[str, AttributeReference]:
     """
     :param layer: stacked observations
     :return: where they are
@@ -89,30 +89,30 @@ def slots_of_stack(layer: VecFrameStack) -> dict[str, Slot]:
     return {f"stack {key}": (stack, "stacked_obs") for key, stack in stacks_of(layer).items()}
 
 
-def slots_of_monitor(layer: VecMonitor) -> dict[str, Slot]:
+def state_attributes_of_monitor(layer: VecMonitor) -> dict[str, AttributeReference]:
     """
     :param layer: counts the episodes
     :return: where its counts are
     """
-    return attributes(layer, "episode_returns", "episode_lengths", "episode_count")
+    return attribute_references(layer, "episode_returns", "episode_lengths", "episode_count")
 
 
-def through_normalize(layer: VecNormalize, observations: Any, restarted: Sequence[int]) -> Any:
+def reconstruct_normalized(layer: VecNormalize, observations: Any, restarted: Sequence[int]) -> Any:
     """See :attr:`Layer.show`."""
     layer.old_obs = observations
     layer.returns[list(restarted)] = 0
     return layer.normalize_obs(observations)
 
 
-def through_stack(layer: VecFrameStack, observations: Any, restarted: Sequence[int]) -> Any:
+def reconstruct_stacked(layer: VecFrameStack, observations: Any, restarted: Sequence[int]) -> Any:
     """See :attr:`Layer.show`."""
     for key, stack in stacks_of(layer).items():
-        restack(stack, observations[key] if key else observations, restarted)
+        restart_stack(stack, observations[key] if key else observations, restarted)
     shown = {key: stack.stacked_obs for key, stack in stacks_of(layer).items()}
     return shown.get("", shown)
 
 
-def restack(stack: StackedObservations[Any], observations: Array, restarted: Sequence[int]) -> None:
+def restart_stack(stack: StackedObservations[Any], observations: Array, restarted: Sequence[int]) -> None:
     """
     :param stack: to begin anew
     :param observations: (n_envs, ...) the only ones there are now
@@ -127,14 +127,14 @@ def restack(stack: StackedObservations[Any], observations: Array, restarted: Seq
             stack.stacked_obs[i, ..., -n_channels:] = observations[i]
 
 
-def through_monitor(layer: VecMonitor, observations: Any, restarted: Sequence[int]) -> Any:
+def reconstruct_monitored(layer: VecMonitor, observations: Any, restarted: Sequence[int]) -> Any:
     """See :attr:`Layer.show`."""
     layer.episode_returns[list(restarted)] = 0
     layer.episode_lengths[list(restarted)] = 0
     return observations
 
 
-def through_unknown(layer: VecEnvWrapper, observations: Any, restarted: Sequence[int]) -> Any:
+def reconstruct_unchanged(layer: VecEnvWrapper, observations: Any, restarted: Sequence[int]) -> Any:
     """
     See :attr:`Layer.show`.
 
@@ -146,32 +146,32 @@ def through_unknown(layer: VecEnvWrapper, observations: Any, restarted: Sequence
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerHandler:
     """How the state of one class of vectorised environments or wrappers is kept."""
 
-    slots: Callable[[Any], dict[str, Slot]] = lambda layer: {}
+    slots: Callable[[Any], dict[str, AttributeReference]] = lambda layer: {}
     """(layer) -> the attributes that later steps depend on, by unique names"""
-    show: Callable[[Any, Any, Sequence[int]], Any] = through_unknown
+    show: Callable[[Any, Any, Sequence[int]], Any] = reconstruct_unchanged
     """(layer, observations, restarted) -> the layer's observations, made of those inside it, both (n_envs, \\*obs), after the
     episodes of some environments have begun anew without a step or a reset of the layer"""
 
 
-LAYERS: Mapping[type, Layer] = {
-    VecNormalize: Layer(slots_of_normalize, through_normalize),
-    VecFrameStack: Layer(slots_of_stack, through_stack),
-    VecMonitor: Layer(slots_of_monitor, through_monitor),
-    VecTransposeImage: Layer(show=lambda layer, observations, _: layer.transpose_observations(observations)),
-    VecExtractDictObs: Layer(show=lambda layer, observations, _: observations[layer.key]),
-    VecEnvWrapper: Layer(),
-    FastVecEnv: Layer(slots_of_fast),
-    VecEnv: Layer(slots_of_reset),
+LAYER_HANDLERS: Mapping[type, LayerHandler] = {
+    VecNormalize: LayerHandler(state_attributes_of_normalize, reconstruct_normalized),
+    VecFrameStack: LayerHandler(state_attributes_of_frame_stack, reconstruct_stacked),
+    VecMonitor: LayerHandler(state_attributes_of_monitor, reconstruct_monitored),
+    VecTransposeImage: LayerHandler(show=lambda layer, observations, _: layer.transpose_observations(observations)),
+    VecExtractDictObs: LayerHandler(show=lambda layer, observations, _: observations[layer.key]),
+    VecEnvWrapper: LayerHandler(),
+    FastVecEnv: LayerHandler(state_attributes_of_fast_vec_env),
+    VecEnv: LayerHandler(state_attributes_of_vec_env),
 }
 """for a subclass, the entry of the nearest of its base classes counts"""
 
 
-def layer_of(venv: VecEnv) -> Layer:
+def handler_of(venv: VecEnv) -> LayerHandler:
     """
     :param venv: a vectorised environment or a wrapper
     :return: how its own state is kept
     """
-    return next(LAYERS[base] for base in type(venv).__mro__ if base in LAYERS)
+    return next(LAYER_HANDLERS[base] for base in type(venv).__mro__ if base in LAYER_HANDLERS)

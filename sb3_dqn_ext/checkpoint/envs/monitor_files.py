@@ -8,7 +8,7 @@ from stable_baselines3.common.monitor import ResultsWriter
 from sb3_dqn_ext.checkpoint.envs.plain_data import State
 
 
-def record_state(writer: ResultsWriter | None, t_start: float) -> State | None:
+def monitor_file_state(writer: ResultsWriter | None, t_start: float) -> State | None:
     """
     :param writer: of a ``monitor.csv``, which it has flushed
     :param t_start: the time that the file's header names
@@ -17,7 +17,7 @@ def record_state(writer: ResultsWriter | None, t_start: float) -> State | None:
     return None if writer is None else {"t_start": t_start, "size": os.fstat(writer.file_handler.fileno()).st_size}
 
 
-def cut_record(writer: ResultsWriter | None, state: State | None, t_start: float) -> float:
+def truncate_monitor_file(writer: ResultsWriter | None, state: State | None, t_start: float) -> float:
     """
     Leave in a file only what was there when its state was taken. If it is another file, it stays as it is.
 

@@ -12,16 +12,16 @@ import numpy as np
 from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_dqn_ext.checkpoint.envs.generators import OF_A_SPACE, generator_states, generators_of, set_generators
-from sb3_dqn_ext.checkpoint.envs.monitor_files import cut_record, record_state
-from sb3_dqn_ext.checkpoint.envs.plain_data import State, packed, plain, restored, same, unpacked
-from sb3_dqn_ext.checkpoint.envs.tape import Tape, offers_its_state, watched
+from sb3_dqn_ext.checkpoint.envs.generators import SPACE_PREFIX, generator_states, generators_of, set_generator_states
+from sb3_dqn_ext.checkpoint.envs.monitor_files import monitor_file_state, truncate_monitor_file
+from sb3_dqn_ext.checkpoint.envs.plain_data import State, equal_bits, from_plain, pack_actions, to_plain, unpack_actions
+from sb3_dqn_ext.checkpoint.envs.state_recorder import StateRecorder, has_state_methods, record_calls
 from sb3_dqn_ext.env_factory import layers_of
 
 Env = gym.Env[Any, Any]
 
 
-class CannotRestore(RuntimeError):
+class EnvRestoreError(RuntimeError):
     """
     An environment could not be brought back to where it was; a new episode has to begin.
 
@@ -38,7 +38,7 @@ class CannotRestore(RuntimeError):
 
 
 @contextmanager
-def unseen(env: Env) -> Iterator[None]:
+def without_side_effects(env: Env) -> Iterator[None]:
     """
     What is done inside of this context leaves no trace outside of the environment.
 
@@ -59,7 +59,7 @@ def unseen(env: Env) -> Iterator[None]:
         random.setstate(streams[1])
 
 
-class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+class ReplayWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """
     Remembers how the environment came to where it is, so that another one can be brought there, in another process.
 
@@ -68,7 +68,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
     end grows in memory, and takes as long to restore as it took to live through, without the learning.
 
     Not restored are a wrapper's statistics over several episodes (but Monitor's ``total_steps``), and environments that draw
-    random numbers from elsewhere; where that makes a difference to the observation, :class:`CannotRestore` says so.
+    random numbers from elsewhere; where that makes a difference to the observation, :class:`EnvRestoreError` says so.
 
     :param env: the environment in its wrappers
     """
@@ -80,7 +80,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         self._resets: list[tuple[int, dict[str, Any]]] = []  # how many actions had been taken, and the reset's arguments
         self._actions: list[Any] = []
         self._told: tuple[Any, ...] = (None,)  # by the last reset or step
-        self._tape = Tape(self.unwrapped) if offers_its_state(self.unwrapped) else None
+        self._tape = StateRecorder(self.unwrapped) if has_state_methods(self.unwrapped) else None
 
     @property
     def env_id(self) -> str:
@@ -100,7 +100,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         """
         begin, arguments = generator_states(self.env), deepcopy(kwargs)
         n_answers = 0 if self._tape is None else len(self._tape.answers)
-        with watched(self.unwrapped) as called:
+        with record_calls(self.unwrapped) as called:
             told = self._told = self.env.reset(**kwargs)
         # Where steps came first, such as one after the loss of the last life but one, they belong to what was before.
         if called[:1] == ["reset"] or self._begin is None:
@@ -126,15 +126,15 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         :return: the state as nested dicts, lists, numbers, strings and arrays; ``"why_not"`` says what is in the way, if so
         """
         state: State = {"env": self.env_id, "why_not": None, "generators": generator_states(self.env)}
-        state["records"] = [record_state(monitor.results_writer, monitor.t_start) for monitor in self._layers(Monitor)]
+        state["records"] = [monitor_file_state(monitor.results_writer, monitor.t_start) for monitor in self._layers(Monitor)]
         if self._begin is None:
             return state | {"why_not": "it was not reset since it is watched"}
         try:
             state |= {
                 "begin": self._begin,
-                "resets": [{"at": at, "arguments": plain(arguments)} for at, arguments in self._resets],
-                **packed(self._actions),
-                "observation": plain(self.last_observation),
+                "resets": [{"at": at, "arguments": to_plain(arguments)} for at, arguments in self._resets],
+                **pack_actions(self._actions),
+                "observation": to_plain(self.last_observation),
                 "steps_of_monitors": [monitor.total_steps for monitor in self._layers(Monitor)],
                 "own": None,
             }
@@ -143,25 +143,25 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         if self._tape is not None:
             with suppress(TypeError, ValueError):  # where its own state is no plain data, it is replayed as others are
                 own: Any = self.unwrapped
-                state["own"] = {"state": plain(own.get_state()), "tape": self._tape.state()}
+                state["own"] = {"state": to_plain(own.get_state()), "tape": self._tape.state()}
         return state
 
     def set_state(self, state: State) -> Any:
         """
         :param state: from :meth:`get_state` of an environment like this one
         :return: the observation; the next step goes on from it
-        :raises CannotRestore: if it ends up elsewhere; the next reset begins a new episode
+        :raises EnvRestoreError: if it ends up elsewhere; the next reset begins a new episode
         """
         with suppress(Exception):  # of the environment, too, which is led where it may not be able to go
             return self._replay(state)
         try:  # some make of several generators one that all their parts share, but only when they are seeded
             return self._replay(state, seed=0)
-        except CannotRestore:
+        except EnvRestoreError:
             self._give_up(state)
             raise
         except Exception as error:
             self._give_up(state)
-            raise CannotRestore(self.env_id, f"{type(error).__name__}: {error}") from error
+            raise EnvRestoreError(self.env_id, f"{type(error).__name__}: {error}") from error
 
     def restore_or_reset(self, state: State) -> tuple[Any, str | None]:
         """
@@ -172,17 +172,17 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         """
         try:
             return self.set_state(state), None
-        except CannotRestore as error:
+        except EnvRestoreError as error:
             return self.reset()[0], str(error)
 
-    def go_on_recording(self, state: State) -> None:
+    def rewind_monitor_files(self, state: State) -> None:
         """
         Take the episodes off the files of Monitors that they recorded later, and are about to record again.
 
         :param state: from :meth:`get_state` of an environment like this one
         """
         for monitor, record in zip(self._layers(Monitor), state["records"], strict=True):
-            monitor.t_start = cut_record(monitor.results_writer, record, monitor.t_start)
+            monitor.t_start = truncate_monitor_file(monitor.results_writer, record, monitor.t_start)
 
     def ignore_interrupts(self) -> None:
         """Leave it to another process what SIGINT means, which a terminal sends to this one, too."""
@@ -193,57 +193,57 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
 
     def _replay(self, state: State, seed: int | None = None) -> Any:
         if state["env"] != self.env_id:
-            raise CannotRestore(self.env_id, f"the state is that of {state['env']}")
+            raise EnvRestoreError(self.env_id, f"the state is that of {state['env']}")
         if state["why_not"] is not None:
-            raise CannotRestore(self.env_id, state["why_not"])
-        with unseen(self.env):
+            raise EnvRestoreError(self.env_id, state["why_not"])
+        with without_side_effects(self.env):
             self._put_at_the_end()
             # some make them in their first reset
             if seed is not None or state["begin"].keys() - generators_of(self.env).keys():
                 self.env.reset(seed=seed)
                 self._put_at_the_end()
-            set_generators(self.env, state["begin"])
+            set_generator_states(self.env, state["begin"])
             if state["own"] is None:
                 self._act(state)
                 self._check_generators(state["generators"])
             elif self._tape is None:
-                raise CannotRestore(self.env_id, "it has no get_state() and set_state(state) any more")
+                raise EnvRestoreError(self.env_id, "it has no get_state() and set_state(state) any more")
             else:
                 with self._tape.plays(state["own"]["tape"]):
                     self._act(state)
                 self._set_own(state["own"]["state"])
-        if not same(plain(self.last_observation), state["observation"]):
-            raise CannotRestore(self.env_id, "its observation differs")
+        if not equal_bits(to_plain(self.last_observation), state["observation"]):
+            raise EnvRestoreError(self.env_id, "its observation differs")
         # DQN draws its random actions from the action space, so the spaces' generators are where nobody can lead them.
-        set_generators(self.env, state["generators"])
+        set_generator_states(self.env, state["generators"])
         for monitor, total_steps in zip(self._layers(Monitor), state["steps_of_monitors"], strict=True):
             monitor.total_steps = total_steps
         return self.last_observation
 
     def _set_own(self, state: Any) -> None:
         own: Any = self.unwrapped
-        own.set_state(restored(state))
-        if not same(plain(own.get_state()), state):
-            raise CannotRestore(self.env_id, "it has another state than the one it was given")
+        own.set_state(from_plain(state))
+        if not equal_bits(to_plain(own.get_state()), state):
+            raise EnvRestoreError(self.env_id, "it has another state than the one it was given")
         for wrapper in self._layers(EpisodicLifeEnv):  # looks at the environment, and not at its answers
             wrapper.lives = own.ale.lives()
 
     def _act(self, state: State) -> None:
         """Reset and step as in the state; by that the same is remembered again."""
-        actions, taken = unpacked(state), 0
+        actions, taken = unpack_actions(state), 0
         for reset in state["resets"]:
             for action in actions[taken : reset["at"]]:
                 self.step(action)
             taken = reset["at"]
-            self.reset(**restored(reset["arguments"]))
+            self.reset(**from_plain(reset["arguments"]))
         for action in actions[taken:]:
             self.step(action)
 
     def _check_generators(self, states: State) -> None:
         ours = generator_states(self.env)
         for name in sorted(ours.keys() | states.keys()):
-            if not name.startswith(OF_A_SPACE) and not same(ours.get(name), states.get(name)):
-                raise CannotRestore(self.env_id, f"the random generator {name} differs")
+            if not name.startswith(SPACE_PREFIX) and not equal_bits(ours.get(name), states.get(name)):
+                raise EnvRestoreError(self.env_id, f"the random generator {name} differs")
 
     def _put_at_the_end(self) -> None:
         """Of an episode, so that the next reset is a real one."""
@@ -256,13 +256,13 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs
         self._begin, self._resets, self._actions = None, [], []
         self._put_at_the_end()
         with suppress(TypeError, ValueError):  # of another kind of generator
-            set_generators(self.env, state["generators"])
+            set_generator_states(self.env, state["generators"])
 
 
-def resumable(env: Env, wrapper: Callable[[Env], Env] | None = None) -> Resumable:
+def add_replay_wrapper(env: Env, wrapper: Callable[[Env], Env] | None = None) -> ReplayWrapper:
     """
     :param env: an environment
     :param wrapper: what is to be put around it first
-    :return: the environment in a Resumable, as ``make_vec_env`` and its like are given it
+    :return: the environment in a ReplayWrapper, as ``make_vec_env`` and its like are given it
     """
-    return Resumable(env if wrapper is None else wrapper(env))
+    return ReplayWrapper(env if wrapper is None else wrapper(env))

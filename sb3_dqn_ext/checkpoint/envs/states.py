@@ -9,25 +9,25 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-from sb3_dqn_ext.checkpoint.envs.generators import generator_states, set_generators
-from sb3_dqn_ext.checkpoint.envs.layers import layer_of
-from sb3_dqn_ext.checkpoint.envs.monitor_files import cut_record, record_state
-from sb3_dqn_ext.checkpoint.envs.plain_data import State, plain, restored
-from sb3_dqn_ext.checkpoint.envs.resumable_envs import check, episodes_of, steps_at_once
+from sb3_dqn_ext.checkpoint.envs.generators import generator_states, set_generator_states
+from sb3_dqn_ext.checkpoint.envs.layers import handler_of
+from sb3_dqn_ext.checkpoint.envs.monitor_files import monitor_file_state, truncate_monitor_file
+from sb3_dqn_ext.checkpoint.envs.plain_data import State, from_plain, to_plain
+from sb3_dqn_ext.checkpoint.envs.resumable_envs import check_resumable, episode_statistics_of, vector_entry_point_env
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
 Array = npt.NDArray[Any]
 
 
-def name_of(layer: VecEnv) -> str:
+def layer_name(layer: VecEnv) -> str:
     """
     :param layer: a vectorised environment, without those inside it
     :return: what its state can be restored in; it makes no difference in which processes the single environments are
     """
     if isinstance(layer, VecEnvWrapper):
         return type(layer).__name__
-    return "single environments" if steps_at_once(layer) is None else "a vector entry point with same-step resets"
+    return "single environments" if vector_entry_point_env(layer) is None else "a vector entry point with same-step resets"
 
 
 def layer_state(layer: VecEnv) -> State:
@@ -35,12 +35,14 @@ def layer_state(layer: VecEnv) -> State:
     :param layer: a vectorised environment, without those inside it
     :return: its own state
     """
-    slots = {name: plain(getattr(*slot)) for name, slot in layer_of(layer).slots(layer).items() if slot[1] in vars(slot[0])}
-    vector = steps_at_once(layer)
-    episodes = episodes_of(layer)
-    records = [] if episodes is None else map(record_state, episodes.writers, episodes.t_starts)
+    slots = {
+        name: to_plain(getattr(*slot)) for name, slot in handler_of(layer).slots(layer).items() if slot[1] in vars(slot[0])
+    }
+    vector = vector_entry_point_env(layer)
+    episodes = episode_statistics_of(layer)
+    records = [] if episodes is None else map(monitor_file_state, episodes.writers, episodes.t_starts)
     return {
-        "layer": name_of(layer),
+        "layer": layer_name(layer),
         "slots": slots,
         "generators": None if vector is None else generator_states(vector),
         "records": list(records),
@@ -52,12 +54,12 @@ def set_layer_state(layer: VecEnv, state: State) -> None:
     :param layer: a vectorised environment, without those inside it
     :param state: from :func:`layer_state`
     """
-    slots = layer_of(layer).slots(layer)
+    slots = handler_of(layer).slots(layer)
     for name, value in state["slots"].items():
-        setattr(*slots[name], restored(value))
-    vector = steps_at_once(layer)
+        setattr(*slots[name], from_plain(value))
+    vector = vector_entry_point_env(layer)
     if vector is not None:
-        set_generators(vector, state["generators"])
+        set_generator_states(vector, state["generators"])
 
 
 def environments_state(env: VecEnv) -> list[State]:
@@ -68,8 +70,8 @@ def environments_state(env: VecEnv) -> list[State]:
     :raises ArgumentError: if they are not resumable
     """
     inner, *_ = layers = layers_of(env)
-    check(inner)
-    singles: list[State] = [] if steps_at_once(inner) is not None else inner.env_method("get_state")
+    check_resumable(inner)
+    singles: list[State] = [] if vector_entry_point_env(inner) is not None else inner.env_method("get_state")
     return [*singles, *map(layer_state, layers)]
 
 
@@ -91,9 +93,9 @@ def check_layers(env: VecEnv, states: Sequence[State]) -> None:
     :raises ArgumentError: if the number of environments or the wrappers around them are others, or they are not resumable
     """
     inner, *_ = layers = layers_of(env)
-    check(inner)
-    n_singles = 0 if steps_at_once(inner) is not None else inner.num_envs
-    names = [name_of(layer) for layer in layers]
+    check_resumable(inner)
+    n_singles = 0 if vector_entry_point_env(inner) is not None else inner.num_envs
+    names = [layer_name(layer) for layer in layers]
     were = [state["layer"] for state in states if "layer" in state]
     if len(states) != n_singles + len(layers) or were != names:
         n_were = len(states) - len(were)
@@ -123,11 +125,11 @@ def restore_or_reset(env: VecEnv, states: Sequence[State]) -> dict[int, str]:
             inner._save_obs(i, observation)
     problems = {i: problem for i, (_, problem) in enumerate(answers) if problem is not None}
     if problems:
-        seen_through(layers, list(problems))
+        reconstruct_observations(layers, list(problems))
     return problems
 
 
-def go_on_recording(env: VecEnv, states: Sequence[State]) -> None:
+def rewind_monitor_files(env: VecEnv, states: Sequence[State]) -> None:
     """
     Take the episodes off all ``monitor.csv`` that were recorded after the states were taken, and will be once more.
 
@@ -137,11 +139,11 @@ def go_on_recording(env: VecEnv, states: Sequence[State]) -> None:
     inner = env.unwrapped
     for i, state in enumerate(states):
         if "layer" not in state:
-            inner.env_method("go_on_recording", state, indices=[i])
+            inner.env_method("rewind_monitor_files", state, indices=[i])
     for layer, state in zip(layers_of(env), (state for state in states if "layer" in state), strict=True):
-        episodes = episodes_of(layer)
+        episodes = episode_statistics_of(layer)
         if episodes is not None:
-            episodes.t_starts[:] = map(cut_record, episodes.writers, state["records"], episodes.t_starts)
+            episodes.t_starts[:] = map(truncate_monitor_file, episodes.writers, state["records"], episodes.t_starts)
 
 
 def current_observations(env: VecEnv) -> Any:
@@ -151,17 +153,17 @@ def current_observations(env: VecEnv) -> Any:
     :raises ArgumentError: if a vector entry point, or a wrapper that is not SB3's, would have to tell
     """
     layers = layers_of(env)
-    check(layers[0])
-    return deepcopy(seen_through(layers, []))
+    check_resumable(layers[0])
+    return deepcopy(reconstruct_observations(layers, []))
 
 
-def seen_through(layers: Sequence[VecEnv], restarted: Sequence[int]) -> Any:
+def reconstruct_observations(layers: Sequence[VecEnv], restarted: Sequence[int]) -> Any:
     """
     :param layers: the vectorised environment and its wrappers, innermost first
     :param restarted: the environments whose episodes have begun behind the wrappers' back, as they are told by this
     :return: (n_envs, ...) the observations as they are now
     """
-    if steps_at_once(layers[0]) is not None:
+    if vector_entry_point_env(layers[0]) is not None:
         raise ArgumentError("A vector entry point keeps no observations; they are those that were seen when it was restored.")
     space = layers[0].observation_space
     singles = layers[0].get_attr("last_observation")
@@ -171,5 +173,5 @@ def seen_through(layers: Sequence[VecEnv], restarted: Sequence[int]) -> Any:
     }
     observations: Any = dict_to_obs(space, parts)
     for layer in layers[1:]:
-        observations = layer_of(layer).show(layer, observations, restarted)
+        observations = handler_of(layer).show(layer, observations, restarted)
     return observations

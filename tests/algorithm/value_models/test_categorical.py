@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.value_models import (
     CategoricalReturns,
 )
@@ -35,7 +35,7 @@ def projected_by_a_double_loop(atoms: list[float], places: list[float], probabil
 def test_the_categorical_target_is_the_projection_of_the_textbook(policy: str) -> None:
     model = CategoricalReturns(n_atoms=K, v_min=-2, v_max=4)
     logits, pi = numbers(B, A, K), policies()[policy]
-    target = model.target(Params(logits), pi, REWARDS, DISCOUNTS).values
+    target = model.target(Prediction(logits), pi, REWARDS, DISCOUNTS).values
     atoms = [-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0]
     for b in range(B):
         expected = np.zeros(K)
@@ -57,7 +57,7 @@ def test_a_projection_keeps_what_lies_on_an_atom_and_cuts_off_what_lies_beyond()
 def test_the_categorical_loss_is_the_cross_entropy_and_the_mean_that_of_the_atoms() -> None:
     model = CategoricalReturns(n_atoms=K, v_min=-2, v_max=4)
     logits, target = numbers(B, K), numbers(B, K, seed=2).softmax(dim=1)
-    losses, means = model.loss(Params(logits), Params(target)), model.mean(Params(logits.unsqueeze(1)))
+    losses, means = model.loss(Prediction(logits), Prediction(target)), model.mean(Prediction(logits.unsqueeze(1)))
     for b in range(B):
         exps = [math.exp(logit) for logit in logits[b].tolist()]
         p = [e / sum(exps) for e in exps]

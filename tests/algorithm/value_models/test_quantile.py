@@ -10,13 +10,13 @@ from sb3_contrib import QRDQN
 from sb3_contrib.common.utils import quantile_huber_loss
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.value_models import (
     ImplicitQuantileReturns,
     QuantileReturns,
     ReturnModel,
 )
-from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding, huber_beyond
+from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding, scaled_huber
 from tests.algorithm.value_models.helpers import DISCOUNTS, REWARDS, A, B, K, numbers, policies
 from tests.internals import n_updates_of
 from tests.parity import assert_same, short_cartpole
@@ -26,9 +26,9 @@ def test_the_quantile_loss_is_that_of_sb3_contrib() -> None:
     model = QuantileReturns(n_quantiles=K)
     quantiles, targets = numbers(B, K) * 2, numbers(B, K, seed=3) * 2
     expected = quantile_huber_loss(quantiles, targets, sum_over_quantiles=True)
-    th.testing.assert_close(model.loss(Params(quantiles), Params(targets)).mean(), expected)
+    th.testing.assert_close(model.loss(Prediction(quantiles), Prediction(targets)).mean(), expected)
     one_by_one = th.stack([quantile_huber_loss(quantiles[b : b + 1], targets[b : b + 1]) for b in range(B)])
-    th.testing.assert_close(model.loss(Params(quantiles), Params(targets)), one_by_one)
+    th.testing.assert_close(model.loss(Prediction(quantiles), Prediction(targets)), one_by_one)
 
 
 def huber_by_hand(error: float, kappa: float) -> float:
@@ -43,7 +43,7 @@ def test_the_loss_of_implicit_quantiles_equals_a_loop_over_fractions_and_samples
     n, m = 5, 4
     model = ImplicitQuantileReturns(n_quantiles=n, n_target_quantiles=m, kappa=kappa)
     quantiles, fractions, targets = numbers(B, n) * 2, th.rand(B, n), numbers(B, m, seed=3) * 2
-    losses = model.loss(Params(quantiles, fractions), Params(targets))
+    losses = model.loss(Prediction(quantiles, fractions), Prediction(targets))
     for b in range(B):
         expected = 0.0
         for quantile, fraction in zip(quantiles[b].tolist(), fractions[b].tolist(), strict=True):
@@ -56,7 +56,7 @@ def test_the_loss_of_implicit_quantiles_equals_a_loop_over_fractions_and_samples
 def test_the_loss_of_an_error_is_smooth_where_it_turns_linear() -> None:
     errors = th.tensor([-2.0, -0.5, 0.0, 0.5, 0.5001, 2.0])
     expected = [huber_by_hand(error, 0.5) for error in errors.tolist()]
-    np.testing.assert_allclose(huber_beyond(errors, 0.5).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(scaled_huber(errors, 0.5).numpy(), expected, rtol=1e-5)
 
 
 def test_quantile_regression_finds_the_quantiles_of_its_target() -> None:
@@ -67,7 +67,7 @@ def test_quantile_regression_finds_the_quantiles_of_its_target() -> None:
     for step in range(600):
         optimizer.param_groups[0]["lr"] = 2.0 if step < 300 else 0.1
         optimizer.zero_grad()
-        model.loss(Params(quantiles), Params(samples)).sum().backward()  # type: ignore[no-untyped-call]
+        model.loss(Prediction(quantiles), Prediction(samples)).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     np.testing.assert_allclose(quantiles.detach().numpy()[0], [1, 3, 5, 7, 9], atol=0.1)
 
@@ -90,7 +90,7 @@ def test_the_embedding_of_fractions_equals_a_loop_over_cosines() -> None:
 @pytest.mark.parametrize("model", [QuantileReturns(K), ImplicitQuantileReturns()], ids=["quantile", "implicit_quantile"])
 def test_quantiles_of_equal_fractions_are_averaged_under_the_policy(model: ReturnModel, policy: str) -> None:
     values, pi = numbers(B, A, K), policies()[policy]
-    target = model.target(Params(values), pi, REWARDS, DISCOUNTS).values
+    target = model.target(Prediction(values), pi, REWARDS, DISCOUNTS).values
     for b in range(B):
         for k in range(K):
             average = sum(float(pi[b, a]) * float(values[b, a, k]) for a in range(A))
@@ -133,6 +133,6 @@ def test_each_use_of_implicit_quantiles_asks_as_many_fractions_as_it_was_told() 
     model = DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, seed=0, device="cpu")
     obs = th.zeros(3, 4)
     for purpose, n in (("online", 5), ("target", 6), ("policy", 7)):
-        params = model.q_net.params(obs, purpose)  # type: ignore[operator]
+        params = model.q_net.compute_prediction(obs, purpose)  # type: ignore[operator]
         assert params.values.shape == (3, 2, n)
-        np.testing.assert_allclose(params.fractions[0].numpy(), [(i + 0.5) / n for i in range(n)], rtol=1e-6)
+        np.testing.assert_allclose(params.taus[0].numpy(), [(i + 0.5) / n for i in range(n)], rtol=1e-6)

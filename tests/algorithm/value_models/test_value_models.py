@@ -8,7 +8,7 @@ import pytest
 import torch as th
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.algorithm.predictions import Params
+from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.value_models import (
     CategoricalReturns,
     ExpectedReturns,
@@ -22,14 +22,14 @@ from tests.algorithm.value_models.helpers import DISCOUNTS, REWARDS, A, B, K, nu
 @pytest.mark.parametrize("loss", ["huber", "mse"])
 def test_the_td_error_of_a_value_is_the_target_minus_the_prediction(loss: str) -> None:
     model, errors = ExpectedReturns(loss), th.linspace(-20, 20, 401, dtype=th.float64)
-    prediction, target = Params(th.full((401, 1), 3.0, dtype=th.float64)), Params((3 + errors).unsqueeze(1))
+    prediction, target = Prediction(th.full((401, 1), 3.0, dtype=th.float64)), Prediction((3 + errors).unsqueeze(1))
     found = model.td_errors(prediction, target, model.loss(prediction, target))
     np.testing.assert_allclose(found, errors, rtol=1e-12, atol=1e-12)
 
 
 def test_a_distribution_is_prioritized_by_its_loss() -> None:
     losses = numbers(B).abs()
-    parameters = Params(numbers(B, 5))
+    parameters = Prediction(numbers(B, 5))
     assert th.equal(CategoricalReturns(5, 0, 1).td_errors(parameters, parameters, losses), losses)
 
 
@@ -45,13 +45,13 @@ MODELS: dict[str, ReturnModel] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_mean_of_every_target_is_that_of_the_bellman_equation(name: str, policy: str) -> None:
     model, pi = MODELS[name], policies()[policy]
-    params = Params(numbers(B, A, 1 if name == "expected" else K))
+    params = Prediction(numbers(B, A, 1 if name == "expected" else K))
     if name == "categorical":
         params.values[:, :, [0, -1]] = -30.0  # nothing lies where a reward would push it over the edge
     target = model.target(params, pi, REWARDS, DISCOUNTS)
     if name == "categorical":
-        target = Params(target.values.log())
-    found = model.mean(Params(target.values.unsqueeze(1))).squeeze(1)
+        target = Prediction(target.values.log())
+    found = model.mean(Prediction(target.values.unsqueeze(1))).squeeze(1)
     expected = REWARDS + DISCOUNTS * (pi * model.mean(params)).sum(dim=1)
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
 
@@ -96,7 +96,7 @@ def test_every_return_model_learns_the_distribution_of_a_coin(name: str) -> None
     obs = th.ones(1, 2)
     with th.no_grad():
         np.testing.assert_allclose(model.q_net(obs).numpy(), [[0.5, 0.4]], atol=0.1)
-        values = model.q_net.params(obs).values[0, 0].numpy()  # type: ignore[operator]
+        values = model.q_net.compute_prediction(obs).values[0, 0].numpy()  # type: ignore[operator]
     if name == "categorical":
         probabilities = np.exp(values) / np.exp(values).sum()
         assert probabilities[0] + probabilities[-1] > 0.9

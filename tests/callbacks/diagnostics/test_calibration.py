@@ -21,7 +21,7 @@ from sb3_dqn_ext.callbacks.diagnostics.model_access import (
 )
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.callbacks.diagnostics.helpers import At, build, evaluation_env_of, ours, poles
-from tests.closed_form_env import GAMMA, ID, Chain, N, knowing_model, true_values
+from tests.closed_form_env import GAMMA, ID, Chain, N, model_with_true_values, true_values
 from tests.parity import learn
 
 
@@ -31,7 +31,7 @@ def calibrated(model: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 def test_true_values_are_calibrated(algorithm: Any) -> None:
-    found = calibrated(knowing_model(algorithm))
+    found = calibrated(model_with_true_values(algorithm))
     assert found["bias"] == pytest.approx(0, abs=1e-5)
     assert found["slope"] == pytest.approx(1, abs=1e-5)
     assert found["correlation"] == pytest.approx(1, abs=1e-6)
@@ -44,13 +44,13 @@ def test_true_values_are_calibrated(algorithm: Any) -> None:
 
 
 def test_values_that_are_all_too_high_have_that_bias(algorithm: Any) -> None:
-    found = calibrated(knowing_model(algorithm, shift=2.5))
+    found = calibrated(model_with_true_values(algorithm, shift=2.5))
     assert found["bias"] == pytest.approx(2.5, abs=1e-5)
     assert found["slope"] == pytest.approx(1, abs=1e-5)
 
 
 def test_values_that_are_twice_as_large_have_half_the_slope(algorithm: Any) -> None:
-    found = calibrated(knowing_model(algorithm, scale=2.0))
+    found = calibrated(model_with_true_values(algorithm, scale=2.0))
     assert found["slope"] == pytest.approx(0.5, abs=1e-5)
     assert found["correlation"] == pytest.approx(1, abs=1e-6)
     assert found["bias"] == pytest.approx(found["realised"], abs=1e-5)
@@ -61,23 +61,23 @@ def test_what_is_cut_off_is_worth_what_the_last_observation_is(algorithm: Any, k
     def env() -> gym.Env[Any, Any]:
         return gym.make(ID, max_episode_steps=None if kwargs else 2)
 
-    found = calibrated(knowing_model(algorithm, env=env()), **kwargs)
+    found = calibrated(model_with_true_values(algorithm, env=env()), **kwargs)
     assert found["bias"] == pytest.approx(0, abs=1e-5)
     assert found["mean_return"] < 12, "at most 5 + 6"
-    shifted = calibrated(knowing_model(algorithm, shift=1.0, env=env()), **kwargs)
+    shifted = calibrated(model_with_true_values(algorithm, shift=1.0, env=env()), **kwargs)
     assert 0 < shifted["bias"] <= 1 + 1e-5
 
 
 def test_where_time_limits_are_ends_they_are_here_too() -> None:
     """Only the rewards of two steps count: 4 + 0.9 * 5 from the fourth state on."""
     ends = {"handle_timeout_termination": False}
-    found = calibrated(knowing_model(DQN, env=gym.make(ID, max_episode_steps=2), replay_buffer_kwargs=ends))
+    found = calibrated(model_with_true_values(DQN, env=gym.make(ID, max_episode_steps=2), replay_buffer_kwargs=ends))
     assert found["realised"] < found["predicted"] - 1
 
 
 def test_the_same_numbers_with_few_environments_that_were_given(algorithm: Any) -> None:
     given = DummyVecEnv([lambda: gym.make(ID, max_episode_steps=3)] * 2)
-    found = calibrated(knowing_model(algorithm, shift=-1.0), eval_env=given, n_episodes=7)
+    found = calibrated(model_with_true_values(algorithm, shift=-1.0), eval_env=given, n_episodes=7)
     assert -1 - 1e-5 <= found["bias"] < 0
     assert len(given.reset()) == 2, "it is still open"
 
@@ -91,7 +91,7 @@ def test_normalised_rewards_are_compared_in_their_own_unit(is_given: bool) -> No
         normalised.ret_rms.var, normalised.ret_rms.count = np.array(100.0), 1e12
         return normalised
 
-    found = calibrated(knowing_model(DQN, env=env(), scale=0.1), eval_env=env() if is_given else None)
+    found = calibrated(model_with_true_values(DQN, env=env(), scale=0.1), eval_env=env() if is_given else None)
     assert found["bias"] == pytest.approx(0, abs=1e-4)
     assert found["mean_return"] > 6, "as the environment gives them"
 
@@ -111,8 +111,8 @@ def test_observations_are_normalised_as_in_training_at_that_time() -> None:
 def test_values_of_the_policy_in_training_are_compared_on_request() -> None:
     """At epsilon 1, half of the actions end the episode, which the values of greedy actions do not contain."""
     kwargs: dict[str, Any] = {"exploration_initial_eps": 1.0, "exploration_final_eps": 1.0}
-    assert calibrated(knowing_model(DQN, **kwargs))["bias"] == pytest.approx(0, abs=1e-5)
-    assert calibrated(knowing_model(DQN, **kwargs), deterministic=False)["bias"] > 1
+    assert calibrated(model_with_true_values(DQN, **kwargs))["bias"] == pytest.approx(0, abs=1e-5)
+    assert calibrated(model_with_true_values(DQN, **kwargs), deterministic=False)["bias"] > 1
 
 
 class FromTheFirst(Chain):
@@ -125,7 +125,7 @@ class FromTheFirst(Chain):
 
 
 def test_what_follows_where_an_episode_is_cut_off_is_no_episode() -> None:
-    model = knowing_model(DQN)
+    model = model_with_true_values(DQN)
     with state_preserved(model), th.no_grad():
         played = play(model, DummyVecEnv([FromTheFirst] * 2), 7, 2, True, 0)
     assert [episode.total for episode in played] == [1 + 2] * 7
@@ -145,7 +145,7 @@ def test_resets_that_take_a_step_are_no_part_of_an_episode() -> None:
 
 def test_its_random_numbers_are_not_those_that_training_is_about_to_draw(algorithm: Any) -> None:
     kwargs: dict[str, Any] = {"exploration_initial_eps": 0.5, "exploration_final_eps": 0.5}
-    one, other = (calibrated(knowing_model(algorithm, seed=seed, **kwargs), deterministic=False) for seed in (0, 1))
+    one, other = (calibrated(model_with_true_values(algorithm, seed=seed, **kwargs), deterministic=False) for seed in (0, 1))
     one.pop("scatter"), other.pop("scatter")
     assert one == other
 
@@ -170,7 +170,7 @@ def test_it_plays_in_a_few_environments_and_closes_them() -> None:
     def stop(model: Any) -> None:
         raise KeyboardInterrupt
 
-    callback, model = ValueCalibrationCallback(20, 40), knowing_model(DQN, env=gym.make("tests/Counted-v0"))
+    callback, model = ValueCalibrationCallback(20, 40), model_with_true_values(DQN, env=gym.make("tests/Counted-v0"))
     with pytest.raises(KeyboardInterrupt):
         learn(model, 60, callback=[callback, At(30, stop)])
     assert (Counted.n_open, Counted.most) == (1, 1 + 16)
@@ -188,7 +188,7 @@ def test_a_picture_of_many_points_is_of_some_of_them(monkeypatch: pytest.MonkeyP
         return draw(predicted, realised, title)
 
     monkeypatch.setattr(figures, "scatter_image", noted)
-    calibrated(knowing_model(DQN))
+    calibrated(model_with_true_values(DQN))
     assert 5 <= drawn[0] <= 10, "of 24 episodes"
 
 

@@ -9,7 +9,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import diagnostics_cost
-from benchmarks.rows import RESULTS, read
+from benchmarks.rows import RESULTS, read_rows
 from tests.processes import output, python
 
 LAZY = ("matplotlib", "moviepy", "PIL", "imageio", "imageio_ffmpeg", "tensorboard", "pygame")
@@ -73,7 +73,7 @@ def test_a_run_of_the_zoo_shows_its_diagnostics_by_yaml_alone(tmp_path: Path) ->
 
 def test_the_page_on_the_cost_shows_what_was_measured() -> None:
     page = (RESULTS / "diagnostics_cost.md").read_text()
-    shown = diagnostics_cost.table(read(RESULTS / "diagnostics_cost.csv"))
+    shown = diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv"))
     assert shown.count("\n| CartPole") >= 2
     of_machine = re.compile(".* cores; Python .*")
     assert of_machine.sub("", page) == of_machine.sub("", shown)

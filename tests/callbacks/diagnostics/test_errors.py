@@ -23,7 +23,7 @@ from sb3_dqn_ext.callbacks.diagnostics.model_access import (
 )
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from tests.callbacks.diagnostics.helpers import At, build, networks_of, ours, poles
-from tests.closed_form_env import knowing_model
+from tests.closed_form_env import model_with_true_values
 from tests.parity import learn
 
 
@@ -109,7 +109,7 @@ def test_errors_are_those_of_the_arrays(algorithm: Any, arguments: dict[str, Any
 
 
 def test_true_values_have_no_errors(algorithm: Any) -> None:
-    model = knowing_model(algorithm)
+    model = model_with_true_values(algorithm)
     for one, other in zip(*(net.parameters() for net in networks_of(model)), strict=True):
         other.data.copy_(one.data)
     found = ours(learn(model, 120, callback=TDErrorsCallback(100)).rows)

@@ -20,7 +20,7 @@ from sb3_dqn_ext.envs import TerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.callbacks.diagnostics.helpers import build, everything, ours, poles
-from tests.closed_form_env import ID, Chain, knowing_model
+from tests.closed_form_env import ID, Chain, model_with_true_values
 from tests.parity import dict_cartpole, learn
 
 
@@ -180,9 +180,9 @@ def test_where_none_can_be_made_the_message_names_eval_env() -> None:
         r"ValueCalibrationCallback cannot make .* the wrapper Secretive does not record its arguments .* secret\. .* eval_env"
     )
     with pytest.raises(ArgumentError, match=message):
-        learn(knowing_model(DQN, env=env), 10, callback=ValueCalibrationCallback())
+        learn(model_with_true_values(DQN, env=env), 10, callback=ValueCalibrationCallback())
     with pytest.raises(ArgumentError, match=r"they were not made by gymnasium\.make\. Give it an eval_env"):
-        learn(knowing_model(DQN, env=Chain()), 10, callback=ValueCalibrationCallback())
+        learn(model_with_true_values(DQN, env=Chain()), 10, callback=ValueCalibrationCallback())
 
 
 class Only:
@@ -196,7 +196,7 @@ class Only:
 def test_the_sensible_set_does_without_it_then(env: Callable[[], Any]) -> None:
     callback = everything(calibration=None)
     with pytest.warns(UserWarning, match=r"Values are not compared with returns\. ValueCalibrationCallback cannot make"):
-        found = ours(learn(knowing_model(DQN, env=env()), 100, callback=callback).rows)
+        found = ours(learn(model_with_true_values(DQN, env=env()), 100, callback=callback).rows)
     assert "values/mean" in found
     assert not any(key.startswith("calibration") for key in found)
 

@@ -13,12 +13,12 @@ from sb3_dqn_ext.callbacks import (
     QValuesCallback,
 )
 from tests.callbacks.diagnostics.helpers import At, build, networks_of, ours, poles, states_of
-from tests.closed_form_env import knowing_model, true_values
+from tests.closed_form_env import model_with_true_values, true_values
 from tests.parity import learn
 
 
 def test_values_are_those_of_the_stored_states(algorithm: Any) -> None:
-    found = ours(learn(knowing_model(algorithm), 60, callback=QValuesCallback(50)).rows)
+    found = ours(learn(model_with_true_values(algorithm), 60, callback=QValuesCallback(50)).rows)
     q = true_values()
     assert q[:, 1].min() - 1e-5 <= found["values/mean"] <= q[:, 1].max() + 1e-5
     assert found["values/min"] == pytest.approx(0, abs=1e-5)
@@ -87,7 +87,7 @@ def test_churn_is_seen_where_the_greedy_actions_were_changed() -> None:
             weight[:, :3] = weight[[1, 0], :3].clone()  # the other action is the best in states 0, 1 and 2
 
     callback = QValuesCallback(20)
-    model = knowing_model(DQN)
+    model = model_with_true_values(DQN)
     rows = learn(model, 95, callback=[callback, At(50, swap)]).rows
     churns = [row["values/churn"] for row in rows if "values/churn" in row]
     states = states_of(callback).argmax(axis=1)

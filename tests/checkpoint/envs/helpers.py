@@ -13,7 +13,7 @@ from gymnasium.wrappers import FrameStackObservation
 from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv, NoopResetEnv
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_dqn_ext.checkpoint.envs import Resumable
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.envs import RandomFirstStep, TerminalPenalty
 from tests.parity import dict_cartpole, short_cartpole
 
@@ -209,7 +209,7 @@ MAKERS: dict[str, Callable[[], Env]] = {
     "own state, long": lambda: FrameStackObservation(in_episodes(Honest(), 150), 3),
     "late": lambda: in_episodes(Late()),
     "a game inside": lambda: in_episodes(Console()),
-    "nested": lambda: in_episodes(Resumable(Noise())),
+    "nested": lambda: in_episodes(ReplayWrapper(Noise())),
 }
 
 
@@ -269,8 +269,8 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str, np.ndarray)
 
 
-def begun(name: str, steps: int) -> Resumable:
-    env = Resumable(MAKERS[name]())
+def begun(name: str, steps: int) -> ReplayWrapper:
+    env = ReplayWrapper(MAKERS[name]())
     env.reset(seed=3)
     followed(env, actions_for(env, steps, seed=1))
     return env

@@ -10,9 +10,9 @@ import pytest
 from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_dqn_ext.checkpoint.envs import Resumable, replay_wrapper
-from sb3_dqn_ext.checkpoint.envs.plain_data import packed, unpacked
-from sb3_dqn_ext.checkpoint.envs.replay_wrapper import CannotRestore
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper, replay_wrapper
+from sb3_dqn_ext.checkpoint.envs.plain_data import pack_actions, unpack_actions
+from sb3_dqn_ext.checkpoint.envs.replay_wrapper import EnvRestoreError
 from sb3_dqn_ext.envs import RandomFirstStep
 from tests.checkpoint.envs.helpers import (
     MAKERS,
@@ -40,7 +40,7 @@ Env = gym.Env[Any, Any]
 @pytest.mark.parametrize("steps", [0, 1, 47, 120])
 @pytest.mark.parametrize("name", MAKERS)
 def test_another_environment_goes_on_as_the_first(name: str, steps: int) -> None:
-    a, b = begun(name, steps), Resumable(MAKERS[name]())
+    a, b = begun(name, steps), ReplayWrapper(MAKERS[name]())
     state = a.get_state()
     assert is_plain(state)
     text, a_monitor, b_monitor = dumped(state), a.get_wrapper_attr("get_total_steps")(), b.get_wrapper_attr("get_total_steps")
@@ -78,7 +78,7 @@ warnings.simplefilter("ignore")
 from pathlib import Path
 from tests.checkpoint.envs.helpers import *
 for name in sys_names:
-    env = Resumable(MAKERS[name]())
+    env = ReplayWrapper(MAKERS[name]())
     env.set_state(loaded(Path(name).read_text()))
     print(json.dumps(followed(env, actions_for(env, 80, seed=2))))
 """
@@ -100,7 +100,7 @@ def test_monitor_writes_each_episode_once_and_counts_on(tmp_path: Path) -> None:
         env: Env = RandomFirstStep(Monitor(EpisodicLifeEnv(Lives()), str(tmp_path / name)))
         return env
 
-    a, b = Resumable(make("a")), Resumable(make("b"))
+    a, b = ReplayWrapper(make("a")), ReplayWrapper(make("b"))
     a.reset(seed=1)
     followed(a, actions_for(a, 50, seed=1))
     state, before = a.get_state(), (tmp_path / "a.monitor.csv").read_text().splitlines()
@@ -123,7 +123,7 @@ def test_only_what_happened_since_the_last_real_reset_is_kept() -> None:
 
 
 def test_a_game_that_ends_in_the_step_of_a_reset_belongs_to_what_comes_after_it() -> None:
-    a, b = (Resumable(MAKERS["lives"]()) for _ in range(2))
+    a, b = (ReplayWrapper(MAKERS["lives"]()) for _ in range(2))
     a.reset(seed=2)
     for action in actions_for(a, 9000, seed=1):
         if a.step(action)[2]:
@@ -142,20 +142,20 @@ def test_nothing_is_left_on_the_innermost_environment() -> None:
 
 
 def test_the_streams_of_all_are_left_alone() -> None:
-    env, other = (Resumable(DrawsFromAll()) for _ in range(2))
+    env, other = (ReplayWrapper(DrawsFromAll()) for _ in range(2))
     env.reset()
     env.step(0)
     state = env.get_state()
     np.random.seed(4)
     expected = np.random.random(3).tolist()
     np.random.seed(4)
-    with pytest.raises(CannotRestore):
+    with pytest.raises(EnvRestoreError):
         other.set_state(state)
     assert np.random.random(3).tolist() == expected
 
 
 def test_one_who_draws_from_the_action_space_is_no_hindrance() -> None:
-    env, other = begun("CartPole", 20), Resumable(MAKERS["CartPole"]())
+    env, other = begun("CartPole", 20), ReplayWrapper(MAKERS["CartPole"]())
     env.action_space.seed(3)
     env.reset()
     for _ in range(5):
@@ -165,7 +165,7 @@ def test_one_who_draws_from_the_action_space_is_no_hindrance() -> None:
 
 
 def test_options_and_pythons_own_numbers_are_given_again() -> None:
-    env, other = (Resumable(gym.make("CartPole-v1")) for _ in range(2))
+    env, other = (ReplayWrapper(gym.make("CartPole-v1")) for _ in range(2))
     options = {"low": 0.01, "high": 0.02}
     env.reset(seed=3, options=options)
     options["low"] = -1.0
@@ -173,7 +173,7 @@ def test_options_and_pythons_own_numbers_are_given_again() -> None:
         env.step(action)
     state = env.get_state()
     assert exact(other.set_state(state)) == exact(env.last_observation)
-    assert [type(action) for action in unpacked(state)] == [int] * 3
+    assert [type(action) for action in unpack_actions(state)] == [int] * 3
 
 
 @pytest.mark.parametrize(
@@ -189,15 +189,15 @@ def test_options_and_pythons_own_numbers_are_given_again() -> None:
     ],
 )
 def test_actions_of_every_kind_come_back_as_they_were(actions: list[Any], kind: type) -> None:
-    state = packed(actions)
+    state = pack_actions(actions)
     assert isinstance(state["actions"], kind)
-    back = unpacked(loaded(dumped(state)))
+    back = unpack_actions(loaded(dumped(state)))
     assert exact(back) == exact(actions)
     assert [type(action) for action in back if np.isscalar(action)] == [type(a) for a in actions if np.isscalar(a)]
 
 
 def test_an_array_that_is_written_again_is_remembered_as_it_was() -> None:
-    env, other = (Resumable(MAKERS["late"]()) for _ in range(2))
+    env, other = (ReplayWrapper(MAKERS["late"]()) for _ in range(2))
     env.reset(seed=1, options={"x": 2.0})
     action = np.array([1, 2])
     env.step(action)
@@ -210,10 +210,10 @@ def test_an_array_that_is_written_again_is_remembered_as_it_was() -> None:
 
 
 def test_an_environment_that_goes_its_own_ways_is_reported_and_begins_anew() -> None:
-    a, b = (Resumable(in_episodes(Moody())) for _ in range(2))
+    a, b = (ReplayWrapper(in_episodes(Moody())) for _ in range(2))
     a.reset(seed=1)
     a.step(0)
-    with pytest.raises(CannotRestore, match=r"Moody cannot be restored .*: its observation differs"):
+    with pytest.raises(EnvRestoreError, match=r"Moody cannot be restored .*: its observation differs"):
         b.set_state(a.get_state())
     assert b.get_state()["why_not"] == "it was not reset since it is watched"
     b.reset()
@@ -238,9 +238,9 @@ def test_what_is_missing_or_of_another_environment_is_said() -> None:
         (changed(state, actions=state["actions"][:-1]), "observation differs"),
         (changed(state, actions=np.zeros(99, np.int64)), "RuntimeError: Tried to step environment that needs reset"),
         (changed(state, generators=state["begin"]), "the random generator 0._np_random differs"),
-        (Resumable(MAKERS["cut short"]()).get_state(), "it was not reset since it is watched"),
+        (ReplayWrapper(MAKERS["cut short"]()).get_state(), "it was not reset since it is watched"),
     ]:
-        with pytest.raises(CannotRestore, match=message):
+        with pytest.raises(EnvRestoreError, match=message):
             env.set_state(wrong)
         env.reset()
         followed(env, actions_for(env, 20, seed=1))
@@ -248,15 +248,15 @@ def test_what_is_missing_or_of_another_environment_is_said() -> None:
 
 
 def test_what_is_no_plain_data_is_said_when_it_is_restored_and_not_before() -> None:
-    env = Resumable(gym.make("CartPole-v1"))
+    env = ReplayWrapper(gym.make("CartPole-v1"))
     env.reset(options={"of": {1, 2}})
-    with pytest.raises(CannotRestore, match="set is no plain data, and it is part of"):
+    with pytest.raises(EnvRestoreError, match="set is no plain data, and it is part of"):
         env.set_state(env.get_state())
 
 
 def test_time_is_part_of_the_state() -> None:
     """CartPole's observation does not tell it, and here no episode ends before it is up."""
-    a, b = (Resumable(Monitor(short_cartpole(6))) for _ in range(2))
+    a, b = (ReplayWrapper(Monitor(short_cartpole(6))) for _ in range(2))
     a.reset(seed=1)
     a.step(0)
     a.step(1)
@@ -267,7 +267,7 @@ def test_time_is_part_of_the_state() -> None:
 
 
 def test_a_state_of_its_own_is_used_where_actions_would_not_lead_there() -> None:
-    a, b = begun("own state", 19), Resumable(MAKERS["own state"]())
+    a, b = begun("own state", 19), ReplayWrapper(MAKERS["own state"]())
     state = a.get_state()
     assert state["own"]["state"]["x"] == a.unwrapped.x  # type: ignore[attr-defined]
     b.set_state(state)
@@ -277,7 +277,7 @@ def test_a_state_of_its_own_is_used_where_actions_would_not_lead_there() -> None
 
 
 def test_lives_are_those_of_the_state_of_its_own() -> None:
-    a, b = (Resumable(EpisodicLifeEnv(Fickle())) for _ in range(2))
+    a, b = (ReplayWrapper(EpisodicLifeEnv(Fickle())) for _ in range(2))
     a.reset(seed=1)
     for _ in range(12):
         a.step(1)
@@ -286,14 +286,14 @@ def test_lives_are_those_of_the_state_of_its_own() -> None:
 
 
 def test_a_state_of_its_own_that_is_not_taken_is_noticed() -> None:
-    a, b = (Resumable(Stubborn()) for _ in range(2))
+    a, b = (ReplayWrapper(Stubborn()) for _ in range(2))
     a.reset()
-    with pytest.raises(CannotRestore, match="it has another state than the one it was given"):
+    with pytest.raises(EnvRestoreError, match="it has another state than the one it was given"):
         b.set_state(a.get_state())
 
 
 def test_an_episode_that_has_ended_is_restored_too() -> None:
-    a, b = (Resumable(Monitor(short_cartpole(5))) for _ in range(2))
+    a, b = (ReplayWrapper(Monitor(short_cartpole(5))) for _ in range(2))
     a.reset(seed=1)
     assert [a.step(action)[3] for action in (0, 1, 0, 1, 0)][-1]
     b.set_state(a.get_state())
@@ -310,15 +310,15 @@ def test_an_episode_that_has_ended_is_restored_too() -> None:
 def test_without_the_generators_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
     monkeypatch.setattr(replay_wrapper, "set_generators", lambda env, states: None)
-    with pytest.raises(CannotRestore):
-        Resumable(MAKERS["cut short"]()).set_state(state)
+    with pytest.raises(EnvRestoreError):
+        ReplayWrapper(MAKERS["cut short"]()).set_state(state)
 
 
 def test_without_the_actions_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     state = begun("cut short", 50).get_state()
     monkeypatch.setattr(replay_wrapper, "unpacked", lambda state: [])
-    with pytest.raises(CannotRestore):
-        Resumable(MAKERS["cut short"]()).set_state(state)
+    with pytest.raises(EnvRestoreError):
+        ReplayWrapper(MAKERS["cut short"]()).set_state(state)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_without_the_actions_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_what_is_not_restored_would_be_seen(harm: dict[str, Any]) -> None:
-    a, b = begun("cut short", 50), Resumable(MAKERS["cut short"]())
+    a, b = begun("cut short", 50), ReplayWrapper(MAKERS["cut short"]())
     b.set_state(a.get_state())
     for name, value in harm.items():
         assert b.set_wrapper_attr(name, value, force=False)

@@ -21,15 +21,15 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from sb3_dqn_ext.checkpoint.envs import Resumable, make_resumable
-from sb3_dqn_ext.checkpoint.envs.resumable_envs import check_vector
+from sb3_dqn_ext.checkpoint.envs import ReplayWrapper, make_resumable
+from sb3_dqn_ext.checkpoint.envs.resumable_envs import check_vector_env
 from sb3_dqn_ext.checkpoint.envs.states import current_observations, environments_state, restore_environments
-from sb3_dqn_ext.env_factory import Recipe, layers_of
+from sb3_dqn_ext.env_factory import EnvFactory, layers_of
 from sb3_dqn_ext.envs import RandomFirstStep, TerminalPenalty
-from sb3_dqn_ext.envs.cart_poles import SameStepCartPoles
+from sb3_dqn_ext.envs.cart_poles import SameStepCartPoleVectorEnv
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
-from sb3_dqn_ext.vec_env.async_ import InProcesses
+from sb3_dqn_ext.vec_env.async_ import AsyncBackend
 from tests.checkpoint.envs.helpers import MAKERS, Moody, dumped, exact, is_plain, loaded
 from tests.parity import short_cartpole
 
@@ -41,7 +41,7 @@ def single(kind: str = "cut short") -> Env:
 
 
 def resumable(kind: str) -> Env:
-    return Resumable(MAKERS[kind]())
+    return ReplayWrapper(MAKERS[kind]())
 
 
 def two_parts() -> Env:
@@ -126,7 +126,7 @@ def watched_cartpoles(kind: type[DummyVecEnv | SubprocVecEnv] = DummyVecEnv) -> 
 
 
 def resumable_penalty(env: Env) -> Env:
-    return Resumable(TerminalPenalty(RandomFirstStep(env), -5.0))
+    return ReplayWrapper(TerminalPenalty(RandomFirstStep(env), -5.0))
 
 
 @pytest.mark.parametrize(
@@ -199,24 +199,24 @@ def test_those_that_cannot_be_restored_are_reported_once_and_the_others_go_on() 
 
 def test_environments_in_other_processes_must_be_made_resumable_there(made: list[VecEnv]) -> None:
     made.append(venv := SubprocVecEnv([single]))
-    with pytest.raises(ArgumentError, match=r"Write SubprocVecEnv\(\[lambda: Resumable\(gym.make"):
+    with pytest.raises(ArgumentError, match=r"Write SubprocVecEnv\(\[lambda: ReplayWrapper\(gym.make"):
         make_resumable(venv)
     fast = FastVecEnv.__new__(FastVecEnv)  # what would run in processes
-    fast.backend = processes = InProcesses.__new__(InProcesses)
-    for wrappers in (), (RandomFirstStep.wrapper_spec(),), (Resumable.wrapper_spec(), RandomFirstStep.wrapper_spec()):
-        processes.recipes = [Recipe(gym.spec("CartPole-v1"), wrappers=wrappers)]
-        with pytest.raises(ArgumentError, match=r"Write make_fast_vec_env\(.*wrapper_class=Resumable"):
+    fast.backend = processes = AsyncBackend.__new__(AsyncBackend)
+    for wrappers in (), (RandomFirstStep.wrapper_spec(),), (ReplayWrapper.wrapper_spec(), RandomFirstStep.wrapper_spec()):
+        processes.recipes = [EnvFactory(gym.spec("CartPole-v1"), wrappers=wrappers)]
+        with pytest.raises(ArgumentError, match=r"Write make_fast_vec_env\(.*wrapper_class=ReplayWrapper"):
             make_resumable(fast)
 
 
-class MyCartPoles(SameStepCartPoles):  # type: ignore[misc]  # to mypy sb3_dqn_ext.envs is Any, see pyproject.toml
+class MyCartPoles(SameStepCartPoleVectorEnv):  # type: ignore[misc]  # to mypy sb3_dqn_ext.envs is Any, see pyproject.toml
     """Might remember more than CartPoles do."""
 
 
 def test_vector_environments_that_are_not_known_are_refused() -> None:
     for unknown in (MyCartPoles(2), NormalizeObservation(CartPoleVectorEnv(2)), CartPoleVectorEnv(2)):
         with pytest.raises(ArgumentError, match=f"state of {type(unknown).__name__}, .*vectorization_mode='sync'"):
-            check_vector(unknown)
+            check_vector_env(unknown)
 
 
 def test_other_vectorised_environments_are_refused() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
-from sb3_dqn_ext.algorithm.exploration import Actions, Exploration, Moment, Values
-from sb3_dqn_ext.algorithm.predictions import sampled
+from sb3_dqn_ext.algorithm.exploration import Actions, Exploration, ExplorationContext, Values
+from sb3_dqn_ext.algorithm.predictions import stochastic_predictions
 from sb3_dqn_ext.fast.numpy_forward import QValues
 
 __all__ = ["explored_actions"]
@@ -47,9 +47,11 @@ def explored_actions(
 
     def q_values() -> Values:
         model.policy.set_training_mode(False)
-        with th.no_grad(), sampled(model.q_net):
+        with th.no_grad(), stochastic_predictions(model.q_net):
             found: Values = model.q_net(model.policy.obs_to_tensor(observation)[0]).cpu().numpy()
         return found
 
     n_envs = len(first) if is_batch else 1
-    return exploration(Moment(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, memory))
+    return exploration(
+        ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, memory)
+    )

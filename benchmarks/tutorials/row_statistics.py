@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.compiled import interval
-from benchmarks.rows import Row, where
+from benchmarks.rows import Row, select_rows
 
 FAITHFUL, IMPROVED = VARIANTS = ("faithful", "improved")
 
@@ -47,10 +47,10 @@ def numbers(rows: Rows, variant: str, column: str) -> Numbers:
     :param column: what of them
     :return: (S,) where it was measured
     """
-    return np.array([float(row[column]) for row in where(rows, variant=variant) if row[column]])
+    return np.array([float(row[column]) for row in select_rows(rows, variant=variant) if row[column]])
 
 
-def shown(number: float, digits: int = 1) -> str:
+def format_number(number: float, digits: int = 1) -> str:
     """
     :param number: one that may be infinite: what never happened
     :param digits: behind the point
@@ -59,7 +59,7 @@ def shown(number: float, digits: int = 1) -> str:
     return "never" if np.isinf(number) else f"{number:,.{digits}f}"
 
 
-def spread(values: Numbers, digits: int) -> str:
+def median_and_range(values: Numbers, digits: int) -> str:
     """
     :param values: (S,) numbers
     :param digits: behind the point
@@ -67,7 +67,7 @@ def spread(values: Numbers, digits: int) -> str:
     """
     if not len(values):
         return ""
-    middle, low, high = (shown(float(number), digits) for number in (np.median(values), values.min(), values.max()))
+    middle, low, high = (format_number(float(number), digits) for number in (np.median(values), values.min(), values.max()))
     return f"{middle} ({low} to {high})"
 
 
@@ -83,7 +83,7 @@ def median(column: str, at_least: float = -np.inf, at_most: float = np.inf) -> C
         if not len(values):
             return None
         middle = float(np.median(values))
-        return Answer(shown(middle), at_least <= middle <= at_most)
+        return Answer(format_number(middle), at_least <= middle <= at_most)
 
     return find
 
@@ -96,7 +96,7 @@ def in_tenths(columns: Sequence[str], tenths: int, good: Callable[[float], bool]
     """
 
     def find(rows: Rows) -> Answer | None:
-        filled = [[float(row[column]) for column in columns if row[column]] for row in where(rows, variant=IMPROVED)]
+        filled = [[float(row[column]) for column in columns if row[column]] for row in select_rows(rows, variant=IMPROVED)]
         best = [max(values) for values in filled if values]
         if not best:
             return None
@@ -121,13 +121,13 @@ def more_than_faithful(column: str) -> Callable[[Rows], Answer | None]:
     return find
 
 
-def parts_of_the_loop(rows: Rows, column: str = "train_s") -> Numbers:
+def fractions_of_loop_time(rows: Rows, column: str = "train_s") -> Numbers:
     """
     :param rows: of one tutorial
     :param column: the seconds of the improved variant
     :return: (S,) what part they are of those of the plain loop, which was run right after
     """
-    both = [row for row in where(rows, variant=IMPROVED) if row[column] and row["loop_s"]]
+    both = [row for row in select_rows(rows, variant=IMPROVED) if row[column] and row["loop_s"]]
     return np.array([float(row[column]) / float(row["loop_s"]) for row in both])
 
 
@@ -137,7 +137,7 @@ def part_of_the_loop(at_most: float) -> Callable[[Rows], Answer | None]:
     """
 
     def find(rows: Rows) -> Answer | None:
-        parts = parts_of_the_loop(rows)
-        return Answer(spread(parts, 2), bool(np.median(parts) <= at_most)) if len(parts) else None
+        parts = fractions_of_loop_time(rows)
+        return Answer(median_and_range(parts, 2), bool(np.median(parts) <= at_most)) if len(parts) else None
 
     return find

@@ -10,13 +10,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from sb3_dqn_ext.checkpoint.envs.plain_data import State, plain, restored
+from sb3_dqn_ext.checkpoint.envs.plain_data import State, from_plain, to_plain
 
 Env = gym.Env[Any, Any]
 
 
 @contextmanager
-def watched(env: Env) -> Iterator[list[str]]:
+def record_calls(env: Env) -> Iterator[list[str]]:
     """
     A wrapper's reset may take steps only (a life lost), or reset twice; only the innermost environment knows.
 
@@ -43,7 +43,7 @@ def watched(env: Env) -> Iterator[list[str]]:
         vars(env).update(before)
 
 
-def offers_its_state(env: Env) -> bool:
+def has_state_methods(env: Env) -> bool:
     """
     :param env: the innermost environment
     :return: whether it has ``get_state()`` and ``set_state(state)``; those of MuJoCo are others
@@ -59,7 +59,7 @@ def offers_its_state(env: Env) -> bool:
     return takes("get_state", 0) and takes("set_state", 1)
 
 
-class Tape:
+class StateRecorder:
     """
     What an environment with a state of its own has answered, so that its wrappers can be told the same once more.
 
@@ -95,7 +95,7 @@ class Tape:
     def _noted(self, observation: Any, answer: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any, Any]]:
         if self._script is not None:
             remembered, answer = next(self._script, (None, answer))
-            observation = observation if remembered is None else restored(remembered)
+            observation = observation if remembered is None else from_plain(remembered)
         self.answers.append(answer)
         self.observations.append(deepcopy(observation))
         return observation, answer
@@ -107,7 +107,7 @@ class Tape:
         n = len(self.answers)
         return {
             "answers": np.array(self.answers, np.float64).reshape(n, 3),
-            "observations": plain(list(self.observations)[-n:] if n else []),
+            "observations": to_plain(list(self.observations)[-n:] if n else []),
         }
 
     @contextmanager

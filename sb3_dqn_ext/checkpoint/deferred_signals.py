@@ -9,13 +9,13 @@ from typing import Any
 
 from typing_extensions import Self
 
-__all__ = ["Interruption"]
+__all__ = ["DeferredSignals"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MESSAGE = "Finishing the rollout, then one last checkpoint; once more stops at once.\n"
+DEFERRED = (signal.SIGINT, signal.SIGTERM)
+STOP_MESSAGE = "Finishing the rollout, then one last checkpoint; once more stops at once.\n"
 
 
-class Interruption:
+class DeferredSignals:
     """
     Inside of this context, the first signal is only noted, until :meth:`obey`. From then on signals mean what they meant
     before, so that a second one takes effect at once.
@@ -28,11 +28,11 @@ class Interruption:
         self._before: dict[signal.Signals, Any] = {}
 
     @property
-    def asked(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether there is a signal that was put off."""
         return self._asked is not None
 
-    def obey(self) -> None:
+    def deliver(self) -> None:
         """
         Do now what the signal asks for, if there is one: SIGINT raises KeyboardInterrupt, SIGTERM SystemExit, unless somebody
         else handles them. If that returns, all begins anew.
@@ -62,7 +62,7 @@ class Interruption:
 
     def _take_over(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            handled = {number: signal.getsignal(number) for number in SIGNALS}
+            handled = {number: signal.getsignal(number) for number in DEFERRED}
             self._before = {number: old for number, old in handled.items() if old not in (signal.SIG_IGN, None)}
             for number in self._before:
                 signal.signal(number, self._note)
@@ -76,4 +76,4 @@ class Interruption:
         self._give_back()
         self._asked = signal.Signals(number)
         with contextlib.suppress(OSError):
-            os.write(2, MESSAGE.encode())  # not print, which may be what was interrupted
+            os.write(2, STOP_MESSAGE.encode())  # not print, which may be what was interrupted

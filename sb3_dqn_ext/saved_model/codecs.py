@@ -11,11 +11,11 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
 
-from sb3_dqn_ext._arguments import train_freq_of
+from sb3_dqn_ext._arguments import parse_train_freq
 from sb3_dqn_ext.saved_model.replay_buffer import StoredBuffer
-from sb3_dqn_ext.serialization.tree import NotStored
+from sb3_dqn_ext.serialization.tree import NotSerializableError
 
-__all__ = ["GENERATORS", "KINDS", "Fields", "Kind"]
+__all__ = ["CODECS", "GENERATORS", "Codec", "Fields"]
 
 Array = npt.NDArray[Any]
 Fields = dict[str, Any]
@@ -24,7 +24,7 @@ MAX_ELEMENTS = 2**24
 """numbers in an observation; what a file says of a space takes memory before anything is read that large"""
 
 
-class Kind(NamedTuple):
+class Codec(NamedTuple):
     """How objects of one class are stored under a marker of their own."""
 
     kind: type
@@ -43,7 +43,7 @@ _DTYPES = {
 def _generator_fields(generator: np.random.Generator) -> Fields:
     state = generator.bit_generator.state
     if state["bit_generator"] not in GENERATORS:
-        raise NotStored(f"generator {state['bit_generator']}")
+        raise NotSerializableError(f"generator {state['bit_generator']}")
     return {"state": dict(state)}
 
 
@@ -120,42 +120,42 @@ def _multi_discrete(fields: Fields) -> spaces.Space[Any]:
     return _space(spaces.MultiDiscrete(fields["nvec"], dtype.type, start=fields["start"]), fields)
 
 
-KINDS: dict[str, Kind] = {
-    "Box": Kind(spaces.Box, _box_fields, _box),
-    "Discrete": Kind(
+CODECS: dict[str, Codec] = {
+    "Box": Codec(spaces.Box, _box_fields, _box),
+    "Discrete": Codec(
         spaces.Discrete,
         lambda space: _of_space(space, n=int(space.n), start=int(space.start), dtype=np.dtype(space.dtype).name),
         _discrete,
     ),
-    "MultiBinary": Kind(
+    "MultiBinary": Codec(
         spaces.MultiBinary,
         lambda space: _of_space(space, n=space.n if isinstance(space.n, int) else [int(n) for n in space.n]),
         _multi_binary,
     ),
-    "MultiDiscrete": Kind(
+    "MultiDiscrete": Codec(
         spaces.MultiDiscrete,
         lambda space: _of_space(space, nvec=space.nvec, start=space.start, dtype=np.dtype(space.dtype).name),
         _multi_discrete,
     ),
-    "Dict": Kind(
+    "Dict": Codec(
         spaces.Dict,
         lambda space: _of_space(space, spaces=list(space.spaces.items())),
         lambda fields: _space(spaces.Dict(OrderedDict(fields["spaces"])), fields),
     ),
-    "Tuple": Kind(
+    "Tuple": Codec(
         spaces.Tuple,
         lambda space: _of_space(space, spaces=list(space.spaces)),
         lambda fields: _space(spaces.Tuple(fields["spaces"]), fields),
     ),
-    "Generator": Kind(np.random.Generator, _generator_fields, _generator),
-    "TrainFreq": Kind(
+    "Generator": Codec(np.random.Generator, _generator_fields, _generator),
+    "TrainFreq": Codec(
         TrainFreq,
         lambda given: {"frequency": given.frequency, "unit": given.unit.value},
-        lambda fields: train_freq_of((fields["frequency"], fields["unit"])),
+        lambda fields: parse_train_freq((fields["frequency"], fields["unit"])),
     ),
-    "GoalSelectionStrategy": Kind(
+    "GoalSelectionStrategy": Codec(
         GoalSelectionStrategy, lambda given: {"name": given.name}, lambda fields: GoalSelectionStrategy[fields["name"]]
     ),
-    "ReplayBuffer": Kind(StoredBuffer, StoredBuffer._asdict, lambda fields: StoredBuffer(**fields)),
+    "ReplayBuffer": Codec(StoredBuffer, StoredBuffer._asdict, lambda fields: StoredBuffer(**fields)),
 }
 """markers of objects, by name"""

@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.reliability.folders import newest_step, traces, unreadable
+from benchmarks.reliability.folders import find_unreadable, newest_step, unfinished_files
 from benchmarks.reliability.process import Training
 from benchmarks.reliability.train import EVERY
 
-FURTHEST = 3 * EVERY  # steps after which a process is killed at the latest, so that some come to write several checkpoints
-LONGEST = 0.02  # seconds that a step, or a write, goes on before the signal is sent
+MAX_STEPS_TO_KILL = (
+    3 * EVERY
+)  # steps after which a process is killed at the latest, so that some come to write several checkpoints
+MAX_DELAY = 0.02  # seconds that a step, or a write, goes on before the signal is sent
 
 
-class Kills(NamedTuple):
+class SigkillResult(NamedTuple):
     """What came of a run that was killed."""
 
     at: list[int]
@@ -31,7 +33,7 @@ class Kills(NamedTuple):
     """what the last process ended with"""
 
 
-def killed(folder: Path, seed: int, n_kills: int, options: Sequence[object]) -> Kills:
+def kill_repeatedly(folder: Path, seed: int, n_kills: int, options: Sequence[object]) -> SigkillResult:
     """
     :param folder: of its checkpoints, which is emptied
     :param seed: of the run, and of the moments
@@ -46,33 +48,33 @@ def killed(folder: Path, seed: int, n_kills: int, options: Sequence[object]) -> 
     problems: list[str] = []
     n_writing = 0
     for i in range(n_kills):
-        before, newest = traces(folder), newest_step(folder)
+        before, newest = unfinished_files(folder), newest_step(folder)
         with Training(folder, seed, options) as training:
-            target = newest + int(rng.integers(1, FURTHEST))
+            target = newest + int(rng.integers(1, MAX_STEPS_TO_KILL))
             if not training.read(target):
                 raise RuntimeError(f"Seed {seed} came to its end before kill {i}:\n{training.errors()}")
             if i % 3:  # most of them while a checkpoint is written
                 wait_for_write(folder)
-                time.sleep(rng.uniform(0, LONGEST / 4))
+                time.sleep(rng.uniform(0, MAX_DELAY / 4))
             else:
-                time.sleep(rng.uniform(0, LONGEST))
+                time.sleep(rng.uniform(0, MAX_DELAY))
             training.signal(signal.SIGKILL)
             training.wait()
-            problems += misled(training, newest)
+            problems += wrong_start(training, newest)
         at.append(training.step)
-        n_writing += bool(traces(folder) - before)
-        problems += unreadable(folder)
+        n_writing += bool(unfinished_files(folder) - before)
+        problems += find_unreadable(folder)
         if newest_step(folder) > training.step:
             problems.append(f"there is a checkpoint of step {newest_step(folder)}, and only {training.step} were taken")
     newest = newest_step(folder)
     with Training(folder, seed, options) as training:
         if training.wait():
             problems.append(training.errors()[-500:])
-        problems += misled(training, newest)
-    return Kills(at, n_writing, problems, training.ended)
+        problems += wrong_start(training, newest)
+    return SigkillResult(at, n_writing, problems, training.ended)
 
 
-def misled(training: Training, newest: int) -> list[str]:
+def wrong_start(training: Training, newest: int) -> list[str]:
     """
     :param training: a process
     :param newest: the step of the newest checkpoint when it was started
