@@ -1,4 +1,4 @@
-"""The callbacks that a callback holds."""
+"""Traversal of the callbacks that a callback holds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +9,15 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 __all__ = ["RUN_ATTRIBUTES", "all_callbacks"]
 
 RUN_ATTRIBUTES = {"model", "training_env", "parent", "locals", "globals"}
-"""the attributes that a callback gets from its run"""
+"""the attributes that SB3 sets in a callback when a run begins"""
 
 
 def all_callbacks(callback: MaybeCallback) -> Iterator[BaseCallback]:
     """
-    :param callback: what ``learn`` takes
-    :return: the callbacks, and those that they hold, each once
+    List callbacks and the callbacks that they hold.
+
+    :param callback: the ``callback`` of ``learn``
+    :return: each callback once
     """
     return iter(dict.fromkeys(_walk_callbacks(callback)))
 

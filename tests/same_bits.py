@@ -220,7 +220,7 @@ def make_callback(name: str) -> Any:
         "SoftTargetUpdateCallback": lambda: ours.SoftTargetUpdateCallback(tau=0.1, every=3),
         "EpsilonScheduleCallback": lambda: ours.EpsilonScheduleCallback(schedule),
         "StopTrainingOnMeanReturn": lambda: ours.StopTrainingOnMeanReturn(threshold=15.0, window=3),
-        "DiagnosticsCallback": lambda: ours.DiagnosticsCallback(every=40),
+        "DiagnosticsCallback": lambda: ours.DiagnosticsCallback(every=40, calibration={"every": 60}),
         "EvalCallback": lambda: EvalCallback(evaluation(), n_eval_episodes=2, eval_freq=50, verbose=0),
     }
     return kinds[name]()

@@ -36,14 +36,14 @@ STEPS = 20_000
 
 
 def browser() -> str | None:
-    """The path of an installed Chromium, if there is one."""
+    """Return the path of an installed Chromium; None if there is none."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def await_that(condition: Callable[[], Any], what: str) -> None:
     """
-    :param condition: asked again and again
-    :param what: it says, for the message
+    :param condition: called repeatedly
+    :param what: the description of the condition, for the message
     """
     deadline = time.monotonic() + TIMEOUT
     while not condition():
@@ -54,7 +54,7 @@ def await_that(condition: Callable[[], Any], what: str) -> None:
 @contextmanager
 def tensorboard(folder: Path) -> Iterator[str]:
     """
-    :param folder: of the logs of runs that have ended
+    :param folder: the folder of the logs of runs that have ended
     :return: the address of a TensorBoard on this machine that has read all of them
     """
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder.name, "--host", "127.0.0.1", "--port", "0"]
@@ -89,7 +89,7 @@ def tensorboard(folder: Path) -> Iterator[str]:
 
 
 def has_read(url: str) -> bool:
-    """Whether TensorBoard has read what the runs have logged last."""
+    """Return whether TensorBoard has read the last values of the runs."""
     with urllib.request.urlopen(f"{url}/data/plugin/scalars/tags", timeout=TIMEOUT) as answer:
         tags = json.load(answer)
     with urllib.request.urlopen(f"{url}/data/plugin/images/tags", timeout=TIMEOUT) as answer:
@@ -99,7 +99,7 @@ def has_read(url: str) -> bool:
 
 @contextmanager
 def started() -> Iterator[Browser]:
-    """A browser; Playwright can drive one at a time."""
+    """Open a browser. Playwright can drive one at a time."""
     with sync_playwright() as playwright:
         # as root, which continuous integration is, Chromium has no sandbox
         chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
@@ -113,7 +113,7 @@ def opened(chromium: Browser, url: str, prepare: Callable[[Page], object] = lamb
     :param chromium: a browser
     :param url: an address
     :param prepare: called before it is opened
-    :return: what the browser shows there
+    :return: the page
     """
     page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
     page.set_default_timeout(1000 * TIMEOUT)
@@ -128,7 +128,7 @@ def opened(chromium: Browser, url: str, prepare: Callable[[Page], object] = lamb
 
 
 def colours(chart: Locator) -> int:
-    """How many pixels of an element are coloured, and not white, grey or black."""
+    """Count the pixels of an element that are neither white, grey nor black."""
     from PIL import Image
 
     return n_coloured(np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB")))
@@ -143,8 +143,8 @@ def n_coloured(picture: npt.NDArray[np.uint8]) -> int:
 
 def lines(chart: Locator) -> list[int]:
     """
-    :param chart: with an SVG picture
-    :return: the number of points on each line that is to be seen
+    :param chart: an element with an SVG picture
+    :return: the number of points on each visible line
     """
     drawn = chart.locator("svg path").evaluate_all(
         """paths => paths.map(path => [path.getAttribute("d") || "", path.getBoundingClientRect().width])"""
@@ -155,8 +155,8 @@ def lines(chart: Locator) -> list[int]:
 
 def tab(page: Page, name: str) -> None:
     """
-    :param page: of TensorBoard
-    :param name: which of its pages to open
+    :param page: a page of TensorBoard
+    :param name: the name of the page to open
     """
     page.get_by_role("tab", name=name).click()
 
@@ -165,7 +165,7 @@ def tab(page: Page, name: str) -> None:
 
 
 def time_series(page: Page) -> None:
-    """Every number, as a line for each run."""
+    """Open the page with all numbers, as a line for each run."""
     tab(page, "Time Series")
     page.get_by_role("checkbox", name="Ignore outliers").uncheck()  # of so few points
     page.locator("metrics-main-view").get_by_role("button", name="Settings").click()  # closes them
@@ -182,7 +182,7 @@ def time_series(page: Page) -> None:
 
 
 def custom_scalars(page: Page) -> None:
-    """Our charts, in groups."""
+    """Open the page with our charts, in groups."""
     tab(page, "Custom Scalars")
     page.get_by_role("checkbox", name="Ignore outliers").click()
     for title in ("Q-values", "size of TD errors", "mean return"):
@@ -191,15 +191,15 @@ def custom_scalars(page: Page) -> None:
 
 def chart(page: Page, title: str) -> Locator:
     """
-    :param page: of Custom Scalars
-    :param title: of a chart
+    :param page: the page of Custom Scalars
+    :param title: the title of a chart
     """
     return page.locator("tf-custom-scalar-multi-line-chart-card").filter(has=page.get_by_text(title, exact=True))
 
 
 def is_drawn(card: Locator) -> bool:
     """
-    :param card: of a chart of Custom Scalars
+    :param card: the card of a chart of Custom Scalars
     :return: whether it shows a line for each run
     """
     card.scroll_into_view_if_needed()
@@ -207,7 +207,7 @@ def is_drawn(card: Locator) -> bool:
 
 
 def images(page: Page) -> None:
-    """Pictures."""
+    """Open the page with pictures."""
     tab(page, "Images")
     for tag in ("video/episode", "calibration/scatter"):  # the first one of the page at the end
         pictures = page.locator("tf-image-loader").filter(has_text=tag).locator("img")
@@ -219,7 +219,7 @@ def images(page: Page) -> None:
 
 
 def histograms(page: Page) -> None:
-    """Distributions in the course of training."""
+    """Open the page with distributions in the course of training."""
     tab(page, "Histograms")
     page.get_by_role("textbox", name="Filter tags").fill("histogram|ages")
     found = page.locator("tf-histogram-dashboard tf-category-paginated-view").first  # all others follow
@@ -232,7 +232,7 @@ def histograms(page: Page) -> None:
 
 
 def hparams(page: Page) -> None:
-    """A row for each run: what it was made with, and its score."""
+    """Open the page with a row for each run: its arguments and its score."""
     tab(page, "HParams")
     page.get_by_role("checkbox", name="batch_size", exact=True).click()  # in which they do not differ
     cells = page.locator("vaadin-grid-cell-content")
@@ -242,8 +242,8 @@ def hparams(page: Page) -> None:
 
 def row(page: Page, name: str) -> dict[str, str]:
     """
-    :param page: of HParams
-    :param name: of a run
+    :param page: the page of HParams
+    :param name: the name of a run
     :return: the row of the table, by the names of its columns
     """
     page.locator("vaadin-grid-cell-content").get_by_text(name, exact=True).first.wait_for()
@@ -254,7 +254,7 @@ def row(page: Page, name: str) -> dict[str, str]:
 
 
 def text(page: Page) -> None:
-    """The configuration and the command."""
+    """Open the page with the configuration and the command."""
     tab(page, "Text")
     page.get_by_role("textbox", name="Filter tags").fill("")  # it is one for all pages
     cell = page.locator("tf-text-loader").filter(has_text="run/arguments").filter(has_text="DQNExt_1")
@@ -269,14 +269,14 @@ PAGES: dict[str, Callable[[Page], None]] = {
 
 def save(page: Page, name: str, folder: Path) -> Path:
     """
-    :param page: of TensorBoard
-    :param name: which of :data:`PAGES`
-    :param folder: to write to
+    :param page: a page of TensorBoard
+    :param name: a name of :data:`PAGES`
+    :param folder: the folder to write to
     :return: a picture of it, once its charts are drawn
     """
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT_OF_IMAGES if name == "images" else HEIGHT})
     PAGES[name](page)
-    page.mouse.move(WIDTH - 8, HEIGHT // 2)  # beside the charts, which say how to zoom
+    page.mouse.move(WIDTH - 8, HEIGHT // 2)  # beside the charts, which show a hint at zooming
     page.mouse.wheel(0, -10_000)  # to the top
     path = folder / f"tensorboard_{name}.png"
     page.screenshot(path=path, animations="disabled")
@@ -304,8 +304,8 @@ CONFIG: dict[str, Any] = {
 
 def reported(place: Path, steps: int) -> Path:
     """
-    :param place: where to train with the zoo
-    :param steps: how many
+    :param place: the folder to train in with the zoo
+    :param steps: the number of steps
     :return: the report of that run
     """
     watched = {"every": steps // 16, "calibration": {"every": steps // 8}, "video": {"every": steps // 2}}
@@ -321,7 +321,7 @@ def reported(place: Path, steps: int) -> Path:
 def save_report(page: Page, folder: Path) -> Path:
     """
     :param page: the report of a run
-    :param folder: to write to
+    :param folder: the folder to write to
     :return: a picture of its beginning
     """
     page.set_viewport_size({"width": 1200, "height": 1900})
@@ -331,7 +331,7 @@ def save_report(page: Page, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Train for long enough that there is something to see, and save all pictures."""
+    """Train for long enough that charts have lines, and save all pictures."""
     folder = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as place, started() as chromium:
         output(python("-m", "tests.tensorboard_runs", place, str(STEPS), cwd=ROOT))

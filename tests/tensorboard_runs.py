@@ -26,10 +26,10 @@ OURS: dict[str, Any] = {
 
 def train(algorithm: type[DQN], folder: Path, steps: int, **arguments: Any) -> None:
     """
-    :param algorithm: which
-    :param folder: of TensorBoard
-    :param steps: how many
-    :param arguments: of the model
+    :param algorithm: the algorithm
+    :param folder: the folder of the TensorBoard logs
+    :param steps: the number of steps
+    :param arguments: the arguments of the model
     """
     diagnostics = DiagnosticsCallback(
         every=steps // 16,

@@ -1,4 +1,4 @@
-"""Which charts TensorBoard's Custom Scalars show: those that a user of DQN wants to see side by side, of what is logged."""
+"""The charts of TensorBoard's Custom Scalars: the logged scalars that users of DQN compare."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 __all__ = ["CHARTS", "chart_layout"]
 
 Layout = dict[str, dict[str, list[str]]]
-"""by group and title, regular expressions of the tags in a chart"""
+"""for each group and title of a chart, regular expressions of its tags"""
 
 # Each expression matches whole tags.
 CHARTS: Layout = {
@@ -62,17 +62,19 @@ CHARTS: Layout = {
 
 def chart_layout(tags: Iterable[str]) -> Layout:
     """
-    :param tags: what is logged
-    :return: the charts in which there is something to see, with all their tags: so charts of several runs are the same ones
+    Choose the charts of a run.
+
+    :param tags: the tags that the run has logged
+    :return: the charts with at least one of these tags. Each has all its tags, so that charts of several runs are the same
     """
     tags = list(tags)
-    shown = {
+    charts_with_data = {
         group: {title: patterns for title, patterns in charts.items() if _matches_any(patterns, tags)}
         for group, charts in CHARTS.items()
     }
     return {
         group: {title: _anchor_ends(patterns) for title, patterns in charts.items()}
-        for group, charts in shown.items()
+        for group, charts in charts_with_data.items()
         if charts
     }
 
@@ -82,5 +84,5 @@ def _matches_any(patterns: Iterable[str], tags: Iterable[str]) -> bool:
 
 
 def _anchor_ends(patterns: Iterable[str]) -> list[str]:
-    """TensorBoard is content with the beginning of a tag."""
+    """Let expressions match whole tags: TensorBoard accepts a match of the beginning."""
     return [f"{pattern}$" for pattern in patterns]

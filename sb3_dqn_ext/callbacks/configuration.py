@@ -1,4 +1,4 @@
-"""What a model was made with, as plain data."""
+"""The arguments of a model and its environment, as plain data."""
 
 import json
 import math
@@ -21,14 +21,16 @@ __all__ = ["describe_env", "flatten", "model_arguments", "to_plain"]
 
 Data = dict[str, Any]
 
-# what no result depends on, and what is told otherwise
 EXCLUDED_ARGUMENTS = {"policy", "env", "tensorboard_log", "verbose", "device", "_init_setup_model"}
+"""arguments that do not change results, or that are reported separately"""
 
 
 def model_arguments(model: BaseAlgorithm) -> Data:
     """
-    :param model: of SB3
-    :return: the arguments it was made with, in the order of its constructor, as plain data
+    Return the arguments of the constructor of a model.
+
+    :param model: an SB3 model
+    :return: the arguments as plain data, in the order of the constructor
     """
     names = [name for name in parameters_of(type(model)) if name not in EXCLUDED_ARGUMENTS and hasattr(model, name)]
     given = {name: to_plain(getattr(model, name)) for name in names}
@@ -38,7 +40,7 @@ def model_arguments(model: BaseAlgorithm) -> Data:
 
 
 def _default_buffer_classes(model: BaseAlgorithm) -> set[type]:
-    """Those that an algorithm may take where none is named."""
+    """Return the classes of replay buffers that an algorithm chooses by itself."""
     ours = getattr(model, "default_replay_buffer_class", None)  # of DQNExt
     return {ReplayBuffer, DictReplayBuffer, NStepReplayBuffer} if ours is None else {ours}
 
@@ -50,9 +52,10 @@ def _policy_name(model: BaseAlgorithm) -> str:
 
 def describe_env(env: VecEnv | None) -> tuple[str, str]:
     """
+    Describe environments. Environments in other processes are not called.
+
     :param env: the training environments
-    :return: the id of the environment, or the name of its class, and the classes of all wrappers around it. Nothing is asked
-        of environments in processes of their own
+    :return: the id of the environment, or the name of its class; and the classes of all wrappers around it
     """
     layers = layers_of(env)
     single = getattr(layers[0], "envs", [None])[0]
@@ -64,13 +67,14 @@ def describe_env(env: VecEnv | None) -> tuple[str, str]:
 
 def to_plain(value: Any) -> Any:
     """
-    :param value: an argument
-    :return: the same as numbers, strings, lists and mappings; of a class or function its dotted name; of another object what
-        it says of itself
+    Convert an argument to plain data.
+
+    :param value: the argument
+    :return: numbers, strings, lists and mappings; the dotted names of classes and functions; the ``repr`` of other objects
     """
     if isinstance(value, TrainFreq):
         return value.frequency if value.unit is TrainFrequencyUnit.STEP else [value.frequency, value.unit.value]
-    if isinstance(value, ConstantSchedule):  # which the zoo makes of a learning rate
+    if isinstance(value, ConstantSchedule):  # the zoo converts learning rates to it
         return to_plain(value.val)
     if isinstance(value, np.generic):
         value = value.item()
@@ -85,15 +89,17 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return qualified_name(value)
     text = repr(value)
-    # the default has an address, which says nothing
+    # the default repr contains an address
     return text if " object at 0x" not in text else qualified_name(type(value))
 
 
 def flatten(arguments: Mapping[str, Any]) -> dict[str, float | str]:
     """
+    Flatten arguments to the columns of a table.
+
     :param arguments: plain data
-    :return: what a table can hold. A mapping is one text, as every run has it, and its entries are values of their own, too,
-        as in ``exploration_kwargs.schedule.rate``
+    :return: numbers and strings. A mapping is one string, and each of its entries is a column as well, such as
+        ``exploration_kwargs.schedule.rate``
     """
     found: dict[str, float | str] = {}
     for name, value in arguments.items():

@@ -1,4 +1,4 @@
-"""Let epsilon follow any schedule."""
+"""A callback that lets epsilon follow any schedule."""
 
 from typing import Any
 
@@ -10,14 +10,13 @@ from sb3_dqn_ext.errors import ArgumentError
 
 class EpsilonScheduleCallback(RunCallback):
     """
-    Let the model's epsilon follow a schedule, in place of the straight line that is all that SB3's DQN offers.
+    A callback that lets the model's epsilon follow a schedule, in place of the linear schedule of SB3's DQN.
 
-    During the run, it replaces ``model.exploration_schedule``. Other callbacks see the model's own schedule, and a model saved
-    in the middle of the run has it.
+    During the run, it replaces ``model.exploration_schedule``. For other callbacks, and in a model that is saved in the middle
+    of the run, the attribute has its original value.
 
     :param schedule: a schedule, a number, or a mapping such as
-        ``{"name": "exponential", "start": 1.0, "end": 0.05, "rate": 1e-4}``; see :mod:`sb3_dqn_ext.algorithm.schedules`. Your
-        own schedule is an object, a class or a dotted name
+        ``{"name": "exponential", "start": 1.0, "end": 0.05, "rate": 1e-4}``; see :mod:`sb3_dqn_ext.algorithm.schedules`
     :raises ArgumentError: if there is no such schedule; at the start of the run, if the model does not explore by a schedule
     """
 

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on as if it had never stopped."""
+"""A callback that writes checkpoints from which a run continues with the same bits."""
 
 import os
 import sys
@@ -17,23 +17,23 @@ from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 
 class ExactCheckpointCallback(RunCallback):
     """
-    Write a checkpoint of all that the run depends on, every so often: networks, optimizer, replay memory, generators of random
-    numbers, environments in mid-episode, callbacks. A model of the same arguments that takes it over by ``model.resume(path)``
-    ends with the same bits as one that was never interrupted.
+    A callback that writes checkpoints of all that the run depends on: networks, optimizer, replay buffer, random generators,
+    environments in mid-episode, and callbacks. A model of the same arguments that is restored by ``model.resume(path)`` ends
+    with the same bits as one that was never interrupted.
 
-    It is written between two rollouts, when all that was stepped is stored and learned from: with a ``train_freq`` of 256
-    steps, ``every`` is rounded up to those. Held by an event callback such as ``EveryNTimesteps`` or ``EvalCallback``, it is
-    written after the next event, also after one in the last rollout. Of the replay memory, only what was added since the last
-    checkpoint is written.
+    Checkpoints are written between two rollouts, when all transitions are stored and trained on. With a ``train_freq`` of 256
+    steps, ``every`` is rounded up to a multiple of 256. If an event callback such as ``EveryNTimesteps`` or ``EvalCallback``
+    holds this one, a checkpoint is written after the next event, also after an event in the last rollout. Of the replay
+    buffer, only the transitions since the last checkpoint are written.
 
-    The folder is locked for the whole run. At SIGINT (Ctrl-C) and at SIGTERM one last checkpoint is written before they do
-    what they do without; a second one does it at once.
+    The folder is locked during the whole run. At SIGINT (Ctrl-C) and at SIGTERM, one last checkpoint is written before the
+    signal has its usual effect. A second signal has its effect immediately.
 
     :param every: environment steps between two checkpoints, at least
-    :param path: the folder of the checkpoints; it is made if need be
-    :param keep: how many of the newest stay
-    :raises ArgumentError: if a number cannot be; at the start of the run, if the model is no DQNExt
-    :raises CheckpointError: at the start of the run, if another one writes to the folder, or has left its checkpoints there;
+    :param path: the folder of the checkpoints, which is made if necessary
+    :param keep: the number of newest checkpoints that are kept
+    :raises ArgumentError: if an argument is out of its range; at the start of the run, if the model is no DQNExt
+    :raises CheckpointError: at the start of the run, if another run writes to the folder, or has left its checkpoints there;
         at a checkpoint, if it cannot be written
     """
 
@@ -66,33 +66,33 @@ class ExactCheckpointCallback(RunCallback):
 
     def _on_training_end(self) -> None:
         model: Any = self.model
-        # After a callback has ended a run, what its last rollout collected is not learned from.
-        is_asked = self.is_due and self.parent is not None  # by the event of another callback, in the last rollout
-        if self.run.is_between_rollouts and (is_asked or model.run_state.deferred_signals.is_pending):
+        # If a callback ends a run, the transitions of its last rollout are not trained on.
+        is_event = self.is_due and self.parent is not None  # an event of another callback in the last rollout
+        if self.run.is_between_rollouts and (is_event or model.run_state.deferred_signals.is_pending):
             self._save()
 
     def _save(self) -> None:
         model: Any = self.model
-        self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved with the rest
+        self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved
         path = model.save_checkpoint(self.path, self.keep)
         if model.run_state.deferred_signals.is_pending:
-            print(f"Saved {path}: model.resume({self.path!r}) goes on from there.", file=sys.stderr, flush=True)
+            print(f"Saved {path}: model.resume({self.path!r}) continues from there.", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
     """
-    The whole of a run: nobody else writes to the folders of its checkpoints, and no signal interrupts it in a rollout.
+    Lock the folders of a run's checkpoints during the run, and defer signals to the end of a rollout.
 
     :param model: a DQNExt
-    :param callback: what ``learn`` takes
+    :param callback: the ``callback`` of ``learn``
     :raises CheckpointError: if another run writes to a folder, or has left its checkpoints there
     """
     model.run_state.callback_states = []
     paths = {one.path for one in all_callbacks(callback) if isinstance(one, ExactCheckpointCallback)}
     with ExitStack() as stack:
         if paths:
-            # Only runs with checkpoints import it: it would add 3 % to the time that the import of this package takes.
+            # imported by runs with checkpoints only: it takes 3 % of the time to import this package
 
             for path in paths:
                 stack.enter_context(claimed(model, path))
@@ -109,19 +109,21 @@ def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
 
 def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     """
-    :param model: whose run has ended
-    :param callbacks: of the run
-    :return: a sentence on the newest checkpoint that it has written; empty if it was not to write any
+    Write a sentence about the newest checkpoint that a run has written.
+
+    :param model: the model, whose run has ended
+    :param callbacks: the callbacks of the run
+    :return: the sentence; empty if the run has no checkpoints
     """
 
     saved = model.run_state.saved_rows if hasattr(model, "run_state") else {}
     folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
     written = []
     for folder in (folder for folder in folders if os.path.abspath(folder) in saved):
-        with suppress(CheckpointError):  # the error that ended the run is the one to tell
-            if (path := latest_manifest(folder)) is not None:
+        with suppress(CheckpointError):  # the error that ended the run is reported, not this one
+            if (path := newest(folder)) is not None:
                 written.append((path, folder))
     if written:
-        path, folder = max(written, key=lambda place: place[0].name)
-        return f" The newest checkpoint of the run is {path}: model.resume({folder!r}) goes on from there."
+        path, folder = max(written, key=lambda path_and_folder: path_and_folder[0].name)
+        return f" The newest checkpoint of the run is {path}: model.resume({folder!r}) continues from there."
     return f" The run has written no checkpoint to {next(iter(folders))} yet." if folders else ""

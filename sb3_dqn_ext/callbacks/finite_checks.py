@@ -1,4 +1,4 @@
-"""Checks of a run, which end it before a number that is nan or infinite is stored or learned."""
+"""Checks that end a run before a number that is nan or infinite is stored or trained on."""
 
 import math
 import sys
@@ -32,21 +32,23 @@ Array = npt.NDArray[Any]
 
 def non_finite_error(model: Any, what: str) -> NonFiniteError:
     """
-    :param model: whose run ends
-    :param what: is at fault, and what was not done with it
-    :return: the error that ends the run, which names the newest checkpoint
+    Make the error that ends a run. Its message names the newest checkpoint.
+
+    :param model: the model
+    :param what: the cause, and the action that was not taken because of it
+    :return: the error
     """
     run_state = getattr(model, "run_state", None)
     where = "" if run_state is None else resume_hint(model, all_callbacks(run_state.callback))
-    unchanged = "the networks, the optimizer and the replay memory are as they were before"
+    unchanged = "the networks, the optimizer and the replay buffer are as they were before"
     return NonFiniteError(f"Step {model.num_timesteps}: {what}: {unchanged}.{where}")
 
 
 class NormalizationStatistics:
     """
-    What a VecNormalize has counted up to the last good step: it counts a step before anybody can look at it.
+    The statistics of a VecNormalize up to the last finite step. VecNormalize includes a step before it can be checked.
 
-    :param env: whose statistics can be put back
+    :param env: the VecNormalize whose statistics can be restored
     """
 
     def __init__(self, env: VecNormalize) -> None:
@@ -56,22 +58,22 @@ class NormalizationStatistics:
         self.save()
 
     def save(self) -> None:
-        """Remember them. Each step makes new arrays, so that none has to be copied."""
+        """Save the statistics. Each step makes new arrays, so that no copies are needed."""
         env = self._env
         self._kept = [(vars(one), dict(vars(one))) for one in self._running]
         self._kept.append((vars(env), {name: vars(env).get(name) for name in ("returns", "old_obs", "old_reward")}))
 
     def restore(self) -> None:
-        """Make them what they were."""
+        """Restore the saved statistics."""
         for now, kept in self._kept:
             now.update(kept)
 
 
 class StepCheck:
     """
-    Checks what is about to be stored.
+    A check of each transition before it is stored.
 
-    :param model: whose run is about to begin
+    :param model: the model, whose run is about to begin
     """
 
     def __init__(self, model: Any) -> None:
@@ -81,28 +83,34 @@ class StepCheck:
         self._statistics = None if self._normalize is None else NormalizationStatistics(self._normalize)
         space = model.observation_space
         n_numbers = model.n_envs * math.prod(space.shape) if isinstance(space, spaces.Box) else math.inf
-        self._has_few = self._normalize is None and n_numbers <= SMALL_SIZE
+        self._is_small = self._normalize is None and n_numbers <= SMALL_SIZE
 
     def check_start(self) -> None:
-        """:raises NonFiniteError: if the run would begin at an observation that is not finite"""
+        """
+        Check the first observation of a run.
+
+        :raises NonFiniteError: if it is not finite
+        """
         if self._normalize is not None:
             self._check(self._normalize.old_obs, "first observation")
         self._check(self._model._last_obs, "first observation" if self._normalize is None else "normalised first observation")
 
     def check_step(self, new_obs: Any, rewards: Array, dones: Array, infos: Sequence[dict[str, Any]]) -> None:
         """
-        :param new_obs: (n_envs, ...) what was observed, normalised if there is a VecNormalize
-        :param rewards: (n_envs,) normalised if there is a VecNormalize
+        Check the observations and rewards of a step.
+
+        :param new_obs: (n_envs, ...) the observations, normalised if there is a VecNormalize
+        :param rewards: (n_envs,) the rewards, normalised if there is a VecNormalize
         :param dones: (n_envs,) whether an episode ended
-        :param infos: (n_envs,)
-        :raises NonFiniteError: if something of it is not finite
+        :param infos: (n_envs,) the infos of the step
+        :raises NonFiniteError: if an observation or a reward is not finite
         """
         if (
-            self._has_few
+            self._is_small
             and math.hypot(*new_obs.ravel().tolist(), *rewards.tolist()) <= SAFE_NUMBER
             and True not in dones.tolist()
         ):
-            return  # what most steps are, in a third of the time
+            return  # a check of most steps in a third of the time
         kind = ""
         if self._normalize is not None:
             self._check(self._normalize.old_obs, "observation", dones)
@@ -119,35 +127,41 @@ class StepCheck:
 
     def _check(self, observations: Any, what: str, dones: Array | None = None, only: int | None = None) -> None:
         """
-        :param observations: (n_envs, ...) each part of them, or (...) of one environment
-        :param what: they are, in words
-        :param dones: (n_envs,) whether they are the first of an episode
-        :param only: of which environment they are
+        Check observations.
+
+        :param observations: (n_envs, ...) each part of the observations, or (...) the observation of one environment
+        :param what: the description of the observations
+        :param dones: (n_envs,) whether an observation is the first of an episode
+        :param only: the environment of the observation, if it is one
         """
         parts = observations if isinstance(observations, dict) else {None: observations}
         for key, numbers in parts.items():
-            of_envs = numbers if only is None else np.asarray(numbers)[None]  # a choice can be a number of Python
+            of_envs = (
+                numbers if only is None else np.asarray(numbers)[None]
+            )  # a Discrete observation can be a number of Python
             name = what if key is None else f"{what}[{key!r}]"
             self._check_numbers(of_envs, self._types[key], name, dones, only or 0)
 
     def _check_numbers(
         self, numbers: Array, stored_as: np.dtype[Any], what: str, dones: Array | None = None, first_env: int = 0
     ) -> None:
-        """See :func:`~sb3_dqn_ext.callbacks.finite_numbers.describe_non_finite`."""
+        """Check numbers, see :func:`~sb3_dqn_ext.callbacks.finite_numbers.describe_non_finite`."""
         if is_finite(numbers, stored_as):
             return
         fault = describe_non_finite(numbers, stored_as, what, dones, first_env)
         if fault is not None:
             if self._statistics is not None:
                 self._statistics.restore()
-            self._model._last_obs = None  # what comes next does not follow it
+            self._model._last_obs = None  # the next run begins new episodes
             raise non_finite_error(self._model, f"{fault}. It was not stored")
 
 
 def train_variables(model: Any) -> dict[str, Any]:
     """
-    :param model: of SB3, in the middle of its ``train()``
-    :return: the variables of that method, which keeps the loss there and tells it to nobody before its gradient is followed
+    Return the local variables of ``train()``, which contain the loss. SB3 reports it only after the gradient step.
+
+    :param model: an SB3 model, in the middle of its ``train()``
+    :return: the variables; empty if ``train()`` is not on the stack
     """
     frame = sys._getframe(1)
     while frame.f_back is not None:
@@ -159,19 +173,23 @@ def train_variables(model: Any) -> dict[str, Any]:
 
 class UpdateCheck:
     """
-    Checks updates of the networks before they are made.
+    A check of each gradient step before it is made.
 
-    :param model: whose run is about to begin
+    :param model: the model, whose run is about to begin
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        # batch normalisation counts a batch before its loss is known
+        # batch normalisation includes a batch before its loss is computed
         self._counted = [(numbers, numbers.clone()) for numbers in getattr(model, "batch_norm_stats", ())]
         self._hook: Any = None
 
     def check_rate(self) -> None:
-        """:raises NonFiniteError: if the learning rate would bring the parameters out of the finite numbers"""
+        """
+        Check the learning rate.
+
+        :raises NonFiniteError: if the learning rate is so large that parameters would not be finite
+        """
         for group in self._model.policy.optimizer.param_groups:
             if not group["lr"] <= MAX_FINITE:
                 what = f"the learning rate is {group['lr']:g}, and can be {MAX_FINITE:g} at most. No update was made with it"
@@ -179,11 +197,13 @@ class UpdateCheck:
 
     def check_update(self, loss: float, norm: float, max_grad_norm: float | None = None, n_before: int = 0) -> None:
         """
-        :param loss: of the batch
-        :param norm: of its gradient, which lies in the parameters' ``grad``
-        :param max_grad_norm: to which norm it is about to be clipped, if it is
-        :param n_before: updates that the model has not counted yet
-        :raises NonFiniteError: if its step would not be finite
+        Check the loss and the gradient of a batch.
+
+        :param loss: the loss
+        :param norm: the norm of the gradient, which is stored in the parameters' ``grad``
+        :param max_grad_norm: the norm to which the gradient is about to be clipped; None (default): it is not clipped
+        :param n_before: the number of updates that the model has not counted yet
+        :raises NonFiniteError: if the gradient step would not be finite
         """
         if not self._counted and math.hypot(loss, norm) <= MAX_FINITE:
             return
@@ -200,23 +220,23 @@ class UpdateCheck:
             number = self._model._n_updates + n_before + 1
             raise non_finite_error(self._model, f"{fault} in update {number}{of}. The update was not made")
 
-    def follow(self, optimizer: th.optim.Optimizer) -> None:
+    def attach(self, optimizer: th.optim.Optimizer) -> None:
         """
-        Look at each step of an optimizer of SB3's algorithms, which do not ask.
+        Check each step of an optimizer of SB3's algorithms, which do not call this class.
 
-        :param optimizer: of the model
+        :param optimizer: the optimizer of the model
         """
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     def _before_step(self, optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        gradients = [of.grad for group in optimizer.param_groups for of in group["params"] if of.grad is not None]
+        gradients = [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
         norms = [norm.item() for norm in th._foreach_norm(gradients)] if gradients else []  # they are clipped already
         training = train_variables(self._model)
         loss = training["loss"].item() if "loss" in training else 0.0
         self.check_rate()
         self.check_update(loss, math.hypot(*norms), n_before=len(training.get("losses", ())[1:]))
 
-    def leave(self) -> None:
-        """Let the optimizer be."""
+    def detach(self) -> None:
+        """Remove the check from the optimizer."""
         if self._hook is not None:
             self._hook.remove()

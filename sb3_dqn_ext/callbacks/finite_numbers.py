@@ -1,4 +1,4 @@
-"""Which numbers would be nan or infinite where they are stored."""
+"""Checks for numbers that would be nan or infinite in the type in which they are stored."""
 
 import functools
 import math
@@ -12,29 +12,35 @@ __all__ = ["FLOAT32", "SAFE_NUMBER", "SMALL_SIZE", "describe_non_finite", "first
 
 Array = npt.NDArray[Any]
 
-MAX_ITEMS = 3  # entries and parameters that a message names
-SMALL_SIZE = 16  # so many numbers are looked at in Python sooner than in numpy
-SAFE_NUMBER = 6e4  # every type of floating-point numbers holds it
-FLOAT32 = np.dtype(np.float32)  # in which rewards are remembered
+MAX_ITEMS = 3
+"""the largest number of entries or parameters that a message lists"""
+SMALL_SIZE = 16
+"""the largest number of values that Python checks faster than numpy"""
+SAFE_NUMBER = 6e4
+"""a number that is finite in every floating-point type"""
+FLOAT32 = np.dtype(np.float32)
+"""the type in which rewards are stored"""
 
 
 @functools.cache
 def largest_number(stored_as: np.dtype[Any]) -> float:
-    """The largest number of a type of floating-point numbers."""
+    """Return the largest number of a floating-point type."""
     return float(np.finfo(stored_as).max)
 
 
 def is_finite(numbers: Array, stored_as: np.dtype[Any]) -> bool:
     """
-    :param numbers: of any shape and type
+    Check quickly whether all numbers are finite.
+
+    :param numbers: numbers of any shape and type
     :param stored_as: the type in which they will be stored
-    :return: False if one of them would be nan or infinite there, or could be, and has to be looked at
+    :return: False if a number would be nan or infinite there, or may be so that each has to be checked
     """
     if numbers.dtype.kind != "f":
         return True
     if numbers.size <= SMALL_SIZE:
         return math.hypot(*numbers.ravel().tolist()) <= largest_number(stored_as)
-    # The square of the norm is one call, and no number from 1 on is larger than it.
+    # one call computes the square of the norm, which no number above 1 exceeds
     return bool(np.vdot(numbers, numbers) <= largest_number(stored_as))
 
 
@@ -42,20 +48,22 @@ def describe_non_finite(
     numbers: Array, stored_as: np.dtype[Any], what: str, dones: Array | None = None, first_env: int = 0
 ) -> str | None:
     """
+    Describe the numbers that would be nan or infinite.
+
     :param numbers: (n_envs, ...) floating-point numbers
     :param stored_as: the type in which they will be stored
-    :param what: they are, in words
-    :param dones: (n_envs,) whether they are the first of an episode
-    :param first_env: the environment of the first of them
-    :return: which of them would be nan or infinite, in words; None if none would be
+    :param what: the description of the numbers, such as "observation"
+    :param dones: (n_envs,) whether the numbers of an environment are the first of an episode
+    :param first_env: the number of the first environment
+    :return: the description; None if all numbers would be finite
     """
-    places = np.argwhere(~(np.abs(numbers) <= largest_number(stored_as)))  # (k, dimensions)
-    if not len(places):
+    positions = np.argwhere(~(np.abs(numbers) <= largest_number(stored_as)))  # (k, dimensions)
+    if not len(positions):
         return None
-    envs = np.unique(places[:, 0]).tolist()
+    envs = np.unique(positions[:, 0]).tolist()
     entries = [
-        f"{[*place]} = {numbers[env][tuple(place)]:g}" if place else f"{numbers[env]:g}"
-        for env, *place in places.tolist()
+        f"{[*position]} = {numbers[env][tuple(position)]:g}" if position else f"{numbers[env]:g}"
+        for env, *position in positions.tolist()
         if env == envs[0]
     ]
     new = ", the first of a new episode," if dones is not None and dones[envs[0]] else ""
@@ -65,8 +73,10 @@ def describe_non_finite(
 
 def first_items(items: list[str]) -> str:
     """
-    :param items: to list
-    :return: some of them, and how many more there are
+    List the first items.
+
+    :param items: all items
+    :return: the first items, and the number of further ones
     """
     more = f" and {len(items) - MAX_ITEMS} more" if len(items) > MAX_ITEMS else ""
     return ", ".join(items[:MAX_ITEMS]) + more
@@ -74,9 +84,10 @@ def first_items(items: list[str]) -> str:
 
 def storage_dtypes(space: spaces.Space[Any]) -> dict[str | None, np.dtype[Any]]:
     """
-    :param space: of observations
-    :return: the type in which each part of them is stored, if it is one of floating-point numbers, else float32, which
-        networks are told
+    Return the types in which observations are stored.
+
+    :param space: the observation space
+    :return: the type of each part, if it is a floating-point type; else float32, the type of the inputs of networks
     """
     boxes = space.spaces if isinstance(space, spaces.Dict) else {None: space}
     return {key: box.dtype if box.dtype is not None and box.dtype.kind == "f" else FLOAT32 for key, box in boxes.items()}

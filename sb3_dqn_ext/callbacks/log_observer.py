@@ -1,4 +1,4 @@
-"""What is written to SB3's log, as it is written, and the mean returns among it."""
+"""The base class of callbacks that observe SB3's log, and the mean returns that are logged."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -26,40 +26,42 @@ __all__ = [
 ]
 
 EVALUATION_KEY, TRAINING_KEY = "eval/mean_reward", "rollout/ep_rew_mean"
-"""keys under which SB3 logs mean returns of evaluations, and of training episodes with their exploration"""
+"""the log keys of the mean returns of evaluations, and of training episodes with their exploration"""
 
 LoggedValues = Mapping[str, Any]
-"""what is logged, by its key"""
+"""logged values by their keys"""
 ExcludedFormats = Mapping[str, tuple[str, ...]]
-"""the formats that are not told of a key"""
+"""for each key, the output formats that do not write it"""
 
 
 class Score(NamedTuple):
-    """Mean returns in a run."""
+    """The last and the best mean return of a run."""
 
     last: float
     best: float
     best_at: int
-    """environment steps"""
+    """the environment step of the best mean return"""
 
 
 class CallbackOutputFormat(KVWriter):
-    """An output format that a callback adds to the logger for the length of its run."""
+    """An output format that a callback adds to the logger for the duration of its run."""
 
     logger: Logger | None = None
-    """the logger that it belongs to"""
+    """the logger that it was added to"""
 
     def join(self, logger: Logger, is_first: bool = False) -> None:
         """
-        :param logger: the only logger that it belongs to from now on
-        :param is_first: whether it is written before the other formats
+        Add the format to a logger, and remove it from its previous one.
+
+        :param logger: the logger
+        :param is_first: whether the format is called before the other formats; False (default): after them
         """
         self.leave()
         self.logger = logger
         logger.output_formats.insert(0 if is_first else len(logger.output_formats), self)
 
     def leave(self) -> None:
-        """Leave the logger as it was."""
+        """Remove the format from its logger."""
         if self.logger is not None and self in self.logger.output_formats:
             self.logger.output_formats.remove(self)
         self.logger = None
@@ -70,8 +72,10 @@ class CallbackOutputFormat(KVWriter):
 
 def logger_without_callbacks(logger: Logger) -> Logger:
     """
+    Return a logger without the output formats of callbacks.
+
     :param logger: the logger of a run
-    :return: one that writes the same, without the output formats of callbacks; the same one, if it has none of these
+    :return: a copy without these formats; the logger itself, if it has none
     """
     formats = [output for output in logger.output_formats if not isinstance(output, CallbackOutputFormat)]
     if len(formats) == len(logger.output_formats):
@@ -83,29 +87,29 @@ def logger_without_callbacks(logger: Logger) -> Logger:
 
 class ObserverOutputFormat(CallbackOutputFormat):
     """
-    Hears what is logged.
+    An output format that passes logged values to a function.
 
-    :param tell: called with it, with what is excluded, and the step
+    :param function: called with the values, the excluded formats, and the step
     """
 
-    def __init__(self, tell: Callable[[LoggedValues, ExcludedFormats, int], None]) -> None:
-        self._tell = tell
+    def __init__(self, function: Callable[[LoggedValues, ExcludedFormats, int], None]) -> None:
+        self._function = function
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        self._tell(key_values, key_excluded, step)
+        self._function(key_values, key_excluded, step)
 
 
 class LogObserver(RunCallback):
     """
-    Hears what is logged in a run, and keeps its mean returns. It has something to do where a run begins, where it ends and
-    where something is logged: nothing at a step.
+    The base class of callbacks that observe the log of a run and record its mean returns. It acts at the beginning and the
+    end of a run, and when values are logged, but not at environment steps.
 
-    :param verbose: as of every callback
+    :param verbose: the verbosity level of the callback
     """
 
     def __init__(self, verbose: int = 0) -> None:
         super().__init__(verbose)
-        self.evaluation_returns: list[float] = []  # as a Score, once there is one: plain data, which a checkpoint holds
+        self.evaluation_returns: list[float] = []  # the fields of a Score, as plain data for checkpoints; or empty
         self.training_returns: list[float] = []
         self._output_format = ObserverOutputFormat(self._observe)
 
@@ -123,9 +127,11 @@ class LogObserver(RunCallback):
 
     def _observe(self, values: LoggedValues, excluded: ExcludedFormats, step: int) -> None:
         """
-        :param values: that are logged
-        :param excluded: what some formats are not told
-        :param step: at which
+        Record the mean returns among logged values.
+
+        :param values: the values
+        :param excluded: the output formats that do not write them
+        :param step: the environment step
         """
         if EVALUATION_KEY in values:
             self.evaluation_returns = update_score(self.evaluation_returns, float(values[EVALUATION_KEY]), step)
@@ -133,30 +139,34 @@ class LogObserver(RunCallback):
             self.training_returns = update_score(self.training_returns, float(values[TRAINING_KEY]), step)
 
     def _finish(self) -> None:
-        """Once, at the end of the run."""
+        """Finish the work of the callback, once, at the end of the run."""
         raise NotImplementedError
 
 
 def update_score(score: list[float], value: float, step: int) -> list[float]:
     """
-    :param score: last, best, and the step of the best; or empty
-    :param value: a newer one
-    :param step: at which
-    :return: the same with it
+    Update a score by a newer mean return.
+
+    :param score: the last and the best mean return, and the step of the best; or empty
+    :param value: the newer mean return
+    :param step: its step
+    :return: the updated score
     """
     return [value, *score[1:]] if score and score[1] >= value else [value, value, step]
 
 
 def has_full_window(model: BaseAlgorithm) -> bool:
-    """Whether SB3 has as many returns of training episodes as it averages."""
+    """Return whether SB3 averages over its whole window of training episodes."""
     episodes = model.ep_info_buffer
     return episodes is not None and len(episodes) == episodes.maxlen
 
 
 def evaluation_score(callback: LogObserver) -> Score | None:
     """
-    :param callback: that has heard of evaluations
-    :return: their mean returns, if there were any
+    Return the score of the evaluations of a run.
+
+    :param callback: the observer of the run
+    :return: the score; None if there were no evaluations
     """
     return (
         Score(callback.evaluation_returns[0], callback.evaluation_returns[1], int(callback.evaluation_returns[2]))
@@ -167,8 +177,10 @@ def evaluation_score(callback: LogObserver) -> Score | None:
 
 def training_score(callback: LogObserver) -> Score | None:
     """
-    :param callback: that has heard of training
-    :return: mean returns of training episodes, those of SB3's average, if there were any
+    Return the score of the training episodes of a run: of their mean returns over SB3's window.
+
+    :param callback: the observer of the run
+    :return: the score; None if no episode has ended
     """
     model = callback.model
     returns = [episode["r"] for episode in model.ep_info_buffer or ()]
@@ -176,13 +188,15 @@ def training_score(callback: LogObserver) -> Score | None:
         return None
     last, best, step = update_score(
         callback.training_returns, float(np.mean(returns)), model.num_timesteps
-    )  # of later than what was logged
+    )  # after the last logged one
     return Score(last, best, int(step))
 
 
 def run_score(callback: LogObserver) -> Score | None:
     """
-    :param callback: that has heard of a run
-    :return: mean returns of evaluations, or, where there are none, of training episodes
+    Return the score of a run.
+
+    :param callback: the observer of the run
+    :return: the score of its evaluations, or, if there are none, of its training episodes
     """
     return evaluation_score(callback) or training_score(callback)

@@ -1,4 +1,4 @@
-"""Stop before numbers that are nan or infinite are remembered or learned."""
+"""A callback that ends a run before a number that is nan or infinite is stored or trained on."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,19 +16,19 @@ from sb3_dqn_ext.errors import ArgumentError
 
 class NonFiniteGuardCallback(RunCallback):
     """
-    End the run by a :class:`~sb3_dqn_ext.errors.NonFiniteError` before a number that is nan or infinite enters the replay
-    memory or the networks. The message names what is at fault: which entries of an observation, or the reward, of which
-    environment; the loss, or the gradient of which parameters, in which update.
+    A callback that ends the run by a :class:`~sb3_dqn_ext.errors.NonFiniteError` before a number that is nan or infinite
+    enters the replay buffer or the networks. The message names the cause: the entries of an observation, or the reward, and
+    their environment; the loss, or the parameters of the gradient, and the number of the update.
 
-    The networks, the optimizer, the replay memory and the statistics of a VecNormalize are then as they were before, and so is
-    the newest checkpoint of an :class:`~sb3_dqn_ext.callbacks.ExactCheckpointCallback`, which the message names. A next
+    The networks, the optimizer, the replay buffer and the statistics of a VecNormalize are then as they were before. So is the
+    newest checkpoint of an :class:`~sb3_dqn_ext.callbacks.ExactCheckpointCallback`, which the message names. The next
     ``learn`` begins new episodes.
 
-    Each step is checked before any callback gets it, also where an event callback such as ``EveryNTimesteps`` holds this one.
+    Each step is checked before any callback gets it, also if an event callback such as ``EveryNTimesteps`` holds this one.
 
-    ``DQNExt(..., check_finite=True)`` puts one before the callbacks of each run.
+    ``DQNExt(..., check_finite=True)`` adds this callback to each run, before the other callbacks.
 
-    :raises ArgumentError: at the start of the run, if the model has not one optimizer, as DQN and QRDQN have
+    :raises ArgumentError: at the start of the run, if the model does not have exactly one optimizer, as DQN and QRDQN do
     """
 
     _steps: StepCheck | None = None
@@ -47,19 +47,19 @@ class NonFiniteGuardCallback(RunCallback):
         if hasattr(model, "check_finite"):
             model.run_state.guard = self._updates
         else:
-            self._updates.follow(optimizer)
+            self._updates.attach(optimizer)
         self._steps.check_start()
 
-    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
+    def _on_run_step(self, locals_: Mapping[str, Any]) -> None:
         assert self._steps is not None
-        # environments may have lists, and 0 and 1 as ends
-        rewards, dones = np.asarray(seen["rewards"]), np.asarray(seen["dones"], dtype=bool)
-        self._steps.check_step(seen["new_obs"], rewards.ravel(), dones.ravel(), seen["infos"])
+        # environments may return lists, and 0 and 1 as dones
+        rewards, dones = np.asarray(locals_["rewards"]), np.asarray(locals_["dones"], dtype=bool)
+        self._steps.check_step(locals_["new_obs"], rewards.ravel(), dones.ravel(), locals_["infos"])
 
     def _restore_model(self) -> None:
         model: Any = self.model
         if self._updates is not None:
-            self._updates.leave()
+            self._updates.detach()
             if hasattr(model, "run_state") and model.run_state.guard is self._updates:
                 model.run_state.guard = None
         self._steps = self._updates = None
@@ -67,8 +67,10 @@ class NonFiniteGuardCallback(RunCallback):
 
 def add_guard(callback: MaybeCallback) -> MaybeCallback:
     """
-    :param callback: what ``learn`` takes
-    :return: the same with a :class:`NonFiniteGuardCallback` before it, if there is none
+    Add a :class:`NonFiniteGuardCallback` before the callbacks of a run, unless there is one.
+
+    :param callback: the ``callback`` of ``learn``
+    :return: the callbacks with a guard
     """
     if any(isinstance(one, NonFiniteGuardCallback) for one in all_callbacks(callback)):
         return callback

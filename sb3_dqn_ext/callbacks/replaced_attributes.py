@@ -1,4 +1,4 @@
-"""Attributes of a model that have other values while it trains."""
+"""Attributes of a model that have replaced values while it trains."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ __all__ = ["ReplacedAttributes"]
 
 class ReplacedAttributes:
     """
-    Attributes of a model that callbacks replace until a run ends, but not while callbacks are executed: what they save, or
-    change, is the model's own value.
+    The attributes of a model that callbacks replace until a run ends. While callbacks are executed, the attributes have their
+    original values, so that callbacks save and change these.
 
     :param model: the model
     """
@@ -20,20 +20,22 @@ class ReplacedAttributes:
 
     def add(self, name: str, value: Any) -> None:
         """
-        :param name: the attribute
+        Replace an attribute from the next rollout on.
+
+        :param name: the name of the attribute
         :param value: its value while the model collects transitions and trains
         """
         self._values[name] = value
 
     def apply(self) -> None:
-        """Give the attributes their other values."""
+        """Set the replaced values."""
         if not self._originals:
             for name, value in self._values.items():
                 self._originals[name] = getattr(self._model, name)
                 setattr(self._model, name, value)
 
     def restore(self) -> None:
-        """Give the attributes the model's own values."""
+        """Set the original values."""
         for name, value in self._originals.items():
             setattr(self._model, name, value)
         self._originals = {}

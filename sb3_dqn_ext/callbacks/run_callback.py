@@ -1,4 +1,4 @@
-"""Callbacks that get all events of a run, whatever holds them, and put back what they have changed, however it ends."""
+"""The base class of callbacks that get all events of a run and undo their changes, however the run ends."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -13,18 +13,20 @@ from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["NEVER", "Run", "RunCallback", "end_run"]
 
-NEVER = sys.maxsize  # environment steps
+NEVER = sys.maxsize
+"""an environment step that no run reaches"""
 
 
 class RunCallback(BaseCallback):
     """
-    Base class of this package's callbacks.
+    The base class of this package's callbacks.
 
-    SB3's event callbacks, such as ``EveryNTimesteps`` and ``EvalCallback``, pass on the start of the training and the steps at
-    which their event occurs, but no other step, no rollout and no end; ``callback_on_new_best`` does not even get the start.
-    And no callback is called when an exception ends a run. Therefore a :class:`Run` calls the methods below, whatever holds
-    this callback. ``on_step`` is called as in SB3: at every step, or at the events of the callback that holds this one.
-    ``_on_training_end`` is called if the run has a regular end or a callback stops it, and by the zoo after Ctrl-C, but once.
+    SB3's event callbacks, such as ``EveryNTimesteps`` and ``EvalCallback``, pass the start of the training and the steps of
+    their events to the callback that they hold, but no other step, no rollout and no end. ``callback_on_new_best`` does not
+    even get the start. And no callback is called when an exception ends a run. Therefore a :class:`Run` calls the methods
+    below, also if another callback holds this one. ``on_step`` is called as in SB3: at every step, or at the events of the
+    callback that holds this one. ``_on_training_end`` is called once: if the run has a regular end, if a callback stops it,
+    and by the RL Zoo after Ctrl-C.
     """
 
     _run: "Run | None" = None
@@ -35,7 +37,7 @@ class RunCallback(BaseCallback):
 
         :param model: the model to be trained
         """
-        run = Run.of(model)
+        run = Run.for_model(model)
         if self._run is not None and self._run is not run:
             self._run.end()
         continues = vars(self).get("model") is model and model.num_timesteps > 0
@@ -50,17 +52,17 @@ class RunCallback(BaseCallback):
         self.locals = locals_
 
     def on_training_end(self) -> None:
-        """Called by SB3 and, for its first callback, once more by the zoo; the second call has no effect."""
+        """End the training. SB3 calls this method, and the RL Zoo calls it again for its first callback, without effect."""
         if self._run is not None:
             self._run.finish(self)
 
     @property
     def run(self) -> "Run":
-        """The run, once ``learn`` has been called."""
+        """The current or the last run; ``learn`` must have been called."""
         assert self._run is not None
         return self._run
 
-    # what subclasses override
+    # methods that subclasses override
 
     @property
     def _observes_from(self) -> int:
@@ -71,18 +73,18 @@ class RunCallback(BaseCallback):
         """
         Called before the first step.
 
-        :param continues: whether the last run of this callback had the same model, whose steps are counted on
+        :param continues: whether the last run of this callback had the same model, and its steps are counted on
         :raises ArgumentError: if the callback cannot work with the model
         """
 
     def _before_rollout(self) -> None:
         """Called between two rollouts, when all transitions are stored and the training on them is done."""
 
-    def _on_run_step(self, seen: Mapping[str, Any]) -> None:
+    def _on_run_step(self, locals_: Mapping[str, Any]) -> None:
         """
         Called after every environment step, before any ``on_step``.
 
-        :param seen: the local variables of ``collect_rollouts``
+        :param locals_: the local variables of ``collect_rollouts``
         """
 
     def _on_step(self) -> bool:
@@ -92,16 +94,19 @@ class RunCallback(BaseCallback):
         """Undo all changes to the model. Called first at the end of every run, even if :meth:`_on_run_start` has failed."""
 
     def _on_run_end(self) -> None:
-        """Release all else, such as the logger. Called last at the end of every run, as :meth:`_restore_model` is."""
+        """
+        Release other resources, such as the logger. Called last at the end of every run, even if :meth:`_on_run_start` has
+        failed.
+        """
 
 
 class Run:
     """
-    One call of ``learn``, which passes its events to the callbacks.
+    A call of ``learn``, which passes its events to the callbacks.
 
-    SB3 calls nothing when an exception ends ``learn``, and ``save`` writes all attributes of a model, replaced methods among
-    them. Therefore the model gets another class for the run: a subclass of its own class that overrides ``collect_rollouts``
-    and ``train``. While one of these two is executed, the model has its own class.
+    SB3 calls no method when an exception ends ``learn``, and ``save`` writes all attributes of a model, including replaced
+    methods. Therefore the model gets another class for the run: a subclass of its class that overrides ``collect_rollouts``
+    and ``train``. While one of these two is executed, the model has its original class.
 
     :param model: the model to be trained
     """
@@ -109,13 +114,13 @@ class Run:
     def __init__(self, model: BaseAlgorithm) -> None:
         self.model: Any = model
         self.callbacks: dict[RunCallback, bool] = {}
-        """in the order in which they joined, and whether they continue"""
+        """the callbacks in the order in which they joined, and whether they continue"""
         self.root: BaseCallback | None = None
         """the callback of ``learn``, from the first rollout on"""
         self.is_between_rollouts = True
         """whether all transitions are stored"""
         self.is_over = False
-        self.began = model.start_time
+        self.started_at = model.start_time
         """when ``learn`` was called"""
         self.replaced = ReplacedAttributes(model)
         self._started_callbacks: list[RunCallback] = []
@@ -129,19 +134,21 @@ class Run:
         self.model.__class__ = self._class_in_run
 
     @staticmethod
-    def of(model: Any) -> "Run":
+    def for_model(model: Any) -> "Run":
         """
+        Return the run of a model, a new one if necessary.
+
         :param model: the model to be trained
-        :return: its run, a new one if need be
+        :return: the run
         :raises ArgumentError: if its algorithm does not collect rollouts
         """
         if not hasattr(model, "collect_rollouts"):
             raise ArgumentError(f"The callbacks of sb3_dqn_ext need an algorithm with rollouts, not {type(model).__name__}.")
-        end_run(model, but=model.start_time)
+        end_run(model, except_started_at=model.start_time)
         return _run_of(model) or Run(model)
 
     def _collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
-        if self.began != self.model.start_time:  # an interrupt between two rollouts of this run has passed unnoticed
+        if self.started_at != self.model.start_time:  # an interrupt between two rollouts has ended this run
             self.end()
             return self.model.collect_rollouts(env, callback, *args, **kwargs)
         if self.root is None:
@@ -163,7 +170,7 @@ class Run:
         return result
 
     def _reduce_ex(self, protocol: Any) -> Any:
-        """Let copies and pickles have the model's own class."""
+        """Give copies and pickles the model's own class."""
         self.model.__class__ = self._class
         try:
             return self.model.__reduce_ex__(protocol)
@@ -175,7 +182,11 @@ class Run:
             self.model.__class__ = self._class_in_run
 
     def begin(self, root: BaseCallback) -> None:
-        """:param root: the callback of ``learn``"""
+        """
+        Begin the run.
+
+        :param root: the callback of ``learn``
+        """
         self.root, self._relay = root, _Relay(self.model, root, self)
         vars(root)["on_training_end"] = self._on_training_end  # SB3's event callbacks do not pass it on
         for one, continues in self.callbacks.items():
@@ -202,7 +213,7 @@ class Run:
 
     def end(self, is_regular: bool = False) -> None:
         """
-        Put back all that was changed for the run. The second call has no effect.
+        Undo all changes that were made for the run. Further calls have no effect.
 
         :param is_regular: False if an exception has ended it
         """
@@ -215,7 +226,7 @@ class Run:
         self.replaced.restore()
         if self.root is not None:
             vars(self.root).pop("on_training_end", None)
-        with ExitStack() as stack:  # it calls the last first, and all of them even if some raise
+        with ExitStack() as stack:  # it calls the functions in reverse order, all of them even if some raise
             for one in self._started_callbacks:
                 stack.callback(one._on_run_end)
             if is_regular:
@@ -236,7 +247,7 @@ def _overrides(callback: RunCallback, method: str) -> bool:
 
 class _Relay(BaseCallback):
     """
-    Takes the place of the callback of ``learn`` in ``collect_rollouts``. It passes all events to it, and to those of the run.
+    The callback of ``collect_rollouts``. It passes all events to the callback of ``learn`` and to the callbacks of the run.
 
     :param model: the model
     :param root: the callback of ``learn``
@@ -246,7 +257,7 @@ class _Relay(BaseCallback):
     def __init__(self, model: Any, root: BaseCallback, run: Run) -> None:
         super().__init__()
         self.model, self.root, self._run = model, root, run
-        self._seen: dict[str, Any] = {}
+        self._locals: dict[str, Any] = {}
         self._due = 0
         self._between_rollouts = [one for one in run.callbacks if _overrides(one, "_before_rollout")]
         self._observers = [one for one in run.callbacks if _overrides(one, "_on_run_step")]
@@ -262,7 +273,7 @@ class _Relay(BaseCallback):
     def update_locals(self, locals_: dict[str, Any]) -> None:
         self._run.replaced.restore()
         locals_["callback"] = self.root
-        self._seen = locals_
+        self._locals = locals_
         self.root.update_locals(locals_)
 
     def on_step(self) -> bool:
@@ -272,13 +283,13 @@ class _Relay(BaseCallback):
             for one in self._observers:
                 if n_steps >= one._observes_from:
                     one.num_timesteps = n_steps
-                    one._on_run_step(self._seen)
-        goes_on = self.root.on_step()
+                    one._on_run_step(self._locals)
+        is_continued = self.root.on_step()
         if is_due:
             self._due = min([one._observes_from for one in self._observers], default=NEVER)
-        if goes_on:
+        if is_continued:
             self._run.replaced.apply()
-        return goes_on
+        return is_continued
 
     def _on_step(self) -> bool:
         return True
@@ -295,13 +306,13 @@ def _run_of(model: Any) -> Run | None:
     return run
 
 
-def end_run(model: Any, but: float | None = None) -> None:
+def end_run(model: Any, except_started_at: float | None = None) -> None:
     """
-    End the model's run, if there is one that has not ended.
+    End the run of a model, if there is one that has not ended.
 
     :param model: the model
-    :param but: ``model.start_time`` of a run that is left alone
+    :param except_started_at: the ``model.start_time`` of a run that is not ended; None (default): any run is ended
     """
     run = _run_of(model)
-    if run is not None and run.began != but:
+    if run is not None and run.started_at != except_started_at:
         run.end()

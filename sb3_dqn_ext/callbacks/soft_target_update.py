@@ -1,4 +1,4 @@
-"""Move the target network a little at a time."""
+"""A callback that updates the target network by a Polyak average."""
 
 from functools import partial
 from typing import Any
@@ -13,13 +13,16 @@ from sb3_dqn_ext.errors import ArgumentError
 
 TensorPair = tuple[list[th.Tensor], list[th.Tensor]]
 NETWORK_ATTRIBUTES = (("q_net", "q_net_target"), ("quantile_net", "quantile_net_target"))
+"""the attributes of models with the online and the target network"""
 
 
 def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
     """
+    Return the online and the target network of a model.
+
     :param model: a DQN of SB3, sb3-contrib or this package
-    :return: its online and its target network
-    :raises ArgumentError: if it has none, or they are one and the same
+    :return: both networks
+    :raises ArgumentError: if the model has none, or both are the same network
     """
     name = type(model).__name__
     pairs = [(getattr(model, online, None), getattr(model, target, None)) for online, target in NETWORK_ATTRIBUTES]
@@ -34,9 +37,11 @@ def online_and_target(model: Any) -> tuple[nn.Module, nn.Module]:
 
 def soft_update(parameters: TensorPair, running_stats: TensorPair, tau: float) -> None:
     """
-    :param parameters: those of the online network, and those of the target network
-    :param running_stats: the running statistics of their batch normalisation
-    :param tau: weight of the online network
+    Update a target network: ``target = (1 - tau) * target + tau * online``.
+
+    :param parameters: the parameters of the online network, and those of the target network
+    :param running_stats: the running statistics of batch normalisation of both networks, which are copied
+    :param tau: the weight of the online network
     """
     polyak_update(*parameters, tau)
     polyak_update(*running_stats, 1.0)
@@ -44,17 +49,17 @@ def soft_update(parameters: TensorPair, running_stats: TensorPair, tau: float) -
 
 class SoftTargetUpdateCallback(RunCallback):
     """
-    Move the target network towards the online one by a Polyak average, ``target = (1 - tau) * target + tau * online``, as
-    in Lillicrap et al. 2016, "Continuous control with deep reinforcement learning". Running statistics of batch normalisation
+    A callback that updates the target network by a Polyak average, ``target = (1 - tau) * target + tau * online``, as in
+    Lillicrap et al. 2016, "Continuous control with deep reinforcement learning". Running statistics of batch normalisation
     are copied, as SB3 does.
 
-    During the run it *replaces* the model's own target updates. ``model.target_update_interval`` has no effect then; other
-    callbacks see it, and a model saved in the middle of the run has it.
+    During the run, it *replaces* the model's own target updates: ``model.target_update_interval`` has no effect. For other
+    callbacks, and in a model that is saved in the middle of the run, the attribute has its original value.
 
     :param tau: weight of the online network in each update, in [0, 1]; 1 copies it
     :param every: environment steps between two updates, counted over all environments: with several, there is one update
-        every ``max(every // n_envs, 1)`` calls of ``env.step``, as with SB3's ``target_update_interval``. Held by an event
-        callback such as ``EveryNTimesteps``, an update is made at the next event
+        every ``max(every // n_envs, 1)`` calls of ``env.step``, as with SB3's ``target_update_interval``. If an event
+        callback such as ``EveryNTimesteps`` holds this one, an update is made at the next event
     :raises ArgumentError: if an argument is out of its range; at the start of the run, if the model has no target network
     """
 

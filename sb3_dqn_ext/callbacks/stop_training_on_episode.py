@@ -1,4 +1,4 @@
-"""Stop at the first episode that is good enough."""
+"""A callback that stops the training at the first episode that is good enough."""
 
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.callbacks.episodes import Episode, StopTrainingAtEpisode
@@ -7,18 +7,18 @@ from sb3_dqn_ext.errors import ArgumentError
 
 class StopTrainingOnEpisode(StopTrainingAtEpisode):
     """
-    Stop the training at the first episode that is as good, as long or as short as was asked; in all respects, if in several.
+    A callback that stops the training at the first episode that meets all of the given limits.
 
     It is an episode of training, with its exploration, as SB3's Monitor records it, in any environment. Its return and its
     length are logged as ``rollout/stopped_at_return`` and ``rollout/stopped_at_length``. For a mean of several episodes see
     :class:`~sb3_dqn_ext.callbacks.StopTrainingOnMeanReturn`; SB3's ``StopTrainingOnMaxEpisodes`` stops at a number of them.
 
-    Held by an event callback such as ``EveryNTimesteps``, it sees all episodes as well, and stops at the next event.
+    If an event callback such as ``EveryNTimesteps`` holds it, it counts all episodes, and stops at the next event.
 
-    :param min_return: its return is at least this, in the reward's unit
-    :param min_length: it has at least so many steps: a pole that is up for long
-    :param max_length: it has at most so many steps: a goal that is reached soon
-    :raises ArgumentError: if nothing is asked, or a number cannot be
+    :param min_return: the smallest return, in the reward's unit
+    :param min_length: the smallest number of steps: for tasks such as balancing a pole
+    :param max_length: the largest number of steps: for tasks with a goal to reach
+    :raises ArgumentError: if there is no limit, or a number is out of its range
     """
 
     def __init__(self, min_return: float | None = None, min_length: int | None = None, max_length: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Stop when the task is solved."""
+"""A callback that stops the training when the mean return is high enough."""
 
 from collections import deque
 
@@ -8,16 +8,16 @@ from sb3_dqn_ext.callbacks.episodes import Episode, StopTrainingAtEpisode
 
 class StopTrainingOnMeanReturn(StopTrainingAtEpisode):
     """
-    Stop the training once the mean return of the last episodes is high enough.
+    A callback that stops the training when the mean return of the last episodes reaches a threshold.
 
     These are the episodes of training, with its exploration, as SB3's Monitor records them, in all environments together. The
     mean is logged as ``rollout/stopped_at_mean_return``. The window belongs to this callback, so that it depends neither on
     ``stats_window_size`` nor on earlier runs.
 
-    Held by an event callback such as ``EveryNTimesteps``, it sees all episodes as well, and stops at the next event.
+    If an event callback such as ``EveryNTimesteps`` holds it, it counts all episodes, and stops at the next event.
 
-    :param threshold: mean return at which to stop, in the reward's unit
-    :param window: number of episodes in the mean; there is no stop before so many have ended
+    :param threshold: the mean return at which to stop, in the reward's unit
+    :param window: the number of episodes in the mean; the training does not stop before so many have ended
     :raises ArgumentError: if ``threshold`` is not finite, or ``window`` is not a whole number of at least 1
     """
 

@@ -1,4 +1,4 @@
-"""What makes TensorBoard a place to compare runs."""
+"""A callback that prepares TensorBoard for the comparison of runs."""
 
 import shlex
 import sys
@@ -23,31 +23,33 @@ from sb3_dqn_ext.versions import versions
 
 __all__ = ["TensorBoardCallback"]
 
-# TensorBoard orders scores by name and shows the first ones
 BEST, FINAL = "achieved/best_return", "achieved/final_return"
-N_SCORES = 100  # in a run: each line of SB3's log would be one, where there are no evaluations
+"""the tags of scores. TensorBoard sorts them by name and shows the first ones"""
+N_SCORES = 100
+"""the largest number of scores of training episodes that are written in a run"""
 
 
 class LogSession:
-    """What is in a log of TensorBoard already, which no checkpoint remembers: a run may go on in another log."""
+    """The state of a TensorBoard log. Checkpoints do not contain it, as a run may continue in another log."""
 
     layout: Layout | None = None
     end: Any = None
-    """of the session, to be written there"""
+    """the end of the session, which is written at the end of the run"""
     score_due = 0
-    """the step from which on the score of training episodes is written anew"""
+    """the step from which on the next score of training episodes is written"""
 
 
 class TensorBoardCallback(LogObserver):
     """
-    Tell TensorBoard what the run is, and how to show it. Where nothing is logged to TensorBoard, it does nothing.
+    A callback that writes the arguments and the score of a run, and a layout of charts, to TensorBoard. Without a TensorBoard
+    log, it does nothing.
 
-    - Custom Scalars: charts in the groups learning, values, errors, exploration, memory, network and speed, each as soon as
-      there is something to see in it
-    - HParams: a row for each run with the arguments of the model; those in which the runs differ come first. Its scores are
-      ``achieved/best_return`` and ``achieved/final_return``, mean returns of evaluations, or of training episodes where there
-      are none; every other number that is logged can be shown, too
-    - Text: the arguments of the model, its environment, the command that was given, and versions
+    - Custom Scalars: charts in the groups learning, values, errors, exploration, memory, network and speed. A chart is added
+      when one of its values is logged
+    - HParams: a row for each run with the arguments of the model. Arguments that differ between runs come first. The scores
+      are ``achieved/best_return`` and ``achieved/final_return``: mean returns of evaluations, or of training episodes where
+      there are none. All other logged numbers can be shown, too
+    - Text: the arguments of the model, its environment, the command line, and versions of packages
     """
 
     def __init__(self) -> None:
@@ -60,15 +62,16 @@ class TensorBoardCallback(LogObserver):
         if not continues:
             self.tags = []
         self._session = LogSession()
-        told = run_texts(self.model)
-        for board in self._tensorboards():  # the logger's other formats could not show it
-            board.write(dict(told), dict.fromkeys(told, ("",)), self.model.num_timesteps)
+        run_info = run_texts(self.model)
+        for board in self._tensorboards():  # the other formats of the logger do not show texts
+            board.write(dict(run_info), dict.fromkeys(run_info, ("",)), self.model.num_timesteps)
         self._begin_session()
 
     def _begin_session(self) -> None:
         """
-        What HParams calls a run. SB3's HParam describes an experiment, too, and TensorBoard takes that of the first run for
-        that of all: arguments that the first run does not have would be in no column, and those that differ not in front.
+        Begin a session, which is a row of HParams. SB3's HParam describes an experiment, too, and TensorBoard uses that of the
+        first run for all runs: arguments that the first run does not have would have no column, and arguments that differ
+        would not come first.
         """
         for board in self._tensorboards():
             to_summaries: Any = summary.hparams
@@ -111,25 +114,31 @@ class TensorBoardCallback(LogObserver):
 
 def is_charted(value: Any, excluded: tuple[str, ...] | None) -> bool:
     """
-    :param value: that is logged
-    :param excluded: the formats that are not told
-    :return: whether TensorBoard draws a line of it
+    Return whether TensorBoard draws a line for a logged value.
+
+    :param value: the value
+    :param excluded: the output formats that do not write it
+    :return: whether it is a number that TensorBoard writes
     """
     return isinstance(value, np.ScalarType) and not isinstance(value, str | bytes) and "tensorboard" not in (excluded or ())
 
 
 def run_arguments(model: Any) -> Data:
     """
-    :param model: at the start of a run
-    :return: all that was chosen, by name
+    Return the arguments of a run.
+
+    :param model: a model at the start of a run
+    :return: the arguments of the model, its environment, and the length of the run, by name
     """
-    shown = {"algorithm": type(model).__name__, "env": describe_env(model.env)[0], "n_envs": model.n_envs}
-    return {**shown, "total_timesteps": model._total_timesteps, **model_arguments(model)}
+    arguments = {"algorithm": type(model).__name__, "env": describe_env(model.env)[0], "n_envs": model.n_envs}
+    return {**arguments, "total_timesteps": model._total_timesteps, **model_arguments(model)}
 
 
 def run_texts(model: Any) -> dict[str, str]:
     """
-    :param model: at the start of a run
+    Write the texts about a run.
+
+    :param model: a model at the start of the run
     :return: Markdown, by tag
     """
     return {
@@ -139,14 +148,16 @@ def run_texts(model: Any) -> dict[str, str]:
     }
 
 
-def markdown_table(of: str, rows: Mapping[str, Any]) -> str:
+def markdown_table(heading: str, rows: Mapping[str, Any]) -> str:
     """
-    :param of: what the names are
+    Write a table of names and values.
+
+    :param heading: the heading of the names
     :param rows: plain data by name
     :return: Markdown
     """
     lines = [f"| {name} | `{_cell(value)}` |" for name, value in rows.items()]
-    return "\n".join([f"| {of} | value |", "| --- | --- |", *lines])
+    return "\n".join([f"| {heading} | value |", "| --- | --- |", *lines])
 
 
 def _cell(value: Any) -> str:

@@ -61,8 +61,11 @@ def test_make_train_shows_score_picture_and_three_commands_in_80_columns(
 
     run_folder = Path("runs/dqn_ext/CartPole-v1_1")
     scores = [line.split() for line in screen if line.startswith(("  best model", "  last model"))]
-    assert [names for *names, _ in scores] == [["best", "model"], ["last", "model"]]
-    assert all(8 <= float(score) <= 500 for *_, score in scores)
+    assert [[*names, file] for *names, _, file in scores] == [
+        ["best", "model", str(run_folder / "best_model.zip")],
+        ["last", "model", str(run_folder / "CartPole-v1.zip")],
+    ]
+    assert all(8 <= float(score) <= 500 for *_, score, _ in scores)
     (picture,) = (line.split()[1] for line in screen if line.startswith("  picture"))
     assert picture == str(run_folder / "learning_curve.png")
     assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")

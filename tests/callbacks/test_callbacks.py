@@ -43,7 +43,7 @@ def algorithm(request: pytest.FixtureRequest) -> Any:
 
 
 class BatchNorm(BaseFeaturesExtractor):
-    """Observations with batch normalisation, whose running statistics are no parameters."""
+    """A features extractor with batch normalisation, whose running statistics are no parameters."""
 
     def __init__(self, observation_space: gym.spaces.Box) -> None:
         super().__init__(observation_space, features_dim=4)
@@ -55,7 +55,7 @@ class BatchNorm(BaseFeaturesExtractor):
 
 
 class Observer(BaseCallback):
-    """Calls a function with the model at each step."""
+    """A callback that calls a function with the model at each step."""
 
     def __init__(self, observe: Callable[[Any], None]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def cartpoles(n_envs: int = 1, **kwargs: Any) -> VecEnv:
 
 
 def build(algorithm: Algorithm, env: VecEnv | None = None, **kwargs: Any) -> Any:
-    """A model that is small and learns fast: its weights move within a few steps."""
+    """Make a small model whose weights change within a few steps."""
     policy_kwargs: dict[str, Any] = {"net_arch": [4]} | kwargs.pop("policy_kwargs", {})
     if algorithm is QRDQN:
         policy_kwargs["n_quantiles"] = 3
@@ -112,13 +112,13 @@ def test_the_target_is_the_polyak_average_of_the_online_weights(
 
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_the_bits_are_those_of_tau_and_interval_of_the_model(algorithm: Algorithm, n_envs: int) -> None:
-    """Running statistics of batch normalisation included."""
+    """The target network has the running statistics of batch normalisation, too."""
 
     def run(tau: float, interval: int, *callbacks: BaseCallback) -> dict[str, th.Tensor]:
         policy_kwargs = {"features_extractor_class": BatchNorm}
         env = cartpoles(n_envs)
         model = build(algorithm, env, tau=tau, target_update_interval=interval, policy_kwargs=policy_kwargs)
-        for reset in (True, False):  # the count of steps goes on
+        for reset in (True, False):  # the count of steps continues
             model.learn(23 * n_envs, [*callbacks], reset_num_timesteps=reset)
         state: dict[str, th.Tensor] = model.policy.state_dict()
         return state
@@ -289,7 +289,7 @@ def test_a_schedule_that_cannot_be_is_refused() -> None:
 
 
 def recorded_episodes(folder: Path, n_envs: int) -> list[tuple[int, int, float]]:
-    """(calls of env.step until its end, env, return) of each episode in monitor.csv, in the order in which they ended."""
+    """Return (calls of env.step until its end, env, return) of each episode in monitor.csv, in the order of their ends."""
     episodes = []
     for env in range(n_envs):
         with open(folder / f"{env}.monitor.csv") as file:
@@ -383,7 +383,7 @@ def test_a_stop_that_cannot_be_is_refused(arguments: dict[str, Any], message: st
     ids=["return", "long", "short", "between"],
 )
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_training_stops_at_the_first_episode_that_is_as_asked(
+def test_training_stops_at_the_first_episode_within_the_limits(
     algorithm: Algorithm, asked: dict[str, Any], is_enough: Callable[[int], bool], n_envs: int, tmp_path: Path
 ) -> None:
     model = build(algorithm, cartpoles(n_envs, monitor_dir=str(tmp_path)), learning_starts=10**6)  # random actions
@@ -432,7 +432,7 @@ print(*(type(callback).__name__ for callback in callbacks))
 
 
 def test_the_zoo_builds_the_callbacks_from_its_yaml() -> None:
-    # In a process of its own, as importing the zoo replaces gymnasium's TimeLimit.
+    # In its own process, as importing the zoo replaces gymnasium's TimeLimit.
     output = subprocess.run([sys.executable, "-c", ZOO], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert output.split() == [
         "StopTrainingOnMeanReturn",

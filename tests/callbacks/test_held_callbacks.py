@@ -1,4 +1,4 @@
-"""Our callbacks in SB3's own, on SB3's DQN, sb3-contrib's QRDQN and DQNExt, and what they leave behind."""
+"""Callbacks that SB3's event callbacks hold, on SB3's DQN, sb3-contrib's QRDQN and DQNExt, and the model after a run."""
 
 import copy
 from collections.abc import Callable
@@ -56,7 +56,7 @@ holder = pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
 
 
 class Breaks(gym.Wrapper[Any, Any, Any, Any]):
-    """Raises an error, or makes an observation nan, at one step."""
+    """An environment that raises an error, or returns nan, at one step."""
 
     at: int | None = None
     is_nan = False
@@ -70,7 +70,7 @@ class Breaks(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Starts(BaseCallback):
-    """Calls a function at the start of the training."""
+    """A callback that calls a function at the start of the training."""
 
     def __init__(self, act: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Stops(BaseCallback):
 
 
 def settings(model: Any) -> dict[str, Any]:
-    """All that a callback may change for a run, and a run does not change by itself."""
+    """Return all state that a callback may change for a run, and that a run does not change by itself."""
     schedule = model.exploration_schedule
     optimizer = model.policy.optimizer
     return {
@@ -286,7 +286,7 @@ def make_ext(**kwargs: Any) -> Any:
 
 @pytest.mark.parametrize("train_freq", [1, 8])
 def test_a_checkpoint_is_written_after_each_event(train_freq: int, tmp_path: Path) -> None:
-    """Between two rollouts, as one in the middle would be a transition short."""
+    """The checkpoint is written between two rollouts, as one in the middle would lack a transition."""
 
     def callbacks(folder: Path) -> list[BaseCallback]:
         soft = SoftTargetUpdateCallback(0.3)

@@ -1,4 +1,4 @@
-"""Numbers that are nan or infinite are refused before they are remembered or learned, by DQNExt, SB3's DQN and QRDQN."""
+"""DQNExt, SB3's DQN and QRDQN refuse numbers that are nan or infinite before they are stored or trained on."""
 
 import math
 import re
@@ -45,9 +45,9 @@ class Poisoned(gym.Wrapper[Any, Any, Any, Any]):
 
     :param env: the environment
     :param what: ``"observation"``, ``"reward"``, ``"last"`` observation of an episode, or ``"first"``; ``""``: nothing
-    :param value: what it gives then
-    :param at: the step, over all episodes, from which on it does
-    :param index: of the entry of the observation
+    :param value: the number in its place
+    :param at: the first step, over all episodes, with that number
+    :param index: the index of the entry of the observation
     """
 
     def __init__(self, env: Any, what: str, value: float = math.nan, at: int = BAD, index: int = 2) -> None:
@@ -82,7 +82,7 @@ class Poisoned(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def build(algorithm: Make, env: Any, **kwargs: Any) -> Any:
-    """A model that is small, and whose exploration is the same however long it is to train."""
+    """Make a small model whose exploration does not depend on the length of the run."""
     net: dict[str, Any] = {"net_arch": [8]} | kwargs.pop("policy_kwargs", {})
     if algorithm is QRDQN:
         net["n_quantiles"] = 5
@@ -118,8 +118,8 @@ def is_finite(tree: Any) -> bool:
 
 
 def stored(model: Any) -> list[Any]:
-    memory = model.replay_buffer
-    arrays = [memory.observations, memory.next_observations, memory.rewards]
+    buffer = model.replay_buffer
+    arrays = [buffer.observations, buffer.next_observations, buffer.rewards]
     return [part for array in arrays for part in (array.values() if isinstance(array, dict) else [array])]
 
 
@@ -128,11 +128,11 @@ def all_of(model: Any) -> list[Any]:
 
 
 class Stopped(Exception):
-    """An error of a callback's own."""
+    """An error that a callback raises."""
 
 
 class BreakOffAt(BaseCallback):
-    """Ends a run in the midst of a rollout, when a step was made and is not yet stored."""
+    """A callback that ends a run in the middle of a rollout, before the transition is stored."""
 
     def __init__(self, step: int) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ def test_without_the_guard_it_is_remembered_and_learned(algorithm: Make, what: s
         assert not is_finite(model.get_parameters())
 
 
-def test_the_key_of_a_dictionary_is_named_and_whole_numbers_are_not_looked_at() -> None:
+def test_the_key_of_a_dictionary_is_named_and_whole_numbers_are_not_checked() -> None:
     message = refused(build(DQNExt, Poisoned(InParts(short_cartpole()), "observation", index=1), policy="MultiInputPolicy"))
     assert f"Step {BAD}: the observation['pole'] of environment 0 is no finite float32: [1] = nan." in message
 
@@ -204,7 +204,7 @@ def poisoned() -> Any:
 
 
 @pytest.mark.parametrize("mode", ["sync", "vector_entry_point"])
-def test_fast_environments_are_looked_at_too(mode: str) -> None:
+def test_fast_environments_are_checked_too(mode: str) -> None:
     if mode == "sync":
         if "tests/Poisoned-v0" not in gym.registry:
             gym.register("tests/Poisoned-v0", "tests.callbacks.test_non_finite_guard:poisoned")
@@ -272,7 +272,7 @@ def test_the_statistics_of_normalisation_are_what_they_were(algorithm: Make, wha
     assert is_finite([stored(model), model.get_parameters()])
 
 
-def test_statistics_that_make_an_observation_infinite_are_told_from_the_environment() -> None:
+def test_statistics_that_make_an_observation_infinite_are_distinguished_from_the_environment() -> None:
     envs = VecNormalize(DummyVecEnv([short_cartpole]))
 
     class Spoil(BaseCallback):
@@ -306,7 +306,7 @@ def test_what_is_left_can_be_saved_and_trained_on(algorithm: Make, tmp_path: Pat
 
 
 class Kinked(BaseFeaturesExtractor):
-    """Observations as they are; where the first entry is 0 the gradient of ``scale`` is nan, and all else is as it was."""
+    """An identity. Where the first entry is 0, the gradient of ``scale`` is nan, and all other numbers are finite."""
 
     def __init__(self, observation_space: gym.spaces.Box) -> None:
         super().__init__(observation_space, features_dim=4)
@@ -317,7 +317,7 @@ class Kinked(BaseFeaturesExtractor):
 
 
 class RecordingUpdater(Updater):
-    """What the parameters are before each eager update, and which was the first after which they are not finite."""
+    """An updater that records the parameters before each eager update, and the first update that makes them not finite."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -380,7 +380,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
     assert is_finite([model.get_parameters(), stored(model)])
     assert n_updates_of(model) == n - 1
     if kind == "compiled, prioritized":
-        return  # told of errors several updates at a time, it draws others
+        return  # it draws other transitions if it gets the errors of several updates at a time
     assert n == first_bad
     compiled = bool(model.compile)
     if compiled:
@@ -393,7 +393,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["prioritized", "compiled, prioritized"])
-def test_prioritized_replay_is_not_told_of_errors_that_are_not_finite(kind: str) -> None:
+def test_prioritized_replay_gets_no_errors_that_are_not_finite(kind: str) -> None:
     arguments = KINDS[kind] | {"policy_kwargs": {"loss": "mse"}}
     unguarded = build(DQNExt, Poisoned(short_cartpole(), "reward", 2e38), **arguments)
     with pytest.raises(FloatingPointError, match="is not a finite number"):  # the sampler's own, an update too late
@@ -498,7 +498,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_and_ends_as_one_that_was_never
     message = refused(first, 160, callback=ExactCheckpointCallback(20, tmp_path, keep=9))
     newest = checkpoints(tmp_path)[-1]
     assert [path.stem[-3:] for path in checkpoints(tmp_path)] == ["020", "040", "060"]
-    assert f"The newest checkpoint of the run is {newest}: model.resume({str(tmp_path)!r}) goes on from there." in message
+    assert f"The newest checkpoint of the run is {newest}: model.resume({str(tmp_path)!r}) continues from there." in message
     again = model(Poisoned(short_cartpole(), "")).resume(tmp_path)
     assert again.num_timesteps == 60
     assert is_finite(all_of(again))
@@ -508,7 +508,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_and_ends_as_one_that_was_never
     assert_same_model(again, undisturbed)
 
 
-def test_a_run_that_has_no_checkpoint_yet_says_so(tmp_path: Path) -> None:
+def test_the_error_of_a_run_without_a_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:
     model = build(DQNExt, Poisoned(short_cartpole(), "observation"), check_finite=True)
     message = refused(model, callback=ExactCheckpointCallback(100, tmp_path))
     assert f"The run has written no checkpoint to {tmp_path} yet." in message

@@ -1,4 +1,4 @@
-"""What is printed at the end of a run, and in its course: the summary, the table, the bar, and Ctrl-C."""
+"""The output of a run in the terminal: the summary, the table, the progress bar, and Ctrl-C."""
 
 import os
 import re
@@ -30,12 +30,12 @@ def number(text: str) -> float:
 
 
 def printed(capfd: pytest.CaptureFixture[str]) -> str:
-    """The summary, alone."""
+    """Return the summary, which is the whole output."""
     return capfd.readouterr().out
 
 
 @each_algorithm
-def test_the_summary_says_what_came_of_the_run(
+def test_the_summary_prints_the_results_of_the_run(
     algorithm: type[Any], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -84,7 +84,7 @@ def test_the_summary_says_what_came_of_the_run(
     assert all(list(tmp_path.glob(place)) for _, place in places)
 
 
-def test_it_is_silent_where_that_was_asked_and_says_little_where_there_is_little(capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_nothing_at_verbose_0_and_little_without_episodes(capfd: pytest.CaptureFixture[str]) -> None:
     model_of(DQNExt).learn(50, callback=SummaryCallback(verbose=0))
     assert printed(capfd) == ""
     model = DQN("MlpPolicy", make_vec_env("MountainCar-v0"), buffer_size=100, learning_starts=1000, device="cpu")
@@ -95,7 +95,7 @@ def test_it_is_silent_where_that_was_asked_and_says_little_where_there_is_little
 @pytest.mark.parametrize(
     ("verbose", "choice", "n_summaries"), [(1, None, 1), (0, None, 0), (0, True, 1), (0, {"verbose": 1}, 1), (1, False, 0)]
 )
-def test_among_the_diagnostics_it_speaks_if_the_model_does(
+def test_among_the_diagnostics_it_prints_if_the_model_does(
     verbose: int, choice: Any, n_summaries: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = model_of(DQNExt)
@@ -104,7 +104,7 @@ def test_among_the_diagnostics_it_speaks_if_the_model_does(
     assert printed(capfd).count("Ended after ") == n_summaries
 
 
-def test_a_run_that_a_callback_stops_ended_before_its_time(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_a_callback_stops_ended_early(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     checkpoints = ExactCheckpointCallback(100, tmp_path)
     model_of(DQNExt).learn(5000, callback=[Stop(130), checkpoints, SummaryCallback()])
     title, _, where = printed(capfd).splitlines()
@@ -112,7 +112,7 @@ def test_a_run_that_a_callback_stops_ended_before_its_time(tmp_path: Path, capfd
     assert where.split() == ["resume", "from", str(tmp_path)]
 
 
-def test_a_run_that_goes_on_counts_what_was_before(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_counts_all_steps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     whole = model_of(DQNExt, stats_window_size=2)
     whole.learn(400, callback=[SummaryCallback()], log_interval=1)
     expected = printed(capfd).splitlines()
@@ -168,7 +168,7 @@ def test_the_table_shows_every_group_once_in_order_and_whole_names(tmp_path: Pat
 @pytest.mark.filterwarnings("ignore:rich is experimental")
 @pytest.mark.parametrize("is_ours_to_make", [True, False], ids=["by learn", "as a callback"])
 def test_no_bar_is_left_open_by_a_run_that_breaks_off(is_ours_to_make: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those that are open when Python ends, some wait for ever."""
+    """Some bars that are open when Python ends wait for ever."""
     bars: list[Any] = []
     begin = ProgressBarCallback._on_training_start
 
@@ -193,7 +193,7 @@ def test_no_bar_is_left_open_by_a_run_that_breaks_off(is_ours_to_make: bool, mon
     assert not bar._prog.live.is_started
 
 
-def test_ctrl_c_in_the_zoo_leaves_a_model_and_says_where_beside_the_bar(tmp_path: Path) -> None:
+def test_ctrl_c_in_the_zoo_saves_a_model_and_prints_its_path_after_the_bar(tmp_path: Path) -> None:
     callbacks = ["sb3_dqn_ext.callbacks.DiagnosticsCallback"]
     train = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--env", "CartPole-v1", "-f", "logs", "--progress", "--seed", "0")
     limits = ("-n", "1000000", "--eval-freq", "500", "--eval-episodes", "1", "--tensorboard-log", "tb")

@@ -1,4 +1,4 @@
-"""What TensorBoard is told of a run, read back by TensorBoard's own code."""
+"""Logs of TensorBoardCallback, which TensorBoard's own code reads."""
 
 import random
 import re
@@ -44,7 +44,7 @@ each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda alg
 
 
 def model_of(algorithm: type[Any], n_envs: int = 1, **arguments: Any) -> Any:
-    """A small model, on episodes of at most 20 steps."""
+    """Make a small model, with episodes of at most 20 steps."""
     network = {"net_arch": [16]} | ({"n_quantiles": 5} if algorithm is QRDQN else {})
     defaults = {"learning_starts": 40, "batch_size": 8, "policy_kwargs": network, "seed": 0, "device": "cpu"}
     env = DummyVecEnv([lambda: Monitor(short_cartpole())] * n_envs)
@@ -53,7 +53,7 @@ def model_of(algorithm: type[Any], n_envs: int = 1, **arguments: Any) -> Any:
 
 @contextmanager
 def logged(model: Any, folder: Path) -> Iterator[Records]:
-    """In this context a model logs to TensorBoard, and what else would be logged is kept."""
+    """Let a model log to TensorBoard within the block, and record the other values."""
     records, board = Records(), TensorBoardOutputFormat(str(folder))
     model.set_logger(Logger(str(folder), [records, board]))
     yield records
@@ -73,7 +73,7 @@ class Killed(Exception):
 
 class Kill(BaseCallback):
     """
-    :param at: the step at which the run breaks off
+    :param at: the step at which the run ends
     """
 
     def __init__(self, at: int) -> None:
@@ -87,20 +87,20 @@ class Kill(BaseCallback):
 
 
 class Board(NamedTuple):
-    """What TensorBoard has read."""
+    """The log of a run, as TensorBoard reads it."""
 
     events: Any
     columns: list[Any]
-    """of HParams"""
+    """the session of HParams"""
     rows: dict[str, Any]
-    """of HParams, by run"""
+    """the rows of HParams, by run"""
 
     def tags(self, run: str) -> list[str]:
-        """Of numbers."""
+        """Return the tags of numbers."""
         return list(self.events.PluginRunToTagToContent("scalars")[run])
 
     def texts(self, run: str, name: str) -> list[str]:
-        """All that was said under a tag, by step."""
+        """Return all texts of a tag, by step."""
         texts = [event.tensor_proto.string_val[0] for event in self.events.Tensors(run, f"run/{name}/text_summary")]
         return [text.decode() for text in texts]
 
@@ -115,7 +115,7 @@ class Board(NamedTuple):
 
 def read(folder: Path) -> Board:
     """
-    :param folder: of logs
+    :param folder: the folder of the logs
     """
     from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -142,7 +142,7 @@ def read(folder: Path) -> Board:
 
 def scores(row: Any) -> dict[str, float]:
     """
-    :param row: of HParams
+    :param row: a row of HParams
     """
     return {value.name.tag: value.value for value in row.metric_values}
 
@@ -315,7 +315,7 @@ def test_the_text_tab_shows_the_arguments_and_the_command(algorithm: type[Any], 
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (0.5, 0.5),
         (np.float32(0.5), 0.5),
@@ -327,9 +327,9 @@ def test_the_text_tab_shows_the_arguments_and_the_command(algorithm: type[Any], 
     ],
     ids=["number", "numpy", "tuple", "class", "schedule", "function", "object"],
 )
-def test_arguments_are_told_as_plain_data(value: Any, told: Any) -> None:
-    assert to_plain(value) == told
-    assert type(to_plain(value)) is type(told)
+def test_arguments_are_converted_to_plain_data(value: Any, expected: Any) -> None:
+    assert to_plain(value) == expected
+    assert type(to_plain(value)) is type(expected)
 
 
 def test_a_table_holds_numbers_and_texts_only() -> None:
@@ -345,22 +345,22 @@ def test_a_table_holds_numbers_and_texts_only() -> None:
     }
 
 
-def test_a_memory_is_told_where_it_is_not_the_usual_one() -> None:
+def test_a_replay_buffer_is_named_if_it_is_not_the_default() -> None:
     assert model_arguments(model_of(DQNExt))["replay_buffer_class"] is None
     assert model_arguments(model_of(DQN))["replay_buffer_class"] is None
-    told = model_arguments(model_of(DQN, replay_buffer_class=DQNReplayBuffer))["replay_buffer_class"]
-    assert told == "sb3_dqn_ext.replay.buffer.DQNReplayBuffer"
-    told = model_arguments(model_of(DQNExt, replay_buffer_class=ReplayBuffer))["replay_buffer_class"]
-    assert told == "stable_baselines3.common.buffers.ReplayBuffer"
+    buffer_class = model_arguments(model_of(DQN, replay_buffer_class=DQNReplayBuffer))["replay_buffer_class"]
+    assert buffer_class == "sb3_dqn_ext.replay.buffer.DQNReplayBuffer"
+    buffer_class = model_arguments(model_of(DQNExt, replay_buffer_class=ReplayBuffer))["replay_buffer_class"]
+    assert buffer_class == "stable_baselines3.common.buffers.ReplayBuffer"
 
 
-def test_the_environment_is_told_with_its_wrappers() -> None:
+def test_the_environment_is_described_with_its_wrappers() -> None:
     name, wrapped = describe_env(VecNormalize(make_vec_env("MountainCar-v0", 2)))
     assert name == "MountainCar-v0"
     assert re.match(r"VecNormalize of DummyVecEnv of <Monitor<.*<MountainCarEnv<MountainCar-v0>>+$", wrapped)
 
 
-# -- runs that go on -------------------------------------------------------------------------------------------------------
+# -- resumed runs ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_resumed_run_is_one_row_with_the_scores_of_the_whole(tmp_path: Path) -> None:

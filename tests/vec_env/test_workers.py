@@ -114,7 +114,7 @@ def test_a_run_whose_worker_was_killed_resumes_with_the_bits_of_an_uninterrupted
     *_, newest = checkpoints(tmp_path)
     assert str(error) == (
         f"Environment {i} (process {pid}) was ended by the signal 9 (SIGKILL). The newest checkpoint of the run is {newest}: "
-        f"model.resume({str(tmp_path)!r}) goes on from there."
+        f"model.resume({str(tmp_path)!r}) continues from there."
     )
     assert isinstance(error.__cause__, EOFError | ConnectionError)
     again = make_model("processes").resume(tmp_path)

@@ -50,30 +50,30 @@ def everything(**kwargs: Any) -> DiagnosticsCallback:
 
 
 def theirs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is logged without diagnostics."""
+    """Return the rows of the log without the values of diagnostics."""
     return [{key: value for key, value in row.items() if not key.startswith(GROUPS)} for row in rows]
 
 
 def ours(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last that was logged of each diagnostic."""
+    """Return the last logged value of each key of diagnostics."""
     return {key: value for row in rows for key, value in row.items() if key.startswith(GROUPS)}
 
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with pictures as arrays."""
+    """Return rows with pictures as arrays."""
     return [{key: of.image if isinstance(of, Image) else of for key, of in row.items()} for row in rows]
 
 
 class At(BaseCallback):
-    """Calls a function with the model at one step, before all is done that belongs to it."""
+    """A callback that calls a function with the model at one step, before the transition is stored."""
 
-    def __init__(self, step: int, look: Callable[[Any], None]) -> None:
+    def __init__(self, step: int, inspect: Callable[[Any], None]) -> None:
         super().__init__()
-        self.step, self.look = step, look
+        self.step, self.inspect = step, inspect
 
     def _on_step(self) -> bool:
         if self.num_timesteps == self.step:
-            self.look(self.model)
+            self.inspect(self.model)
         return True
 
 
@@ -95,21 +95,21 @@ def generators(model: Any) -> list[Any]:
     ]
 
 
-def is_watched(memory: Any) -> bool:
-    """Return whether a callback is called for what is drawn."""
-    return bool(getattr(memory, "sample_hooks", [])) or "_get_samples" in vars(memory)
+def is_observed(buffer: Any) -> bool:
+    """Return whether a diagnostic observes the draws of a replay buffer."""
+    return bool(getattr(buffer, "sample_hooks", [])) or "_get_samples" in vars(buffer)
 
 
 def states_of(callback: Any) -> Any:
-    r"""(N, \*obs) the observations at which a QValuesCallback evaluates the networks."""
+    r"""Return the (N, \*obs) observations at which a QValuesCallback evaluates the networks."""
     return callback._states
 
 
 def visits_of(callback: Any) -> Any:
-    """The counts of an ExplorationCallback, and the bounds of their grid."""
+    """Return the counts of an ExplorationCallback, and the bounds of their grid."""
     return callback._visited
 
 
 def evaluation_env_of(callback: Any) -> Any:
-    """The environments in which a ValueCalibrationCallback plays."""
+    """Return the environments in which a ValueCalibrationCallback plays."""
     return callback._env

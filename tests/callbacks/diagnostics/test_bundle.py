@@ -1,4 +1,4 @@
-"""What all diagnostics have in common, and all of them together."""
+"""The base class of diagnostics, and DiagnosticsCallback."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.callbacks.diagnostics.helpers import (
     build,
     everything,
     generators,
-    is_watched,
+    is_observed,
     networks_of,
     ours,
     poles,
@@ -46,7 +46,7 @@ from tests.parity import assert_same, assert_same_model, learn
 
 
 def wrong(**arguments: Any) -> Any:
-    """What no type checker would let pass."""
+    """Return arguments of types that a type checker refuses."""
     return arguments
 
 
@@ -70,7 +70,7 @@ def test_a_wrong_argument_is_refused(make: Callable[[], Any], message: str) -> N
         make()
 
 
-def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> None:
+def test_parts_measure_at_the_common_rate_unless_they_have_their_own() -> None:
     parts = DiagnosticsCallback(every=70, network={"every": 30}, errors={"batch_size": 8}, video=True).callbacks
     every = {type(part): part.every for part in parts if isinstance(part, Diagnostic)}
     assert [every.pop(kind) for kind in (QValuesCallback, TDErrorsCallback, ReplayHealthCallback)] == [70, 70, 70]
@@ -78,7 +78,7 @@ def test_parts_look_as_often_as_all_of_them_unless_they_are_told_otherwise() -> 
     assert every == {ValueCalibrationCallback: None, EpisodeVideoCallback: None}
 
 
-def test_a_run_that_is_too_short_to_be_looked_at_is_told_so(tmp_path: Path) -> None:
+def test_a_chosen_interval_longer_than_the_run_is_warned_of(tmp_path: Path) -> None:
     with pytest.warns(
         UserWarning, match="EpisodeVideoCallback measures every 21 environment steps, and the run ends after 20: give it a sm"
     ):
@@ -93,7 +93,7 @@ def test_other_algorithms_are_refused() -> None:
         A2C("MlpPolicy", "CartPole-v1", device="cpu").learn(10, callback=QValuesCallback())
 
 
-def test_nothing_is_logged_while_the_memory_is_empty(algorithm: Any) -> None:
+def test_nothing_is_logged_while_the_replay_buffer_is_empty(algorithm: Any) -> None:
     rows = learn(build(algorithm), 20, callback=everything(every=1, calibration=False)).rows
     first = ours(rows[:1])
     assert "values/mean" in first, "once there is something"
@@ -111,7 +111,7 @@ def test_nothing_is_logged_while_the_memory_is_empty(algorithm: Any) -> None:
 
 
 def test_pictures_are_drawn_for_those_who_can_show_them(tmp_path: Path) -> None:
-    """The texts get numbers only, TensorBoard histograms and pictures, too."""
+    """Text formats get numbers only, and TensorBoard gets histograms and pictures, too."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     model = build(DQN, DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))]))
@@ -128,7 +128,7 @@ def test_pictures_are_drawn_for_those_who_can_show_them(tmp_path: Path) -> None:
     assert not set(header) & {*board["images"], *board["histograms"]}
     table = (tmp_path / "log.txt").read_text()
     assert "abs_mean" in table
-    assert "norm_of" not in table, "what is many lines"
+    assert "norm_of" not in table, "not shown: it would be many lines"
     assert [type(output).__name__ for output in model.logger.output_formats] == [
         "CSVOutputFormat",
         "JSONOutputFormat",
@@ -138,19 +138,19 @@ def test_pictures_are_drawn_for_those_who_can_show_them(tmp_path: Path) -> None:
 
 
 class Distribution(Diagnostic):
-    """Has a histogram to log at each look, and notes at which steps it is logged."""
+    """A diagnostic with a histogram, which records the steps at which it is logged."""
 
     group = "noted"
 
     def __init__(self, every: int) -> None:
         super().__init__(every)
-        self.looks: list[int] = []
+        self.steps: list[int] = []
         self.histograms: list[int] = []
 
     def _measure(self) -> None:
         self.logger.name_to_value.pop("noted/histogram", None)
         self._record_histogram("histogram", np.ones(3))
-        self.looks.append(self.num_timesteps)
+        self.steps.append(self.num_timesteps)
         if "noted/histogram" in self.logger.name_to_value:
             self.histograms.append(self.num_timesteps)
 
@@ -158,15 +158,15 @@ class Distribution(Diagnostic):
 @pytest.mark.parametrize(
     ("n_envs", "every", "steps"), [(1, 10, [10, 50, 90]), (3, 10, [12, 51, 90]), (16, 10, [16, 64, 112])], ids=str
 )
-def test_histograms_are_logged_at_each_fourth_look(n_envs: int, every: int, steps: list[int]) -> None:
-    """Where a step of many environments is longer than the time between two looks, as often as if it were not."""
+def test_histograms_are_logged_at_each_fourth_measurement(n_envs: int, every: int, steps: list[int]) -> None:
+    """With many environments, a step can be longer than the interval: histograms are logged as often."""
     distribution, model = Distribution(every), build(DQN, poles(n_envs))
     learn(model, 60, callback=distribution)
     learn(model, 60, callback=distribution, reset_num_timesteps=False)
     assert distribution.histograms == steps
-    assert len(distribution.looks) > 2 * len(steps)
+    assert len(distribution.steps) > 2 * len(steps)
     learn(model, 20, callback=distribution)
-    assert distribution.histograms[3:] == steps[:1], "the first look of another run"
+    assert distribution.histograms[3:] == steps[:1], "the first measurement of another run"
 
 
 def test_nothing_is_drawn_for_texts(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_run_that_broke_off_leaves_the_next_one_alone(algorithm: Any) -> None:
     for callback in of_runs:
         model = build(algorithm)
         with pytest.raises(KeyboardInterrupt):
-            learn(model, 200, callback=[*callback, At(99, interrupt)])  # while gradients are watched
+            learn(model, 200, callback=[*callback, At(99, interrupt)])  # while gradients are observed
         rows = learn(model, 60, callback=callback, reset_num_timesteps=False).rows
         rows += learn(model, 150, callback=callback).rows
         rows += learn(model, 20).rows
@@ -205,13 +205,13 @@ def test_a_run_that_broke_off_leaves_the_next_one_alone(algorithm: Any) -> None:
     assert_same_model(ends[1][0], ends[0][0])
     assert_same(ends[1][1:], ends[0][1:], "logged and drawn")
     assert ours(rows)["network/gradient_norm"] > 0
-    assert not is_watched(model.replay_buffer)
+    assert not is_observed(model.replay_buffer)
     assert not any(one._post_accumulate_grad_hooks for one in model.q_net.parameters())
 
 
 def test_a_run_in_parts_is_one_run(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part has one look; the states are those of the first, and the visits those of all."""
-    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each look
+    """Each part has one measurement; the states are those of the first part, and the visits those of all parts."""
+    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each measurement
     values, visits = QValuesCallback(50), ExplorationCallback(50)
     model = build(algorithm, DummyVecEnv([lambda: Monitor(gym.make("MountainCar-v0", max_episode_steps=30))]))
     learn(model, 60, callback=[values, visits])
@@ -228,7 +228,7 @@ def test_a_run_in_parts_is_one_run(algorithm: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_callback_that_holds_them_need_not_tell_them_that_the_run_is_over() -> None:
-    """As SB3's EveryNTimesteps does not."""
+    """SB3's EveryNTimesteps does not pass on the end of a run."""
     callback, ends = everything(), []
     of_runs: list[list[Any]] = [[None, None], [EveryNTimesteps(20, callback), callback]]
     for callbacks in of_runs:
@@ -243,7 +243,7 @@ def test_a_callback_that_holds_them_need_not_tell_them_that_the_run_is_over() ->
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
-def test_a_network_that_has_diverged_is_looked_at_without_an_error(algorithm: Any, value: float) -> None:
+def test_a_network_that_has_diverged_is_measured_without_an_error(algorithm: Any, value: float) -> None:
     def diverge(model: Any) -> None:
         with th.no_grad():
             for parameter in networks_of(model)[0].parameters():

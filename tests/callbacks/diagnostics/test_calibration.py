@@ -69,7 +69,7 @@ def test_what_is_cut_off_is_worth_what_the_last_observation_is(algorithm: Any, k
 
 
 def test_where_time_limits_are_ends_they_are_here_too() -> None:
-    """Only what is earned in two steps counts: 4 + 0.9 * 5 from the fourth state on, and so on."""
+    """Only the rewards of two steps count: 4 + 0.9 * 5 from the fourth state on."""
     ends = {"handle_timeout_termination": False}
     found = calibrated(model_with_true_values(DQN, env=gym.make(ID, max_episode_steps=2), replay_buffer_kwargs=ends))
     assert found["realised"] < found["predicted"] - 1
@@ -84,7 +84,7 @@ def test_the_same_numbers_with_few_environments_that_were_given(algorithm: Any) 
 
 @pytest.mark.parametrize("is_given", [False, True], ids=["made", "given"])
 def test_normalised_rewards_are_compared_in_their_own_unit(is_given: bool) -> None:
-    """The values of rewards that are divided by 10, say, are a tenth."""
+    """Rewards that are divided by 10 have a tenth of the values."""
 
     def env() -> VecNormalize:
         normalised = VecNormalize(DummyVecEnv([lambda: gym.make(ID)]), norm_obs=False, gamma=GAMMA)
@@ -99,24 +99,24 @@ def test_normalised_rewards_are_compared_in_their_own_unit(is_given: bool) -> No
 def test_observations_are_normalised_as_in_training_at_that_time() -> None:
     seen: list[Any] = []
 
-    def look(model: Any) -> None:
+    def inspect(model: Any) -> None:
         seen.extend([model.get_env().obs_rms.mean.copy(), evaluation_env_of(callback).obs_rms.mean.copy()])
 
     callback = ValueCalibrationCallback(40, 2)
-    learn(build(DQN, VecNormalize(poles())), 60, callback=[callback, At(40, look)])
+    learn(build(DQN, VecNormalize(poles())), 60, callback=[callback, At(40, inspect)])
     np.testing.assert_array_equal(*seen)
     assert np.abs(seen[0]).max() > 0
 
 
-def test_values_of_the_policy_in_training_are_compared_if_one_asks() -> None:
-    """At epsilon 1 half of the actions end the episode at once, which the true values do not expect."""
+def test_values_of_the_policy_in_training_are_compared_on_request() -> None:
+    """At epsilon 1, half of the actions end the episode, which the values of greedy actions do not contain."""
     kwargs: dict[str, Any] = {"exploration_initial_eps": 1.0, "exploration_final_eps": 1.0}
     assert calibrated(model_with_true_values(DQN, **kwargs))["bias"] == pytest.approx(0, abs=1e-5)
     assert calibrated(model_with_true_values(DQN, **kwargs), deterministic=False)["bias"] > 1
 
 
 class FromTheFirst(Chain):
-    """Begins in the first state."""
+    """An environment that begins in the first state."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
@@ -151,7 +151,7 @@ def test_its_random_numbers_are_not_those_that_training_is_about_to_draw(algorit
 
 
 class Counted(Chain):
-    """Knows how many of it there are, and were at most."""
+    """An environment that counts its open instances, and their maximum."""
 
     n_open = most = 0
 
@@ -193,13 +193,13 @@ def test_a_picture_of_many_points_is_of_some_of_them(monkeypatch: pytest.MonkeyP
 
 
 def quadrants(picture: Any, is_there: Any) -> set[tuple[bool, bool]]:
-    """Whether what is there lies low, and whether it lies to the right."""
+    """Return the quadrants with marked pixels: whether they are in the lower half, and whether in the right half."""
     height, width, _ = picture.shape
     return {(bool(y > height / 2), bool(x > width / 2)) for y, x in np.argwhere(is_there)}
 
 
 def is_blue(picture: Any) -> Any:
-    """Where many points of a scatter picture lie."""
+    """Return which pixels of a picture are blue: those of many points."""
     return np.abs(picture.astype(int) - np.array(to_rgb(figures.BLUE)) * 255).sum(axis=2) < 30
 
 

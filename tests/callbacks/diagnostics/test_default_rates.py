@@ -23,6 +23,7 @@ from sb3_dqn_ext.callbacks import (
 from sb3_dqn_ext.callbacks.diagnostics.base import DefaultRate, Diagnostic
 from tests.callbacks.diagnostics.helpers import At, build, networks_of, ours, poles, shown
 from tests.parity import assert_same, assert_same_model, learn
+from tests.paths import ROOT
 
 METRICS, CALIBRATIONS, FILMS = (
     callback.default_rate for callback in (QValuesCallback, ValueCalibrationCallback, EpisodeVideoCallback)
@@ -183,3 +184,11 @@ def test_the_film_of_the_end_draws_no_number_of_training(tmp_path: Path) -> None
         states.append([parameter.detach().numpy().copy() for parameter in networks_of(model)[0].parameters()])
         states[-1].append(np.random.rand(3))
     assert_same(states[1], states[0], "weights and the next random numbers")
+
+
+def test_the_page_shows_the_intervals() -> None:
+    _, table = (ROOT / "docs" / "diagnostics.md").read_text().split("| steps of the run ")
+    totals, _, *rows = (
+        [int(cell.replace(",", "")) for cell in line.split("|")[-5:-1] if "-" not in cell] for line in table.splitlines()[:5]
+    )
+    assert rows == [[rate.interval(total) for total in totals] for rate in (METRICS, CALIBRATIONS, FILMS)]

@@ -1,4 +1,4 @@
-"""Diagnostics from the zoo's YAML, and what it costs to have them."""
+"""Diagnostics from the zoo's YAML, and their cost."""
 
 import re
 from pathlib import Path

@@ -28,9 +28,9 @@ from tests.parity import learn
 
 
 def brute_force(model: Any, cells: list[int]) -> list[float]:
-    """The TD error of each cell by itself, from the arrays of the memory and single calls of the networks."""
-    memory, normalize = model.replay_buffer, model.get_vec_normalize_env()
-    n = getattr(memory, "n_steps", 1)
+    """Compute the TD error of each transition, from the arrays of the buffer and single calls of the networks."""
+    buffer, normalize = model.replay_buffer, model.get_vec_normalize_env()
+    n = getattr(buffer, "n_steps", 1)
     online, target = networks_of(model)
 
     def values(net: Any, observation: Any) -> Any:
@@ -43,31 +43,31 @@ def brute_force(model: Any, cells: list[int]) -> list[float]:
 
     errors = []
     for cell in cells:
-        row, env = divmod(cell, memory.n_envs)
+        row, env = divmod(cell, buffer.n_envs)
         total, discount = 0.0, 1.0
         for k in range(n):
-            at = (row + k) % memory.buffer_size
-            reward = float(memory.rewards[at, env])
+            at = (row + k) % buffer.buffer_size
+            reward = float(buffer.rewards[at, env])
             total += discount * (reward if normalize is None else reward / np.sqrt(normalize.ret_rms.var + normalize.epsilon))
             discount *= model.gamma
-            newest = at == (memory.pos - 1) % memory.buffer_size
-            if memory.dones[at, env] or newest:
+            newest = at == (buffer.pos - 1) % buffer.buffer_size
+            if buffer.dones[at, env] or newest:
                 break
-        if memory.dones[at, env] and not memory.timeouts[at, env]:
+        if buffer.dones[at, env] and not buffer.timeouts[at, env]:
             discount = 0.0
-        next_values = values(target, memory.next_observations[at, env])
-        action = int(memory.actions[row, env, 0])
+        next_values = values(target, buffer.next_observations[at, env])
+        action = int(buffer.actions[row, env, 0])
         policy = getattr(model, "target_policy", "greedy")
         if policy == "munchausen":
             shares = np.exp(next_values / 0.5) / np.exp(next_values / 0.5).sum()
-            before = values(target, memory.observations[row, env]) / 0.5
+            before = values(target, buffer.observations[row, env]) / 0.5
             total += 0.9 * max(0.5 * (before[action] - np.log(np.exp(before).sum())), -1.0)
             next_value = (shares * (next_values - 0.5 * np.log(shares))).sum()
         elif policy == "double":
-            next_value = next_values[values(online, memory.next_observations[at, env]).argmax()]
+            next_value = next_values[values(online, buffer.next_observations[at, env]).argmax()]
         else:
             next_value = next_values.max()
-        errors.append(total + discount * next_value - values(online, memory.observations[row, env])[action])
+        errors.append(total + discount * next_value - values(online, buffer.observations[row, env])[action])
     return errors
 
 
@@ -121,8 +121,8 @@ def test_true_values_have_no_errors(algorithm: Any) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [2, 64], ids=["rare", "among those that were drawn"])
-def test_an_end_is_looked_for_and_told_from_the_rest(algorithm: Any, batch_size: int) -> None:
-    """Only the transitions that end an episode are wrong: by 5."""
+def test_terminal_transitions_are_found_and_measured_separately(algorithm: Any, batch_size: int) -> None:
+    """The transitions that end an episode have a TD error of 5, the others of 0."""
     model = build(algorithm, poles(2, limit=500), learning_starts=10**6, gamma=0.5)
     for net in networks_of(model):
         for parameter in net.parameters():
@@ -131,8 +131,8 @@ def test_an_end_is_looked_for_and_told_from_the_rest(algorithm: Any, batch_size:
         last.bias.data.fill_(2.0)  # one for each step, discounted
 
     def make_worse(model: Any) -> None:
-        memory = model.replay_buffer
-        memory.rewards[memory.dones > 0] = 7
+        buffer = model.replay_buffer
+        buffer.rewards[buffer.dones > 0] = 7
 
     found = ours(learn(model, 170, callback=[At(90, make_worse), TDErrorsCallback(90, batch_size)]).rows)
     assert found["errors/terminal"] == pytest.approx(5, abs=1e-5)
@@ -144,10 +144,10 @@ def test_the_only_end_is_found_in_whichever_environment_it_is(algorithm: Any) ->
     model = build(algorithm, poles(8), learning_starts=10**6, buffer_size=1600)
 
     def leave_one(model: Any) -> None:
-        memory = model.replay_buffer
-        memory.dones[:] = memory.timeouts[:] = 0
-        memory.dones[3, 5] = 1
-        memory.rewards[3, 5] = 1000
+        buffer = model.replay_buffer
+        buffer.dones[:] = buffer.timeouts[:] = 0
+        buffer.dones[3, 5] = 1
+        buffer.rewards[3, 5] = 1000
 
     found = ours(learn(model, 1200, callback=[At(960, leave_one), TDErrorsCallback(970, batch_size=64)]).rows)
     assert found["errors/terminal"] == pytest.approx(1000, abs=10)
@@ -168,7 +168,7 @@ MEMORIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "prioritized, episodes": (DQNExt, {"replay_buffer_kwargs": {"keep_episodes": 3, "sampler": "prioritized"}}),
     "rows, realised returns": (
         DQNExt,
-        {"replay_buffer_kwargs": {"sampler": "vector_steps", "monte_carlo": 0.5}, "learning_starts": 60},
+        {"replay_buffer_kwargs": {"sampler": "rows", "monte_carlo": 0.5}, "learning_starts": 60},
     ),
 }
 
@@ -179,16 +179,16 @@ def test_what_can_be_replayed_is_drawn_and_nothing_else(name: str, steps: int) -
     algorithm, arguments = MEMORIES[name]
     model = build(algorithm, poles(2), **({"learning_starts": 20} | arguments))
     learn(model, steps)
-    memory, drawn = model.replay_buffer, set()
+    buffer, drawn = model.replay_buffer, set()
     if algorithm is DQN:
-        memory._get_samples = lambda rows, env: drawn.update((rows[:, None] * 2 + np.arange(2)).ravel().tolist())
-        memory.sample(4000)
+        buffer._get_samples = lambda rows, env: drawn.update((rows[:, None] * 2 + np.arange(2)).ravel().tolist())
+        buffer.sample(4000)
     else:
-        drawn.update(memory.sample_batch(4000).indices.tolist())
-    assert set(sample_indices(memory, 4000, np.random.default_rng(0)).tolist()) == drawn
-    memory.dones[memory.pos], memory.timeouts[memory.pos] = 1, 0  # which may be no row of these
-    ends = {cell for cell in drawn if memory.dones.flat[cell] and not memory.timeouts.flat[cell]}
-    assert set(terminal_indices(memory).tolist()) == ends
+        drawn.update(buffer.sample_batch(4000).indices.tolist())
+    assert set(sample_indices(buffer, 4000, np.random.default_rng(0)).tolist()) == drawn
+    buffer.dones[buffer.pos], buffer.timeouts[buffer.pos] = 1, 0  # which may be no row of these
+    ends = {cell for cell in drawn if buffer.dones.flat[cell] and not buffer.timeouts.flat[cell]}
+    assert set(terminal_indices(buffer).tolist()) == ends
     assert len(ends) > 0
 
 
@@ -198,7 +198,7 @@ def test_prioritized_draws_are_described_by_their_probabilities() -> None:
     )
     seen: list[dict[str, float]] = []
 
-    def look(model: Any) -> None:
+    def inspect(model: Any) -> None:
         sampler = model.replay_buffer.sampler
         there, priorities, _ = sampler.priorities()
         copies = np.array([3 if ended(model.replay_buffer, index) else 1 for index in there.tolist()])
@@ -212,7 +212,7 @@ def test_prioritized_draws_are_described_by_their_probabilities() -> None:
             }
         )
 
-    found = ours(learn(model, 150, callback=[At(140, look), TDErrorsCallback(140)]).rows)
+    found = ours(learn(model, 150, callback=[At(140, inspect), TDErrorsCallback(140)]).rows)
     assert found["errors/beta"] == pytest.approx(0.5 + 0.5 * 139 / 150)
     assert found["errors/effective_sample_size"] == pytest.approx(seen[0]["effective_sample_size"], rel=0.02)
     assert found["errors/largest_weight"] == pytest.approx(seen[0]["largest_weight"], rel=0.2)
@@ -223,5 +223,5 @@ def model_beta(model: Any) -> float:
     return float(0.5 + 0.5 * (1 - model._current_progress_remaining))
 
 
-def ended(memory: ReplayBuffer, cell: int) -> bool:
-    return bool(memory.dones[cell, 0] and not memory.timeouts[cell, 0])
+def ended(buffer: ReplayBuffer, cell: int) -> bool:
+    return bool(buffer.dones[cell, 0] and not buffer.timeouts[cell, 0])

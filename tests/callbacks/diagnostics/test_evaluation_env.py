@@ -1,4 +1,4 @@
-"""Environments for evaluation, made like those of training."""
+"""Evaluation environments, which are made like those of training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_wrappers_of_the_environment_itself_are_not_put_on_twice() -> None:
 
 
 class Colours(gym.Env[Any, Any]):
-    """Pictures as of an Atari game."""
+    """An environment with pictures like those of Atari."""
 
     observation_space = gym.spaces.Box(0, 255, (60, 50, 3), np.uint8)
     action_space = gym.spaces.Discrete(3)
@@ -138,7 +138,7 @@ class Colours(gym.Env[Any, Any]):
 gym.register("tests/Colours-v0", entry_point=f"{__name__}:Colours", max_episode_steps=30)
 
 
-def test_what_sb3s_wrappers_of_atari_were_told_is_found_out() -> None:
+def test_the_arguments_of_sb3s_wrappers_of_atari_are_found() -> None:
     def game() -> gym.Env[Any, Any]:
         env = gym.make("tests/Colours-v0", disable_env_checker=True)
         return AtariWrapper(env, 4, 3, 40, terminal_on_life_loss=False, action_repeat_probability=0.25)
@@ -168,7 +168,7 @@ def test_another_environment_is_normalised_and_stacked_as_that_of_training() -> 
 
 
 class Secretive(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps a secret of its argument."""
+    """A wrapper that does not record its argument."""
 
     def __init__(self, env: gym.Env[Any, Any], secret: int) -> None:
         super().__init__(env)
@@ -186,7 +186,7 @@ def test_where_none_can_be_made_the_message_names_eval_env() -> None:
 
 
 class Only:
-    """Where others do not find it."""
+    """A class that contains a wrapper, which no entry point can name."""
 
     class Here(gym.Wrapper[Any, Any, Any, Any]):
         pass

@@ -22,7 +22,6 @@ from tests.internals import last_observations_of
 from tests.parity import learn
 
 
-@pytest.mark.filterwarnings("ignore:gradient_steps=1 for 400 transitions")
 @pytest.mark.parametrize(("epsilon", "low", "high"), [(0.0, 0.0, 0.0), (1.0, 0.3, 0.7)])
 def test_exploratory_is_what_is_not_greedy(
     algorithm: Any, epsilon: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch
@@ -35,16 +34,16 @@ def test_exploratory_is_what_is_not_greedy(
     assert found["exploration/epsilon"] == epsilon
 
 
-def test_actions_are_counted_since_the_last_look(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each look
+def test_actions_are_counted_since_the_last_measurement(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each measurement
     counts: list[Any] = []
     model = build(algorithm, poles(2))
 
-    def look(model: Any) -> None:
-        memory = model.replay_buffer
-        counts.append(memory.actions[memory.pos - 25 : memory.pos].ravel().copy())  # those after the look at 50
+    def inspect(model: Any) -> None:
+        buffer = model.replay_buffer
+        counts.append(buffer.actions[buffer.pos - 25 : buffer.pos].ravel().copy())  # those after the look at 50
 
-    found = ours(learn(model, 110, callback=[ExplorationCallback(50), At(100, look)]).rows)
+    found = ours(learn(model, 110, callback=[ExplorationCallback(50), At(100, inspect)]).rows)
     assert found["exploration/action_1"] == pytest.approx(counts[0].mean())
     assert found["exploration/action_0"] + found["exploration/action_1"] == pytest.approx(1)
     assert sorted(found["exploration/actions"].tolist()) == sorted(counts[0].tolist())
@@ -52,14 +51,14 @@ def test_actions_are_counted_since_the_last_look(algorithm: Any, monkeypatch: py
 
 def test_all_steps_of_a_vector_entry_point_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exploration, "COMPARISON_INTERVAL", 0)  # each step
-    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each look
+    monkeypatch.setattr(base, "HISTOGRAM_PERIOD", 1)  # at each measurement
     # of each call and environment: the action, whether it is another than the greedy one, an end
     seen: list[list[tuple[int, bool, bool]]] = []
-    looks: dict[int, int] = {}  # number of calls before
+    n_calls_before: dict[int, int] = {}  # number of calls before
 
     class Noting(BaseCallback):
         def _on_step(self) -> bool:
-            looks.setdefault(self.num_timesteps // 100, len(seen))
+            n_calls_before.setdefault(self.num_timesteps // 100, len(seen))
             model: Any = self.model
             with th.no_grad():
                 differ = model.q_net(th.as_tensor(last_observations_of(model))).argmax(dim=1).numpy() != self.locals["actions"]
@@ -69,7 +68,7 @@ def test_all_steps_of_a_vector_entry_point_count(monkeypatch: pytest.MonkeyPatch
     env = make_fast_vec_env("CartPole-v1", n_envs=3, seed=3)
     assert env.vectorization_mode == "vector_entry_point"
     found = ours(learn(build(DQNExt, env), 320, callback=[ExplorationCallback(100), ReplayHealthCallback(100), Noting()]).rows)
-    before = looks[3]
+    before = n_calls_before[3]
     ends = [end for row in seen[before - 40 : before] for _, _, end in row]  # of the 40 rows that are stored
     assert 0 < sum(ends) < len(ends)
     assert found["replay/size"] == len(ends)
@@ -77,10 +76,10 @@ def test_all_steps_of_a_vector_entry_point_count(monkeypatch: pytest.MonkeyPatch
     assert found["replay/terminal_stored"] == pytest.approx(np.mean(ends))
     assert found["replay/reward_mean"] == 1
     assert found["replay/rewards"].shape == (len(ends),)
-    new = [action for row in seen[looks[2] : before] for action, _, _ in row]
+    new = [action for row in seen[n_calls_before[2] : before] for action, _, _ in row]
     assert sorted(found["exploration/actions"].tolist()) == sorted(new)
     # those that were compared are stored after it
-    compared = [other for row in seen[looks[2] + 1 : before + 1] for _, other, _ in row]
+    compared = [other for row in seen[n_calls_before[2] + 1 : before + 1] for _, other, _ in row]
     assert found["exploration/exploratory"] == pytest.approx(np.mean(compared))
 
 
@@ -102,7 +101,7 @@ def test_visited_states_are_drawn_where_they_lie(algorithm: Any) -> None:
     model = build(algorithm, env, buffer_size=2000)
     found = ours(learn(model, 230, callback=callback).rows)
     counts, low, high = visits_of(callback)
-    assert counts.sum() == 198, "all that was stored before the look at 200"
+    assert counts.sum() == 198, "all that was stored before the measurement at 200"
     np.testing.assert_allclose(low, [-1.2, -0.07])
     np.testing.assert_allclose(high, [0.6, 0.07])
     stored = model.replay_buffer.observations[:99].reshape(-1, 2).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What diagnostics compute, beside numbers that were worked out by hand, by loops or by other libraries."""
+"""Metrics, compared with numbers that were computed by hand, by loops or by other libraries."""
 
 import math
 from typing import Any
@@ -72,7 +72,7 @@ def test_the_largest_weight_is_that_of_the_paper() -> None:
     priorities, copies = np.array([1.0, 2.0, 5.0]), np.ones(3)
     probabilities = priorities / 8
     assert largest_weight(priorities, copies, 0.5) == pytest.approx(max((1 / (3 * p)) ** 0.5 for p in probabilities))
-    # two copies of the last: as if it stood there twice
+    # two copies of the last: as if it were there twice
     probabilities = np.array([1.0, 2.0, 5.0, 5.0]) / 13
     doubled = largest_weight(priorities, np.array([1.0, 1.0, 2.0]), 0.5)
     assert doubled == pytest.approx(max((1 / (4 * p)) ** 0.5 for p in probabilities))

@@ -48,13 +48,13 @@ def test_the_norms_of_dqnext_are_those_of_dqn() -> None:
 
 
 def test_updates_that_are_rare_are_waited_for() -> None:
-    """One training in 100 steps, and a look every 40, which watches the last of them."""
+    """One training in 100 steps, and a measurement every 40."""
     rows = learn(build(DQN, train_freq=100, learning_starts=0), 260, callback=NetworkHealthCallback(40)).rows
     assert ours(rows)["network/gradient_norm"] > 0
 
 
 def test_where_there_were_no_updates_the_next_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks at 40 and 80, and updates after 50, 60, 70 and so on: that after 50 is waited for, that after 70 is watched."""
+    """Measurements at 40 and 80, and updates after 50, 60, 70 ...: the window lasts until 50, and the next contains 70."""
     seen: dict[int, float] = {}
     clip = th.nn.utils.clip_grad_norm_
     model = build(DQN, train_freq=10, learning_starts=41)

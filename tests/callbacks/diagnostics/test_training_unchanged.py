@@ -43,7 +43,7 @@ from tests.parity import Records, assert_same, assert_same_model, dict_cartpole,
 
 
 class Restless(gym.Wrapper[Any, Any, Any, Any]):
-    """Draws from the generators of the whole process at every step."""
+    """An environment that draws from the generators of the process at every step."""
 
     def step(self, action: Any) -> Any:
         np.random.rand()
@@ -53,7 +53,7 @@ class Restless(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Moody(FlattenExtractor):
-    """Draws from the generators of the whole process whenever it is asked."""
+    """A features extractor that draws from the generators of the process in every call."""
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return super().forward(observations) + 0.01 * (np.random.rand() + random.random()) + 0.01 * th.rand(1)
@@ -109,10 +109,10 @@ RUNS: dict[str, tuple[Any, Callable[[], VecEnv], dict[str, Any]]] = {
         poles,
         {"policy_kwargs": {"head": "multi_head", "head_arch": [8], "optimizer_per_head": True}},
     ),
-    "DQNExt, rows, half the memory": (
+    "DQNExt, rows, half the observations": (
         DQNExt,
         lambda: poles(4),
-        {"replay_buffer_kwargs": {"sampler": "vector_steps"}, "optimize_memory_usage": True},
+        {"replay_buffer_kwargs": {"sampler": "rows"}, "optimize_memory_usage": True},
     ),
     "DQNExt, dictionaries": (DQNExt, lambda: DummyVecEnv([lambda: Monitor(dict_cartpole())]), {"policy": "MultiInputPolicy"}),
     "DQN, hindsight": (
@@ -120,7 +120,7 @@ RUNS: dict[str, tuple[Any, Callable[[], VecEnv], dict[str, Any]]] = {
         lambda: flips(2),
         {"policy": "MultiInputPolicy", "replay_buffer_class": HerReplayBuffer, "learning_starts": 100},
     ),
-    "QRDQN, the memory of this library": (
+    "QRDQN, the buffer of this library": (
         QRDQN,
         lambda: poles(2),
         {"replay_buffer_class": DQNReplayBuffer, "replay_buffer_kwargs": {"terminal_copies": 3}, "train_freq": 4},
@@ -142,7 +142,7 @@ RUNS: dict[str, tuple[Any, Callable[[], VecEnv], dict[str, Any]]] = {
 }
 
 
-STEPS = 200  # of a run: for one environment, more than there is room for in memory
+STEPS = 200  # of a run: for one environment, more than fit into the replay buffer
 
 
 def diagnosed(name: str, **kwargs: Any) -> tuple[Any, Records]:
@@ -193,7 +193,7 @@ def test_compiled_updates_do_not_change_either(tmp_path: Path) -> None:
     assert 0 <= ours(rows[1])["exploration/exploratory"] <= 1
 
 
-def test_images_are_looked_at_like_the_rest() -> None:
+def test_images_are_measured_like_other_observations() -> None:
     def envs() -> VecEnv:
         return DummyVecEnv([lambda: Monitor(Pictures())])
 
@@ -208,7 +208,7 @@ def test_images_are_looked_at_like_the_rest() -> None:
 
 
 class Pictures(gym.Env[Any, Any]):
-    """Shows noise; its episodes have nine steps."""
+    """An environment with pictures of noise, and episodes of nine steps."""
 
     observation_space = gym.spaces.Box(0, 255, (36, 36, 1), np.uint8)
     action_space = gym.spaces.Discrete(3)
@@ -237,7 +237,7 @@ slow = pytest.mark.slow
         pytest.param("DQNExt, 4 environments, a ladder", 100, marks=slow),
     ],
 )
-def test_a_run_that_goes_on_logs_what_it_would_have_logged(name: str, at: int, tmp_path: Path) -> None:
+def test_a_resumed_run_logs_what_it_would_have_logged(name: str, at: int, tmp_path: Path) -> None:
     def callbacks(folder: Path) -> list[BaseCallback]:
         return [everything(), ExactCheckpointCallback(at, folder)]
 
@@ -260,7 +260,7 @@ def test_a_run_that_goes_on_logs_what_it_would_have_logged(name: str, at: int, t
     assert {key.partition("/")[0] + "/" for row in rest for key in row} > set(GROUPS) - {"video/"}
 
 
-def test_an_evaluation_environment_that_was_given_goes_on_too(tmp_path: Path) -> None:
+def test_a_given_evaluation_environment_is_resumed_too(tmp_path: Path) -> None:
     def callbacks(folder: Path) -> list[BaseCallback]:
         return [ValueCalibrationCallback(40, 3, eval_env=poles()), ExactCheckpointCallback(100, folder)]
 

@@ -17,7 +17,7 @@ from tests.closed_form_env import model_with_true_values, true_values
 from tests.parity import learn
 
 
-def test_values_are_those_of_the_states_in_memory(algorithm: Any) -> None:
+def test_values_are_those_of_the_stored_states(algorithm: Any) -> None:
     found = ours(learn(model_with_true_values(algorithm), 60, callback=QValuesCallback(50)).rows)
     q = true_values()
     assert q[:, 1].min() - 1e-5 <= found["values/mean"] <= q[:, 1].max() + 1e-5
@@ -34,11 +34,11 @@ def test_values_are_those_of_normalised_observations() -> None:
     model = build(DQN, VecNormalize(poles(2)), learning_starts=10**6, buffer_size=1000)
     statistics: list[Any] = []
 
-    def look(model: Any) -> None:
+    def inspect(model: Any) -> None:
         of_observations = model.get_vec_normalize_env().obs_rms
         statistics.extend([of_observations.mean.copy(), of_observations.var.copy()])
 
-    found = ours(learn(model, 90, callback=[callback, At(50, look)]).rows)
+    found = ours(learn(model, 90, callback=[callback, At(50, inspect)]).rows)
     mean, var = statistics
     normalised = np.clip((states_of(callback) - mean) / np.sqrt(var + 1e-8), -10, 10).astype(np.float32)
     with th.no_grad():
@@ -54,8 +54,8 @@ def test_the_target_is_as_far_away_as_its_parameters_and_outputs(algorithm: Any)
     model = build(algorithm)
     distances: list[tuple[float, float]] = []
 
-    def look(model: Any) -> None:
-        """Over all parameters, one number after the other."""
+    def inspect(model: Any) -> None:
+        """Compute the distance over all parameters, number by number."""
         online, target = networks_of(model)
         total = 0.0
         for some, others in zip(online.parameters(), target.parameters(), strict=True):
@@ -67,7 +67,7 @@ def test_the_target_is_as_far_away_as_its_parameters_and_outputs(algorithm: Any)
         distances.append((float(total**0.5), float((some - others).abs().mean())))
 
     callback = QValuesCallback(30)
-    found = ours(learn(model, 118, callback=[callback, At(90, look)]).rows)
+    found = ours(learn(model, 118, callback=[callback, At(90, inspect)]).rows)
     ((of_parameters, of_outputs),) = distances
     assert found["values/target_parameters"] == pytest.approx(of_parameters, rel=1e-5)
     assert found["values/target_outputs"] == pytest.approx(of_outputs, rel=1e-4)
