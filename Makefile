@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 ENV ?= CartPole-v1
 SEED ?= 0
 RUNS ?= runs
-DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'every':2500,'calibration':{'every':10000},'video':{'every':25000}}}]
+DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':True}}]
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
@@ -15,10 +15,10 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
-	$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress \
+	@$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress --verbose 0 \
 		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10 \
 		--hyperparams "callback:$(DIAGNOSTICS)"
-	$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED)
+	@$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED)
 
 train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
 	$(PY) -m benchmarks.seeds

@@ -16,7 +16,8 @@ class EpsilonScheduleCallback(RunCallback):
     of the run, the attribute has its original value.
 
     :param schedule: a schedule, a number, or a mapping such as
-        ``{"name": "exponential", "start": 1.0, "end": 0.05, "rate": 1e-4}``; see :mod:`sb3_dqn_ext.algorithm.schedules`
+        ``{"name": "exponential", "start": 1.0, "end": 0.05, "rate": 1e-4}``; see :mod:`sb3_dqn_ext.algorithm.schedules`.
+        Your own schedule is an object, a class or a dotted name
     :raises ArgumentError: if there is no such schedule; at the start of the run, if the model does not explore by a schedule
     """
 

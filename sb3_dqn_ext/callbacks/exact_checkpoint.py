@@ -93,9 +93,10 @@ def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
     with ExitStack() as stack:
         if paths:
             # imported by runs with checkpoints only: it takes 3 % of the time to import this package
+            from sb3_dqn_ext.checkpoint.session import locked_folder
 
             for path in paths:
-                stack.enter_context(claimed(model, path))
+                stack.enter_context(locked_folder(model, path))
             stack.enter_context(model.run_state.deferred_signals)
         try:
             yield
@@ -115,13 +116,14 @@ def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     :param callbacks: the callbacks of the run
     :return: the sentence; empty if the run has no checkpoints
     """
+    from sb3_dqn_ext.checkpoint.folder import latest_manifest  # imported by runs with checkpoints only
 
     saved = model.run_state.saved_rows if hasattr(model, "run_state") else {}
     folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
     written = []
     for folder in (folder for folder in folders if os.path.abspath(folder) in saved):
         with suppress(CheckpointError):  # the error that ended the run is reported, not this one
-            if (path := newest(folder)) is not None:
+            if (path := latest_manifest(folder)) is not None:
                 written.append((path, folder))
     if written:
         path, folder = max(written, key=lambda path_and_folder: path_and_folder[0].name)

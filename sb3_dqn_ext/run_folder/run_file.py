@@ -10,10 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
+from sb3_dqn_ext.choices import PLACES
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.serialization.migrations import SCHEMA, is_known, migrate, unknown_schema
 from sb3_dqn_ext.serialization.names import import_name, qualified_name
@@ -176,16 +178,20 @@ def encode(value: object, path: tuple[str, ...] = ()) -> Any:
         value = value.item()
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, type) and path and _may_hold_class(path):
-        return _class_name(value, path)
+    is_choice = path in PLACES
+    if path and ((isinstance(value, type) and _may_hold_class(path)) or (isinstance(value, FunctionType) and is_choice)):
+        return _importable_name(value, path)
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         items = [encode(item, (*path, str(i))) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {TUPLE_KEY: items}
     if isinstance(value, Mapping):
-        keys = [_class_name(key, path) if isinstance(key, type) and path[:1] == ("env_wrapper",) else key for key in value]
+        keys = [
+            _importable_name(key, path) if isinstance(key, type) and path[:1] == ("env_wrapper",) else key for key in value
+        ]
         if all(type(key) is str for key in keys) and keys != [TUPLE_KEY]:
             return {key: encode(item, (*path, key)) for key, item in zip(keys, value.values(), strict=True)}
-    raise TypeError(f"{'.'.join(path) or 'a hyperparameter'} is {value!r}, which is not plain data")
+    hint = ": give its class, or a dotted name, which can be imported again" if is_choice else ""
+    raise TypeError(f"{'.'.join(path) or 'a hyperparameter'} is {value!r}, which is not plain data{hint}")
 
 
 def decode(data: Any) -> Any:
@@ -206,18 +212,21 @@ def decode(data: Any) -> Any:
 
 def _may_hold_class(path: tuple[str, ...]) -> bool:
     """Return whether the value of a hyperparameter can be a class."""
-    return path[0] in _CLASS_HYPERPARAMETERS or (
-        path[0] == "policy_kwargs" and path[1:] in {(name,) for name in NETWORK_CLASS_ARGUMENTS}
+    return (
+        path in PLACES
+        or path[0] in _CLASS_HYPERPARAMETERS
+        or (path[0] == "policy_kwargs" and path[1:] in {(name,) for name in NETWORK_CLASS_ARGUMENTS})
     )
 
 
-def _class_name(cls: type, path: tuple[str, ...]) -> str:
-    """Return the dotted name of a class, and check that the class can be imported by it."""
-    name = qualified_name(cls)
+def _importable_name(kind: type | FunctionType, path: tuple[str, ...]) -> str:
+    """Return the dotted name of a class or function, and check that it can be imported by it."""
+    name = qualified_name(kind)
     try:
         found = import_name(name)
     except (ImportError, AttributeError):
         found = None
-    if found is not cls or "." in cls.__qualname__:  # the zoo imports only top-level classes of modules
-        raise TypeError(f"{'.'.join(path)} is the class {name}, which cannot be imported by its name")
+    if found is not kind or "." in kind.__qualname__:  # the zoo imports only top-level names of modules
+        sort = "class" if isinstance(kind, type) else "function"
+        raise TypeError(f"{'.'.join(path)} is the {sort} {name}, which cannot be imported by its name")
     return name

@@ -21,7 +21,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn, optim
 
-from sb3_dqn_ext._validation import resolve_class
+from sb3_dqn_ext._validation import is_dotted, resolve_class
+from sb3_dqn_ext.choices import PLACES, chosen
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
@@ -35,8 +36,11 @@ BASE_CLASSES: dict[str, type] = {
     "optimizer_class": optim.Optimizer,
     "features_extractor_class": nn.Module,
     "replay_buffer_class": ReplayBuffer,
+    **{choice.argument: choice.contract for choice in PLACES.values()},
 }
 NETWORK_HYPERPARAMETERS = ("policy", *run_file.NETWORK_CLASS_ARGUMENTS)
+REPLAY_CHOICES = ("replay_buffer_class", "sampler")
+MODEL_CHOICES = {*NETWORK_HYPERPARAMETERS, *(choice.argument for choice in PLACES.values())} - {*REPLAY_CHOICES}
 
 ClassesByName = dict[str, type]
 """a mapping from dotted names to classes"""
@@ -53,6 +57,8 @@ def find_class_names(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str
         value = hyperparameters.get(place)
         for one in value if isinstance(value, list) else [] if value is None else [value]:
             yield from ((place, name) for name in (one if isinstance(one, dict) else [one]))
+            for arguments in one.values() if isinstance(one, dict) else ():  # a schedule of a callback, for example
+                yield from _names_of_choices({"exploration_kwargs": arguments})
     if hyperparameters.get("replay_buffer_class") is not None:
         yield "replay_buffer_class", hyperparameters["replay_buffer_class"]
     network = hyperparameters.get("policy_kwargs")
@@ -60,6 +66,13 @@ def find_class_names(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str
     for place in NETWORK_HYPERPARAMETERS:
         if "." in str(singles.get(place)):  # other values are short names, such as "tanh"
             yield place, str(singles[place])
+    yield from _names_of_choices(hyperparameters)
+
+
+def _names_of_choices(arguments: object) -> Iterator[tuple[str, str]]:
+    for _, choice, value in chosen(arguments):
+        if is_dotted(value):
+            yield choice.argument, value
 
 
 def import_classes(names: Iterable[tuple[str, str]], hint: str) -> ClassesByName:
@@ -76,7 +89,7 @@ def import_classes(names: Iterable[tuple[str, str]], hint: str) -> ClassesByName
     except (ImportError, TypeError, ValueError) as error:
         raise ArgumentError(f"{str(error).rstrip('.')}. {hint}") from error
     for place, name, kind in found:
-        if not issubclass(kind, BASE_CLASSES[place]):
+        if BASE_CLASSES[place] not in kind.__mro__:  # methods with the same names are not enough
             raise ArgumentError(f"{place}={name!r} is not a {BASE_CLASSES[place].__name__}; it is called only with --trust.")
     return {name: kind for _, name, kind in found}
 
@@ -102,9 +115,9 @@ def import_model_classes(hyperparameters: dict[str, Any], hint: str) -> ClassesB
     :raises ArgumentError: if a class of the networks cannot be imported, or is not a subclass of the required class
     """
     names = list(find_class_names(hyperparameters))
-    found = import_classes([name for name in names if name[0] in NETWORK_HYPERPARAMETERS], hint)
-    with contextlib.suppress(ArgumentError):  # only training needs the class
-        found |= import_classes([name for name in names if name[0] == "replay_buffer_class"], hint)
+    found = import_classes([name for name in names if name[0] in MODEL_CHOICES], hint)
+    with contextlib.suppress(ArgumentError):  # only training needs them
+        found |= import_classes([name for name in names if name[0] in REPLAY_CHOICES], hint)
     return found | {f"{kind.__module__}.{kind.__qualname__}": kind for kind in found.values()}
 
 

@@ -35,19 +35,34 @@ _SCHEDULES = (
     *("ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"),
     *("PiecewiseSchedule", "ProgressSchedule"),
 )
+_SCHEDULE_MODULE = "sb3_dqn_ext.algorithm.schedules"
+_DIAGNOSTICS = "sb3_dqn_ext.callbacks.diagnostics"
+_REPLAY_WRAPPERS = "sb3_dqn_ext.checkpoint.envs"
+_DIAGNOSTIC = {"_log_at": "_measurement_due", "_due": "_observation_due"}
+_DRAWING = {**_DIAGNOSTIC, "_waiting": "_pending"}
+_LOG_OBSERVER = {"evaluated": "evaluation_returns", "trained": "training_returns"}
 MIGRATIONS: dict[int, Renames] = {
     1: Renames(
         classes={
             **{f"sb3_dqn_ext.policies.{name}": f"sb3_dqn_ext.networks.policies.{name}" for name in _POLICIES},
-            **{f"sb3_dqn_ext.schedules.{name}": f"sb3_dqn_ext.algorithm.schedules.{name}" for name in _SCHEDULES},
-            "sb3_dqn_ext.schedules.PerAction": "sb3_dqn_ext.algorithm.schedules.PerActionSchedule",
+            **{f"sb3_dqn_ext.schedules.{name}": f"{_SCHEDULE_MODULE}.{name}" for name in _SCHEDULES},
+            "sb3_dqn_ext.schedules.PerAction": f"{_SCHEDULE_MODULE}.PerActionSchedule",
         }
     ),
     2: Renames(
+        classes={
+            f"{_SCHEDULE_MODULE}.PerAction": f"{_SCHEDULE_MODULE}.PerActionSchedule",
+            f"{_DIAGNOSTICS}.together.DiagnosticsCallback": f"{_DIAGNOSTICS}.bundle.DiagnosticsCallback",
+            f"{_REPLAY_WRAPPERS}.Resumable": f"{_REPLAY_WRAPPERS}.ReplayWrapper",
+            f"{_REPLAY_WRAPPERS}.replay_wrapper.Resumable": f"{_REPLAY_WRAPPERS}.replay_wrapper.ReplayWrapper",
+            f"{_REPLAY_WRAPPERS}.resumable": f"{_REPLAY_WRAPPERS}.add_replay_wrapper",
+        },
         names={
+            "model": {"_exploration_memory": "_exploration_state"},
+            "exploration_kwargs": {"coin": "epsilon_draw"},
             "checkpoint": {"model": "model_description", "saved": "saved_rows"},
             "model_description": {"memory": "replay buffer"},
-            "training": {"memory": "replay_buffer_state"},
+            "training": {"memory": "replay_buffer_state", "_exploration_memory": "_exploration_state"},
             "ReplayBuffer": {"state": "replay_buffer_state"},
             "replay_buffer_state": {
                 "_open_steps": "open_steps",
@@ -56,6 +71,19 @@ MIGRATIONS: dict[int, Renames] = {
                 "of_episodes": "episode_returns",
                 "newest": "newest_next_observations",
             },
+            f"{_DIAGNOSTICS}.values.QValuesCallback": _DIAGNOSTIC,
+            f"{_DIAGNOSTICS}.errors.TDErrorsCallback": _DIAGNOSTIC,
+            f"{_DIAGNOSTICS}.network.NetworkHealthCallback": _DIAGNOSTIC,
+            f"{_DIAGNOSTICS}.video.EpisodeVideoCallback": _DIAGNOSTIC,
+            f"{_DIAGNOSTICS}.replay.ReplayHealthCallback": {**_DIAGNOSTIC, "_stop_watching": "_remove_hook"},
+            f"{_DIAGNOSTICS}.exploration.ExplorationCallback": {
+                **_DRAWING,
+                "_n_rows_seen": "_n_rows_read",
+                "_is_quiet": "_is_deterministic",
+            },
+            f"{_DIAGNOSTICS}.calibration.ValueCalibrationCallback": _DRAWING,
+            "sb3_dqn_ext.callbacks.summary.SummaryCallback": _LOG_OBSERVER,
+            "sb3_dqn_ext.callbacks.tensorboard.TensorBoardCallback": _LOG_OBSERVER,
         },
         values={"sampler": {"rows": "vector_steps"}},
     ),

@@ -57,7 +57,7 @@ def test_a_reset_removes_the_terminal_copies() -> None:
     for step in (row[0] for row in script):
         buffer.add(
             np.array([[step.name]]),
-            np.array([[step.next_observations]]),
+            np.array([[step.after]]),
             np.array([0]),
             np.array([0.0]),
             np.array([False]),

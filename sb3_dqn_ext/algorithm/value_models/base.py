@@ -18,9 +18,9 @@ class ReturnModel(nn.Module):
     A model of the return of an action: the meaning of the network's outputs, their target and their loss.
 
     A subclass sets :attr:`n_params` and overrides :meth:`mean`, :meth:`target` and :meth:`loss`. Its arguments are given as
-    ``returns_kwargs``. It has no parameters. It registers constants as buffers with ``persistent=False``, so that neither files
-    nor updates of the target network contain them. With ``compile``, its methods are traced once: they compute with tensors,
-    branch on none of their values, and change no attributes.
+    ``returns_kwargs``. It has no parameters. It registers constants as buffers with ``persistent=False``, so that neither
+    files nor updates of the target network contain them. With ``compile``, its methods are traced once: they compute with
+    tensors, branch on none of their values, and change no attributes.
     """
 
     n_params: int

@@ -128,18 +128,22 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
 @contextmanager
 def state_preserved(model: Any) -> Iterator[None]:
     """
-    Restore all random generators of the process and of the model, and the modes of all layers, at the end of the block. Inside
-    the block, layers are in evaluation mode.
+    Restore the random generators of the process and of the model, the state of the exploration, and the modes of all layers at
+    the end of the block. Inside the block, layers are in evaluation mode.
 
     :param model: the model
     """
     in_training = [layer for layer in model.policy.modules() if layer.training]
     for layer in in_training:
         layer.training = False
+    exploration = getattr(getattr(model, "choices", None), "exploration", None)
+    state = None if exploration is None else exploration.state_dict()
     try:
         with rng_preserved(model):
             yield
     finally:
+        if exploration is not None and state is not None:
+            exploration.load_state_dict(state)
         for layer in in_training:
             layer.training = True
 
