@@ -65,12 +65,13 @@ smoke:  ## train, save, load, resume and play with another Python, e.g. make smo
 fuzz: $(VENV)/installed-dev  ## load randomly damaged files, EXAMPLES of each kind (minutes)
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -n 2 tests/saved_model/test_hostile_files.py -k "damaged or harmless"
 
-lint: $(VENV)/installed-dev  ## check style, types and imports between packages
+lint: $(VENV)/installed-dev  ## check style, types, imports between packages, and words
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy --strict sb3_dqn_ext envs tests
 	$(PY) -m mypy --strict --python-version 3.10 sb3_dqn_ext envs tests
 	$(VENV)/bin/lint-imports
+	$(PY) -m tests.words
 
 format: $(VENV)/installed-dev  ## format the code
 	$(PY) -m ruff check --fix

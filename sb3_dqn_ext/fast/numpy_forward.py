@@ -64,7 +64,7 @@ def make_numpy_q_values(net: nn.Module, n_envs: int) -> QValues | None:
     plain = all(type(layer) in {nn.Linear, *ACTIVATIONS} for layer in layers)
     if not plain or not isinstance(space, spaces.Box) or len(space.shape) != 1:
         return None
-    # a subclass may have a mean of its own
+    # a subclass may override the mean
     if type(returns) not in (ExpectedReturns, QuantileReturns) or next(net.parameters()).device.type != "cpu":
         return None
     if any(n_envs * layer.weight.numel() > MAX_MULTIPLICATIONS for layer in layers if isinstance(layer, nn.Linear)):

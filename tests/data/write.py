@@ -71,7 +71,9 @@ def dictionaries(folder: Path) -> VecEnv:
 
 
 def normalised(folder: Path) -> VecEnv:
-    """Two CartPoles that record their episodes in the folder, or go on to, and whose returned values are normalised."""
+    """
+    Make two CartPoles that record their episodes in a folder, also after a resume, and normalise observations and rewards.
+    """
 
     def monitored(i: int) -> Callable[[], gym.Env[Any, Any]]:
         is_new = not (folder / f"{i}.monitor.csv").exists()
@@ -176,11 +178,13 @@ def episodes(folder: Path) -> list[list[tuple[str, str]]]:
 
 def outcomes(name: str, files: Path, observations: Any, scratch: Path) -> dict[str, Any]:
     """
-    :param name: one of KINDS
-    :param files: the folder of its files, which stay as they are
-    :param observations: of a JSON file
+    Load, train and resume the model of a kind, and return the results.
+
+    :param name: a key of KINDS
+    :param files: the folder of its files, which are not changed
+    :param observations: the observations for which actions and values are returned, as read from JSON
     :param scratch: an empty folder
-    :return: what the files lead to, by what is done with them
+    :return: the result of each operation, by its name
     """
     kind = KINDS[name]
     found = {"loaded": outcome(DQNExt.load(files / "model"), observations)}
@@ -200,10 +204,12 @@ def outcomes(name: str, files: Path, observations: Any, scratch: Path) -> dict[s
 
 def outcomes_of_zoo_run(files: Path, observations: Any, scratch: Path) -> dict[str, Any]:
     """
-    :param files: the folder of the run, which stays as it is
-    :param observations: of a JSON file
+    Load the models of a zoo run, resume the run, and return the results.
+
+    :param files: the folder of the run, which is not changed
+    :param observations: the observations for which actions and values are returned, as read from JSON
     :param scratch: an empty folder
-    :return: what the files lead to, by what is done with them
+    :return: the result of each operation, by its name
     """
     found = {name: outcome(DQNExt.load(files / name), observations) for name in ("CartPole-v1.zip", "best_model.zip")}
     shutil.copytree(files, scratch / "files")
