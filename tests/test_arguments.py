@@ -574,7 +574,7 @@ def test_compiling_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch:
     with compilation.announce_compilation(verbose=0):
         assert capsys.readouterr() == ("", "")
     # a long compilation is announced also without verbose
-    monkeypatch.setattr(compilation, "PATIENCE", 0.0)
+    monkeypatch.setattr(compilation, "SECONDS_BEFORE_MESSAGE", 0.0)
     with compilation.announce_compilation(verbose=0):
         for _ in range(500):
             if "Compiling" in (said := capsys.readouterr().err):

@@ -100,7 +100,7 @@ RECONSTRUCTIBLE: dict[str, type] = {
         sb3_dqn_ext.algorithm.schedules,
         ["ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"],
     ),
-    **_by_dotted_name(sb3_dqn_ext.algorithm.schedules, ["PerAction", "PiecewiseSchedule", "ProgressSchedule"]),
+    **_by_dotted_name(sb3_dqn_ext.algorithm.schedules, ["PerActionSchedule", "PiecewiseSchedule", "ProgressSchedule"]),
     **_by_qualified_name(EXPLORATIONS, TARGET_POLICIES),
     "rl_zoo3.utils.SimpleLinearSchedule": SimpleLinearSchedule,
 }

@@ -191,7 +191,7 @@ def test_the_zoo_accepts_the_configuration(where: str, tmp_path: Path, monkeypat
 
 
 def test_the_callbacks_of_make_train_exist() -> None:
-    check_classes("callback", ast.literal_eval(VARIABLES["WATCHED"]))
+    check_classes("callback", ast.literal_eval(VARIABLES["DIAGNOSTICS"]))
 
 
 # -- Python ----------------------------------------------------------------------------------------------------------------

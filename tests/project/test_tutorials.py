@@ -102,7 +102,7 @@ class RecordedExploration:
             next(n_random)
             return context.random()
 
-        actions = self.exploration(context._replace(random=random))
+        actions = self.exploration(context._replace(random_action=random))
         self.choice = context.rate, next(n_random)
         return actions
 
