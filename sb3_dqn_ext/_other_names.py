@@ -161,7 +161,7 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ),
     ("n_epochs=1", "n_epochs epochs"),
     # exploration
-    ("exploration='epsilon_greedy', exploration_kwargs={'epsilon_draw': 'shared'}", "epsilon_draw"),
+    ("exploration='epsilon_greedy', exploration_kwargs={'epsilon_draw': 'shared'}", "epsilon_draw coin coins"),
     (
         "exploration_initial_eps=1.0, exploration_final_eps=0.05, exploration_fraction=0.1",
         "exploration_initial_eps exploration_final_eps exploration_fraction eps epsilon epsilon_train eps_train eps_training "

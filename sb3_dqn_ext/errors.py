@@ -21,7 +21,7 @@ class EmptyReplayError(ArgumentError):
     def __init__(self) -> None:
         super().__init__(
             "there is no transition that can be replayed. With monte_carlo, no complete episode is stored yet (of all "
-            "environments at once for sampler='rows'): learning_starts must outlast an episode."
+            "environments at once for sampler='vector_steps'): learning_starts must outlast an episode."
         )
 
 

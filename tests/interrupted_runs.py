@@ -5,10 +5,8 @@ Runs that are interrupted and resumed.
 process, and writes its final state there.
 """
 
-import importlib
 import random
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +26,11 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
 from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.vec_env import make_fast_vec_env
+from tests.box2d import import_box2d
 from tests.internals import generator_of, n_episodes_of, n_updates_of
 from tests.parity import dict_cartpole, learn, short_cartpole
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its import warns, which ends a process in which warnings are errors
-    importlib.import_module("Box2D")
+import_box2d()
 
 HALF = 160  # environment steps at which a run is interrupted; some episodes are open then
 WHOLE = 2 * HALF

@@ -104,6 +104,8 @@ def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
             words = shlex.split(part, comments=True)
             while words and re.match(r"[A-Z_0-9]+=", words[0]):
                 words = words[1:]
+            if words[:1] == ["sb3-dqn-ext"]:
+                words[:1] = ["python", "-m", "sb3_dqn_ext"]
             if words:
                 yield Command(where, words, is_whole)
 

@@ -28,7 +28,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tests.checkouts import imported, report, results, start, two_checkouts
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"rows": "vector_steps", "coin": "epsilon_draw"}
 """Names of arguments and values in OLD, and their names in NEW."""
 
 SMALL: dict[str, Any] = {
@@ -85,7 +85,7 @@ def trainings() -> dict[str, Training]:
         "epsilon_ladder": Training(exploration("epsilon_ladder", schedule=0.4), **four),
         "boltzmann": Training(exploration("boltzmann", temperature=0.5), **four),
         "no exploration": Training(exploration("none") | policy_kwargs(noisy=True)),
-        "one coin for all": Training({"exploration_kwargs": {"epsilon_draw": "shared"}}, **four),
+        "one draw for all environments": Training({"exploration_kwargs": {"coin": "shared"}}, **four),
         "no warm-up": Training({"exploration_kwargs": {"warm_up": False}}),
         "exponential": Training({"exploration_kwargs": {"schedule": EXPONENTIAL}}),
         "actions": Training({"exploration_kwargs": {"schedule": EXPONENTIAL, "unit": "actions"}}, **four),

@@ -119,8 +119,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
         r"target_policy_kwargs has no argument 'tau'.*temperature",
     ),
     ({"exploration": "eps_greedy"}, r"exploration='eps_greedy'.*'epsilon_greedy'"),
-    ({"exploration_kwargs": {"coins": "shared"}}, r"a key of exploration_kwargs='coins'.*'epsilon_draw'"),
-    ({"exploration_kwargs": {"epsilon_draw": "per-env"}}, r"coin='per-env'.*'per_env'"),
+    ({"exploration_kwargs": {"coin": "shared"}}, r"exploration_kwargs has no argument 'coin'; .*'epsilon_draw': 'shared'"),
+    ({"exploration_kwargs": {"epsilon_draw": "per-env"}}, r"epsilon_draw='per-env'.*'per_env'"),
     ({"exploration_kwargs": {"schedule": {"name": "exponental"}}}, r"'exponental'.*'exponential'"),
     (
         {"exploration_kwargs": {"schedule": 0.1}, "exploration_fraction": 0.5},
@@ -508,7 +508,9 @@ def test_a_model_of_another_algorithm_is_called_one(name: str, trust: bool, tmp_
     env, arguments = OTHER_ALGORITHMS[name]
     algorithm: Any = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
     algorithm("MlpPolicy", env, device="cpu", **arguments).save(tmp_path / "model")
-    with pytest.raises(ValueError, match=rf"model cannot be loaded: it holds a model of {name} .*DQNExt loads models of DQN"):
+    with pytest.raises(
+        ValueError, match=rf"model cannot be loaded: it contains a model of {name} .*DQNExt loads models of DQN"
+    ):
         DQNExt.load(tmp_path / "model", trust=trust)
 
 
@@ -652,7 +654,7 @@ NETWORK_PARTS: list[st.SearchStrategy[dict[str, Any]]] = [
 ]
 NETWORK = st.tuples(*NETWORK_PARTS).map(lambda parts: {key: value for part in parts for key, value in part.items()})
 MEMORY = kwargs_of(
-    sampler=st.sampled_from(["uniform", "prioritized", "rows"]),
+    sampler=st.sampled_from(["uniform", "prioritized", "vector_steps"]),
     sampler_kwargs=kwargs_of(
         replace=st.booleans(), alpha=st.floats(0, 1), beta=st.floats(0, 1), beta_end=st.floats(0, 1), eps=st.floats(0, 1)
     ),

@@ -76,7 +76,7 @@ def make_env(combination: Combination) -> Any:
 def make(combination: Combination) -> DQNExt:
     n_steps, monte_carlo = FOLDS[combination["fold"]]
     keep_episodes = combination["keep_episodes"]
-    if keep_episodes and combination["sampler"] == "rows":
+    if keep_episodes and combination["sampler"] == "vector_steps":
         keep_episodes = 4 * combination["n_envs"]  # with fewer, no row may be complete in all environments
     return DQNExt(
         "MultiInputPolicy" if combination["observations"] == "Dict" else "MlpPolicy",

@@ -75,7 +75,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "an optimizer per head": {
         "policy_kwargs": {"head": "multi_head", "head_arch": [5], "optimizer_per_head": True, "loss": "mse"},
-        "replay_buffer_kwargs": {"sampler": "rows", "terminal_copies": 2},
+        "replay_buffer_kwargs": {"sampler": "vector_steps", "terminal_copies": 2},
         "env": several_cartpoles,
     },
     "quantiles in double precision of a dictionary": {

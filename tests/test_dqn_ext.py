@@ -54,7 +54,7 @@ def test_the_number_of_environments_that_explore_is_binomial() -> None:
     assert chisquare(counts, binom.pmf(range(n_envs + 1), n_envs, epsilon) * steps).pvalue > 1e-3
 
 
-def test_with_a_shared_coin_all_environments_explore_or_none() -> None:
+def test_with_a_shared_epsilon_draw_all_environments_explore_or_none() -> None:
     model = make(env=several_cartpoles(4), exploration_kwargs={"epsilon_draw": "shared"})
     counts = explorers(model, 0.3, 2000)
     assert set(counts) == {0, 4}
@@ -136,7 +136,7 @@ def test_the_algorithms_own_generator_is_saved(tmp_path: Path) -> None:
     loaded = DQNExt.load(tmp_path / "model", env=several_cartpoles(4))
     draws = []
     for each in (model, loaded):
-        np.random.seed(0)  # the first environment's coins
+        np.random.seed(0)  # the first environment's random numbers
         draws.append(explorers(each, 0.5, 50))
     np.testing.assert_array_equal(draws[0], draws[1])
 

@@ -199,7 +199,9 @@ def test_a_dotted_name_may_be_that_of_an_object_or_a_function(name: str, kind: s
 
 
 @pytest.mark.parametrize(
-    "schedule", [Stairs(0.8), f"{OWN}stairs", {"name": f"{OWN}Stairs", "start": 0.9, "every": 10}], ids=str
+    "schedule",
+    [Stairs(0.8), f"{OWN}stairs", {"name": f"{OWN}Stairs", "start": 0.9, "every": 10}],
+    ids=["object", "dotted object", "dotted class"],
 )
 def test_a_callback_takes_a_schedule_of_the_users_own(schedule: Any) -> None:
     callback = EpsilonScheduleCallback(schedule)

@@ -194,11 +194,11 @@ CASES: dict[str, dict[str, Any]] = {
     "time limits as terminations": {"n_steps": 3, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     "terminal copies": {"n_steps": 2, "replay_buffer_kwargs": {"terminal_copies": 3}},
     "prioritized": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "prioritized"}},
-    "rows": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "rows"}},
+    "rows": {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "vector_steps"}},
     "VecNormalize": {"n_steps": 3, "normalize": True},
     "realised": {"replay_buffer_kwargs": {"monte_carlo": 1.0}},
     "the latest": {"replay_buffer_kwargs": {"keep_episodes": 7}, "optimize_memory_usage": True},
-    "rows of the latest": {"replay_buffer_kwargs": {"keep_episodes": 9, "sampler": "rows"}, "n_steps": 2},
+    "rows of the latest": {"replay_buffer_kwargs": {"keep_episodes": 9, "sampler": "vector_steps"}, "n_steps": 2},
 }
 
 

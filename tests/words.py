@@ -1,8 +1,9 @@
 """
 Check that the project is written in plain technical English: ``python -m tests.words [FILE_OR_FOLDER ...]``.
 
-It checks docstrings, comments and messages of Python files, and pages of the documentation, for phrases that are hard to read,
-and for words about the project's plans where results are published.
+It checks docstrings, comments and messages of Python files, pages of the documentation, comments of configurations, and the
+template of the report. It lists sentences that a reader who is new to the project would have to read twice, and words about
+the project's plans in published results.
 """
 
 import ast
@@ -31,7 +32,7 @@ PHRASES = {
     r"knows?|knew|knowing": "contain, detect, support",
     r"looks (?!like)|looking": "check, read, measure",
     r"lies|lay|lying": "is, is stored",
-    r"stands?(?!-in)|stood|standing": "is, is written",
+    r"stands?(?! for\b|-ins?\b)|stood|standing": "is, is written",
     r"speaks?|spoke|spoken": "print, warn",
     r"go(?:es|ing)? on|gone on|went on": "continue",
     r"without a word": "default, silently",
@@ -87,12 +88,8 @@ def docstrings(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(source)):
         body = getattr(node, "body", None)
         for statement in body if isinstance(body, list) else []:
-            if (
-                isinstance(statement, ast.Expr)
-                and isinstance(statement.value, ast.Constant)
-                and type(statement.value.value) is str
-            ):
-                yield statement.lineno, statement.value.value
+            if (text := text_of(statement)) is not None:
+                yield statement.lineno, text
 
 
 def messages(source: str) -> Iterator[tuple[int, str]]:
@@ -100,13 +97,9 @@ def messages(source: str) -> Iterator[tuple[int, str]]:
     tree = ast.parse(source)
     in_docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Constant)
-            and type(node.value) is str
-            and node.value.count(" ") > 1
-            and id(node) not in in_docstrings
-        ):
-            yield node.lineno, node.value
+        text = node.value if isinstance(node, ast.Constant) and id(node) not in in_docstrings else None
+        if isinstance(node, ast.Constant) and isinstance(text, str) and text.count(" ") > 1:
+            yield node.lineno, text
 
 
 def comments(source: str) -> Iterator[tuple[int, str]]:

@@ -19,6 +19,11 @@ from sb3_dqn_ext.plot.run_files import Series, scalars
 from sb3_dqn_ext.plot.runs import Run, find_runs, read_run
 from sb3_dqn_ext.plot.value_maps import plot_value_map
 
+COMMAND = "python -m sb3_dqn_ext.plot"
+EXAMPLES = """
+  {program} logs/dqn_ext/CartPole-v1_1
+  {program} logs/dqn_ext --kind learning --output pictures
+"""
 DPI = 120
 
 Arguments = argparse.Namespace
@@ -117,13 +122,17 @@ KIND_DESCRIPTIONS = {
 # -- the command -----------------------------------------------------------------------------------------------------------
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """
+    Return the parser of the command line.
+
+    :param program: the name of the command in the help
+    """
     kinds = "\n".join(f"  {name:16} {what}" for name, what in KIND_DESCRIPTIONS.items())
     made = argparse.ArgumentParser(
-        "python -m sb3_dqn_ext.plot",
+        program,
         description="Save figures of runs. Runs of one algorithm, environment and configuration become seeds of one curve.",
-        epilog=f"kinds of figures:\n{kinds}",
+        epilog=f"kinds of figures:\n{kinds}\n\nexamples:{EXAMPLES.format(program=program)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
@@ -226,13 +235,14 @@ def save_figures(runs: Sequence[Run], args: Arguments) -> tuple[list[Path], dict
     return files, problems
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = COMMAND) -> None:
     """
-    Run the command.
+    Save the figures that a command line requests.
 
-    :param arguments: the command line
+    :param arguments: the arguments of the command line
+    :param program: the name of the command in help and errors
     """
-    args = make_parser().parse_args(arguments)
+    args = make_parser(program).parse_args(arguments)
     try:
         for kind in args.kind or []:
             choose("--kind", kind, KIND_DESCRIPTIONS)
@@ -240,7 +250,7 @@ def main(arguments: list[str]) -> None:
             importlib.import_module(module)
         files, problems = save_figures(find_labelled_runs(args.run_folders, args.tensorboard), args)
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
-        sys.exit(f"python -m sb3_dqn_ext.plot: {error}")
+        sys.exit(f"{program}: {error}")
     for name, problem in problems.items():
         print(f"No {name}: {problem}", file=sys.stderr)
     if not files or (args.kind and problems):

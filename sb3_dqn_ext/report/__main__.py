@@ -19,11 +19,17 @@ LARGE_PAGE_MB = 20
 """The size in megabytes from which a page is slow to open and to send."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """
+    Return the parser of the command line.
+
+    :param program: the name of the command in the help
+    """
     made = argparse.ArgumentParser(
-        COMMAND,
+        program,
         description="Write a self-contained HTML page on a run: summary, command, curves, values, video and configuration.",
+        epilog=f"example:\n  {program} logs/dqn_ext/CartPole-v1_1 --episodes 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("run_folder", metavar="RUN_FOLDER", nargs="+", help="a run folder of the RL Zoo or of SB3")
     made.add_argument("-o", "--output", type=Path, metavar="FILE", help="file of the page (default: RUN_FOLDER/report.html)")
@@ -56,13 +62,14 @@ def find_run(folders: Sequence[str]) -> Path:
     return found[0]
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = COMMAND) -> None:
     """
-    Run the command.
+    Write the report that a command line requests.
 
-    :param arguments: the command line
+    :param arguments: the arguments of the command line
+    :param program: the name of the command in help and errors
     """
-    args = make_parser().parse_args(arguments)
+    args = make_parser(program).parse_args(arguments)
     try:
         check_number("--episodes", args.episodes, low=0, integer=True)
         for module in args.gym_packages:
@@ -74,7 +81,7 @@ def main(arguments: list[str]) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())
     except (ArgumentError, CheckpointError, ImportError, OSError) as error:
-        sys.exit(f"{COMMAND}: {error}")
+        sys.exit(f"{program}: {error}")
     print(output)
     for what, why in data.problems.items():
         print(f"No {what}: {why}", file=sys.stderr)

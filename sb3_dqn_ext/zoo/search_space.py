@@ -49,7 +49,7 @@ def make_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
         if not additional_args.get("using_her_replay_buffer"):  # its buffer has no samplers and no n-step returns
             params["n_steps"] = trial.suggest_int("n_steps", 1, 5)
             # Such a batch is a multiple of the number of environments, and the smallest batch of the zoo has 4 transitions.
-            samplers = sorted(name for name in SAMPLERS if name != "rows" or 4 % n_envs == 0)
+            samplers = sorted(name for name in SAMPLERS if name != "vector_steps" or 4 % n_envs == 0)
             params["sampler"] = trial.suggest_categorical("sampler", samplers)
             params["terminal_copies"] = trial.suggest_int("terminal_copies", 1, 4)
         return _merge_arguments(converted, params)

@@ -172,6 +172,7 @@ class Watch(BaseCallback):
         return True
 
 
+@pytest.mark.filterwarnings("ignore:gradient_steps=0")
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_repetition_of_an_action_ends_with_the_episode(n_envs: int) -> None:
     model = make(
@@ -355,6 +356,7 @@ def test_every_exploration_returns_one_action_per_observation(exploration: str) 
     assert single.dtype == several.dtype == np.int64
 
 
+@pytest.mark.filterwarnings("ignore:gradient_steps=0")
 @ALL_EXPLORATIONS
 def test_the_exploration_is_not_called_in_the_warm_up(exploration: str) -> None:
     model = make(exploration=exploration, exploration_kwargs=kwargs_of(exploration), learning_starts=50, gradient_steps=0)

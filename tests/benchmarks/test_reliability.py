@@ -52,7 +52,7 @@ def test_faults_are_survived_and_become_rows_and_a_table(tmp_path: Path, capsys:
     assert select_rows(rows, fault="sigkill")[0]["n_kills"] == "2"
     page = (tmp_path / "reliability.md").read_text()
     assert page in capsys.readouterr().out
-    assert "| the disk is full | 1 | 1 of 1 | 1 of 1 | 1 of 1 | 1 of 1 | `CheckpointError: FOLDER cannot take the" in page
+    assert "| the disk is full | 1 | 1 of 1 | 1 of 1 | 1 of 1 | 1 of 1 | `CheckpointError: FOLDER cannot hold the" in page
     assert run(tmp_path, *SHORT) == rows, "what has a row is not run again"
 
 

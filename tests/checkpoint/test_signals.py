@@ -35,7 +35,7 @@ FOREVER = 10**9
 
 def saved_message(folder: Path) -> str:
     """Return the message of a run about its last checkpoint."""
-    return f"Saved {latest_manifest(folder)}: model.resume({str(folder)!r}) goes on from there.\n"
+    return f"Saved {latest_manifest(folder)}: model.resume({str(folder)!r}) continues from there.\n"
 
 
 each_signal = pytest.mark.parametrize(

@@ -39,9 +39,9 @@ TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
 def in_sentences(path: Path) -> Iterator[Command]:
     """Find the commands in the sentences of a page. ``...`` is for any arguments, ``COMMAND`` for a command of the zoo."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for span in re.findall(r"`((?:python3?|make)\s[^`]+)`", text):
-        words = span.replace(" ...", "").replace("COMMAND", "train").split()
-        yield Command(path.relative_to(ROOT).as_posix(), words, is_whole=False)
+    for span in re.findall(r"`((?:python3?|make|sb3-dqn-ext)\s[^`]+)`", text):
+        line = span.replace(" ...", "").replace("COMMAND", "train")
+        yield from commands(path.relative_to(ROOT).as_posix(), line, is_whole=False)
 
 
 def in_recipes() -> Iterator[Command]:
@@ -137,7 +137,7 @@ def test_files_environments_configurations_and_extras_in_commands_exist() -> Non
         for extras in re.findall(r"\.\[([\w,]+)\]", " ".join(command.words)):
             assert EXTRAS.issuperset(extras.split(",")), command
         for argument, value in itertools.pairwise(command.words):
-            if argument in ("--env", "-e") and "rl_zoo3" in str(command.module):
+            if argument in ("--env", "-e") and str(command.module).startswith(("rl_zoo3", "sb3_dqn_ext")):
                 assert value in gym.registry, command
             if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
                 assert value.removeprefix("sb3_dqn_ext.presets.") in presets.preset_paths(), command

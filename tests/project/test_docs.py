@@ -77,7 +77,7 @@ def test_the_quick_commands_run_and_write_the_files_of_the_table(tmp_path: Path)
     assert {block.page for block in quick} == {"docs/zoo.md"}
     given = [command for block in quick for command in commands(block.where, block.text)]
     printed = [output(python(*command.words[1:], cwd=tmp_path)) for command in given]
-    assert "is finished: it came to its end at step 2000" in printed[-1]
+    assert "is finished: it ended at step 2000" in printed[-1]
     files = [name for name, *_ in table_rows(DOCS / "index.md", "file")]
     assert len(files) == 7
     for name in files:

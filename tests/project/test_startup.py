@@ -18,9 +18,14 @@ def loaded(statement: str, folder: Path) -> set[str]:
 
 
 def test_nothing_heavy_is_imported_that_sb3_does_not_import(tmp_path: Path) -> None:
-    ours = loaded("import sb3_dqn_ext", tmp_path) - loaded("import stable_baselines3", tmp_path)
+    ours = loaded("from sb3_dqn_ext import DQNExt", tmp_path) - loaded("import stable_baselines3", tmp_path)
     assert "sb3_dqn_ext.dqn_ext" in ours
     assert not [module for module in ours if module.startswith(HEAVY)]
+
+
+def test_the_package_itself_registers_its_environments_without_torch(tmp_path: Path) -> None:
+    statement = "import gymnasium, sb3_dqn_ext; assert 'dqn_ext/CartPoleNoVel-v1' in gymnasium.registry"
+    assert "torch" not in loaded(statement, tmp_path)
 
 
 def seconds(folder: Path, *arguments: str, **environment: str) -> float:
@@ -37,7 +42,8 @@ def ratio(ours: Callable[[], float], theirs: Callable[[], float], repeats: int =
 @pytest.mark.slow
 def test_the_import_takes_at_most_a_tenth_longer_than_that_of_sb3(tmp_path: Path) -> None:
     found = ratio(
-        lambda: seconds(tmp_path, "-c", "import sb3_dqn_ext"), lambda: seconds(tmp_path, "-c", "import stable_baselines3")
+        lambda: seconds(tmp_path, "-c", "from sb3_dqn_ext import DQNExt"),
+        lambda: seconds(tmp_path, "-c", "import stable_baselines3"),
     )
     print(f"import sb3_dqn_ext over import stable_baselines3: {found:.3f}")
     assert found <= 1.1

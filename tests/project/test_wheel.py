@@ -66,7 +66,7 @@ def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing
             *files("sb3_dqn_ext", "*.j2", "sb3_dqn_ext"),
             "sb3_dqn_ext/py.typed",
             "_sb3_dqn_ext_hook.pth",
-            *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")),
+            *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")),
         ]
     )
 

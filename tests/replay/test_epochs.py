@@ -255,7 +255,7 @@ def test_a_minibatch_is_trained_like_a_batch(compile: Any, sampler: str) -> None
         ({"minibatch_size": 3, "batch_size": 8}, "minibatch_size=3 must divide batch_size=8"),
         (
             {"minibatch_size": 1, "batch_size": 8, "policy_kwargs": {"net_arch": [8], "batch_norm": True}},
-            "minibatch_size=1 leaves batch_norm=True nothing",
+            "minibatch_size=1 is too small for batch_norm=True",
         ),
         ({"minibatch_size": 4, "n_epochs": 1}, "minibatch_size has no effect beside n_epochs"),
     ],

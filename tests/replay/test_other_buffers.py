@@ -77,7 +77,7 @@ PRIORITIZED: dict[str, Any] = {"replay_buffer_kwargs": {"sampler": "prioritized"
 MISFITS: dict[str, tuple[Callable[..., DQN], dict[str, Any], dict[str, Any], str]] = {
     "SB3's, prioritized": (DQN, {}, PRIORITIZED, "sampler='uniform' in the place of 'prioritized'"),
     "SB3's, 3 steps": (DQN, {}, {"n_steps": 3}, "n_step_returns=False"),
-    "SB3's, epochs": (DQN, {}, {"n_epochs": 1}, "in 1 epochs"),
+    "SB3's, epochs": (DQN, {}, {"n_epochs": 1}, "no support for n_epochs=1"),
     "prioritized": (DQNExt, PRIORITIZED, {}, "sampler='prioritized' in the place of 'uniform'"),
     "copies": (DQNExt, {"replay_buffer_kwargs": {"terminal_copies": 3}}, {}, "terminal_copies=3 in the place of 1"),
     "Monte-Carlo": (DQNExt, {}, {"replay_buffer_kwargs": {"monte_carlo": 1.0}}, "monte_carlo=0.0 in the place of 1.0"),

@@ -63,7 +63,7 @@ def after(state: Array, action: int) -> Array:
         {},
         {"terminal_copies": 3},
         {"sampler": "prioritized"},
-        {"sampler": "rows"},
+        {"sampler": "vector_steps"},
         {"sampler_kwargs": {"replace": False}},
         {"keep_episodes": 12},
     ],

@@ -158,7 +158,7 @@ def test_a_run_that_was_killed_is_resumed_with_the_same_result(
     assert len(killed.episodes()[0]) > 2
     process = python(*RESUME, str(killed.folder), cwd=elsewhere, PYTHONPATH=str(project))
     assert "100%" in output(process)
-    assert (f"A newer checkpoint is left out: {newest} is damaged" in process.stderr) == (name == "one environment")
+    assert (f"A later checkpoint is skipped: {newest} is damaged" in process.stderr) == (name == "one environment")
 
     assert_same(killed.model().get_parameters(), whole.model().get_parameters(), "parameters")
     assert killed.episodes() == whole.episodes()
@@ -236,7 +236,7 @@ WRITTEN = {"format": run_file.FORMAT, "schema": SCHEMA, **asdict(RUN)}
         ("\0", "run.json is damaged: Expecting value"),
         (
             json.dumps({**WRITTEN, "schema": 99}),
-            "run.json has the schema version 99, and this version of sb3_dqn_ext reads 1 to 2 only.",
+            "run.json has the schema version 99, and this version of sb3_dqn_ext reads 1 to 3 only.",
         ),
         (json.dumps({**WRITTEN, "arguments": "rm -r"}), "run.json is damaged: its arguments is 'rm -r'"),
         (json.dumps({key: value for key, value in WRITTEN.items() if key != "env"}), "run.json is damaged: its env is 'None'"),

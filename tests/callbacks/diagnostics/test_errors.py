@@ -168,7 +168,7 @@ MEMORIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "prioritized, episodes": (DQNExt, {"replay_buffer_kwargs": {"keep_episodes": 3, "sampler": "prioritized"}}),
     "rows, realised returns": (
         DQNExt,
-        {"replay_buffer_kwargs": {"sampler": "rows", "monte_carlo": 0.5}, "learning_starts": 60},
+        {"replay_buffer_kwargs": {"sampler": "vector_steps", "monte_carlo": 0.5}, "learning_starts": 60},
     ),
 }
 

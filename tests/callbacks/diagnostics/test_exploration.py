@@ -22,6 +22,7 @@ from tests.internals import last_observations_of
 from tests.parity import learn
 
 
+@pytest.mark.filterwarnings("ignore:gradient_steps=1 for 400 transitions")
 @pytest.mark.parametrize(("epsilon", "low", "high"), [(0.0, 0.0, 0.0), (1.0, 0.3, 0.7)])
 def test_exploratory_is_what_is_not_greedy(
     algorithm: Any, epsilon: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch

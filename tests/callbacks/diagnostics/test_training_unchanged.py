@@ -112,7 +112,7 @@ RUNS: dict[str, tuple[Any, Callable[[], VecEnv], dict[str, Any]]] = {
     "DQNExt, rows, half the observations": (
         DQNExt,
         lambda: poles(4),
-        {"replay_buffer_kwargs": {"sampler": "rows"}, "optimize_memory_usage": True},
+        {"replay_buffer_kwargs": {"sampler": "vector_steps"}, "optimize_memory_usage": True},
     ),
     "DQNExt, dictionaries": (DQNExt, lambda: DummyVecEnv([lambda: Monitor(dict_cartpole())]), {"policy": "MultiInputPolicy"}),
     "DQN, hindsight": (
