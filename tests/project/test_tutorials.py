@@ -100,7 +100,7 @@ class RecordedExploration:
 
         def random() -> Any:
             next(n_random)
-            return context.random()
+            return context.random_action()
 
         actions = self.exploration(context._replace(random_action=random))
         self.choice = context.rate, next(n_random)
