@@ -64,7 +64,7 @@ def save(model: Any, path: Any, exclude: Iterable[str] | None, include: Iterable
         attributes["replay_buffer"] = saved_model.store_buffer(attributes["replay_buffer"])
     tensors = {name: recursive_getattr(model, name) for name in variables}
     optional = (included & usually_left_out) - {"replay_buffer"}
-    saved_model.save(path, attributes, model.get_parameters(), tensors, set(warned), optional)
+    saved_model.save_model(path, attributes, model.get_parameters(), tensors, set(warned), optional)
 
 
 def load(

@@ -11,7 +11,7 @@ from sb3_dqn_ext.algorithm.fitted_actions import Fit
 from sb3_dqn_ext.algorithm.predictions import Prediction, predict, stochastic_predictions
 from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.algorithm.value_models import ReturnModel
-from sb3_dqn_ext.algorithm.value_models.base import predict_q_values
+from sb3_dqn_ext.algorithm.value_models.base import compute_q_values
 
 __all__ = ["TDLoss", "TDTarget"]
 
@@ -81,7 +81,7 @@ class TDLoss(nn.Module):
         online_net, target_net, returns = self.online_net, self.target_net, self.returns
         with th.no_grad():
             prediction_t = predict(target_net, batch.next_observations, "target")
-            q_t = predict_q_values(target_net, batch.next_observations, prediction_t, returns)
+            q_t = compute_q_values(target_net, batch.next_observations, prediction_t, returns)
             pi_t, rewards = self.target_policy(batch, online_net, target_net, q_t)
             return returns.target(prediction_t, pi_t, rewards, batch.discounts)
 

@@ -17,7 +17,7 @@ from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.serialization.names import qualified_name
 
-__all__ = ["describe_env", "flatten", "model_arguments", "to_plain"]
+__all__ = ["describe_env", "flatten", "model_arguments", "to_logged_value"]
 
 Data = dict[str, Any]
 
@@ -33,7 +33,7 @@ def model_arguments(model: BaseAlgorithm) -> Data:
     :return: the arguments as plain data, in the order of the constructor
     """
     names = [name for name in parameters_of(type(model)) if name not in EXCLUDED_ARGUMENTS and hasattr(model, name)]
-    given = {name: to_plain(getattr(model, name)) for name in names}
+    given = {name: to_logged_value(getattr(model, name)) for name in names}
     if getattr(model, "replay_buffer_class", None) in _default_buffer_classes(model):
         given["replay_buffer_class"] = None
     return {"policy": _policy_name(model), **given}
@@ -47,7 +47,7 @@ def _default_buffer_classes(model: BaseAlgorithm) -> set[type]:
 
 def _policy_name(model: BaseAlgorithm) -> str:
     names = [name for name, policy in model.policy_aliases.items() if policy is model.policy_class]
-    return names[0] if names else str(to_plain(model.policy_class))
+    return names[0] if names else str(to_logged_value(model.policy_class))
 
 
 def describe_env(env: VecEnv | None) -> tuple[str, str]:
@@ -65,7 +65,7 @@ def describe_env(env: VecEnv | None) -> tuple[str, str]:
     return name, " of ".join(names if single is None else [*names, str(single)])
 
 
-def to_plain(value: Any) -> Any:
+def to_logged_value(value: Any) -> Any:
     """
     Convert an argument to plain data.
 
@@ -75,17 +75,17 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, TrainFreq):
         return value.frequency if value.unit is TrainFrequencyUnit.STEP else [value.frequency, value.unit.value]
     if isinstance(value, ConstantSchedule):  # the zoo converts learning rates to it
-        return to_plain(value.val)
+        return to_logged_value(value.val)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Enum):
-        return to_plain(value.value)
+        return to_logged_value(value.value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
-        return {str(to_plain(key)): to_plain(item) for key, item in value.items()}
+        return {str(to_logged_value(key)): to_logged_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
+        return [to_logged_value(item) for item in value]
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return qualified_name(value)
     text = repr(value)

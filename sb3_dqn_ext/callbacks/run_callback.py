@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_dqn_ext.callbacks.replaced_attributes import ReplacedAttributes
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["NEVER", "Run", "RunCallback", "end_run"]
+__all__ = ["NEVER", "ActiveRun", "RunCallback", "end_run"]
 
 NEVER = sys.maxsize
 """an environment step that no run reaches"""
@@ -29,7 +29,7 @@ class RunCallback(BaseCallback):
     and by the RL Zoo after Ctrl-C.
     """
 
-    _run: "Run | None" = None
+    _run: "ActiveRun | None" = None
 
     def init_callback(self, model: BaseAlgorithm) -> None:
         """
@@ -37,7 +37,7 @@ class RunCallback(BaseCallback):
 
         :param model: the model to be trained
         """
-        run = Run.for_model(model)
+        run = ActiveRun.for_model(model)
         if self._run is not None and self._run is not run:
             self._run.end()
         continues = vars(self).get("model") is model and model.num_timesteps > 0
@@ -57,7 +57,7 @@ class RunCallback(BaseCallback):
             self._run.finish(self)
 
     @property
-    def run(self) -> "Run":
+    def run(self) -> "ActiveRun":
         """The current or the last run; ``learn`` must have been called."""
         assert self._run is not None
         return self._run
@@ -100,7 +100,7 @@ class RunCallback(BaseCallback):
         """
 
 
-class Run:
+class ActiveRun:
     """
     A call of ``learn``, which passes its events to the callbacks.
 
@@ -134,7 +134,7 @@ class Run:
         self.model.__class__ = self._class_in_run
 
     @staticmethod
-    def for_model(model: Any) -> "Run":
+    def for_model(model: Any) -> "ActiveRun":
         """
         Return the run of a model, a new one if necessary.
 
@@ -145,7 +145,7 @@ class Run:
         if not hasattr(model, "collect_rollouts"):
             raise ArgumentError(f"The callbacks of sb3_dqn_ext need an algorithm with rollouts, not {type(model).__name__}.")
         end_run(model, except_started_at=model.start_time)
-        return _run_of(model) or Run(model)
+        return _run_of(model) or ActiveRun(model)
 
     def _collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
         if self.started_at != self.model.start_time:  # an interrupt between two rollouts has ended this run
@@ -254,7 +254,7 @@ class _Relay(BaseCallback):
     :param run: the run
     """
 
-    def __init__(self, model: Any, root: BaseCallback, run: Run) -> None:
+    def __init__(self, model: Any, root: BaseCallback, run: ActiveRun) -> None:
         super().__init__()
         self.model, self.root, self._run = model, root, run
         self._locals: dict[str, Any] = {}
@@ -301,8 +301,8 @@ class _Relay(BaseCallback):
         self._run.replaced.apply()
 
 
-def _run_of(model: Any) -> Run | None:
-    run: Run | None = vars(type(model)).get("_run")
+def _run_of(model: Any) -> ActiveRun | None:
+    run: ActiveRun | None = vars(type(model)).get("_run")
     return run
 
 

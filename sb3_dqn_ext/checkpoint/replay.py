@@ -20,7 +20,7 @@ from sb3_dqn_ext.replay.episodes import EpisodeSpan
 from sb3_dqn_ext.replay.observations import arrays_by_key
 
 __all__ = [
-    "check_replay_buffer",
+    "check_storable",
     "read_rows",
     "replay_buffer_state",
     "restore_replay_buffer",
@@ -36,7 +36,7 @@ SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 ROW_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-def check_replay_buffer(buffer: ReplayBuffer) -> None:
+def check_storable(buffer: ReplayBuffer) -> None:
     """
     Check that the content of a replay buffer can be stored completely.
 

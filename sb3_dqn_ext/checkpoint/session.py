@@ -23,7 +23,7 @@ from sb3_dqn_ext.checkpoint.folder import (
     remove_later_checkpoints,
     write_checkpoint,
 )
-from sb3_dqn_ext.checkpoint.replay import check_replay_buffer, read_rows, restore_rows, restore_timeouts, stored_row_range
+from sb3_dqn_ext.checkpoint.replay import check_storable, read_rows, restore_rows, restore_timeouts, stored_row_range
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.replay import DQNReplayBuffer
@@ -89,7 +89,7 @@ def locked_folder(model: Any, folder: Folder) -> Iterator[None]:
     :raises CheckpointError: if another process or thread holds the lock, or the folder contains checkpoints of another run
     :raises ArgumentError: if the replay buffer of the model cannot be stored
     """
-    check_replay_buffer(model.replay_buffer)
+    check_storable(model.replay_buffer)
     absolute_path = os.path.abspath(folder)
     with Lock.if_not_held(absolute_path):
         if absolute_path not in model.run_state.saved_rows and all_manifests(absolute_path):

@@ -54,7 +54,7 @@ __all__ = [
     "display_name",
     "open_model",
     "restore_buffer",
-    "save",
+    "save_model",
     "store_buffer",
     "unstorable_attributes",
     "unstorable_warning",
@@ -128,7 +128,7 @@ def unstorable_warning(reasons: Attributes) -> str:
     )
 
 
-def save(
+def save_model(
     file: File,
     attributes: Attributes,
     parameters: Attributes,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_dqn_ext.checkpoint.replay import (
-    check_replay_buffer,
+    check_storable,
     read_rows,
     replay_buffer_state,
     restore_replay_buffer,
@@ -43,7 +43,7 @@ def store_buffer(buffer: ReplayBuffer) -> StoredBuffer | ReplayBuffer:
     :return: its content, or the buffer itself if its class is unsupported or it is too large
     """
     try:
-        check_replay_buffer(buffer)
+        check_storable(buffer)
     except ArgumentError:
         return buffer
     if buffer.buffer_size * buffer.n_envs > MAX_TRANSITIONS:

@@ -7,7 +7,7 @@ from types import ModuleType
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.zoo.config import ALGO
 from sb3_dqn_ext.zoo.models import wrap_get_model_path
-from sb3_dqn_ext.zoo.search_space import make_converter, make_sampler
+from sb3_dqn_ext.zoo.search_space import make_converter, make_hyperparameter_sampler
 
 
 def register(module: ModuleType) -> None:
@@ -35,7 +35,10 @@ def _register_algorithm(utils: ModuleType) -> None:
 
 
 def _register_search_space(hyperparams_opt: ModuleType) -> None:
-    for name, make_function in (("HYPERPARAMS_SAMPLER", make_sampler), ("HYPERPARAMS_CONVERTER", make_converter)):
+    for name, make_function in (
+        ("HYPERPARAMS_SAMPLER", make_hyperparameter_sampler),
+        ("HYPERPARAMS_CONVERTER", make_converter),
+    ):
         functions = getattr(hyperparams_opt, name, {})
         if "dqn" in functions:
             functions.setdefault(ALGO, make_function(functions["dqn"]))

@@ -25,7 +25,7 @@ SEARCHED_RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
 DQN_EXT_PARAMS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
 
 
-def make_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
+def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
     """
     Return the zoo's sampler of hyperparameters for ``dqn_ext``.
 

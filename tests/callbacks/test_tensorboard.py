@@ -33,7 +33,7 @@ from sb3_dqn_ext.callbacks import (
     TensorBoardCallback,
 )
 from sb3_dqn_ext.callbacks.charts import CHARTS, chart_layout
-from sb3_dqn_ext.callbacks.configuration import describe_env, flatten, model_arguments, to_plain
+from sb3_dqn_ext.callbacks.configuration import describe_env, flatten, model_arguments, to_logged_value
 from sb3_dqn_ext.plot.run_files import scalars
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from tests.internals import n_updates_of
@@ -328,8 +328,8 @@ def test_the_text_tab_shows_the_arguments_and_the_command(algorithm: type[Any], 
     ids=["number", "numpy", "tuple", "class", "schedule", "function", "object"],
 )
 def test_arguments_are_converted_to_plain_data(value: Any, expected: Any) -> None:
-    assert to_plain(value) == expected
-    assert type(to_plain(value)) is type(expected)
+    assert to_logged_value(value) == expected
+    assert type(to_logged_value(value)) is type(expected)
 
 
 def test_a_table_holds_numbers_and_texts_only() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from sb3_dqn_ext.algorithm.predictions import Phase, Prediction
 
-__all__ = ["ReturnModel", "predict_q_values"]
+__all__ = ["ReturnModel", "compute_q_values"]
 
 
 class ReturnModel(nn.Module):
@@ -93,7 +93,7 @@ class ReturnModel(nn.Module):
         raise NotImplementedError
 
 
-def predict_q_values(net: nn.Module, obs: PyTorchObs, prediction: Prediction, returns: ReturnModel) -> th.Tensor:
+def compute_q_values(net: nn.Module, obs: PyTorchObs, prediction: Prediction, returns: ReturnModel) -> th.Tensor:
     """
     Compute the Q-values of a network whose prediction is available.
 

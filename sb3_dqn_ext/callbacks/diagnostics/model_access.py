@@ -19,7 +19,7 @@ from torch import nn
 from sb3_dqn_ext.algorithm.batches import Batch, from_sb3, map_observation
 from sb3_dqn_ext.algorithm.predictions import predict
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
-from sb3_dqn_ext.algorithm.value_models.base import predict_q_values
+from sb3_dqn_ext.algorithm.value_models.base import compute_q_values
 from sb3_dqn_ext.callbacks.soft_target_update import NETWORK_ATTRIBUTES
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
@@ -119,7 +119,7 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
     else:
         loss: TDLoss = updater.loss
         params = predict(loss.target_net, batch.next_observations, "target")
-        q = predict_q_values(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
+        q = compute_q_values(loss.target_net, batch.next_observations, params, loss.returns)  # (B, A)
         pi, rewards = loss.target_policy(batch, loss.online_net, loss.target_net, q)
         next_values = (pi * q).sum(dim=1)
     return rewards + batch.discounts * next_values - predicted
