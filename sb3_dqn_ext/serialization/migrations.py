@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["SCHEMA", "Renames", "is_known", "migrate", "unknown_schema"]
 
-SCHEMA = 2
+SCHEMA = 3
 """The schema version that is written. It is raised when an earlier version of this library would misread the files."""
 
 
