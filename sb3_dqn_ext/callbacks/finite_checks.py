@@ -58,13 +58,15 @@ class NormalizationStatistics:
         self.save()
 
     def save(self) -> None:
-        """Save the statistics. Each step makes new arrays, so that no copies are needed."""
-        env = self._env
+        """Remember the statistics for :meth:`restore`, in memory."""
+        attributes = vars(self._env)
+        # references, except for ``returns``: a step replaces the other arrays, but may set elements of this one to 0
+        latest = {name: attributes.get(name) for name in ("old_obs", "old_reward")}
         self._kept = [(vars(one), dict(vars(one))) for one in self._running]
-        self._kept.append((vars(env), {name: vars(env).get(name) for name in ("returns", "old_obs", "old_reward")}))
+        self._kept.append((attributes, latest | {"returns": self._env.returns.copy()}))
 
     def restore(self) -> None:
-        """Restore the saved statistics."""
+        """Set the statistics to those of the last :meth:`save`."""
         for now, kept in self._kept:
             now.update(kept)
 

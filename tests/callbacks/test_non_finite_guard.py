@@ -24,6 +24,7 @@ from torch import nn
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, NonFiniteGuardCallback
+from sb3_dqn_ext.callbacks.finite_checks import NormalizationStatistics
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import ArgumentError, NonFiniteError
 from sb3_dqn_ext.updates import Updater
@@ -272,6 +273,17 @@ def test_the_statistics_of_normalisation_are_what_they_were(algorithm: Make, wha
     assert is_finite([stored(model), model.get_parameters()])
 
 
+def test_statistics_that_are_not_updated_are_restored_after_the_end_of_an_episode() -> None:
+    envs = VecNormalize(DummyVecEnv([lambda: short_cartpole(1)]), training=False)
+    envs.reset()
+    envs.returns = np.array([5.0])
+    statistics = NormalizationStatistics(envs)
+    assert envs.step(np.array([0]))[2].all(), "the episode has ended"
+    assert envs.returns == [0]
+    statistics.restore()
+    assert envs.returns == [5]
+
+
 def test_statistics_that_make_an_observation_infinite_are_distinguished_from_the_environment() -> None:
     envs = VecNormalize(DummyVecEnv([short_cartpole]))
 
@@ -396,7 +408,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
 def test_prioritized_replay_gets_no_errors_that_are_not_finite(kind: str) -> None:
     arguments = KINDS[kind] | {"policy_kwargs": {"loss": "mse"}}
     unguarded = build(DQNExt, Poisoned(short_cartpole(), "reward", 2e38), **arguments)
-    with pytest.raises(FloatingPointError, match="is not a finite number"):  # the sampler's own, an update too late
+    with pytest.raises(FloatingPointError, match="a TD error of the batch is not finite"):  # the sampler's own, an update too late
         learn(unguarded, 200)
     assert not is_finite(unguarded.get_parameters())
     model = build(DQNExt, Poisoned(short_cartpole(), "reward", 2e38), **arguments, check_finite=True)

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_dqn_ext.algorithm.batches import map_observation
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import sync_normalization
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import original_rewards, sync_normalization
 from sb3_dqn_ext.callbacks.diagnostics.metrics import calibration_metrics, discounted_returns
 from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks, q_value_function
 
@@ -145,14 +145,13 @@ class _EpisodeRecorder:
 
 def _play_in_parallel(policy: EvaluationPolicy, env: VecEnv, n_episodes: int, max_steps: int) -> Iterator[PlayedEpisode]:
     """Play an episode in each of the first ``n_episodes`` environments."""
-    own_normalize = unwrap_vec_normalize(env)
     observations: Any = env.reset()
     running = {i: _EpisodeRecorder() for i in range(n_episodes)}
     for n_steps in range(max_steps):
         q = policy.q_values(observations)  # (n_envs, A)
         actions = policy.choose(q, observations, n_steps)  # (n_envs,)
         observations, rewards, dones, infos = env.step(actions)
-        raw = rewards if own_normalize is None else own_normalize.get_original_reward()  # (n_envs,)
+        raw = original_rewards(env, rewards)  # (n_envs,)
         scaled = raw if policy.normalize is None else policy.normalize.normalize_reward(raw)  # (n_envs,)
         for i, episode in list(running.items()):
             episode.predicted.append(float(q[i, actions[i]]))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
+import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import (
@@ -17,6 +18,7 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
     sync_envs_normalization,
+    unwrap_vec_normalize,
 )
 
 from sb3_dqn_ext._arguments import check_environment
@@ -25,8 +27,9 @@ from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "sync_normalization", "vectorize"]
+__all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "original_rewards", "sync_normalization", "vectorize"]
 
+Array = npt.NDArray[Any]
 Env = gym.Env[Any, Any]
 
 RECORDING_WRAPPERS = (
@@ -184,3 +187,15 @@ def sync_normalization(model: Any, env: VecEnv) -> None:
     """
     if model.get_vec_normalize_env() is not None:
         sync_envs_normalization(model.get_env(), env)
+
+
+def original_rewards(env: VecEnv, rewards: Array) -> Array:
+    """
+    Return the rewards of the latest step in the unit of the environment.
+
+    :param env: the environments that made the step, with or without a VecNormalize
+    :param rewards: (n_envs,) the rewards that ``env.step`` returned
+    :return: (n_envs,) the rewards before a VecNormalize normalised them
+    """
+    normalize = unwrap_vec_normalize(env)
+    return rewards if normalize is None else normalize.get_original_reward()

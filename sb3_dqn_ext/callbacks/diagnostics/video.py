@@ -15,7 +15,13 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.diagnostics.base import DefaultRate, Diagnostic
-from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import check_eval_env, make_eval_env, sync_normalization, vectorize
+from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import (
+    check_eval_env,
+    make_eval_env,
+    original_rewards,
+    sync_normalization,
+    vectorize,
+)
 from sb3_dqn_ext.callbacks.diagnostics.model_access import q_value_function, state_preserved
 from sb3_dqn_ext.callbacks.summary import run_folder
 from sb3_dqn_ext.errors import ArgumentError
@@ -34,7 +40,8 @@ class EpisodeVideoCallback(Diagnostic):
     of the greedy action in another colour. It writes ``videos/step_N.mp4`` in the folder of the run, and the animated picture
     ``video/episode`` in TensorBoard.
 
-    ``video/return`` and ``video/length`` of the episode are logged as well. It needs Pillow, imageio and imageio-ffmpeg, which
+    ``video/return``, the sum of the rewards before a VecNormalize normalises them, and ``video/length``, the number of steps,
+    are logged as well. The diagnostic needs Pillow, imageio and imageio-ffmpeg, which
     the extra ``zoo`` installs.
 
     :param every: environment steps of training between two films. None (default): about 4 films in a run, at most one in
@@ -44,7 +51,7 @@ class EpisodeVideoCallback(Diagnostic):
     :param eval_env: the environment to play in, with ``render_mode="rgb_array"``. None (default): an environment like those of
         training, see :class:`~sb3_dqn_ext.callbacks.ValueCalibrationCallback`
     :param max_steps: the number of steps after which an episode is truncated
-    :param skip: the film has one frame for so many steps
+    :param skip: the number of steps for each frame of the film
     :param width: the width of the film in pixels
     :raises ArgumentError: if an argument is out of its range; at the start of the run, if there is no folder, the environment
         does not render to arrays, or a library is missing
@@ -119,7 +126,7 @@ class EpisodeVideoCallback(Diagnostic):
         self._record({"return": float(sum(rewards)), "length": len(rewards)})
 
     def _film(self) -> list[float]:
-        """Play an episode, write its film, and return its rewards."""
+        """Play an episode, write its film, and return the original rewards of its steps."""
 
         # Pillow and imageio are optional
         from sb3_dqn_ext.callbacks.diagnostics.film import add_q_bars, encode_animation, write_film
@@ -142,7 +149,12 @@ class EpisodeVideoCallback(Diagnostic):
         return rewards
 
     def _play_episode(self) -> tuple[list[Array], Array, list[float]]:
-        """Play an episode, and return some of its frames, its (T, A) Q-values, and its rewards."""
+        """
+        Play one greedy episode of at most ``max_steps`` steps. The environment gets a new seed and is reset.
+
+        :return: the frames before steps 0, ``skip``, 2 * ``skip`` and so on; the (T, A) Q-values of the T steps; and the T
+            rewards before a VecNormalize normalised them
+        """
         env = self._env
         assert env is not None
         q_values = q_value_function(self.model, self._networks[0], env.num_envs)
@@ -155,8 +167,8 @@ class EpisodeVideoCallback(Diagnostic):
                 frames.append(np.asarray(env.get_images()[0]))
             q = q_values(observations)  # (1, A)
             values.append(q[0].astype(np.float64))
-            observations, reward, dones, _ = env.step(q.argmax(axis=1))
-            rewards.append(float(reward[0]))
+            observations, given, dones, _ = env.step(q.argmax(axis=1))
+            rewards.append(float(original_rewards(env, given)[0]))
             if dones[0]:
                 break
         return frames, np.stack(values), rewards

@@ -1,5 +1,6 @@
 """Films of episodes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import (
@@ -85,6 +86,20 @@ def test_of_environments_in_processes_the_film_lies_beside_the_best_model(tmp_pa
     build(DQN, env).learn(60, callback=[EpisodeVideoCallback(40, max_steps=8), evaluation])
     env.close()
     assert [film.name for film in (tmp_path / "run" / "videos").iterdir()] == ["step_40.mp4"]
+
+
+def test_the_return_of_a_film_is_in_the_unit_of_the_environment(tmp_path: Path) -> None:
+    def normalised(render_mode: str | None = None) -> VecNormalize:
+        return VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1", render_mode=render_mode)]))
+
+    model = build(DQN, normalised())
+    model.set_logger(configure(str(tmp_path / "log"), ["json"]))
+    film = EpisodeVideoCallback(40, tmp_path, eval_env=normalised("rgb_array"), max_steps=8)
+    model.learn(60, callback=film)
+    model.logger.close()
+    rows = [json.loads(line) for line in (tmp_path / "log" / "progress.json").read_text().splitlines()]
+    (row,) = (row for row in rows if "video/return" in row)
+    assert row["video/return"] == row["video/length"], "each step of CartPole has the reward 1"
 
 
 @pytest.mark.parametrize(
