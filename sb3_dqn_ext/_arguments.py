@@ -369,7 +369,8 @@ def _check_update_ratio(model: Any) -> None:
     Warn if a model makes very few or very many gradient steps per transition.
 
     The ratio is gradient_steps / (train_freq * n_envs), and 1 for ``gradient_steps=-1``. It is not known in advance, and not
-    checked, for ``train_freq`` in episodes and with ``n_epochs``.
+    checked, for ``train_freq`` in episodes and with ``n_epochs``. With ``minibatch_size``, a batch makes several gradient
+    steps, but is no reason to overfit: its minibatches replay no more transitions than the batch.
 
     :param model: a DQNExt
     """
@@ -379,7 +380,8 @@ def _check_update_ratio(model: Any) -> None:
         return
     transitions = frequency * model.n_envs
     ratio = f"gradient_steps={gradient_steps} for {transitions} transitions (train_freq={frequency}, n_envs={model.n_envs}) is"
-    if gradient_steps * MAX_TRANSITIONS_PER_GRADIENT_STEP < transitions:
+    per_batch = model.batch_size // (model.minibatch_size or model.batch_size)
+    if gradient_steps * per_batch * MAX_TRANSITIONS_PER_GRADIENT_STEP < transitions:
         warnings.warn(
             f"{ratio} fewer than one gradient step per {MAX_TRANSITIONS_PER_GRADIENT_STEP} transitions, so the model learns "
             "little from them. Lower train_freq or raise gradient_steps; gradient_steps=-1 makes one per transition.",

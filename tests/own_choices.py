@@ -59,17 +59,17 @@ class Persistent(Exploration):
         self.n_begun = 0
         self.recent = np.zeros(3)
 
-    def __call__(self, moment: ExplorationContext) -> npt.NDArray[Any]:
-        left = moment.state.setdefault("left", np.zeros(moment.n_envs, np.int64))
-        kept = moment.state.setdefault("kept", np.zeros(moment.n_envs, np.int64))
-        for env in range(moment.n_envs):
-            if left[env] == 0 and moment.generator.random() < moment.rate / (1 + 0.02 * self.n_begun):
-                left[env], kept[env] = self.length, moment.random_action()
+    def __call__(self, context: ExplorationContext) -> npt.NDArray[Any]:
+        left = context.state.setdefault("left", np.zeros(context.n_envs, np.int64))
+        kept = context.state.setdefault("kept", np.zeros(context.n_envs, np.int64))
+        for env in range(context.n_envs):
+            if left[env] == 0 and context.generator.random() < context.rate / (1 + 0.02 * self.n_begun):
+                left[env], kept[env] = self.length, context.random_action()
                 self.n_begun += 1
                 self.recent = np.append(self.recent[1:], float(kept[env]))
         running = left > 0
         left[running] -= 1
-        return np.where(running, kept, moment.greedy_actions())
+        return np.where(running, kept, context.greedy_actions())
 
 
 class Fixed(Persistent):
@@ -137,7 +137,7 @@ class Gated(Head):
         self.gate = nn.Linear(sizes.hidden_dim, 1)
         self.shape = -1, sizes.n_actions, sizes.n_params
 
-    def answers(self, hidden: th.Tensor) -> th.Tensor:
+    def outputs(self, hidden: th.Tensor) -> th.Tensor:
         values: th.Tensor = self.values(hidden) * self.gate(hidden).sigmoid()
         return values.view(self.shape)
 
@@ -205,11 +205,11 @@ class Learned(ExpectedReturns):
 class Renamed(Fixed):
     """An exploration whose schedule has a name that no other has."""
 
-    scheduled = "rate"
+    schedule_key = "rate"
 
 
 class Narrow(Gated):
     """A head with one output too few."""
 
-    def answers(self, hidden: th.Tensor) -> th.Tensor:
-        return super().answers(hidden)[:, 1:]
+    def outputs(self, hidden: th.Tensor) -> th.Tensor:
+        return super().outputs(hidden)[:, 1:]

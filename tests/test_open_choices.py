@@ -244,7 +244,7 @@ ERRORS: list[tuple[Arguments, str]] = [
     ({"exploration": Persistent}, "exploration_kwargs misses: length"),
     ({"exploration": Persistent(2), "exploration_kwargs": {"length": 2}}, "has no effect on exploration=.*already built"),
     ({"exploration": Persistent, "exploration_kwargs": {"lenght": 2}}, "'lenght'.*Did you mean 'length'"),
-    ({"exploration": f"{OWN}Renamed"}, "scheduled='rate'; it can be 'schedule' or 'temperature'"),
+    ({"exploration": f"{OWN}Renamed"}, "schedule_key='rate'; it can be 'schedule' or 'temperature'"),
     ({"exploration_kwargs": {"schedule": {"name": Stairs}}}, "misses: start"),
     ({"exploration_kwargs": {"schedule": Stairs}}, "cannot be built without its arguments start: give an object"),
     ({"exploration_kwargs": {"schedule": {"name": Stairs(1), "start": 1}}}, "has no effect on schedule=.*already built"),
@@ -416,7 +416,7 @@ class Reversed(SharedHead):
 
 @pytest.fixture
 def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compiled", lambda function, arguments: function)
+    monkeypatch.setattr(sb3_dqn_ext.fast.compiled, "compile_function", lambda function, arguments: function)
 
 
 @pytest.mark.usefixtures("_uncompiled")
@@ -468,7 +468,7 @@ def test_a_run_file_names_classes_and_an_object_is_an_obstacle() -> None:
         "policy_kwargs": {"loss": f"{OWN}quartic"}
     }
     for key, value in (("exploration", Persistent(2)), ("exploration_kwargs", {"schedule": Stairs(1)})):
-        with pytest.raises(TypeError, match=rf"{key}\S* is <.*>, which is no plain data: give its class, or a dotted name"):
+        with pytest.raises(TypeError, match=rf"{key}\S* is <.*>, which is not plain data: give its class, or a dotted name"):
             evaluate_and_encode({key: value}, {})
 
 
@@ -479,7 +479,7 @@ def test_the_classes_that_a_run_file_names_must_be_derived_from_their_contracts(
     assert set(import_classes(found, "").values()) == {Mellow, Persistent, Stairs, Recent, Gated, Pair, LogCosh}
     callback = {"callback": [{"sb3_dqn_ext.callbacks.EpsilonScheduleCallback": {"schedule": "subprocess.Popen"}}]}
     for hyperparameters in (callback, {"exploration": "subprocess.Popen"}, {"policy_kwargs": {"loss": "subprocess.Popen"}}):
-        with pytest.raises(ArgumentError, match=r"'subprocess\.Popen' is no .*, and is called with --trust only"):
+        with pytest.raises(ArgumentError, match=r"'subprocess\.Popen' is not a .*; it is called only with --trust"):
             import_classes(list(find_class_names(hyperparameters)), "")
 
 
@@ -553,7 +553,7 @@ def test_the_zoo_trains_and_resumes_with_dotted_names(tmp_path: Path) -> None:
     text = yaml.safe_dump({"CartPole-v1": ZOO | by_dotted_names()}).replace(OWN, "own_things.")
     (tmp_path / "mine.yml").write_text(text)
     printed = output(python("-c", SCRIPT, cwd=tmp_path))
-    assert "Going on with" in printed
+    assert "Resuming logs" in printed
     one, other = (tmp_path / f"logs/dqn_ext/CartPole-v1_{i}" for i in (1, 2))
     assert "own_things.Persistent" in (one / "run.json").read_text()
     files = (str(folder / "CartPole-v1.zip") for folder in (one, other))

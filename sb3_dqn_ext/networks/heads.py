@@ -23,7 +23,7 @@ class Head(nn.Module):
     """
     A trunk that maps features to a hidden vector, and output layers with K outputs per action.
 
-    A subclass takes :class:`Sizes` as the argument of its constructor, sets :attr:`trunk`, and overrides :meth:`answers`.
+    A subclass takes :class:`HeadSizes` as the argument of its constructor, sets :attr:`trunk`, and overrides :meth:`outputs`.
     ``sizes.trunk()`` returns the layers that ``net_arch`` describes, ``sizes.stream(n_in, n_out)`` those of ``head_arch``.
     Its parameters are trained and saved as those of any ``nn.Module``.
     """
