@@ -37,7 +37,7 @@ _SCHEDULES = (
 )
 _SCHEDULE_MODULE = "sb3_dqn_ext.algorithm.schedules"
 _DIAGNOSTICS = "sb3_dqn_ext.callbacks.diagnostics"
-_REPLAY_WRAPPERS = "sb3_dqn_ext.checkpoint.envs"
+_REPLAY_WRAPPER = "sb3_dqn_ext.checkpoint.envs.replay_wrapper"
 _DIAGNOSTIC = {"_log_at": "_measurement_due", "_due": "_observation_due"}
 _DRAWING = {**_DIAGNOSTIC, "_waiting": "_pending"}
 _LOG_OBSERVER = {"evaluated": "evaluation_returns", "trained": "training_returns"}
@@ -53,9 +53,9 @@ MIGRATIONS: dict[int, Renames] = {
         classes={
             f"{_SCHEDULE_MODULE}.PerAction": f"{_SCHEDULE_MODULE}.PerActionSchedule",
             f"{_DIAGNOSTICS}.together.DiagnosticsCallback": f"{_DIAGNOSTICS}.bundle.DiagnosticsCallback",
-            f"{_REPLAY_WRAPPERS}.Resumable": f"{_REPLAY_WRAPPERS}.ReplayWrapper",
-            f"{_REPLAY_WRAPPERS}.replay_wrapper.Resumable": f"{_REPLAY_WRAPPERS}.replay_wrapper.ReplayWrapper",
-            f"{_REPLAY_WRAPPERS}.resumable": f"{_REPLAY_WRAPPERS}.add_replay_wrapper",
+            "sb3_dqn_ext.checkpoint.envs.Resumable": f"{_REPLAY_WRAPPER}.ReplayWrapper",
+            f"{_REPLAY_WRAPPER}.Resumable": f"{_REPLAY_WRAPPER}.ReplayWrapper",
+            "sb3_dqn_ext.checkpoint.envs.resumable": f"{_REPLAY_WRAPPER}.add_replay_wrapper",
         },
         names={
             "model": {"_exploration_memory": "_exploration_state"},

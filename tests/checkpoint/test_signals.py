@@ -227,12 +227,14 @@ class Wide(gym.Env[Any, Any]):
 def model_of(kind: str) -> DQNExt:
     """Make a model whose run does not end by itself."""
     if kind == "wide":
-        return DQNExt("MlpPolicy", Wide(), learning_starts=FOREVER, buffer_size=600, train_freq=200, device="cpu")
+        return DQNExt(
+            "MlpPolicy", Wide(), learning_starts=FOREVER, buffer_size=600, train_freq=200, gradient_steps=-1, device="cpu"
+        )
     if kind == "processes":
         env = make_vec_env("CartPole-v1", 2, 3, wrapper_class=ReplayWrapper, vec_env_cls=SubprocVecEnv)
         return DQNExt("MlpPolicy", env, learning_starts=40, train_freq=4, batch_size=8, seed=0, device="cpu")
     assert kind == "a long rollout"
-    return DQNExt("MlpPolicy", "CartPole-v1", learning_starts=FOREVER, train_freq=FOREVER, device="cpu")
+    return DQNExt("MlpPolicy", "CartPole-v1", learning_starts=FOREVER, train_freq=FOREVER, gradient_steps=-1, device="cpu")
 
 
 class Progress(BaseCallback):

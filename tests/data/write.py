@@ -98,7 +98,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "prioritized": Kind(cartpoles(2), SEVERAL_CHOICES),
-    "shared_coin": Kind(cartpoles(4), HALF_RANDOM | {"exploration_kwargs": {"coin": "shared"}}),
+    "shared_coin": Kind(cartpoles(4), HALF_RANDOM | {"exploration_kwargs": {"epsilon_draw": "shared"}}),
     "rows": Kind(cartpoles(4), HALF_RANDOM | {"replay_buffer_kwargs": {"sampler": "vector_steps"}}),
     "keep_episodes": Kind(
         cartpoles(1),

@@ -57,7 +57,7 @@ def test_monte_carlo_returns_equal_hand_computed_ones() -> None:
     rewards = [1.0, 1.0, 1.0, 0.0]
     buffer = DQNReplayBuffer(10, BOX, ACTIONS, device="cpu", gamma=0.9, monte_carlo=1.0)
     for i, reward in enumerate(rewards):
-        with pytest.raises(ArgumentError, match="no episode has ended"):
+        with pytest.raises(ArgumentError, match="no complete episode is stored"):
             buffer.sample_batch(1)
         arrays = (np.array([[float(i)]]), np.array([[i + 1.0]]), np.array([0]), np.array([reward]), np.array([i == 3]))
         buffer.add(*arrays, [{}])

@@ -130,7 +130,7 @@ def test_a_removed_transition_is_not_drawn_and_no_update_adds_it_again() -> None
     sampler.update_priorities(np.arange(10), np.full(10, 5.0))
     assert np.flatnonzero(drawn_shares(sampler, 10)).tolist() == [0, 2]
     sampler.remove(np.arange(10))
-    with pytest.raises(ArgumentError, match="nothing that could be replayed"):
+    with pytest.raises(ArgumentError, match="no transition that can be replayed"):
         sampler.sample(0, 3, 1)
 
 

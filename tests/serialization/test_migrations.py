@@ -38,8 +38,7 @@ FROM_OLD = {1: OLD} | dict.fromkeys(range(2, SCHEMA), Renames())
 @pytest.fixture
 def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add a schema 1 with other names."""
-    monkeypatch.setattr(migrations, "MIGRATIONS", {1: OLD})
-    monkeypatch.setattr(migrations, "SCHEMA", 2)
+    monkeypatch.setattr(migrations, "MIGRATIONS", FROM_OLD)
 
 
 def migrated(tree: Any, name: str, schema: int = 1) -> Any:

@@ -1025,7 +1025,7 @@ def test_the_zoos_own_algorithms_train_on_it(zoo: tuple[Path, str]) -> None:
 
 def test_the_package_is_imported_without_it_and_it_imports_nothing_else() -> None:
     code = (
-        "import sys, sb3_dqn_ext; before = set(sys.modules); assert 'sb3_dqn_ext.vec_env' not in before;"
+        "import sys; from sb3_dqn_ext import DQNExt; before = set(sys.modules); assert 'sb3_dqn_ext.vec_env' not in before;"
         "import sb3_dqn_ext.vec_env; print(*sorted(m for m in set(sys.modules) - before if not m.startswith('sb3_dqn_ext.')))"
     )
     assert output(python("-c", code, cwd=ROOT)).split() == []
