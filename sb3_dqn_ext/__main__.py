@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     :param arguments: the arguments of the command line; None (default): those of this process
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if "" not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, "")  # modules of the user in the current folder, as with ``python -m``
     if words[:1] == ["--version"]:
         print(PROGRAM, __version__)
     else:

@@ -246,14 +246,14 @@ class OpenChoice(Generic[T]):
     An argument that takes a name, a class, an object, or the dotted name of a class or object.
 
     :param argument: the name of the argument, for messages; the arguments of a class are given as ``{argument}_kwargs``
-    :param contract: the base class, whose docstring describes the methods and the shapes
-    :param required: the methods and attributes that have no default in the contract
+    :param base_class: the base class, whose docstring describes the methods and the shapes
+    :param required: the methods and attributes that have no default in the base class
     :param options: a class for each name, or an object
     :param synonyms: see :func:`unknown`
     """
 
     argument: str
-    contract: type[T]
+    base_class: type[T]
     required: tuple[str, ...]
     options: Mapping[str, Callable[..., Any]]
     synonyms: Mapping[str, str] | None = None
@@ -263,8 +263,8 @@ class OpenChoice(Generic[T]):
         Find the class or the object that a value names.
 
         :param value: the value that the user gave
-        :return: a class, or an object that has the methods of the contract
-        :raises ArgumentError: if there is no such name, or the class or object lacks a method of the contract
+        :return: a class, or an object that has the methods of the base class
+        :raises ArgumentError: if there is no such name, or the class or object lacks a method of the base class
         """
         if isinstance(value, str):
             if not is_dotted(value):
@@ -276,29 +276,30 @@ class OpenChoice(Generic[T]):
         return found
 
     def _own(self) -> str:
-        kind = self.contract.__name__
+        kind = self.base_class.__name__
         return f"Your own {kind} is given as a class, an object, or a dotted name such as 'my_package.My{kind}'."
 
     def _check(self, found: object, value: object) -> None:
         lacking = self._lacking(found)
         if lacking:
             names = ", ".join(sorted(name for name in self.options if not name.startswith("_")))
+            members = " and no ".join(lacking[:4])
             raise ArgumentError(
-                f"{self.argument}={value!r} is no {self.contract.__name__}: it has no {' and no '.join(lacking[:4])}. Derive "
-                f"it from {qualified_name(self.contract)}, whose docstring describes the methods, or take one of: {names}."
+                f"{self.argument}={value!r} is no {self.base_class.__name__}: it has no {members}. Derive "
+                f"it from {qualified_name(self.base_class)}, whose docstring describes the methods, or take one of: {names}."
             )
 
     def _lacking(self, found: object) -> list[str]:
-        """List what is missing: what has no default, or else what a class outside of the contract would have to define."""
-        kind, contract = found if isinstance(found, type) else type(found), self.contract
-        lacking = [name for name in self.required if _member(kind, name) is None or _is_inherited(kind, contract, name)]
+        """List what is missing: what has no default, or else what a class outside of the base class would have to define."""
+        kind, base_class = found if isinstance(found, type) else type(found), self.base_class
+        lacking = [name for name in self.required if _member(kind, name) is None or _is_inherited(kind, base_class, name)]
         if not isinstance(found, type):
-            lacking = [name for name in lacking if _member(contract, name) or not hasattr(found, name)]
-        else:  # its constructor may set the attributes that the contract only declares
-            lacking = [name for name in lacking if _member(contract, name)]
-        if lacking or issubclass(kind, contract):
+            lacking = [name for name in lacking if _member(base_class, name) or not hasattr(found, name)]
+        else:  # its constructor may set the attributes that the base class only declares
+            lacking = [name for name in lacking if _member(base_class, name)]
+        if lacking or issubclass(kind, base_class):
             return lacking
-        members = dict.fromkeys(name for base in contract.__mro__ for name in vars(base) if not name.startswith("_"))
+        members = dict.fromkeys(name for base in base_class.__mro__ for name in vars(base) if not name.startswith("_"))
         return [name for name in members if not hasattr(found, name)]
 
     def build(
@@ -313,7 +314,7 @@ class OpenChoice(Generic[T]):
         :param place: the name of ``kwargs``, for messages; ``{argument}_kwargs`` by default
         :return: the object; one that the user gave is returned as it is
         :raises ArgumentError: if there is no such name, the class has no such argument or misses one, or the class or object
-            lacks a method of the contract
+            lacks a method of the base class
         """
         given, place, found = given or {}, place or f"{self.argument}_kwargs", self.find(value)
         if not isinstance(found, type):
@@ -345,8 +346,8 @@ def _member(kind: type, name: str) -> Any:
     return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
 
 
-def _is_inherited(kind: type, contract: type, name: str) -> bool:
-    return _member(kind, name) is _member(contract, name)
+def _is_inherited(kind: type, base_class: type, name: str) -> bool:
+    return _member(kind, name) is _member(base_class, name)
 
 
 def is_dotted(value: object) -> bool:

@@ -239,6 +239,10 @@ ERRORS: list[tuple[Arguments, str]] = [
         {"target_policy": Mellow(), "target_policy_kwargs": {"temperature": 1}},
         "has no effect on target_policy=.*already built",
     ),
+    (
+        {"target_policy": own_choices.Columns},
+        r"shapes \[\(3, 2\), \(3, 1\)\] for 3 transitions: they must be \[\(3, 2\), \(3,\)\]",
+    ),
     ({"target_policy": Mellow, "target_policy_kwargs": {"temprature": 1}}, "Did you mean 'temperature'"),
     ({"target_policy": "mine"}, "greedy, munchausen. Your own TargetPolicy is given as a class, an object, or a dotted name"),
     ({"exploration": Persistent}, "exploration_kwargs misses: length"),
@@ -472,7 +476,7 @@ def test_a_run_file_names_classes_and_an_object_is_an_obstacle() -> None:
             evaluate_and_encode({key: value}, {})
 
 
-def test_the_classes_that_a_run_file_names_must_be_derived_from_their_contracts() -> None:
+def test_the_classes_that_a_run_file_names_must_be_derived_from_the_base_classes() -> None:
     found = list(find_class_names(by_dotted_names()))
     kinds = {"target_policy", "exploration", "schedule", "sampler", "head", "returns", "loss"}
     assert {place for place, _ in found} == kinds
@@ -565,10 +569,10 @@ def test_the_zoo_trains_and_resumes_with_dotted_names(tmp_path: Path) -> None:
 PAGE = DOCS / "add_your_own.md"
 
 
-def test_the_page_has_each_contract_with_its_methods_and_a_short_example() -> None:
+def test_the_page_has_each_base_class_with_its_methods_and_a_short_example() -> None:
     page = PAGE.read_text()
     for choice in PLACES.values():
-        (row,) = [line for line in page.splitlines() if line.startswith("| `") and f"[{choice.contract.__name__}]" in line]
+        (row,) = [line for line in page.splitlines() if line.startswith("| `") and f"[{choice.base_class.__name__}]" in line]
         assert f"`{choice.argument}`" in row
         assert all(f"`{name}" in row for name in choice.required), row
     example = [block for block in blocks(PAGE) if block.language == "python"]

@@ -106,7 +106,7 @@ class Sampler:
 
         :param indices: the (B,) indices of the batch
         :param td_errors: the (B,) absolute TD errors, see
-            :meth:`~sb3_dqn_ext.algorithm.value_models.ReturnModel.absolute_errors`
+            :meth:`~sb3_dqn_ext.algorithm.value_models.ReturnModel.td_errors`
         """
 
     def epoch(self, first_row: int, n_rows: int) -> Indices:

@@ -36,7 +36,7 @@ BASE_CLASSES: dict[str, type] = {
     "optimizer_class": optim.Optimizer,
     "features_extractor_class": nn.Module,
     "replay_buffer_class": ReplayBuffer,
-    **{choice.argument: choice.contract for choice in PLACES.values()},
+    **{choice.argument: choice.base_class for choice in PLACES.values()},
 }
 NETWORK_HYPERPARAMETERS = ("policy", *run_file.NETWORK_CLASS_ARGUMENTS)
 REPLAY_CHOICES = ("replay_buffer_class", "sampler")

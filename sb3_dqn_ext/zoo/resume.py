@@ -82,6 +82,7 @@ def _resume(folder: str, progress: bool, trust: bool) -> None:
 def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
     """Train as ``rl_zoo3.train`` does, with the arguments of the run."""
     # Not at the top: the import of the zoo takes 2.5 s and patches gymnasium.
+
     from sb3_dqn_ext.zoo.manager import ResumedManager, manager_arguments
 
     if trust:
