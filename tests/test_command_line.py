@@ -209,3 +209,15 @@ def test_the_program_is_named_as_it_was_called() -> None:
     assert __main__.program_name("/home/me/.venv/bin/sb3-dqn-ext") == "sb3-dqn-ext"
     assert __main__.program_name("C:/venv/Scripts/sb3-dqn-ext.exe") == "sb3-dqn-ext"
     assert __main__.program_name("/lib/sb3_dqn_ext/__main__.py") == "python -m sb3_dqn_ext"
+
+
+def test_the_script_finds_modules_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "my_policies.py").write_text(
+        "from sb3_dqn_ext.algorithm.target_policies import GreedyTarget\n\nclass Mine(GreedyTarget): ...\n"
+    )
+    words = "train --env CartPole-v1 -n 100 --eval-freq -1 --hyperparams learning_starts:50 target_policy:\"'my_policies.{}'\""
+    assert shell(f"sb3-dqn-ext {words.format('Mine')}", tmp_path).returncode == 0
+    wrong = shell(f"sb3-dqn-ext {words.format('Yours')}", tmp_path)
+    assert wrong.returncode == 1
+    assert "Traceback" not in wrong.stderr
+    assert "target_policy='my_policies.Yours' cannot be imported" in wrong.stderr.splitlines()[-1]

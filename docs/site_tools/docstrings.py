@@ -3,6 +3,7 @@ An extension of mkdocstrings for the reference. Docstrings have the style of SB3
 reStructuredText. And ``envs/`` is a folder beside the package, which becomes its subpackage when the package is imported.
 """
 
+import html
 import re
 from typing import Any
 
@@ -25,7 +26,9 @@ def linked(match: re.Match[str], scope: str) -> str:
     shown = target.rpartition(".")[2] if match["short"] else target
     if not target.startswith((PACKAGE, "stable_baselines3")):
         target = f"{scope.rpartition('.')[0]}.{target}"
-    return f'<autoref identifier="{target}" optional><code>{shown}</code></autoref>'
+    # underscores would be read as emphasis
+    name = html.escape(shown).replace("_", "&#95;")
+    return f'<autoref identifier="{target}" optional><code>{name}</code></autoref>'
 
 
 class Docstrings(Extension):

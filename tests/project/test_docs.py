@@ -34,6 +34,7 @@ from sb3_dqn_ext.envs import TerminalPenalty
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
+from sb3_dqn_ext.serialization.names import import_name
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
 from tests.pages import DOCS, PAGES, blocks, commands, run_all, table_rows
@@ -335,3 +336,22 @@ def test_broken_links_to_other_sites_are_printed_with_their_places(tmp_path: Pat
     server.server_close()
     assert process.returncode == 1, process.stderr
     assert process.stdout.splitlines() == [f"{address}/404: 404 ({module}:1, {page}:2)", "2 of 3 links work."]
+
+
+def test_roles_in_docstrings_name_objects_that_exist() -> None:
+    role = re.compile(r":(?:class|func|meth|mod|data|attr):`~?(sb3_dqn_ext\.[^`]+)`")
+    sources = [*(ROOT / "sb3_dqn_ext").rglob("*.py"), *(ROOT / "envs").rglob("*.py")]
+    targets = {re.sub(r"\s", "", name) for path in sources for name in role.findall(path.read_text())}
+    assert len(targets) > 20
+    for target in sorted(targets):
+        assert is_object(target), target
+
+
+def is_object(target: str) -> bool:
+    """Return whether a dotted name is that of a module, an object, or an annotated attribute."""
+    try:
+        import_name(target)
+    except AttributeError:
+        owner = import_name(target.rpartition(".")[0])
+        return target.rpartition(".")[2] in getattr(owner, "__annotations__", {})
+    return True
