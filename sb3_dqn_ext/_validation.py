@@ -260,7 +260,7 @@ class OpenChoice(Generic[T]):
 
     def find(self, value: object) -> Any:
         """
-        Find the class or the object that a user's value stands for.
+        Find the class or the object that a user's value means.
 
         A name is looked up in ``options``. A dotted name is imported. A class or an object is returned as it is. A class or an
         object from outside ``options`` must have the methods of the base class.
@@ -313,7 +313,7 @@ class OpenChoice(Generic[T]):
         self, value: object, kwargs: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None, place: str = ""
     ) -> T:
         """
-        Build the object that a user's value stands for.
+        Build the object that a user's value means.
 
         :param value: a name, a dotted name, a class or an object
         :param kwargs: the arguments of the class, as the user gave them; None if there is no way to give any

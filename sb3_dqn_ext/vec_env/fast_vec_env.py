@@ -213,7 +213,7 @@ def make_fast_vec_env(
     """
     Make several environments from an id, like SB3's ``make_vec_env``. gymnasium's vector environments make their steps.
 
-    An id stands for the same environment with any ``n_envs``. The exception is ``vectorization_mode="vector_entry_point"`` for
+    An id gives the same environment with any ``n_envs``. The exception is ``vectorization_mode="vector_entry_point"`` for
     ids whose vector entry point makes a different environment, such as ``ALE/Breakout-v5``, see docs/speed.md.
 
     :param id: the environment's id or its spec
