@@ -99,9 +99,9 @@ def penalty_on_termination(
     wrapper: Callable[..., Any], env: Any, reward: float, mode: str = "replace", on: str = "terminated"
 ) -> Any:
     """
-    Wrap an environment in a penalty on termination.
+    Wrap an environment in a wrapper that changes the reward of a step that ends in termination.
 
-    ``gym.make`` puts the time limit around the environment that an entry point returns, so the penalty cannot detect
+    ``gym.make`` puts the time limit around the environment that an entry point returns, so the wrapper cannot detect
     truncations.
 
     :param wrapper: ``TerminalPenalty`` or ``VectorTerminalPenalty``
@@ -110,7 +110,7 @@ def penalty_on_termination(
     :param mode: see ``TerminalPenalty``
     :param on: ``"terminated"``
     :return: the wrapped environment
-    :raises ArgumentError: if ``on`` has another value
+    :raises ArgumentError: if ``on`` has another value, or ``reward`` or ``mode`` is not allowed
     """
     penalised = wrapper(env, reward, mode, on)
     if on != "terminated":

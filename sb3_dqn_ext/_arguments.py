@@ -397,11 +397,14 @@ def _check_update_ratio(model: Any) -> None:
 
 def _check_epochs(model: Any, given: set[str]) -> None:
     """
-    Check the arguments of a model with ``n_epochs``.
+    Check that a model can train with ``n_epochs``. The caller has checked that ``n_epochs`` is given.
+
+    A warning is issued if ``gradient_steps`` is in ``given``, because it has no effect.
 
     :param model: a DQNExt
     :param given: the names of the arguments that the user gave
-    :raises ArgumentError: if an argument does not work together with ``n_epochs``
+    :raises ArgumentError: if the replay buffer, the sampler, ``minibatch_size`` or batch normalisation does not work together
+        with ``n_epochs``
     """
     kind = type(model.replay_buffer).__name__
     if not isinstance(model.replay_buffer, DQNReplayBuffer):

@@ -246,10 +246,10 @@ class OpenChoice(Generic[T]):
     An argument that takes a name, a class, an object, or the dotted name of a class or object.
 
     :param argument: the name of the argument, for messages; the arguments of a class are given as ``{argument}_kwargs``
-    :param base_class: the base class, whose docstring describes the methods and the shapes
+    :param base_class: the base class that a user's class derives from. Its docstring describes the methods and the shapes
     :param required: the methods and attributes that have no default in the base class
-    :param options: a class for each name, or an object
-    :param synonyms: see :func:`unknown`
+    :param options: name -> a class or an object
+    :param synonyms: see :func:`unknown_name_error`
     """
 
     argument: str
@@ -260,11 +260,14 @@ class OpenChoice(Generic[T]):
 
     def find(self, value: object) -> Any:
         """
-        Find the class or the object that a value names.
+        Find the class or the object that a user's value means.
 
-        :param value: the value that the user gave
-        :return: a class, or an object that has the methods of the base class
-        :raises ArgumentError: if there is no such name, or the class or object lacks a method of the base class
+        A name is looked up in ``options``. A dotted name is imported. A class or an object is returned as it is. A class or an
+        object from outside ``options`` must have the methods of the base class.
+
+        :param value: a name, a dotted name, a class or an object
+        :return: the class or the object
+        :raises ArgumentError: if no class or object has this name, or the class or object lacks a method of the base class
         """
         if isinstance(value, str):
             if not is_dotted(value):
@@ -290,7 +293,12 @@ class OpenChoice(Generic[T]):
             )
 
     def _lacking(self, found: object) -> list[str]:
-        """List what is missing: what has no default, or else what a class outside of the base class would have to define."""
+        """
+        List the methods and attributes that a user's class or object lacks.
+
+        They are the required ones that it does not define. If it defines all of these without being derived from the base
+        class, they are all public members of the base class that it does not have.
+        """
         kind, base_class = found if isinstance(found, type) else type(found), self.base_class
         lacking = [name for name in self.required if _member(kind, name) is None or _is_inherited(kind, base_class, name)]
         if not isinstance(found, type):
@@ -306,15 +314,15 @@ class OpenChoice(Generic[T]):
         self, value: object, kwargs: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None, place: str = ""
     ) -> T:
         """
-        Build the object that a value names.
+        Build the object that a user's value means.
 
-        :param value: the value that the user gave: a name, a class, an object or a dotted name
+        :param value: a name, a dotted name, a class or an object
         :param kwargs: the arguments of the class, as the user gave them; None if there is no way to give any
         :param given: the first arguments of the constructor by their names, which the caller gives and a user cannot
         :param place: the name of ``kwargs``, for messages; ``{argument}_kwargs`` by default
         :return: the object; one that the user gave is returned as it is
-        :raises ArgumentError: if there is no such name, the class has no such argument or misses one, or the class or object
-            lacks a method of the base class
+        :raises ArgumentError: if no class or object has this name, the class has no such argument or misses one, an object is
+            given with arguments, or the class or object lacks a method of the base class
         """
         given, place, found = given or {}, place or f"{self.argument}_kwargs", self.find(value)
         if not isinstance(found, type):

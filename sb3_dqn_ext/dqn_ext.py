@@ -514,10 +514,14 @@ class DQNExt(DQN):
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
-        Make gradient steps on batches from the replay buffer.
+        Train the networks on transitions of the replay buffer. Log the number of updates, the learning rate and the mean loss.
 
-        :param gradient_steps: the number of batches, see also ``n_epochs`` and ``minibatch_size`` of the constructor
-        :param batch_size: the number of transitions in a batch
+        The target network is updated here only with ``target_update_unit="gradient_steps"``.
+
+        :param gradient_steps: the number of batches that are drawn; one gradient step is made on each of them, or, with
+            ``minibatch_size``, one on each minibatch. With ``n_epochs`` this argument has no effect: the batches then go
+            through all transitions of the replay buffer ``n_epochs`` times
+        :param batch_size: B, the number of transitions in a batch
         """
         self._apply_changes()
         self._has_applied_changes = True

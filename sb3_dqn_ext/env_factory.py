@@ -38,7 +38,7 @@ class MonitorConfig:
 
     def wrap(self, env: Env) -> Monitor[Any, Any]:
         """
-        Wrap an environment in a Monitor.
+        Wrap an environment in a new Monitor with these arguments. The Monitor opens its file, if it has one.
 
         :param env: the environment
         """
@@ -153,10 +153,12 @@ def layer_names(env: Env) -> tuple[str, ...]:
 
 def monitor_config_of(monitor: Monitor[Any, Any] | None) -> MonitorConfig:
     """
-    Return the arguments of a Monitor that continues the file of another one.
+    Return the configuration with which a new Monitor continues the file of an existing one: it appends to the file, and it
+    keeps the start time.
 
-    :param monitor: the Monitor, or None
-    :raises ArgumentError: if it has arguments that FastVecEnv does not support
+    :param monitor: the existing Monitor; None: the configuration has no file
+    :raises ArgumentError: if the Monitor has ``reset_keywords`` or ``allow_early_resets=False``, which FastVecEnv does not
+        support
     """
     if monitor is None:
         return MonitorConfig()

@@ -57,11 +57,14 @@ schedule is an object, a class or a dotted name, alone or as the name beside its
 
 def make_schedule(spec: ScheduleSpec) -> Schedule:
     """
-    Make a schedule from plain data.
+    Make a schedule from its specification.
 
-    :param spec: see :data:`ScheduleSpec`; the names are the keys of :data:`SCHEDULES`
+    :param spec: a number, a Schedule, a subclass of Schedule, a dotted name, or a mapping of a name and its arguments, such as
+        ``{"name": "linear", "start": 1.0, "end": 0.1}``. The names in a mapping are the keys of :data:`SCHEDULES`, or dotted
+        names
     :return: the schedule
-    :raises ArgumentError: if there is no such name or argument, an argument is missing, or its value is not allowed
+    :raises ArgumentError: if the specification has another form, no schedule has this name, the schedule has no such argument,
+        an argument is missing, or the value of an argument is not allowed
     """
     if isinstance(spec, Mapping):
         return _from_mapping(spec)

@@ -27,10 +27,13 @@ EXCLUDED_ARGUMENTS = {"policy", "env", "tensorboard_log", "verbose", "device", "
 
 def model_arguments(model: BaseAlgorithm) -> Data:
     """
-    Return the arguments of the constructor of a model.
+    Return the values that a model has for the arguments of its constructor.
+
+    The values are the model's attributes. ``env``, ``tensorboard_log``, ``verbose``, ``device`` and arguments without an
+    attribute are left out. ``replay_buffer_class`` is None if it is the default class of the algorithm.
 
     :param model: an SB3 model
-    :return: the arguments as plain data, in the order of the constructor
+    :return: argument -> plain data, see :func:`to_plain`; first ``policy``, then the others in the order of the constructor
     """
     names = [name for name in parameters_of(type(model)) if name not in EXCLUDED_ARGUMENTS and hasattr(model, name)]
     given = {name: to_logged_value(getattr(model, name)) for name in names}

@@ -213,9 +213,14 @@ class ActiveRun:
 
     def end(self, is_regular: bool = False) -> None:
         """
-        Undo all changes that were made for the run. Further calls have no effect.
+        End the run. The first call does the work, and further calls have no effect.
 
-        :param is_regular: False if an exception has ended it
+        The model gets its own class and its replaced attributes back. Then each callback undoes its changes to the model
+        (``_restore_model``). If the end is regular, the callback of ``learn`` and the callbacks of the run get
+        ``on_training_end``. At last, each callback releases its resources (``_on_run_end``). All of these calls are made even
+        if one of them raises.
+
+        :param is_regular: True: ``learn`` has reached its end; False (default): an exception or a later run has ended this run
         """
         if self.is_over:
             return

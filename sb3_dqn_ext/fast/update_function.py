@@ -124,7 +124,17 @@ class UpdateFunction:
     def _step(
         self, state: Tensors, gradient: th.Tensor, norm: th.Tensor, coefficients: th.Tensor, settings: th.Tensor
     ) -> None:
-        """Clip the gradient, make a step of Adam, and update the target network if it is in the state."""
+        """
+        Clip the gradient, make a step of Adam, and update the target network. All tensors of ``state`` are changed in place.
+
+        :param state: the (P,) parameters, their (P,) first moments, their (P,) second moments, and, if the target network is
+            due, its (P,) parameters
+        :param gradient: (P,) the gradient before it is clipped
+        :param norm: () the norm of the gradient
+        :param coefficients: (3,) the numbers of Adam that depend on the step, see
+            :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.step_coefficients`
+        :param settings: (2,) the norm to which the gradient is clipped, and tau of the target network
+        """
         max_grad_norm, tau = settings
         # min(1, max_grad_norm / norm) as a reduction: its result is stored instead of being recomputed for each parameter
         clip = th.stack([max_grad_norm / (norm + 1e-6), th.ones_like(gradient[0])]).amin()

@@ -79,12 +79,13 @@ class NetworkSnapshot:
         return list(chain.from_iterable(map(dict.values, parts)))
 
     def has_same_modules(self) -> bool:
-        """Return whether no module was replaced, added or removed since then."""
+        """Return whether the modules are the same objects as when this snapshot was made."""
         return self._flatten(self._children) == self._modules
 
     def is_current(self) -> bool:
         """
-        Return whether no module or parameter was replaced, added or removed since then, and no ``requires_grad`` has changed.
+        Return whether the networks are as they were when this snapshot was made: the modules and parameters are the same
+        objects, and the ``requires_grad`` of each parameter is unchanged. The values of parameters are not compared.
         """
         now = self._flatten(self._parts)
         same = len(now) == len(self._all) and all(map(is_, now, self._all))

@@ -71,7 +71,15 @@ class NoisyLinear(nn.Linear):
         _thread_noise.by_layer.pop(self, None)
 
     def forward(self, input: th.Tensor) -> th.Tensor:
-        """Map (\\*, P) inputs to (\\*, Q) outputs."""
+        """
+        Map inputs to outputs.
+
+        The weights include the noise that this thread has drawn by :meth:`resample_noise`. Without noise, the weights are the
+        means. The training or evaluation mode has no effect.
+
+        :param input: (\\*, P) inputs
+        :return: (\\*, Q) outputs
+        """
         noise = self.noise
         if noise is None:
             return F.linear(input, self.weight, self.bias)

@@ -75,7 +75,15 @@ def panels_figure(run: Run, args: Arguments) -> Figure:
 
 
 def value_map_figure(run: Run, args: Arguments) -> Figure:
-    """Draw the value and the best action over two observations."""
+    """
+    Draw the value and the best action of a model on planes of the state space.
+
+    :param run: the run whose model is loaded
+    :param args: ``args.model``, the file of the model; ``args.slice``, pairs of indices of components of an observation, a row
+        of the figure for each pair; ``args.range``, bounds of components
+    :raises ArgumentError: if the environment of the run is unknown, the model cannot be loaded, or a pair or a bound is
+        missing
+    """
     models.check_env_is_known(run, "Give plot_value_map() the model.")
     ranges = {int(index): (float(low), float(high)) for index, low, high in args.range or []}
     model = models.load_model(run, args.model)

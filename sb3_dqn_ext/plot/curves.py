@@ -28,7 +28,8 @@ N_POINTS = 200
 
 def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
     """
-    Draw the training returns of one run with their rolling mean, and its evaluations.
+    Draw the training returns of one run with their rolling mean. If the run has evaluations, their mean returns are drawn as
+    well, with a star at the best one.
 
     :param run_folder: the run folder
     :param window: the number of episodes in the rolling mean
@@ -54,11 +55,14 @@ def plot_run(run_folder: Path | str, window: int = 20) -> Figure:
 
 def plot_rolling(runs: Mapping[str, Curve], title: str, window: int = 10) -> Figure:
     """
-    Draw the rolling mean of the training returns of each run, with a band of one standard deviation.
+    Draw the rolling mean of the training returns of each run. A band around it reaches one standard deviation up and down.
 
-    :param runs: for each label (E,) steps and (E, 1) returns, see :func:`~sb3_dqn_ext.plot.training_episodes`
+    The mean and the standard deviation are those of the last ``window`` episodes, and of fewer episodes at the start.
+
+    :param runs: label -> curve of E episodes: the (E,) environment steps at their ends and the (E, 1) returns, see
+        :func:`~sb3_dqn_ext.plot.training_episodes`
     :param title: the title of the figure
-    :param window: the number of episodes in the rolling mean
+    :param window: the number of episodes in the window
     """
     figure, axes = new_axes(title)
     for i, (label, run) in enumerate(runs.items()):
@@ -132,10 +136,13 @@ def plot_learning(groups: Mapping[str, Sequence[Run]], title: str, window: int =
 
 def plot_evaluations(groups: Mapping[str, Sequence[Run]], title: str) -> Figure:
     """
-    Draw evaluation returns: the interquartile mean over the runs, with its 95 % bootstrap interval. A curve ends with the
-    shortest of its runs.
+    Draw the evaluation returns of each label: the interquartile mean over its runs, with a 95 % bootstrap interval if there
+    are several runs. The value of a run is the mean over the episodes of an evaluation.
 
-    :param groups: the runs of each label, see :func:`~sb3_dqn_ext.plot.group_runs`
+    A curve covers the environment steps that all runs of the label have reached: it begins with the last first evaluation and
+    ends with the shortest run. Its points are the evaluations of the first run. The other runs are interpolated linearly.
+
+    :param groups: label -> runs, see :func:`~sb3_dqn_ext.plot.group_runs`
     :param title: the title of the figure
     :raises ArgumentError: if a run has no evaluation
     """

@@ -290,8 +290,9 @@ class DQNReplayBuffer(ReplayBuffer):
         :param batch_size: the batch size B
         :param env: the VecNormalize wrapper that normalizes observations and rewards; None (default): no normalization
         :param progress: the fraction of the run that is over, from 0 to 1, for samplers with schedules
-        :param n_batches: the number of batches N, each drawn as if it were the only one
+        :param n_batches: the number of batches N. The sampler is called once for each of them
         :return: the N * B transitions, one batch after the other
+        :raises EmptyReplayError: if no transition can be replayed
         """
         if _is_overridden(self, "sample"):
             return concatenate_batches([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])

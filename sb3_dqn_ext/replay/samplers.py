@@ -108,7 +108,15 @@ class Uniform(Sampler):
         return indices
 
     def _draw_positions(self, n: int, batch_size: int) -> npt.NDArray[np.int64]:
-        """Draw (B,) positions in a list of n items."""
+        """
+        Draw positions in a list uniformly, with replacement if ``self.replace``. NumPy's global random generator is used.
+
+        :param n: the length of the list
+        :param batch_size: the number B of positions
+        :return: (B,) whole numbers below n
+        :raises EmptyReplayError: if the list is empty
+        :raises ArgumentError: without replacement, if B is greater than n
+        """
         if n == 0:
             raise EmptyReplayError
         if self.replace:
@@ -227,15 +235,18 @@ def make_sampler(
     choice: object, kwargs: Mapping[str, Any], n_rows: int, n_envs: int, terminal_copies: int, only_added: bool
 ) -> Sampler:
     """
-    Make a sampler.
+    Make the sampler of a replay buffer. A sampler that is given as an object, or by the dotted name of an object, is copied.
 
-    :param choice: the name of a sampler, a subclass of Sampler, an object, of which a copy is made, or a dotted name
-    :param kwargs: the arguments that are not common to all samplers
-    :param n_rows: see :class:`~sb3_dqn_ext.replay.Sampler`, as for the following arguments
+    :param choice: the name of a sampler, a subclass of Sampler, an object, or the dotted name of a class or an object
+    :param kwargs: the arguments that only this sampler has; an object takes none
+    :param n_rows: the number of rows of the replay buffer
     :param n_envs: the number of transitions in a row
     :param terminal_copies: the number of times that a terminal transition counts
-    :param only_added: whether only transitions that were added and not removed can be replayed
-    :raises ArgumentError: if there is no such sampler, it has no such argument, or an object has another size
+    :param only_added: True: the sampler draws only transitions that were added to it and not removed; False: it draws all
+        stored transitions
+    :return: the sampler
+    :raises ArgumentError: if no sampler has this name, the arguments do not fit its constructor, or an object lacks a method
+        or was made with other values of the last four arguments
     """
     given = {"n_rows": n_rows, "n_envs": n_envs, "terminal_copies": terminal_copies, "only_added": only_added}
     sampler = SAMPLER.build(choice, kwargs, given)

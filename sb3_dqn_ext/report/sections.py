@@ -62,7 +62,16 @@ def _logged(data: RunData, name: str, content: bytes) -> Picture | Missing:
 
 
 def calibration_blocks(data: RunData) -> Iterator[Block]:
-    """Make the section on calibration: predicted and realised values of new episodes and of the log, and a map of values."""
+    """
+    Make the section on calibration.
+
+    The first block shows the predicted and realised values of the episodes in ``data.calibration``. If there are none, the
+    last scatter plot of the log follows. The next blocks show the calibration metrics of the log and a map of values. A part
+    without data is a block that gives the reason.
+
+    :param data: the data of the run
+    :return: the blocks, in their order in the section
+    """
     yield data.attempt(CALIBRATION, lambda: _scatter(data)) if data.calibration is not None else data.missing(CALIBRATION)
     log = data.log
     if data.calibration is None and log is not None and SCATTER in log.images:

@@ -247,8 +247,11 @@ def open_model(
 
 def _check_algorithm(data: Attributes) -> None:
     """
-    Check that SB3 wrote a model of DQN.
+    Refuse a model that SB3 or sb3-contrib wrote for another algorithm than DQN.
 
+    The algorithm is identified by an attribute that only it has. A model without any such attribute passes.
+
+    :param data: the attributes of the model, from a file that DQNExt did not write
     :raises ModelFileError: if the model is one of another algorithm
     """
     algorithm = next((name for attribute, name in _OTHER_ALGORITHMS.items() if attribute in data), None)

@@ -58,8 +58,9 @@ def restore_buffer(buffer: ReplayBuffer, content: StoredBuffer) -> str:
 
     :param buffer: an empty replay buffer with the settings of the stored one
     :param content: the result of :func:`store_buffer`
-    :return: the reason why the content does not fit into this buffer, or ""
-    :raises RuntimeError: if the content cannot be that of a replay buffer
+    :return: the reason why the content does not fit into this buffer, or is larger than ``MAX_TRANSITIONS``. The buffer is
+        then unchanged. "" if the content was restored
+    :raises RuntimeError: if the content cannot be that of a replay buffer, which may then be filled in part
     """
     if (content.size, content.n_envs) != (buffer.buffer_size, buffer.n_envs):
         return f"has {content.size} rows of {content.n_envs} environments, not {buffer.buffer_size} of {buffer.n_envs}"

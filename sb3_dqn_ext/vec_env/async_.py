@@ -91,7 +91,16 @@ class AsyncBackend:
         return self._call_workers(indices, name, *args, **kwargs)
 
     def is_wrapped(self, wrapper: WrapperClass, indices: Sequence[int]) -> list[bool]:
-        """Check another environment of the same factory, since worker processes have no command for this."""
+        """
+        Return whether environments are wrapped in a wrapper.
+
+        Worker processes have no command for this. Therefore this method makes a second environment in this process from the
+        factory of each environment, without a monitor file, and closes it afterwards.
+
+        :param wrapper: the class of the wrapper
+        :param indices: the indices of the environments
+        :return: an answer for each index
+        """
         answers = []
         for i in indices:
             with self.factories[i].without_file()() as env:
@@ -107,7 +116,18 @@ class AsyncBackend:
             raise AttributeError(f"{self.factories[0].spec.id} has no attribute {name!r}.")
 
     def _call_workers(self, indices: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
-        """Call a method of some environments; gymnasium's ``call`` always calls it in all of them."""
+        """
+        Call a method in the worker processes of some environments, and wait for the results.
+
+        gymnasium's ``call`` cannot be used, because it calls the method in the workers of all environments.
+
+        :param indices: the indices of the environments
+        :param name: the name of the method; for an attribute that cannot be called, its value is the result
+        :param args: the positional arguments of the method
+        :param kwargs: the keyword arguments of the method
+        :return: a result for each index, in the order of ``indices``
+        :raises Exception: an exception that the method raised in a worker; gymnasium has then shut that worker down
+        """
         pipes = [self.async_env.parent_pipes[i] for i in indices]
         for pipe in pipes:
             pipe.send(("_call", (name, args, kwargs)))

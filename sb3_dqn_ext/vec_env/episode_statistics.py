@@ -48,10 +48,12 @@ class EpisodeStatistics:
 
     def end_episode(self, env: int, info: dict[str, Any]) -> None:
         """
-        Write the statistics of an episode that has ended into its info and its file.
+        Write the statistics of an ended episode to ``info["episode"]`` and to the environment's ``monitor.csv``, if there is
+        one. The caller resets the counters by :meth:`reset`.
 
         :param env: the index of the environment
-        :param info: the info of the last step; ``info["episode"]`` is set
+        :param info: the info of the last step; this method sets ``info["episode"]``
+        :raises KeyError: if ``info`` lacks one of the keywords of the Monitor
         """
         passed = time.time() - self.t_starts[env]
         episode = {"r": round(float(self.returns[env]), 6), "l": int(self.lengths[env]), "t": round(passed, 6)}

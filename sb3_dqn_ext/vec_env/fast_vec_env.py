@@ -180,8 +180,8 @@ def find_spec(id: str | EnvSpec) -> EnvSpec:
     Return the spec of an environment id.
 
     :param id: an id, with or without a module to import first as in ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``; or a spec
-    :return: the spec
-    :raises ArgumentError: if the module cannot be imported, or the id is not registered
+    :return: the spec; a spec that is given is returned itself
+    :raises ArgumentError: if the module cannot be imported, the id is not registered, or the value is neither an id nor a spec
     """
     if isinstance(id, EnvSpec):
         return id
@@ -211,14 +211,15 @@ def make_fast_vec_env(
     wrapper_kwargs: Mapping[str, Any] | None = None,
 ) -> FastVecEnv:
     """
-    Make several environments from an id, like SB3's ``make_vec_env``, and step them by gymnasium's vector environments.
+    Make several environments from an id, like SB3's ``make_vec_env``. gymnasium's vector environments make their steps.
 
-    The environment of an id does not depend on ``n_envs``. The exception is ``vectorization_mode="vector_entry_point"`` for
+    An id gives the same environment with any ``n_envs``. The exception is ``vectorization_mode="vector_entry_point"`` for
     ids whose vector entry point makes a different environment, such as ``ALE/Breakout-v5``, see docs/speed.md.
 
     :param id: the environment's id or its spec
     :param n_envs: the number of environments
-    :param seed: the seed of the first environment; environment i has ``seed + i``. A vector entry point has one seed for all
+    :param seed: the seed of the first environment; environment i has ``seed + i``. A vector entry point has one seed for all.
+        None (default): the seed is random
     :param vectorization_mode: see :class:`FastVecEnv`
     :param env_kwargs: arguments of ``gymnasium.make``, such as ``render_mode``
     :param monitor_dir: the folder of ``0.monitor.csv``, ``1.monitor.csv`` ..., one file for each environment; None (default):

@@ -32,9 +32,9 @@ def copy_observation(observations: Any, env: int) -> Any:
     """
     Copy the observation of one environment.
 
-    :param observations: (n_envs, ...) an array of any library, or a dict or a tuple of arrays
+    :param observations: (n_envs, ...) an array of NumPy or of another library, or a dict or a tuple of them, also nested
     :param env: the index of the environment
-    :return: (...) its observation
+    :return: (...) its observation, of NumPy arrays, in the same dicts and tuples
     """
     if isinstance(observations, dict):
         return {key: copy_observation(value, env) for key, value in observations.items()}

@@ -93,11 +93,12 @@ def _register(module: "ModuleType") -> None:
 
 def find_refused_command(program: str, arguments: "list[str]") -> str:
     """
-    Return the command of the zoo that will refuse ``--algo dqn_ext`` because the hook is off.
+    Find the zoo's command on a command line with ``--algo dqn_ext``. The zoo refuses this command while the hook is off. The
+    caller checks that the hook is off.
 
-    :param program: the module after ``-m``, or the path of a script
-    :param arguments: the arguments after it on the command line
-    :return: the name of the command, or "" for any other command line
+    :param program: the module after ``-m``, such as ``"rl_zoo3.train"``, or the path of a script, such as ``"bin/rl_zoo3"``
+    :param arguments: the arguments after the program on the command line
+    :return: the name of the command, such as ``"train"``; "" for any other command line
     """
     package, _, command = os.path.basename(program).partition(".")
     if command in ("", "cli"):

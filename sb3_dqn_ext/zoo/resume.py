@@ -80,7 +80,16 @@ def _resume(folder: str, progress: bool, trust: bool) -> None:
 
 
 def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
-    """Train as ``rl_zoo3.train`` does, with the arguments of the run."""
+    """
+    Continue the training of a run to its end, and save the model, as ``rl_zoo3.train`` does.
+
+    :param folder: the folder of the run
+    :param run: the content of its ``run.json``
+    :param progress: True: show a progress bar; False: show it if the run was started with one
+    :param trust: True: evaluate expressions in ``run.json``, and import modules from the directory of the run; False: check
+        that the run needs neither
+    :raises ArgumentError: if the environment is not registered, or the run needs trust and has none
+    """
     # Not at the top: the import of the zoo takes 2.5 s and patches gymnasium.
 
     from sb3_dqn_ext.zoo.manager import ResumedManager, manager_arguments

@@ -78,19 +78,24 @@ def episode_calibration(episodes: Iterable[PlayedEpisode]) -> Calibration:
 
 def play(model: Any, env: VecEnv, n_episodes: int, max_steps: int, deterministic: bool, seed: int) -> list[PlayedEpisode]:
     """
-    Play some episodes with a model that is in training. Call this function within
-    :func:`~sb3_dqn_ext.callbacks.diagnostics.model_access.state_preserved`.
+    Play episodes with the current policy of a model that is in training. Call this function within
+    :func:`~sb3_dqn_ext.callbacks.diagnostics.model_access.state_preserved`, which restores the random generators and the state
+    of the exploration.
 
-    If the replay buffer stores time limits as terminations (``handle_timeout_termination=False``), this function treats them
-    likewise.
+    This function seeds and resets the environments, and copies the normalisation statistics of training to them.
 
-    :param model: the model
-    :param env: the environments to play in. Their observations are normalised as those of training are at this time
+    The return of a truncated episode includes the predicted value of its last state. There is one exception: with
+    ``handle_timeout_termination=False`` the replay buffer stores time limits as terminations, and the value after a time limit
+    of the environment is 0. The cut after ``max_steps`` is never a termination.
+
+    :param model: a DQN, QRDQN or DQNExt
+    :param env: the (n_envs,) environments to play in, with the wrappers of the training environments
     :param n_episodes: the number of episodes
-    :param max_steps: the number of steps after which an episode is truncated
-    :param deterministic: whether the actions are greedy; False: they are explored as in training
+    :param max_steps: the number of steps after which this function truncates an episode
+    :param deterministic: True: the actions are greedy; False: ``model.predict`` chooses them with the exploration of training
     :param seed: the seed of the environments
-    :return: the episodes
+    :return: the episodes; those that are played in parallel are in the order in which they end
+    :raises ArgumentError: if the model has no Q-network
     """
 
     def choose(q: Array, observations: Any, n_steps: int) -> Array:
@@ -111,13 +116,13 @@ def play_episodes(policy: EvaluationPolicy, env: VecEnv, n_episodes: int, max_st
     Play some episodes, as many in parallel as there are environments, which are reset for each group of episodes.
 
     The return of an episode that is truncated after its last observation s, k steps ahead, includes
-    ``gamma**k max_a Q(s, a)``.
+    ``gamma**k max_a Q(s, a)``. After a time limit of the environment it does not if ``policy.timeouts_terminate``.
 
     :param policy: the policy
     :param env: the environments to play in
     :param n_episodes: the number of episodes
     :param max_steps: the number of steps after which an episode is truncated
-    :return: the episodes in the order in which they end
+    :return: the episodes; those that are played in parallel are in the order in which they end
     """
     for n_played in range(0, n_episodes, env.num_envs):
         yield from _play_in_parallel(policy, env, min(env.num_envs, n_episodes - n_played), max_steps)
@@ -165,7 +170,16 @@ def _play_in_parallel(policy: EvaluationPolicy, env: VecEnv, n_episodes: int, ma
 
 
 def _value_at_end(policy: EvaluationPolicy, observations: Any, i: int, done: bool, info: dict[str, Any]) -> float:
-    """Return the value of the state after the last step of an episode in environment i."""
+    """
+    Return the value of the state after the last step of an episode in environment i: 0 after a termination, and max_a Q(s, a)
+    after a truncation. With ``policy.timeouts_terminate``, a time limit of the environment is a termination.
+
+    :param policy: the policy
+    :param observations: (n_envs, \\*obs) the observations that the last step returned
+    :param i: the index of the environment
+    :param done: whether the environment has ended the episode; False: it is cut after ``max_steps``
+    :param info: the environment's info of the last step
+    """
     if done and (policy.timeouts_terminate or not info.get("TimeLimit.truncated", False)):
         return 0.0
     last = info.get("terminal_observation") if done else None

@@ -48,9 +48,14 @@ def state_attributes_of_vec_env(venv: VecEnv) -> dict[str, AttributeReference]:
 
 def state_attributes_of_fast_vec_env(venv: FastVecEnv) -> dict[str, AttributeReference]:
     """
-    Return references to the state of a FastVecEnv, including that of a vector entry point.
+    Return references to the attributes that make up the state of a FastVecEnv.
+
+    They are the seeds and options of the next reset. With a vector entry point, which is one of the CartPole vector
+    environments, its state and the returns and lengths of the open episodes follow. The state of the single environments of
+    ``"sync"`` and ``"async"`` is not included.
 
     :param venv: the innermost vectorised environment
+    :return: name -> the object and the name of its attribute
     """
     state_attributes = state_attributes_of_vec_env(venv)
     vector = venv.backend
