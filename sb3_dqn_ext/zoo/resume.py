@@ -90,8 +90,8 @@ def _train(folder: str, run: RunFile, progress: bool, trust: bool) -> None:
         that the run needs neither
     :raises ArgumentError: if the environment is not registered, or the run needs trust and has none
     """
-    # Not at the top: the import of the zoo takes 2.5 s and patches gymnasium. The zoo's module is first: the hook on its import
-    # imports our manager, which needs that module.
+    # Not at the top: the import of the zoo takes 2.5 s and patches gymnasium. The zoo's module is first: the hook on its
+    # import imports our manager, which needs that module.
     importlib.import_module("rl_zoo3.exp_manager")
     from sb3_dqn_ext.zoo.manager import ResumedManager, manager_arguments
 
