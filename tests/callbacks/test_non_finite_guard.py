@@ -408,7 +408,9 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
 def test_prioritized_replay_gets_no_errors_that_are_not_finite(kind: str) -> None:
     arguments = KINDS[kind] | {"policy_kwargs": {"loss": "mse"}}
     unguarded = build(DQNExt, Poisoned(short_cartpole(), "reward", 2e38), **arguments)
-    with pytest.raises(FloatingPointError, match="a TD error of the batch is not finite"):  # the sampler's own, an update too late
+    with pytest.raises(
+        FloatingPointError, match="a TD error of the batch is not finite"
+    ):  # the sampler's own, an update too late
         learn(unguarded, 200)
     assert not is_finite(unguarded.get_parameters())
     model = build(DQNExt, Poisoned(short_cartpole(), "reward", 2e38), **arguments, check_finite=True)
