@@ -114,8 +114,8 @@ def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
 
     :param model: the model, whose run has ended
     :param callbacks: the callbacks of the run
-    :return: a space and the sentence. If the run has written no checkpoint yet, the sentence says so. "" if the run writes no
-        checkpoints
+    :return: a space and the sentence. If the run has written no checkpoint yet, the sentence reports that. "" if the run
+        writes no checkpoints
     """
     from sb3_dqn_ext.checkpoint.folder import latest_manifest  # imported by runs with checkpoints only
 

@@ -324,7 +324,15 @@ class DQNReplayBuffer(ReplayBuffer):
         return batch._replace(weights=_optional_tensor(_tensor_converter(self), drawn[1]), indices=drawn[0])
 
     def _batch_at(self, indices: Indices, weights: Weights | None, env: VecNormalize | None) -> Batch:
-        """Read the transitions at (B,) indices as a batch with (B,) importance weights."""
+        """
+        Read the transitions at some indices as a batch. If a subclass or a user overrides ``_get_samples``, it reads the
+        transitions.
+
+        :param indices: (B,) indices
+        :param weights: (B,) importance weights; None: all are 1
+        :param env: the VecNormalize wrapper that normalizes observations and rewards; None: no normalization
+        :return: the B transitions
+        """
         if not _is_overridden(self, "_get_samples"):
             return self._read_with_hooks(indices, weights, env)
         self._current_draw = indices, weights
