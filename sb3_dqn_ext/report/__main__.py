@@ -58,11 +58,9 @@ def find_run(folders: Sequence[str]) -> Path:
 
 def main(arguments: list[str]) -> None:
     """
-    Write the report of a run as a page, and print its path. Missing parts and the warning about a large page are printed to
-    the standard error.
+    Run the command.
 
     :param arguments: the command line
-    :raises SystemExit: if the page cannot be made; the message gives the reason
     """
     args = make_parser().parse_args(arguments)
     try:
