@@ -294,11 +294,11 @@ def _check_replay_buffer_class(kind: Any) -> None:
 
 def _check_observations(space: spaces.Space[Any], policy_class: Any) -> None:
     """
-    Check an observation space, or a part of a Dict space.
+    Check that a policy supports an observation space. The caller checks each part of a Dict space by its own call.
 
-    :param space: the space
+    :param space: the space, or a part of a Dict space
     :param policy_class: the class of the model's policy
-    :raises UnsupportedError: if the policy does not support the space
+    :raises UnsupportedError: if the space has no vector shape that a network takes, or the policy needs it to start at 0
     """
     is_matrix = isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim > 1
     if is_matrix or (isinstance(space, spaces.Box) and not space.shape):
@@ -424,12 +424,13 @@ def _check_epochs(model: Any, given: set[str]) -> None:
 
 def check_batch_size(model: Any) -> None:
     """
-    Check that batches of the model's sizes can be drawn and used for training.
+    Check that the replay buffer can supply batches of ``batch_size`` transitions, and that the network can be trained on them.
 
-    Not called for loaded models, which may have a replay buffer of size 1 if they only predict.
+    This function is not called for loaded models, which may have a replay buffer of size 1 if they only predict.
 
     :param model: a DQNExt
-    :raises ArgumentError: if a size does not fit the replay buffer, the network or the other size
+    :raises ArgumentError: if ``batch_size`` is greater than ``buffer_size``, not a multiple of ``minibatch_size``, or not
+        supported by the sampler; or if batch normalisation would get a single transition
     """
     if model.batch_size > model.buffer_size:
         raise ArgumentError(f"batch_size={model.batch_size} must not be greater than buffer_size={model.buffer_size}.")

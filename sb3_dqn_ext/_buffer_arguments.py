@@ -76,9 +76,12 @@ def check_replay_buffer(model: Any, wanted: Mapping[str, Any]) -> None:
 
 def prepare_replay_buffer(model: Any) -> None:
     """
-    Check the arguments of the replay buffer, and make a DQNReplayBuffer. SB3 makes buffers of other classes.
+    Check the arguments of the replay buffer. If it is a DQNReplayBuffer and the model has none yet, make it. SB3 makes replay
+    buffers of other classes later.
 
-    :param model: a DQNExt
+    A loaded model that lacks these arguments gets a stand-in, with which it can predict and not train.
+
+    :param model: a DQNExt; this function sets ``replay_buffer_class`` and ``replay_buffer``
     :raises ArgumentError: if an argument has a wrong value
     """
     missing = [one for one in (model.replay_buffer_class, model.replay_buffer_kwargs) if isinstance(one, MissingAttribute)]

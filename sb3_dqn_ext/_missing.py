@@ -60,7 +60,7 @@ def custom_objects_hint(names: Iterable[str]) -> str:
 
 def missing_attributes_error(missing: Iterable[MissingAttribute]) -> ArgumentError:
     """
-    Return the error for training without some attributes, with a remedy.
+    Make the error for a training that needs attributes that were not loaded. Its message contains the ways to supply them.
 
     :param missing: the stand-ins that are still in the model
     """

@@ -44,10 +44,10 @@ def unknown_name_error(
 
     :param what: the name of the argument, e.g. ``"target_policy"``
     :param name: the name as the user wrote it
-    :param allowed: the names that exist
-    :param synonyms: other words of the field for them, in lower case, e.g. ``{"ddqn": "double"}``
+    :param allowed: the names that exist; the message does not list those that begin with an underscore
+    :param synonyms: other word of the field, in lower case -> the name that exists, e.g. ``{"ddqn": "double"}``
     :param otherwise: a sentence for the message if no name is close
-    :return: the error, which names the closest match where one is close
+    :return: the error, which suggests the closest name if one is close
     """
     words = {other.lower(): other for other in allowed} | dict(synonyms or {})
     word = str(name).lower()
@@ -172,7 +172,8 @@ def _digits(bound: float) -> str:
 
 def number_hint(value: Any, low: float = -math.inf, high: float = math.inf, integer: bool = False) -> str:
     """
-    Return the sentence of an error message that contains the number to write, if a value looks like a number.
+    Return a sentence for an error message: the number that the user should write. It is empty if the value looks like no
+    number between the limits.
 
     YAML reads ``1e-3`` as a string, and ``1.0e+5`` as a float.
 
@@ -180,7 +181,7 @@ def number_hint(value: Any, low: float = -math.inf, high: float = math.inf, inte
     :param low: the smallest allowed value
     :param high: the largest allowed value
     :param integer: whether it must be a whole number
-    :return: the sentence, or an empty string
+    :return: a sentence such as ``" It is a string; write 0.001."``, or an empty string
     """
     try:
         number = float(value) if isinstance(value, str | float) else math.nan
@@ -220,9 +221,10 @@ def check_type(argument: str, value: Any, kind: Any, called: str) -> None:
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """
-    Return the parameters of a function, or those of a class without ``self``, ``*args`` and ``**kwargs``.
+    Return the parameters of a function, or of the constructor of a class.
 
-    :param function: a function or a class; if its ``__init__`` takes ``**kwargs``, parameters of its base class are included
+    :param function: a function, with all its parameters; or a class, without ``self``, ``*args`` and ``**kwargs``. If its
+        ``__init__`` takes ``**kwargs``, the parameters of the next base class with an ``__init__`` are included
     :return: name -> parameter
     """
     if not isinstance(function, type):

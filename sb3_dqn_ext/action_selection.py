@@ -29,13 +29,13 @@ def explored_actions(
 
     :param model: a DQNExt
     :param exploration: its exploration
-    :param generator: its generator of random numbers
-    :param observation: one observation, or one for each environment
+    :param generator: the random generator for the exploration
+    :param observation: (n_envs, \\*obs) the observations of the environments, or (\\*obs) one observation
     :param is_batch: whether there is one observation for each environment
-    :param state: the arrays that the exploration keeps between steps
-    :param numpy_q_values: a numpy function that computes the Q-values of the online network, if the policy's greedy actions
+    :param state: the arrays that the exploration keeps between steps; the exploration changes them
+    :param numpy_q_values: a NumPy function that computes the Q-values of the online network, if the policy's greedy actions
         depend on nothing else; None: the policy is called
-    :return: (n_envs,) actions
+    :return: (n_envs,) actions; (1,) for one observation
     """
     first = next(iter(observation.values())) if isinstance(observation, dict) else observation
 

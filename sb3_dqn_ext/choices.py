@@ -79,12 +79,15 @@ def warm_up_steps(model: HasChoices) -> int:
 
 def build_choices(model: HasChoices, before: Choices | None) -> Choices:
     """
-    Build the objects that a model's choices define. It is called for a new model and at the start of each run.
+    Build the target policy, the exploration and the schedule of a model from its arguments. This function is called for a new
+    model and at the start of each run.
+
+    An object whose arguments have not changed is kept with its state. Only the others are built again.
 
     :param model: a DQNExt
-    :param before: the present objects of the model; they are returned if the choices have not changed since
-    :return: the objects
-    :raises ArgumentError: if there is no such choice, or it has no such argument
+    :param before: the present objects of the model; None for a new model
+    :return: the objects; ``before`` itself if no argument has changed
+    :raises ArgumentError: if an argument names no choice, or a choice has no such argument
     """
     source = (model.target_policy, {**model.target_policy_kwargs}, model.exploration, {**model.exploration_kwargs})
     if before is not None and source == before.source:

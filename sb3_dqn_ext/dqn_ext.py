@@ -454,7 +454,14 @@ class DQNExt(DQN):
             self.dump_logs()
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
-        """Record episodes, see SB3. An episode counts once, even if an environment repeats its statistics in later infos."""
+        """
+        Record the returns and lengths of the episodes that ended in a step, and whether they were successful.
+
+        An episode is recorded once, even if an environment repeats its statistics in later infos.
+
+        :param infos: (n_envs,) the infos of the step, with the entries ``"episode"`` and ``"is_success"``
+        :param dones: (n_envs,) whether an episode ended; None: no success is recorded
+        """
         assert self.ep_info_buffer is not None
         assert self.ep_success_buffer is not None
         for env, info in enumerate(infos):

@@ -47,13 +47,14 @@ def find_unstorable(attributes: Mapping[str, Any]) -> set[str]:
 
 def save(model: Any, path: Any, exclude: Iterable[str] | None, include: Iterable[str] | None, warned: Collection[str]) -> None:
     """
-    Save a model to a file.
+    Save a model to a file. In place of an attribute that cannot be saved, the file contains the reason, and a warning names
+    it.
 
     :param model: a DQNExt
     :param path: a file name, or a file object
     :param exclude: attributes to leave out, in addition to those that are left out by default
     :param include: attributes to save although they are left out by default
-    :param warned: attributes that cannot be saved, for which the user was warned already
+    :param warned: attributes that cannot be saved, of which the user was warned already
     """
     parameters, variables = model._get_torch_save_params()
     usually_left_out, included = {*model._excluded_save_params()}, {*(include or ())}

@@ -111,11 +111,11 @@ def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: floa
 
 def to_sb3(batch: Batch, with_discounts: bool) -> ReplayBufferSamples | DictReplayBufferSamples:
     """
-    Convert a batch to the samples of an SB3 replay buffer, which have no weights.
+    Convert a batch to the samples of an SB3 replay buffer. Importance weights are not converted, as SB3's samples have none.
 
     :param batch: B transitions
-    :param with_discounts: whether the samples contain discounts
-    :return: the samples, with (B, 1) actions, rewards, dones and discounts
+    :param with_discounts: True: the samples contain the discounts; False: their ``discounts`` are None
+    :return: the samples, with (B, 1) actions, rewards, dones and discounts. ``dones`` is 1 where the discount is 0
     """
     samples = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
     discounts = batch.discounts.unsqueeze(1)

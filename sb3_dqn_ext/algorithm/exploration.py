@@ -323,7 +323,7 @@ def make_exploration_schedule(
     exploration: Exploration, exploration_kwargs: Mapping[str, Any], learning_starts: float, n_envs: int
 ) -> Schedule | None:
     """
-    Make the schedule of the exploration's rate, if ``exploration_kwargs`` contains one.
+    Make the schedule of an exploration's rate from ``exploration_kwargs``.
 
     :param exploration: the exploration
     :param exploration_kwargs: ``schedule`` (or ``temperature``): an argument of
@@ -332,8 +332,10 @@ def make_exploration_schedule(
         warm-up, including greedy ones
     :param learning_starts: environment steps of the warm-up, in which every action is random; 0 without a warm-up
     :param n_envs: the number of environments
-    :return: the schedule; None: SB3's ``exploration_*`` arguments define the rate
-    :raises ArgumentError: if there is no such schedule, or its values are out of their range
+    :return: the schedule. Without the key, the exploration's constant ``default_rate``; None if it has no default either:
+        SB3's ``exploration_*`` arguments then define the rate
+    :raises ArgumentError: if no schedule has this name, its values are out of their range, or ``unit`` is unknown or given
+        without a schedule
     """
     key = exploration.schedule_key
     unit = exploration_kwargs.get("unit", "env_steps")

@@ -24,7 +24,10 @@ def fit_taken(
     target: Prediction,
     predict_target_net: Callable[[], Prediction],
 ) -> tuple[th.Tensor, th.Tensor]:
-    """Compute the (B,) losses and TD errors of the actions that were taken, as DQN does. See :data:`Fit`."""
+    """
+    Compute the (B,) losses and the (B,) TD errors of the actions that were taken, as DQN does. The target network's prediction
+    is not computed. See :data:`Fit`.
+    """
     taken = select_actions(prediction, actions)
     losses = returns.loss(taken, target)
     return losses, returns.td_errors(taken, target, losses)
@@ -38,11 +41,12 @@ def fit_all(
     predict_target_net: Callable[[], Prediction],
 ) -> tuple[th.Tensor, th.Tensor]:
     """
-    Compute the (B,) losses averaged over all actions, and the TD errors of those that were taken. See :data:`Fit`.
+    Compute the (B,) losses, each the mean over all actions, and the (B,) TD errors of the actions that were taken. See
+    :data:`Fit`.
 
-    The target of each other action is the target network's prediction for it::
+    The target of the taken action a is y, and that of each other action is the target network's prediction for it::
 
-        mean_b loss(Q(s, b), y if b = a else Q_target(s, b))
+        mean over actions b of loss(Q(s, b), y if b = a else Q_target(s, b))
     """
     with th.no_grad():
         predictions_t = predict_target_net().values  # (B, A, K)

@@ -101,8 +101,8 @@ def flatten(arguments: Mapping[str, Any]) -> dict[str, float | str]:
     Flatten arguments to the columns of a table.
 
     :param arguments: plain data
-    :return: numbers and strings. A mapping is one string, and each of its entries is a column as well, such as
-        ``exploration_kwargs.schedule.rate``
+    :return: column -> a finite number or a string. Other values are strings of JSON. A mapping is such a string, and each of
+        its entries is a column as well, such as ``exploration_kwargs.schedule.rate``
     """
     found: dict[str, float | str] = {}
     for name, value in arguments.items():

@@ -110,11 +110,12 @@ def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
 
 def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     """
-    Write a sentence about the newest checkpoint that a run has written.
+    Make the sentence of an error message that names the newest checkpoint of a run.
 
     :param model: the model, whose run has ended
     :param callbacks: the callbacks of the run
-    :return: the sentence; empty if the run has no checkpoints
+    :return: a space and the sentence. If the run has written no checkpoint yet, the sentence reports that. "" if the run
+        writes no checkpoints
     """
     from sb3_dqn_ext.checkpoint.folder import latest_manifest  # imported by runs with checkpoints only
 

@@ -99,7 +99,8 @@ class StepCheck:
 
     def check_step(self, new_obs: Any, rewards: Array, dones: Array, infos: Sequence[dict[str, Any]]) -> None:
         """
-        Check the observations and rewards of a step.
+        Check the observations and rewards of a step. If they are finite, the normalisation statistics of the step are
+        remembered.
 
         :param new_obs: (n_envs, ...) the observations, normalised if there is a VecNormalize
         :param rewards: (n_envs,) the rewards, normalised if there is a VecNormalize
@@ -147,7 +148,17 @@ class StepCheck:
     def _check_numbers(
         self, numbers: Array, stored_as: np.dtype[Any], what: str, dones: Array | None = None, first_env: int = 0
     ) -> None:
-        """Check numbers, see :func:`~sb3_dqn_ext.callbacks.finite_numbers.describe_non_finite`."""
+        """
+        Check that numbers are finite in the type in which they will be stored. Otherwise, restore the normalisation statistics
+        of the last finite step, and discard the model's last observation, so that the next run resets the environments.
+
+        :param numbers: see :func:`~sb3_dqn_ext.callbacks.finite_numbers.describe_non_finite`, as for the following arguments
+        :param stored_as: the type in which they will be stored
+        :param what: the description of the numbers
+        :param dones: (n_envs,) whether the numbers of an environment are the first of an episode
+        :param first_env: the index of the first environment
+        :raises NonFiniteError: if a number is not finite
+        """
         if is_finite(numbers, stored_as):
             return
         fault = describe_non_finite(numbers, stored_as, what, dones, first_env)
@@ -160,9 +171,9 @@ class StepCheck:
 
 def train_variables(model: Any) -> dict[str, Any]:
     """
-    Return the local variables of ``train()``, which contain the loss. SB3 reports it only after the gradient step.
+    Return the local variables of a running ``train()``. They include the loss, which SB3 logs only after the gradient step.
 
-    :param model: an SB3 model, in the middle of its ``train()``
+    :param model: an SB3 model whose ``train()`` has called the caller of this function, directly or not
     :return: the variables; empty if ``train()`` is not on the stack
     """
     frame = sys._getframe(1)

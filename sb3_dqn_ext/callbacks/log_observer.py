@@ -75,7 +75,7 @@ def logger_without_callbacks(logger: Logger) -> Logger:
     Return a logger without the output formats of callbacks.
 
     :param logger: the logger of a run
-    :return: a copy without these formats; the logger itself, if it has none
+    :return: a shallow copy without these formats, which shares the recorded values; the logger itself, if it has none of them
     """
     formats = [output for output in logger.output_formats if not isinstance(output, CallbackOutputFormat)]
     if len(formats) == len(logger.output_formats):

@@ -67,10 +67,10 @@ class NonFiniteGuardCallback(RunCallback):
 
 def add_guard(callback: MaybeCallback) -> MaybeCallback:
     """
-    Add a :class:`NonFiniteGuardCallback` before the callbacks of a run, unless there is one.
+    Put a :class:`NonFiniteGuardCallback` before the callbacks of a run, unless they include one already.
 
     :param callback: the ``callback`` of ``learn``
-    :return: the callbacks with a guard
+    :return: a list of the guard and the callbacks; ``callback`` itself if it includes a guard
     """
     if any(isinstance(one, NonFiniteGuardCallback) for one in all_callbacks(callback)):
         return callback

@@ -163,9 +163,13 @@ def _tensorboard_outputs(logger: Logger) -> list[TensorBoardOutputFormat]:
 
 def _hide_later_points(tensorboard: TensorBoardOutputFormat, step: int) -> None:
     """
-    Hide the points after a step: start a new session in TensorBoard's log at the next step.
+    Hide the points of a TensorBoard log that were written for later steps than a given step.
 
-    TensorBoard ignores the first start of a session in a file, so two are written.
+    The start of a new session is written to the log, and TensorBoard discards all earlier points from the session's first step
+    on. TensorBoard ignores the first start of a session in a file, so two are written.
+
+    :param tensorboard: the output format that writes the log
+    :param step: the last step whose points are shown
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # optional, as in SB3
 

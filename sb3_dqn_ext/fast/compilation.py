@@ -89,10 +89,10 @@ class _OneHotOfFakeTensors(TorchFunctionMode):
 @contextlib.contextmanager
 def announce_compilation(verbose: int) -> Iterator[None]:
     """
-    Print that an update is compiled while the block runs.
+    Return a context manager that announces a compilation to the user. The compilation is made in its block.
 
     With ``verbose >= 1`` the message is printed immediately, to the standard output. Otherwise it is printed to the standard
-    error if compilation takes longer than :data:`SECONDS_BEFORE_MESSAGE`.
+    error if the block takes longer than :data:`SECONDS_BEFORE_MESSAGE`.
 
     :param verbose: the verbosity of the model
     """

@@ -31,7 +31,7 @@ def parse_unroll(compile: bool | Mapping[str, Any]) -> int:
     Return the number of updates per call that the argument ``compile`` of DQNExt defines.
 
     :param compile: the argument
-    :return: the number of updates per call; 0 if updates are not compiled
+    :return: the number of updates per call: k for ``{"unroll": k}``, ``UNROLL`` for True, 0 for False (no compilation)
     :raises ArgumentError: if it is neither True nor False nor ``{"unroll": k}``
     """
     if isinstance(compile, bool):

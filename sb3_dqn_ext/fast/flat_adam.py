@@ -149,7 +149,10 @@ class FlatAdam:
         return th.from_numpy(np.array(rows, np.float64 if self.flat.dtype == th.float64 else np.float32)).to(self.flat.device)
 
     def _record_for_profiler(self) -> AbstractContextManager[Any]:
-        """Record the step as torch's optimizers do, if torch's profiler is active."""
+        """
+        Return a context manager that records a gradient step for torch's profiler as torch's optimizers do. It does nothing if
+        the profiler is not active.
+        """
         if not th._C._autograd._profiler_enabled():
             return nullcontext()
         name = type(self.optimizer).__name__

@@ -12,7 +12,10 @@ _LIBRARIES = ("sb3_dqn_ext.", "torch.", "stable_baselines3.")
 
 
 def _attributes(traced: object) -> dict[str, Any]:
-    """Return the attributes of an object, but for those by which torch keeps modules, parameters and buffers."""
+    """
+    Return the attributes of an object. For a torch module, ``training`` and all private attributes are left out, with which
+    torch keeps modules, parameters, buffers and hooks.
+    """
     own = getattr(traced, "__dict__", {})
     if not isinstance(traced, nn.Module):
         return dict(own)

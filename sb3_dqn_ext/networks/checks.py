@@ -34,12 +34,13 @@ def check_optimizer_kwargs(optimizer: type[th.optim.Optimizer], kwargs: Mapping[
     """
     Check the arguments of an optimizer.
 
-    For torch's optimizers, the types of the values are compared with those of the defaults, since a wrong type is no error
+    For torch's optimizers, numbers and booleans are compared with the defaults, since torch raises no error for a wrong type
     until the first gradient step.
 
     :param optimizer: the class of the optimizer
     :param kwargs: its arguments except for the parameters and the learning rate
-    :raises ArgumentError: if they are no mapping, there is no such argument, or a value has another type than the default
+    :raises ArgumentError: if they are no mapping, the optimizer has no such argument, or a value is no number or boolean
+        although the default is one
     """
     check_type("optimizer_kwargs", kwargs, Mapping | None, "a mapping of arguments")
     parameters = parameters_of(optimizer)

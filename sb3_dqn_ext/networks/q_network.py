@@ -110,7 +110,8 @@ class QNetwork(SB3QNetwork):
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """
-        Extract features from observations.
+        Preprocess observations, and extract features from them. Flat vectors are only converted to the dtype of the network if
+        the extractor is SB3's FlattenExtractor.
 
         :param obs: (B, \\*obs) observations
         :param features_extractor: the features extractor
@@ -156,14 +157,15 @@ class QNetwork(SB3QNetwork):
 
     def predict_returns(self, obs: PyTorchObs, phase: Phase) -> Prediction:
         """
-        Predict the returns of all actions, with all hooks, or with a user's ``forward``.
+        Predict the returns of all actions for training.
 
-        The Q-values are those that the call of the network returns; the distribution is the one that was computed during the
-        call.
+        Without hooks and without a user's ``forward``, the prediction is computed directly. Otherwise the network is called as
+        a module, so that the hooks and the user's ``forward`` take effect: the Q-values are the result of this call, and the
+        distribution is the one that was computed during the call.
 
         :param obs: (B, \\*obs) observations
         :param phase: the use of the prediction
-        :return: (B, A, K) distribution parameters
+        :return: (B, A, K) distribution parameters, or (B, A, 1) Q-values
         """
         if type(self).forward is QNetwork.forward and not is_instrumented(self):
             return self.compute_prediction(obs, phase)

@@ -123,7 +123,7 @@ KIND_DESCRIPTIONS = {
     "calibration": "predicted against realised values in new episodes",
     "calibration_log": "predicted against realised values over time, from the TensorBoard log",
     "panels": "loss, returns, and predicted against realised values",
-    "map": "value and best action over two observations",
+    "map": "value and best action over two components of the observation",
 }
 
 
@@ -159,7 +159,12 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     made.add_argument("--episodes", type=int, default=models.N_EPISODES, help="number of episodes to play (default: 20)")
     made.add_argument("--model", help="model file in the run folder (default: best_model, otherwise the final model)")
     made.add_argument(
-        "--slice", type=int, nargs=2, action="append", metavar=("X", "Y"), help="two observations that are the axes of a map"
+        "--slice",
+        type=int,
+        nargs=2,
+        action="append",
+        metavar=("X", "Y"),
+        help="indices of the two components of the observation that are the axes of a map",
     )
     made.add_argument(
         "--range",
@@ -167,7 +172,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         type=float,
         action="append",
         metavar=("INDEX", "LOW", "HIGH"),
-        help="range of an observation in a map",
+        help="range of a component of the observation in a map",
     )
     made.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
     return made

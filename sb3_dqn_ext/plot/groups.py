@@ -16,7 +16,8 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     run whose configuration is unknown is the only one in its group.
 
     :param runs: the runs of one environment
-    :return: the runs of each label
+    :return: label -> the runs of the group. Groups without a label get one from what distinguishes them; if another group has
+        it already, the folder of the first run is added
     """
     groups: dict[Any, list[Run]] = {}
     for run in runs:

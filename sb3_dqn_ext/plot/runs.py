@@ -61,11 +61,12 @@ class Run:
 
 def find_runs(folder: Path | str, argument: str = "RUN_FOLDERS") -> list[Path]:
     """
-    Find the run folders in a folder.
+    Find the run folders in a folder. Folders that contain only TensorBoard logs are found if there are no other run folders.
 
     :param folder: a run folder, or a folder with run folders at any depth
     :param argument: the name of the argument in the error message
-    :raises ArgumentError: if there is no run folder
+    :return: the run folders, sorted by their paths. A folder in a run folder is not searched
+    :raises ArgumentError: if ``folder`` is no folder, or contains no run folder
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -33,13 +33,16 @@ MAX_BOUND = 1e6
 
 @dataclass(frozen=True)
 class EnvLabels:
-    """The names of an environment's observations and actions, and the planes of its state space that are drawn by default."""
+    """
+    The names of the components of an environment's observations and of its actions, and the planes of its state space that are
+    drawn by default.
+    """
 
     observations: tuple[str, ...]
     actions: tuple[str, ...]
     slices: tuple[tuple[int, int], ...]
     ranges: Ranges
-    """Ranges of observations that have no bounds, or whose bounds are far from the values in episodes."""
+    """Ranges of components that have no bounds, or whose bounds are far from the values in episodes."""
 
 
 ENV_LABELS = {
@@ -57,9 +60,9 @@ class ValueMap(NamedTuple):
     """The Q-values of a model on a plane of the state space."""
 
     x: Array
-    """(G,) values of the observation on the x-axis."""
+    """(G,) values of the component on the x-axis."""
     y: Array
-    """(G,) values of the observation on the y-axis."""
+    """(G,) values of the component on the y-axis."""
     values: Array
     """(G, G, A) Q-values; [j, i] are those at (x_i, y_j)."""
 
@@ -69,18 +72,20 @@ def value_map(model: BaseAlgorithm, x_index: int, y_index: int, ranges: Ranges |
     Compute the Q-values of a model on a plane of the state space.
 
     :param model: a model whose observations are vectors
-    :param x_index: the index of the observation on the x-axis
-    :param y_index: the index of the observation on the y-axis; all other observations are 0, or their bound nearest to 0
-    :param ranges: for each index the smallest and the largest value, in place of the bounds of the observation
+    :param x_index: the index of the component of the observation on the x-axis
+    :param y_index: the index of the component on the y-axis; all other components are 0, or their bound nearest to 0
+    :param ranges: index -> the smallest and the largest value of the component, in place of its bounds
     :param n_points: G, the number of points along each axis
-    :raises ArgumentError: if there are no such observations, or one has neither bounds nor a range
+    :raises ArgumentError: if the observations are no vectors, a component does not exist, or it has neither bounds nor a range
     """
     space = model.observation_space
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ArgumentError(f"The observations of a map must be vectors. The observation space of the model is {space}.")
     n = space.shape[0]
     if x_index == y_index or not {x_index, y_index} <= set(range(n)):
-        raise ArgumentError(f"slices={[(x_index, y_index)]} must be of two different observations among 0 to {n - 1}.")
+        raise ArgumentError(
+            f"slices={[(x_index, y_index)]} must be of two different components of an observation among 0 to {n - 1}."
+        )
     x, y = (np.linspace(*_range(space, index, ranges or {}), n_points) for index in (x_index, y_index))
     low, high = space.low.astype(float), space.high.astype(float)
     observations = np.tile(np.clip(np.zeros(n), low, high), (n_points, n_points, 1))
@@ -95,7 +100,9 @@ def _range(space: spaces.Box, index: int, ranges: Ranges) -> tuple[float, float]
         return ranges[index]
     low, high = float(space.low[index]), float(space.high[index])
     if max(abs(low), abs(high)) > MAX_BOUND:
-        raise ArgumentError(f"ranges={dict(ranges)!r} must contain a range for observation {index}, which has no bounds.")
+        raise ArgumentError(
+            f"ranges={dict(ranges)!r} must contain a range for component {index} of the observation, which has no bounds."
+        )
     return low, high
 
 
@@ -108,14 +115,15 @@ def plot_value_map(
     n_points: int = 101,
 ) -> Figure:
     """
-    Draw the value of the best action, and the best action itself, over two observations.
+    Draw the value of the best action, and the best action itself, over two components of the observation.
 
     :param model: a model whose observations are vectors
     :param title: the title of the figure
-    :param env_id: the id of the environment; observations and actions of MountainCar and CartPole have names in the figure
-    :param slices: pairs of observations, a row of the figure for each; all other observations are 0. None (default): both
-        observations if there are two; for CartPole angle and angular velocity, then position and velocity
-    :param ranges: for each index of an observation the smallest and the largest value, in place of its bounds
+    :param env_id: the id of the environment; the figures of MountainCar and CartPole name components and actions
+    :param slices: pairs of indices of components, a row of the figure for each pair; all other components are 0, or their
+        bound nearest to 0. None (default): both components if there are two; for CartPole angle and angular velocity, then
+        position and velocity
+    :param ranges: index -> the smallest and the largest value of the component, in place of its bounds
     :param n_points: the number of states along each axis
     :raises ArgumentError: if ``slices`` or ``ranges`` are needed and not given
     """
@@ -123,7 +131,9 @@ def plot_value_map(
     pairs = labels.slices if slices is None else slices
     if not pairs:
         n = len(labels.observations)
-        raise ArgumentError(f"slices={slices!r} must be pairs of the {n} observations of {title}, for example [(0, 1)].")
+        raise ArgumentError(
+            f"slices={slices!r} must be pairs of the {n} components of an observation of {title}, for example [(0, 1)]."
+        )
     maps = [value_map(model, *pair, {**labels.ranges, **(ranges or {})}, n_points) for pair in pairs]
     figure = Figure(figsize=(10, 1 + 3.6 * len(maps)), layout="constrained")
     figure.suptitle(title)
@@ -144,7 +154,10 @@ def plot_value_map(
 
 
 def _env_labels(env_id: str, model: BaseAlgorithm) -> EnvLabels:
-    """Return the labels of a known environment, or labels with numbers."""
+    """
+    Return the labels of an environment whose name is in :data:`ENV_LABELS`. For any other, and for another number of
+    components or actions, the labels contain numbers.
+    """
     n_observations, n_actions = int(np.prod(model.observation_space.shape or ())), int(getattr(model.action_space, "n", 0))
     for name, labels in ENV_LABELS.items():
         if name in env_id and (len(labels.observations), len(labels.actions)) == (n_observations, n_actions):

@@ -244,7 +244,16 @@ class DQNReplayBuffer(ReplayBuffer):
             self._update_sampler(row, done, TERMINAL_MASKS[self.terminal_on](done, truncated))
 
     def _update_sampler(self, row: int, done: Bools, terminal: Bools) -> None:
-        """Report to the sampler which transitions can be replayed from now on, and which no longer."""
+        """
+        Report to the sampler which transitions can be replayed after a row is written, and which no longer.
+
+        With Monte-Carlo returns, transitions are added at the ends of their episodes. The records of episodes are updated as
+        well.
+
+        :param row: the row that was written
+        :param done: (n_envs,) whether the step ended an episode
+        :param terminal: (n_envs,) whether the episode ended by termination
+        """
         indices: Indices = np.arange(row * self.n_envs, (row + 1) * self.n_envs)
         if self.monte_carlo > 0:
             self.sampler.remove(indices)  # overwritten; added when their episodes have ended
@@ -315,7 +324,15 @@ class DQNReplayBuffer(ReplayBuffer):
         return batch._replace(weights=_optional_tensor(_tensor_converter(self), drawn[1]), indices=drawn[0])
 
     def _batch_at(self, indices: Indices, weights: Weights | None, env: VecNormalize | None) -> Batch:
-        """Read the transitions at (B,) indices as a batch with (B,) importance weights."""
+        """
+        Read the transitions at some indices as a batch. If a subclass or a user overrides ``_get_samples``, it reads the
+        transitions.
+
+        :param indices: (B,) indices
+        :param weights: (B,) importance weights; None: all are 1
+        :param env: the VecNormalize wrapper that normalizes observations and rewards; None: no normalization
+        :return: the B transitions
+        """
         if not _is_overridden(self, "_get_samples"):
             return self._read_with_hooks(indices, weights, env)
         self._current_draw = indices, weights
@@ -446,9 +463,13 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         Set the n-step return by which stored transitions are read from now on.
 
+        When returns begin to span several rows, the steps before a reset in mid-episode are marked as truncated in the stored
+        transitions.
+
         :param n_steps: the number n of rewards
         :param gamma: the discount factor
-        :raises ArgumentError: if the stored transitions cannot be read with these values
+        :raises ArgumentError: if a value is out of its range, ``n_steps`` is too large for the number of rows, or the buffer
+            contains Monte-Carlo returns for another ``gamma``
         """
         if (n_steps, gamma) == (self.n_steps, self.gamma):
             return

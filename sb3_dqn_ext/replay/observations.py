@@ -163,7 +163,8 @@ class ObservationRing:
 
     def discontinued_envs(self, row: int, obs: Obs) -> Bools | None:
         """
-        Find environments whose new observation is not the next observation of the newest stored step.
+        Find environments that were reset in mid-episode: their new observation is not the next observation of the newest
+        stored step.
 
         :param row: the row that will be written next
         :param obs: the (n_envs, \\*shape) observations that will be written there

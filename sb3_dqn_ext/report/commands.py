@@ -44,7 +44,7 @@ def train_command(run: Run) -> str | None:
     Return the command that trains a run again, in several lines.
 
     :param run: a run of the zoo
-    :return: the command, None if its arguments are unknown
+    :return: the command; None if the algorithm, the environment or the arguments of the run are unknown
     """
     arguments = {**run.arguments, "algo": run.algo, "env": run.env_id}
     if not run.arguments or run.algo is None or run.env_id is None:

@@ -100,7 +100,14 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 
 def _description(logged: Mapping[str, Series], names: Sequence[str]) -> str:
-    """Return a description of a chart in words."""
+    """
+    Describe a chart in words, for readers who do not see it: the last value, its step and the range of each series. At most
+    ``MAX_LEGEND_LINES`` series are described.
+
+    :param logged: name -> series of the log
+    :param names: the names of the series in the chart
+    :return: the description
+    """
     lines = []
     for name in names[:MAX_LEGEND_LINES]:
         steps, values = logged[name]

@@ -119,8 +119,10 @@ def _map(data: RunData) -> Picture:
         if space.shape[0] == 2:
             raise
         command = f"python -m sb3_dqn_ext.plot {run.folder} --kind map --slice X Y"
-        raise ArgumentError(f"observations have {space.shape[0]} numbers. `{command}` draws it over two of them.") from error
-    caption = f"The value of the best action, and the best action, of {path.name}. Observations that are not axes are 0."
+        raise ArgumentError(
+            f"observations have {space.shape[0]} components. `{command}` draws it over two of them."
+        ) from error
+    caption = f"The value of the best action, and the best action, of {path.name}. Components that are not axes are 0."
     return Picture(figure_image(figure, caption), caption, "wide")
 
 

@@ -149,12 +149,14 @@ def _check_content(data: object) -> Data:
 
 def evaluate_and_encode(hyperparameters: Mapping[str, Any], names: Mapping[str, Any]) -> Data:
     """
-    Evaluate the hyperparameters that are Python expressions, and encode all hyperparameters.
+    Evaluate the hyperparameters in :data:`EVALUATED_HYPERPARAMETERS` that are strings, as Python expressions, and encode all
+    hyperparameters. Any code in such a string is run.
 
     :param hyperparameters: the hyperparameters that the zoo has read
     :param names: the global names that expressions may use
     :return: the hyperparameters as plain data
     :raises TypeError: if a value is not plain data
+    :raises Exception: an exception that an expression raised
     """
     evaluated = {
         key: eval(value, dict(names)) if key in EVALUATED_HYPERPARAMETERS and isinstance(value, str) else value

@@ -320,7 +320,13 @@ def _attributes(
 
 
 def _needs_trust_error(errors: Mapping[str, NeedsTrustError], trust: bool) -> ModelFileError:
-    """Return the error for attributes without which there is no model, with a remedy."""
+    """
+    Make the error for a file whose attributes can only be loaded with trust. Its message contains a remedy.
+
+    :param errors: the name of an attribute -> the reason why it was not loaded
+    :param trust: whether the user has given trust; otherwise the remedy includes ``trust=True``, if it helps
+    :return: the error
+    """
     what = "; ".join(f"{name} {why}" for name, why in errors.items())
     remedy = f"give it by {custom_objects_hint(errors)}"
     if not trust and all(error.trust_helps for error in errors.values()):
@@ -366,7 +372,14 @@ def _stored_node(node: Any, stock: bool, error: NeedsTrustError) -> Any:
 
 
 def _check_dotted_names(name: str, value: Any) -> None:
-    """Check the dotted names in arguments, which a model imports."""
+    """
+    Check that a file that is not trusted names only allowed classes in an argument. A model imports the class of each dotted
+    name.
+
+    :param name: the name of an argument of DQNExt, such as ``"policy_kwargs"``
+    :param value: its value in the file
+    :raises NeedsTrustError: if a dotted name is not that of an allowed or already imported class
+    """
     places = [(place, one) for place, _, one in chosen({name: value})]
     if name == "policy_kwargs" and isinstance(value, Mapping):
         classes = ("activation_fn", "features_extractor_class", "optimizer_class")

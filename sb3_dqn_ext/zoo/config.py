@@ -152,9 +152,13 @@ def _is_numeric_text(text: str) -> bool:
 
 def _check_unique_keys(path: str | Path, node: yaml.Node, seen: set[int]) -> None:
     """
-    Check that no mapping contains a key twice. YAML itself would use the last value.
+    Check that no mapping in a YAML document contains a key twice. YAML itself would use the last value. Only ``<<``, which
+    merges mappings, may occur several times.
 
-    :param seen: the ids of nodes that were checked: a node with an anchor occurs several times
+    :param path: the file, for the message
+    :param node: the root of the document
+    :param seen: the ids of nodes that were checked, which this function extends: a node with an anchor occurs several times
+    :raises ArgumentError: if a key occurs twice; the message has the numbers of both lines
     """
     if id(node) in seen or not isinstance(node, yaml.CollectionNode):
         return

@@ -140,7 +140,14 @@ class DQNExtManager(ExperimentManager):
         return added
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """Create environments whose states can be stored in checkpoints, also in worker processes."""
+        """
+        Create environments. If the run writes checkpoints, each single environment is wrapped in a ReplayWrapper, which makes
+        its state storable.
+
+        :param n_envs: the number of environments
+        :param eval_env: whether the environments are for evaluation
+        :param no_log: whether the environments write no monitor files
+        """
         wrapper = self.env_wrapper
         if self.checkpoints is not None:
             self.env_wrapper = functools.partial(add_replay_wrapper, wrapper=wrapper)
@@ -236,7 +243,11 @@ class ResumedManager(DQNExtManager):
         print(f"Log path: {self.save_path}")
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, Hyperparameters]:
-        """Set up the run, and load the newest checkpoint into the model."""
+        """
+        Set up the run as the zoo does, load the newest checkpoint into the model, and print its step.
+
+        :return: the model and its hyperparameters
+        """
         results = super().setup_experiment()
         assert results is not None, "a resumed run is not a search"
         model, hyperparameters = results

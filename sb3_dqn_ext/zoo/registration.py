@@ -46,10 +46,13 @@ def _register_search_space(hyperparams_opt: ModuleType) -> None:
 
 def _register_manager(module: ModuleType) -> None:
     """
-    Replace the zoo's ``ExperimentManager`` by :class:`DQNExtManager`.
+    Replace the zoo's ``ExperimentManager`` in a module of the zoo by :class:`DQNExtManager`. A manager that is missing, not
+    supported or replaced already is left as it is.
 
     The zoo's commands import the name from ``rl_zoo3.exp_manager`` and have no option for another class. ``rl_zoo3.train`` has
     its own reference to the class if it was imported earlier.
+
+    :param module: ``rl_zoo3.exp_manager`` or ``rl_zoo3.train``
     """
     stock = getattr(module, "ExperimentManager", None)
     if stock is None:

@@ -232,9 +232,21 @@ def test_observations_that_are_not_axes_are_as_close_to_zero_as_their_bounds_all
 @pytest.mark.parametrize(
     ("env_id", "arguments", "problem"),
     [
-        ("Acrobot-v1", {}, r"slices=None must be pairs of the 6 observations of title, for example \[\(0, 1\)\]"),
-        ("CartPole-v1", {"slices": [(0, 1)]}, r"ranges=\{\} must contain a range for observation 1, which has no bounds"),
-        ("CartPole-v1", {"slices": [(0, 4)]}, r"slices=\[\(0, 4\)\] must be of two different observations among 0 to 3"),
+        (
+            "Acrobot-v1",
+            {},
+            r"slices=None must be pairs of the 6 components of an observation of title, for example \[\(0, 1\)\]",
+        ),
+        (
+            "CartPole-v1",
+            {"slices": [(0, 1)]},
+            r"ranges=\{\} must contain a range for component 1 of the observation, which has no bounds",
+        ),
+        (
+            "CartPole-v1",
+            {"slices": [(0, 4)]},
+            r"slices=\[\(0, 4\)\] must be of two different components of an observation among 0 to 3",
+        ),
         ("Taxi-v4", {"slices": [(0, 1)]}, "The observations of a map must be vectors"),
     ],
     ids=["which two", "no bounds", "no such observation", "no vector"],

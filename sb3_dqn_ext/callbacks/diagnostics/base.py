@@ -43,8 +43,8 @@ class DefaultRate(NamedTuple):
         Compute the number of environment steps between two measurements.
 
         :param total_timesteps: the length of the run in environment steps; 0 if it is unknown
-        :return: the interval for ``n_measurements``, or ``min_interval`` if that is longer, but never so long that there
-            would be fewer than ``min_measurements``
+        :return: the interval for ``n_measurements``, or ``min_interval`` if that is longer, but never so long that there would
+            be fewer than ``min_measurements``; ``min_interval`` if the length is unknown
         """
         if total_timesteps <= 0:
             return self.min_interval

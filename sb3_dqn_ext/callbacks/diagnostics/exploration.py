@@ -51,7 +51,7 @@ class ExplorationCallback(DrawingDiagnostic):
       measurement. A random action can be the greedy one by chance: with A actions, the share of epsilon-greedy is
       ``epsilon * (A - 1) / A``
     - ``exploration/action_0`` ...: the share of each action, if there are at most 18; ``exploration/actions``: their histogram
-    - ``exploration/visited``: for observations of two numbers, a picture of how often they were visited since the run began.
+    - ``exploration/visited``: for observations of two components, a picture of how often each was visited since the run began.
       It needs matplotlib
 
     Actions and observations are those that were stored in the replay buffer since the last measurement, as far as it still
@@ -141,9 +141,9 @@ class ExplorationCallback(DrawingDiagnostic):
 
     def _count_visits(self, space: spaces.Box, points: Array) -> None:
         """
-        Count the visits of observations.
+        Add visits to the grid, which the first call makes, and draw its picture.
 
-        :param space: a space of two numbers
+        :param space: the space of the observations, which have two components
         :param points: (N, 2) the observations since the last measurement
         """
         if self._visited is None:

@@ -20,10 +20,11 @@ def empty_grid(space: spaces.Box, points: Array, n_cells: int) -> VisitGrid:
     """
     Make a grid without visits.
 
-    :param space: a space of observations of two numbers
-    :param points: (N, 2) the first observations, around which the grid is small where the space has no bounds
-    :param n_cells: G, an even number
-    :return: the grid
+    :param space: the space of observations with two components
+    :param points: (N, 2) the first observations. Along an axis without bounds, the grid begins as a small interval around
+        their median
+    :param n_cells: G, the number of cells along each axis, an even number
+    :return: the (G, G) counts, and the (2,) lower and (2,) upper bounds
     """
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     bounded = (np.abs(low) < MAX_BOUND) & (np.abs(high) < MAX_BOUND) & (high > low)

@@ -176,12 +176,14 @@ def current_observations(env: VecEnv) -> Any:
 
 def reconstruct_observations(layers: Sequence[VecEnv], restarted: Sequence[int]) -> Any:
     """
-    Compute the current observations from those of the single environments, through all wrappers.
+    Compute the current observations of a vectorised environment from the last observations of its single environments. Each
+    wrapper around them, such as a VecNormalize or a VecFrameStack, is applied again.
 
     :param layers: the vectorised environment and its wrappers, innermost first
-    :param restarted: the indices of environments that were reset without a reset of the wrappers, whose states are updated
+    :param restarted: the indices of environments that were reset without the wrappers. The states of the wrappers are updated
+        as a reset would do
     :return: (n_envs, ...) the observations
-    :raises ArgumentError: see :func:`current_observations`
+    :raises ArgumentError: if a vector entry point is used, or a wrapper that is not SB3's changes observations
     """
     if vector_entry_point_env(layers[0]) is not None:
         raise ArgumentError("A vector entry point does not keep its last observations; the checkpoint contains them.")
