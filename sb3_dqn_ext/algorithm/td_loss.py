@@ -12,6 +12,7 @@ from sb3_dqn_ext.algorithm.predictions import Prediction, predict, stochastic_pr
 from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.algorithm.value_models import ReturnModel
 from sb3_dqn_ext.algorithm.value_models.base import predict_q_values
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["TDLoss", "TDTarget"]
 
@@ -67,9 +68,14 @@ class TDLoss(nn.Module):
             if target is None:
                 target = self.target(batch)
             prediction_tm1 = predict(online_net, batch.observations, "online")
-            return self.fit(
+            losses, td_errors = self.fit(
                 self.returns, prediction_tm1, batch.actions, target, lambda: predict(target_net, batch.observations)
             )
+        # tensors of other shapes would be broadcast, and another loss would be learned
+        _check_shapes(
+            self.returns, "(B,) losses and (B,) TD errors", (losses, td_errors), batch.rewards.shape, batch.rewards.shape
+        )
+        return losses, td_errors
 
     def target(self, batch: Batch) -> Prediction:
         """
@@ -82,8 +88,30 @@ class TDLoss(nn.Module):
         with th.no_grad():
             prediction_t = predict(target_net, batch.next_observations, "target")
             q_t = predict_q_values(target_net, batch.next_observations, prediction_t, returns)
-            pi_t, rewards = self.target_policy(batch, online_net, target_net, q_t)
+            _check_shapes(returns, "(B, A) Q-values", (q_t,), prediction_t.values.shape[:2])
+            result = self.target_policy(batch, online_net, target_net, q_t)
+            _check_shapes(self.target_policy, "(B, A) probabilities and (B,) rewards", result, q_t.shape, batch.rewards.shape)
+            pi_t, rewards = result
             return returns.target(prediction_t, pi_t, rewards, batch.discounts)
+
+
+def _check_shapes(source: object, what: str, result: object, *shapes: th.Size) -> None:
+    """
+    Check the shapes of a result that may come from a class of the user.
+
+    :param source: the return model or the target policy
+    :param what: a description of the tensors, for the message
+    :param result: its result
+    :param shapes: the shapes that the tensors must have
+    :raises ArgumentError: if the result has another form
+    """
+    parts = result if isinstance(result, tuple | list) else (result,)
+    if [getattr(part, "shape", None) for part in parts] != [*shapes]:
+        wanted = ", ".join(str(tuple(shape)) for shape in shapes)
+        found = ", ".join(str(tuple(part.shape)) if isinstance(part, th.Tensor) else type(part).__name__ for part in parts)
+        raise ArgumentError(
+            f"{type(source).__name__} must return {what}: tensors of the shapes {wanted}. It has returned {found}."
+        )
 
 
 class TDTarget(nn.Module):

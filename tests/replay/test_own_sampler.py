@@ -217,5 +217,5 @@ def test_an_invalid_sampler_is_reported(kwargs: dict[str, Any], message: str) ->
 def test_an_empty_buffer_raises_its_own_error() -> None:
     buffer = filled(scripted(2, 1), monte_carlo=1.0, gamma=0.9)
     buffer.reset()
-    with pytest.raises(EmptyReplayError, match="nothing that could be replayed"):
+    with pytest.raises(EmptyReplayError, match="no transition that can be replayed"):
         buffer.all_indices()
