@@ -17,7 +17,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.exploration import Exploration, NoExploration
 from sb3_dqn_ext.algorithm.schedules import LinearSchedule
 from sb3_dqn_ext.algorithm.target_policies import DoubleTarget, MunchausenTarget, TargetPolicy
-from sb3_dqn_ext.algorithm.value_models import ExpectedReturns
+from sb3_dqn_ext.algorithm.value_models import CategoricalReturns, ExpectedReturns
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, EpsilonScheduleCallback, ExactCheckpointCallback
 from sb3_dqn_ext.choices import PLACES
 from sb3_dqn_ext.errors import ArgumentError, ModelFileError
@@ -199,7 +199,17 @@ def test_a_dotted_name_may_be_that_of_an_object_or_a_function(name: str, kind: s
     arguments: Arguments = {"policy_kwargs": {kind: OWN + name}} if in_network else {kind: OWN + name}
     model: Any = make(**arguments)
     found = model.policy.return_model if in_network else getattr(model.choices, kind)
-    assert (found.loss_function if kind == "loss" else found) is getattr(own_choices, name)
+    if kind == "returns":
+        assert (type(found), found.scale) == (Pair, own_choices.pair.scale)
+    else:
+        assert (found.loss_function if kind == "loss" else found) is getattr(own_choices, name)
+
+
+def test_models_of_different_precision_share_no_return_model() -> None:
+    returns = CategoricalReturns(v_min=0, v_max=20)
+    models: list[Any] = [make(policy_kwargs={"returns": returns, "dtype": dtype}) for dtype in ("float32", "float64")]
+    assert [model.policy.return_model.atoms.dtype for model in models] == [th.float32, th.float64]
+    assert returns.atoms.dtype == th.float32
 
 
 @pytest.mark.parametrize(
