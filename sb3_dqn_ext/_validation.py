@@ -346,6 +346,11 @@ class OpenChoice(Generic[T]):
             raise ArgumentError(f"{self.argument}={value!r} cannot be built without its arguments {missing}: give an object.")
         if missing:
             raise ArgumentError(f"{place} misses: {missing}.")
+        try:
+            inspect.signature(found).bind(*given.values(), **(kwargs or {}))
+        except TypeError as error:
+            needs = f", called with {', '.join(given)} by position" if given else ""
+            raise ArgumentError(f"{self.argument}={value!r} has a constructor that does not fit{needs}: {error}.") from error
         built: T = found(*given.values(), **(kwargs or {}))
         self._check(built, value)
         return built

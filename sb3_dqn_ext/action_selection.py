@@ -8,6 +8,7 @@ import torch as th
 
 from sb3_dqn_ext.algorithm.exploration import Actions, Exploration, ExplorationContext, Values
 from sb3_dqn_ext.algorithm.predictions import stochastic_predictions
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import QValues
 
 __all__ = ["explored_actions"]
@@ -36,6 +37,7 @@ def explored_actions(
     :param numpy_q_values: a NumPy function that computes the Q-values of the online network, if the policy's greedy actions
         depend on nothing else; None: the policy is called
     :return: (n_envs,) actions; (1,) for one observation
+    :raises ArgumentError: if the exploration returns something else
     """
     first = next(iter(observation.values())) if isinstance(observation, dict) else observation
 
@@ -53,6 +55,11 @@ def explored_actions(
         return values
 
     n_envs = len(first) if is_batch else 1
-    return exploration(
-        ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, state)
-    )
+    context = ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, state)
+    actions = exploration(context)
+    if not isinstance(actions, np.ndarray) or actions.shape != (n_envs,) or actions.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"{type(exploration).__name__} must return an array of {n_envs} actions, which are whole numbers. "
+            f"It has returned {actions!r}."
+        )
+    return actions

@@ -8,7 +8,7 @@ from sb3_dqn_ext._validation import OpenChoice
 from sb3_dqn_ext.algorithm.exploration import EXPLORATION, SCHEDULED, Exploration, make_exploration, make_exploration_schedule
 from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULE
 from sb3_dqn_ext.algorithm.schedules import Schedule
-from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICY, TargetPolicy, check_shapes
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICY, TargetPolicy
 from sb3_dqn_ext.algorithm.value_models import RETURNS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSS
 from sb3_dqn_ext.networks.heads import HEAD
@@ -51,7 +51,6 @@ class HasChoices(Protocol):
     target_policy_kwargs: Mapping[str, Any]
     exploration: Any
     exploration_kwargs: Mapping[str, Any]
-    action_space: Any
     learning_starts: int
     n_envs: int
 
@@ -97,7 +96,6 @@ def build_choices(model: HasChoices, before: Choices | None) -> Choices:
         target_policy = before.target_policy
     else:
         target_policy = TARGET_POLICY.build(model.target_policy, model.target_policy_kwargs)
-        check_shapes(target_policy, model.target_policy, int(model.action_space.n))
         if before is not None and target_policy == before.target_policy:
             target_policy = before.target_policy
     if before is not None and source[2:] == before.source[2:]:

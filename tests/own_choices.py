@@ -183,14 +183,6 @@ number = 3
 # classes that are not what they should be
 
 
-class Columns(Mellow):
-    """A target policy whose rewards have one axis too many, which would be broadcast."""
-
-    def __call__(self, *args: Any) -> Any:
-        pi, rewards = super().__call__(*args)
-        return pi, rewards.unsqueeze(1)
-
-
 class Nothing:
     """A class that has no method of any choice."""
 

@@ -1,25 +1,29 @@
 """Choices of a user's own: each as a class, as an object and by its dotted name, from the constructor to a resumed run."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch as th
 import yaml
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 import sb3_dqn_ext.fast.compiled
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.algorithm.exploration import NoExploration
+from sb3_dqn_ext.algorithm.exploration import Exploration, NoExploration
 from sb3_dqn_ext.algorithm.schedules import LinearSchedule
-from sb3_dqn_ext.algorithm.target_policies import DoubleTarget, MunchausenTarget
-from sb3_dqn_ext.algorithm.value_models import ExpectedReturns
+from sb3_dqn_ext.algorithm.target_policies import DoubleTarget, MunchausenTarget, TargetPolicy
+from sb3_dqn_ext.algorithm.value_models import CategoricalReturns, ExpectedReturns
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, EpsilonScheduleCallback, ExactCheckpointCallback
 from sb3_dqn_ext.choices import PLACES
 from sb3_dqn_ext.errors import ArgumentError, ModelFileError
 from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
 from sb3_dqn_ext.networks.heads import SharedHead
+from sb3_dqn_ext.replay import Sampler
 from sb3_dqn_ext.run_folder.run_file import evaluate_and_encode
 from sb3_dqn_ext.run_folder.user_classes import find_class_names, import_classes, import_model_classes
 from sb3_dqn_ext.saved_model import classes_allowed
@@ -195,7 +199,17 @@ def test_a_dotted_name_may_be_that_of_an_object_or_a_function(name: str, kind: s
     arguments: Arguments = {"policy_kwargs": {kind: OWN + name}} if in_network else {kind: OWN + name}
     model: Any = make(**arguments)
     found = model.policy.return_model if in_network else getattr(model.choices, kind)
-    assert (found.loss_function if kind == "loss" else found) is getattr(own_choices, name)
+    if kind == "returns":
+        assert (type(found), found.scale) == (Pair, own_choices.pair.scale)
+    else:
+        assert (found.loss_function if kind == "loss" else found) is getattr(own_choices, name)
+
+
+def test_models_of_different_precision_share_no_return_model() -> None:
+    returns = CategoricalReturns(v_min=0, v_max=20)
+    models: list[Any] = [make(policy_kwargs={"returns": returns, "dtype": dtype}) for dtype in ("float32", "float64")]
+    assert [model.policy.return_model.atoms.dtype for model in models] == [th.float32, th.float64]
+    assert returns.atoms.dtype == th.float32
 
 
 @pytest.mark.parametrize(
@@ -222,6 +236,17 @@ def test_the_state_of_an_exploration_is_kept_when_another_choice_changes() -> No
 
 # errors
 
+
+class Sizeless(Recent):
+    def __init__(self) -> None:
+        super().__init__(ROWS, 2, 1, False)
+
+
+class ByPosition(Mellow):
+    def __init__(self, temperature: float = 1.0, /) -> None:
+        super().__init__(temperature)
+
+
 NETWORK = "policy_kwargs"
 ERRORS: list[tuple[Arguments, str]] = [
     (
@@ -238,10 +263,6 @@ ERRORS: list[tuple[Arguments, str]] = [
     (
         {"target_policy": Mellow(), "target_policy_kwargs": {"temperature": 1}},
         "has no effect on target_policy=.*already built",
-    ),
-    (
-        {"target_policy": own_choices.Columns},
-        r"shapes \[\(3, 2\), \(3, 1\)\] for 3 transitions: they must be \[\(3, 2\), \(3,\)\]",
     ),
     ({"target_policy": Mellow, "target_policy_kwargs": {"temprature": 1}}, "Did you mean 'temperature'"),
     ({"target_policy": "mine"}, "greedy, munchausen. Your own TargetPolicy is given as a class, an object, or a dotted name"),
@@ -262,6 +283,14 @@ ERRORS: list[tuple[Arguments, str]] = [
     ({NETWORK: {"loss": nn.HuberLoss}}, r"returns a tensor of shape \(\) .* reduction='none'"),
     ({NETWORK: {"loss": Nothing}}, "is no Loss: it has no __call__"),
     ({NETWORK: {"loss": 3}}, "loss=3 is no Loss"),
+    (
+        {"replay_buffer_kwargs": {"sampler": Sizeless}},
+        "has a constructor that does not fit, called with n_rows, n_envs, terminal_copies, only_added by position: too many",
+    ),
+    (
+        {"target_policy": ByPosition, "target_policy_kwargs": {"temperature": 1}},
+        "that does not fit: 'temperature' .* positional",
+    ),
 ]
 
 
@@ -283,6 +312,81 @@ def test_a_loss_of_torch_is_an_object_and_arguments_without_effect_are_named() -
     assert model.policy.return_model.loss_function.delta == 2.0
     with pytest.warns(UserWarning, match="exploration_fraction has no effect beside exploration="):
         make(exploration=Fixed, exploration_kwargs={"length": 2}, exploration_fraction=0.5)
+
+
+# results of a wrong form, many of which numpy and torch would broadcast
+
+
+def target_policy_of(function: Callable[[Any, Any], Any]) -> Arguments:
+    class Own(TargetPolicy):
+        def __call__(self, batch: Any, online: Any, target: Any, q_t: Any) -> Any:
+            return function(batch, q_t)
+
+    return {"target_policy": Own}
+
+
+def returns_of(name: str, function: Callable[[Any], Any]) -> Arguments:
+    def own(self: Any, *arguments: Any) -> Any:
+        return function(getattr(ExpectedReturns, name)(self, *arguments))
+
+    return {"policy_kwargs": {"returns": type("Own", (ExpectedReturns,), {name: own})}}
+
+
+def exploration_of_actions(function: Callable[[Any], Any]) -> Arguments:
+    class Own(Exploration):
+        def __call__(self, context: Any) -> Any:
+            return function(context.greedy_actions())
+
+    return {"exploration": Own}
+
+
+def sampler_of_draws(function: Callable[[int], Any]) -> Arguments:
+    class Own(Sampler):
+        def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> Any:
+            return function(batch_size)
+
+    return {"replay_buffer_kwargs": {"sampler": Own}}
+
+
+FORMS_OF_RESULTS: list[tuple[Arguments, str]] = [
+    (
+        target_policy_of(lambda batch, q_t: (q_t.softmax(1), batch.rewards.unsqueeze(1))),
+        r"^Own must return \(B, A\) probabilities and \(B,\) rewards: .* \(8, 2\), \(8,\)\..* \(8, 2\), \(8, 1\)\.$",
+    ),
+    (target_policy_of(lambda batch, q_t: (th.ones(2) / 2, batch.rewards)), r"returned \(2,\), \(8,\)"),
+    (target_policy_of(lambda batch, q_t: q_t.softmax(1)), r"It has returned \(8, 2\)\."),
+    (target_policy_of(lambda batch, q_t: None), "It has returned NoneType"),
+    (
+        returns_of("mean", lambda q: q.unsqueeze(-1)),
+        r"must return \(B, A\) Q-values: .* \(8, 2\)\. It has returned \(8, 2, 1\)",
+    ),
+    (
+        returns_of("loss", lambda losses: losses.mean()),
+        r"must return \(B,\) losses and \(B,\) TD errors: .* returned \(\), \(8,\)",
+    ),
+    (returns_of("loss", lambda losses: losses.unsqueeze(1)), r"returned \(8, 1\), \(8,\)"),
+    (exploration_of_actions(lambda actions: list(actions)), r"^Own must return an array of 2 actions.* has returned \["),
+    (exploration_of_actions(lambda actions: actions[:1]), r"has returned array\(\[[01]\]\)"),
+    (exploration_of_actions(lambda actions: actions.astype(float)), "which are whole numbers"),
+    (sampler_of_draws(lambda n: (np.zeros(n - 1, int), None)), r"^Own\.sample must return an array of 8 indices"),
+    (sampler_of_draws(lambda n: (np.zeros(n), None)), "which are whole numbers, and weights or None"),
+    (sampler_of_draws(lambda n: np.zeros(n, int)), "and weights or None. It has returned array"),
+    (sampler_of_draws(lambda n: (np.zeros(n, int), np.ones((n, 1)))), "must return an array of 8 weights, or None"),
+    (
+        sampler_of_draws(lambda n: (np.full(n, -1), None)),
+        r"row \* 2 \+ env of stored transitions; 11 of 60 rows are stored, from",
+    ),
+    (sampler_of_draws(lambda n: (np.full(n, 2 * ROWS), None)), "stored transitions"),
+    (sampler_of_draws(lambda n: (np.full(n, 22), None)), "stored transitions"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Not all of the model can be stored")
+@pytest.mark.parametrize(("arguments", "message"), FORMS_OF_RESULTS, ids=[message for _, message in FORMS_OF_RESULTS])
+def test_a_result_of_a_wrong_form_ends_the_run_with_an_error(arguments: Arguments, message: str) -> None:
+    model = make(**arguments)
+    with pytest.raises(ArgumentError, match=message):
+        learn(model, 30)
 
 
 # files

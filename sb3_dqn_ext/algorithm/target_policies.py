@@ -1,18 +1,15 @@
 """Target policies: the policy at the next state in the TD target. Shapes: B batch size, A actions."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_dqn_ext._validation import OpenChoice, check_number
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.stateful import Stateful
-from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = [
     "TARGET_POLICIES",
@@ -21,7 +18,6 @@ __all__ = [
     "GreedyTarget",
     "MunchausenTarget",
     "TargetPolicy",
-    "check_shapes",
 ]
 
 QFunction = Callable[[PyTorchObs], th.Tensor]
@@ -154,37 +150,3 @@ SYNONYMS = {
     "m_dqn": "munchausen",
 }
 TARGET_POLICY = OpenChoice("target_policy", TargetPolicy, ("__call__",), TARGET_POLICIES, SYNONYMS)
-
-
-def check_shapes(policy: TargetPolicy, choice: object, n_actions: int) -> None:
-    """
-    Check the shapes that a user's target policy returns. Wrong shapes could be broadcast to a wrong target without an error.
-
-    A copy of the policy is called with a small batch of zeros. A policy that cannot be copied, or cannot be called with such
-    observations, is not checked.
-
-    :param policy: the target policy
-    :param choice: the value of the argument, for the message
-    :param n_actions: A, the number of actions
-    :raises ArgumentError: if the shapes are not (B, A) and (B,)
-    """
-    if type(policy) in TARGET_POLICIES.values():
-        return
-    n_batch = 2 if n_actions != 2 else 3
-    zeros, q_values = th.zeros(n_batch), th.zeros(n_batch, n_actions)
-    batch = Batch(q_values, zeros.long(), zeros, zeros, q_values, None, np.zeros(n_batch, np.int64))
-
-    def online(obs: PyTorchObs) -> th.Tensor:
-        return th.zeros(n_batch, n_actions)
-
-    try:
-        with th.no_grad(), th.random.fork_rng(devices=[]):
-            shapes = [tuple(part.shape) for part in copy.deepcopy(policy)(batch, online, online, q_values)]
-    except Exception:  # it may need the observations of its environment
-        return
-    expected = [(n_batch, n_actions), (n_batch,)]
-    if shapes != expected:
-        raise ArgumentError(
-            f"target_policy={choice!r} returns tensors of the shapes {shapes} for {n_batch} transitions: they must be "
-            f"{expected}, the probabilities of {n_actions} actions and the rewards."
-        )

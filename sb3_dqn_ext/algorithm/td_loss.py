@@ -9,9 +9,10 @@ from torch import nn
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.fitted_actions import Fit
 from sb3_dqn_ext.algorithm.predictions import Prediction, predict, stochastic_predictions
-from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
-from sb3_dqn_ext.algorithm.value_models import ReturnModel
+from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES, TargetPolicy
+from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, ReturnModel
 from sb3_dqn_ext.algorithm.value_models.base import compute_q_values
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["TDLoss", "TDTarget"]
 
@@ -42,6 +43,10 @@ class TDLoss(nn.Module):
         self.returns = returns
         self.target_policy = target_policy
         self.fit = fit
+        # tensors of other shapes would be broadcast, and another loss would be learned
+        self._has_user_parts = (
+            type(target_policy) not in TARGET_POLICIES.values() or type(returns) not in RETURN_MODELS.values()
+        )
         self._stochastic_nets = [
             net for net in dict.fromkeys([online_net, target_net]) if getattr(net, "is_stochastic", False)
         ]
@@ -67,9 +72,13 @@ class TDLoss(nn.Module):
             if target is None:
                 target = self.target(batch)
             prediction_tm1 = predict(online_net, batch.observations, "online")
-            return self.fit(
+            losses, td_errors = self.fit(
                 self.returns, prediction_tm1, batch.actions, target, lambda: predict(target_net, batch.observations)
             )
+        if self._has_user_parts:
+            shape = batch.rewards.shape
+            _check_shapes(self.returns, "(B,) losses and (B,) TD errors", (losses, td_errors), shape, shape)
+        return losses, td_errors
 
     def target(self, batch: Batch) -> Prediction:
         """
@@ -82,8 +91,32 @@ class TDLoss(nn.Module):
         with th.no_grad():
             prediction_t = predict(target_net, batch.next_observations, "target")
             q_t = compute_q_values(target_net, batch.next_observations, prediction_t, returns)
-            pi_t, rewards = self.target_policy(batch, online_net, target_net, q_t)
+            result = self.target_policy(batch, online_net, target_net, q_t)
+            if self._has_user_parts:
+                _check_shapes(returns, "(B, A) Q-values", (q_t,), prediction_t.values.shape[:2])
+                what = "(B, A) probabilities and (B,) rewards"
+                _check_shapes(self.target_policy, what, result, q_t.shape, batch.rewards.shape)
+            pi_t, rewards = result
             return returns.target(prediction_t, pi_t, rewards, batch.discounts)
+
+
+def _check_shapes(source: object, what: str, result: object, *shapes: th.Size) -> None:
+    """
+    Check the shapes of a result that may come from a class of the user.
+
+    :param source: the return model or the target policy
+    :param what: a description of the tensors, for the message
+    :param result: its result
+    :param shapes: the shapes that the tensors must have
+    :raises ArgumentError: if the result has another form
+    """
+    parts = result if isinstance(result, tuple | list) else (result,)
+    if [getattr(part, "shape", None) for part in parts] != [*shapes]:
+        wanted = ", ".join(str(tuple(shape)) for shape in shapes)
+        found = ", ".join(str(tuple(part.shape)) if isinstance(part, th.Tensor) else type(part).__name__ for part in parts)
+        raise ArgumentError(
+            f"{type(source).__name__} must return {what}: tensors of the shapes {wanted}. It has returned {found}."
+        )
 
 
 class TDTarget(nn.Module):

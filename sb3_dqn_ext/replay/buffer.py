@@ -18,6 +18,7 @@ from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
 from sb3_dqn_ext.replay.checks import (
     check_counts,
     check_discounting,
+    check_draw,
     check_flags,
     check_keep_episodes,
     check_rows,
@@ -28,7 +29,7 @@ from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.multistep import make_multistep_return, monte_carlo_returns
 from sb3_dqn_ext.replay.observations import Obs, ObservationRing, gather
 from sb3_dqn_ext.replay.sampler_base import Sampler
-from sb3_dqn_ext.replay.samplers import make_sampler
+from sb3_dqn_ext.replay.samplers import SAMPLERS, make_sampler
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -307,10 +308,17 @@ class DQNReplayBuffer(ReplayBuffer):
             return concatenate_batches([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])
         rows = self.replayable_rows()
         if n_batches == 1:
-            return self._batch_at(*self.sampler.sample(*rows, batch_size, progress), env)
-        indices, weights = zip(*(self.sampler.sample(*rows, batch_size, progress) for _ in range(n_batches)), strict=True)
+            return self._batch_at(*self._draw(*rows, batch_size, progress), env)
+        indices, weights = zip(*(self._draw(*rows, batch_size, progress) for _ in range(n_batches)), strict=True)
         all_weights = None if weights[0] is None else np.concatenate(cast(tuple[Weights, ...], weights))
         return self._batch_at(np.concatenate(indices), all_weights, env)
+
+    def _draw(self, first_row: int, n_rows: int, batch_size: int, progress: float) -> tuple[Indices, Weights | None]:
+        """Draw (B,) indices and weights with the sampler; those of a user's own sampler are checked."""
+        drawn = self.sampler.sample(first_row, n_rows, batch_size, progress)
+        if type(self.sampler) not in SAMPLERS.values():
+            check_draw(type(self.sampler).__name__, drawn, batch_size, (first_row, n_rows), (self.buffer_size, self.n_envs))
+        return drawn
 
     def _batch_by_sample(self, batch_size: int, env: VecNormalize | None, progress: float) -> Batch:
         """Draw a batch by the overridden ``sample``, and add the indices and weights that the sampler drew for it."""
@@ -417,7 +425,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :raises ArgumentError: if the sampler uses TD errors or importance weights, which this format cannot hold
         """
         for_dqn_ext = self._progress is not None  # DQNExt gets weights and TD errors another way
-        indices, weights = self._current_draw = self.sampler.sample(*self.replayable_rows(), batch_size, self._progress or 0.0)
+        indices, weights = self._current_draw = self._draw(*self.replayable_rows(), batch_size, self._progress or 0.0)
         try:
             if not for_dqn_ext and (weights is not None or self.sampler.uses_td_errors):
                 copies = f" with terminal_copies={self.terminal_copies}" if self.sampler.draws_whole_rows else ""

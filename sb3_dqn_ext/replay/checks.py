@@ -12,7 +12,15 @@ from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay.sampler_base import Sampler
 
-__all__ = ["check_counts", "check_discounting", "check_flags", "check_keep_episodes", "check_rows", "warn_if_too_large"]
+__all__ = [
+    "check_counts",
+    "check_discounting",
+    "check_draw",
+    "check_flags",
+    "check_keep_episodes",
+    "check_rows",
+    "warn_if_too_large",
+]
 
 
 def check_counts(**counts: int) -> None:
@@ -68,6 +76,36 @@ def check_rows(n_rows: int, buffer_size: int, n_envs: int, n_steps: int, optimiz
         raise ArgumentError(
             f"buffer_size={buffer_size} leaves {n_rows} rows for each of {n_envs} environments, "
             f"too few for n_steps={n_steps} and optimize_memory_usage={optimize_memory_usage}."
+        )
+
+
+def check_draw(sampler: str, drawn: object, batch_size: int, stored: tuple[int, int], sizes: tuple[int, int]) -> None:
+    """
+    Check the result of a user's own sampler, which numpy and torch might wrap around or broadcast.
+
+    :param sampler: the name of its class, for the message
+    :param drawn: the result of its :meth:`~sb3_dqn_ext.replay.Sampler.sample`
+    :param batch_size: the batch size B
+    :param stored: the first of the stored rows, and their number
+    :param sizes: the number of rows of the replay buffer, and of transitions in a row
+    :raises ArgumentError: if the result is not a pair of indices and weights, or an index is not that of a stored transition
+    """
+    indices, weights = drawn if isinstance(drawn, tuple) and len(drawn) == 2 else (None, None)
+    if not isinstance(indices, np.ndarray) or indices.shape != (batch_size,) or indices.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"{sampler}.sample must return an array of {batch_size} indices, which are whole numbers, and weights or None. "
+            f"It has returned {drawn!r}."
+        )
+    if weights is not None and (not isinstance(weights, np.ndarray) or weights.shape != (batch_size,)):
+        raise ArgumentError(
+            f"{sampler}.sample must return an array of {batch_size} weights, or None. It has returned {weights!r}."
+        )
+    (first_row, n_rows), (size, n_envs) = stored, sizes
+    is_stored = (indices // n_envs - first_row) % size < n_rows
+    if not (is_stored & (indices >= 0) & (indices < size * n_envs)).all():
+        raise ArgumentError(
+            f"{sampler}.sample must return indices row * {n_envs} + env of stored transitions; {n_rows} of {size} rows are "
+            f"stored, from row {first_row} on. It has returned {indices!r}."
         )
 
 

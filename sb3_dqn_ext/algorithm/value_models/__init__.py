@@ -1,5 +1,6 @@
 """Return models: the meaning of a network's K outputs per action, their targets and their losses."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def make_returns(returns: object, returns_kwargs: Mapping[str, Any], loss: objec
     """
     Make a return model.
 
-    :param returns: a key of ``RETURN_MODELS``, a subclass of :class:`ReturnModel`, an object, or a dotted name
+    :param returns: a key of ``RETURN_MODELS``, a subclass of :class:`ReturnModel`, an object, of which a copy is made, or a
+        dotted name
     :param returns_kwargs: the arguments of that model
     :param loss: the loss of a model with an argument of this name; None (default): the model's default
     :return: the return model
@@ -64,4 +66,5 @@ def make_returns(returns: object, returns_kwargs: Mapping[str, Any], loss: objec
     made = RETURNS.build(returns, {**returns_kwargs, **({} if loss is None else {"loss": loss})})
     if any(True for _ in made.parameters()):
         raise ArgumentError(f"returns={returns!r} has parameters, which no network would train: make them buffers.")
-    return made
+    # a model converts the buffers of its networks, and so those of its return model, to its precision and device
+    return made if isinstance(found, type) else copy.deepcopy(made)
