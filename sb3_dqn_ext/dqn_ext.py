@@ -338,6 +338,7 @@ class DQNExt(DQN):
             callback = add_guard(callback)
         callbacks = list(all_callbacks(callback))
         if any(isinstance(one, ExactCheckpointCallback) for one in callbacks):
+            _persistence().check_choice_states(self)
             _persistence().make_envs_resumable(self.env, callbacks)
         logger = None
         if run.resumed is not None:

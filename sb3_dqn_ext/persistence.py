@@ -15,10 +15,11 @@ from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.envs import make_resumable
 from sb3_dqn_ext.checkpoint.envs.resumable_envs import ignore_interrupts_in_workers
 from sb3_dqn_ext.checkpoint.session import resume, save_checkpoint
-from sb3_dqn_ext.checkpoint.training import make_resumed_logger, restore_run
+from sb3_dqn_ext.checkpoint.training import check_choice_states, make_resumed_logger, restore_run
 from sb3_dqn_ext.errors import ModelFileError
 
 __all__ = [
+    "check_choice_states",
     "find_unstorable",
     "load",
     "make_envs_resumable",

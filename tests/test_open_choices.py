@@ -486,6 +486,32 @@ def test_a_stateful_target_policy_is_part_of_a_checkpoint(tmp_path: Path) -> Non
     assert resumed.choices.target_policy.n_calls == model.choices.target_policy.n_calls > 10  # type: ignore[union-attr]
 
 
+class WithGenerator(Exploration):
+    """An exploration with a generator of its own, which a checkpoint cannot hold as it is."""
+
+    def __init__(self) -> None:
+        self.own = np.random.default_rng(0)
+
+    def __call__(self, context: Any) -> Any:
+        return context.greedy_actions() if self.own.random() < 0.5 else np.zeros(context.n_envs, int)
+
+
+class SamplerWithGenerator(Recent):
+    def __init__(self, *sizes: Any) -> None:
+        super().__init__(*sizes)
+        self.own = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"exploration": WithGenerator}, {"replay_buffer_kwargs": {"sampler": SamplerWithGenerator}}], ids=str
+)
+def test_a_state_that_no_checkpoint_can_hold_is_refused_at_the_start_of_the_run(arguments: Arguments, tmp_path: Path) -> None:
+    model = make(**arguments)
+    with pytest.raises(ArgumentError, match=r"the state of \w*WithGenerator cannot .*own is a .*Override state_dict"):
+        learn(model, 60, callback=ExactCheckpointCallback(1000, tmp_path))
+    assert model.num_timesteps == 0
+
+
 def test_the_state_of_another_class_is_left_out_with_a_warning(tmp_path: Path) -> None:
     learn(make(exploration=Persistent(2)), 60, callback=ExactCheckpointCallback(30, tmp_path))
     with pytest.warns(UserWarning, match=r"exploration of the run was a .*Persistent, and is a .*EpsilonGreedy now"):

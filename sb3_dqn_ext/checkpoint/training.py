@@ -16,11 +16,20 @@ from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.callback_tree import RUN_ATTRIBUTES, all_callbacks
 from sb3_dqn_ext.checkpoint.envs.states import environments_state, restore_environments, rewind_monitor_files
 from sb3_dqn_ext.checkpoint.replay import replay_buffer_state, restore_replay_buffer
+from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.rng import get_rng_state, set_rng_state
 from sb3_dqn_ext.serialization.names import qualified_name
-from sb3_dqn_ext.serialization.tree import is_plain
+from sb3_dqn_ext.serialization.tree import NotSerializableError, is_plain, pack
 
-__all__ = ["callback_states", "make_resumed_logger", "restore_run", "restore_training", "training_state"]
+__all__ = [
+    "callback_states",
+    "check_choice_states",
+    "make_resumed_logger",
+    "restore_run",
+    "restore_training",
+    "training_state",
+]
 
 State = dict[str, Any]
 
@@ -95,13 +104,37 @@ def restore_training(model: Any, state: State) -> None:
     _restore_choice_states(model, state.get("choices", {}))  # older checkpoints have none
 
 
+def check_choice_states(model: Any) -> None:
+    """
+    Check that a checkpoint can hold the states of the target policy, the exploration and the sampler of a model.
+
+    :param model: a DQNExt
+    :raises ArgumentError: if it cannot
+    """
+    _choice_states(model)
+    if isinstance(model.replay_buffer, DQNReplayBuffer):
+        _storable_state(model.replay_buffer.sampler)
+
+
 def _choice_states(model: Any) -> State:
     states = {}
     for name in STATEFUL_CHOICES:
         choice = getattr(model.choices, name)
-        if own := choice.state_dict():
+        if own := _storable_state(choice):
             states[name] = {"class": qualified_name(type(choice)), "state": own}
     return states
+
+
+def _storable_state(choice: Any) -> State:
+    state: State = choice.state_dict()
+    try:
+        pack(state)
+    except NotSerializableError as error:
+        raise ArgumentError(
+            f"the state of {type(choice).__name__} cannot be part of a checkpoint: {error} Override state_dict and "
+            "load_state_dict, which return and take over plain data, arrays and tensors."
+        ) from error
+    return state
 
 
 def _restore_choice_states(model: Any, states: State) -> None:
