@@ -487,7 +487,7 @@ def test_a_stateful_target_policy_is_part_of_a_checkpoint(tmp_path: Path) -> Non
 
 
 class WithGenerator(Exploration):
-    """An exploration with a generator of its own, which a checkpoint cannot hold as it is."""
+    """An exploration with its own generator, which a checkpoint cannot hold as it is."""
 
     def __init__(self) -> None:
         self.own = np.random.default_rng(0)
