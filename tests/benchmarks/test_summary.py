@@ -20,7 +20,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 def commands_of_make_train() -> str:
     """Return the shell commands of `make train`, with a run of 1500 steps."""
-    printed = output(run(["make", "-n", "train", "RUNS=runs"], ROOT))
+    printed = output(run(["make", "--no-print-directory", "-n", "train", "RUNS=runs"], ROOT))
     recipe = printed[printed.index(".venv/bin/python -m rl_zoo3.train") :]
     shorter = {
         "--seed 0 --num": "--seed 0 -n 1500 --num",
