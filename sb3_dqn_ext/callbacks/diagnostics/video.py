@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,10 @@ class EpisodeVideoCallback(Diagnostic):
         missing = [library for library in LIBRARIES if importlib.util.find_spec(library) is None]
         if missing:
             raise ArgumentError(f"{name} needs {', '.join(missing)}: pip install 'sb3_dqn_ext[zoo]', or leave it out.")
+        if not _finds_ffmpeg():
+            raise ArgumentError(
+                f"{name} needs ffmpeg: install it, or set IMAGEIO_FFMPEG_EXE to its path, or leave the callback out."
+            )
         os.makedirs(self._folder(), exist_ok=True)
         made = None if hasattr(self, "eval_env") else make_eval_env(self.training_env, 1, name, render_mode="rgb_array")
         self._env = self.eval_env if made is None else made
@@ -179,3 +184,13 @@ class EpisodeVideoCallback(Diagnostic):
         summary = Summary(value=[Summary.Value(tag=f"{self.group}/episode", image=image)])
         writer: Any = tensorboard.writer
         writer._get_file_writer().add_summary(summary, self.num_timesteps)
+
+
+def _finds_ffmpeg() -> bool:
+    """Return whether there is the program with which imageio writes films."""
+    import imageio_ffmpeg  # optional
+
+    try:
+        return shutil.which(imageio_ffmpeg.get_ffmpeg_exe()) is not None
+    except RuntimeError:
+        return False

@@ -76,6 +76,23 @@ def test_a_film_needs_a_folder_and_pictures(tmp_path: Path) -> None:
         model.learn(10, callback=EpisodeVideoCallback(folder=tmp_path, eval_env=gym.make("CartPole-v1")))
 
 
+def test_a_program_that_writes_films_is_needed_when_the_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import imageio_ffmpeg
+
+    model = build(DQN, DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))
+    with pytest.raises(ArgumentError, match="EpisodeVideoCallback needs ffmpeg: install it"):
+        model.learn(50, callback=EpisodeVideoCallback(20, tmp_path))
+
+    def fail() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", fail)
+    with pytest.raises(ArgumentError, match="EpisodeVideoCallback needs ffmpeg: install it"):
+        model.learn(50, callback=EpisodeVideoCallback(20, tmp_path))
+    assert model.num_timesteps == 0
+
+
 @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
 def test_of_environments_in_processes_the_film_lies_beside_the_best_model(tmp_path: Path) -> None:
     def monitored(i: int) -> Any:
