@@ -67,8 +67,8 @@ def choose(
     :param argument: the argument's name, for the message
     :param name: the value the user gave
     :param options: the options by their names
-    :param synonyms: see :func:`unknown`
-    :param otherwise: see :func:`unknown`
+    :param synonyms: see :func:`unknown_name_error`
+    :param otherwise: see :func:`unknown_name_error`
     :return: ``options[name]``
     :raises ArgumentError: if there is no such name
     """
@@ -367,8 +367,9 @@ def _is_inherited(kind: type, base_class: type, name: str) -> bool:
 
 def is_dotted(value: object) -> bool:
     """
+    Check whether a value is a dotted name, such as ``"my_package.MyPolicy"``.
+
     :param value: a value that a user gave
-    :return: whether it is a dotted name, such as ``"my_package.MyPolicy"``
     """
     return isinstance(value, str) and "." in value.strip(".")
 
@@ -379,6 +380,7 @@ def import_dotted(argument: str, name: str) -> Any:
 
     :param argument: the name of the argument, for the message
     :param name: the dotted name
+    :return: the class, function or object
     :raises ArgumentError: if it cannot be imported, whatever error the user's module raises
     """
     try:

@@ -26,8 +26,11 @@ class Renames(NamedTuple):
     name of the class of the object or callback, or else the key that holds the object. The root of a file is called ``model``,
     ``checkpoint`` or ``run``.
     """
-    values: Mapping[str, Mapping[str, str]] = {}
-    """Text values: new key that holds the text -> old text -> new text, such as ``{"sampler": {"rows": ...}}``."""
+    values: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
+    """
+    Text values: name of the dictionary -> new key that holds the text -> old text -> new text. The same key in another
+    dictionary, such as the arguments of a user's wrapper, is not changed.
+    """
 
 
 _POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MultiHeadPolicy")
@@ -85,7 +88,7 @@ MIGRATIONS: dict[int, Renames] = {
             "sb3_dqn_ext.callbacks.summary.SummaryCallback": _LOG_OBSERVER,
             "sb3_dqn_ext.callbacks.tensorboard.TensorBoardCallback": _LOG_OBSERVER,
         },
-        values={"sampler": {"rows": "vector_steps"}},
+        values={"replay_buffer_kwargs": {"sampler": {"rows": "vector_steps"}}},
     ),
 }
 """The renames from each earlier schema version to the next."""
@@ -124,16 +127,16 @@ def _rename(json_tree: Any, name: str, renames: Renames) -> None:
         node, holder = left.pop()
         if type(node) is list:
             for i, item in enumerate(node):
-                node[i] = _renamed_text(item, holder, renames)
+                node[i] = _renamed_text(item, {}, renames)
                 left.append((item, holder))
         elif type(node) is dict:
             holder = _class_of(node, renames) or holder
-            keys = renames.names.get(holder, {})
+            keys, texts = renames.names.get(holder, {}), renames.values.get(holder, {})
             items = list(node.items())
             node.clear()
             for key, item in items:
                 new_key = keys.get(key, renames.classes.get(key, key))
-                node[new_key] = _renamed_text(item, new_key, renames)
+                node[new_key] = _renamed_text(item, texts.get(new_key, {}), renames)
                 left.append((item, holder if key in _TRANSPARENT else new_key))
 
 
@@ -143,7 +146,7 @@ def _class_of(node: dict[str, Any], renames: Renames) -> str | None:
     return renames.classes.get(name, name) if type(name) is str and "attributes" in node else None
 
 
-def _renamed_text(value: Any, key: str, renames: Renames) -> Any:
+def _renamed_text(value: Any, texts: Mapping[str, str], renames: Renames) -> Any:
     if type(value) is not str:
         return value
-    return renames.values.get(key, {}).get(value, renames.classes.get(value, value))
+    return texts.get(value, renames.classes.get(value, value))

@@ -30,7 +30,7 @@ OLD = Renames(
         "training": {"old_steps": "num_timesteps"},
         "hyperparameters": {"old_gamma": "gamma"},
     },
-    values={"exploration": {"old_greedy": "epsilon_greedy"}},
+    values={name: {"exploration": {"old_greedy": "epsilon_greedy"}} for name in ("model", "hyperparameters")},
 )
 FROM_OLD = {1: OLD} | dict.fromkeys(range(2, SCHEMA), Renames())
 
@@ -53,7 +53,16 @@ def migrated(tree: Any, name: str, schema: int = 1) -> Any:
         ("model", {"old_gamma": 1, "b": [{"old_gamma": 2}]}, {"gamma": 1, "b": [{"old_gamma": 2}]}),
         ("model", {"a": 1, "old_gamma": 2, "b": 3}, {"a": 1, "gamma": 2, "b": 3}),
         ("run", {"old_gamma": 1, "hyperparameters": {"old_gamma": 1}}, {"old_gamma": 1, "hyperparameters": {"gamma": 1}}),
-        ("run", {"exploration": "old_greedy", "x": "old_greedy"}, {"exploration": "epsilon_greedy", "x": "old_greedy"}),
+        (
+            "run",
+            {"hyperparameters": {"exploration": "old_greedy", "x": "old_greedy"}},
+            {"hyperparameters": {"exploration": "epsilon_greedy", "x": "old_greedy"}},
+        ),
+        (
+            "run",
+            {"hyperparameters": {"env_wrapper": [{"my.Wrapper": {"exploration": "old_greedy"}}]}},
+            {"hyperparameters": {"env_wrapper": [{"my.Wrapper": {"exploration": "old_greedy"}}]}},
+        ),
         (
             "run",
             {"env_wrapper": [{"old.Callback": {}}, "old.Callback"]},
