@@ -14,7 +14,7 @@ from sb3_dqn_ext.algorithm.value_models.expected import LOSS
 from sb3_dqn_ext.networks.heads import HEAD
 from sb3_dqn_ext.replay.samplers import SAMPLER
 
-__all__ = ["PLACES", "Choices", "build_choices", "chosen", "warm_up_steps"]
+__all__ = ["PLACES", "Choices", "build_choices", "find_choices", "warm_up_steps"]
 
 PLACES: dict[tuple[str, ...], OpenChoice[Any]] = {
     ("target_policy",): TARGET_POLICY,
@@ -29,7 +29,7 @@ PLACES: dict[tuple[str, ...], OpenChoice[Any]] = {
 """the choices that a user's own class, object or dotted name can be given for, by the keys that lead to them"""
 
 
-def chosen(arguments: object) -> Iterator[tuple[tuple[str, ...], OpenChoice[Any], Any]]:
+def find_choices(arguments: object) -> Iterator[tuple[tuple[str, ...], OpenChoice[Any], Any]]:
     """
     Find the choices among the arguments of a model.
 

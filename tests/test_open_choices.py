@@ -22,6 +22,7 @@ from sb3_dqn_ext.callbacks import DiagnosticsCallback, EpsilonScheduleCallback, 
 from sb3_dqn_ext.choices import PLACES
 from sb3_dqn_ext.errors import ArgumentError, ModelFileError
 from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
+from sb3_dqn_ext.fast.traced_state import TracedState
 from sb3_dqn_ext.networks.heads import SharedHead
 from sb3_dqn_ext.replay import Sampler
 from sb3_dqn_ext.run_folder.run_file import evaluate_and_encode
@@ -590,6 +591,19 @@ def test_a_target_policy_that_changes_is_trained_eagerly_and_one_warning_says_so
     changed_later.choices.target_policy.temperature = 0.1  # type: ignore[union-attr]
     with pytest.warns(UserWarning, match="Mellow has changed its attributes"):
         learn(changed_later, 20, reset_num_timesteps=False)
+
+
+def test_changes_beside_an_attribute_that_cannot_be_pickled_are_noticed() -> None:
+    policy = Mellow(0.5)
+    policy.transform = lambda q: q  # type: ignore[attr-defined]
+    state = TracedState([policy])
+    assert state.changed() is None
+    policy.temperature = 0.1
+    assert state.changed() == "Mellow"
+    state.restore()
+    assert policy.temperature == 0.5
+    policy.transform = lambda q: -q  # type: ignore[attr-defined]
+    assert state.changed() == "Mellow"
 
 
 # run folders of the RL Zoo

@@ -22,11 +22,15 @@ def _attributes(traced: object) -> dict[str, Any]:
     return {name: value for name, value in own.items() if not name.startswith("_") and name != "training"}
 
 
-def _packed(traced: object) -> bytes | None:
-    try:
-        return pickle.dumps(_attributes(traced))
-    except Exception:  # of an attribute that cannot be pickled
-        return None
+def _pack_attributes(traced: object) -> dict[str, bytes | int]:
+    """Return a comparable value for each attribute: its pickle, or the id of an attribute that cannot be pickled."""
+    packed: dict[str, bytes | int] = {}
+    for name, value in _attributes(traced).items():
+        try:
+            packed[name] = pickle.dumps(value)
+        except Exception:
+            packed[name] = id(value)
+    return packed
 
 
 class TracedState:
@@ -34,25 +38,28 @@ class TracedState:
     The attributes of objects whose methods are traced. The traced function holds their values, and does not run the methods
     again: it is wrong once an attribute has another value.
 
+    A change inside of an attribute that cannot be pickled, or of an attribute of the class, is not noticed.
+
     :param objects: the objects; those of this package and of torch never change
     """
 
     def __init__(self, objects: Iterable[object]) -> None:
         self._objects = [one for one in objects if not type(one).__module__.startswith(_LIBRARIES)]
-        self._before = [_packed(one) for one in self._objects]
+        self._before = [_pack_attributes(one) for one in self._objects]
 
     def changed(self) -> str | None:
-        """:return: the name of the class of an object that has changed; None if there is none"""
+        """Return the name of the class of an object that has changed; None if there is none."""
         for one, before in zip(self._objects, self._before, strict=True):
-            if _packed(one) != before:
+            if _pack_attributes(one) != before:
                 return type(one).__name__
         return None
 
     def restore(self) -> None:
-        """Give the objects the attributes that they had before."""
+        """Restore the attributes that the objects had before, except for those that cannot be pickled."""
         for one, before in zip(self._objects, self._before, strict=True):
-            if before is not None and _packed(one) != before:
-                old = pickle.loads(before)
-                for name in _attributes(one).keys() - old.keys():
-                    del vars(one)[name]
-                vars(one).update(old)
+            now = _pack_attributes(one)
+            for name in now.keys() - before.keys():
+                del vars(one)[name]
+            vars(one).update(
+                {name: pickle.loads(old) for name, old in before.items() if old != now.get(name) and isinstance(old, bytes)}
+            )

@@ -198,11 +198,11 @@ def make_env(run: Run, seed: int = EVALUATION_SEED) -> VecEnv:
         raise ArgumentError(f"The environment of {run.folder} is unknown: there is no run.json, config.yml or *monitor.csv.")
 
     def wrapped(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        return _wrapped(env, "env_wrapper", run.hyperparameters.get("env_wrapper"), gym.Wrapper)  # type: ignore[no-any-return]
+        return _add_wrappers(env, "env_wrapper", run.hyperparameters.get("env_wrapper"), gym.Wrapper)  # type: ignore[no-any-return]
 
     try:
         env = make_vec_env(run.env_id, seed=seed, env_kwargs=dict(run.env_kwargs), wrapper_class=wrapped)
-        env = _wrapped(env, "vec_env_wrapper", run.hyperparameters.get("vec_env_wrapper"), VecEnv)
+        env = _add_wrappers(env, "vec_env_wrapper", run.hyperparameters.get("vec_env_wrapper"), VecEnv)
     except (gym.error.Error, ImportError, TypeError) as error:
         raise ArgumentError(f"The environment {run.env_id!r} of {run.folder} cannot be made: {error} {give_it}") from error
     n_stack = run.hyperparameters.get("frame_stack") or 0
@@ -226,7 +226,7 @@ def check_env_is_known(run: Run, instead: str) -> None:
         )
 
 
-def _wrapped(env: Any, argument: str, wrappers: Any, kind: type) -> Any:
+def _add_wrappers(env: Any, argument: str, wrappers: Any, kind: type) -> Any:
     """Apply wrappers in the notation of the zoo: a dotted name, ``{name: arguments}``, or a list of them."""
     for wrapper in wrappers if isinstance(wrappers, list) else [] if wrappers is None else [wrappers]:
         ((name, kwargs),) = wrapper.items() if isinstance(wrapper, Mapping) else [(wrapper, {})]

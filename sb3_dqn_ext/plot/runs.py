@@ -127,7 +127,7 @@ def _from_zoo(folder: Path) -> Data | None:
         return None
     (path,) = files
     arguments = read_plain_yaml(path.with_name("args.yml")) or {}
-    fields = {"env_id": arguments.get("env") or _registered(path.parent.name), "arguments": arguments}
+    fields = {"env_id": arguments.get("env") or _registered_id(path.parent.name), "arguments": arguments}
     if arguments.get("algo"):
         fields["algo"] = arguments["algo"]
     hyperparameters = read_plain_yaml(path)
@@ -168,7 +168,7 @@ def _text(data: Mapping[str, Any]) -> str:
     return json.dumps(data, sort_keys=True, default=str)
 
 
-def _registered(name: str) -> str:
+def _registered_id(name: str) -> str:
     """Return the id of the environment from which the zoo has made the name of a folder."""
     return next((env_id for env_id in gym.registry if env_id.replace("/", "-") == name), name)
 

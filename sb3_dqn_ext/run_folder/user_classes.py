@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn, optim
 
 from sb3_dqn_ext._validation import is_dotted, resolve_class
-from sb3_dqn_ext.choices import PLACES, chosen
+from sb3_dqn_ext.choices import PLACES, find_choices
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
@@ -70,7 +70,7 @@ def find_class_names(hyperparameters: dict[str, Any]) -> Iterator[tuple[str, str
 
 
 def _names_of_choices(arguments: object) -> Iterator[tuple[str, str]]:
-    for _, choice, value in chosen(arguments):
+    for _, choice, value in find_choices(arguments):
         if is_dotted(value):
             yield choice.argument, value
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.save_util import open_path, save_to_zip_file
 
 from sb3_dqn_ext._missing import MissingAttribute, custom_objects_hint
 from sb3_dqn_ext._validation import check_type
-from sb3_dqn_ext.choices import chosen
+from sb3_dqn_ext.choices import find_choices
 from sb3_dqn_ext.errors import ModelFileError
 from sb3_dqn_ext.saved_model.archive import (
     VARIABLES,
@@ -380,7 +380,7 @@ def _check_dotted_names(name: str, value: Any) -> None:
     :param value: its value in the file
     :raises NeedsTrustError: if a dotted name is not that of an allowed or already imported class
     """
-    places = [(place, one) for place, _, one in chosen({name: value})]
+    places = [(place, one) for place, _, one in find_choices({name: value})]
     if name == "policy_kwargs" and isinstance(value, Mapping):
         classes = ("activation_fn", "features_extractor_class", "optimizer_class")
         places += [((name, argument), value[argument]) for argument in classes if argument in value]

@@ -100,7 +100,7 @@ def _from_buffer(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
     return _array(*(read(argument) for argument in call.arguments))
 
 
-def _reconstructed(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
+def _array_of_reconstruct(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
     """Create an array from the format in which numpy pickled arrays before pickle protocol 5."""
     _, shape, dtype, is_fortran, data = call.state
     return _array(data, read(dtype), shape, "F" if is_fortran else "C")
@@ -168,7 +168,7 @@ _RECONSTRUCTIBLE = {qualified_name(kind): kind for kind in RECONSTRUCTIBLE.value
 _CALLS: dict[str, Callable[[RecordedCall, ValueReader], Any]] = {
     "numpy.dtype": _dtype,
     **dict.fromkeys(("numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer"), _from_buffer),
-    **dict.fromkeys(("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct"), _reconstructed),
+    **dict.fromkeys(("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct"), _array_of_reconstruct),
     **dict.fromkeys(("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar"), _scalar),
     "numpy.random._pickle.__generator_ctor": _generator,
     qualified_name(TrainFreq): _train_freq,
