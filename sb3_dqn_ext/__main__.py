@@ -7,7 +7,7 @@ The list of commands is printed without an import of torch: each command imports
 import os
 import sys
 
-from sb3_dqn_ext._command_line import Command, run_command
+from sb3_dqn_ext._command_line import Command, print_text, run_command
 from sb3_dqn_ext._version import __version__
 
 PROGRAM = "sb3-dqn-ext"
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     if "" not in sys.path and not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, "")  # modules of the user in the current folder, as with ``python -m``
     if words[:1] == ["--version"]:
-        print(PROGRAM, __version__)
+        print_text(f"{PROGRAM} {__version__}")
     else:
         run_command(program_name(sys.argv[0]), COMMANDS, words)
 

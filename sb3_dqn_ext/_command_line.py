@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from sb3_dqn_ext._validation import choose
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["HELP_OPTIONS", "Command", "run_command"]
+__all__ = ["HELP_OPTIONS", "Command", "print_text", "run_command"]
 
 HELP_OPTIONS = ("-h", "--help")
 EXTRAS = {"zoo": ("rl_zoo3",), "plots": ("matplotlib", "pandas", "seaborn", "scipy", "yaml", "jinja2")}
@@ -41,17 +42,29 @@ def run_command(program: str, commands: Mapping[str, Command], arguments: list[s
     """
     name, *rest = arguments or ["--help"]
     if name in HELP_OPTIONS:
-        print(list_commands(program, commands))
+        print_text(list_commands(program, commands))
         return
     name = name.replace("_", "-")
     try:
-        command = choose("command", name, commands)
+        command = choose("command", name, commands, otherwise=f"`{program} --help` describes them.")
     except ArgumentError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(2)
     check_installed(f"{program} {name}", command.extra)
     options = [hyphenate_option(argument) for argument in rest]
     importlib.import_module(command.module).main([*command.arguments, *options], f"{program} {name}")
+
+
+def print_text(text: str) -> None:
+    """
+    Print a text. A reader such as ``head``, which ends before the text does, is no error.
+
+    :param text: the text
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again when it exits
 
 
 def list_commands(program: str, commands: Mapping[str, Command]) -> str:

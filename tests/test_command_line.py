@@ -56,6 +56,24 @@ def test_the_list_and_the_version_are_printed_without_torch(tmp_path: Path) -> N
     assert output(python(*MAIN, "--version", cwd=tmp_path)) == f"sb3-dqn-ext {__version__}\n"
 
 
+@pytest.mark.parametrize("arguments", [[], ["--version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_ended_is_no_error(arguments: list[str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, *MAIN, *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    process = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_a_word_that_is_close_to_no_command_is_answered_by_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        __main__.main(["-v"])
+    assert capsys.readouterr().err.endswith(", resume, train. `sb3-dqn-ext --help` describes them.\n")
+
+
 @pytest.mark.parametrize(("word", "closest"), [("trian", "train"), ("recordvideo", "record-video"), ("--raport", "report")])
 def test_a_mistyped_command_is_answered_by_the_closest(word: str, closest: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
