@@ -5,6 +5,8 @@ The environments that ``gym.make`` knows once ``sb3_dqn_ext`` is imported.
 - ``dqn_ext/MountainCarTerminalPenalty-v0``: MountainCar-v0; reward -20 where time runs out; ``on="done"``: also at the goal
 - ``dqn_ext/CartPoleRandomStart-v0``: CartPole with 200 steps, after a random one
 - ``dqn_ext/CartPoleNoVel-v1``: CartPole-v1 with zeros in place of its velocities
+- ``dqn_ext/Catch-v0``: a ball to catch on an image of 10 x 5 pixels
+- ``dqn_ext/MinAtar-Breakout-v1`` (``Asterix``, ``Freeway``, ``Seaquest``, ``SpaceInvaders``): the games of MinAtar
 
 The changed reward is the id's own: Monitor, which lies around the id, reports it. ``gym.make`` takes the arguments of the
 environment of gymnasium and, for a penalty, ``reward`` and ``mode``, see TerminalPenalty.
@@ -25,6 +27,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from sb3_dqn_ext._validation import check_keys
 from sb3_dqn_ext.envs.hidden_velocities import HiddenVelocities, VectorHiddenVelocities
+from sb3_dqn_ext.envs.minatar_games import GAMES
 from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
 from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
@@ -189,6 +192,23 @@ REGISTRATIONS: tuple[dict[str, Any], ...] = (
         "max_episode_steps": 500,
         "reward_threshold": 475.0,  # CartPole-v1's
     },
+)
+
+REGISTRATIONS += (
+    {
+        "id": "dqn_ext/Catch-v0",
+        "entry_point": "sb3_dqn_ext.envs.catch:CatchEnv",
+        "vector_entry_point": "sb3_dqn_ext.envs.catch:CatchVectorEnv",
+        "reward_threshold": 1.0,
+    },
+    *(
+        {
+            "id": f"dqn_ext/MinAtar-{name}-v1",
+            "entry_point": "sb3_dqn_ext.envs.minatar_games:MinAtarEnv",
+            "kwargs": {"game": game},
+        }
+        for name, game in GAMES.items()
+    ),
 )
 
 

@@ -456,7 +456,9 @@ def test_a_model_of_another_algorithm_is_called_one(name: str, trust: bool, tmp_
     env, arguments = OTHER_ALGORITHMS[name]
     algorithm: Any = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
     algorithm("MlpPolicy", env, device="cpu", **arguments).save(tmp_path / "model")
-    with pytest.raises(ValueError, match=rf"model cannot be loaded: it contains a model of {name} .*DQNExt loads models of DQN"):
+    with pytest.raises(
+        ValueError, match=rf"model cannot be loaded: it contains a model of {name} .*DQNExt loads models of DQN"
+    ):
         DQNExt.load(tmp_path / "model", trust=trust)
 
 

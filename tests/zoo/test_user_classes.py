@@ -102,7 +102,9 @@ def test_a_zoo_command_imports_the_classes_of_the_run_that_it_names(project: Pat
     with pytest.raises(ArgumentError, match=rf"policy='own_nets.Policy' cannot be imported: No module named {hint}"):
         apart(enjoy, "dqn_ext")
     monkeypatch.syspath_prepend(project / "project")
-    with pytest.raises(ModelFileError, match=r"policy_class names own_nets\.Policy, which is allowed once own_nets is imported"):
+    with pytest.raises(
+        ModelFileError, match=r"policy_class names own_nets\.Policy, which is allowed once own_nets is imported"
+    ):
         apart(enjoy, "dqn")  # whose folder it is not
     assert "own_nets" not in sys.modules
     assert apart(enjoy, "dqn_ext") == ["Policy Tiny"] * 2
