@@ -48,10 +48,11 @@ def enlarge(image: Images) -> Images:
     :param image: (10, 5, 1) an observation
     :return: (160, 80, 3) the picture
     """
-    return image.repeat(PIXEL_SIZE, 0).repeat(PIXEL_SIZE, 1).repeat(3, 2)
+    picture: Images = image.repeat(PIXEL_SIZE, 0).repeat(PIXEL_SIZE, 1).repeat(3, 2)
+    return picture
 
 
-class CatchEnv(gym.Env[Images, int]):
+class CatchEnv(gym.Env[Images, Any]):
     """
     A ball falls from a random column of the top row, one row a step. The paddle in the last row catches it or misses it.
 
@@ -85,7 +86,9 @@ class CatchEnv(gym.Env[Images, int]):
         return enlarge(self._observe()) if self.render_mode == "rgb_array" else None
 
     def _observe(self) -> Images:
-        return draw(np.array([self.ball_row]), np.array([self.ball_column]), np.array([self.paddle_column]))[0]
+        position = (np.array([value]) for value in (self.ball_row, self.ball_column, self.paddle_column))
+        image: Images = draw(*position)[0]
+        return image
 
 
 class CatchVectorEnv(VectorEnv[Images, Ints, Any]):

@@ -9,22 +9,15 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
 from sb3_dqn_ext._validation import choose
+from sb3_dqn_ext.envs.registry import MINATAR_GAMES
 
 Image = npt.NDArray[np.bool_]
 
-GAMES = {
-    "Asterix": "asterix",
-    "Breakout": "breakout",
-    "Freeway": "freeway",
-    "Seaquest": "seaquest",
-    "SpaceInvaders": "space_invaders",
-}
-"""The name of each game in the package ``minatar``, by its name in environment ids."""
 PIXEL_SIZE = 16
 """The side of a rendered pixel."""
 
 
-class MinAtarEnv(gym.Env[Image, int]):
+class MinAtarEnv(gym.Env[Any, Any]):
     """
     A game of MinAtar: a small version of an Atari game on an image of 10 x 10 pixels with a channel for each kind of object.
 
@@ -49,7 +42,7 @@ class MinAtarEnv(gym.Env[Image, int]):
         difficulty_ramping: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        choose("game", game, {name: name for name in GAMES.values()})
+        choose("game", game, {name: name for name in MINATAR_GAMES.values()})
         try:
             from minatar import Environment  # an extra; only these environments need it
         except ImportError as error:

@@ -27,7 +27,6 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from sb3_dqn_ext._validation import check_keys
 from sb3_dqn_ext.envs.hidden_velocities import HiddenVelocities, VectorHiddenVelocities
-from sb3_dqn_ext.envs.minatar_games import GAMES
 from sb3_dqn_ext.envs.random_first_step import RandomFirstStep
 from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
@@ -36,6 +35,14 @@ from sb3_dqn_ext.errors import ArgumentError
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
 CART_POLES = "sb3_dqn_ext.envs.cart_poles:SameStepCartPoles"
 RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.cart_poles:RandomStartCartPoles"
+MINATAR_GAMES = {
+    "Asterix": "asterix",
+    "Breakout": "breakout",
+    "Freeway": "freeway",
+    "Seaquest": "seaquest",
+    "SpaceInvaders": "space_invaders",
+}
+"""The name of each game in the package ``minatar``, by its name in the ids."""
 MOUNTAIN_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
 
 
@@ -207,7 +214,7 @@ REGISTRATIONS += (
             "entry_point": "sb3_dqn_ext.envs.minatar_games:MinAtarEnv",
             "kwargs": {"game": game},
         }
-        for name, game in GAMES.items()
+        for name, game in MINATAR_GAMES.items()
     ),
 )
 

@@ -1,5 +1,6 @@
 """The games of MinAtar against the package that they are made of."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -86,7 +87,7 @@ def test_many_games_are_stepped_in_turn() -> None:
     assert all("episode" in info for info in ends)
 
 
-def test_without_the_package_the_error_contains_the_command_that_installs_it() -> None:
+def test_without_the_package_the_error_contains_the_command_that_installs_it(tmp_path: Path) -> None:
     script = """
 import sys
 sys.modules["minatar"] = None
@@ -97,4 +98,4 @@ try:
 except gym.error.DependencyNotInstalled as error:
     print(error)
 """
-    assert 'pip install "sb3-dqn-ext[minatar]"' in output(python("-c", script))
+    assert 'pip install "sb3-dqn-ext[minatar]"' in output(python("-c", script, cwd=tmp_path))
