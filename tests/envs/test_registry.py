@@ -423,12 +423,13 @@ for env_id, spec in specs.items():
 
 
 def test_the_ids_are_there_after_the_import_and_their_environments_are_not_imported_yet(tmp_path: Path) -> None:
+    expected = sorted([*BASES, *(f"dqn_ext/{game}" for game in GAMES)])
     code = f"""
 import sys
 import gymnasium as gym
 import sb3_dqn_ext
 assert not [name for name in sys.modules if name.startswith("gymnasium.envs.classic_control")]
-assert sorted(env_id for env_id in gym.registry if env_id.startswith("dqn_ext/")) == {sorted([*BASES, *(f"dqn_ext/{game}" for game in GAMES)])}
+assert sorted(env_id for env_id in gym.registry if env_id.startswith("dqn_ext/")) == {expected}
 """
     output(python("-W", "error", "-c", code, cwd=tmp_path))
 
