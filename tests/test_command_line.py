@@ -13,6 +13,7 @@ import pytest
 
 from sb3_dqn_ext import __main__, _command_line
 from sb3_dqn_ext._version import __version__
+from sb3_dqn_ext.errors import ModelFileError
 from sb3_dqn_ext.zoo.__main__ import COMMANDS as COMMANDS_OF_THE_ZOO_MODULE
 from sb3_dqn_ext.zoo.commands import ZOO_COMMANDS
 from tests.processes import Process, output, python
@@ -191,6 +192,16 @@ def test_dqn_ext_and_the_folder_of_train_are_defaults_that_explicit_arguments_ov
         # argparse takes the last of an argument that is given twice
         given = zoo_arguments(monkeypatch, command, "--algo", "ppo", "-f", "mine")
         assert given == ["--algo", "dqn_ext", "-f", "logs", "--algo", "ppo", "-f", "mine"]
+
+
+def test_a_model_that_needs_trust_ends_enjoy_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(module: str, run_name: str) -> None:
+        raise ModelFileError("model.zip cannot be loaded")
+
+    monkeypatch.setattr(runpy, "run_module", load)
+    monkeypatch.setenv("SB3_DQN_EXT_NO_HOOK", "1")
+    with pytest.raises(SystemExit, match=r"^sb3-dqn-ext enjoy: model\.zip cannot be loaded$"):
+        __main__.main(["enjoy"])
 
 
 def test_an_explicit_algorithm_is_trained_and_exit_codes_pass_through(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ ParamsConverter = Callable[[TrialParams], TrialParams]
 ParamsSampler = Callable[[Any, int, int, TrialParams], TrialParams]
 
 # The zoo's space samples the arguments of epsilon-greedy exploration and of hard target updates in environment steps. These
-# arguments replace those of the configuration file, whose schedule or tau would contradict the sampled ones.
+# arguments replace those of the configuration file, whose schedule or tau would contradict the sampled ones. So do the
+# arguments of the sampled target policy, which can be another one than that of the file.
 EPSILON_GREEDY = {"exploration": "epsilon_greedy", "exploration_kwargs": {}}
 HARD_TARGETS = {"tau": 1.0, "target_update_unit": "env_steps"}
 SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_steps"}
@@ -80,6 +81,8 @@ def _merge_arguments(converted: TrialParams, params: TrialParams) -> TrialParams
     replay_buffer = _select(params, "sampler", "terminal_copies")
     targets = SOFT_TARGETS | _select(params, "tau") if params.get("soft_targets") else HARD_TARGETS
     arguments = {**converted, **EPSILON_GREEDY, **targets, **_select(params, "target_policy", "n_steps")}
+    if "target_policy" in arguments:
+        arguments["target_policy_kwargs"] = {}
     arguments["policy_kwargs"] = {**converted.get("policy_kwargs", {}), **network}
     if replay_buffer:
         arguments["replay_buffer_kwargs"] = {**converted.get("replay_buffer_kwargs", {}), **replay_buffer}

@@ -13,6 +13,7 @@ import yaml
 from sb3_dqn_ext.zoo import default_config
 from sb3_dqn_ext.zoo.__main__ import COMMANDS
 from sb3_dqn_ext.zoo.commands import ZOO_COMMANDS
+from sb3_dqn_ext.zoo.search_space import make_converter
 from tests.processes import output, python, write_package
 
 TRAIN = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--seed", "1", "-f", "logs")
@@ -103,6 +104,13 @@ def test_every_command_exists_in_the_zoo() -> None:
     modules = sorted(".".join(path.with_suffix("").parts) for path in scripts)
     assert sorted(command.module for command in ZOO_COMMANDS.values()) == modules
     assert COMMANDS.keys() == {*ZOO_COMMANDS, "resume"}
+
+
+def test_a_sampled_target_policy_does_not_get_the_arguments_of_the_configured_one() -> None:
+    configured = {"target_policy": "munchausen", "target_policy_kwargs": {"alpha": 0.5}}
+    convert = make_converter(lambda params: {})
+    assert (configured | convert({"target_policy": "double"}))["target_policy_kwargs"] == {}
+    assert "target_policy_kwargs" not in convert({})  # of an older study, or of dqn
 
 
 def strings(value: Any) -> Iterator[str]:
