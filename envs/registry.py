@@ -5,6 +5,8 @@ The environment ids that importing ``sb3_dqn_ext`` registers for ``gym.make`` an
 - ``dqn_ext/MountainCarTerminalPenalty-v0``: MountainCar-v0; reward -20 at the time limit; with ``on="done"`` also at the goal
 - ``dqn_ext/CartPoleRandomStart-v0``: CartPole with 200 steps after one random action
 - ``dqn_ext/CartPoleNoVel-v1``: CartPole-v1 with zeros in place of its velocities
+- ``dqn_ext/Catch-v0``: a ball to catch on an image of 10 x 5 pixels
+- ``dqn_ext/MinAtar-Breakout-v1`` (``Asterix``, ``Freeway``, ``Seaquest``, ``SpaceInvaders``): the games of MinAtar
 
 The penalty is part of the environment's reward, so the returns of ``Monitor`` include it. ``gym.make`` takes the arguments of
 gymnasium's environment and, for an id with a penalty, ``reward`` and ``mode`` of ``TerminalPenalty``.
@@ -32,6 +34,14 @@ from sb3_dqn_ext.errors import ArgumentError
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
 CART_POLES = "sb3_dqn_ext.envs.cart_poles:SameStepCartPoleVectorEnv"
 RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.cart_poles:RandomStartCartPoleVectorEnv"
+MINATAR_GAMES = {
+    "Asterix": "asterix",
+    "Breakout": "breakout",
+    "Freeway": "freeway",
+    "Seaquest": "seaquest",
+    "SpaceInvaders": "space_invaders",
+}
+"""The name of each game in the package ``minatar``, by its name in the ids."""
 MOUNTAIN_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
 
 
@@ -202,6 +212,20 @@ REGISTRATIONS: tuple[dict[str, Any], ...] = (
         "max_episode_steps": 500,
         "reward_threshold": 475.0,  # that of CartPole-v1
     },
+    {
+        "id": "dqn_ext/Catch-v0",
+        "entry_point": "sb3_dqn_ext.envs.catch:CatchEnv",
+        "vector_entry_point": "sb3_dqn_ext.envs.catch:CatchVectorEnv",
+        "reward_threshold": 1.0,
+    },
+    *(
+        {
+            "id": f"dqn_ext/MinAtar-{name}-v1",
+            "entry_point": "sb3_dqn_ext.envs.minatar_games:MinAtarEnv",
+            "kwargs": {"game": game},
+        }
+        for name, game in MINATAR_GAMES.items()
+    ),
 )
 
 

@@ -32,6 +32,8 @@ RANDOM_START = "dqn_ext/CartPoleRandomStart-v0"
 NO_VEL = "dqn_ext/CartPoleNoVel-v1"
 BASES = {PENALTY: "CartPole-v1", MOUNTAIN_CAR: "MountainCar-v0", RANDOM_START: "CartPole-v0", NO_VEL: "CartPole-v1"}
 
+GAMES = ["Catch-v0", *(f"MinAtar-{name}-v1" for name in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders"))]
+
 every_id = pytest.mark.parametrize("env_id", BASES)
 vector_ids = pytest.mark.parametrize("env_id", [PENALTY, NO_VEL, RANDOM_START])
 
@@ -421,12 +423,13 @@ for env_id, spec in specs.items():
 
 
 def test_the_ids_are_there_after_the_import_and_their_environments_are_not_imported_yet(tmp_path: Path) -> None:
+    expected = sorted([*BASES, *(f"dqn_ext/{game}" for game in GAMES)])
     code = f"""
 import sys
 import gymnasium as gym
 import sb3_dqn_ext
 assert not [name for name in sys.modules if name.startswith("gymnasium.envs.classic_control")]
-assert sorted(env_id for env_id in gym.registry if env_id.startswith("dqn_ext/")) == {sorted(BASES)}
+assert sorted(env_id for env_id in gym.registry if env_id.startswith("dqn_ext/")) == {expected}
 """
     output(python("-W", "error", "-c", code, cwd=tmp_path))
 
