@@ -1,0 +1,156 @@
+"""
+Train many runs and compare them: ``python -m sb3_dqn_ext.sweep SPEC.yml``.
+
+Each finished run becomes a row of the CSV file that the specification names. Runs that have a row are not repeated; runs that were
+interrupted continue from their newest checkpoint. At the end, a table and learning curves are written beside the CSV file.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.storage.lock import Lock
+from sb3_dqn_ext.sweep.processes import Outcome, run_workers
+from sb3_dqn_ext.sweep.progress_view import ProgressView
+from sb3_dqn_ext.sweep.results import add_row, read_rows
+from sb3_dqn_ext.sweep.spec import Spec, Task, parse_seeds, read_spec
+from sb3_dqn_ext.sweep.worker import write_task
+
+COMMAND = "python -m sb3_dqn_ext.sweep"
+
+
+def main(arguments: list[str], program: str = COMMAND) -> None:
+    """
+    Run the command.
+
+    :param arguments: the arguments of its command line
+    :param program: the name of the command in help and errors
+    """
+    args = parse(arguments, program)
+    try:
+        spec = select_tasks(read_spec(args.spec), args.envs, args.variants, args.seeds)
+        runs = args.runs or Path("runs") / spec.path.stem
+        failures = {} if args.report_only else run_missing(spec, runs, args.jobs)
+        from sb3_dqn_ext.sweep.report import write_report
+
+        print(write_report(spec))
+    except (ArgumentError, CheckpointError) as error:
+        sys.exit(f"{program}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"\n{program}: interrupted. The same command continues the runs.")
+    if failures:
+        sys.exit(f"{len(failures)} of the runs failed: {', '.join(failures)}.")
+
+
+def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
+    """
+    Parse the command line.
+
+    :param arguments: the arguments
+    :param program: the name of the command
+    """
+    parser = argparse.ArgumentParser(
+        program,
+        description="Train each variant with each seed in each environment, and compare them.",
+        epilog=f"example:\n  {program} benchmarks/sweeps/cartpole.yml --jobs 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("spec", metavar="SPEC.yml", type=Path, help="the environments, seeds and variants")
+    parser.add_argument("--jobs", type=int, default=1, help="the number of runs at the same time")
+    parser.add_argument("--runs", type=Path, help="the folder of the runs; default: runs/SPEC")
+    parser.add_argument("--envs", nargs="+", help="train in these environments only")
+    parser.add_argument("--variants", nargs="+", help="train these variants only")
+    parser.add_argument("--seeds", help="train with these seeds only, such as 0-4")
+    parser.add_argument("--report-only", action="store_true", help="write the table and the curves without training")
+    return parser.parse_args(arguments)
+
+
+def select_tasks(
+    spec: Spec, envs: Sequence[str] | None, variants: Sequence[str] | None, seeds: str | None
+) -> Spec:
+    """
+    Leave out runs of a sweep.
+
+    :param spec: the sweep
+    :param envs: the ids of environments; None: all
+    :param variants: the names of variants; None: all
+    :param seeds: seeds, as in the file; None: all
+    :raises ArgumentError: if the sweep contains no such runs
+    """
+    wanted = None if seeds is None else parse_seeds(seeds)
+    tasks = tuple(
+        task
+        for task in spec.tasks
+        if (envs is None or task.env in envs)
+        and (variants is None or task.variant in variants)
+        and (wanted is None or task.seed in wanted)
+    )
+    if not tasks:
+        raise ArgumentError(f"{spec.path} contains no run of envs={envs}, variants={variants}, seeds={seeds}.")
+    return replace(spec, tasks=tasks)
+
+
+def run_missing(spec: Spec, runs: Path, jobs: int) -> dict[str, str]:
+    """
+    Train the runs that have no row, and add their rows.
+
+    :param spec: the sweep
+    :param runs: the folder of the runs
+    :param jobs: the number of runs at the same time
+    :return: the errors of the runs that failed, by the names of the runs
+    """
+    failures: dict[str, str] = {}
+    with Lock(runs), ProgressView(spec.tasks, runs) as view:
+        collect_rows(spec, runs)
+        missing = [task for task in spec.tasks if not task.is_in(read_rows(spec.results))]
+        by_folder = {runs / task.folder: task for task in missing}
+        for folder, task in by_folder.items():
+            write_task(folder, task, row_command(spec, task))
+
+        def on_end(outcome: Outcome) -> None:
+            task = by_folder[outcome.folder]
+            if outcome.error:
+                failures[task.name] = outcome.error
+                view.print(f"{task.name} failed: {outcome.error}")
+            else:
+                collect_rows(replace(spec, tasks=(task,)), runs)
+
+        view.begin(missing)
+        run_workers(by_folder, jobs, on_end, view.update)
+    return failures
+
+
+def row_command(spec: Spec, task: Task) -> str:
+    """
+    Return the command that makes the row of a run.
+
+    :param spec: the sweep
+    :param task: the run
+    """
+    words = [*COMMAND.split(), str(spec.path), "--envs", task.env, "--variants", task.variant, "--seeds", str(task.seed)]
+    return shlex.join(words)
+
+
+def collect_rows(spec: Spec, runs: Path) -> None:
+    """
+    Add the rows that finished runs have written to the CSV file, unless it contains them.
+
+    :param spec: the sweep
+    :param runs: the folder of the runs
+    """
+    rows = read_rows(spec.results)
+    for task in spec.tasks:
+        with suppress(FileNotFoundError):
+            row = json.loads((runs / task.folder / "row.json").read_text())
+            if not task.is_in(rows):
+                add_row(spec.results, row)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,227 @@
+"""
+The process of one run: ``python -m sb3_dqn_ext.sweep.worker FOLDER``.
+
+``FOLDER/task.json`` describes the run. If an earlier process has left an exact checkpoint, the run continues from there; otherwise
+it begins anew. The last act is to write ``FOLDER/row.json``, the row of the run.
+"""
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sb3_dqn_ext.run_folder import run_file
+from sb3_dqn_ext.storage.atomic import write_atomically
+from sb3_dqn_ext.storage.lock import Lock
+from sb3_dqn_ext.sweep.progress import ProgressCallback, read_progress
+from sb3_dqn_ext.sweep.results import Row
+from sb3_dqn_ext.sweep.spec import Evaluation, Task
+from sb3_dqn_ext.versions import versions
+
+__all__ = ["EVALUATION_SEED", "LOCKED", "read_task", "write_task"]
+
+EVALUATION_SEED = 10_000
+"""Added to the seed of training, so that evaluations have other episodes than those of training."""
+LOCKED = 75
+"""The exit code if another process trains this run."""
+CURVE_DIGITS = 3
+
+
+def write_task(folder: Path, task: Task, command: str) -> None:
+    """
+    Write the file that describes a run.
+
+    :param folder: the folder of the run
+    :param task: the run
+    :param command: the command that makes the row of this run
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "task.json", json.dumps({"task": asdict(task), "command": command}).encode())
+
+
+def read_task(folder: Path) -> tuple[Task, str]:
+    """
+    Read the file that describes a run.
+
+    :param folder: the folder of the run
+    :return: the run; the command that makes its row
+    """
+    data = json.loads((folder / "task.json").read_text())
+    fields = data["task"]
+    fields["evaluation"] = Evaluation(**fields["evaluation"])
+    fields["train_arguments"] = tuple(fields["train_arguments"])
+    return Task(**fields), data["command"]
+
+
+def main(arguments: list[str]) -> None:
+    """
+    Train one run, and write its row.
+
+    :param arguments: the folder of the run
+    """
+    folder = Path(arguments[0])
+    try:
+        lock = Lock(folder).__enter__()
+    except Exception as error:
+        print(error, file=sys.stderr)
+        sys.exit(LOCKED)
+    task, command = read_task(folder)
+    run = find_run(folder, task)
+    if run is None or not (run / f"{task.env.replace('/', '-')}.zip").is_file():
+        train(folder, task, run)
+        run = find_run(folder, task)
+    assert run is not None
+    row = {**task.key, **measure_run(run, task), **describe_run(folder, command)}
+    write_atomically(folder / "row.json", json.dumps(row).encode())
+    lock.__exit__()
+
+
+def find_run(folder: Path, task: Task) -> Path | None:
+    """
+    Find the run folder of the zoo.
+
+    :param folder: the folder of the run
+    :param task: the run
+    :return: the zoo's run folder; None if there is none
+    """
+    found = sorted((folder / "logs" / task.algo).glob(f"{task.env.replace('/', '-')}_*"))
+    return found[-1] if found else None
+
+
+def train(folder: Path, task: Task, run: Path | None) -> None:
+    """
+    Train a run to its end, from its newest checkpoint if there is one.
+
+    :param folder: the folder of the run
+    :param task: the run
+    :param run: the zoo's run folder of an earlier process, if there is one
+    """
+    if run is not None and is_resumable(run):
+        from sb3_dqn_ext.zoo import resume
+
+        resume.main([str(run), "--trust"])
+        return
+    shutil.rmtree(folder / "logs", ignore_errors=True)  # a run without a checkpoint begins anew
+    from sb3_dqn_ext.zoo import commands
+
+    commands.main(["train", *train_arguments(folder, task)], "train")
+
+
+def is_resumable(run: Path) -> bool:
+    """
+    Return whether a run can be continued from an exact checkpoint.
+
+    :param run: the zoo's run folder
+    """
+    if not (run / "run.json").is_file():
+        return False
+    data = run_file.read(run)
+    return data.obstacle is None and any((run / (data.checkpoints or "")).glob("checkpoint_*.json"))
+
+
+def train_arguments(folder: Path, task: Task) -> list[str]:
+    """
+    Write the hyperparameters of a run as a file of the zoo's form, and return the arguments of the zoo's command.
+
+    :param folder: the folder of the run
+    :param task: the run
+    """
+    progress = {f"{ProgressCallback.__module__}.{ProgressCallback.__qualname__}": {"path": str((folder / "progress.json").resolve())}}
+    own = task.hyperparameters.get("callback") or []
+    block = {**task.hyperparameters, "callback": [*(own if isinstance(own, list) else [own]), progress]}
+    conf = folder / "hyperparameters.yml"
+    conf.write_text(yaml.safe_dump({task.env: block}))
+    save = ["--save-freq", str(task.save_freq)] if task.algo == "dqn_ext" else []
+    evaluation = ["--eval-freq", str(task.evaluation.every), "--eval-episodes", str(task.evaluation.episodes)]
+    run = ["--algo", task.algo, "--env", task.env, "--seed", str(task.seed), "-f", str(folder / "logs"), "-conf", str(conf)]
+    return [*run, *evaluation, *save, "--num-threads", "1", "--verbose", "0", *task.train_arguments]
+
+
+def measure_run(run: Path, task: Task) -> Row:
+    """
+    Measure the results of a finished run.
+
+    :param run: the zoo's run folder
+    :param task: the run
+    :return: the cells: the score, the mean return of the last training episodes, and the curve of the evaluations
+    """
+    from sb3_dqn_ext.plot import evaluations, training_episodes
+
+    scores = play(run, task)
+    curve = evaluations(run)
+    returns = training_episodes(run).returns[:, 0]
+    means = curve.returns.mean(axis=1)
+    return {
+        "score": f"{scores.mean():.{CURVE_DIGITS}f}",
+        "worst_episode": f"{scores.min():g}",
+        "train_return": f"{returns[-100:].mean():.{CURVE_DIGITS}f}",
+        "steps": str(task.n_timesteps),
+        "eval_steps": " ".join(f"{step:.0f}" for step in curve.steps),
+        "eval_returns": " ".join(f"{mean:.{CURVE_DIGITS}f}" for mean in means),
+    }
+
+
+def play(run: Path, task: Task) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """
+    Play fresh episodes with the last model.
+
+    :param run: the zoo's run folder
+    :param task: the run
+    :return: (E,) the returns of the episodes
+    """
+    from rl_zoo3 import import_envs, utils  # noqa: F401
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    name = task.env.replace("/", "-")
+    hyperparameters, stats_path = utils.get_saved_hyperparams(str(run / name), test_mode=True)
+    env = utils.create_test_env(
+        task.env,
+        n_envs=1,
+        stats_path=stats_path,
+        seed=EVALUATION_SEED + task.seed,
+        should_render=False,
+        hyperparams=hyperparameters,
+        env_kwargs=env_kwargs(task.hyperparameters),
+    )
+    model = utils.ALGOS[task.algo].load(run / f"{name}.zip", device="cpu")
+    returns, _ = evaluate_policy(model, env, task.evaluation.last_episodes, return_episode_rewards=True)
+    env.close()
+    return np.array(returns)
+
+
+def env_kwargs(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments of the environment in a block of hyperparameters.
+
+    :param hyperparameters: the hyperparameters
+    """
+    return dict(hyperparameters.get("env_kwargs") or {})
+
+
+def describe_run(folder: Path, command: str) -> Row:
+    """
+    Return the cells that describe how a run was made.
+
+    :param folder: the folder of the run
+    :param command: the command that makes the row of this run
+    """
+    progress = read_progress(folder / "progress.json")
+    packages = versions()
+    return {
+        "wall_s": f"{progress.wall:.0f}",
+        "cpu_s": f"{progress.cpu:.0f}",
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": " ".join(f"{name}={version}" for name, version in sorted(packages.items())),
+        "command": command,
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
