@@ -18,6 +18,7 @@ COMMANDS = {
     "enjoy": Command("watch a trained agent", ZOO, "zoo", ("enjoy",)),
     "record-video": Command("record a video of a trained agent", ZOO, "zoo", ("record-video",)),
     "resume": Command("continue a training run that was interrupted", "sb3_dqn_ext.zoo.resume", "zoo"),
+    "sweep": Command("train many runs and compare them", "sb3_dqn_ext.sweep.__main__", "zoo"),
     "plot": Command("draw learning curves and other pictures of runs", "sb3_dqn_ext.plot.__main__", "plots"),
     "report": Command("write a report of a run, as one HTML page", "sb3_dqn_ext.report.__main__", "plots"),
 }

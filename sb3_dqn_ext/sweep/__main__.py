@@ -1,8 +1,8 @@
 """
 Train many runs and compare them: ``python -m sb3_dqn_ext.sweep SPEC.yml``.
 
-Each finished run becomes a row of the CSV file that the specification names. Runs that have a row are not repeated; runs that were
-interrupted continue from their newest checkpoint. At the end, a table and learning curves are written beside the CSV file.
+Each finished run becomes a row of the CSV file that the specification names. Runs that have a row are not repeated; runs that
+were interrupted continue from their newest checkpoint. At the end, a table and learning curves are written beside the CSV file.
 """
 
 import argparse
@@ -71,9 +71,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def select_tasks(
-    spec: Spec, envs: Sequence[str] | None, variants: Sequence[str] | None, seeds: str | None
-) -> Spec:
+def select_tasks(spec: Spec, envs: Sequence[str] | None, variants: Sequence[str] | None, seeds: str | None) -> Spec:
     """
     Leave out runs of a sweep.
 

@@ -59,7 +59,9 @@ class ProgressView:
             return
         self.next_line = time.monotonic() + (1.0 if self.is_terminal else LINE_SECONDS)
         text = self.describe(running)
-        print(f"\r\x1b[K{text}" if self.is_terminal else text, end="" if self.is_terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r\x1b[K{text}" if self.is_terminal else text, end="" if self.is_terminal else "\n", file=sys.stderr, flush=True
+        )
 
     def describe(self, running: Sequence[Path]) -> str:
         """

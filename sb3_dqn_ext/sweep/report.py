@@ -1,8 +1,8 @@
 """
 The comparison of the variants of a sweep: a table, and learning curves.
 
-Aggregates are those of Agarwal et al. (2021), https://arxiv.org/abs/2108.13264: the interquartile mean over all seeds and
-environments, with intervals from a bootstrap that draws seeds in each environment separately, and the probability of improvement.
+Aggregates are those of Agarwal et al. (2021), https://arxiv.org/abs/2108.13264: the interquartile mean, with intervals from a
+bootstrap that draws seeds in each environment separately, and the probability of improvement.
 Shapes: S seeds, E environments.
 """
 
@@ -112,9 +112,7 @@ def improvement_interval(
         return values[rng.integers(len(values), size=(N_RESAMPLES, len(values)))]
 
     mean = np.mean([improvement_probability(a, b) for a, b in zip(first, second, strict=True)])
-    drawn = np.mean(
-        [improvement_probability(resample(a), resample(b)) for a, b in zip(first, second, strict=True)], axis=0
-    )
+    drawn = np.mean([improvement_probability(resample(a), resample(b)) for a, b in zip(first, second, strict=True)], axis=0)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(mean), float(low), float(high)

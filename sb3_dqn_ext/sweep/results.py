@@ -37,8 +37,8 @@ def select_rows(rows: Iterable[Row], **values: str) -> list[Row]:
 
 def add_row(path: Path, row: Row) -> None:
     """
-    Add one row to a file. At every moment, also after a kill, the file contains whole rows only. A column that the file does not
-    have yet is added, with empty cells in the earlier rows. Only one process at a time may add rows.
+    Add one row to a file. At every moment, also after a kill, the file contains whole rows only. A column that the file does
+    not have yet is added, with empty cells in the earlier rows. Only one process at a time may add rows.
 
     :param path: the CSV file, which is made if it is missing
     :param row: the cells by column

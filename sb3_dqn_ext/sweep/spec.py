@@ -132,14 +132,16 @@ def _make_spec(path: Path, data: object) -> Spec:
     for required in ("envs", "variants"):
         if not data.get(required):
             raise ArgumentError(f"{required} is missing.")
-    envs = data["envs"] if isinstance(data["envs"], dict) else dict.fromkeys(_as_list(data["envs"]), {})
+    envs = data["envs"] if isinstance(data["envs"], dict) else dict.fromkeys(_as_list(data["envs"]))
     check_type("variants", data["variants"], dict, "a mapping of names to variants")
     evaluation = Evaluation(**_check_numbers("evaluation", data.get("evaluation"), tuple(vars(Evaluation()))))
     save_freq = data.get("save_freq", 50_000)
     check_number("save_freq", save_freq, low=1, integer=True)
     common = _check_mapping("hyperparameters", data.get("hyperparameters"))
     tasks = [
-        _make_task(path.parent, env, name, seed, [common, _check_mapping(f"envs[{env!r}]", of_env)], variant, evaluation, save_freq)
+        _make_task(
+            path.parent, env, name, seed, [common, _check_mapping(f"envs[{env!r}]", of_env)], variant, evaluation, save_freq
+        )
         for seed in parse_seeds(data.get("seeds", "0-9"))
         for env, of_env in envs.items()
         for name, variant in data["variants"].items()
@@ -151,8 +153,8 @@ def _make_task(
     folder: Path, env: str, name: str, seed: int, common: list[Data], variant: object, evaluation: Evaluation, save_freq: int
 ) -> Task:
     """
-    Merge the hyperparameters of a run. Later ones replace earlier ones: the block of the file ``conf``, those of the sweep, of the
-    environment, of the variant, and of the variant in this environment.
+    Merge the hyperparameters of a run. Later ones replace earlier ones: the block of the file ``conf``, those of the sweep, of
+    the environment, of the variant, and of the variant in this environment.
     """
     where = f"variants[{name!r}]"
     variant = _check_mapping(where, variant, VARIANT_KEYS)
@@ -172,10 +174,7 @@ def _block(folder: Path, conf: str | None, algo: str, env: str) -> Data:
     """Return the hyperparameters of an environment in a file of the zoo's form, or none without a file."""
     if conf is None:
         return {}
-    if conf == "default":
-        path = default_conf(algo)
-    else:
-        path = folder / conf
+    path = default_conf(algo) if conf == "default" else folder / conf
     try:
         blocks = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:

@@ -1,8 +1,8 @@
 """
 The process of one run: ``python -m sb3_dqn_ext.sweep.worker FOLDER``.
 
-``FOLDER/task.json`` describes the run. If an earlier process has left an exact checkpoint, the run continues from there; otherwise
-it begins anew. The last act is to write ``FOLDER/row.json``, the row of the run.
+``FOLDER/task.json`` describes the run. If an earlier process has left an exact checkpoint, the run continues from there;
+otherwise it begins anew. The last act is to write ``FOLDER/row.json``, the row of the run.
 """
 
 import json
@@ -133,7 +133,9 @@ def train_arguments(folder: Path, task: Task) -> list[str]:
     :param folder: the folder of the run
     :param task: the run
     """
-    progress = {f"{ProgressCallback.__module__}.{ProgressCallback.__qualname__}": {"path": str((folder / "progress.json").resolve())}}
+    progress = {
+        f"{ProgressCallback.__module__}.{ProgressCallback.__qualname__}": {"path": str((folder / "progress.json").resolve())}
+    }
     own = task.hyperparameters.get("callback") or []
     block = {**task.hyperparameters, "callback": [*(own if isinstance(own, list) else [own]), progress]}
     conf = folder / "hyperparameters.yml"

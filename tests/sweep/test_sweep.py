@@ -1,0 +1,106 @@
+"""Sweeps in processes of their own: rows, failures, interrupted runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sb3_dqn_ext.sweep.results import Row, read_rows
+from tests.processes import python
+
+HOW = ("wall_s", "cpu_s", "command")
+SPEC = """
+envs: [CartPole-v1]
+seeds: {seeds}
+hyperparameters: {{n_timesteps: {steps}, policy: MlpPolicy, learning_starts: 100}}
+evaluation: {{every: 500, episodes: 2, last_episodes: 3}}
+save_freq: 200
+variants:
+  ours: {{}}
+"""
+
+
+def results(path: Path) -> list[Row]:
+    """The rows of a sweep without what differs between two times it is run."""
+    return [{column: cell for column, cell in row.items() if column not in HOW} for row in read_rows(path)]
+
+
+def test_each_run_becomes_a_row_once_and_a_failure_stops_no_other_run(tmp_path: Path) -> None:
+    wrong = "  wrong: {hyperparameters: {batch_size: -1}}\n  theirs: {algo: dqn}\n"
+    (tmp_path / "small.yml").write_text(SPEC.format(seeds=0, steps=600) + wrong)
+    process = python("-m", "sb3_dqn_ext.sweep", "small.yml", "--jobs", "2", cwd=tmp_path)
+    assert process.returncode == 1
+    assert "CartPole-v1 wrong seed 0 failed" in process.stderr
+    assert "batch_size=-1 must be a whole number" in process.stderr, "the output of the run is shown"
+    assert process.stderr.rstrip().endswith("1 of the runs failed: CartPole-v1 wrong seed 0.")
+    rows = {row["variant"]: row for row in read_rows(tmp_path / "small.csv")}
+    assert rows.keys() == {"ours", "theirs"}
+    for row in rows.values():
+        assert (row["env"], row["seed"], row["steps"], row["eval_steps"]) == ("CartPole-v1", "0", "600", "500")
+        assert 8 <= float(row["worst_episode"]) <= float(row["score"]) <= 500
+        assert 8 <= float(row["eval_returns"]) <= 500
+        assert float(row["cpu_s"]) > 0
+        assert "torch=" in row["versions"]
+    assert (tmp_path / "small.md").read_text() in process.stdout
+    assert "| CartPole-v1: ours - theirs |" in process.stdout
+    assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
+
+    before = (tmp_path / "small.csv").read_bytes()
+    repeated = python("-m", "sb3_dqn_ext.sweep", "small.yml", "--variants", "ours", "theirs", cwd=tmp_path)
+    assert repeated.returncode == 0, repeated.stderr
+    assert (tmp_path / "small.csv").read_bytes() == before, "a finished run was trained again"
+
+
+def start(spec: str, cwd: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "sb3_dqn_ext.sweep", spec], cwd=cwd, stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_run_and_a_killed_sweep_end_with_the_row_of_an_undisturbed_one(tmp_path: Path) -> None:
+    for name in ("undisturbed", "disturbed"):
+        (tmp_path / f"{name}.yml").write_text(SPEC.format(seeds=0, steps=3000))
+    assert start("undisturbed.yml", tmp_path).wait() == 0
+
+    def checkpoints() -> list[Path]:
+        return sorted((tmp_path / "runs/disturbed").glob("*/*/*/logs/*/*/checkpoints/checkpoint_*.json"))
+
+    first = start("disturbed.yml", tmp_path)
+    wait_for(checkpoints)
+    (worker,) = (tmp_path / "runs/disturbed").glob("*/*/*/writer.lock")
+    os.kill(int(worker.read_text()), signal.SIGKILL)
+    assert first.wait() == 1, "the killed run is a failure"
+    assert read_rows(tmp_path / "disturbed.csv") == []
+
+    newest = checkpoints()[-1].name
+    second = start("disturbed.yml", tmp_path)
+    wait_for(lambda: checkpoints() and checkpoints()[-1].name > newest)
+    second.kill()  # its worker continues
+    second.wait()
+    assert start("disturbed.yml", tmp_path).wait() == 0
+    assert results(tmp_path / "disturbed.csv") == [
+        row | {"env": "CartPole-v1"} for row in results(tmp_path / "undisturbed.csv")
+    ]
+    (log,) = (tmp_path / "runs/disturbed").glob("*/*/*/log.txt")
+    assert log.read_text().count("Resuming") == 1
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_ends_its_runs_at_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "spec.yml").write_text(SPEC.format(seeds=0, steps=100_000).replace("save_freq: 200", "save_freq: 90_000"))
+    sweep = start("spec.yml", tmp_path)
+    wait_for(lambda: list((tmp_path / "runs").glob("*/*/*/*/progress.json")))
+    sweep.send_signal(signal.SIGINT)
+    assert sweep.wait() == 1
+    assert list((tmp_path / "runs").glob("*/*/*/*/logs/*/*/checkpoints/checkpoint_*.json"))
