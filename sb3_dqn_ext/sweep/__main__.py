@@ -2,7 +2,7 @@
 Train many runs and compare them: ``python -m sb3_dqn_ext.sweep SPEC.yml``.
 
 Each finished run becomes a row of the CSV file that the specification names. Runs that have a row are not repeated; runs that
-were interrupted continue from their newest checkpoint. At the end, a table and learning curves are written beside the CSV file.
+were interrupted continue from their newest checkpoint. At the end, a table and learning curves are written beside that file.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Run tasks in processes of their own, several at the same time."""
+"""Run each task in a separate process, several at the same time."""
 
 import os
 import signal

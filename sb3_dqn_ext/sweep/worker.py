@@ -2,7 +2,7 @@
 The process of one run: ``python -m sb3_dqn_ext.sweep.worker FOLDER``.
 
 ``FOLDER/task.json`` describes the run. If an earlier process has left an exact checkpoint, the run continues from there;
-otherwise it begins anew. The last act is to write ``FOLDER/row.json``, the row of the run.
+otherwise it begins at step 0. The last act is to write ``FOLDER/row.json``, the row of the run.
 """
 
 import json
@@ -108,7 +108,7 @@ def train(folder: Path, task: Task, run: Path | None) -> None:
 
         resume.main([str(run), "--trust"])
         return
-    shutil.rmtree(folder / "logs", ignore_errors=True)  # a run without a checkpoint begins anew
+    shutil.rmtree(folder / "logs", ignore_errors=True)  # a run without a checkpoint begins at step 0
     from sb3_dqn_ext.zoo import commands
 
     commands.main(["train", *train_arguments(folder, task)], "train")
@@ -217,8 +217,8 @@ def describe_run(folder: Path, command: str) -> Row:
     progress = read_progress(folder / "progress.json")
     packages = versions()
     return {
-        "wall_s": f"{progress.wall:.0f}",
-        "cpu_s": f"{progress.cpu:.0f}",
+        "wall_s": f"{progress.wall:.1f}",
+        "cpu_s": f"{progress.cpu:.1f}",
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": " ".join(f"{name}={version}" for name, version in sorted(packages.items())),
         "command": command,

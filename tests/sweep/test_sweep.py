@@ -1,4 +1,4 @@
-"""Sweeps in processes of their own: rows, failures, interrupted runs."""
+"""Sweeps in separate processes: rows, failures, interrupted runs."""
 
 import os
 import signal
