@@ -11,7 +11,7 @@ from torch import nn
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, parameters_of
 from sb3_dqn_ext.errors import UnsupportedError
-from sb3_dqn_ext.networks.encoders import DictEncoder, Encoder
+from sb3_dqn_ext.networks.encoders import DictEncoder, Encoder, is_image
 
 __all__ = ["check_arch", "check_extractor_kwargs", "check_optimizer_kwargs", "check_space"]
 
@@ -70,12 +70,13 @@ def check_arch(argument: str, sizes: Any) -> None:
             check_number(f"a layer of {argument}", size, low=1, integer=True)
 
 
-def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]) -> None:
+def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor], normalize_images: bool = True) -> None:
     """
     Check that a features extractor can process the observations.
 
     :param space: the observation space
     :param extractor: the class of the features extractor
+    :param normalize_images: whether images are divided by 255
     :raises UnsupportedError: if it cannot
     """
     is_dict, reads_dict = isinstance(space, spaces.Dict), extractor in (CombinedExtractor, DictEncoder)
@@ -89,6 +90,11 @@ def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]
         raise UnsupportedError(
             f"observations {space} of shape {space.shape} cannot be read; at least one axis with one number is needed, "
             "see gymnasium.wrappers.ReshapeObservation."
+        )
+    if extractor is NatureCNN and normalize_images and is_image(space) and not is_image_space(space):
+        raise UnsupportedError(
+            f"NatureCNN reads images with values of uint8 from 0 to 255, not {space}; for other images take "
+            "policy_kwargs={'encoder': 'minatar'}, 'small', 'nature' or 'impala'."
         )
     parts = space.spaces if isinstance(space, spaces.Dict) and reads_dict else {}
     layers = nn.ModuleDict()

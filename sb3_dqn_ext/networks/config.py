@@ -118,7 +118,7 @@ class NetworkConfig:
 
     def _check_encoder(self) -> None:
         if self.encoder is None and self.encoder_kwargs:
-            raise ArgumentError(f"encoder_kwargs={dict(self.encoder_kwargs)!r} has no effect without encoder.")
+            raise ArgumentError(f"encoder_kwargs={dict(self.encoder_kwargs)!r} has no effect without encoder; give one.")
         if self.encoder is not None and not isinstance(ENCODER.find(self.encoder), type):
             raise ArgumentError(
                 f"encoder={self.encoder!r} is an object; give its class, with its arguments in encoder_kwargs."

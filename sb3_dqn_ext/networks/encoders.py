@@ -5,7 +5,7 @@ Shapes: B batch size, C channels, F features.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
@@ -15,7 +15,7 @@ from torch import nn
 
 from sb3_dqn_ext._validation import OpenChoice, check_number, choose
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
-from sb3_dqn_ext.networks.norms import NORM, NormFunction
+from sb3_dqn_ext.networks.norms import NormFunction, make_norm
 
 __all__ = [
     "ENCODER",
@@ -27,6 +27,7 @@ __all__ = [
     "NatureEncoder",
     "ResidualBlock",
     "SmallEncoder",
+    "is_image",
     "make_encoder",
 ]
 
@@ -53,6 +54,9 @@ class Encoder(BaseFeaturesExtractor):
     :raises ArgumentError: if an argument has a wrong value
     """
 
+    memory_format: ClassVar[th.memory_format] = th.preserve_format
+    """The order of the numbers of an image in memory, on which the speed of convolutions depends."""
+
     def __init__(
         self,
         observation_space: spaces.Space[Any],
@@ -63,7 +67,7 @@ class Encoder(BaseFeaturesExtractor):
         check_number("features_dim", features_dim, low=1, integer=True)
         self.channels_last = has_channels_last(observation_space, channels)
         super().__init__(observation_space, features_dim)
-        apply_norm: NormFunction = NORM.build(norm)
+        apply_norm: NormFunction = make_norm(norm)
         first, middle, last = observation_space.shape  # type: ignore[misc]
         shape = (last, first, middle) if self.channels_last else (first, middle, last)
         self.cnn = nn.Sequential(*self.convolutions(shape[0], apply_norm), nn.Flatten())
@@ -100,7 +104,8 @@ class Encoder(BaseFeaturesExtractor):
         :param observations: (B, C, height, width) or (B, height, width, C) images
         :return: (B, F)
         """
-        features: th.Tensor = self.linear(self.cnn(observations.movedim(-1, 1) if self.channels_last else observations))
+        images = observations.movedim(-1, 1) if self.channels_last else observations
+        features: th.Tensor = self.linear(self.cnn(images.to(memory_format=self.memory_format)))
         return features
 
 
@@ -191,6 +196,8 @@ class ImpalaEncoder(Encoder):
 
     :param width: the factor of the numbers of channels
     """
+
+    memory_format = th.channels_last  # on a CPU, an update takes 14 to 35 % less time
 
     def __init__(
         self,

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch as th
 from torch import nn
 
 from sb3_dqn_ext._validation import OpenChoice
+from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["NORM", "NORMS", "HiddenLayer", "Norm", "NormFunction", "batch_norm", "no_norm"]
+__all__ = ["NORM", "NORMS", "HiddenLayer", "Norm", "NormFunction", "batch_norm", "make_norm", "no_norm"]
 
 HiddenLayer = nn.Linear | nn.Conv2d
 NormFunction = Callable[[Any], list[nn.Module]]
@@ -68,3 +70,20 @@ NORM_SYNONYMS = {
     "group_norm": "layer",
 }
 NORM = OpenChoice("norm", Norm, ("__call__",), NORMS, NORM_SYNONYMS)
+
+
+def make_norm(norm: object) -> NormFunction:
+    """
+    Build a normalisation.
+
+    :param norm: a name of ``NORMS``, a function, an object, a class that is built without arguments, or a dotted name
+    :raises ArgumentError: if there is no such normalisation, or it does not return a list of layers
+    """
+    function: NormFunction = NORM.build(norm)
+    if function in NORMS.values():
+        return function
+    with th.random.fork_rng(devices=[]):
+        layers: Any = function(nn.Linear(2, 2))
+    if not isinstance(layers, list) or not all(isinstance(layer, nn.Module) for layer in layers):
+        raise ArgumentError(f"norm={norm!r} returns {layers!r} for a layer: it must return a list of layers.")
+    return function

@@ -118,7 +118,7 @@ class MlpPolicy(DQNPolicy):
         check_optimizer_kwargs(optimizer, optimizer_kwargs)
         check_type("normalize_images", normalize_images, bool, "True or False")
         check_arch("net_arch", net_arch)
-        check_space(observation_space, extractor)
+        check_space(observation_space, extractor, normalize_images)
         vars(self).update(vars(self.config))  # as in SB3's policies, there is an attribute for each argument
         self.fit = self.config.fit
         super().__init__(

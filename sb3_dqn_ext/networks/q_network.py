@@ -21,7 +21,7 @@ from sb3_dqn_ext.networks.heads import HEAD, HeadSizes, SharedHead, make_head
 from sb3_dqn_ext.networks.hooks import is_instrumented
 from sb3_dqn_ext.networks.init import INITS
 from sb3_dqn_ext.networks.noisy import make_noisy, noisy_layers
-from sb3_dqn_ext.networks.norms import NORM, no_norm
+from sb3_dqn_ext.networks.norms import make_norm, no_norm
 from sb3_dqn_ext.networks.preprocessing import image_keys, preprocess
 
 __all__ = ["QNetwork"]
@@ -86,7 +86,7 @@ class QNetwork(SB3QNetwork):
         self.return_model = return_model
         self.n_actions = int(action_space.n)
         head_arch = list(config.head_arch or [])
-        layers = net_arch, head_arch, activation_fn, config.batch_norm, NORM.build(config.norm)
+        layers = net_arch, head_arch, activation_fn, config.batch_norm, make_norm(config.norm)
         sizes = HeadSizes(features_dim, self.n_actions, return_model.n_params, *layers)
         self.embedding = return_model.embedding(sizes.hidden_dim)
         if HEAD.find(config.head) is SharedHead and head_arch and self.embedding is None:
