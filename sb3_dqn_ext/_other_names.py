@@ -78,8 +78,14 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ),
     (
         "policy_kwargs={'features_extractor_class': 'nature_cnn'}",
-        "features_extractor_class features_extractor feature_extractor feature_extraction cnn_extractor conv_filters encoder",
+        "features_extractor_class features_extractor feature_extractor feature_extraction cnn_extractor",
     ),
+    (
+        "policy_kwargs={'encoder': 'impala'}",
+        "encoder encoder_class encoder_type cnn cnn_type conv_filters conv_net impala impala_cnn resnet vision_network",
+    ),
+    ("policy_kwargs={'encoder': 'impala', 'encoder_kwargs': {'width': 2}}", "encoder_kwargs width impala_width width_scale"),
+    ("policy_kwargs={'norm': 'layer'}", "norm layer_norm layernorm layer_normalization norm_type normalization norm_layer"),
     ("policy_kwargs={'features_extractor_kwargs': {}}", "features_extractor_kwargs"),
     ("policy_kwargs={'normalize_images': False}", "normalize_images scale_images"),
     ("policy_kwargs={'dtype': 'float64'}", "dtype precision double_precision"),

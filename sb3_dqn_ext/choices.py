@@ -11,7 +11,9 @@ from sb3_dqn_ext.algorithm.schedules import Schedule
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICY, TargetPolicy
 from sb3_dqn_ext.algorithm.value_models import RETURNS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSS
+from sb3_dqn_ext.networks.encoders import ENCODER
 from sb3_dqn_ext.networks.heads import HEAD
+from sb3_dqn_ext.networks.norms import NORM
 from sb3_dqn_ext.replay.samplers import SAMPLER
 
 __all__ = ["PLACES", "Choices", "build_choices", "find_choices", "warm_up_steps"]
@@ -22,6 +24,8 @@ PLACES: dict[tuple[str, ...], OpenChoice[Any]] = {
     **{("exploration_kwargs", key): SCHEDULE for key in SCHEDULED},
     **{("exploration_kwargs", key, "name"): SCHEDULE for key in SCHEDULED},
     ("replay_buffer_kwargs", "sampler"): SAMPLER,
+    ("policy_kwargs", "encoder"): ENCODER,
+    ("policy_kwargs", "norm"): NORM,
     ("policy_kwargs", "head"): HEAD,
     ("policy_kwargs", "returns"): RETURNS,
     ("policy_kwargs", "loss"): LOSS,

@@ -14,7 +14,9 @@ from sb3_dqn_ext.algorithm.schedules import Schedule
 from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, ReturnModel
 from sb3_dqn_ext.algorithm.value_models.expected import Loss
+from sb3_dqn_ext.networks.encoders import Encoder
 from sb3_dqn_ext.networks.heads import Head, HeadSizes
+from sb3_dqn_ext.networks.norms import HiddenLayer, Norm, NormFunction
 from sb3_dqn_ext.replay import Sampler
 
 
@@ -140,6 +142,27 @@ class Gated(Head):
     def outputs(self, hidden: th.Tensor) -> th.Tensor:
         values: th.Tensor = self.values(hidden) * self.gate(hidden).sigmoid()
         return values.view(self.shape)
+
+
+class Pooled(Encoder):
+    """A convolution and the largest output of each channel."""
+
+    def convolutions(self, n_channels: int, norm: NormFunction) -> list[nn.Module]:
+        return [*norm(nn.Conv2d(n_channels, 6, kernel_size=2)), nn.ELU(), nn.AdaptiveMaxPool2d(1)]
+
+
+class Scaled(Norm):
+    """A layer normalisation without parameters."""
+
+    def __call__(self, layer: HiddenLayer) -> list[nn.Module]:
+        if isinstance(layer, nn.Conv2d):
+            return [layer, nn.GroupNorm(1, layer.out_channels, affine=False)]
+        return [layer, nn.LayerNorm(layer.out_features, elementwise_affine=False)]
+
+
+def root_mean_square(layer: HiddenLayer) -> list[nn.Module]:
+    """The same without the mean, and for dense layers only, as a function."""
+    return [layer, nn.RMSNorm(layer.out_features)] if isinstance(layer, nn.Linear) else [layer]
 
 
 class LogCosh(Loss):

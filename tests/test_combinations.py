@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from allpairspy import AllPairs
@@ -14,6 +15,7 @@ from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.networks.heads import HEADS
+from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from tests.internals import n_updates_of
 from tests.parity import InParts, assert_same, learn, several_cartpoles
@@ -40,7 +42,8 @@ SETTINGS: dict[str, list[Any]] = {
     "terminal_copies": [1, 3],
     "keep_episodes": [None, 2],
     "compact": [False, True],
-    "observations": ["Box", "Dict"],
+    "observations": ["Box", "Dict", "image"],
+    "norm": sorted(NORMS),
     "n_envs": [1, 4],
     "target_network": [True, False],
     "dtype": ["float32", "float64"],
@@ -67,8 +70,27 @@ def all_choices() -> Iterator[Combination]:
         yield dict(zip(CHOICES, values, strict=True)) | around
 
 
+class AsImage(gym.ObservationWrapper[Any, Any, Any]):
+    """A wrapper that shows the signs of CartPole's four numbers as an image of bool with four channels."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        dtype: Any = np.bool_
+        self.observation_space = gym.spaces.Box(0, 1, (5, 5, 4), dtype)
+
+    def observation(self, observation: Any) -> Any:
+        return np.tile(observation > 0, (5, 5, 1))
+
+
+POLICIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "Box": ("MlpPolicy", {}, {}),
+    "Dict": ("MultiInputPolicy", {"wrapper": InParts}, {}),
+    "image": ("CnnPolicy", {"wrapper": AsImage}, {"encoder": "minatar", "encoder_kwargs": {"features_dim": 8}}),
+}
+
+
 def make_env(combination: Combination) -> Any:
-    env = several_cartpoles(combination["n_envs"], **({"wrapper": InParts} if combination["observations"] == "Dict" else {}))
+    env = several_cartpoles(combination["n_envs"], **POLICIES[combination["observations"]][1])
     env.seed(0)
     return env
 
@@ -78,8 +100,9 @@ def make(combination: Combination) -> DQNExt:
     keep_episodes = combination["keep_episodes"]
     if keep_episodes and combination["sampler"] == "vector_steps":
         keep_episodes = 4 * combination["n_envs"]  # with fewer, no row may be complete in all environments
+    policy, _, encoder = POLICIES[combination["observations"]]
     return DQNExt(
-        "MultiInputPolicy" if combination["observations"] == "Dict" else "MlpPolicy",
+        policy,
         make_env(combination),
         exploration=combination["exploration"],
         target_policy=combination["target_policy"],
@@ -101,6 +124,8 @@ def make(combination: Combination) -> DQNExt:
             "returns_kwargs": RETURNS_KWARGS[combination["returns"]],
             "noisy": combination["noisy"],
             "dtype": combination["dtype"],
+            "norm": combination["norm"],
+            **encoder,
         },
         buffer_size=160,
         learning_starts=100,

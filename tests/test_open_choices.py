@@ -43,6 +43,7 @@ from tests.own_choices import (
     Pair,
     Persistent,
     Recent,
+    Scaled,
     Stairs,
 )
 from tests.pages import DOCS, blocks
@@ -65,7 +66,7 @@ def as_classes() -> Arguments:
         "exploration": Persistent,
         "exploration_kwargs": {"length": 2, "schedule": {"name": Stairs, "start": 0.9}},
         "replay_buffer_kwargs": {"sampler": Recent, "sampler_kwargs": {"share": 0.5}},
-        "policy_kwargs": {"head": Gated, "returns": Pair, "returns_kwargs": {"scale": 2.0}, "loss": LogCosh},
+        "policy_kwargs": {"head": Gated, "returns": Pair, "returns_kwargs": {"scale": 2.0}, "loss": LogCosh, "norm": Scaled},
     }
 
 
@@ -75,7 +76,7 @@ def as_objects() -> Arguments:
         "exploration": Persistent(2),
         "exploration_kwargs": {"schedule": Stairs(0.9)},
         "replay_buffer_kwargs": {"sampler": Recent(ROWS, 2, 1, False, share=0.5)},
-        "policy_kwargs": {"head": Gated, "returns": Pair(2.0, LogCosh())},
+        "policy_kwargs": {"head": Gated, "returns": Pair(2.0, LogCosh()), "norm": Scaled()},
     }
 
 
@@ -91,6 +92,7 @@ def by_dotted_names() -> Arguments:
             "returns": f"{OWN}Pair",
             "returns_kwargs": {"scale": 2.0},
             "loss": f"{OWN}LogCosh",
+            "norm": f"{OWN}Scaled",
         },
     }
 
@@ -151,7 +153,9 @@ def test_each_choice_is_the_users_own_and_changes_the_run(whole: DQNExt) -> None
     learn(same, 60)
     others: list[Arguments] = [{"target_policy": "greedy"}, {"exploration_kwargs": {"length": 2, "schedule": 0.9}}]
     others += [{"exploration": "epsilon_greedy"}, {"replay_buffer_kwargs": {}}]
-    others += [{"policy_kwargs": as_classes()["policy_kwargs"] | {"loss": loss}} for loss in ("mse", own_choices.quartic)]
+    network = as_classes()["policy_kwargs"]
+    others += [{"policy_kwargs": network | {"loss": loss}} for loss in ("mse", own_choices.quartic)]
+    others += [{"policy_kwargs": network | {"norm": norm}} for norm in ("none", "layer", own_choices.root_mean_square)]
     for changed in others:
         arguments = as_classes() | changed
         if changed.get("target_policy") == "greedy":
@@ -284,6 +288,8 @@ ERRORS: list[tuple[Arguments, str]] = [
     ({NETWORK: {"loss": nn.HuberLoss}}, r"returns a tensor of shape \(\) .* reduction='none'"),
     ({NETWORK: {"loss": Nothing}}, "is no Loss: it has no __call__"),
     ({NETWORK: {"loss": 3}}, "loss=3 is no Loss"),
+    ({NETWORK: {"norm": Nothing}}, "is no Norm: it has no __call__"),
+    ({NETWORK: {"encoder": Nothing}}, "is no Encoder: it has no convolutions"),
     (
         {"replay_buffer_kwargs": {"sampler": Sizeless}},
         "has a constructor that does not fit, called with n_rows, n_envs, terminal_copies, only_added by position: too many",
@@ -622,9 +628,9 @@ def test_a_run_file_names_classes_and_an_object_is_an_obstacle() -> None:
 
 def test_the_classes_that_a_run_file_names_must_be_derived_from_the_base_classes() -> None:
     found = list(find_class_names(by_dotted_names()))
-    kinds = {"target_policy", "exploration", "schedule", "sampler", "head", "returns", "loss"}
+    kinds = {"target_policy", "exploration", "schedule", "sampler", "head", "returns", "loss", "norm"}
     assert {place for place, _ in found} == kinds
-    assert set(import_classes(found, "").values()) == {Mellow, Persistent, Stairs, Recent, Gated, Pair, LogCosh}
+    assert set(import_classes(found, "").values()) == {Mellow, Persistent, Stairs, Recent, Gated, Pair, LogCosh, Scaled}
     callback = {"callback": [{"sb3_dqn_ext.callbacks.EpsilonScheduleCallback": {"schedule": "subprocess.Popen"}}]}
     for hyperparameters in (callback, {"exploration": "subprocess.Popen"}, {"policy_kwargs": {"loss": "subprocess.Popen"}}):
         with pytest.raises(ArgumentError, match=r"'subprocess\.Popen' is not a .*; it is called only with --trust"):

@@ -41,6 +41,7 @@ def parameters_of_model(sampled: dict[str, Any]) -> dict[str, Any]:
     return {
         "target_policy": model.target_policy,
         "head": policy.head,
+        "norm": policy.norm,
         "returns": policy.returns,
         **({"loss": policy.loss} if policy.returns == "expected" else {}),
         "n_steps": buffer.n_steps,

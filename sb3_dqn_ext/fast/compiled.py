@@ -59,8 +59,9 @@ def unsupported_reason_compiled(loss: TDLoss, optimizer: th.optim.Optimizer) -> 
 
 def _traced_objects(loss: TDLoss) -> list[object]:
     """Return the objects that a user may have defined, and whose methods are traced."""
-    heads = [getattr(net, "q_net", None) for net in (loss.online_net, loss.target_net)]
-    return [loss.target_policy, loss.returns, getattr(loss.returns, "loss_function", None), *heads]
+    nets = (loss.online_net, loss.target_net)
+    parts = [getattr(net, name, None) for net in nets for name in ("features_extractor", "q_net")]
+    return [loss.target_policy, loss.returns, getattr(loss.returns, "loss_function", None), *parts]
 
 
 class CompiledUpdates:

@@ -11,6 +11,7 @@ from torch import nn
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, parameters_of
 from sb3_dqn_ext.errors import UnsupportedError
+from sb3_dqn_ext.networks.encoders import DictEncoder, Encoder, is_image
 
 __all__ = ["check_arch", "check_extractor_kwargs", "check_optimizer_kwargs", "check_space"]
 
@@ -69,18 +70,19 @@ def check_arch(argument: str, sizes: Any) -> None:
             check_number(f"a layer of {argument}", size, low=1, integer=True)
 
 
-def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]) -> None:
+def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor], normalize_images: bool = True) -> None:
     """
-    Check that a features extractor of SB3 can process the observations.
+    Check that a features extractor can process the observations.
 
     :param space: the observation space
     :param extractor: the class of the features extractor
+    :param normalize_images: whether images are divided by 255
     :raises UnsupportedError: if it cannot
     """
-    is_dict = isinstance(space, spaces.Dict)
-    if is_dict and extractor in (FlattenExtractor, NatureCNN):
+    is_dict, reads_dict = isinstance(space, spaces.Dict), extractor in (CombinedExtractor, DictEncoder)
+    if is_dict and (extractor in (FlattenExtractor, NatureCNN) or issubclass(extractor, Encoder)):
         raise UnsupportedError("this policy reads one array; for Dict observations use policy='MultiInputPolicy'.")
-    if not is_dict and extractor is CombinedExtractor:
+    if not is_dict and reads_dict:
         raise UnsupportedError(
             f"policy='MultiInputPolicy' reads Dict observations, not {space}; use 'MlpPolicy' or 'CnnPolicy'."
         )
@@ -89,14 +91,19 @@ def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]
             f"observations {space} of shape {space.shape} cannot be read; at least one axis with one number is needed, "
             "see gymnasium.wrappers.ReshapeObservation."
         )
-    parts = space.spaces if isinstance(space, spaces.Dict) and extractor is CombinedExtractor else {}
+    if extractor is NatureCNN and normalize_images and is_image(space) and not is_image_space(space):
+        raise UnsupportedError(
+            f"NatureCNN reads images with values of uint8 from 0 to 255, not {space}; for other images take "
+            "policy_kwargs={'encoder': 'minatar'}, 'small', 'nature' or 'impala'."
+        )
+    parts = space.spaces if isinstance(space, spaces.Dict) and reads_dict else {}
     layers = nn.ModuleDict()
     for key in parts:
         if not isinstance(key, str) or not key or "." in key or hasattr(layers, key):
             raise UnsupportedError(f"the key {key!r} of the Dict observations cannot name a layer of torch; rename it.")
-    for image in [space] if extractor is NatureCNN else parts.values():
+    for image in [space] if extractor is NatureCNN else parts.values() if extractor is CombinedExtractor else ():
         if is_image_space(image) and min(image.shape[1:]) < MIN_IMAGE_SIZE:  # type: ignore[index]
             raise UnsupportedError(
                 f"images of shape {image.shape} are too small for NatureCNN, which needs {MIN_IMAGE_SIZE} x {MIN_IMAGE_SIZE} "
-                "pixels: enlarge them with gymnasium.wrappers.ResizeObservation, or give a features_extractor_class."
+                "pixels: enlarge them with gymnasium.wrappers.ResizeObservation, or take policy_kwargs={'encoder': 'minatar'}."
             )

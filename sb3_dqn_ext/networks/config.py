@@ -11,15 +11,17 @@ from sb3_dqn_ext.algorithm.fitted_actions import FITS, Fit
 from sb3_dqn_ext.algorithm.value_models import RETURNS, ExpectedReturns
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.checks import check_arch
+from sb3_dqn_ext.networks.encoders import ENCODER
 from sb3_dqn_ext.networks.heads import HEAD, MultiHead
 from sb3_dqn_ext.networks.init import INIT_SYNONYMS, INITS
+from sb3_dqn_ext.networks.norms import NORM, no_norm
 
 __all__ = ["NetworkConfig"]
 
 DTYPES: dict[str, th.dtype] = {"float32": th.float32, "float64": th.float64}
 DTYPE_SYNONYMS = {"float": "float32", "single": "float32", "double": "float64"}
 FLAGS = ("noisy", "batch_norm", "optimizer_per_head")
-MAPPINGS = ("returns_kwargs", "noisy_kwargs")
+MAPPINGS = ("returns_kwargs", "noisy_kwargs", "encoder_kwargs")
 
 
 def _is(found: Any, kind: type) -> bool:
@@ -62,6 +64,15 @@ class NetworkConfig:
         https://arxiv.org/abs/1502.03167)
     :param optimizer_per_head: whether each head of ``multi_head`` has its own optimizer, over the trunk and that head. An
         update then makes one gradient step for each action in the batch, with the transitions of that action
+    :param encoder: the layers that map images to features, before the trunk. ``"nature"``: three convolutions for 84 x 84
+        pixels, as in SB3; ``"minatar"``: one convolution, for 10 x 10 pixels; ``"small"``: three small convolutions, for about
+        42 x 42 pixels; ``"impala"``: a residual network; or your own subclass of
+        :class:`~sb3_dqn_ext.networks.encoders.Encoder`; None (default): the ``features_extractor_class``. The default of
+        ``net_arch`` is then [], and [64, 64] for Dict observations, whose images are encoded
+    :param encoder_kwargs: the arguments of the encoder: ``{"features_dim": 256, "channels": "last"}``, and ``width`` of
+        ``"impala"``
+    :param norm: the normalisation of all hidden layers of encoder, trunk and head, before the activation. ``"none"``;
+        ``"layer"``: layer normalisation; or your own :class:`~sb3_dqn_ext.networks.norms.Norm`, for example a function
     :raises ArgumentError: if an argument is not allowed, or two of them exclude each other
     """
 
@@ -77,6 +88,9 @@ class NetworkConfig:
     init: str = "torch"
     batch_norm: bool = False
     optimizer_per_head: bool = False
+    encoder: Any = None
+    encoder_kwargs: Mapping[str, Any] | None = None
+    norm: Any = "none"
 
     def __post_init__(self) -> None:
         for name in MAPPINGS:
@@ -91,6 +105,7 @@ class NetworkConfig:
         if self.fitted_actions != "taken" and not _is(RETURNS.find(self.returns), ExpectedReturns):
             raise ArgumentError(f"fitted_actions={self.fitted_actions!r} needs returns='expected', not {self.returns!r}.")
         self._check_noise()
+        self._check_encoder()
         if self.optimizer_per_head:
             self._check_optimizer_per_head()
 
@@ -100,6 +115,16 @@ class NetworkConfig:
             raise ArgumentError(f"noisy_kwargs={dict(kwargs)!r} has no effect beside noisy=False; leave one out.")
         check_keys("noisy_kwargs", kwargs, {"sigma0"})
         check_number("sigma0", kwargs.get("sigma0", 0.5), low=0)
+
+    def _check_encoder(self) -> None:
+        if self.encoder is None and self.encoder_kwargs:
+            raise ArgumentError(f"encoder_kwargs={dict(self.encoder_kwargs)!r} has no effect without encoder; give one.")
+        if self.encoder is not None and not isinstance(ENCODER.find(self.encoder), type):
+            raise ArgumentError(
+                f"encoder={self.encoder!r} is an object; give its class, with its arguments in encoder_kwargs."
+            )
+        if NORM.find(self.norm) is not no_norm and self.batch_norm:
+            raise ArgumentError(f"norm={self.norm!r} and batch_norm=True are two normalisations of the trunk; leave one out.")
 
     def _check_optimizer_per_head(self) -> None:
         if not _is(HEAD.find(self.head), MultiHead):

@@ -7,14 +7,14 @@ Shapes: B batch size, A actions, K outputs per action, F features, H hidden unit
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch as th
-from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
 from sb3_dqn_ext._validation import OpenChoice
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.networks.norms import NormFunction, batch_norm, no_norm
 
 __all__ = ["HEAD", "HEADS", "ActionInputHead", "DuelingHead", "Head", "HeadSizes", "MultiHead", "SharedHead", "make_head"]
 
@@ -71,6 +71,8 @@ class HeadSizes:
     """The activation after each hidden layer."""
     batch_norm: bool = False
     """Whether the trunk has batch normalisation."""
+    norm: NormFunction = no_norm
+    """The normalisation of the hidden layers of trunk and head."""
 
     @property
     def hidden_dim(self) -> int:
@@ -79,12 +81,18 @@ class HeadSizes:
 
     def trunk(self) -> list[nn.Module]:
         """Make the layers of the trunk, from (B, F) features to (B, H)."""
-        after: list[type[nn.Module]] = [nn.BatchNorm1d] if self.batch_norm else []
-        return create_mlp(self.features_dim, -1, self.net_arch, self.activation_fn, post_linear_modules=after)
+        norm = batch_norm if self.batch_norm else self.norm
+        return _hidden_layers(self.features_dim, self.net_arch, self.activation_fn, norm)
 
-    def stream(self, n_in: int, n_out: int) -> nn.Module:
+    def stream(self, n_in: int, n_out: int) -> nn.Sequential:
         """Make a network from (B, n_in) to (B, n_out), with hidden layers of the sizes ``head_arch``."""
-        return nn.Sequential(*create_mlp(n_in, n_out, self.head_arch, self.activation_fn))
+        hidden = _hidden_layers(n_in, self.head_arch, self.activation_fn, self.norm)
+        return nn.Sequential(*hidden, nn.Linear([n_in, *self.head_arch][-1], n_out))
+
+
+def _hidden_layers(n_in: int, sizes: list[int], activation_fn: type[nn.Module], norm: NormFunction) -> list[nn.Module]:
+    """Make dense layers from (B, n_in) to (B, sizes[-1]), each with its normalisation and activation."""
+    return [layer for n, n_out in pairwise([n_in, *sizes]) for layer in (*norm(nn.Linear(n, n_out)), activation_fn())]
 
 
 class SharedHead(nn.Sequential, Head):
@@ -96,7 +104,7 @@ class SharedHead(nn.Sequential, Head):
 
     def __init__(self, sizes: HeadSizes) -> None:
         trunk = sizes.trunk()
-        last = create_mlp(sizes.hidden_dim, sizes.n_actions * sizes.n_params, sizes.head_arch, sizes.activation_fn)
+        last = sizes.stream(sizes.hidden_dim, sizes.n_actions * sizes.n_params)
         nn.Sequential.__init__(self, *trunk, *last)
         self.n_trunk, self.n_actions, self.n_params = len(trunk), sizes.n_actions, sizes.n_params
 

@@ -1,7 +1,7 @@
 """Policies of DQNExt: SB3's policies with a choice of head, return model, loss and layers."""
 
 import inspect
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,13 @@ from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.checks import check_arch, check_extractor_kwargs, check_optimizer_kwargs, check_space
 from sb3_dqn_ext.networks.config import NetworkConfig
+from sb3_dqn_ext.networks.encoders import ENCODER, ENCODERS, DictEncoder, Encoder, ResidualBlock, make_encoder
 from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.heads import HEADS, MultiHead
 from sb3_dqn_ext.networks.hooks import NetworkSnapshot
 from sb3_dqn_ext.networks.noisy import NoisyLinear
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
+from sb3_dqn_ext.networks.preprocessing import image_keys
 from sb3_dqn_ext.networks.q_network import QNetwork
 
 __all__ = ["ACTIVATIONS", "EXTRACTORS", "OPTIMIZERS", "CnnPolicy", "MlpPolicy", "MultiHeadPolicy", "MultiInputPolicy"]
@@ -53,10 +55,11 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
 }
 # layers that compute the same in training and in evaluation mode; other layers may not
 MODE_INDEPENDENT: set[Any] = {
-    *(nn.Linear, NoisyLinear, nn.Conv2d, nn.Flatten, nn.Identity, nn.LayerNorm),
+    *(nn.Linear, NoisyLinear, nn.Conv2d, nn.MaxPool2d, nn.Flatten, nn.Identity, nn.LayerNorm, nn.GroupNorm),
     *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
     *ACTIVATIONS.values(),
     *EXTRACTORS.values(),
+    *(*ENCODERS.values(), ResidualBlock, DictEncoder),
     *HEADS.values(),
     *RETURN_MODELS.values(),
     *(QNetwork, CosineEmbedding),
@@ -73,9 +76,11 @@ class MlpPolicy(DQNPolicy):
     :param observation_space: the observation space
     :param action_space: the action space
     :param lr_schedule: the learning rate as a function of ``progress_remaining``
-    :param net_arch: the sizes of the hidden layers that all actions share; None (default): [64, 64], or [] after a NatureCNN
+    :param net_arch: the sizes of the hidden layers that all actions share; None (default): [64, 64], or [] after a
+        NatureCNN or an encoder
     :param activation_fn: the activation function: a class, or a key of ``ACTIVATIONS``
-    :param features_extractor_class: the features extractor: a class, a key of ``EXTRACTORS``, or the dotted name of a class
+    :param features_extractor_class: the features extractor: a class, a key of ``EXTRACTORS``, or the dotted name of a class;
+        None (default): the extractor of the policy, or the ``encoder``
     :param features_extractor_kwargs: the arguments of the features extractor
     :param normalize_images: whether images are divided by 255
     :param optimizer_class: the optimizer: a class, a key of ``OPTIMIZERS``, or the dotted name of a class
@@ -84,6 +89,8 @@ class MlpPolicy(DQNPolicy):
     :raises ArgumentError: if an argument is not allowed
     """
 
+    default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    """The features extractor without an encoder."""
     q_net: QNetwork
     q_net_target: QNetwork
     _snapshot: NetworkSnapshot | None = None  # None until the networks are built
@@ -96,29 +103,29 @@ class MlpPolicy(DQNPolicy):
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
         activation_fn: type[nn.Module] | str = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] | str = FlattenExtractor,
+        features_extractor_class: type[BaseFeaturesExtractor] | str | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
         optimizer_class: type[th.optim.Optimizer] | str = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
-        extractor = resolve_class("features_extractor_class", features_extractor_class, EXTRACTORS)
+        # SB3's constructor builds the networks, so their configuration must be set before
+        self.config = self._make_config(config, features_extractor_class, features_extractor_kwargs, observation_space)
+        extractor = self._find_extractor(features_extractor_class)
         optimizer = resolve_class("optimizer_class", optimizer_class, OPTIMIZERS)
         check_extractor_kwargs(extractor, features_extractor_kwargs)
         check_optimizer_kwargs(optimizer, optimizer_kwargs)
         check_type("normalize_images", normalize_images, bool, "True or False")
         check_arch("net_arch", net_arch)
-        check_space(observation_space, extractor)
-        # SB3's constructor builds the networks, so their configuration must be set before
-        self.config = NetworkConfig(**config)
+        check_space(observation_space, extractor, normalize_images)
         vars(self).update(vars(self.config))  # as in SB3's policies, there is an attribute for each argument
         self.fit = self.config.fit
         super().__init__(
             observation_space,
             action_space,
             lr_schedule,
-            net_arch,
+            [] if net_arch is None and issubclass(extractor, Encoder) and self.config.encoder is not None else net_arch,
             resolve_class("activation_fn", activation_fn, ACTIVATIONS),
             extractor,
             features_extractor_kwargs,
@@ -126,6 +133,43 @@ class MlpPolicy(DQNPolicy):
             optimizer,
             optimizer_kwargs,
         )
+
+    def _make_config(
+        self, config: dict[str, Any], extractor: object, extractor_kwargs: object, space: spaces.Space[Any]
+    ) -> NetworkConfig:
+        """
+        Return the configuration. A policy for images with arguments of the encoder alone has the encoder "nature".
+
+        :param config: the arguments of the configuration
+        :param extractor: the argument ``features_extractor_class``
+        :param extractor_kwargs: the argument ``features_extractor_kwargs``
+        :param space: the observation space
+        :raises ArgumentError: if both an encoder and a features extractor are given
+        """
+        encoder = config.get("encoder")
+        if encoder is not None and (extractor is not None or extractor_kwargs):
+            raise ArgumentError(
+                f"encoder={encoder!r} is a features extractor, too: leave features_extractor_class and "
+                "features_extractor_kwargs out, and write its arguments into encoder_kwargs."
+            )
+        needs_encoder = bool(config.get("encoder_kwargs")) or config.get("norm", "none") != "none"
+        is_default = encoder is None and extractor is None and not extractor_kwargs
+        if needs_encoder and is_default and self.default_extractor is not FlattenExtractor and image_keys(space):
+            config = config | {"encoder": "nature"}
+        return NetworkConfig(**config)
+
+    def _find_extractor(self, given: Any) -> type[BaseFeaturesExtractor]:
+        if self.config.encoder is not None:
+            encoder: type[Encoder] = ENCODER.find(self.config.encoder)
+            return DictEncoder if self.default_extractor is CombinedExtractor else encoder
+        return self.default_extractor if given is None else resolve_class("features_extractor_class", given, EXTRACTORS)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Make the encoder, or the features extractor."""
+        config = self.config
+        if config.encoder is None:
+            return super().make_features_extractor()
+        return make_encoder(config.encoder, self.observation_space, config.norm, config.encoder_kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         space, config = self.observation_space, self.config
@@ -226,7 +270,10 @@ class MlpPolicy(DQNPolicy):
         return QNetwork(**self._update_features_extractor(self.net_args)).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | vars(self.config)
+        parameters = super()._get_constructor_parameters() | vars(self.config)
+        if self.config.encoder is not None:
+            del parameters["features_extractor_class"], parameters["features_extractor_kwargs"]
+        return parameters
 
 
 class CnnPolicy(MlpPolicy):
@@ -234,8 +281,7 @@ class CnnPolicy(MlpPolicy):
     A policy for images: :class:`MlpPolicy` with the features extractor ``NatureCNN``. It has the same arguments.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"features_extractor_class": NatureCNN} | kwargs)
+    default_extractor = NatureCNN
 
 
 class MultiInputPolicy(MlpPolicy):
@@ -244,8 +290,7 @@ class MultiInputPolicy(MlpPolicy):
     arguments.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"features_extractor_class": CombinedExtractor} | kwargs)
+    default_extractor = CombinedExtractor
 
 
 class MultiHeadPolicy(MlpPolicy):

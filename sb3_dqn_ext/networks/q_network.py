@@ -21,6 +21,7 @@ from sb3_dqn_ext.networks.heads import HEAD, HeadSizes, SharedHead, make_head
 from sb3_dqn_ext.networks.hooks import is_instrumented
 from sb3_dqn_ext.networks.init import INITS
 from sb3_dqn_ext.networks.noisy import make_noisy, noisy_layers
+from sb3_dqn_ext.networks.norms import make_norm, no_norm
 from sb3_dqn_ext.networks.preprocessing import image_keys, preprocess
 
 __all__ = ["QNetwork"]
@@ -85,14 +86,15 @@ class QNetwork(SB3QNetwork):
         self.return_model = return_model
         self.n_actions = int(action_space.n)
         head_arch = list(config.head_arch or [])
-        sizes = HeadSizes(
-            features_dim, self.n_actions, return_model.n_params, net_arch, head_arch, activation_fn, config.batch_norm
-        )
+        layers = net_arch, head_arch, activation_fn, config.batch_norm, make_norm(config.norm)
+        sizes = HeadSizes(features_dim, self.n_actions, return_model.n_params, *layers)
         self.embedding = return_model.embedding(sizes.hidden_dim)
         if HEAD.find(config.head) is SharedHead and head_arch and self.embedding is None:
             raise ArgumentError(f"head_arch={head_arch!r} has no effect with head='shared'; write the layers into net_arch.")
         if config.batch_norm and not net_arch:
             raise ArgumentError("batch_norm=True has no effect on a trunk without layers; give net_arch, for example [64].")
+        if not net_arch and not head_arch and config.encoder is None and sizes.norm is not no_norm:
+            raise ArgumentError(f"norm={config.norm!r} has no effect on a network without hidden layers; give net_arch.")
         self.q_net = make_head(config.head, sizes)  # type: ignore[assignment]
         if config.sigma0 is not None:
             make_noisy(self.q_net, config.sigma0)

@@ -27,7 +27,9 @@ from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULES
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
+from sb3_dqn_ext.networks.encoders import ENCODERS
 from sb3_dqn_ext.networks.heads import HEADS
+from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.serialization.names import import_name, qualified_name
 from sb3_dqn_ext.serialization.tree import NotSerializableError
@@ -91,7 +93,7 @@ ALLOWED_CLASSES: dict[str, type] = {
     **_by_dotted_name(stable_baselines3.common.buffers, ["ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer"]),
     **_by_dotted_name(stable_baselines3.her.her_replay_buffer, ["HerReplayBuffer"]),
     **_by_dotted_name(sb3_dqn_ext.replay, ["DQNReplayBuffer"]),
-    **_by_qualified_name(EXPLORATIONS, HEADS, LOSSES, RETURN_MODELS, SAMPLERS, SCHEDULES, TARGET_POLICIES),
+    **_by_qualified_name(ENCODERS, EXPLORATIONS, HEADS, LOSSES, NORMS, RETURN_MODELS, SAMPLERS, SCHEDULES, TARGET_POLICIES),
 }
 """The classes, and the losses, which are functions, that a file may name, by dotted name."""
 RECONSTRUCTIBLE: dict[str, type] = {

@@ -7,6 +7,7 @@ from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
+from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 
 TrialParams = dict[str, Any]
@@ -23,7 +24,10 @@ SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_ste
 # Without categorical returns: their bounds depend on the rewards of the environment.
 SEARCHED_RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
 
-DQN_EXT_PARAMS = ("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau")
+DQN_EXT_PARAMS = (
+    *("target_policy", "head", "norm", "returns", "loss", "n_steps"),
+    *("sampler", "terminal_copies", "soft_targets", "tau"),
+)
 
 
 def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
@@ -40,6 +44,7 @@ def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
         params = {
             "target_policy": trial.suggest_categorical("target_policy", sorted(TARGET_POLICIES)),
             "head": trial.suggest_categorical("head", sorted(HEADS)),
+            "norm": trial.suggest_categorical("norm", sorted(NORMS)),
             "returns": trial.suggest_categorical("returns", SEARCHED_RETURNS),
             "soft_targets": trial.suggest_categorical("soft_targets", [False, True]),
         }
@@ -75,7 +80,7 @@ def make_converter(dqn_converter: ParamsConverter) -> ParamsConverter:
 
 def _merge_arguments(converted: TrialParams, params: TrialParams) -> TrialParams:
     """Merge the arguments that the zoo has made from its own parameters with those for ``DQN_EXT_PARAMS``."""
-    network = _select(params, "head", "returns", "loss")
+    network = _select(params, "head", "norm", "returns", "loss")
     if "head" in network:
         network["head_arch"] = [] if network["head"] == "shared" else [64]
     replay_buffer = _select(params, "sampler", "terminal_copies")

@@ -26,6 +26,7 @@ from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.callbacks import SoftTargetUpdateCallback
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.heads import HEADS
+from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
@@ -295,13 +296,25 @@ def test_layers_that_depend_on_training_mode_do_so_when_they_are_compiled(extrac
 
 
 @pytest.mark.slow
-def test_training_on_images_equals_eager_training() -> None:
+@pytest.mark.parametrize(
+    "network",
+    [
+        {},
+        {"encoder": "nature", "norm": "layer"},
+        {"encoder": "small"},
+        {"encoder": "minatar", "norm": "layer", "dtype": "float64"},
+        {"encoder": "impala", "norm": "layer", "dtype": "float64"},
+    ],
+    ids=str,
+)
+def test_training_on_images_equals_eager_training(network: dict[str, Any]) -> None:
     def images() -> FakeImageEnv:
         env = FakeImageEnv(action_dim=3, screen_height=36, screen_width=36, n_channels=1, discrete=True)
         env.observation_space.seed(0)  # its images are samples of the space
         return env
 
-    kwargs: dict[str, Any] = {"net_arch": [], "features_extractor_kwargs": {"features_dim": 6}}
+    sizes = "encoder_kwargs" if network else "features_extractor_kwargs"
+    kwargs: dict[str, Any] = {"net_arch": [], sizes: {"features_dim": 6}} | network
     eager = make(env=images(), policy="CnnPolicy", policy_kwargs=kwargs)
     learn(eager, 60)
     compiled = twin(eager, {"unroll": 2}, env=images(), policy="CnnPolicy", policy_kwargs=kwargs)
@@ -322,6 +335,7 @@ SETTINGS: dict[str, list[Any]] = {
     "sampler": sorted(SAMPLERS),
     "n_steps": [1, 3],
     "observations": ["Box", "Dict"],
+    "norm": sorted(NORMS),
 }
 AXES = CHOICES | SETTINGS
 Combination = dict[str, Any]
@@ -362,7 +376,7 @@ def check(combination: Combination) -> None:
             "head_arch": HEAD_ARCH[head],
             "returns": returns,
             "returns_kwargs": RETURNS_KWARGS[returns],
-            **{name: combination[name] for name in ("noisy", "dtype", "fitted_actions")},
+            **{name: combination[name] for name in ("noisy", "dtype", "fitted_actions", "norm")},
         },
     }
     env = dict_cartpole if is_dict else short_cartpole

@@ -31,6 +31,7 @@ from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, EpsilonScheduleCallback, ExactCheckpointCallback
 from sb3_dqn_ext.envs import TerminalPenalty
+from sb3_dqn_ext.networks.encoders import ENCODERS
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
@@ -91,7 +92,7 @@ def test_the_quick_commands_run_and_write_the_files_of_the_table(tmp_path: Path)
 def test_the_pages_of_the_choices_list_each_of_them() -> None:
     pages = "\n".join(path.read_text() for path in (DOCS / "choices").glob("*.md"))
     listed = re.findall(r"^\| `(\w+)` \|", pages, flags=re.MULTILINE)
-    for registry in (EXPLORATIONS, SCHEDULES, SAMPLERS, TARGET_POLICIES, RETURN_MODELS, HEADS):
+    for registry in (EXPLORATIONS, SCHEDULES, SAMPLERS, TARGET_POLICIES, RETURN_MODELS, HEADS, ENCODERS):
         for name in registry:
             assert listed.count(name) == 1, name
 
@@ -148,6 +149,8 @@ Algorithm = type[DQN]
 N_STEPS = 24
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+BOOL: Any = np.bool_
+SMALL_IMAGE = spaces.Box(0, 1, (10, 10, 4), BOOL)
 NUMBERS = spaces.Dict(vector=VECTOR, number=spaces.Discrete(3))
 
 
@@ -167,6 +170,11 @@ def with_actions(space: spaces.Space[Any]) -> Callable[[Algorithm, Path], Any]:
 
 def observing(space: spaces.Space[Any], policy: str = "MlpPolicy", **kwargs: Any) -> Callable[[Algorithm, Path], Any]:
     return lambda algorithm, _: trained(algorithm, Anything(space, spaces.Discrete(3)), policy, **kwargs)
+
+
+def small_image(algorithm: Algorithm, _: Path) -> None:
+    network = {"policy_kwargs": {"encoder": "minatar"}} if algorithm is DQNExt else {}
+    trained(algorithm, Anything(SMALL_IMAGE, spaces.Discrete(3)), "CnnPolicy", **network)
 
 
 def around(make: Callable[[], Any], **kwargs: Any) -> Callable[[Algorithm, Path], Any]:
@@ -213,6 +221,7 @@ WITHOUT_LIMITS = {"replay_buffer_kwargs": {"handle_timeout_termination": False}}
 CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "Box, a vector or a matrix": observing(spaces.Box(-1, 1, (3, 4), np.float32)),
     "Box, an image": observing(IMAGE, "CnnPolicy"),
+    "Box, a small image of bool": small_image,
     "Discrete": observing(spaces.Discrete(4)),
     "Discrete that does not begin at 0": observing(spaces.Discrete(4, start=9)),
     "MultiDiscrete": observing(spaces.MultiDiscrete([2, 3])),

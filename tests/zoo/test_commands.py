@@ -19,6 +19,7 @@ from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
+from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.zoo import default_config
 from sb3_dqn_ext.zoo._start_hook import COMMANDS_WITH_ALGO, find_refused_command
@@ -364,6 +365,7 @@ def test_the_search_offers_every_choice_and_stores_what_it_sampled(tmp_path: Pat
     offered: dict[str, Collection[Any]] = {
         "target_policy": TARGET_POLICIES,
         "head": HEADS,
+        "norm": NORMS,
         "returns": RETURN_MODELS.keys() - {"categorical"},
         "loss": LOSSES,
         "sampler": SAMPLERS,
@@ -375,7 +377,7 @@ def test_the_search_offers_every_choice_and_stores_what_it_sampled(tmp_path: Pat
     assert len(occurred["tau"]) > 10
 
 
-OUR_CHOICES = {"target_policy", "head", "returns", "sampler", "soft_targets", "n_steps", "terminal_copies"}
+OUR_CHOICES = {"target_policy", "head", "norm", "returns", "sampler", "soft_targets", "n_steps", "terminal_copies"}
 STORED = ("--storage", "sqlite:///study.db", "--study-name", "mine")
 
 
@@ -437,7 +439,7 @@ def test_a_stored_trial_is_trained(study: Path) -> None:
     assert config["gamma"] == 1 - chosen["one_minus_gamma"]
     assert config["batch_size"] == 2 ** chosen["batch_size_pow"]
     assert config["replay_buffer_kwargs"] == {"sampler": chosen["sampler"], "terminal_copies": chosen["terminal_copies"]}
-    network = {name: chosen[name] for name in ("head", "returns", "loss") if name in chosen}
+    network = {name: chosen[name] for name in ("head", "norm", "returns", "loss") if name in chosen}
     assert network.items() <= config["policy_kwargs"].items()
     hard, soft = (1.0, chosen["target_update_interval"], "env_steps"), (chosen.get("tau"), 1, "gradient_steps")
     targets = config["tau"], config["target_update_interval"], config["target_update_unit"]
