@@ -76,6 +76,7 @@ class FastVecEnv(VecEnv):
         super().__init__(len(factories), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
         self.spec = factories[0].spec
+        self.factories = factories
         self.reset_infos = self.backend.reset_infos
         if replaced is not None:
             self._seeds, self._options = replaced._seeds, replaced._options
