@@ -5,8 +5,13 @@ PY := $(VENV)/bin/python
 ENV ?= CartPole-v1
 SEED ?= 0
 RUNS ?= runs
-DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':True}}]
 EXAMPLES ?= 5000
+
+# A game of ALE is trained in its vector form, which has no films, and is played less often.
+ATARI := $(filter ALE/%,$(ENV))
+DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':$(if $(ATARI),False,True)}}]
+PRESET := $(if $(ATARI),-conf sb3_dqn_ext.presets.atari)
+EVALUATION := $(if $(ATARI),--eval-freq 50000 --eval-episodes 5,--eval-freq 2500 --eval-episodes 10)
 
 .DEFAULT_GOAL := help
 .PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
@@ -14,11 +19,10 @@ EXAMPLES ?= 5000
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-train: $(VENV)/installed-train  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
+train: $(VENV)/installed-$(if $(ATARI),atari,train)  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
 	@$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress --verbose 0 \
-		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard --eval-freq 2500 --eval-episodes 10 \
-		--hyperparams "callback:$(DIAGNOSTICS)"
-	@$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED)
+		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard $(EVALUATION) $(PRESET) --hyperparams "callback:$(DIAGNOSTICS)"
+	@$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED) $(if $(ATARI),--episodes 5)
 
 train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
 	$(PY) -m benchmarks.seeds
@@ -91,6 +95,7 @@ clean:  ## remove environments, builds and caches, but keep runs
 INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/zoo/_start_hook.py sb3_dqn_ext/zoo/_start_hook.pth
 
 $(VENV)/installed-train: EXTRAS := zoo,plots,box2d
+$(VENV)/installed-atari: EXTRAS := zoo,plots,box2d,atari
 $(VENV)/installed-bench: EXTRAS := bench
 $(VENV)/installed-dev: EXTRAS := dev
 $(VENV)/installed-docs: EXTRAS := docs

@@ -31,6 +31,7 @@ from sb3_dqn_ext.envs.terminal_penalty import TerminalPenalty, VectorTerminalPen
 from sb3_dqn_ext.errors import ArgumentError
 
 # Entry points as strings, so that their modules are imported when an environment is made.
+ATARI_GAMES = "sb3_dqn_ext.envs.atari_games:AtariGamesVectorEnv"
 CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
 CART_POLES = "sb3_dqn_ext.envs.cart_poles:SameStepCartPoleVectorEnv"
 RANDOM_START_CART_POLES = "sb3_dqn_ext.envs.cart_poles:RandomStartCartPoleVectorEnv"

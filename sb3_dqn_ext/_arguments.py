@@ -22,6 +22,7 @@ from torch import nn
 from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
 from sb3_dqn_ext.algorithm.exploration import NoExploration
+from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
@@ -207,7 +208,7 @@ def check_arguments(model: Any) -> None:
         check_number(name, getattr(model, name), low, high, integer)
     for name in ("target_policy_kwargs", "exploration_kwargs", "replay_buffer_kwargs", "policy_kwargs"):
         check_type(name, getattr(model, name), Mapping | MissingAttribute, "a mapping of arguments")
-    for name in ("target_network", "optimize_memory_usage", "check_finite"):
+    for name in ("target_network", "optimize_memory_usage", "step_while_learning", "check_finite"):
         check_type(name, getattr(model, name), bool, "True or False")
     for name in ("n_epochs", "minibatch_size"):
         if getattr(model, name) is not None:
@@ -362,6 +363,29 @@ def check_combinations(model: Any, given: set[str]) -> None:
     if "terminal_on" in buffer_kwargs and buffer_kwargs.get("terminal_copies", 1) == 1:
         warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
     _check_update_ratio(model)
+
+
+def check_step_while_learning(model: Any, own_train: Any) -> None:
+    """
+    Check that a model can be trained between the beginning and the end of a step, if ``step_while_learning`` is set.
+
+    :param model: a DQNExt
+    :param own_train: the method ``train`` of DQNExt
+    :raises UnsupportedError: if the training or the step is one method of a subclass, which cannot be divided
+    """
+    if not model.step_while_learning:
+        return
+    if type(model).train is not own_train or "train" in vars(model):
+        raise UnsupportedError(
+            f"step_while_learning=True postpones train(), which {type(model).__name__} overrides: leave it out, or override "
+            "updater_class."
+        )
+    for layer in layers_of(model.env):
+        if type(layer).step is not VecEnv.step:
+            raise UnsupportedError(
+                f"step_while_learning=True calls step_async() and step_wait(), and {type(layer).__name__} overrides step(): "
+                "leave it out, or override step_wait()."
+            )
 
 
 def _check_update_ratio(model: Any) -> None:

@@ -209,6 +209,7 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ("seed=0", "seed random_state random_seed rng rng_seed"),
     ("device='cuda'", "device cuda gpu n_gpus gpu_id use_cuda"),
     ("compile=True", "compile jit torch_compile cudagraphs"),
+    ("step_while_learning=True", "step_while_learning async_envs async_learning overlap asynchronous"),
     ("check_finite=True", "check_finite detect_anomaly check_nan vec_check_nan"),
     ("tensorboard_log='runs'", "tensorboard_log tensorboard tb_log log_dir logdir log_path"),
     ("verbose=1", "verbose verbosity log_level"),
@@ -226,6 +227,10 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ),
     ("DQNExt(policy, VecFrameStack(env, 4))", "frame_stack stack_frames history_length framestack n_stack"),
     ("DQNExt(policy, AtariWrapper(env))", "clip_rewards clip_reward reward_clip reward_clipping reward_bound"),
+    (
+        'DQNExt(policy, make_fast_vec_env("ALE/Pong-v5", 8, env_kwargs={"episodic_life": True}))',
+        "episodic_life terminal_on_life_loss life_loss_info repeat_action_probability noop_max",
+    ),
     ("DQNExt(policy, VecNormalize(env))", "normalize norm_obs norm_reward normalize_observations normalize_reward obs_norm"),
 )
 """(code for DQNExt, names with that meaning, separated by spaces); a name can be in several rows"""

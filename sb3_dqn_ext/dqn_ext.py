@@ -23,6 +23,7 @@ from stable_baselines3.common.type_aliases import (
 )
 from stable_baselines3.common.utils import LinearSchedule, should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 from typing_extensions import Unpack
@@ -34,6 +35,7 @@ from sb3_dqn_ext._arguments import (
     check_combinations,
     check_early_arguments,
     check_environment,
+    check_step_while_learning,
     parse_train_freq,
     possibly_unstorable_arguments,
     sb3_errors_translated,
@@ -140,6 +142,10 @@ class DQNExt(DQN):
         first training, and makes each training much faster. Results equal those without compilation up to rounding.
         ``{"unroll": k}``: the number of gradient steps in one call, if ``gradient_steps`` is at least k, by default 4;
         priorities are then updated after every k gradient steps. What cannot be compiled runs uncompiled, with a warning
+    :param step_while_learning: whether the environments make a step while the networks are trained (default: False). A
+        training then waits for the first step after it: actions are chosen, the step begins, the training is made on the
+        transitions stored so far, and the step is finished. These actions are those of the networks before the training; all
+        else is as without. It saves time if environments step in other processes or threads, see docs/speed.md
     :param check_finite: whether nan and infinite numbers end the run with an error before they reach the replay buffer or the
         networks (default: False), see :class:`~sb3_dqn_ext.callbacks.NonFiniteGuardCallback`
     :param kwargs: arguments of SB3's DQN by keyword
@@ -173,6 +179,7 @@ class DQNExt(DQN):
         n_epochs: int | None = None,
         minibatch_size: int | None = None,
         compile: bool | Mapping[str, Any] = False,
+        step_while_learning: bool = False,
         check_finite: bool = False,
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
@@ -188,6 +195,7 @@ class DQNExt(DQN):
         self.n_epochs = n_epochs
         self.minibatch_size = minibatch_size
         self.compile = compile
+        self.step_while_learning = step_while_learning
         self.check_finite = check_finite
         self._warned_eager_reasons: set[str] = set()  # reasons for training without compilation, of which a warning was given
         self._warned_unstorable: set[str] = set()  # attributes that cannot be saved, of which a warning was given
@@ -202,6 +210,7 @@ class DQNExt(DQN):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
+            check_step_while_learning(self, DQNExt.train)
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # arguments of a subclass
             doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
             self._warned_unstorable = _persistence().find_unstorable(doubtful) if doubtful else set()
@@ -332,6 +341,7 @@ class DQNExt(DQN):
         self._has_applied_changes = False
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
+        check_step_while_learning(self, DQNExt.train)
         run = self.run_state
         run.guard = None  # that of a run that ended with an error
         if self.check_finite:
@@ -346,6 +356,8 @@ class DQNExt(DQN):
             reset_num_timesteps, total_timesteps = False, total_timesteps - self.num_timesteps
             logger = _persistence().make_resumed_logger(self, run.resumed["training"])
             run.last_step = None  # it is that of another run
+        else:
+            run.due_training = None
         if logger is not None:
             self.set_logger(logger)
         if reset_num_timesteps or self._last_obs is None:
@@ -412,7 +424,7 @@ class DQNExt(DQN):
             actions, buffer_actions = self._sample_action(n_random, action_noise, env.num_envs)
             last_obs = self._last_obs
             try:
-                new_obs, rewards, dones, infos = env.step(actions)
+                new_obs, rewards, dones, infos = self._step(env, actions)
                 resets, originals = latest_reset_infos(run.stepped_envs), swap_unnormalized(normalize)
                 self.num_timesteps += env.num_envs
                 num_collected_steps += 1
@@ -437,10 +449,27 @@ class DQNExt(DQN):
                 self._count_episode(log_interval)
         if continue_training:
             callback.on_rollout_end()
+        # the last training of a run has no step to wait for
+        run.defers_training = self.step_while_learning and self.num_timesteps < self._total_timesteps
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
+    def _step(self, env: VecEnv, actions: np.ndarray[Any, Any]) -> VecEnvStepReturn:
+        """Step the environments. With ``step_while_learning``, make the training that is due in the meantime."""
+        run = self.run_state
+        if run.due_training is None:
+            return env.step(actions)
+        (gradient_steps, batch_size), run.due_training = run.due_training, None
+        env.step_async(actions)
+        try:
+            self.train(gradient_steps, batch_size)
+        finally:
+            results = env.step_wait()
+        self.updater.set_training_mode(self.policy, False)
+        return results
 
     def _begin_rollout(self, callback: BaseCallback) -> None:
         run = self.run_state
+        run.defers_training = False
         if run.resumed is not None:
             _persistence().restore_run(self, callback, run.resumed)
             run.resumed = None
@@ -531,6 +560,9 @@ class DQNExt(DQN):
             through all transitions of the replay buffer ``n_epochs`` times
         :param batch_size: B, the number of transitions in a batch
         """
+        if self.run_state.defers_training:
+            self.run_state.defers_training, self.run_state.due_training = False, (gradient_steps, batch_size)
+            return
         self._apply_changes()
         self._has_applied_changes = True
         self.updater.set_training_mode(self.policy, True)

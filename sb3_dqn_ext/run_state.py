@@ -36,6 +36,10 @@ class RunState:
     """the handling of signals that interrupt the run"""
     last_step: LastStep | None = None
     """the step from which the next one continues"""
+    defers_training: bool = False
+    """whether the next training waits for the next step, with ``step_while_learning``"""
+    due_training: tuple[int, int] | None = None
+    """``gradient_steps`` and ``batch_size`` of the training to make during the next step, or None"""
     stepped_envs: Sequence[VecEnv] = ()
     """the innermost training environments, and other vectorised environments that share some of them"""
 

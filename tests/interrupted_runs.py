@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ale_py
 import gymnasium as gym
 import numpy as np
 import torch as th
@@ -79,6 +80,13 @@ class SimpleLinearSchedule:
         return progress_remaining * self.initial_value
 
 
+def atari_games() -> VecEnv:
+    gym.register_envs(ale_py)
+    cut_short = {"max_num_frames_per_episode": 120, "episodic_life": True, "reseed_every": 20}
+    arguments = {"num_threads": 2, "img_height": 36, "img_width": 36, **cut_short}
+    return make_fast_vec_env("ALE/Breakout-v5", n_envs=2, seed=3, env_kwargs=arguments)
+
+
 CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     "CartPole": (cartpole, {}),
     "MountainCar": (lambda: make_envs("MountainCar-v0"), {}),
@@ -88,6 +96,15 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     "a dictionary": (lambda: DummyVecEnv([lambda: Monitor(dict_cartpole())]), {"policy": "MultiInputPolicy"}),
     "images": (images, {"policy": "CnnPolicy", "buffer_size": 60}),
     "processes": (subprocesses, {}),
+    "processes, stepped while learning": (subprocesses, {"step_while_learning": True, "train_freq": 1}),
+    "Atari games, stepped while learning": (
+        atari_games,
+        {
+            "policy": "CnnPolicy",
+            "step_while_learning": True,
+            "policy_kwargs": {"features_extractor_kwargs": {"features_dim": 8}},
+        },
+    ),
     "one array of poles": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3), {}),
     "in turn": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3, vectorization_mode="sync"), {}),
     "normalised": (lambda: VecNormalize(make_envs("CartPole-v1", 2)), {}),

@@ -53,7 +53,7 @@ class EpisodeFinder:
         for done, info in zip(locals_["dones"], locals_["infos"], strict=True):
             if (record := new_record(info, done, known_records)) is not None:
                 episodes.append(Episode(float(record["r"]), int(record["l"])))
-            elif done:
+            elif done and info.get("game_over", True):  # not only a life of an Atari game
                 self._warn_of_missing_record()
         return episodes
 

@@ -1,7 +1,8 @@
 """
 The state of a training run, except its environments, as nested plain data, arrays and tensors.
 
-It is read between two rollouts: all steps are stored in the replay buffer, and their gradient steps are done.
+It is read between two rollouts: all steps are stored in the replay buffer, and their gradient steps are done, or due if the
+networks are trained during the next step.
 """
 
 import os
@@ -86,6 +87,7 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
         "generators": get_rng_state(model),
         "logged": {name: dict(getattr(logger, name)) for name in LOGGER_ATTRIBUTES} if logger else {},
         "tensorboard": os.path.basename(str(logger.dir)) if logger and _tensorboard_outputs(logger) else None,
+        "due_training": model.run_state.due_training,
         "callbacks": model.run_state.callback_states if callback is None else callback_states(callback),
     }
 
@@ -102,6 +104,7 @@ def restore_training(model: Any, state: State) -> None:
     model.set_parameters(state["parameters"])
     restore_replay_buffer(model.replay_buffer, state["replay_buffer_state"])
     _restore_choice_states(model, state.get("choices", {}))  # older checkpoints have none
+    model.run_state.due_training = state.get("due_training")
 
 
 def check_choice_states(model: Any) -> None:

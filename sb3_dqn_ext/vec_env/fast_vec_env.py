@@ -5,6 +5,7 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,27 @@ class FastVecEnv(VecEnv):
         made by ``gymnasium.make``, with or without SB3's Monitor
     :param vectorization_mode: ``"vector_entry_point"``: the environment's vector entry point, one object for all environments;
         ``"sync"``: one environment after the other; ``"async"``: a worker process for each environment; ``"auto"`` (default):
-        the vector entry point if there are several environments, it has the same spaces, and no wrapper would be lost;
-        otherwise ``"async"`` in place of a SubprocVecEnv and ``"sync"`` in all other cases. A warning names spaces that differ
+        the vector entry point if there are several environments, it has the same spaces, and no wrapper would be lost, or if
+        it alone takes one of the arguments; otherwise ``"async"`` in place of a SubprocVecEnv and ``"sync"`` in all other
+        cases. A warning names spaces that differ
+    :param env_kwargs: arguments of the environments in addition to those with which they were made, such as ``num_threads``
+        of a vector entry point
     :raises ArgumentError: if an environment cannot be made again, for example because a wrapper does not record its arguments,
         or if the environments do not support the mode
     """
 
-    def __init__(self, venv: VecEnv | list[EnvFactory], vectorization_mode: str = "auto") -> None:
+    def __init__(
+        self,
+        venv: VecEnv | list[EnvFactory],
+        vectorization_mode: str = "auto",
+        env_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         check_type("venv", venv, VecEnv | list, "a DummyVecEnv or a SubprocVecEnv; make_fast_vec_env takes an id")
         replaced = venv if isinstance(venv, VecEnv) else None
         factories = env_factories_of(venv) if isinstance(venv, VecEnv) else venv
+        if env_kwargs is not None:
+            check_type("env_kwargs", env_kwargs, Mapping, "a mapping of arguments")
+            factories = [replace(factory, kwargs={**factory.kwargs, **env_kwargs}) for factory in factories]
         otherwise = "async" if isinstance(replaced, SubprocVecEnv) else "sync"
         self.vectorization_mode = choose_vectorization_mode(factories, vectorization_mode, otherwise)
         if replaced is not None:
@@ -64,6 +76,7 @@ class FastVecEnv(VecEnv):
         super().__init__(len(factories), env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
         self.spec = factories[0].spec
+        self.factories = factories
         self.reset_infos = self.backend.reset_infos
         if replaced is not None:
             self._seeds, self._options = replaced._seeds, replaced._options
@@ -221,7 +234,8 @@ def make_fast_vec_env(
     :param seed: the seed of the first environment; environment i has ``seed + i``. A vector entry point has one seed for all.
         None (default): the seed is random
     :param vectorization_mode: see :class:`FastVecEnv`
-    :param env_kwargs: arguments of ``gymnasium.make``, such as ``render_mode``
+    :param env_kwargs: arguments of ``gymnasium.make``, such as ``render_mode``, or of the vector entry point, such as
+        ``num_threads`` of :class:`~sb3_dqn_ext.envs.atari_games.AtariGamesVectorEnv`
     :param monitor_dir: the folder of ``0.monitor.csv``, ``1.monitor.csv`` ..., one file for each environment; None (default):
         no files
     :param monitor_kwargs: the arguments ``info_keywords`` and ``override_existing`` of SB3's Monitor

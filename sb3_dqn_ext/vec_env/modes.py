@@ -1,5 +1,6 @@
 """The choice between the three backends of FastVecEnv."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from sb3_dqn_ext._validation import choose, parameters_of
 from sb3_dqn_ext.env_factory import EnvFactory
-from sb3_dqn_ext.envs.registry import CART_POLES
+from sb3_dqn_ext.envs.registry import ATARI_GAMES, CART_POLES
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env.async_ import AsyncBackend
 from sb3_dqn_ext.vec_env.backend import Backend, GymVectorEnv
@@ -61,19 +62,45 @@ def vectorization_obstacle(factories: Sequence[EnvFactory]) -> str | None:
     return None
 
 
-SAME_STEP_ENTRY_POINTS = {"gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": CART_POLES}
+SAME_STEP_ENTRY_POINTS = {
+    "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": CART_POLES,
+    "ale_py.vector_env:AtariVectorEnv": ATARI_GAMES,
+}
 """vector entry points with ``AutoresetMode.NEXT_STEP`` -> those of the same environment with ``SAME_STEP``"""
 
 
-def load_vector_entry_point(spec: EnvSpec) -> Any:
+def same_step_entry_point(spec: EnvSpec) -> Any:
     """
-    Import the vector entry point of an environment.
+    Return the vector entry point of an environment, or the one that replaces it here.
 
     :param spec: the spec of the environment
-    :return: the function or class that makes its vector environment
     """
-    entry_point = spec.vector_entry_point
-    return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    return SAME_STEP_ENTRY_POINTS.get(str(spec.vector_entry_point), spec.vector_entry_point)
+
+
+def parameters_of_entry_point(entry_point: Any) -> dict[str, inspect.Parameter]:
+    """
+    Return the parameters of an entry point, which is imported.
+
+    :param entry_point: the function or class that makes an environment, or its name
+    """
+    return parameters_of(load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point)
+
+
+def has_vector_arguments(factory: EnvFactory) -> bool:
+    """
+    Return whether an environment got arguments that only its vector entry point takes, such as ``num_threads`` of Atari.
+
+    :param factory: the factory of the environment
+    """
+    spec, of_both = factory.spec, {"max_episode_steps", "disable_env_checker", "render_mode"}
+    given = factory.kwargs.keys() - of_both
+    if not given or None in (spec.entry_point, spec.vector_entry_point):
+        return False
+    single = parameters_of_entry_point(spec.entry_point)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in single.values()):
+        return False
+    return not (given - single.keys()).isdisjoint(parameters_of_entry_point(same_step_entry_point(spec)))
 
 
 def make_vector_env(factories: Sequence[EnvFactory]) -> GymVectorEnv:
@@ -87,8 +114,8 @@ def make_vector_env(factories: Sequence[EnvFactory]) -> GymVectorEnv:
     first = factories[0]
     kwargs = {key: value for key, value in first.kwargs.items() if key != "disable_env_checker"}  # not an argument of make_vec
     spec = copy(first.spec)
-    spec.vector_entry_point = SAME_STEP_ENTRY_POINTS.get(str(spec.vector_entry_point), spec.vector_entry_point)
-    if "autoreset_mode" in parameters_of(load_vector_entry_point(spec)):  # as in ale_py
+    own, spec.vector_entry_point = spec.vector_entry_point, same_step_entry_point(spec)
+    if spec.vector_entry_point == own and "autoreset_mode" in parameters_of_entry_point(own):
         kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
     try:
         env = gym.make_vec(spec, num_envs=len(factories), vectorization_mode="vector_entry_point", **kwargs)
@@ -147,7 +174,7 @@ def space_difference(factory: EnvFactory) -> str | None:
 
 # package of a vector entry point -> differences other than the spaces
 FURTHER_DIFFERENCES = {
-    "ale_py": " Its rewards are clipped to -1, 0 and 1, and each episode begins with up to 30 idle frames and FIRE.",
+    "ale_py": " Its rewards are clipped to -1, 0 and 1, and each game begins with up to 30 idle frames and FIRE.",
 }
 
 
@@ -191,6 +218,8 @@ def choose_vectorization_mode(factories: Sequence[EnvFactory], wanted: str, othe
     :return: the mode
     :raises ArgumentError: if there is no such mode, or the environments do not support it
     """
+    if wanted == "auto" and has_vector_arguments(factories[0]):
+        wanted = "vector_entry_point"
     if wanted == "auto":
         # For a single environment, a vector entry point is slower than the environment itself.
         if len(factories) == 1 or vectorization_obstacle(factories) is not None:

@@ -80,6 +80,9 @@ class VectorEntryPointBackend:
 
     It converts the infos of a step that ends an episode to SB3's format.
 
+    Environments may clip their rewards for learning, or end an episode within a game. They then put ``raw_reward`` and
+    ``game_over``, (n_envs,), into their infos, and the episode statistics are those of the whole game.
+
     :param env: gymnasium's vector environment with ``AutoresetMode.SAME_STEP``
     :param factories: (n_envs,) the factories of the single environments that it replaces
     """
@@ -88,6 +91,7 @@ class VectorEntryPointBackend:
         self.env = env
         self.reset_infos: list[Info] = [{} for _ in factories]
         self._n_envs = len(factories)
+        self._steps_by_itself = hasattr(env, "step_async")  # in threads or processes
         self.episode_statistics = EpisodeStatistics([factory.monitor_config for factory in factories], factories[0].spec.id)
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
@@ -101,9 +105,12 @@ class VectorEntryPointBackend:
 
     def step_async(self, actions: Array) -> None:
         self._actions = actions
+        if self._steps_by_itself:
+            self.env.step_async(actions)  # type: ignore[attr-defined]
 
     def step_wait(self) -> VecEnvStepReturn:
-        observations, own_rewards, terminated, truncated, vector_infos = self.env.step(self._actions)
+        result = self.env.step_wait() if self._steps_by_itself else self.env.step(self._actions)  # type: ignore[attr-defined]
+        observations, own_rewards, terminated, truncated, vector_infos = result
         terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
         # copies: the environment may reuse the arrays in its next step
         observations, rewards, dones = (
@@ -114,9 +121,10 @@ class VectorEntryPointBackend:
         infos: list[Info] = [{"TimeLimit.truncated": False} for _ in range(self._n_envs)]
         if vector_infos.keys() - FINAL_INFO_KEYS:
             split_infos({key: values for key, values in vector_infos.items() if key not in FINAL_INFO_KEYS}, infos)
-        self.episode_statistics.add_rewards(np.asarray(own_rewards))
+        self.episode_statistics.add_rewards(np.asarray(vector_infos.get("raw_reward", own_rewards)))
         if np.count_nonzero(dones):
             final_infos: list[Info] = [{} for _ in infos]
+            game_over = vector_infos.get("game_over", dones)
             if final_info := vector_infos.get("final_info"):
                 split_infos(final_info, final_infos)
             for env in np.flatnonzero(dones).tolist():
@@ -124,8 +132,9 @@ class VectorEntryPointBackend:
                 del self.reset_infos[env]["TimeLimit.truncated"]
                 infos[env]["terminal_observation"] = copy_observation(vector_infos["final_obs"], env)
                 infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
-                self.episode_statistics.end_episode(env, infos[env])
-                self.episode_statistics.reset(env)
+                if game_over[env]:
+                    self.episode_statistics.end_episode(env, infos[env])
+                    self.episode_statistics.reset(env)
         return observations, rewards, dones, infos
 
     def has_attr(self, name: str) -> bool:

@@ -26,6 +26,7 @@ from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.vec_env import FastVecEnv
 
 __all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "original_rewards", "sync_normalization", "vectorize"]
 
@@ -73,6 +74,9 @@ def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None
             kwargs["render_mode"] = render_mode
         bare = replace(spec, additional_wrappers=(), kwargs=kwargs)
         made: VecEnv = DummyVecEnv([lambda: _make_env(bare, wrappers)] * n_envs)
+        if isinstance(inner, FastVecEnv) and inner.observation_space != made.observation_space:
+            made.close()  # the vector form is another environment, as of Atari
+            made = _make_vector_form(inner, n_envs, render_mode)
         for layer in layers:
             made = _copy_wrapper(layer, made)
     except Exception as error:  # constructors of environments may raise any error
@@ -81,6 +85,12 @@ def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None
             f"{owner} cannot make environments like those of training: {reason}. Give it an eval_env."
         ) from error
     return made
+
+
+def _make_vector_form(venv: FastVecEnv, n_envs: int, render_mode: str | None) -> VecEnv:
+    """Make environments by the vector entry point of the training environments, with the same arguments."""
+    factory = replace(venv.factories[0].without_file(), seed=None)
+    return FastVecEnv([factory] * n_envs, venv.vectorization_mode, {} if render_mode is None else {"render_mode": render_mode})
 
 
 def _changes_steps(wrapper: WrapperSpec) -> bool:

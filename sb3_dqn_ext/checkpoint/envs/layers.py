@@ -50,9 +50,9 @@ def state_attributes_of_fast_vec_env(venv: FastVecEnv) -> dict[str, AttributeRef
     """
     Return references to the attributes that make up the state of a FastVecEnv.
 
-    They are the seeds and options of the next reset. With a vector entry point, which is one of the CartPole vector
-    environments, its state and the returns and lengths of the open episodes follow. The state of the single environments of
-    ``"sync"`` and ``"async"`` is not included.
+    They are the seeds and options of the next reset. With a vector entry point, the returns and lengths of the open episodes
+    follow, and the state of the CartPole vector environments; others have methods for their states. The state of the single
+    environments of ``"sync"`` and ``"async"`` is not included.
 
     :param venv: the innermost vectorised environment
     :return: name -> the object and the name of its attribute

@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_dqn_ext._validation import check_type
 from sb3_dqn_ext.checkpoint.envs.replay_wrapper import ReplayWrapper
+from sb3_dqn_ext.checkpoint.envs.state_recorder import has_state_methods
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.envs.cart_poles import RandomStartCartPoleVectorEnv, SameStepCartPoleVectorEnv
 from sb3_dqn_ext.envs.hidden_velocities import VectorHiddenVelocities
@@ -129,7 +130,7 @@ def make_resumable(env: VecEnv) -> VecEnv:
     Put a :class:`ReplayWrapper` around each environment, in place, before their first reset. A second call changes nothing.
 
     Environments in worker processes must be made with a ReplayWrapper; for them, this function only checks that they were.
-    Vector entry points of CartPole need no ReplayWrapper.
+    Vector entry points need no ReplayWrapper: those of CartPole, of Atari, and others with ``get_state`` and ``set_state``.
 
     :param env: a DummyVecEnv, a SubprocVecEnv or a FastVecEnv, with or without wrappers
     :return: the same object
@@ -155,19 +156,20 @@ STATELESS_WRAPPERS = (
 
 def check_vector_env(vector: VectorEnv[Any, Any, Any]) -> None:
     """
-    Check that the attributes which make up the state of a vector environment are known.
+    Check that the state of a vector environment can be read: it has methods for that, or the attributes are known.
 
     :param vector: gymnasium's vector environment
     :raises ArgumentError: if they are not
     """
     inner, *wrappers = layers_of(vector)
     unknown = [layer for layer in wrappers if not isinstance(layer, STATELESS_WRAPPERS)]
-    if type(inner) not in RESUMABLE_VECTOR_ENVS:  # not isinstance: a subclass may have more state
+    # not isinstance: a subclass may have more state
+    if type(inner) not in RESUMABLE_VECTOR_ENVS and not has_state_methods(inner):
         unknown.append(inner)
     if unknown:
         raise ArgumentError(
-            f"The state of the vector entry point {type(unknown[0]).__name__} cannot be saved: its attributes are not known. "
-            "Use vectorization_mode='sync'."
+            f"The state of the vector entry point {type(unknown[0]).__name__} cannot be saved: its attributes are not known, "
+            "and it has no methods get_state() and set_state(state). Use vectorization_mode='sync'."
         )
 
 

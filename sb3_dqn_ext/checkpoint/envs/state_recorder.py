@@ -45,11 +45,11 @@ def record_calls(env: Env) -> Iterator[list[str]]:
         vars(env).update(before)
 
 
-def has_state_methods(env: Env) -> bool:
+def has_state_methods(env: Any) -> bool:
     """
     Return whether an environment has methods ``get_state()`` and ``set_state(state)``. MuJoCo's have other arguments.
 
-    :param env: the innermost environment
+    :param env: the innermost environment or vector environment
     """
 
     def accepts(name: str, n_arguments: int) -> bool:

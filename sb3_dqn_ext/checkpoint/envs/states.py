@@ -14,6 +14,7 @@ from sb3_dqn_ext.checkpoint.envs.layers import handler_of
 from sb3_dqn_ext.checkpoint.envs.monitor_files import monitor_file_state, truncate_monitor_file
 from sb3_dqn_ext.checkpoint.envs.plain_data import State, from_plain, to_plain
 from sb3_dqn_ext.checkpoint.envs.resumable_envs import check_resumable, episode_statistics_of, vector_entry_point_env
+from sb3_dqn_ext.checkpoint.envs.state_recorder import has_state_methods
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -45,13 +46,14 @@ def layer_state(layer: VecEnv) -> State:
         for name, reference in handler_of(layer).state_attributes(layer).items()
         if reference[1] in vars(reference[0])
     }
-    vector = vector_entry_point_env(layer)
+    vector: Any = vector_entry_point_env(layer)
     episodes = episode_statistics_of(layer)
     records = [] if episodes is None else map(monitor_file_state, episodes.writers, episodes.t_starts)
     return {
         "layer": layer_name(layer),
         "slots": values,
         "generators": None if vector is None else generator_states(vector),
+        "own": to_plain(vector.unwrapped.get_state()) if vector is not None and has_state_methods(vector.unwrapped) else None,
         "records": list(records),
     }
 
@@ -66,8 +68,10 @@ def set_layer_state(layer: VecEnv, state: State) -> None:
     state_attributes = handler_of(layer).state_attributes(layer)
     for name, value in state["slots"].items():
         setattr(*state_attributes[name], from_plain(value))
-    vector = vector_entry_point_env(layer)
+    vector: Any = vector_entry_point_env(layer)
     if vector is not None:
+        if (own := state.get("own")) is not None:  # older checkpoints have none
+            vector.unwrapped.set_state(from_plain(own))
         set_generator_states(vector, state["generators"])
 
 

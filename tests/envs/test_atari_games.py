@@ -1,0 +1,159 @@
+"""ALE's vector environment: lives, scores and states against SB3's wrappers and against ALE itself."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from ale_py.vector_env import AtariVectorEnv
+from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv, MaxAndSkipEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.checkpoint.envs import make_resumable
+from sb3_dqn_ext.checkpoint.envs.states import environments_state, restore_environments
+from sb3_dqn_ext.envs.atari_games import AtariGamesVectorEnv
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
+from tests.checkpoint.envs.helpers import dumped, loaded
+
+SMALL = {"img_height": 36, "img_width": 36, "num_threads": 1}
+
+
+def atari(game: str = "Breakout", n_envs: int = 2, seed: int | None = 3, **kwargs: Any) -> FastVecEnv:
+    return make_fast_vec_env(f"ALE/{game}-v5", n_envs, seed, env_kwargs=SMALL | kwargs)
+
+
+@pytest.mark.parametrize(
+    ("game", "n_steps", "n_lives_and_games"),
+    [("Pong", 100, (0, 0)), ("Breakout", 250, (5, 1)), ("SpaceInvaders", 700, (3, 1)), ("Qbert", 400, (3, 1))],
+)
+def test_lives_rewards_and_ends_are_those_of_sb3s_wrappers(
+    game: str, n_steps: int, n_lives_and_games: tuple[int, int], open_envs: list[VecEnv]
+) -> None:
+    same: dict[str, Any] = {"repeat_action_probability": 0.0, "noop_max": 0, "use_fire_reset": False}
+    open_envs.append(ours := atari(game, 1, episodic_life=True, **same))
+    monitor: Any = Monitor(MaxAndSkipEnv(gym.make(f"ALE/{game}-v5", frameskip=1, repeat_action_probability=0.0), 4))
+    theirs = EpisodicLifeEnv(monitor)
+    ours.reset()
+    theirs.reset(seed=3)
+    assert ours.reset_infos[0]["lives"] == theirs.lives
+    generator, ends = np.random.default_rng(0), [0, 0]
+    for step in range(n_steps):
+        action = int(generator.integers(theirs.action_space.n))  # type: ignore[attr-defined]
+        observations, rewards, dones, infos = ours.step(np.array([action]))
+        result: Any = theirs.step(action)
+        _, reward, terminated, truncated, info = result
+        assert (rewards[0], infos[0]["raw_reward"], dones[0]) == (np.sign(reward), reward, terminated or truncated), step
+        assert infos[0]["game_over"] == theirs.was_real_done
+        assert not infos[0]["TimeLimit.truncated"]
+        if not theirs.was_real_done:
+            assert infos[0]["lives"] == info["lives"]
+        if dones[0]:
+            ends[theirs.was_real_done] += 1
+            is_continued = np.array_equal(infos[0]["terminal_observation"], np.asarray(observations)[0])
+            assert is_continued != theirs.was_real_done
+            if theirs.was_real_done:
+                assert [infos[0]["episode"][key] for key in "rl"] == [info["episode"][key] for key in "rl"]
+            else:
+                assert "episode" not in infos[0]
+                ours.step(np.array([0]))  # after a life, their reset makes a step without an action
+            theirs.reset()
+    assert tuple(ends) == n_lives_and_games
+    theirs.close()
+
+
+def test_an_id_has_sticky_actions_and_the_arguments_of_ale_change_the_rest(open_envs: list[VecEnv]) -> None:
+    """25 of 100 actions are the last ones again: the pictures are those of ALE with this probability."""
+    differs = []
+    for probability in (None, 0.0):
+        chosen = {} if probability is None else {"repeat_action_probability": probability}
+        open_envs.append(env := atari("Pong", 1, 7, noop_max=5, **chosen))
+        theirs = AtariVectorEnv("pong", 1, repeat_action_probability=0.25, noop_max=5, **SMALL)  # type: ignore[arg-type]
+        equal = [np.array_equal(np.asarray(env.reset()), theirs.reset(seed=7)[0])]
+        for step in range(40):
+            actions = np.array([step % 6])
+            equal.append(np.array_equal(np.asarray(env.step(actions)[0]), theirs.step(actions)[0]))
+        differs.append(not all(equal))
+        theirs.close()
+    assert differs == [False, True]
+
+
+def test_states_with_seeds_of_several_ages_are_restored(open_envs: list[VecEnv]) -> None:
+    kwargs: dict[str, Any] = {"episodic_life": True, "reseed_every": 60}
+    generator = np.random.default_rng(0)
+    open_envs += [env := make_resumable(atari(n_envs=3, **kwargs)), other := make_resumable(atari(n_envs=3, seed=8, **kwargs))]
+    env.reset()
+    for _ in range(240):
+        env.step(generator.integers(4, size=3))
+    inner: Any = env.backend.env.unwrapped  # type: ignore[attr-defined]
+    assert len({*inner.get_state()["seeded_at"].tolist()}) == 3
+    assert len(inner.get_state()["actions"]) < 240
+    states = loaded(dumped(environments_state(env)))
+    assert restore_environments(other, states) == []
+    n_ended = 0
+    for _ in range(160):
+        actions = generator.integers(4, size=3)
+        (observations, rewards, dones, infos), (found, *results, found_infos) = env.step(actions), other.step(actions)
+        np.testing.assert_array_equal(found, observations)
+        for result, expected in zip(results, (rewards, dones), strict=True):
+            np.testing.assert_array_equal(result, expected)
+        for info, expected_info in zip(found_infos, infos, strict=True):
+            if "episode" in expected_info:
+                n_ended += 1
+                del info["episode"]["t"], expected_info["episode"]["t"]
+            assert info.pop("terminal_observation", None) is None or "terminal_observation" in expected_info
+            expected_info.pop("terminal_observation", None)
+            assert info == expected_info
+    assert n_ended > 1
+
+
+def test_other_games_are_not_taken_for_the_saved_ones() -> None:
+    env, other = (AtariGamesVectorEnv(game, 1, **SMALL) for game in ("pong", "breakout"))
+    other.set_state(env.get_state())  # nothing has begun
+    env.reset(seed=0)
+    with pytest.raises(CheckpointError, match="show other images"):
+        other.set_state(env.get_state())
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"life_loss_info": True}, "life_loss_info=True cannot be set: episodic_life=True ends an episode with each life"),
+        ({"batch_size": 1}, "batch_size=1 cannot be set"),
+        ({"img_heigth": 42}, "env_kwargs='img_heigth' is not known.* Did you mean 'img_height'"),
+        ({"reseed_every": 0}, "reseed_every=0"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        atari(**kwargs)
+
+
+def test_scores_of_whole_games_are_counted_while_lives_and_signs_are_learned(tmp_path: Path, open_envs: list[VecEnv]) -> None:
+    """Space Invaders has rewards of 5 to 30 points and three lives."""
+    env = make_fast_vec_env("ALE/SpaceInvaders-v5", 2, 0, env_kwargs=SMALL | {"episodic_life": True}, monitor_dir=tmp_path)
+    open_envs.append(env)
+    kwargs = {"features_extractor_kwargs": {"features_dim": 8}}
+    model = DQNExt("CnnPolicy", env, buffer_size=1600, learning_starts=1500, policy_kwargs=kwargs, device="cpu", seed=0)
+    model.learn(1500)
+    buffer: Any = model.replay_buffer
+    assert {*np.unique(buffer.rewards[: buffer.pos])} == {0, 1}
+    games = [line.split(",") for file in tmp_path.glob("*.csv") for line in file.read_text().splitlines()[2:]]
+    assert sum(float(score) for score, _, _ in games) > 100
+    assert len(games) == len(model.ep_info_buffer or ())
+    assert 2 * len(games) < np.count_nonzero(buffer.dones[: buffer.pos]) <= 3 * (len(games) + 2)
+    header = json.loads((tmp_path / "0.monitor.csv").read_text().splitlines()[0].removeprefix("#"))
+    assert header["env_id"] == "ALE/SpaceInvaders-v5"
+    results: list[Any] = []
+    for episodic_life in (True, False):
+        limit = {"max_num_frames_per_episode": 1200}
+        open_envs.append(evaluated := atari("SpaceInvaders", 2, 5, episodic_life=episodic_life, **limit))
+        results.append(evaluate_policy(model, evaluated, 2, return_episode_rewards=True))
+    assert results[0] == results[1]
+    assert min(results[0][1]) > 200  # more than a life
