@@ -90,7 +90,7 @@ clean:  ## remove environments, builds and caches, but keep runs
 # The environment is installed again if one of these files changes. The start-up files are copied into it, not linked.
 INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/zoo/_start_hook.py sb3_dqn_ext/zoo/_start_hook.pth
 
-$(VENV)/installed-train: EXTRAS := zoo,plots,box2d
+$(VENV)/installed-train: EXTRAS := zoo,plots,box2d,minatar
 $(VENV)/installed-bench: EXTRAS := bench
 $(VENV)/installed-dev: EXTRAS := dev
 $(VENV)/installed-docs: EXTRAS := docs

@@ -24,23 +24,6 @@ Ints = npt.NDArray[np.int64]
 Images = npt.NDArray[np.uint8]
 
 
-def draw(ball_rows: Ints, ball_columns: Ints, paddle_columns: Ints) -> Images:
-    """
-    Draw the images of some games.
-
-    :param ball_rows: (n,) the rows of the balls; row 0 is at the top
-    :param ball_columns: (n,) the columns of the balls
-    :param paddle_columns: (n,) the columns of the paddles, which are in the last row
-    :return: (n, 10, 5, 1) images
-    """
-    n = len(ball_rows)
-    images = np.zeros((n, ROWS, COLUMNS, 1), np.uint8)
-    games = np.arange(n)
-    images[games, ball_rows, ball_columns] = LIT
-    images[games, PADDLE_ROW, paddle_columns] = LIT
-    return images
-
-
 def enlarge(image: Images) -> Images:
     """
     Return a picture for films.
@@ -86,8 +69,9 @@ class CatchEnv(gym.Env[Images, Any]):
         return enlarge(self._observe()) if self.render_mode == "rgb_array" else None
 
     def _observe(self) -> Images:
-        position = (np.array([value]) for value in (self.ball_row, self.ball_column, self.paddle_column))
-        image: Images = draw(*position)[0]
+        image = np.zeros((ROWS, COLUMNS, 1), np.uint8)
+        image[self.ball_row, self.ball_column] = LIT
+        image[PADDLE_ROW, self.paddle_column] = LIT
         return image
 
 
@@ -112,7 +96,7 @@ class CatchVectorEnv(VectorEnv[Images, Ints, Any]):
         self.action_space = batch_space(ACTION_SPACE, num_envs)
         self.ball_rows, self.ball_columns, self.paddle_columns = (np.zeros(num_envs, np.int64) for _ in range(3))
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Images, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Images, dict[str, Any]]:
         super().reset(seed=seed)
         self._reset_games(np.ones(self.num_envs, np.bool_))
         return self._observe(), {}
@@ -143,4 +127,8 @@ class CatchVectorEnv(VectorEnv[Images, Ints, Any]):
         self.paddle_columns[games] = COLUMNS // 2
 
     def _observe(self) -> Images:
-        return draw(self.ball_rows, self.ball_columns, self.paddle_columns)
+        images = np.zeros((self.num_envs, ROWS, COLUMNS, 1), np.uint8)
+        games = np.arange(self.num_envs)
+        images[games, self.ball_rows, self.ball_columns] = LIT
+        images[games, PADDLE_ROW, self.paddle_columns] = LIT
+        return images
