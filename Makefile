@@ -9,7 +9,7 @@ DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':True}}]
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics games fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench-learning: $(VENV)/installed-train  ## compare learning in eager and in com
 
 bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost
+
+games: $(VENV)/installed-train  ## make the films of the small games and measure their steps (a few minutes)
+	$(PY) -m benchmarks.games
 
 fault-injection: $(VENV)/installed-train  ## kill runs, damage checkpoints, time checkpoints, on an idle machine (an hour)
 	$(PY) -m benchmarks.reliability

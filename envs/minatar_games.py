@@ -24,7 +24,7 @@ class MinAtarEnv(gym.Env[Any, Any]):
 
     The game itself is that of the package ``minatar``, which is installed with ``pip install "sb3-dqn-ext[minatar]"`` and has
     the licence GPL. After a reset with a seed, observations, rewards and ends equal those of a new game of the package with
-    that seed. There is no time limit, except in Freeway, where the package ends the episode after 2,500 steps.
+    that seed. There is no time limit, except in Freeway, where the package terminates the episode after 2,501 steps.
 
     :param game: ``"asterix"``, ``"breakout"``, ``"freeway"``, ``"seaquest"`` or ``"space_invaders"``
     :param minimal_actions: whether only the actions that have an effect in the game are available, else all six

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import minatar
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
@@ -16,8 +17,6 @@ from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.processes import output, python
-
-minatar = pytest.importorskip("minatar")  # an extra
 
 Env = gym.Env[Any, Any]
 
@@ -156,6 +155,7 @@ def test_without_the_package_the_error_contains_the_command_that_installs_it(tmp
 import sys
 sys.modules["minatar"] = None
 import gymnasium as gym
+import minatar
 import sb3_dqn_ext
 try:
     gym.make("dqn_ext/MinAtar-Breakout-v1")
