@@ -52,7 +52,7 @@ class MinAtarEnv(gym.Env[Any, Any]):
         try:
             from minatar import Environment  # an extra; only these environments need it
         except ImportError as error:
-            raise DependencyNotInstalled(f'MinAtar needs a package: pip install "sb3-dqn-ext[minatar]" ({error})') from error
+            raise DependencyNotInstalled('MinAtar needs the package minatar: pip install "sb3-dqn-ext[minatar]"') from error
         self.game = Environment(game, sticky_action_prob, difficulty_ramping)
         self.game.env.random = self.game.random  # as after a seed: one generator for sticky actions and for the game
         self.render_mode = render_mode
