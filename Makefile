@@ -14,7 +14,7 @@ PRESET := $(if $(ATARI),-conf sb3_dqn_ext.presets.atari)
 EVALUATION := $(if $(ATARI),--eval-freq 50000 --eval-episodes 5,--eval-freq 2500 --eval-episodes 10)
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics games fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-learning: $(VENV)/installed-train  ## compare learning in eager and in com
 
 bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost
+
+games: $(VENV)/installed-train  ## make the films of the small games and measure their steps (a few minutes)
+	$(PY) -m benchmarks.games
 
 fault-injection: $(VENV)/installed-train  ## kill runs, damage checkpoints, time checkpoints, on an idle machine (an hour)
 	$(PY) -m benchmarks.reliability
@@ -94,8 +97,8 @@ clean:  ## remove environments, builds and caches, but keep runs
 # The environment is installed again if one of these files changes. The start-up files are copied into it, not linked.
 INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py sb3_dqn_ext/zoo/_start_hook.py sb3_dqn_ext/zoo/_start_hook.pth
 
-$(VENV)/installed-train: EXTRAS := zoo,plots,box2d
-$(VENV)/installed-atari: EXTRAS := zoo,plots,box2d,atari
+$(VENV)/installed-train: EXTRAS := zoo,plots,box2d,minatar
+$(VENV)/installed-atari: EXTRAS := zoo,plots,box2d,minatar,atari
 $(VENV)/installed-bench: EXTRAS := bench
 $(VENV)/installed-dev: EXTRAS := dev
 $(VENV)/installed-docs: EXTRAS := docs

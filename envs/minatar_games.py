@@ -1,5 +1,6 @@
 """The games of MinAtar (Young and Tian, 2019) as environments, on top of the ``minatar`` package."""
 
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
-from sb3_dqn_ext._validation import choose
+from sb3_dqn_ext._validation import check_number, check_type, choose
 from sb3_dqn_ext.envs.registry import MINATAR_GAMES
 
 Image = npt.NDArray[np.bool_]
@@ -22,13 +23,15 @@ class MinAtarEnv(gym.Env[Any, Any]):
     A game of MinAtar: a small version of an Atari game on an image of 10 x 10 pixels with a channel for each kind of object.
 
     The game itself is that of the package ``minatar``, which is installed with ``pip install "sb3-dqn-ext[minatar]"`` and has
-    the licence GPL. With a seed, observations, rewards and ends equal those of the package.
+    the licence GPL. After a reset with a seed, observations, rewards and ends equal those of a new game of the package with
+    that seed. There is no time limit, except in Freeway, where the package terminates the episode after 2,501 steps.
 
     :param game: ``"asterix"``, ``"breakout"``, ``"freeway"``, ``"seaquest"`` or ``"space_invaders"``
     :param minimal_actions: whether only the actions that have an effect in the game are available, else all six
     :param sticky_action_prob: the probability with which the previous action is repeated in place of the chosen one
     :param difficulty_ramping: whether the game becomes harder with time
     :param render_mode: None, or ``"rgb_array"``
+    :raises ArgumentError: if an argument has a wrong value
     :raises DependencyNotInstalled: if ``minatar`` is not installed
     """
 
@@ -42,13 +45,16 @@ class MinAtarEnv(gym.Env[Any, Any]):
         difficulty_ramping: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        choose("game", game, {name: name for name in MINATAR_GAMES.values()})
+        choose("game", game, {name: name for name in MINATAR_GAMES.values()}, MINATAR_GAMES)
+        check_type("minimal_actions", minimal_actions, bool, "True or False")
+        check_number("sticky_action_prob", sticky_action_prob, 0, 1)
+        check_type("difficulty_ramping", difficulty_ramping, bool, "True or False")
         try:
             from minatar import Environment  # an extra; only these environments need it
         except ImportError as error:
-            raise DependencyNotInstalled('MinAtar games need minatar: pip install "sb3-dqn-ext[minatar]"') from error
+            raise DependencyNotInstalled('MinAtar needs the package minatar: pip install "sb3-dqn-ext[minatar]"') from error
         self.game = Environment(game, sticky_action_prob, difficulty_ramping)
-        self._is_seeded = False
+        self.game.env.random = self.game.random  # as after a seed: one generator for sticky actions and for the game
         self.render_mode = render_mode
         self.actions = list(self.game.minimal_action_set()) if minimal_actions else list(range(self.game.num_actions()))
         self.action_space = spaces.Discrete(len(self.actions))
@@ -56,10 +62,9 @@ class MinAtarEnv(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Image, dict[str, Any]]:
         super().reset(seed=seed)
-        if seed is not None or not self._is_seeded:
-            # without a seed, the game would draw from a generator whose state is not that of the environment
-            self._is_seeded = True
-            self.game.seed(int(self.np_random.integers(2**31)) if seed is None else seed)
+        if seed is not None:
+            self.game.seed(seed)
+            self.game.last_action = 0  # the package keeps it; a seed would not fix the first sticky action
         self.game.reset()
         return self._observe(), {}
 
@@ -69,6 +74,20 @@ class MinAtarEnv(gym.Env[Any, Any]):
 
     def render(self) -> Any:
         return colored(self._observe()) if self.render_mode == "rgb_array" else None
+
+    def get_state(self) -> dict[str, Any]:
+        """Return a copy of the state of the game and of the action that may stick, without the random generator."""
+        game = {name: value for name, value in vars(self.game.env).items() if name != "random"}
+        return {"last_action": self.game.last_action, "game": deepcopy(game)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Set the state of the game and the action that may stick.
+
+        :param state: the state from :meth:`get_state` of the same game
+        """
+        self.game.last_action = state["last_action"]
+        vars(self.game.env).update(deepcopy(state["game"]))
 
     def _observe(self) -> Image:
         image: Image = self.game.state()

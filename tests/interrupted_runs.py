@@ -107,6 +107,8 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     ),
     "one array of poles": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3), {}),
     "in turn": (lambda: make_fast_vec_env("CartPole-v1", n_envs=3, seed=3, vectorization_mode="sync"), {}),
+    "Seaquest": (lambda: make_envs("dqn_ext/MinAtar-Seaquest-v1"), {}),
+    "Catch at once": (lambda: make_fast_vec_env("dqn_ext/Catch-v0", n_envs=3, seed=3), {}),
     "normalised": (lambda: VecNormalize(make_envs("CartPole-v1", 2)), {}),
     "stacked": (lambda: VecFrameStack(make_envs("CartPole-v1", 2), 3), {}),
     "everything": (cartpole, EVERYTHING),

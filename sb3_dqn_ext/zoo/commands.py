@@ -6,6 +6,8 @@ import shlex
 import sys
 from typing import NamedTuple
 
+from gymnasium.error import DependencyNotInstalled
+
 from sb3_dqn_ext._command_line import HELP_OPTIONS
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.zoo.config import ALGO
@@ -60,7 +62,7 @@ def main(arguments: list[str], program: str) -> None:
     sys.argv = [program, *command.defaults, *(take_trust_option(rest) if command.loads_models else rest)]
     try:
         runpy.run_module(command.module, run_name="__main__")
-    except (ArgumentError, CheckpointError) as error:
+    except (ArgumentError, CheckpointError, DependencyNotInstalled) as error:
         sys.exit(f"{program}: {error}")
     except SystemExit:
         if any(option in rest for option in HELP_OPTIONS):

@@ -4,6 +4,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from benchmarks.compiled import table
 from tests.paths import ROOT
@@ -63,3 +65,17 @@ def test_the_interval_of_the_difference_is_that_of_a_percentile_bootstrap() -> N
     assert "| 13,000 (10,000 to 20,000) | 14,000 (11,000 to 16,000) | 1,000 |" in line
     shown = [float(number.replace(",", "")) for number in line.split("|")[5].split(" to ")]
     np.testing.assert_allclose(shown, [low, high], atol=600)
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_small_games_are_measured_and_a_film_is_made(tmp_path: Path) -> None:
+    few = "--games dqn_ext/MinAtar-Breakout-v1 --steps 300 --frames 40 --repeats 1"
+    folders = f"--runs {tmp_path}/runs --results {tmp_path} --films {tmp_path}/films"
+    printed = output(python("-m", "benchmarks.games", *few.split(), *folders.split(), cwd=ROOT))
+    assert (tmp_path / "games.md").read_text() in printed
+    assert printed.count("| `dqn_ext/") == 6
+    (film,) = (tmp_path / "films").iterdir()
+    with Image.open(film) as picture:
+        assert film.name == "breakout.gif"
+        assert (picture.format, picture.size) == ("GIF", (160, 160))
+        assert 20 < picture.n_frames <= 41  # equal frames are one

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compiled, diagnostics_cost, seeds
+from benchmarks import compiled, diagnostics_cost, games, seeds
 from benchmarks.reliability import report as reliability
 from benchmarks.rows import RESULTS, read_rows
 from benchmarks.speed import report as speed
@@ -43,6 +43,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "cartpole_seeds": lambda folder: seeds.table(read_rows(RESULTS / "cartpole_seeds.csv")),
     "compiled_seeds": lambda folder: compiled.table(read_rows(RESULTS / "compiled_seeds.csv")),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
+    "games": lambda folder: games.table(read_rows(RESULTS / "games.csv")),
     "reliability": reliability_page,
     "speed": speed_page,
     "tutorial_questions": questions_page,

@@ -5,7 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.vec_env import make_fast_vec_env
@@ -19,9 +20,9 @@ def lit_pixels(observation: Any) -> list[tuple[int, int]]:
     return [(int(row), int(column)) for row, column, _ in np.argwhere(observation)]
 
 
-def start_with_ball_in(column: int) -> tuple[gym.Env[Any, Any], Any]:
+def start_with_ball_in(column: int, limit: int | None = None) -> tuple[gym.Env[Any, Any], Any]:
     """Return a game whose ball is in a column, and its first observation."""
-    env = gym.make(CATCH)
+    env = gym.make(CATCH, max_episode_steps=limit)
     for seed in range(100):
         observation, _ = env.reset(seed=seed)
         if lit_pixels(observation)[0] == (0, column):
@@ -29,8 +30,10 @@ def start_with_ball_in(column: int) -> tuple[gym.Env[Any, Any], Any]:
     raise AssertionError(column)
 
 
+@pytest.mark.filterwarnings("ignore:The minimal resolution for an image")  # of SB3's CnnPolicy
 def test_it_is_an_environment() -> None:
-    check_env(gym.make(CATCH).unwrapped, skip_render_check=True)
+    gymnasium_check_env(gym.make(CATCH, render_mode="rgb_array").unwrapped)
+    sb3_check_env(gym.make(CATCH))
     env = gym.make(CATCH, render_mode="rgb_array")
     env.reset(seed=0)
     picture: Any = env.render()
@@ -60,24 +63,34 @@ def test_balls_fall_in_all_columns_equally_often() -> None:
     assert counts.max() < 470
 
 
-def test_many_games_are_single_games_with_the_same_balls() -> None:
+@pytest.mark.parametrize("limit", [None, 5, 9])
+def test_many_games_are_single_games_with_the_same_balls(limit: int | None) -> None:
     rng = np.random.default_rng(0)
-    games = gym.make_vec(CATCH, 4)
+    games = gym.make_vec(CATCH, 4, max_episode_steps=limit)
     observations, _ = games.reset(seed=3)
     n_ends = 0
-    singles = [start_with_ball_in(lit_pixels(image)[0][1])[0] for image in observations]
+    singles = [start_with_ball_in(lit_pixels(image)[0][1], limit)[0] for image in observations]
     for _ in range(40):
         actions = rng.integers(3, size=4)
         observations, rewards, terminated, truncated, infos = games.step(actions)
         for i, single in enumerate(singles):
-            expected, reward, ended, _, _ = single.step(int(actions[i]))
-            last = infos["final_obs"][i] if terminated[i] else observations[i]
+            expected, *rest, _ = single.step(int(actions[i]))
+            ended = rest[1] or rest[2]
+            last = infos["final_obs"][i] if ended else observations[i]
             np.testing.assert_array_equal(last, expected)
-            assert (rewards[i], terminated[i], truncated[i]) == (reward, ended, False)
+            assert [rewards[i], terminated[i], truncated[i]] == rest
             if ended:
                 n_ends += 1
-                singles[i], _ = start_with_ball_in(lit_pixels(observations[i])[0][1])
-    assert n_ends == 16
+                singles[i], _ = start_with_ball_in(lit_pixels(observations[i])[0][1], limit)
+    assert n_ends == 4 * (40 // (limit or 9))
+
+
+def test_pictures_of_many_games_are_those_of_single_games() -> None:
+    games: Any = gym.make_vec(CATCH, 2, render_mode="rgb_array")
+    observations, _ = games.reset(seed=0)
+    for observation, picture in zip(observations, games.render(), strict=True):
+        np.testing.assert_array_equal(picture[::16, ::16], observation.repeat(3, 2))
+        assert picture.shape == (160, 80, 3)
 
 
 def test_a_network_learns_to_catch() -> None:

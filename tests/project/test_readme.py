@@ -40,12 +40,12 @@ def test_the_table_of_results_is_the_one_that_was_measured() -> None:
     assert shown == (ROOT / "docs/results/cartpole_seeds.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "source"), [("speed", "speed.md"), ("compiled_seeds", "compiled_seeds.md")])
-def test_the_tables_about_speed_are_those_that_were_measured(name: str, source: str) -> None:
-    page = (ROOT / "docs/speed.md").read_text()
-    (shown,) = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page, flags=re.DOTALL)
+@pytest.mark.parametrize(("page", "name"), [("speed", "speed"), ("speed", "compiled_seeds"), ("games", "games")])
+def test_the_tables_about_speed_are_those_that_were_measured(page: str, name: str) -> None:
+    text = (ROOT / f"docs/{page}.md").read_text()
+    (shown,) = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, flags=re.DOTALL)
     assert shown.strip()
-    assert shown in (ROOT / "docs/results" / source).read_text()
+    assert shown in (ROOT / f"docs/results/{name}.md").read_text()
 
 
 def test_the_error_that_is_shown_is_the_one_that_is_raised() -> None:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
+from sb3_dqn_ext.checkpoint.envs.resumable_envs import RESUMABLE_VECTOR_ENVS
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.vec_env import FastVecEnv
 from sb3_dqn_ext.vec_env.vector_entry_point import VectorEntryPointBackend
@@ -51,8 +52,8 @@ def state_attributes_of_fast_vec_env(venv: FastVecEnv) -> dict[str, AttributeRef
     Return references to the attributes that make up the state of a FastVecEnv.
 
     They are the seeds and options of the next reset. With a vector entry point, the returns and lengths of the open episodes
-    follow, and the state of the CartPole vector environments; others have methods for their states. The state of the single
-    environments of ``"sync"`` and ``"async"`` is not included.
+    follow, and its state if it is one of ``RESUMABLE_VECTOR_ENVS``; others have methods for their states. The state of the
+    single environments of ``"sync"`` and ``"async"`` is not included.
 
     :param venv: the innermost vectorised environment
     :return: name -> the object and the name of its attribute
@@ -62,8 +63,8 @@ def state_attributes_of_fast_vec_env(venv: FastVecEnv) -> dict[str, AttributeRef
     if not isinstance(vector, VectorEntryPointBackend):
         return state_attributes
     inner = vector.env.unwrapped
-    of_cart_poles = attribute_references(inner, "state", "steps", "low", "high")
-    return state_attributes | of_cart_poles | attribute_references(vector.episode_statistics, "returns", "lengths")
+    of_games = attribute_references(inner, *RESUMABLE_VECTOR_ENVS[type(inner)])
+    return state_attributes | of_games | attribute_references(vector.episode_statistics, "returns", "lengths")
 
 
 def state_attributes_of_normalize(layer: VecNormalize) -> dict[str, AttributeReference]:

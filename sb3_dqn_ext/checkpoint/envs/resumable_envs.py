@@ -1,5 +1,6 @@
 """Checks whether the states of vectorised environments can be saved, and functions that make it possible."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -13,6 +14,7 @@ from sb3_dqn_ext.checkpoint.envs.replay_wrapper import ReplayWrapper
 from sb3_dqn_ext.checkpoint.envs.state_recorder import has_state_methods
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.envs.cart_poles import RandomStartCartPoleVectorEnv, SameStepCartPoleVectorEnv
+from sb3_dqn_ext.envs.catch import CatchVectorEnv
 from sb3_dqn_ext.envs.hidden_velocities import VectorHiddenVelocities
 from sb3_dqn_ext.envs.terminal_penalty import VectorTerminalPenalty
 from sb3_dqn_ext.errors import ArgumentError
@@ -130,7 +132,8 @@ def make_resumable(env: VecEnv) -> VecEnv:
     Put a :class:`ReplayWrapper` around each environment, in place, before their first reset. A second call changes nothing.
 
     Environments in worker processes must be made with a ReplayWrapper; for them, this function only checks that they were.
-    Vector entry points need no ReplayWrapper: those of CartPole, of Atari, and others with ``get_state`` and ``set_state``.
+    Vector entry points need no ReplayWrapper: those of CartPole, of Catch, of Atari, and others with ``get_state`` and
+    ``set_state``.
 
     :param env: a DummyVecEnv, a SubprocVecEnv or a FastVecEnv, with or without wrappers
     :return: the same object
@@ -145,7 +148,13 @@ def make_resumable(env: VecEnv) -> VecEnv:
     return env
 
 
-RESUMABLE_VECTOR_ENVS = (SameStepCartPoleVectorEnv, RandomStartCartPoleVectorEnv)
+CART_POLES_STATE = ("state", "steps", "low", "high")
+RESUMABLE_VECTOR_ENVS: Mapping[type, tuple[str, ...]] = {
+    SameStepCartPoleVectorEnv: CART_POLES_STATE,
+    RandomStartCartPoleVectorEnv: CART_POLES_STATE,
+    CatchVectorEnv: ("ball_rows", "ball_columns", "paddle_columns"),
+}
+"""class of a vector environment -> the attributes that make up its state, without generators"""
 STATELESS_WRAPPERS = (
     TransformReward,
     TransformAction,

@@ -67,6 +67,7 @@ VEC_MAKERS: dict[str, Callable[[], VecEnv]] = {
     "at once": lambda: fast("vector_entry_point", 3),
     "at once, random starts": lambda: fast("vector_entry_point", 3, "dqn_ext/CartPoleRandomStart-v0"),
     "at once, one wrapped": lambda: fast("vector_entry_point", 3, "dqn_ext/CartPoleNoVel-v1"),
+    "at once, Catch": lambda: make_fast_vec_env("dqn_ext/Catch-v0", 3),
     "normalized": lambda: VecNormalize(dummy("RandomFirstStep", 3)),
     "normalized parts": lambda: VecNormalize(dummy("in parts", 2), norm_obs_keys=["cart"]),
     "stacked": lambda: VecFrameStack(dummy("cut short", 3), 4),
