@@ -23,6 +23,7 @@ from sb3_dqn_ext.replay.stacked_frames import StackedFrames
 
 __all__ = [
     "check_storable",
+    "describe_buffer",
     "read_rows",
     "replay_buffer_state",
     "restore_replay_buffer",
@@ -50,6 +51,16 @@ def check_storable(buffer: ReplayBuffer) -> None:
             f"replay_buffer_class={type(buffer).__name__} cannot be part of a checkpoint, which supports DQNReplayBuffer and "
             f"{', '.join(kind.__name__ for kind in SB3_BUFFERS)}."
         )
+
+
+def describe_buffer(buffer: ReplayBuffer) -> str:
+    """
+    Return the properties that must be equal in the replay buffer that is restored.
+
+    :param buffer: a replay buffer
+    """
+    frames = " of frames" if _frame_ring(buffer) else ""
+    return f"{type(buffer).__name__} of {buffer.buffer_size} rows{frames}"
 
 
 def stored_row_range(buffer: ReplayBuffer) -> tuple[int, int]:

@@ -116,8 +116,8 @@ class DQNReplayBuffer(ReplayBuffer):
     :param monte_carlo: the share of the Monte-Carlo return in the learned return; the rest is the n-step return. If it is
         above 0, only episodes that have ended are replayed.
     :param keep_episodes: the number of latest ended episodes that can be replayed, over all environments; None (default): all
-    :param storage: how observations are stored: ``"plain"``, or ``"frames"``: each frame of stacked observations once. In a Dict,
-        ``"frames"`` applies to all parts that are stacks; ``{"image": "frames"}`` names them.
+    :param storage: the storage of observations: ``"plain"``, or ``"frames"``, which stores each frame of stacked observations
+        once. In a Dict, ``"frames"`` applies to all parts that are stacks; ``{"image": "frames"}`` names them.
     :raises ArgumentError: if an argument is invalid, or arguments contradict each other
     """
 

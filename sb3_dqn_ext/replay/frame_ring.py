@@ -42,6 +42,7 @@ class FrameRing:
         self, space: spaces.Space[Any], n_rows: int, n_envs: int, required: frozenset[str], optional: frozenset[str]
     ) -> None:
         self._space = space
+        self._parts = _parts(space)
         self._required = required
         self._optional = optional
         self.n_rows = n_rows
@@ -63,7 +64,7 @@ class FrameRing:
         """The bytes for the observations of one transition, if a step has one new frame."""
         return sum(
             observation_bytes(part) * (1 / _likely_n_frames(part) if key in self._required | self._optional else 2)
-            for key, part in _parts(self._space).items()
+            for key, part in self._parts.items()
         )
 
     @property
@@ -98,9 +99,9 @@ class FrameRing:
             steps[key] = [(stack, step) for stack, step in found if step is not None]
             if not steps[key]:
                 raise self._not_stacked_error([key])
-        for key, parts in steps.items():
-            self._stacks[key] = [stack for stack, _ in parts]
-            for stack, step in parts:
+        for key, consistent in steps.items():
+            self._stacks[key] = [stack for stack, _ in consistent]
+            for stack, step in consistent:
                 stack.write(row, step, new_envs)
         if self.plain is not None:
             self.plain.write(row, obs, next_obs, done, discontinued)
@@ -108,8 +109,8 @@ class FrameRing:
     def _allocate(self, before: dict[str, Array], after: dict[str, Array]) -> None:
         """Find the parts that the first step shifts, and allocate the storage of all parts."""
         layout = {}
-        for key in self._required | self._optional:
-            stacks = [self._make_stack(key, axis) for axis in stack_axes(_parts(self._space)[key])]
+        for key in filter((self._required | self._optional).__contains__, self._parts):
+            stacks = [self._make_stack(key, axis) for axis in stack_axes(self._parts[key])]
             layout[key] = [stack for stack in stacks if stack.make_step(before[key], after[key]) is not None]
         missing = sorted(key for key, stacks in layout.items() if not stacks)
         if not self._required.isdisjoint(missing) or len(missing) == len(layout):
@@ -117,8 +118,7 @@ class FrameRing:
         self._set_stacks({key: stacks for key, stacks in layout.items() if stacks})
 
     def _not_stacked_error(self, keys: list[str]) -> ArgumentError:
-        parts = _parts(self._space)
-        found = ", ".join(f"{f'of {key!r} ' if key else ''}of shape {parts[key].shape}" for key in keys)
+        found = ", ".join(f"{f'of {key!r} ' if key else ''}of shape {self._parts[key].shape}" for key in keys)
         plain = {key: "plain" if key in keys else "frames" for key in self.stacks}
         instead = (
             f"storage={plain}" if isinstance(self._space, spaces.Dict) and "frames" in plain.values() else "storage='plain'"
@@ -142,10 +142,10 @@ class FrameRing:
         self._set_stacks({key: [self._make_stack(key, axis)] for key, axis in axes.items()})
 
     def _make_stack(self, key: str, axis: int) -> StackedFrames:
-        return StackedFrames(_parts(self._space)[key], axis, self.n_rows, self.n_envs)
+        return StackedFrames(self._parts[key], axis, self.n_rows, self.n_envs)
 
     def _set_stacks(self, stacks: dict[str, list[StackedFrames]]) -> None:
-        rest = {key: part for key, part in _parts(self._space).items() if key not in stacks}
+        rest = {key: part for key, part in self._parts.items() if key not in stacks}
         self._stacks = stacks
         self.plain = ObservationRing(spaces.Dict(rest), self.n_rows, self.n_envs, False) if stacks and rest else None
 
@@ -182,7 +182,7 @@ class FrameRing:
         return self._joined({key: stack.gather(stack.after, indices) for key, stack in self.stacks.items()} | plain)
 
     def _joined(self, arrays: dict[str, Array]) -> Obs:
-        return arrays[""] if "" in arrays else {key: arrays[key] for key in _parts(self._space)}
+        return arrays[""] if "" in arrays else {key: arrays[key] for key in self._parts}
 
     def discontinued_envs(self, row: int, obs: Obs) -> Bools | None:
         """
