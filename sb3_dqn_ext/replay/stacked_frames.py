@@ -167,9 +167,8 @@ class StackedFrames:
         """Remove the frames that are older than those of the row after a row: the oldest row, if all rows are stored."""
         size = len(self._frames)
         tail = (self._head - self._n_used) % size
-        self._n_used -= int(
-            ((self.before[(row + 1) % len(self.before)] - tail) % size).min()
-        )  # rows not stored are 0, as tail
+        oldest = self.before[(row + 1) % len(self.before)]  # 0 until all rows are stored, as the tail
+        self._n_used -= int(((oldest - tail) % size).min())
 
     def _grow(self, n: int) -> None:
         """Enlarge the ring by at least n frames, without a second copy of it."""
