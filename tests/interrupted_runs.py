@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, StopTrainingOnMeanReturn
 from sb3_dqn_ext.checkpoint.envs import ReplayWrapper
+from sb3_dqn_ext.replay.frame_ring import FrameRing
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.box2d import import_box2d
 from tests.internals import generator_of, n_episodes_of, n_updates_of
@@ -111,6 +112,10 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
     "Catch at once": (lambda: make_fast_vec_env("dqn_ext/Catch-v0", n_envs=3, seed=3), {}),
     "normalised": (lambda: VecNormalize(make_envs("CartPole-v1", 2)), {}),
     "stacked": (lambda: VecFrameStack(make_envs("CartPole-v1", 2), 3), {}),
+    "frames": (
+        lambda: VecFrameStack(make_envs("dqn_ext/Catch-v0", 2), 3),
+        {"n_steps": 3, "replay_buffer_kwargs": {"storage": "frames"}},
+    ),
     "everything": (cartpole, EVERYTHING),
     "compiled": (cartpole, EVERYTHING | {"compile": {"unroll": 2}, "gradient_steps": 2}),
     "realised returns": (
@@ -254,11 +259,18 @@ def callbacks(name: str, folder: Path) -> list[BaseCallback]:
     ]
 
 
+def stored_observations(buffer: Any) -> list[Any]:
+    """Return the observations before and after the stored steps; the buffer is full."""
+    if isinstance(getattr(buffer, "observation_ring", None), FrameRing):
+        indices = np.arange(buffer.buffer_size * buffer.n_envs)
+        return [buffer.observation_ring.gather_observations(indices), buffer.observation_ring.gather_next(indices)]
+    return [buffer.observations, buffer.next_observations]
+
+
 def final_state(model: DQNExt, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the final state of a run, without the code of checkpoints."""
     buffer: Any = model.replay_buffer
-    names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-    stored = [getattr(buffer, name) for name in names]
+    stored = [*stored_observations(buffer), buffer.actions, buffer.rewards, buffer.dones, buffer.timeouts]
     result = {
         "parameters": model.get_parameters(),
         "buffer": [list(array.values()) if isinstance(array, dict) else array for array in stored],

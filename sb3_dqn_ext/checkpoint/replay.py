@@ -17,10 +17,13 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.episodes import EpisodeSpan
+from sb3_dqn_ext.replay.frame_ring import FrameRing
 from sb3_dqn_ext.replay.observations import arrays_by_key
+from sb3_dqn_ext.replay.stacked_frames import StackedFrames
 
 __all__ = [
     "check_storable",
+    "describe_buffer",
     "read_rows",
     "replay_buffer_state",
     "restore_replay_buffer",
@@ -50,6 +53,16 @@ def check_storable(buffer: ReplayBuffer) -> None:
         )
 
 
+def describe_buffer(buffer: ReplayBuffer) -> str:
+    """
+    Return the properties that must be equal in the replay buffer that is restored.
+
+    :param buffer: a replay buffer
+    """
+    frames = " of frames" if _frame_ring(buffer) else ""
+    return f"{type(buffer).__name__} of {buffer.buffer_size} rows{frames}"
+
+
 def stored_row_range(buffer: ReplayBuffer) -> tuple[int, int]:
     """
     Return the range of the stored rows.
@@ -68,10 +81,13 @@ def read_rows(buffer: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
     :param buffer: a replay buffer
     :param first: the first row, numbered as by :func:`stored_row_range`
     :param end: the row after the last one
-    :return: the (R, N, \\*shape) arrays by name
+    :return: the (R, N, \\*shape) arrays by name. Stacks of frames are (R, N, K) positions in an array of (F, \\*frame) frames.
     """
     rows = _ring_rows(buffer, first, end)
-    return {name: array[rows] for name, array in _row_arrays(buffer).items()}
+    arrays = {name: array[rows] for name, array in _row_arrays(buffer).items()}
+    for key, stack in _stacks(buffer).items():
+        arrays |= {f"{name}/{key}": array for name, array in stack.read_rows(rows).items()}
+    return arrays
 
 
 def restore_rows(buffer: ReplayBuffer, first: int, rows: dict[str, Array]) -> None:
@@ -82,11 +98,13 @@ def restore_rows(buffer: ReplayBuffer, first: int, rows: dict[str, Array]) -> No
     :param first: the number of the first of the rows
     :param rows: the result of :func:`read_rows`; rows that have been overwritten since are skipped
     """
-    arrays = _row_arrays(buffer)
-    kept_from = stored_row_range(buffer)[0]
-    for name, stored in rows.items():
-        kept = stored[max(kept_from - first, 0) :]
-        arrays[name][_ring_rows(buffer, first + len(stored) - len(kept), first + len(stored))] = kept
+    end = first + len(rows["rewards"])
+    kept_from = min(max(stored_row_range(buffer)[0], first), end)
+    kept = _ring_rows(buffer, kept_from, end)
+    for name, array in _row_arrays(buffer).items():
+        array[kept] = rows[name][kept_from - first :]
+    for key, stack in _stacks(buffer).items():
+        stack.restore_rows(kept, {name: rows[f"{name}/{key}"] for name in ("frames", "before", "after")})
 
 
 def replay_buffer_state(buffer: ReplayBuffer) -> State:
@@ -102,7 +120,10 @@ def replay_buffer_state(buffer: ReplayBuffer) -> State:
     state["n_added"] = buffer.n_added
     state["open_steps"] = buffer.episodes.open_steps
     state["ended_episodes"] = deque(map(tuple, buffer.episodes.ended))
-    state["final_observations"] = buffer.observation_ring.final_observations
+    if isinstance(buffer.observation_ring, FrameRing):
+        state["stack_axes"] = buffer.observation_ring.axes
+    else:
+        state["final_observations"] = buffer.observation_ring.final_observations
     n_rows = buffer.size()
     if buffer.n_added:  # an episode can be truncated after its last row was stored
         state["timeouts"] = np.flatnonzero(buffer.timeouts[:n_rows])
@@ -130,7 +151,10 @@ def restore_replay_buffer(buffer: ReplayBuffer, state: State) -> None:
     buffer.n_added = state["n_added"]
     buffer.episodes.open_steps = state["open_steps"]
     buffer.episodes.ended = deque(EpisodeSpan(*episode) for episode in state["ended_episodes"])
-    buffer.observation_ring.final_observations = state["final_observations"]
+    if isinstance(buffer.observation_ring, FrameRing):
+        buffer.observation_ring.set_axes(state["stack_axes"])
+    else:
+        buffer.observation_ring.final_observations = state["final_observations"]
     buffer.sampler.load_state_dict(state["sampler"])
     for name, values in state.get("episode_returns", {}).items():  # they change in rows that are stored already
         getattr(buffer, name)[: len(values)] = values
@@ -154,10 +178,22 @@ def _ring_rows(buffer: ReplayBuffer, first: int, end: int) -> npt.NDArray[np.int
 
 
 def _row_arrays(buffer: ReplayBuffer) -> dict[str, Array]:
-    """Return the (rows, N, \\*shape) arrays by name; without next observations if optimize_memory_usage is set."""
+    """Return the (rows, N, \\*shape) arrays by name; without stacks of frames, and without next
+    observations if optimize_memory_usage is set."""
     names = [name for name in ROW_ARRAYS if not (buffer.optimize_memory_usage and name == "next_observations")]
-    return {
-        f"{name}/{key}" if key else name: array
-        for name in names
-        for key, array in arrays_by_key(getattr(buffer, name)).items()
+    ring = _frame_ring(buffer)
+    parts = {
+        name: ring.plain_array(name) if ring and name.endswith("observations") else getattr(buffer, name) for name in names
     }
+    return {f"{name}/{key}" if key else name: array for name in names for key, array in arrays_by_key(parts[name]).items()}
+
+
+def _frame_ring(buffer: ReplayBuffer) -> FrameRing | None:
+    ring = buffer.observation_ring if isinstance(buffer, DQNReplayBuffer) else None
+    return ring if isinstance(ring, FrameRing) else None
+
+
+def _stacks(buffer: ReplayBuffer) -> dict[str, StackedFrames]:
+    """Return the parts of the observations that are stored as frames."""
+    ring = _frame_ring(buffer)
+    return {} if ring is None else ring.stacks

@@ -23,7 +23,14 @@ from sb3_dqn_ext.checkpoint.folder import (
     remove_later_checkpoints,
     write_checkpoint,
 )
-from sb3_dqn_ext.checkpoint.replay import check_storable, read_rows, restore_rows, restore_timeouts, stored_row_range
+from sb3_dqn_ext.checkpoint.replay import (
+    check_storable,
+    describe_buffer,
+    read_rows,
+    restore_rows,
+    restore_timeouts,
+    stored_row_range,
+)
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.replay import DQNReplayBuffer
@@ -174,7 +181,7 @@ def _describe_model(model: Any) -> dict[str, Any]:
         "observation space": str(model.observation_space),
         "action space": str(model.action_space),
         "number of environments": model.n_envs,
-        "replay buffer": f"{type(model.replay_buffer).__name__} of {model.replay_buffer.buffer_size} rows",
+        "replay buffer": describe_buffer(model.replay_buffer),
         "parameters": {name: list(tensor.shape) for name, tensor in model.policy.state_dict().items()},
         "compile": str(model.compile),
     }

@@ -25,9 +25,10 @@ from sb3_dqn_ext.replay.checks import (
     warn_if_too_large,
 )
 from sb3_dqn_ext.replay.episodes import EpisodeTracker
+from sb3_dqn_ext.replay.frame_ring import make_observation_ring
 from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.multistep import make_multistep_return, monte_carlo_returns
-from sb3_dqn_ext.replay.observations import Obs, ObservationRing, gather
+from sb3_dqn_ext.replay.observations import Obs
 from sb3_dqn_ext.replay.sampler_base import Sampler
 from sb3_dqn_ext.replay.samplers import SAMPLERS, make_sampler
 
@@ -115,6 +116,8 @@ class DQNReplayBuffer(ReplayBuffer):
     :param monte_carlo: the share of the Monte-Carlo return in the learned return; the rest is the n-step return. If it is
         above 0, only episodes that have ended are replayed.
     :param keep_episodes: the number of latest ended episodes that can be replayed, over all environments; None (default): all
+    :param storage: the storage of observations: ``"plain"``, or ``"frames"``, which stores each frame of stacked observations
+        once. In a Dict, ``"frames"`` applies to all parts that are stacks; ``{"image": "frames"}`` names them.
     :raises ArgumentError: if an argument is invalid, or arguments contradict each other
     """
 
@@ -153,6 +156,7 @@ class DQNReplayBuffer(ReplayBuffer):
         terminal_on: str = "terminated",
         monte_carlo: float = 0.0,
         keep_episodes: int | None = None,
+        storage: str | Mapping[str, str] = "plain",
     ) -> None:
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
         check_flags(optimize_memory_usage=optimize_memory_usage, handle_timeout_termination=handle_timeout_termination)
@@ -174,10 +178,12 @@ class DQNReplayBuffer(ReplayBuffer):
         self.sample_hooks: list[Callable[[Indices], None]] = []
         """Functions that are called with the (B,) indices of each batch that is read. They are not saved."""
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
-        self.observation_ring = ObservationRing(observation_space, self.buffer_size, n_envs, optimize_memory_usage)
+        self.observation_ring = make_observation_ring(
+            storage, observation_space, self.buffer_size, n_envs, optimize_memory_usage
+        )
         self._clear()
         check_keep_episodes(keep_episodes, n_envs, self.sampler, sampler)
-        warn_if_too_large(self.buffer_size * n_envs, observation_space, 2 - optimize_memory_usage, self.action_dim)
+        warn_if_too_large(self.buffer_size * n_envs, self.observation_ring.transition_bytes, self.action_dim)
 
     def _clear(self) -> None:
         self.sampler = make_sampler(
@@ -186,16 +192,16 @@ class DQNReplayBuffer(ReplayBuffer):
         self.n_added = 0
         """The number of rows that were stored since the buffer was made, overwritten ones included."""
         self.episodes = EpisodeTracker(self.n_envs, self.keep_episodes)
-        self.observation_ring.final_observations.clear()
+        self.observation_ring.clear()
 
     @property
     def observations(self) -> Obs:  # type: ignore[override]
-        """The (rows, n_envs, \\*obs) observations before the steps."""
+        """The (rows, n_envs, \\*obs) observations before the steps; not available with frames."""
         return self.observation_ring.observations
 
     @property
     def next_observations(self) -> Obs:  # type: ignore[override]
-        """The (rows, n_envs, \\*obs) observations after the steps; not available with ``optimize_memory_usage``."""
+        """The (rows, n_envs, \\*obs) observations after the steps; not with frames or ``optimize_memory_usage``."""
         return self.observation_ring.next_observations
 
     @cached_property
@@ -225,14 +231,15 @@ class DQNReplayBuffer(ReplayBuffer):
         :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
         """
         row = self.pos
-        if self.n_added and self._reads_following_rows:
+        discontinued = None
+        if self.n_added and (self._reads_following_rows or self.observation_ring.shares_rows):
             discontinued = self.observation_ring.discontinued_envs(row, obs)
             if discontinued is not None:
                 self.truncate_open_episodes(discontinued)
         done = truncated = np.asarray(done, dtype=bool).reshape(-1)  # 0 and 1 would be read as indices
         if np.count_nonzero(done):  # otherwise skip infos: a reused one may hold an earlier truncation
             truncated = done & np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).reshape(-1)
-        self.observation_ring.write(row, obs, next_obs, done)
+        self.observation_ring.write(row, obs, next_obs, done, discontinued)
         self.actions[row] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[row] = reward
         self.dones[row] = done
@@ -404,7 +411,7 @@ class DQNReplayBuffer(ReplayBuffer):
             return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
 
         return Batch(
-            observations=obs_to_torch(gather(self.observation_ring.observations, indices)),
+            observations=obs_to_torch(self.observation_ring.gather_observations(indices)),
             actions=to_torch(self.actions.take(indices)).long(),
             rewards=to_torch(rewards),
             discounts=to_torch(discounts),

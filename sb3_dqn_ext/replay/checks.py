@@ -1,12 +1,8 @@
 """Checks of the arguments of the replay buffer."""
 
-import math
 import warnings
-from typing import Any, cast
 
 import numpy as np
-from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_obs_shape
 
 from sb3_dqn_ext._validation import check_number, check_type
 from sb3_dqn_ext.errors import ArgumentError
@@ -128,20 +124,19 @@ def check_keep_episodes(keep_episodes: int | None, n_envs: int, sampler: Sampler
         )
 
 
-def warn_if_too_large(n_transitions: int, observation_space: spaces.Space[Any], n_observations: int, action_dim: int) -> None:
+def warn_if_too_large(n_transitions: int, observation_bytes: float, action_dim: int) -> None:
     """
     Warn, as SB3 does, if the transitions do not fit into the available memory. Without psutil, do nothing.
 
     :param n_transitions: the number of transitions
-    :param observation_space: the observation space
-    :param n_observations: the number of observations that are stored for each transition
+    :param observation_bytes: the bytes for the observations of one transition
     :param action_dim: the number of components of an action
     """
     try:
         import psutil  # an optional dependency of SB3
     except ImportError:
         return
-    needed = n_transitions * (n_observations * _observation_bytes(observation_space) + action_dim * 8 + 3 * 4)
+    needed = n_transitions * (observation_bytes + action_dim * 8 + 3 * 4)
     available = psutil.virtual_memory().available
     if needed > available:
         warnings.warn(
@@ -149,9 +144,3 @@ def warn_if_too_large(n_transitions: int, observation_space: spaces.Space[Any], 
             f"replay buffer {needed / 1e9:.2f}GB > {available / 1e9:.2f}GB",
             stacklevel=3,
         )
-
-
-def _observation_bytes(space: spaces.Space[Any]) -> int:
-    if isinstance(space, spaces.Dict):
-        return sum(map(_observation_bytes, space.spaces.values()))
-    return math.prod(cast(tuple[int, ...], get_obs_shape(space))) * np.dtype(space.dtype).itemsize

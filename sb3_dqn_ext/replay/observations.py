@@ -1,5 +1,6 @@
 """Storage of the observations before and after each step: arrays, or dictionaries of arrays for Dict spaces."""
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +14,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.replay.index_set import Indices
 
-__all__ = ["Obs", "ObservationRing", "arrays_by_key", "gather", "write_row"]
+__all__ = ["Obs", "ObservationRing", "arrays_by_key", "differing_envs", "gather", "observation_bytes", "write_row"]
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -69,6 +70,18 @@ def arrays_by_key(obs: Obs) -> dict[str, Array]:
     return obs if isinstance(obs, dict) else {"": obs}
 
 
+def observation_bytes(space: spaces.Space[Any]) -> int:
+    """
+    Return the size of one observation.
+
+    :param space: the observation space
+    :return: its size in bytes
+    """
+    if isinstance(space, spaces.Dict):
+        return sum(map(observation_bytes, space.spaces.values()))
+    return math.prod(cast(tuple[int, ...], get_obs_shape(space))) * np.dtype(space.dtype).itemsize
+
+
 def _is_equal(stored: Array, given: Array) -> bool:
     """Return whether two arrays hold the same values."""
     if stored.nbytes < 4096:  # copying so few bytes is faster than a reshape and a comparison
@@ -78,10 +91,24 @@ def _is_equal(stored: Array, given: Array) -> bool:
 
 def _differing_envs(stored: Array, given: Array) -> Bools:
     """Return (n_envs,) where two (n_envs, \\*shape) arrays differ. Bits are compared, so that nan equals nan."""
-    given = np.ascontiguousarray(given, stored.dtype)
-    a, b = (array.view(np.uint8).reshape(len(stored), -1) for array in (given, stored))  # (n_envs, bytes)
+    arrays = (np.ascontiguousarray(array, stored.dtype) for array in (given, stored))
+    a, b = (array.view(np.uint8).reshape(len(stored), -1) for array in arrays)  # (n_envs, bytes)
     differs: Bools = (a != b).any(axis=1)
     return differs
+
+
+def differing_envs(stored: Obs, given: Obs) -> Bools | None:
+    """
+    Find the environments whose observations differ.
+
+    :param stored: (n_envs, \\*shape) stored observations
+    :param given: (n_envs, \\*shape) observations, of any type and shape that can be stored
+    :return: (n_envs,) whether they differ; None if none does
+    """
+    others = arrays_by_key(given)
+    pairs = [(array, others[key]) for key, array in arrays_by_key(stored).items()]
+    differing = [pair for pair in pairs if not _is_equal(*pair)]  # empty at nearly all steps
+    return np.any([_differing_envs(*pair) for pair in differing], axis=0) if differing else None
 
 
 class ObservationRing:
@@ -94,6 +121,9 @@ class ObservationRing:
     :param optimize_memory_usage: whether the observation after a step is stored only as the one before the next step; the
         final observation of each episode is stored separately
     """
+
+    shares_rows = False
+    """Whether a row shares data with the row before it, so that the two have to be compared when it is written."""
 
     def __init__(self, space: spaces.Space[Any], n_rows: int, n_envs: int, optimize_memory_usage: bool) -> None:
         self._space = space
@@ -113,7 +143,16 @@ class ObservationRing:
         """The (rows, n_envs, \\*shape) observations after the steps; not used with ``optimize_memory_usage``."""
         return _allocate(self._space, self.n_rows, self.n_envs)
 
-    def write(self, row: int, obs: Obs, next_obs: Obs, done: Bools) -> None:
+    @property
+    def transition_bytes(self) -> float:
+        """The bytes for the observations of one transition."""
+        return observation_bytes(self._space) * (2 - self.optimize_memory_usage)
+
+    def clear(self) -> None:
+        """Remove the final observations. Rows are overwritten later."""
+        self.final_observations.clear()
+
+    def write(self, row: int, obs: Obs, next_obs: Obs, done: Bools, discontinued: Bools | None) -> None:
         """
         Store one step of every environment.
 
@@ -121,6 +160,7 @@ class ObservationRing:
         :param obs: the (n_envs, \\*shape) observations before the step
         :param next_obs: the (n_envs, \\*shape) observations after the step
         :param done: (n_envs,) whether each episode ended at this step
+        :param discontinued: the result of :meth:`discontinued_envs`, which is not needed here
         """
         write_row(self.observations, row, obs)
         if not self.optimize_memory_usage:
@@ -143,6 +183,15 @@ class ObservationRing:
             self.final_observations[row * self.n_envs + env] = _copy_observation(
                 self.observations, ((row + 1) % self.n_rows, env)
             )
+
+    def gather_observations(self, indices: Indices) -> Obs:
+        """
+        Read the observations before steps.
+
+        :param indices: the (B,) indices of the steps
+        :return: the (B, \\*shape) observations, as copies
+        """
+        return gather(self.observations, indices)
 
     def gather_next(self, indices: Indices) -> Obs:
         """
@@ -172,10 +221,7 @@ class ObservationRing:
         """
         stored = self.observations if self.optimize_memory_usage else self.next_observations
         newest = row if self.optimize_memory_usage else row - 1
-        given = arrays_by_key(obs)
-        pairs = [(array[newest], given[key]) for key, array in arrays_by_key(stored).items()]
-        differing = [pair for pair in pairs if not _is_equal(*pair)]  # empty at nearly all steps
-        return np.any([_differing_envs(*pair) for pair in differing], axis=0) if differing else None
+        return differing_envs(cast(Obs, map_observation(lambda array: array[newest], stored)), obs)
 
     def stored_discontinuities(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, Bools]]:
         """

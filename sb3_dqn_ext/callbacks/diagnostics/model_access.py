@@ -24,6 +24,7 @@ from sb3_dqn_ext.callbacks.soft_target_update import NETWORK_ATTRIBUTES
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.observations import gather
 from sb3_dqn_ext.rng import rng_preserved
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "is_deterministic",
     "q_value_function",
     "q_values",
+    "read_observations",
     "read_transitions",
     "reseed",
     "sample_indices",
@@ -256,6 +258,19 @@ def transition_ages(buffer: ReplayBuffer, rows: Array, pos: int | None = None) -
     newest = (buffer.pos if pos is None else pos) - 1
     ages: Indices = (newest - rows) % buffer.buffer_size * buffer.n_envs
     return ages
+
+
+def read_observations(buffer: Any, indices: Indices) -> Obs:
+    """
+    Read the observations before steps.
+
+    :param buffer: a replay buffer
+    :param indices: (B,) indices
+    :return: (B, \\*obs) observations as the replay buffer stores them
+    """
+    if isinstance(buffer, DQNReplayBuffer):
+        return buffer.observation_ring.gather_observations(indices)
+    return gather(buffer.observations, indices)
 
 
 def read_transitions(model: Any, indices: Indices) -> Batch:

@@ -5,10 +5,9 @@ from typing import Any
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
-from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.metrics import action_gap, changed_share, parameter_distance, value_metrics
-from sb3_dqn_ext.callbacks.diagnostics.model_access import q_values, sample_indices, to_network_input
+from sb3_dqn_ext.callbacks.diagnostics.model_access import q_values, read_observations, sample_indices, to_network_input
 
 __all__ = ["QValuesCallback"]
 
@@ -54,8 +53,7 @@ class QValuesCallback(Diagnostic):
             indices = sample_indices(buffer, self.batch_size, self._generator())
             if len(indices) == 0:
                 return
-            rows_and_envs = indices // buffer.n_envs, indices % buffer.n_envs
-            self._states = map_observation(lambda stored: stored[rows_and_envs], buffer.observations)
+            self._states = read_observations(buffer, indices)
         states, (online, target) = to_network_input(model, self._states), self._networks
         values = q_values(online, states)
         q = values.double().cpu().numpy()  # (B, A)

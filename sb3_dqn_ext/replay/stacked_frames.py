@@ -1,0 +1,215 @@
+"""
+Storage of a stack of frames, each frame once.
+
+A *frame* is one slice of an observation along its stack axis: a gray image, one channel of a colour image, or one vector. Each
+step shifts the older frames of a stack towards its begin and appends new ones.
+
+Shapes: B batch, K frames of a stack, N environments.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_obs_shape
+
+from sb3_dqn_ext.replay.index_set import Indices
+
+__all__ = ["StackedFrames", "stack_axes"]
+
+Array = npt.NDArray[Any]
+
+GROWTH = 64
+"""A full ring of frames grows by one part in this number."""
+
+
+def stack_axes(space: spaces.Space[Any]) -> list[int]:
+    """
+    List the axes along which an observation can be a stack of frames: its first and its last one.
+
+    :param space: the space of the observation, no Dict
+    :return: the axes, the more likely one first. None for vectors: a table of their frames would be larger than they are
+    """
+    shape: Any = get_obs_shape(space)
+    axes = [axis for axis in (0, len(shape) - 1) if len(shape) >= 2 and shape[axis] >= 2]
+    return sorted(axes, key=lambda axis: shape[axis]) if len(shape) == 3 else axes  # images have fewer channels than columns
+
+
+class FrameStep(NamedTuple):
+    """The stacks of all environments before and after a step."""
+
+    frames: Array
+    """(N, K, \\*frame) the stacks before the step."""
+    next_frames: Array
+    """(N, K, \\*frame) the stacks after the step."""
+    shift: int
+    """The number of new frames, which is smaller than K."""
+
+
+class StackedFrames:
+    """
+    A ring of the frames of all environments, and for each step the positions of its stacks before and after it.
+
+    The ring grows if the stored steps need more frames than it has: each episode begins with up to K further ones.
+
+    :param space: the space of one observation, no Dict
+    :param axis: its stack axis
+    :param n_rows: the number of rows
+    :param n_envs: the number of environments N
+    """
+
+    shift = 1
+    """The number of new frames in the newest step."""
+
+    def __init__(self, space: spaces.Space[Any], axis: int, n_rows: int, n_envs: int) -> None:
+        self.axis = axis
+        self._dtype = space.dtype
+        self._shape: tuple[int, ...] = get_obs_shape(space)  # type: ignore[assignment]
+        self.n_frames = self._shape[axis]
+        table = n_rows, n_envs, self.n_frames
+        dtype = np.int32 if 4 * math.prod(table) < 2**31 else np.int64  # the ring has at most twice as many frames
+        self.before = np.zeros(table, dtype)
+        """The (rows, N, K) positions of the frames before each step."""
+        self.after = np.zeros(table, dtype)
+        """The (rows, N, K) positions of the frames after each step."""
+        self._head = 0  # the position of the next frame
+        self._n_used = 0  # the number of positions before the head that steps can refer to
+
+    @cached_property
+    def _frames(self) -> Array:
+        """The (F, \\*frame) frames. Allocated at first use, with one new frame for each transition if a step has one."""
+        n_rows, n_envs, n_frames = self.before.shape
+        frame = self._shape[: self.axis] + self._shape[self.axis + 1 :]
+        return np.zeros((n_envs * (n_rows * min(max(self.shift, 1), n_frames) + n_frames), *frame), self._dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
+        return self._frames.nbytes + self.before.nbytes + self.after.nbytes
+
+    def gather(self, positions: Array, indices: Indices) -> Array:
+        """
+        Rebuild observations.
+
+        :param positions: :attr:`before` or :attr:`after`
+        :param indices: the (B,) indices of the steps
+        :return: the (B, \\*shape) observations, as copies
+        """
+        stacks = self._frames.take(positions.reshape(-1, self.n_frames).take(indices, axis=0), axis=0)  # (B, K, *frame)
+        return np.moveaxis(stacks, 1, self.axis + 1)
+
+    def make_step(self, obs: Array, next_obs: Array) -> FrameStep | None:
+        """
+        Find the number of frames by which a step has shifted the stacks.
+
+        :param obs: the (N, \\*shape) observations before the step, or an array of another shape with as many numbers
+        :param next_obs: the (N, \\*shape) observations after the step
+        :return: the step; None if these observations are no stacks along this axis
+        """
+        frames, next_frames = self._with_stack_axis_first(obs), self._with_stack_axis_first(next_obs)
+        before, after = frames.view(np.uint8), next_frames.view(np.uint8)  # bits are compared, so that nan equals nan
+        for shift in (self.shift, *range(1, self.n_frames), 0):
+            if np.array_equal(after[:, : self.n_frames - shift], before[:, shift:]):
+                return FrameStep(frames, next_frames, shift)
+        return None
+
+    def _with_stack_axis_first(self, obs: Array) -> Array:
+        """Return (N, \\*shape) observations as contiguous (N, K, \\*frame) frames."""
+        array = np.asarray(obs, self._dtype)
+        return np.ascontiguousarray(np.moveaxis(array.reshape(len(array), *self._shape), self.axis + 1, 1))
+
+    def write(self, row: int, step: FrameStep, new_envs: Sequence[int]) -> None:
+        """
+        Store one step of every environment.
+
+        :param row: the row to write
+        :param step: the result of :meth:`make_step`
+        :param new_envs: the environments whose stacks before the step are not those after the previous row
+        """
+        frames, next_frames, shift = step
+        self.shift, n_old, n_envs = shift, self.n_frames - shift, len(frames)
+        self._reserve(len(new_envs) * self.n_frames + n_envs * shift, row)
+        self.before[row] = self.after[row - 1]
+        for env in new_envs:
+            self.before[row, env] = self._append_distinct(frames[env])
+        self.after[row, :, :n_old] = self.before[row, :, shift:]
+        newest = next_frames[:, n_old:].reshape(-1, *next_frames.shape[2:])  # (N * shift, *frame)
+        self.after[row, :, n_old:] = self._append(newest).reshape(n_envs, shift)
+
+    def _append(self, frames: Array) -> Array:
+        """Store (F, \\*frame) frames, for which there is room. Return their (F,) positions."""
+        n, size = len(frames), len(self._frames)
+        positions = (self._head + np.arange(n)) % size
+        self._frames[positions] = frames
+        self._head = (self._head + n) % size
+        self._n_used += n
+        return positions
+
+    def _append_distinct(self, frames: Array) -> Array:
+        """Store the (K, \\*frame) frames that an episode begins with, equal ones once. Return their (K,) positions."""
+        first_equal: dict[bytes, int] = {}
+        numbers = [first_equal.setdefault(frame.tobytes(), len(first_equal)) for frame in frames]
+        _, where = np.unique(numbers, return_index=True)
+        return self._append(frames[where])[numbers]
+
+    def _reserve(self, n: int, row: int) -> None:
+        """Make room for n frames. The frames that only a row needs are removed: it will be overwritten."""
+        if self._n_used + n > len(self._frames):
+            self._release(row)
+        if self._n_used + n > len(self._frames):
+            self._grow(n)
+
+    def _release(self, row: int) -> None:
+        """Remove the frames that are older than those of the row after a row: the oldest row, if all rows are stored."""
+        size = len(self._frames)
+        tail = (self._head - self._n_used) % size
+        oldest = self.before[(row + 1) % len(self.before)]  # 0 until all rows are stored, as the tail
+        self._n_used -= int(((oldest - tail) % size).min())
+
+    def _grow(self, n: int) -> None:
+        """Enlarge the ring by at least n frames, without a second copy of it."""
+        size = len(self._frames)
+        added, tail = max(n, size // GROWTH), (self._head - self._n_used) % size
+        if not self._frames.flags.owndata:  # unpickled
+            self._frames = self._frames.copy()
+        self._frames.resize((size + added, *self._frames.shape[1:]), refcheck=False)
+        if tail + self._n_used <= size:
+            self._head = tail + self._n_used
+            return
+        for end in range(size, tail, -added):  # the frames from the tail to the end of the ring, in parts that do not overlap
+            first = max(end - added, tail)
+            self._frames[first + added : end + added] = self._frames[first:end]
+        for positions in (self.before, self.after):
+            positions[positions >= tail] += added
+
+    def read_rows(self, rows: Indices) -> dict[str, Array]:
+        """
+        Copy the frames of rows.
+
+        :param rows: the (R,) rows, oldest first
+        :return: (F, \\*frame) ``frames``, oldest first; (R, N, K) positions in them ``before`` and ``after`` the steps
+        """
+        size = len(self._frames)
+        tail = (self._head - self._n_used) % size
+        ages = (np.stack([self.before[rows], self.after[rows]]) - tail) % size  # (2, R, N, K)
+        used, positions = np.unique(ages, return_inverse=True)
+        before, after = positions.reshape(ages.shape).astype(self.before.dtype)
+        return {"frames": self._frames[(used + tail) % size], "before": before, "after": after}
+
+    def restore_rows(self, rows: Indices, stored: dict[str, Array]) -> None:
+        """
+        Store rows of a checkpoint. Earlier rows have been restored already.
+
+        :param rows: the (R,) rows
+        :param stored: the result of :meth:`read_rows` for at least R rows, of which the last ones are restored
+        """
+        before, after = (stored[name][len(stored[name]) - len(rows) :] for name in ("before", "after"))
+        used, positions = np.unique(np.stack([before, after]), return_inverse=True)
+        frames = stored["frames"][used]
+        if self._n_used + len(frames) > len(self._frames):
+            self._grow(len(frames))
+        self.before[rows], self.after[rows] = self._append(frames)[positions.reshape(2, *before.shape)]
