@@ -11,6 +11,8 @@ from gymnasium.vector.utils import batch_space
 
 ROWS, COLUMNS = 10, 5
 PADDLE_ROW = ROWS - 1
+MOVES = {0: -1, 1: 0, 2: 1}
+"""The columns by which each action moves the paddle; a dict, so that a wrong action is an error."""
 LIT = 255
 """The value of the pixels of the ball and of the paddle. All other pixels are 0."""
 PIXEL_SIZE = 16
@@ -59,7 +61,7 @@ class CatchEnv(gym.Env[Images, Any]):
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[Images, float, bool, bool, dict[str, Any]]:
-        self.paddle_column = min(max(self.paddle_column + int(action) - 1, 0), COLUMNS - 1)
+        self.paddle_column = min(max(self.paddle_column + MOVES[int(action)], 0), COLUMNS - 1)
         self.ball_row += 1
         terminated = self.ball_row == PADDLE_ROW
         reward = (1.0 if self.ball_column == self.paddle_column else -1.0) if terminated else 0.0

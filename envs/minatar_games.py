@@ -56,7 +56,10 @@ class MinAtarEnv(gym.Env[Any, Any]):
         self.game = Environment(game, sticky_action_prob, difficulty_ramping)
         self.game.env.random = self.game.random  # as after a seed: one generator for sticky actions and for the game
         self.render_mode = render_mode
-        self.actions = list(self.game.minimal_action_set()) if minimal_actions else list(range(self.game.num_actions()))
+        actions = self.game.minimal_action_set() if minimal_actions else range(self.game.num_actions())
+        self.actions = dict(
+            enumerate(actions)
+        )  # a dict, so that a wrong action is an error: -1 would be the last one of a list
         self.action_space = spaces.Discrete(len(self.actions))
         self.observation_space = spaces.Box(0, 1, tuple(self.game.state_shape()), np.bool_)
 
@@ -69,7 +72,7 @@ class MinAtarEnv(gym.Env[Any, Any]):
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[Image, float, bool, bool, dict[str, Any]]:
-        reward, terminated = self.game.act(self.actions[action])
+        reward, terminated = self.game.act(self.actions[int(action)])
         return self._observe(), float(reward), bool(terminated), False, {}
 
     def render(self) -> Any:

@@ -100,6 +100,17 @@ def test_an_id_passes_the_checks_of_gymnasium_and_of_sb3(env_id: str) -> None:
     sb3_check_env(gym.make(env_id))
 
 
+@pytest.mark.parametrize("game", GAMES)
+def test_a_game_takes_the_actions_of_its_space_only(game: str) -> None:
+    env: Any = gym.make(f"dqn_ext/{game}")
+    env.reset(seed=0)
+    for action in (0, np.int64(env.action_space.n - 1), np.array(1)):
+        env.step(action)
+    for wrong in (-1, env.action_space.n):
+        with pytest.raises(KeyError):
+            env.step(wrong)
+
+
 def test_registering_again_changes_nothing() -> None:
     before = dict(gym.registry)
     register()
