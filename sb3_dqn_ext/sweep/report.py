@@ -223,7 +223,7 @@ def save_curves(spec: Spec, rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(1 + 5 * len(envs), 4), layout="constrained")
     for panel, env in zip(figure.subplots(1, len(envs), squeeze=False)[0], envs, strict=True):
         for i, variant in enumerate(spec.variants):
-            chosen = [row for row in rows if row["env"] == env and row["variant"] == variant]
+            chosen = [row for row in rows if (row["env"], row["variant"]) == (env, variant) and row["eval_steps"]]
             if chosen:
                 steps, returns = curve(chosen)
                 style = curve_style(i)

@@ -179,7 +179,8 @@ def _block(folder: Path, conf: str | None, algo: str, env: str) -> Data:
         blocks = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise ArgumentError(f"conf={conf!r} cannot be read: {error}") from error
-    block = blocks.get(env) or blocks.get("default")
+    is_atari = env.startswith("ALE/") or "NoFrameskip" in env
+    block = blocks.get(env) or (is_atari and blocks.get("atari")) or blocks.get("default")
     if block is None:
         raise ArgumentError(f"conf={conf!r} has no block for {env}, and none named default.")
     return dict(block)

@@ -154,10 +154,11 @@ def measure_run(run: Path, task: Task) -> Row:
     :param task: the run
     :return: the cells: the score, the mean return of the last training episodes, and the curve of the evaluations
     """
-    from sb3_dqn_ext.plot import evaluations, training_episodes
+    from sb3_dqn_ext.plot import Curve, evaluations, training_episodes
 
     scores = play(run, task)
-    curve = evaluations(run)
+    has_evaluations = (run / "evaluations.npz").is_file()  # a short run can end before the first one
+    curve = evaluations(run) if has_evaluations else Curve(np.empty(0), np.empty((0, 1)))
     returns = training_episodes(run).returns[:, 0]
     means = curve.returns.mean(axis=1)
     return {

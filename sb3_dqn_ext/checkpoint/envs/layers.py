@@ -63,7 +63,7 @@ def state_attributes_of_fast_vec_env(venv: FastVecEnv) -> dict[str, AttributeRef
     if not isinstance(vector, VectorEntryPointBackend):
         return state_attributes
     inner = vector.env.unwrapped
-    of_games = attribute_references(inner, *RESUMABLE_VECTOR_ENVS[type(inner)])
+    of_games = attribute_references(inner, *RESUMABLE_VECTOR_ENVS.get(type(inner), ()))
     return state_attributes | of_games | attribute_references(vector.episode_statistics, "returns", "lengths")
 
 
