@@ -4,6 +4,7 @@ Encoders: convolutions and a dense layer that map an image to features.
 Shapes: B batch size, C channels, F features.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -84,9 +85,9 @@ class Encoder(BaseFeaturesExtractor):
 
     def _n_outputs(self, shape: tuple[int, int, int]) -> int:
         """Return the number of outputs of the convolutions for images of shape (C, height, width)."""
+        layers = copy.deepcopy(self.cnn).eval().to("meta")  # which computes shapes only, in no time and memory
         try:
-            with th.no_grad():
-                n_outputs: int = self.cnn.eval()(th.zeros(1, *shape)).shape[1]
+            n_outputs: int = layers(th.zeros(1, *shape, device="meta")).shape[1]
         except RuntimeError as error:
             raise UnsupportedError(
                 f"images of {shape[1]} x {shape[2]} pixels with {shape[0]} channels are too small for "
@@ -94,7 +95,6 @@ class Encoder(BaseFeaturesExtractor):
                 f"gymnasium.wrappers.ResizeObservation; encoder_kwargs={{'channels': 'first'}} or 'last' is the axis of the "
                 f"channels ({error})."
             ) from error
-        self.cnn.train()
         return n_outputs
 
     def forward(self, observations: th.Tensor) -> th.Tensor:

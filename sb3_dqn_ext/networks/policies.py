@@ -146,16 +146,15 @@ class MlpPolicy(DQNPolicy):
         :param space: the observation space
         :raises ArgumentError: if both an encoder and a features extractor are given
         """
-        encoder = config.get("encoder")
-        if encoder is not None and (extractor is not None or extractor_kwargs):
+        needs_encoder = bool(config.get("encoder_kwargs")) or config.get("norm", "none") != "none"
+        reads_images = self.default_extractor is not FlattenExtractor and bool(image_keys(space))
+        if needs_encoder and reads_images and extractor is None and config.get("encoder") is None:
+            config = config | {"encoder": "nature"}
+        if config.get("encoder") is not None and (extractor is not None or extractor_kwargs):
             raise ArgumentError(
-                f"encoder={encoder!r} is a features extractor, too: leave features_extractor_class and "
+                f"encoder={config['encoder']!r} is a features extractor, too: leave features_extractor_class and "
                 "features_extractor_kwargs out, and write its arguments into encoder_kwargs."
             )
-        needs_encoder = bool(config.get("encoder_kwargs")) or config.get("norm", "none") != "none"
-        is_default = encoder is None and extractor is None and not extractor_kwargs
-        if needs_encoder and is_default and self.default_extractor is not FlattenExtractor and image_keys(space):
-            config = config | {"encoder": "nature"}
         return NetworkConfig(**config)
 
     def _find_extractor(self, given: Any) -> type[BaseFeaturesExtractor]:

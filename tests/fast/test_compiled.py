@@ -705,6 +705,14 @@ class CountsBatches(FlattenExtractor):
         return super().forward(observations) / (1 + 0.01 * self.n_batches)
 
 
+class CountsCalls(FlattenExtractor):
+    n_calls = 0
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        self.n_calls += 1
+        return super().forward(observations) / (1 + 0.01 * self.n_calls)
+
+
 class DoesNotUseItsLayer(FlattenExtractor):
     def __init__(self, observation_space: Any) -> None:
         super().__init__(observation_space)
@@ -743,6 +751,7 @@ NOT_COMPILED: dict[str, tuple[dict[str, Any], str]] = {
     "numbers": (extractor(DependsOnPythonNumbers), "tolist"),
     "shapes": (extractor(CountsPositives), "data-dependent"),
     "a counter": (extractor(CountsBatches), "mutate a captured Tensor"),
+    "a number of calls": (extractor(CountsCalls), "CountsCalls has changed its attributes"),
     "an unused layer": (extractor(DoesNotUseItsLayer), "some parameters do not affect the loss"),
     "a fixed layer": (extractor(HasAFixedLayer), "some parameters are frozen (requires_grad=False)"),
 }

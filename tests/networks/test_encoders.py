@@ -412,6 +412,7 @@ ERRORS: list[tuple[str, Any, dict[str, Any], str]] = [
     ("CnnPolicy", CatchEnv, {}, "too small for NatureCNN.*'encoder': 'minatar'"),
     ("CnnPolicy", grid, {"encoder": "minatar", "features_extractor_class": "flatten"}, "is a features extractor, too"),
     ("CnnPolicy", grid, {"encoder": "minatar", "features_extractor_kwargs": {"a": 1}}, "into encoder_kwargs"),
+    ("CnnPolicy", small_images, {"features_extractor_kwargs": {"features_dim": 6}, "norm": "layer"}, "encoder='nature' is a"),
     ("MlpPolicy", CARTPOLE, {"encoder": "minatar"}, "an encoder needs images.*leave encoder out"),
     ("MlpPolicy", CARTPOLE, {"encoder_kwargs": {"width": 2}}, "has no effect without encoder"),
     ("CnnPolicy", dictionary, {"encoder": "minatar"}, "must use `MultiInputPolicy`"),

@@ -679,6 +679,14 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         net_arch=[4], returns="categorical", returns_kwargs={"dict": {"n_atoms": GREAT, "v_min": 0, "v_max": 1}}
     ),
     "a great extractor": lambda: net(net_arch=[4], features_extractor_class="nature_cnn"),
+    "a great encoder": lambda: with_data(
+        OURS,
+        observation_space=box([1, 9, 9]),
+        policy_kwargs={"dict": {"encoder": "impala", "encoder_kwargs": {"dict": {"width": GREAT}}}},
+    ),
+    "a great image": lambda: with_data(
+        OURS, observation_space=box([1, 7000, 7000]), policy_kwargs={"dict": {"encoder": "minatar"}}
+    ),
     "very many environments": lambda: with_data(OURS, n_envs=GREAT),
     "no policy": lambda: with_data(OURS, policy_class={"class": "torch.nn.Tanh"}),
     "no policy by name": lambda: with_data(OURS, policy_class="MlpPolicy"),
