@@ -357,7 +357,7 @@ def test_an_invalid_storage_is_refused_when_the_buffer_is_made(kwargs: dict[str,
 def test_there_are_no_arrays_of_whole_observations() -> None:
     buffer = DQNReplayBuffer(100, SCREEN, ACTIONS, device="cpu", storage="frames")
     for name in ("observations", "next_observations"):
-        with pytest.raises(ArgumentError, match=r"read transitions with read\(indices\)"):
+        with pytest.raises(AttributeError, match=r"read transitions with read\(indices\)"):
             getattr(buffer, name)
 
 
@@ -400,6 +400,9 @@ def test_a_saved_model_contains_its_frames(tmp_path: Path) -> None:
     model.save(tmp_path / "model", include=["replay_buffer"])
     loaded = DQNExt.load(tmp_path / "model", env=stacked_catch())
     assert_same_batches(model.replay_buffer, loaded.replay_buffer)  # type: ignore[arg-type]
+    plain = DQNExt.load(tmp_path / "model", env=stacked_catch(), replay_buffer_kwargs={})
+    with pytest.raises(ArgumentError, match=r"has frames, not whole observations"):
+        plain.learn(10)
 
 
 def test_a_checkpoint_of_the_other_storage_is_refused(tmp_path: Path) -> None:
