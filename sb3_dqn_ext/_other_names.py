@@ -149,7 +149,8 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
         "min_replay_history min_replay_size min_buffer_size replay_start_size n_steps_warmup warmup_steps warmup "
         "start_timesteps heatup_steps n_steps_sampled_before_learning_starts initial_random_steps start_steps",
     ),
-    ("optimize_memory_usage=True", "optimize_memory_usage memory_efficient save_only_last_obs lazy_frames"),
+    ("optimize_memory_usage=True", "optimize_memory_usage memory_efficient save_only_last_obs"),
+    ("replay_buffer_kwargs={'storage': 'frames'}", "storage lazy_frames frame_storage store_frames dedup_frames"),
     ("replay_buffer_class=HerReplayBuffer", "replay_buffer_class her hindsight replay_buffer goal_selection_strategy"),
     ("replay_buffer_kwargs={}", "replay_buffer_kwargs buffer_kwargs replay_kwargs replay_buffer_config"),
     # how much is learned, and when

@@ -30,6 +30,7 @@ __all__ = [
     "restore_rows",
     "restore_timeouts",
     "stored_row_range",
+    "stores_frames",
 ]
 
 Array = npt.NDArray[Any]
@@ -53,13 +54,22 @@ def check_storable(buffer: ReplayBuffer) -> None:
         )
 
 
+def stores_frames(buffer: ReplayBuffer) -> bool:
+    """
+    Return whether a replay buffer stores observations as frames.
+
+    :param buffer: a replay buffer
+    """
+    return _frame_ring(buffer) is not None
+
+
 def describe_buffer(buffer: ReplayBuffer) -> str:
     """
     Return the properties that must be equal in the replay buffer that is restored.
 
     :param buffer: a replay buffer
     """
-    frames = " of frames" if _frame_ring(buffer) else ""
+    frames = " of frames" if stores_frames(buffer) else ""
     return f"{type(buffer).__name__} of {buffer.buffer_size} rows{frames}"
 
 

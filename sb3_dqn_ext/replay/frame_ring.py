@@ -55,7 +55,7 @@ class FrameRing:
     @property
     def observations(self) -> Obs:
         """Not available: there is no such array."""
-        raise ArgumentError("storage='frames' has no arrays of whole observations: read transitions with read(indices).")
+        raise AttributeError("storage='frames' has no arrays of whole observations: read transitions with read(indices).")
 
     next_observations = observations
 

@@ -23,8 +23,10 @@ __all__ = ["StackedFrames", "stack_axes"]
 
 Array = npt.NDArray[Any]
 
-GROWTH = 64
-"""A full ring of frames grows by one part in this number."""
+SPARE = 24
+"""A new ring has room for one frame of each transition, and for one part in this number more, where episodes begin."""
+GROWTH = 8
+"""A ring that is too small grows by one part in this number."""
 
 
 def stack_axes(space: spaces.Space[Any]) -> list[int]:
@@ -81,10 +83,11 @@ class StackedFrames:
 
     @cached_property
     def _frames(self) -> Array:
-        """The (F, \\*frame) frames. Allocated at first use, with one new frame for each transition if a step has one."""
+        """The (F, \\*frame) frames. Allocated at first use."""
         n_rows, n_envs, n_frames = self.before.shape
+        n_new = n_rows * min(max(self.shift, 1), n_frames)
         frame = self._shape[: self.axis] + self._shape[self.axis + 1 :]
-        return np.zeros((n_envs * (n_rows * min(max(self.shift, 1), n_frames) + n_frames), *frame), self._dtype)
+        return np.zeros((n_envs * (n_new + n_new // SPARE + n_frames), *frame), self._dtype)
 
     @property
     def nbytes(self) -> int:
@@ -171,20 +174,16 @@ class StackedFrames:
         self._n_used -= int(((oldest - tail) % size).min())
 
     def _grow(self, n: int) -> None:
-        """Enlarge the ring by at least n frames, without a second copy of it."""
+        """Make a ring that is larger by at least n frames, with free positions before the oldest frame."""
         size = len(self._frames)
         added, tail = max(n, size // GROWTH), (self._head - self._n_used) % size
-        if not self._frames.flags.owndata:  # unpickled
-            self._frames = self._frames.copy()
-        self._frames.resize((size + added, *self._frames.shape[1:]), refcheck=False)
-        if tail + self._n_used <= size:
-            self._head = tail + self._n_used
-            return
-        for end in range(size, tail, -added):  # the frames from the tail to the end of the ring, in parts that do not overlap
-            first = max(end - added, tail)
-            self._frames[first + added : end + added] = self._frames[first:end]
+        frames = np.zeros((size + added, *self._frames.shape[1:]), self._frames.dtype)
+        frames[:tail] = self._frames[:tail]
+        frames[tail + added :] = self._frames[tail:]
+        self._frames = frames
         for positions in (self.before, self.after):
             positions[positions >= tail] += added
+        self._head = (tail + added + self._n_used) % len(frames)
 
     def read_rows(self, rows: Indices) -> dict[str, Array]:
         """

@@ -11,6 +11,7 @@ from sb3_dqn_ext.checkpoint.replay import (
     restore_replay_buffer,
     restore_rows,
     stored_row_range,
+    stores_frames,
 )
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -64,6 +65,8 @@ def restore_buffer(buffer: ReplayBuffer, content: StoredBuffer) -> str:
     """
     if (content.size, content.n_envs) != (buffer.buffer_size, buffer.n_envs):
         return f"has {content.size} rows of {content.n_envs} environments, not {buffer.buffer_size} of {buffer.n_envs}"
+    if ("stack_axes" in content.replay_buffer_state) != stores_frames(buffer):
+        return "has whole observations, not frames" if stores_frames(buffer) else "has frames, not whole observations"
     if buffer.buffer_size * buffer.n_envs > MAX_TRANSITIONS:
         return f"is for {buffer.buffer_size * buffer.n_envs} transitions, and up to {MAX_TRANSITIONS} are read"
     try:
