@@ -157,13 +157,12 @@ class AtariGamesVectorEnv(AtariVectorEnv):
         if state["checksums"] is None:
             return
         seeded_at, actions = state["seeded_at"], state["actions"]
-        self.ale_reset(np.ones(self.num_envs, np.bool_), state["seeds"])
-        for i in range(len(actions) + 1):
+        observations, infos = self.ale_reset(np.ones(self.num_envs, np.bool_), state["seeds"])
+        for i, action in enumerate(actions, start=1):
+            self.send(action if self.continuous else action.astype(np.int64))
+            observations, *_, infos = self.recv()
             if np.count_nonzero(begins := seeded_at == i):
                 observations, infos = self.ale_reset(begins, state["seeds"][begins])
-            if i < len(actions):
-                self.send(actions[i] if self.continuous else actions[i].astype(np.int64))
-                observations, *_, infos = self.recv()
         self._seeds, self._seeded_at, self._actions = state["seeds"].copy(), seeded_at.copy(), list(actions)
         self._lives, self._has_lost, self._observations = infos["lives"], state["has_lost"], observations
         if self._checksums() != state["checksums"]:

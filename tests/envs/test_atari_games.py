@@ -32,7 +32,7 @@ def atari(game: str = "Breakout", n_envs: int = 2, seed: int | None = 3, **kwarg
 
 @pytest.mark.parametrize(
     ("game", "n_steps", "n_lives_and_games"),
-    [("Pong", 100, (0, 0)), ("Breakout", 250, (5, 1)), ("SpaceInvaders", 700, (3, 1)), ("Qbert", 400, (3, 1))],
+    [("Pong", 100, (0, 0)), ("Breakout", 250, (5, 1)), ("SpaceInvaders", 350, (2, 0)), ("Qbert", 400, (3, 1))],
 )
 def test_lives_rewards_and_ends_are_those_of_sb3s_wrappers(
     game: str, n_steps: int, n_lives_and_games: tuple[int, int], open_envs: list[VecEnv]
@@ -136,12 +136,12 @@ def test_states_with_seeds_of_several_ages_are_restored(open_envs: list[VecEnv])
     states = loaded(dumped(environments_state(env)))
     assert restore_environments(other, states) == []
     all_infos = []
-    for _ in range(160):
+    for _ in range(60):
         actions = generator.integers(4, size=3)
         expected, found = env.step(actions), other.step(actions)
         assert exact(found) == exact(expected)
         all_infos += expected[-1]
-    assert sum("episode" in info for info in all_infos) > 1
+    assert sum("episode" in info for info in all_infos) > 0
 
 
 def test_other_games_are_not_taken_for_the_saved_ones() -> None:
