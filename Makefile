@@ -7,11 +7,16 @@ SEED ?= 0
 RUNS ?= runs
 EXAMPLES ?= 5000
 
-# A game of ALE is trained in its vector form, which has no films, and is played less often.
-ATARI := $(filter ALE/%,$(ENV))
-DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':$(if $(ATARI),False,True)}}]
-PRESET := $(if $(ATARI),-conf sb3_dqn_ext.presets.atari)
-EVALUATION := $(if $(ATARI),--eval-freq 50000 --eval-episodes 5,--eval-freq 2500 --eval-episodes 10)
+DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':True}}]
+OPTIONS := --eval-freq 2500 --eval-episodes 10
+EPISODES := 50
+INSTALLED := train
+# A game of ALE is trained in its vector form, and is played less often, as games are long.
+ifeq ($(dir $(ENV)),ALE/)
+  OPTIONS := --eval-freq 50000 --eval-episodes 5 -conf sb3_dqn_ext.presets.atari
+  EPISODES := 5
+  INSTALLED := atari
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics games fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
@@ -19,10 +24,10 @@ EVALUATION := $(if $(ATARI),--eval-freq 50000 --eval-episodes 5,--eval-freq 2500
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-train: $(VENV)/installed-$(if $(ATARI),atari,train)  ## train a DQN with the RL Zoo, e.g. make train ENV=MountainCar-v0 SEED=1 RUNS=/tmp/runs
+train: $(VENV)/installed-$(INSTALLED)  ## train a DQN with the RL Zoo, e.g. make train ENV=ALE/Pong-v5 SEED=1 RUNS=/tmp/runs
 	@$(PY) -m rl_zoo3.train --algo dqn_ext --env $(ENV) --seed $(SEED) --num-threads 1 --progress --verbose 0 \
-		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard $(EVALUATION) $(PRESET) --hyperparams "callback:$(DIAGNOSTICS)"
-	@$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED) $(if $(ATARI),--episodes 5)
+		-f $(RUNS) --tensorboard-log $(RUNS)/tensorboard $(OPTIONS) --hyperparams "callback:$(DIAGNOSTICS)"
+	@$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED) --episodes $(EPISODES)
 
 train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
 	$(PY) -m benchmarks.seeds

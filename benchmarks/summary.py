@@ -60,7 +60,9 @@ def screen(folder: Path, run: Path, algo: str, env: str, n_episodes: int, scores
     python = _relative(Path(sys.executable))
     tensorboard = _relative(Path(sys.executable).with_name("tensorboard"))
     zoo = ["--algo", algo, "--env", env, "-f", _relative(folder)]
-    yield from command([python, "-m", "rl_zoo3.enjoy", *zoo, "--load-best"])
+    # the vector form of a game of ALE has no window
+    watch = "rl_zoo3.record_video" if env.startswith("ALE/") else "rl_zoo3.enjoy"
+    yield from command([python, "-m", watch, *zoo, "--load-best"])
     yield from command([tensorboard, "--logdir", _relative(folder / "tensorboard")])
     yield from command([python, "-m", "sb3_dqn_ext.report", _relative(run)])
 

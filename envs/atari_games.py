@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ale_py import Action
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
-from sb3_dqn_ext._validation import check_keys, check_number, parameters_of
+from sb3_dqn_ext._validation import check_keys, check_number, choose, parameters_of
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 
 Array = npt.NDArray[Any]
@@ -26,10 +27,12 @@ class AtariGamesVectorEnv(AtariVectorEnv):
     """
     ALE's vector environment of an Atari game: threads step ``num_envs`` games. Observations are stacks of gray images.
 
-    It takes the arguments of ``ale_py.vector_env.AtariVectorEnv``, and differs from it in four points:
+    It takes the arguments of ``ale_py.vector_env.AtariVectorEnv``, and differs from it in five points:
 
     - ``episodic_life=True`` ends an episode with each lost life, as SB3's ``EpisodicLifeEnv`` does, and the game continues.
       The first observation of the next episode is the last one of this episode. In ALE's own class a new game begins.
+    - ``fire_after_life=True`` presses FIRE after each lost life, in place of the agent's action, as ALE does when a game
+      begins. In some games, such as Breakout, nothing happens before.
     - Infos contain the game's own ``raw_reward`` and ``game_over``, which the episode statistics of ``FastVecEnv`` count:
       scores of whole games, whatever ``reward_clipping`` and ``episodic_life`` are.
     - ``get_state`` and ``set_state`` save and restore the games by their seeds and their actions since.
@@ -39,6 +42,8 @@ class AtariGamesVectorEnv(AtariVectorEnv):
     :param num_envs: the number of games
     :param episodic_life: whether an episode ends with a life (default: with the game)
     :param reward_clipping: whether rewards are clipped to -1, 0 and 1 (default)
+    :param fire_after_life: whether FIRE follows the loss of a life (default: False); without effect in games that have no FIRE
+    :param render_mode: ``"rgb_array"`` or None (default)
     :param reseed_every: the number of steps after which a game gets a new seed at its end. A saved state contains the actions
         since the last seed. A new seed takes as long as some hundred steps, because ALE then loads the game again
     :param kwargs: further arguments of ALE, such as ``num_threads`` (0: all cores), ``repeat_action_probability``,
@@ -46,7 +51,7 @@ class AtariGamesVectorEnv(AtariVectorEnv):
     :raises ArgumentError: if an argument does not exist, or has one value only
     """
 
-    metadata: dict[str, Any] = {}  # noqa: RUF012  # ALE writes into the one of the class
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012  # ALE writes into it
 
     def __init__(
         self,
@@ -55,6 +60,8 @@ class AtariGamesVectorEnv(AtariVectorEnv):
         *,
         episodic_life: bool = False,
         reward_clipping: bool = True,
+        fire_after_life: bool = False,
+        render_mode: str | None = None,
         reseed_every: int = 20_000,
         **kwargs: Any,
     ) -> None:
@@ -63,11 +70,15 @@ class AtariGamesVectorEnv(AtariVectorEnv):
             raise ArgumentError(f"{name}={kwargs[name]!r} cannot be set: {FIXED_ARGUMENTS[name]}.")
         check_number("reseed_every", reseed_every, 1, integer=True)
         super().__init__(game, num_envs, reward_clipping=False, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
+        self.render_mode = choose("render_mode", str(render_mode), {"None": None, "rgb_array": "rgb_array"})
         self.episodic_life, self.reward_clipping, self.reseed_every = episodic_life, reward_clipping, reseed_every
         self._actions: list[Array] = []  # of all games, since the oldest seed
         self._seeds = np.zeros(num_envs, np.int64)
         self._seeded_at = np.zeros(num_envs, np.int64)  # (num_envs,) the index of the first action since the seed
         self._lives = np.zeros(num_envs, np.int32)
+        self._has_lost = np.zeros(num_envs, np.bool_)  # (num_envs,) whether the latest step has lost a life and not the game
+        buttons = list(self.ale.get_action_set())
+        self._fire = buttons.index(Action.FIRE) if fire_after_life and Action.FIRE in buttons and not self.continuous else None
         self._observations: Array | None = None  # the latest ones
 
     def reset(self, *, seed: int | None = None, options: Infos | None = None) -> tuple[Array, Infos]:  # type: ignore[override]
@@ -94,6 +105,8 @@ class AtariGamesVectorEnv(AtariVectorEnv):
 
         :param actions: (num_envs,) the actions
         """
+        if self._fire is not None and np.count_nonzero(self._has_lost):
+            actions = np.where(self._has_lost, self._fire, actions)
         self.send(actions)
         self._actions.append(actions.astype(np.float32 if self.continuous else np.uint8))
 
@@ -111,19 +124,28 @@ class AtariGamesVectorEnv(AtariVectorEnv):
             observations, infos = self._begin_games(reseeded, self._draw_seeds(reseeded))
         lives = infos["lives"]
         # Some games stay at 0 lives for a few frames before they end.
-        lost = (lives > 0) & (lives < self._lives) & ~game_over & self.episodic_life
+        self._has_lost = (lives > 0) & (lives < self._lives) & ~game_over
         self._lives, self._observations = lives, observations
+        lost = self._has_lost & self.episodic_life
         infos |= {"raw_reward": raw_rewards, "game_over": game_over}
         if np.count_nonzero(game_over | lost):
             infos |= final_entries(observations, finals, infos, game_over, lost)
         rewards = np.sign(raw_rewards) if self.reward_clipping else raw_rewards
         return observations, rewards, terminated | lost, truncated, infos
 
+    def render(self) -> tuple[Array, ...] | None:
+        """Return the latest image of each game, as the agent gets it, four times as large: (height, width, 3) uint8."""
+        if self.render_mode is None or self._observations is None:
+            return None
+        latest = self._observations[:, -1].repeat(4, axis=1).repeat(4, axis=2)
+        return tuple(np.repeat(latest[..., None], 3, axis=3) if self.grayscale else latest)
+
     def get_state(self) -> Infos:
         """Return the state of all games between two steps as plain data: their seeds, the actions since, and checksums."""
         actions = np.array(self._actions, np.float32 if self.continuous else np.uint8)
         checksums = None if self._observations is None else self._checksums()
-        return {"seeds": self._seeds, "seeded_at": self._seeded_at, "actions": actions, "checksums": checksums}
+        replayed = {"seeds": self._seeds, "seeded_at": self._seeded_at, "actions": actions}
+        return {**replayed, "has_lost": self._has_lost, "checksums": checksums}
 
     def set_state(self, state: Infos) -> None:
         """
@@ -135,15 +157,14 @@ class AtariGamesVectorEnv(AtariVectorEnv):
         if state["checksums"] is None:
             return
         seeded_at, actions = state["seeded_at"], state["actions"]
-        self.ale_reset(np.ones(self.num_envs, np.bool_), state["seeds"])
-        for i in range(len(actions) + 1):
+        observations, infos = self.ale_reset(np.ones(self.num_envs, np.bool_), state["seeds"])
+        for i, action in enumerate(actions, start=1):
+            self.send(action if self.continuous else action.astype(np.int64))
+            observations, *_, infos = self.recv()
             if np.count_nonzero(begins := seeded_at == i):
                 observations, infos = self.ale_reset(begins, state["seeds"][begins])
-            if i < len(actions):
-                self.send(actions[i] if self.continuous else actions[i].astype(np.int64))
-                observations, *_, infos = self.recv()
         self._seeds, self._seeded_at, self._actions = state["seeds"].copy(), seeded_at.copy(), list(actions)
-        self._lives, self._observations = infos["lives"], observations
+        self._lives, self._has_lost, self._observations = infos["lives"], state["has_lost"], observations
         if self._checksums() != state["checksums"]:
             raise CheckpointError(
                 f"The games of {self.spec.id if self.spec else 'ALE'} cannot be restored: played again from their seeds, they "
@@ -167,7 +188,7 @@ class AtariGamesVectorEnv(AtariVectorEnv):
         oldest = self._seeded_at.min()
         del self._actions[:oldest]
         self._seeded_at -= oldest
-        self._lives, self._observations = infos["lives"], observations
+        self._lives, self._has_lost, self._observations = infos["lives"], self._has_lost & ~envs, observations
         return observations, infos
 
     def _draw_seeds(self, envs: Array) -> Array:

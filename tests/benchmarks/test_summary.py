@@ -25,7 +25,7 @@ def commands_of_make_train() -> str:
     shorter = {
         "--seed 0 --num": "--seed 0 -n 1500 --num",
         "--eval-freq 2500": "--eval-freq 500",
-        "summary runs": "summary runs --episodes 3",
+        "--episodes 50": "--episodes 3",
     }
     for old, new in shorter.items():
         assert recipe.count(old) == 1

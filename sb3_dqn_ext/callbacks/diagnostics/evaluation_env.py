@@ -26,7 +26,6 @@ from sb3_dqn_ext._validation import parameters_of
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.vec_env import FastVecEnv
 
 __all__ = ["EnvNotReproducibleError", "check_eval_env", "make_eval_env", "original_rewards", "sync_normalization", "vectorize"]
 
@@ -65,7 +64,8 @@ def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None
     """
     try:
         inner, *layers = layers_of(venv)
-        spec = inner.spec if getattr(inner, "vectorization_mode", None) == "vector_entry_point" else inner.get_attr("spec")[0]
+        has_vector_form = getattr(inner, "vectorization_mode", None) == "vector_entry_point"
+        spec = inner.spec if has_vector_form else inner.get_attr("spec")[0]
         if spec is None:
             raise EnvNotReproducibleError("they were not made by gymnasium.make")
         wrappers = [(one, _wrapper_arguments(one, inner)) for one in spec.additional_wrappers if _changes_steps(one)]
@@ -74,7 +74,7 @@ def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None
             kwargs["render_mode"] = render_mode
         bare = replace(spec, additional_wrappers=(), kwargs=kwargs)
         made: VecEnv = DummyVecEnv([lambda: _make_env(bare, wrappers)] * n_envs)
-        if isinstance(inner, FastVecEnv) and inner.observation_space != made.observation_space:
+        if has_vector_form and inner.observation_space != made.observation_space:
             made.close()  # the vector form is another environment, as of Atari
             made = _make_vector_form(inner, n_envs, render_mode)
         for layer in layers:
@@ -87,10 +87,12 @@ def make_eval_env(venv: VecEnv, n_envs: int, owner: str, render_mode: str | None
     return made
 
 
-def _make_vector_form(venv: FastVecEnv, n_envs: int, render_mode: str | None) -> VecEnv:
-    """Make environments by the vector entry point of the training environments, with the same arguments."""
+def _make_vector_form(venv: Any, n_envs: int, render_mode: str | None) -> VecEnv:
+    """Make environments by the vector entry point of a FastVecEnv, with the same arguments."""
     factory = replace(venv.factories[0].without_file(), seed=None)
-    return FastVecEnv([factory] * n_envs, venv.vectorization_mode, {} if render_mode is None else {"render_mode": render_mode})
+    kwargs = {} if render_mode is None else {"render_mode": render_mode}
+    made: VecEnv = type(venv)([factory] * n_envs, venv.vectorization_mode, kwargs)
+    return made
 
 
 def _changes_steps(wrapper: WrapperSpec) -> bool:

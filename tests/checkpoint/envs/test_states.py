@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import ale_py
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -54,6 +55,12 @@ def fast(mode: str, n_envs: int, id: str = "CartPole-v1") -> VecEnv:
     return make_fast_vec_env(id, n_envs, seed=None, vectorization_mode=mode, env_kwargs={"max_episode_steps": 13})
 
 
+def atari_games() -> VecEnv:
+    gym.register_envs(ale_py)
+    kwargs = {"img_height": 36, "img_width": 36, "max_num_frames_per_episode": 50, "reseed_every": 20}
+    return make_fast_vec_env("ALE/Breakout-v5", 2, env_kwargs=kwargs)
+
+
 def dummy(kind: str, n_envs: int) -> VecEnv:
     return DummyVecEnv([partial(single, kind)] * n_envs)
 
@@ -68,6 +75,7 @@ VEC_MAKERS: dict[str, Callable[[], VecEnv]] = {
     "at once, random starts": lambda: fast("vector_entry_point", 3, "dqn_ext/CartPoleRandomStart-v0"),
     "at once, one wrapped": lambda: fast("vector_entry_point", 3, "dqn_ext/CartPoleNoVel-v1"),
     "at once, Catch": lambda: make_fast_vec_env("dqn_ext/Catch-v0", 3),
+    "Atari games": atari_games,
     "normalized": lambda: VecNormalize(dummy("RandomFirstStep", 3)),
     "normalized parts": lambda: VecNormalize(dummy("in parts", 2), norm_obs_keys=["cart"]),
     "stacked": lambda: VecFrameStack(dummy("cut short", 3), 4),
@@ -216,6 +224,27 @@ def test_environments_in_other_processes_must_be_made_resumable_there(open_envs:
 
 class MyCartPoles(SameStepCartPoleVectorEnv):  # type: ignore[misc]  # to mypy sb3_dqn_ext.envs is Any, see pyproject.toml
     """A subclass, which could have more state."""
+
+
+class CartPolesWithState(MyCartPoles):
+    """A subclass that knows its state."""
+
+    def get_state(self) -> dict[str, Any]:
+        return {"state": self.state, "steps": self.steps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.state, self.steps = state["state"], state["steps"]
+
+
+def test_a_vector_environment_of_the_user_is_restored_by_its_own_methods(open_envs: list[VecEnv]) -> None:
+    gym.register("tests/CartPoles-v0", "gymnasium.envs.classic_control:CartPoleEnv", vector_entry_point=CartPolesWithState)
+    one, two = [fast("vector_entry_point", 3, "tests/CartPoles-v0") for _ in range(2)]
+    open_envs += [one, two]
+    one.reset()
+    vec_followed(one, 20, seed=1)
+    assert restore_environments(two, loaded(dumped(environments_state(one)))) == []
+    assert vec_followed(two, 40, seed=2) == vec_followed(one, 40, seed=2)
+    del gym.registry["tests/CartPoles-v0"]
 
 
 def test_vector_environments_that_are_not_known_are_refused() -> None:
