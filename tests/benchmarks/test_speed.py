@@ -4,6 +4,7 @@ import csv
 import pkgutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -59,10 +60,14 @@ def test_all_have_the_same_networks_for_images() -> None:
     pytest.importorskip("minatar")
     pytest.importorskip("sbx")
     workload = replace(BY_NAME["minatar-32"], n_envs=1)
-    policies = [make_model(workload, name, seed=0).policy for name in ("sb3", "sbx", "ours_eager")]
+    policies: list[Any] = [make_model(workload, name, seed=0).policy for name in ("sb3", "sbx", "ours_eager")]
     sb3, sbx, ours = policies
-    env = cleanrl_loop.make_env(workload)
-    torch_nets = [sb3.q_net, ours.q_net, cleanrl_loop.make_network(workload, env.observation_space, env.action_space.n)]
+    env: Any = cleanrl_loop.make_env(workload)
+    torch_nets: list[Any] = [
+        sb3.q_net,
+        ours.q_net,
+        cleanrl_loop.make_network(workload, env.observation_space, env.action_space.n),
+    ]
     sizes = [sum(parameter.numel() for parameter in net.parameters()) for net in torch_nets]
     sizes.append(sum(leaf.size for leaf in pkgutil.resolve_name("jax.tree:leaves")(sbx.qf_state.params)))
     # 3 x 3 x 4 weights and a bias for each of 16 filters, whose 8 x 8 outputs go to 128 units, which go to 3 actions
