@@ -1,5 +1,6 @@
 """The implementations that are measured. Each is set up as its users would, with the hyperparameters of the workload."""
 
+import importlib
 import pkgutil
 from typing import Any
 
@@ -7,11 +8,11 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
 from benchmarks.sb3_internals import n_updates
+from benchmarks.speed.networks import network_arguments
 from benchmarks.speed.stopwatch import Stopwatch
-from benchmarks.speed.tutorial_loop import train_tutorial
 from benchmarks.speed.workloads import Workload
 
 ALGORITHMS = {
@@ -22,6 +23,11 @@ ALGORITHMS = {
     "ours": "sb3_dqn_ext:DQNExt",
 }
 """The class of each implementation."""
+LOOPS = {
+    "tutorial": "benchmarks.speed.tutorial_loop:train_tutorial",
+    "cleanrl": "benchmarks.speed.cleanrl_loop:train_cleanrl",
+}
+"""The function of each implementation without a class."""
 
 
 class _Steps(BaseCallback):
@@ -49,8 +55,8 @@ def train(workload: Workload, implementation: str, seed: int, stopwatch: Stopwat
     :param seed: the seed of the networks and environments
     :param stopwatch: called after each step
     """
-    if implementation == "tutorial":
-        train_tutorial(workload, seed, stopwatch)
+    if implementation in LOOPS:
+        pkgutil.resolve_name(LOOPS[implementation])(workload, seed, stopwatch)
     else:
         learn(make_model(workload, implementation, seed), workload, stopwatch)
 
@@ -77,7 +83,7 @@ def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyA
     :param implementation: the name of the implementation
     :param seed: the seed of the networks and environments
     """
-    policy_kwargs: dict[str, Any] = {"net_arch": [workload.width, workload.width]}
+    policy, policy_kwargs = network_arguments(workload, implementation)
     arguments: dict[str, Any] = {**workload.arguments, "seed": seed, "device": "cpu", "policy_kwargs": policy_kwargs}
     if implementation == "qrdqn":
         policy_kwargs["n_quantiles"] = workload.n_quantiles
@@ -88,7 +94,7 @@ def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyA
         arguments["compile"] = True
     # imported by name, so that no implementation imports the libraries of another
     algorithm = pkgutil.resolve_name(ALGORITHMS[implementation])
-    model: OffPolicyAlgorithm = algorithm("MlpPolicy", make_env(workload, implementation, seed), **arguments)
+    model: OffPolicyAlgorithm = algorithm(policy, make_env(workload, implementation, seed), **arguments)
     return model
 
 
@@ -100,12 +106,15 @@ def make_env(workload: Workload, implementation: str, seed: int) -> VecEnv:
     :param implementation: the name of the implementation
     :param seed: the seed of the environments
     """
-    if implementation == "ours" and workload.env_id == "CartPole-v1":
-        make_fast_vec_env = pkgutil.resolve_name("sb3_dqn_ext.vec_env:make_fast_vec_env")
-        fast: VecEnv = make_fast_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed)
-        return fast
+    if workload.registered_by is not None:
+        importlib.import_module(workload.registered_by)
+    wrapper = pkgutil.resolve_name("stable_baselines3.common.atari_wrappers:AtariWrapper") if workload.atari else None
     # render_mode as in the zoo. SB3's default, "rgb_array", makes LunarLander 15 times as slow, as it simulates sparks.
-    return make_vec_env(workload.env_id, n_envs=workload.n_envs, seed=seed, env_kwargs={"render_mode": None})
+    make = make_vec_env
+    if implementation == "ours" and workload.env_id != "LunarLander-v3":  # whose rows were measured with SB3's
+        make = pkgutil.resolve_name("sb3_dqn_ext.vec_env:make_fast_vec_env")
+    env = make(workload.env_id, workload.n_envs, seed=seed, wrapper_class=wrapper, env_kwargs={"render_mode": None})
+    return VecFrameStack(env, 4) if workload.atari else env
 
 
 def fill_replay_buffer(model: OffPolicyAlgorithm) -> None:

@@ -17,7 +17,7 @@ from benchmarks.speed.workloads import AXES, BY_NAME, LABELS, WORKLOADS, Compari
 from sb3_dqn_ext.plot import COLORS, LINES
 
 Array = npt.NDArray[Any]
-PACKAGES = ("stable-baselines3", "sb3-contrib", "sbx-rl", "torch", "jax", "numpy", "gymnasium")
+PACKAGES = ("stable-baselines3", "sb3-contrib", "sbx-rl", "torch", "jax", "numpy", "gymnasium", "ale-py", "MinAtar")
 
 NOTES = """\
 Each measurement runs in its own process with one thread on one core; DQNExt and its peers take turns. Times and ratios are
@@ -25,7 +25,8 @@ medians of the repeats, with the smallest and the largest; a ratio compares meas
 implementations have the same environment, network, batch size, number of updates, exploration and defaults of logging.
 Compiled DQNExt steps CartPole as one array; in eager mode and in LunarLander, it has the same environments as SB3. SBX does
 not clip gradients. The tutorial's loop does not clip gradients either, keeps no statistics of episodes, and fits one stored
-vector step instead of 32 transitions.
+vector step instead of 32 transitions. CleanRL's loop does not clip gradients and keeps no statistics for the log; its
+environments are those of gymnasium's SyncVectorEnv.
 """
 START_UP_NOTES = """\
 The time from the start of Python's imports to the end of the warm-up, minus the time that the updates of the warm-up take once

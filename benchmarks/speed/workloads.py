@@ -8,6 +8,7 @@ LABELS = {
     "sb3": "SB3 DQN",
     "sbx": "SBX DQN",
     "tutorial": "tutorial's loop",
+    "cleanrl": "CleanRL's loop",
     "qrdqn": "sb3-contrib QRDQN",
     "ours_eager": "DQNExt, eager",
     "ours": "DQNExt, compiled",
@@ -36,8 +37,12 @@ class Workload:
     :param warm_up: the number of environment steps before them, after which learning has started and compiled functions were
         called a few times
     :param env_id: the id of the environment
+    :param registered_by: the package that registers this id; None: gymnasium
     :param n_envs: the number of environments
-    :param width: the number of units of each of the two hidden layers
+    :param network: ``"mlp"``: two hidden layers; ``"minatar"``: a convolution of 16 filters and a hidden layer; ``"nature"``:
+        SB3's NatureCNN and no further hidden layer
+    :param width: the number of units of each hidden layer
+    :param atari: whether the environment is a game of Atari, with SB3's preprocessing and stacks of four frames
     :param n_quantiles: the number of quantiles of the return distribution; None: expected returns
     :param threads: the number of threads of all libraries, and of cores
     :param fill: whether the replay buffer is full from the start
@@ -51,8 +56,11 @@ class Workload:
     steps: int
     warm_up: int
     env_id: str = "CartPole-v1"
+    registered_by: str | None = None
     n_envs: int = 1
+    network: str = "mlp"
     width: int = 64
+    atari: bool = False
     n_quantiles: int | None = None
     threads: int = 1
     fill: bool = False
@@ -124,6 +132,21 @@ ZOO_LUNAR_LANDER = {
     "exploration_fraction": 0.12,
     "exploration_final_eps": 0.1,
 }
+# the first steps of hyperparams/dqn.yml of rl_zoo3 2.9.2, atari, with a smaller replay buffer and warm-up
+ZOO_ATARI = {
+    "learning_rate": 1e-4,
+    "buffer_size": 10_000,
+    "learning_starts": 100,
+    "batch_size": 32,
+    "gamma": 0.99,
+    "train_freq": 4,
+    "gradient_steps": 1,
+    "target_update_interval": 1000,
+    "exploration_fraction": 0.1,
+    "exploration_final_eps": 0.01,
+}
+OTHERS = ("sb3", "sbx", "cleanrl")
+"""The implementations with which DQNExt is compared on images."""
 
 WORKLOADS = [
     Workload(
@@ -184,9 +207,48 @@ WORKLOADS = [
         steps=8 * 256,
         warm_up=8 * 256,
     ),
+    Workload(
+        "minatar-32",
+        "MinAtar Breakout, 32 envs, conv 16 + 128, batch 32, an update per vector step",
+        {**VECTORISED, "buffer_size": 100_000, "gamma": 0.99, "exploration_final_eps": 0.05},
+        tuple(Comparison("ours", peer) for peer in OTHERS),
+        env_id="dqn_ext/MinAtar-Breakout-v1",
+        registered_by="sb3_dqn_ext",
+        n_envs=32,
+        network="minatar",
+        width=128,
+        steps=32_000,
+        warm_up=3_200,
+    ),
+    Workload(
+        "minatar-1",
+        "MinAtar Breakout, 1 env, conv 16 + 128, batch 32, an update every 4 steps",
+        SINGLE,
+        tuple(Comparison("ours", peer) for peer in OTHERS),
+        env_id="dqn_ext/MinAtar-Breakout-v1",
+        registered_by="sb3_dqn_ext",
+        network="minatar",
+        width=128,
+        steps=4_000,
+        warm_up=1_000,
+    ),
+    Workload(
+        "nature-1",
+        "Pong, 1 env, 84 x 84, NatureCNN, batch 32, an update every 4 steps",
+        ZOO_ATARI,
+        tuple(Comparison("ours", peer) for peer in OTHERS),
+        env_id="PongNoFrameskip-v4",
+        registered_by="ale_py",
+        network="nature",
+        width=512,
+        atari=True,
+        steps=160,
+        warm_up=144,
+        seconds=12.0,
+    ),
 ]
 
-WORKLOADS_WITH_PARTS = ["cartpole-32", "cartpole-1", "zoo-cartpole", "zoo-lunarlander"]
+WORKLOADS_WITH_PARTS = ["cartpole-32", "cartpole-1", "zoo-cartpole", "zoo-lunarlander", "minatar-32", "minatar-1", "nature-1"]
 
 
 class Axis(NamedTuple):

@@ -1,6 +1,7 @@
 """Compiled updates: loss, gradient, clipping, Adam and, if it is due, the update of the target network in one function."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch as th
@@ -14,6 +15,7 @@ from sb3_dqn_ext.algorithm.finite_updates import max_finite_norm
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.compilation import CompilationError, announce_compilation, compile_function
+from sb3_dqn_ext.fast.compiled_forward import QValuesOfParameters, compile_q_values
 from sb3_dqn_ext.fast.flat_adam import FlatAdam, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
 from sb3_dqn_ext.fast.traced_state import TracedState
@@ -93,13 +95,15 @@ class CompiledUpdates:
         self._target_parameters = list(loss.target_net.parameters())
         self._flat_target: th.Tensor | None = None
         self._q_values: QValues | None = None
+        self._forward: QValuesOfParameters | None = None
+        self._forward_is_compiled = False
         self._ones: th.Tensor | None = None
         self._traced: TracedState | None = None
 
     @property
     def q_values(self) -> QValues | None:
         """
-        A numpy function that computes the online network's Q-values.
+        A function that computes the online network's Q-values: in numpy for small layers, compiled for images.
 
         It is None before the first update, if the network is too large or not supported, and while its parameters are not in
         the flat tensor, for example if they were moved to memory that processes share.
@@ -187,7 +191,8 @@ class CompiledUpdates:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy binds its own parameters and compiles at its first update
-        return vars(self) | {"_functions": {}, "_flat_target": None, "_q_values": None, "_ones": None, "_traced": None}
+        forward = {"_forward": None, "_forward_is_compiled": False, "_q_values": None}
+        return vars(self) | forward | {"_functions": {}, "_flat_target": None, "_ones": None, "_traced": None}
 
     def _check_gradients(self, batch: Batch) -> None:
         """Raise a CompilationError if a parameter has no gradient. Adam would not change it."""
@@ -215,7 +220,14 @@ class CompiledUpdates:
         elif self._flat_target is None or self._target_parameters[0].data_ptr() != self._flat_target.data_ptr():
             self._flat_target = flatten_parameters(self._target_parameters)
         if rebound:
-            self._q_values = make_numpy_q_values(self.loss.online_net, self.n_envs)
+            self._q_values = make_numpy_q_values(self.loss.online_net, self.n_envs) or self._compiled_q_values()
+
+    def _compiled_q_values(self) -> QValues | None:
+        """Return a compiled function for images. It is compiled once, as checkpoints separate and rebind the parameters."""
+        if not self._forward_is_compiled:
+            self._forward = compile_q_values(self.loss.online_net, self.adam.flat, self.n_envs)
+            self._forward_is_compiled = True
+        return None if self._forward is None else partial(self._forward, self.adam.flat)
 
     def subtract_skipped_updates(self, n_updates: int) -> None:
         """

@@ -1,8 +1,10 @@
 """Tests of the command behind `make bench`: its measurements, with short runs, and its tables and charts."""
 
 import csv
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +13,9 @@ import torch as th
 
 from benchmarks.rows import Row
 from benchmarks.speed import __main__ as bench
+from benchmarks.speed import cleanrl_loop
 from benchmarks.speed.__main__ import Measurement, measure_all, parse, plan, run
+from benchmarks.speed.implementations import make_model
 from benchmarks.speed.measure import measure, measure_parts
 from benchmarks.speed.report import break_even
 from benchmarks.speed.stopwatch import Parts
@@ -35,6 +39,39 @@ def test_each_kind_of_workload_trains(name: str) -> None:
     frequency, updates = workload.arguments["train_freq"] * workload.n_envs, workload.arguments["gradient_steps"]
     numbers = measure(short, "qrdqn" if workload.n_quantiles else "sb3", seed=0)
     assert numbers["updates"] == 256 // frequency * updates
+
+
+@pytest.mark.parametrize("implementation", ["sb3", "cleanrl", "ours_eager"])
+def test_all_make_the_same_updates_on_images(implementation: str) -> None:
+    pytest.importorskip("minatar")
+    numbers = measure(replace(BY_NAME["minatar-32"], warm_up=1120, steps=96), implementation, seed=0)
+    assert (numbers["steps"], numbers["updates"]) == (96, 3)
+
+
+@pytest.mark.parametrize("implementation", ["sb3", "cleanrl", "ours_eager"])
+def test_all_make_the_same_updates_on_frames_of_atari(implementation: str) -> None:
+    pytest.importorskip("ale_py")
+    numbers = measure(replace(BY_NAME["nature-1"], warm_up=104, steps=8), implementation, seed=0)
+    assert (numbers["steps"], numbers["updates"]) == (8, 2)
+
+
+@pytest.mark.slow
+def test_all_have_the_same_networks_for_images() -> None:
+    pytest.importorskip("minatar")
+    pytest.importorskip("sbx")
+    workload = replace(BY_NAME["minatar-32"], n_envs=1)
+    policies: list[Any] = [make_model(workload, name, seed=0).policy for name in ("sb3", "sbx", "ours_eager")]
+    sb3, sbx, ours = policies
+    env: Any = cleanrl_loop.make_env(workload)
+    torch_nets: list[Any] = [
+        sb3.q_net,
+        ours.q_net,
+        cleanrl_loop.make_network(workload, env.observation_space, env.action_space.n),
+    ]
+    sizes = [sum(parameter.numel() for parameter in net.parameters()) for net in torch_nets]
+    sizes.append(sum(leaf.size for leaf in pkgutil.resolve_name("jax.tree:leaves")(sbx.qf_state.params)))
+    # 3 x 3 x 4 weights and a bias for each of 16 filters, whose 8 x 8 outputs go to 128 units, which go to 3 actions
+    assert sizes == [37 * 16 + (8 * 8 * 16 + 1) * 128 + 129 * 3] * 4
 
 
 def test_the_parts_are_those_of_the_whole() -> None:

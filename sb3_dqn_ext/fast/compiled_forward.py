@@ -1,0 +1,63 @@
+"""The forward pass of networks for images as one compiled function, since torch's overhead is as long as the computation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from torch import nn
+from torch.func import functional_call
+
+from sb3_dqn_ext.fast.compilation import compile_function
+from sb3_dqn_ext.fast.numpy_forward import FORWARD_METHODS
+from sb3_dqn_ext.networks.flat_storage import views_like
+from sb3_dqn_ext.networks.policies import MODE_INDEPENDENT
+from sb3_dqn_ext.networks.q_network import QNetwork
+
+__all__ = ["QValuesOfParameters", "compile_q_values"]
+
+Array = npt.NDArray[Any]
+QValuesOfParameters = Callable[[th.Tensor, Array], Array]
+"""A function from the (P,) flat tensor of a network's parameters and (N, *obs) images to (N, A) Q-values."""
+
+
+def compile_q_values(net: nn.Module, flat: th.Tensor, n_envs: int) -> QValuesOfParameters | None:
+    """
+    Compile a function that computes a network's Q-values, equal up to rounding. Hooks are not detected.
+
+    :param net: the network
+    :param flat: (P,) the flat tensor of its parameters
+    :param n_envs: N, the number of observations
+    :return: the function; None if the network is random, has another input than images, or contains layers of others, which
+        may compute differently in training and in evaluation mode
+    :raises CompilationError: if torch cannot compile it
+    """
+    if not isinstance(net, QNetwork):
+        return None
+    if any(getattr(type(net), name) is not getattr(QNetwork, name) for name in FORWARD_METHODS):
+        return None  # a subclass overrides a computation
+    space = net.observation_space
+    is_plain = not net.is_stochastic and all(type(layer) in MODE_INDEPENDENT for layer in net.modules())
+    if not (is_plain and isinstance(space, spaces.Box) and len(space.shape) == 3):
+        return None
+    names, like = zip(*net.named_parameters(), strict=True)
+
+    def q_values(flat: th.Tensor, images: th.Tensor) -> th.Tensor:
+        result: th.Tensor = functional_call(net, dict(zip(names, views_like(flat, like), strict=True)), (images,))
+        return result
+
+    def as_tensor(images: Array) -> th.Tensor:
+        # the function is compiled for this type and this order in memory; SB3 transposes images without a copy
+        return th.from_numpy(np.ascontiguousarray(images, space.dtype)).to(flat.device)
+
+    with th.no_grad():
+        compiled = compile_function(q_values, [flat, as_tensor(np.zeros((n_envs, *space.shape)))])
+
+    def compute(flat: th.Tensor, images: Array) -> Array:
+        with th.no_grad():
+            result: Array = compiled(flat, as_tensor(images)).cpu().numpy()
+            return result
+
+    return compute
