@@ -213,9 +213,18 @@ def test_batches_equal_those_of_whole_observations(case: Case) -> None:
     assert_same_batches(*buffers_of(case), case.seed)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(case=CASES)
 def test_stored_rows_are_restored_in_parts_and_continued(case: Case) -> None:
+    check_that_rows_are_restored(case)
+
+
+def test_rows_are_restored_wherever_the_oldest_frame_is() -> None:
+    for n in range(20, 50):
+        check_that_rows_are_restored(Case(padding="noise", n_rows=12, n_envs=1, n_steps_added=n, end=0.1, seed=n))
+
+
+def check_that_rows_are_restored(case: Case) -> None:
     plain, saved = buffers_of(case)
     first, end = stored_row_range(saved)
     middle = (first + end) // 2
