@@ -227,7 +227,7 @@ class MyCartPoles(SameStepCartPoleVectorEnv):  # type: ignore[misc]  # to mypy s
 
 
 class CartPolesWithState(MyCartPoles):
-    """A subclass that keeps its state where a checkpoint finds it."""
+    """A subclass with methods for its state."""
 
     def get_state(self) -> dict[str, Any]:
         return {"state": self.state, "steps": self.steps}
