@@ -30,7 +30,7 @@ train: $(VENV)/installed-$(INSTALLED)  ## train a DQN with the RL Zoo, e.g. make
 	@$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED) --episodes $(EPISODES)
 
 train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
-	$(PY) -m benchmarks.seeds
+	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/cartpole.yml --jobs 2
 
 screenshots: $(VENV)/installed-dev  ## make the pictures of the documentation in a browser
 	OMP_NUM_THREADS=1 $(PY) -m tests.tensorboard_pages docs/images
@@ -39,7 +39,7 @@ bench: $(VENV)/installed-bench  ## compare the speed with SB3, SBX and sb3-contr
 	$(PY) -m benchmarks.speed
 
 bench-learning: $(VENV)/installed-train  ## compare learning in eager and in compiled mode on ten seeds
-	$(PY) -m benchmarks.compiled
+	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/compiled.yml --jobs 2
 
 bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost

@@ -26,11 +26,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from benchmarks.lunar_lander import import_box2d
-from benchmarks.processes import ONE_THREAD, ROOT
-from benchmarks.rows import RESULTS, Row, run_missing, select_rows
+from benchmarks.processes import ROOT
+from benchmarks.rows import RESULTS, run_missing
 from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import DiagnosticsCallback
+from sb3_dqn_ext.sweep import Row, select_rows
+from sb3_dqn_ext.sweep.processes import ONE_THREAD
 
 RATES: dict[str, Any] = {"every": 10_000, "calibration": {"every": 50_000}, "video": {"every": 1_000_000}}
 """The shortest default intervals of long runs, in environment steps."""

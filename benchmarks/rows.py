@@ -1,6 +1,5 @@
-"""Rows of results in CSV files. Each row is written as soon as its run has finished, and no run is repeated."""
+"""Benchmarks that are no trainings of a sweep, each of which becomes a row of a CSV file."""
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -9,34 +8,11 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from benchmarks.processes import ROOT
+from sb3_dqn_ext.sweep import Row, add_row, read_rows
 
-Row = dict[str, str]
 Key = TypeVar("Key", bound=tuple[object, ...])
 
 RESULTS = ROOT / "docs" / "results"
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a file, none if the file is missing."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def select_rows(rows: Iterable[Row], **values: str) -> list[Row]:
-    """Return the rows that have given values in given columns."""
-    return [row for row in rows if all(row[name] == value for name, value in values.items())]
-
-
-def append_row(path: Path, row: Row) -> None:
-    """Append one row to a file, which gets a header if it is new."""
-    new = not path.is_file()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def missing_keys(keys: Iterable[Key], rows: Iterable[Row], columns: Sequence[str]) -> list[Key]:
@@ -63,13 +39,12 @@ def run_missing(path: Path, columns: Sequence[str], keys: Iterable[Key], run: Ca
     :param jobs: the number of runs at the same time
     :raises Exception: the first exception of a run, after all runs have ended
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     pool = ThreadPoolExecutor(jobs)
     try:
         futures: list[Future[Row]] = [pool.submit(run, key) for key in missing_keys(keys, read_rows(path), columns)]
         for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=not futures):
             if future.exception() is None:
-                append_row(path, future.result())
+                add_row(path, future.result())
         for future in futures:
             future.result()
     finally:  # after an interrupt, no further run starts

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.runs import mean_return, newest_run
+from benchmarks.runs import newest_run
 from benchmarks.text_chart import text_chart
 from sb3_dqn_ext.plot import plot_run
+from sb3_dqn_ext.sweep.evaluation import play
 
 COLUMNS = 80
 Scores = Mapping[str, tuple[float, Path]]
@@ -30,7 +31,7 @@ def main() -> None:
     models = {"best model": "best_model.zip", "last model": f"{args.env.replace('/', '-')}.zip"}
     print(f"\nPlaying {args.episodes} new episodes with each model ...", flush=True)
     scores = {
-        name: (mean_return(run, args.algo, args.env, model, args.episodes, args.seed), run / model)
+        name: (float(play(run, args.algo, args.env, args.seed, args.episodes, model).mean()), run / model)
         for name, model in models.items()
     }
     plot_run(run).savefig(run / "learning_curve.png", dpi=120)

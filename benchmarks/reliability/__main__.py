@@ -17,7 +17,8 @@ from benchmarks.reliability.interrupted import Runs
 from benchmarks.reliability.overhead import VARIANTS, Sizes, add_sizes, measure_pair
 from benchmarks.reliability.report import write
 from benchmarks.reliability.train import STEPS
-from benchmarks.rows import RESULTS, Row, read_rows, run_missing
+from benchmarks.rows import RESULTS, run_missing
+from sb3_dqn_ext.sweep import Row, read_rows
 
 PARTS = ("faults", "overhead")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import NamedTuple, TypedDict
 
-from benchmarks.rows import Row
+from sb3_dqn_ext.sweep import Row
 
 
 @dataclass(frozen=True)

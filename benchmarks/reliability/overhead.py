@@ -18,12 +18,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks.lunar_lander import import_box2d
-from benchmarks.processes import ONE_THREAD, ROOT, run_command
-from benchmarks.rows import Row
+from benchmarks.processes import ROOT, run_command
 from benchmarks.speed.workloads import ZOO_LUNAR_LANDER
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint import session
+from sb3_dqn_ext.sweep import Row
+from sb3_dqn_ext.sweep.processes import ONE_THREAD
 
 
 class Sizes(NamedTuple):

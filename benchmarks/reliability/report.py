@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.reliability.fault_injection import FAULTS
 from benchmarks.reliability.overhead import VARIANTS, Sizes, parts_of
 from benchmarks.reliability.train import EVERY as BETWEEN
-from benchmarks.rows import Row, select_rows
+from sb3_dqn_ext.sweep import Row, select_rows
 
 HEAD = f"""\
 # Fault injection, and the cost of checkpoints

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.processes import ROOT, run_command
-from benchmarks.rows import RESULTS, Row, missing_keys, read_rows, run_missing
+from benchmarks.rows import RESULTS, missing_keys, run_missing
 from benchmarks.speed.report import write
 from benchmarks.speed.workloads import BY_NAME, LABELS, SCALING, WORKLOADS, WORKLOADS_WITH_PARTS
+from sb3_dqn_ext.sweep import Row, read_rows
 
 SPEED, PARTS = "speed.csv", "speed_parts.csv"
 COLUMNS = ("workload", "implementation", "repeat")

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from benchmarks.rows import Row, read_rows
 from benchmarks.speed.stopwatch import Parts
 from benchmarks.speed.workloads import AXES, BY_NAME, LABELS, WORKLOADS, Comparison, Workload
 from sb3_dqn_ext.plot import COLORS, LINES
+from sb3_dqn_ext.sweep import Row, read_rows
 
 Array = npt.NDArray[Any]
 PACKAGES = ("stable-baselines3", "sb3-contrib", "sbx-rl", "torch", "jax", "numpy", "gymnasium", "ale-py", "MinAtar")

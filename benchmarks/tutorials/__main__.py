@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rows import RESULTS, missing_keys, read_rows, run_missing, select_rows
+from benchmarks.rows import RESULTS, missing_keys, run_missing
 from benchmarks.tutorials.measure import Key, Places, measure_run
 from benchmarks.tutorials.pictures import best_keys, save_pictures
 from benchmarks.tutorials.play import LENGTH, random_return, record_video
 from benchmarks.tutorials.report import rows_of_tutorial, write
 from benchmarks.tutorials.row_statistics import VARIANTS, Rows
 from benchmarks.tutorials.specs import BY_NAME
+from sb3_dqn_ext.sweep import read_rows, select_rows
 
 CONFIGS = RESULTS.parent.parent / "zoo_configs" / "tutorials"
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.runs import EVALUATION_SEED, fresh_env, load
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import Calibration, EvaluationPolicy, play_episodes
+from sb3_dqn_ext.sweep.evaluation import EVALUATION_SEED, fresh_env, load
 
 ALGO = "dqn_ext"
 N_GAMES = 50

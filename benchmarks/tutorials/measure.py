@@ -10,16 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.processes import ONE_THREAD, run_command
-from benchmarks.rows import Row
-from benchmarks.runs import mean_return, run_number, train
+from benchmarks.processes import run_command
+from benchmarks.runs import run_number, train
 from benchmarks.tutorials import plain_loop
 from benchmarks.tutorials.calibration import ALGO, measure_calibration
 from benchmarks.tutorials.row_statistics import IMPROVED
 from benchmarks.tutorials.specs import BY_NAME, Tutorial
 from sb3_dqn_ext.plot import rolling_mean, training_episodes
+from sb3_dqn_ext.sweep import Row
+from sb3_dqn_ext.sweep.evaluation import play
+from sb3_dqn_ext.sweep.processes import ONE_THREAD
 
 EVAL_EPISODES = 10
+GREEDY_EPISODES = 50
 N_PARTS = 50
 
 Array = npt.NDArray[Any]
@@ -110,8 +113,8 @@ def evaluate_run(tutorial: Tutorial, run: Path, seed: int) -> Row:
     return {
         "steps": str(n_steps),
         "episodes": str(len(returns)),
-        "greedy_last": f"{mean_return(run, ALGO, tutorial.env_id, last, seed=seed):.2f}",
-        "greedy_best": f"{mean_return(run, ALGO, tutorial.env_id, best, seed=seed):.2f}" if has_best else "",
+        "greedy_last": f"{play(run, ALGO, tutorial.env_id, seed, GREEDY_EPISODES, last).mean():.2f}",
+        "greedy_best": f"{play(run, ALGO, tutorial.env_id, seed, GREEDY_EPISODES, best).mean():.2f}" if has_best else "",
         "last_100": f"{returns[-100:].mean():.2f}",
         "first_at_threshold": f"{first_at_threshold(returns, tutorial.threshold, tutorial.window):g}",
         "completed_100": str(int(np.sum(returns[:100] >= tutorial.threshold))) if tutorial.counts_trials else "",

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from benchmarks.rows import select_rows
 from benchmarks.tutorials.calibration import measure_calibration
 from benchmarks.tutorials.measure import N_PARTS, Key, Places
 from benchmarks.tutorials.report import rows_of_tutorial
@@ -25,6 +24,7 @@ from sb3_dqn_ext.plot import (
     scalars,
     training_episodes,
 )
+from sb3_dqn_ext.sweep import select_rows
 
 Array = npt.NDArray[Any]
 

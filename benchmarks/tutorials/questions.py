@@ -18,10 +18,8 @@ import numpy as np
 import yaml
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from benchmarks.compiled import interval
-from benchmarks.processes import ONE_THREAD
-from benchmarks.rows import RESULTS, Row, run_missing, select_rows
-from benchmarks.runs import EVALUATION_SEED, fresh_env, mean_return, train
+from benchmarks.rows import RESULTS, run_missing
+from benchmarks.runs import train
 from benchmarks.tutorials.__main__ import CONFIGS
 from benchmarks.tutorials.calibration import ALGO
 from benchmarks.tutorials.measure import Key, Places
@@ -29,6 +27,10 @@ from benchmarks.tutorials.row_statistics import Numbers, Rows, format_number, me
 from benchmarks.tutorials.specs import BY_NAME as TUTORIALS
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.plot import rolling_mean, training_episodes
+from sb3_dqn_ext.sweep import Row, select_rows
+from sb3_dqn_ext.sweep.evaluation import EVALUATION_SEED, fresh_env, play
+from sb3_dqn_ext.sweep.processes import ONE_THREAD
+from sb3_dqn_ext.sweep.report import difference_interval, median
 
 TUTORIAL = TUTORIALS["monte_carlo_multi_head"]
 ENV = TUTORIAL.env_id
@@ -205,7 +207,7 @@ def measure_trial(key: Trial, places: Places, steps: int | None) -> Row:
     run = train_setting(setting, seed, places, steps)
     returns = training_episodes(run).returns[:, 0]
     return row | {
-        "greedy_last": f"{mean_return(run, ALGO, ENV, LAST, N_EPISODES, seed):.2f}",
+        "greedy_last": f"{play(run, ALGO, ENV, seed, N_EPISODES).mean():.2f}",
         "best_100": f"{best_mean(returns, WINDOW):.2f}",
         "last_100": f"{returns[-WINDOW:].mean():.2f}",
     }
@@ -261,7 +263,7 @@ def compare_with_preset(tried: Numbers, preset: Numbers) -> str:
     """
     if min(len(tried), len(preset)) < 2:
         return "needs two seeds" if len(tried) else ""
-    low, high = interval(tried, preset)
+    low, high = difference_interval(tried, preset, median)
     word = "more" if low > 0 else "less" if high < 0 else "no clear difference"
     return f"{word} ({format_number(low)} to {format_number(high)})"
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compiled import difference, interval
-from benchmarks.rows import Row, select_rows
 from benchmarks.tutorials.play import random_return
 from benchmarks.tutorials.row_statistics import (
     FAITHFUL,
@@ -21,6 +19,8 @@ from benchmarks.tutorials.row_statistics import (
     numbers,
 )
 from benchmarks.tutorials.specs import TUTORIALS, Quantity, Tutorial
+from sb3_dqn_ext.sweep import Row, select_rows
+from sb3_dqn_ext.sweep.report import difference_interval, median
 
 MODELS = {"greedy_last": "last", "greedy_best": "best checkpoint"}
 LABELS = {"greedy_last": "last model", "greedy_best": "best checkpoint"}
@@ -139,8 +139,8 @@ def difference_lines(rows: Rows) -> list[str]:
     for column, model in LABELS.items():
         improved, faithful = (numbers(rows, variant, column) for variant in (IMPROVED, FAITHFUL))
         if min(len(improved), len(faithful)) > 1:
-            low, high = interval(improved, faithful)
-            cells = [f"{difference(improved, faithful):,.1f}", f"{low:,.1f} to {high:,.1f}"]
+            low, high = difference_interval(improved, faithful, median)
+            cells = [f"{median(improved) - median(faithful):,.1f}", f"{low:,.1f} to {high:,.1f}"]
             lines += _line(f"greedy return, {model}", cells)
     head = ["", "| improved less faithful | difference of the medians | 95 % bootstrap interval |", "|---|---|---|"]
     return [*head, *lines] if lines else []

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.rows import Row, select_rows
+from sb3_dqn_ext.sweep import Row, select_rows
 
 FAITHFUL, IMPROVED = VARIANTS = ("faithful", "improved")
 

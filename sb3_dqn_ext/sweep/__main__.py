@@ -9,11 +9,12 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from sb3_dqn_ext._validation import check_number, choose
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.sweep.processes import Outcome, run_workers
@@ -23,6 +24,16 @@ from sb3_dqn_ext.sweep.spec import Spec, Task, parse_seeds, read_spec
 from sb3_dqn_ext.sweep.worker import write_task
 
 COMMAND = "python -m sb3_dqn_ext.sweep"
+EXAMPLE = """\
+title: Multi-step returns in CartPole
+envs: [CartPole-v1]
+seeds: 0-4
+hyperparameters: {policy: MlpPolicy, n_timesteps: 2000, learning_starts: 500}
+evaluation: {every: 500, episodes: 5, last_episodes: 20}
+variants:
+  one step: {}
+  three steps: {hyperparameters: {n_steps: 3}}
+"""
 
 
 def main(arguments: list[str], program: str = COMMAND) -> None:
@@ -34,7 +45,8 @@ def main(arguments: list[str], program: str = COMMAND) -> None:
     """
     args = parse(arguments, program)
     try:
-        spec = select_tasks(read_spec(args.spec), args.envs, args.variants, args.seeds)
+        check_number("--jobs", args.jobs, low=1, integer=True)
+        spec = select_tasks(read_spec(args.spec), env=args.envs, variant=args.variants, seed=args.seeds)
         runs = args.runs or Path("runs") / spec.path.stem
         failures = {} if args.report_only else run_missing(spec, runs, args.jobs)
         from sb3_dqn_ext.sweep.report import write_report
@@ -58,40 +70,49 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         program,
         description="Train each variant with each seed in each environment, and compare them.",
-        epilog=f"example:\n  {program} benchmarks/sweeps/cartpole.yml --jobs 2",
+        epilog=f"examples:\n  {program} --example > my_sweep.yml\n  {program} my_sweep.yml --seeds 0 --jobs 2",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("spec", metavar="SPEC.yml", type=Path, help="the environments, seeds and variants")
+    parser.add_argument("--example", action="version", version=EXAMPLE, help="print an example of SPEC.yml")
     parser.add_argument("--jobs", type=int, default=1, help="the number of runs at the same time")
     parser.add_argument("--runs", type=Path, help="the folder of the runs; default: runs/SPEC")
     parser.add_argument("--envs", nargs="+", help="train in these environments only")
     parser.add_argument("--variants", nargs="+", help="train these variants only")
-    parser.add_argument("--seeds", help="train with these seeds only, such as 0-4")
+    parser.add_argument("--seeds", type=seed_texts, help="train with these seeds only, such as 0-4")
     parser.add_argument("--report-only", action="store_true", help="write the table and the curves without training")
     return parser.parse_args(arguments)
 
 
-def select_tasks(spec: Spec, envs: Sequence[str] | None, variants: Sequence[str] | None, seeds: str | None) -> Spec:
+def select_tasks(spec: Spec, **wanted: Collection[str] | None) -> Spec:
     """
     Leave out runs of a sweep.
 
     :param spec: the sweep
-    :param envs: the ids of environments; None: all
-    :param variants: the names of variants; None: all
-    :param seeds: seeds, as in the file; None: all
-    :raises ArgumentError: if the sweep contains no such runs
+    :param wanted: the values of ``env``, ``variant`` and ``seed``; None: all
+    :raises ArgumentError: if the sweep has no runs with one of these values
     """
-    wanted = None if seeds is None else parse_seeds(seeds)
-    tasks = tuple(
-        task
-        for task in spec.tasks
-        if (envs is None or task.env in envs)
-        and (variants is None or task.variant in variants)
-        and (wanted is None or task.seed in wanted)
-    )
-    if not tasks:
-        raise ArgumentError(f"{spec.path} contains no run of envs={envs}, variants={variants}, seeds={seeds}.")
+    tasks = spec.tasks
+    for name, values in wanted.items():
+        if values is not None:
+            there = {str(getattr(task, name)): task for task in tasks}
+            for value in values:
+                choose(f"--{name}s", value, there)
+            tasks = tuple(task for task in tasks if str(getattr(task, name)) in values)
     return replace(spec, tasks=tasks)
+
+
+def seed_texts(text: str) -> list[str]:
+    """
+    Parse seeds, as in the file.
+
+    :param text: the seeds, such as ``0-4``
+    :return: a text for each seed
+    """
+    try:
+        return [str(seed) for seed in parse_seeds(text)]
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run_missing(spec: Spec, runs: Path, jobs: int) -> dict[str, str]:

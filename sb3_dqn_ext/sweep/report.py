@@ -7,7 +7,7 @@ Shapes: S seeds, E environments.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,49 @@ import numpy.typing as npt
 
 from sb3_dqn_ext.plot.intervals import align_curves, bootstrap_interval, interquartile_mean
 from sb3_dqn_ext.plot.run_files import Curve
-from sb3_dqn_ext.sweep.results import Row, read_rows
+from sb3_dqn_ext.sweep.results import COLUMNS, Row, read_rows, select_rows
 from sb3_dqn_ext.sweep.spec import Spec
 
-__all__ = ["improvement_probability", "stratified_interval", "write_report"]
+__all__ = [
+    "describe_rows",
+    "difference_interval",
+    "improvement_probability",
+    "median",
+    "rows_of",
+    "stratified_interval",
+    "write_report",
+]
 
 Array = npt.NDArray[Any]
 
-N_RESAMPLES = 2000
+N_RESAMPLES = 9_999
 CONFIDENCE = 0.95
 
 
 def write_report(spec: Spec) -> str:
     """
-    Write the table and the learning curves of a sweep beside its CSV file, with the endings ``.md`` and ``.png``.
+    Write the tables and the learning curves of a sweep beside its CSV file, with the endings ``.md`` and ``.png``.
 
     :param spec: the sweep
-    :return: the table
+    :return: the tables
     """
     rows = rows_of(spec)
-    text = "\n".join([f"# {spec.title}", "", *score_table(spec, rows), "", *comparison_table(spec, rows)]) + "\n"
+    text = describe_rows(spec, rows)
     if rows:
         spec.results.with_suffix(".md").write_text(text)
         save_curves(spec, rows, spec.results.with_suffix(".png"))
     return text
+
+
+def describe_rows(spec: Spec, rows: Sequence[Row]) -> str:
+    """
+    Return the page of a sweep: its title and its tables. A table without lines is left out.
+
+    :param spec: the sweep
+    :param rows: its rows
+    """
+    tables = [list(table(spec, rows)) for table in (score_table, comparison_table, measured_table)]
+    return "\n\n".join([f"# {spec.title}", *("\n".join(lines) for lines in tables if len(lines) > 2)]) + "\n"
 
 
 def rows_of(spec: Spec) -> list[Row]:
@@ -52,17 +71,18 @@ def rows_of(spec: Spec) -> list[Row]:
     return [row for row in rows if any(task.is_in([row]) for task in spec.tasks)]
 
 
-def scores(rows: Sequence[Row], env: str, variant: str) -> Array:
+def cells(rows: Sequence[Row], env: str, variant: str, column: str) -> Array:
     """
-    Return the scores of a variant in an environment.
+    Return the numbers of a column for a variant in an environment.
 
     :param rows: the rows of the sweep
     :param env: the id of the environment
     :param variant: the name of the variant
-    :return: (S,) the scores in the order of the seeds
+    :param column: the name of the column
+    :return: (S,) the numbers in the order of the seeds; runs with an empty cell, which were not measured, are left out
     """
-    chosen = [row for row in rows if row["env"] == env and row["variant"] == variant]
-    return np.array([float(row["score"]) for row in sorted(chosen, key=lambda row: int(row["seed"]))])
+    chosen = [row for row in select_rows(rows, env=env, variant=variant) if row[column]]
+    return np.array([float(row[column]) for row in sorted(chosen, key=lambda row: int(row["seed"]))])
 
 
 def stratified_interval(
@@ -79,7 +99,8 @@ def stratified_interval(
     drawn = [stratum[rng.integers(len(stratum), size=(N_RESAMPLES, len(stratum)))] for stratum in values]
     results = statistic(np.concatenate(drawn, axis=1))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(results, [tail, 1 - tail])
+    method: Any = "linear" if np.isfinite(results).all() else "nearest"  # there is no number between two infinities
+    low, high = np.quantile(results, [tail, 1 - tail], method=method)
     return float(low), float(high)
 
 
@@ -139,15 +160,12 @@ def score_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
     yield "|---" * 9 + "|"
     for env in spec.envs:
         for variant in spec.variants:
-            values = scores(rows, env, variant)
-            if len(values):
-                low, high = stratified_interval([values], iqm, np.random.default_rng(0))
-                of_both = [row for row in rows if row["env"] == env and row["variant"] == variant]
-                steps = int(of_both[0]["steps"])
-                wall, cpu = (np.mean([float(row[key]) for row in of_both]) / 60 for key in ("wall_s", "cpu_s"))
-                cells = [f"{iqm(values):.2f}", f"{low:.2f} to {high:.2f}", f"{values.min():.2f} to {values.max():.2f}"]
-                cells += [f"{steps:,}", f"{wall:.1f}", f"{cpu:.1f}"]
-                yield f"| {env} | {variant} | {len(values)} | {' | '.join(cells)} |"
+            scores, steps, wall, cpu = (cells(rows, env, variant, name) for name in ("score", "steps", "wall_s", "cpu_s"))
+            if len(scores):
+                low, high = stratified_interval([scores], iqm, np.random.default_rng(0))
+                shown = [f"{iqm(scores):.2f}", f"{low:.2f} to {high:.2f}", f"{scores.min():.2f} to {scores.max():.2f}"]
+                shown += [f"{steps[0]:,.0f}", *(f"{times.mean() / 60:.1f}" if len(times) else "" for times in (wall, cpu))]
+                yield f"| {env} | {variant} | {len(scores)} | {' | '.join(shown)} |"
 
 
 def comparison_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
@@ -161,15 +179,77 @@ def comparison_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
     yield "| environment | difference of the IQMs | 95 % interval | probability of improvement | 95 % interval |"
     yield "|---" * 5 + "|"
     for one, other in combinations(spec.variants, 2):
-        pairs = {env: (scores(rows, env, one), scores(rows, env, other)) for env in spec.envs}
+        pairs = {env: (cells(rows, env, one, "score"), cells(rows, env, other, "score")) for env in spec.envs}
         pairs = {env: pair for env, pair in pairs.items() if len(pair[0]) and len(pair[1])}
         for env, pair in pairs.items():
             low, high = difference_interval(*pair)
-            cells = [f"{iqm(pair[0]) - iqm(pair[1]):.2f}", f"{low:.2f} to {high:.2f}"]
-            cells += improvement_cells([pair])
-            yield f"| {env}: {one} - {other} | {' | '.join(cells)} |"
+            shown = [f"{iqm(pair[0]) - iqm(pair[1]):.2f}", f"{low:.2f} to {high:.2f}", *improvement_cells([pair])]
+            yield f"| {env}: {one} - {other} | {' | '.join(shown)} |"
         if len(pairs) > 1:
             yield f"| all: {one} - {other} | | | {' | '.join(improvement_cells(list(pairs.values())))} |"
+
+
+def measured_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
+    """
+    Write the table of what the function of the user has measured: medians, and their differences from the first variant.
+
+    :param spec: the sweep
+    :param rows: its rows
+    :return: the lines of a Markdown table
+    """
+    first = spec.variants[0]
+    yield f"| environment | measured | variant | seeds | median (range) | difference from {first} | 95 % interval |"
+    yield "|---" * 7 + "|"
+    for env, column, variant in product(spec.envs, measured_columns(rows), spec.variants):
+        numbers, of_first = (cells(rows, env, name, column) for name in (variant, first))
+        if len(numbers):
+            middle, low, high = map(format_number, (median(numbers), numbers.min(), numbers.max()))
+            shown = [f"{middle} ({low} to {high})", "", ""]
+            if variant != first and len(of_first):
+                with np.errstate(invalid="ignore"):  # infinity less infinity
+                    shown[1:] = [
+                        format_number(median(numbers) - median(of_first)),
+                        " to ".join(map(format_number, difference_interval(numbers, of_first, median))),
+                    ]
+            yield f"| {env} | {column} | {variant} | {len(numbers)} | {' | '.join(shown)} |"
+
+
+def measured_columns(rows: Sequence[Row]) -> list[str]:
+    """
+    Return the columns of numbers that a function of the user has measured.
+
+    :param rows: the rows of a sweep
+    """
+
+    def is_number(cell: str) -> bool:
+        try:
+            float(cell)
+        except ValueError:
+            return False
+        return True
+
+    own = [column for column in (rows[0] if rows else ()) if column not in COLUMNS]
+    return [column for column in own if all(is_number(row[column]) for row in rows if row[column])]
+
+
+def median(values: Array) -> Array:
+    """
+    Return the median along the last axis.
+
+    :param values: (..., N) values
+    """
+    result: Array = np.median(values, axis=-1)
+    return result
+
+
+def format_number(number: Any) -> str:
+    """
+    Return a number with at most two decimal places.
+
+    :param number: the number
+    """
+    text = f"{float(number):,.2f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def improvement_cells(pairs: Sequence[tuple[Array, Array]]) -> list[str]:
@@ -183,16 +263,19 @@ def improvement_cells(pairs: Sequence[tuple[Array, Array]]) -> list[str]:
     return [f"{mean:.2f}", f"{low:.2f} to {high:.2f}"]
 
 
-def difference_interval(first: Array, second: Array) -> tuple[float, float]:
+def difference_interval(first: Array, second: Array, statistic: Callable[[Array], Array] = iqm) -> tuple[float, float]:
     """
-    Return the 95 % interval of the difference of the interquartile means of two variants.
+    Return the 95 % interval of the difference of a statistic of two variants.
 
-    :param first: (S,) scores
-    :param second: (T,) scores
+    :param first: (S,) numbers of the first variant
+    :param second: (T,) numbers of the second variant
+    :param statistic: a function of (R, N) numbers that returns (R,) numbers; by default the interquartile mean
     """
     n_first = len(first)
     return stratified_interval(
-        [first, second], lambda drawn: iqm(drawn[:, :n_first]) - iqm(drawn[:, n_first:]), np.random.default_rng(0)
+        [first, second],
+        lambda drawn: statistic(drawn[:, :n_first]) - statistic(drawn[:, n_first:]),
+        np.random.default_rng(0),
     )
 
 
@@ -219,11 +302,14 @@ def save_curves(spec: Spec, rows: Sequence[Row], path: Path) -> None:
 
     from sb3_dqn_ext.plot.style import curve_style
 
+    rows = [row for row in rows if row["eval_steps"]]
     envs = [env for env in spec.envs if any(row["env"] == env for row in rows)]
+    if not envs:
+        return
     figure = Figure(figsize=(1 + 5 * len(envs), 4), layout="constrained")
     for panel, env in zip(figure.subplots(1, len(envs), squeeze=False)[0], envs, strict=True):
         for i, variant in enumerate(spec.variants):
-            chosen = [row for row in rows if (row["env"], row["variant"]) == (env, variant) and row["eval_steps"]]
+            chosen = select_rows(rows, env=env, variant=variant)
             if chosen:
                 steps, returns = curve(chosen)
                 style = curve_style(i)

@@ -7,9 +7,18 @@ from pathlib import Path
 
 from sb3_dqn_ext.storage.atomic import make_folder, write_atomically
 
-__all__ = ["Row", "add_row", "read_rows", "select_rows"]
+__all__ = ["COLUMNS", "Row", "add_row", "read_rows", "select_rows"]
 
 Row = dict[str, str]
+
+COLUMNS = (
+    *("env", "variant", "seed", "config"),
+    *("score", "worst_episode", "train_return", "steps", "eval_steps", "eval_returns"),
+    *("wall_s", "cpu_s", "machine", "versions", "command"),
+)
+"""
+the columns of each finished run: those that identify it, its results, and how it was made; a user's ``measure`` adds others
+"""
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sb3_dqn_ext._validation import check_keys, check_number, check_type
+from sb3_dqn_ext._validation import check_keys, check_number, check_type, import_dotted, is_dotted
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.sweep.results import Row
 
@@ -17,7 +17,7 @@ __all__ = ["Evaluation", "Spec", "Task", "read_spec"]
 
 Data = dict[str, Any]
 
-SPEC_KEYS = ("envs", "seeds", "variants", "hyperparameters", "evaluation", "results", "save_freq", "title")
+SPEC_KEYS = ("envs", "seeds", "variants", "hyperparameters", "evaluation", "results", "save_freq", "title", "measure")
 VARIANT_KEYS = ("algo", "conf", "hyperparameters", "envs", "train_arguments")
 
 
@@ -48,6 +48,11 @@ class Task:
     """the environment steps between two exact checkpoints; only DQNExt can write them"""
     train_arguments: tuple[str, ...] = ()
     """further arguments of the zoo's command"""
+    measure: str | None = None
+    """
+    the dotted name of a function of the zoo's run folder and the task, which returns further cells of the row. It is not part
+    of the configuration: a run that has a row is not measured again
+    """
 
     @property
     def config(self) -> str:
@@ -138,10 +143,12 @@ def _make_spec(path: Path, data: object) -> Spec:
     save_freq = data.get("save_freq", 50_000)
     check_number("save_freq", save_freq, low=1, integer=True)
     common = _check_mapping("hyperparameters", data.get("hyperparameters"))
+    measure = data.get("measure")
+    if measure is not None and not callable(import_dotted("measure", str(measure))):
+        raise ArgumentError(f"measure={measure!r} must be the dotted name of a function.")
+    settings = {"evaluation": evaluation, "save_freq": save_freq, "measure": measure}
     tasks = [
-        _make_task(
-            path.parent, env, name, seed, [common, _check_mapping(f"envs[{env!r}]", of_env)], variant, evaluation, save_freq
-        )
+        _make_task(path.parent, env, name, seed, [common, _check_mapping(f"envs[{env!r}]", of_env)], variant, settings)
         for seed in parse_seeds(data.get("seeds", "0-9"))
         for env, of_env in envs.items()
         for name, variant in data["variants"].items()
@@ -149,9 +156,7 @@ def _make_spec(path: Path, data: object) -> Spec:
     return Spec(path, str(data.get("title", path.stem)), path.parent / data.get("results", f"{path.stem}.csv"), tuple(tasks))
 
 
-def _make_task(
-    folder: Path, env: str, name: str, seed: int, common: list[Data], variant: object, evaluation: Evaluation, save_freq: int
-) -> Task:
+def _make_task(folder: Path, env: str, name: str, seed: int, common: list[Data], variant: object, settings: Data) -> Task:
     """
     Merge the hyperparameters of a run. Later ones replace earlier ones: the block of the file ``conf``, those of the sweep, of
     the environment, of the variant, and of the variant in this environment.
@@ -166,24 +171,31 @@ def _make_task(
         merged |= part
     if "n_timesteps" not in merged:
         raise ArgumentError(f"n_timesteps is missing in the hyperparameters of {where} for {env}.")
+    check_number("n_timesteps", merged["n_timesteps"], low=1)
     arguments = tuple(map(str, _as_list(variant.get("train_arguments", []))))
-    return Task(env, name, seed, algo, merged, evaluation, save_freq, arguments)
+    return Task(env, name, seed, algo, merged, train_arguments=arguments, **settings)
 
 
 def _block(folder: Path, conf: str | None, algo: str, env: str) -> Data:
-    """Return the hyperparameters of an environment in a file of the zoo's form, or none without a file."""
+    """Return the hyperparameters that the zoo would read for an environment from a file or a module, or none without one."""
     if conf is None:
         return {}
-    path = default_conf(algo) if conf == "default" else folder / conf
-    try:
-        blocks = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ArgumentError(f"conf={conf!r} cannot be read: {error}") from error
+    blocks = _read_conf(folder, conf, algo)
     is_atari = env.startswith("ALE/") or "NoFrameskip" in env
     block = blocks.get(env) or (is_atari and blocks.get("atari")) or blocks.get("default")
-    if block is None:
+    if not block:
         raise ArgumentError(f"conf={conf!r} has no block for {env}, and none named default.")
     return dict(block)
+
+
+def _read_conf(folder: Path, conf: str, algo: str) -> Data:
+    if is_dotted(conf) and not conf.endswith((".yml", ".yaml")):
+        return _check_mapping(f"conf={conf!r}", import_dotted("conf", f"{conf}.hyperparams"))
+    path = folder / conf if is_dotted(conf) else default_conf(algo if conf == "default" else conf)
+    try:
+        return _check_mapping(f"conf={conf!r}", yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise ArgumentError(f"conf={conf!r} cannot be read: {error}") from error
 
 
 def default_conf(algo: str) -> Path:

@@ -12,23 +12,23 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
+from sb3_dqn_ext._validation import check_type, import_dotted
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.storage.atomic import write_atomically
 from sb3_dqn_ext.storage.lock import Lock
+from sb3_dqn_ext.sweep.evaluation import model_name, play
 from sb3_dqn_ext.sweep.progress import ProgressCallback, read_progress
-from sb3_dqn_ext.sweep.results import Row
+from sb3_dqn_ext.sweep.results import COLUMNS, Row
 from sb3_dqn_ext.sweep.spec import Evaluation, Task
 from sb3_dqn_ext.versions import versions
 
-__all__ = ["EVALUATION_SEED", "LOCKED", "read_task", "write_task"]
+__all__ = ["LOCKED", "read_task", "write_task"]
 
-EVALUATION_SEED = 10_000
-"""Added to the seed of training, so that evaluations have other episodes than those of training."""
 LOCKED = 75
 """The exit code if another process trains this run."""
 CURVE_DIGITS = 3
@@ -69,12 +69,12 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     try:
         lock = Lock(folder).__enter__()
-    except Exception as error:
+    except CheckpointError as error:
         print(error, file=sys.stderr)
         sys.exit(LOCKED)
     task, command = read_task(folder)
     run = find_run(folder, task)
-    if run is None or not (run / f"{task.env.replace('/', '-')}.zip").is_file():
+    if run is None or not (run / f"{model_name(task.env)}.zip").is_file():
         train(folder, task, run)
         run = find_run(folder, task)
     assert run is not None
@@ -91,7 +91,7 @@ def find_run(folder: Path, task: Task) -> Path | None:
     :param task: the run
     :return: the zoo's run folder; None if there is none
     """
-    found = sorted((folder / "logs" / task.algo).glob(f"{task.env.replace('/', '-')}_*"))
+    found = sorted((folder / "logs" / task.algo).glob(f"{model_name(task.env)}_*"))
     return found[-1] if found else None
 
 
@@ -152,60 +152,42 @@ def measure_run(run: Path, task: Task) -> Row:
 
     :param run: the zoo's run folder
     :param task: the run
-    :return: the cells: the score, the mean return of the last training episodes, and the curve of the evaluations
+    :return: the cells: the score, the mean return of the last training episodes, the curve of the evaluations, and those of
+        the function that the user gave
+    :raises ArgumentError: if that function returns no mapping, or a column that each row has
     """
     from sb3_dqn_ext.plot import Curve, evaluations, training_episodes
 
-    scores = play(run, task)
+    scores = play(run, task.algo, task.env, task.seed, task.evaluation.last_episodes)
     has_evaluations = (run / "evaluations.npz").is_file()  # a short run can end before the first one
     curve = evaluations(run) if has_evaluations else Curve(np.empty(0), np.empty((0, 1)))
     returns = training_episodes(run).returns[:, 0]
-    means = curve.returns.mean(axis=1)
-    return {
+    row = {
         "score": f"{scores.mean():.{CURVE_DIGITS}f}",
         "worst_episode": f"{scores.min():g}",
         "train_return": f"{returns[-100:].mean():.{CURVE_DIGITS}f}",
         "steps": str(task.n_timesteps),
         "eval_steps": " ".join(f"{step:.0f}" for step in curve.steps),
-        "eval_returns": " ".join(f"{mean:.{CURVE_DIGITS}f}" for mean in means),
+        "eval_returns": " ".join(f"{mean:.{CURVE_DIGITS}f}" for mean in curve.returns.mean(axis=1)),
     }
+    return row | (measure_own(task.measure, run, task) if task.measure else {})
 
 
-def play(run: Path, task: Task) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def measure_own(name: str, run: Path, task: Task) -> Row:
     """
-    Play fresh episodes with the last model.
+    Return the cells of a user's function.
 
+    :param name: its dotted name
     :param run: the zoo's run folder
     :param task: the run
-    :return: (E,) the returns of the episodes
+    :raises ArgumentError: if it returns no mapping, or a column that each row has
     """
-    from rl_zoo3 import import_envs, utils  # noqa: F401
-    from stable_baselines3.common.evaluation import evaluate_policy
-
-    name = task.env.replace("/", "-")
-    hyperparameters, stats_path = utils.get_saved_hyperparams(str(run / name), test_mode=True)
-    env = utils.create_test_env(
-        task.env,
-        n_envs=1,
-        stats_path=stats_path,
-        seed=EVALUATION_SEED + task.seed,
-        should_render=False,
-        hyperparams=hyperparameters,
-        env_kwargs=env_kwargs(task.hyperparameters),
-    )
-    model = utils.ALGOS[task.algo].load(run / f"{name}.zip", device="cpu")
-    returns, _ = evaluate_policy(model, env, task.evaluation.last_episodes, return_episode_rewards=True)
-    env.close()
-    return np.array(returns)
-
-
-def env_kwargs(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return the arguments of the environment in a block of hyperparameters.
-
-    :param hyperparameters: the hyperparameters
-    """
-    return dict(hyperparameters.get("env_kwargs") or {})
+    cells = import_dotted("measure", name)(run, task)
+    check_type(f"the result of measure={name!r}", cells, Mapping, "a mapping of columns to cells")
+    taken = [column for column in cells if column in COLUMNS]
+    if taken:
+        raise ArgumentError(f"measure={name!r} returns {taken[0]!r}, which is a column of each row: give it another name.")
+    return {str(column): str(cell) for column, cell in cells.items()}
 
 
 def describe_run(folder: Path, command: str) -> Row:

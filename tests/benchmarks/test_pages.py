@@ -7,14 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compiled, diagnostics_cost, games, seeds
+from benchmarks import diagnostics_cost, games
 from benchmarks.reliability import report as reliability
-from benchmarks.rows import RESULTS, read_rows
+from benchmarks.rows import RESULTS
 from benchmarks.speed import report as speed
 from benchmarks.tutorials import questions
 from benchmarks.tutorials import report as tutorials
+from sb3_dqn_ext.sweep import read_rows, read_spec
+from sb3_dqn_ext.sweep.report import describe_rows, rows_of
+from tests.paths import ROOT
 
 MACHINE = re.compile(r".* cores; Python .*")
+
+
+def sweep_page(name: str) -> str:
+    spec = read_spec(ROOT / "benchmarks" / "sweeps" / f"{name}.yml")
+    return describe_rows(spec, rows_of(spec))
 
 
 def reliability_page(folder: Path) -> str:
@@ -40,8 +48,8 @@ def questions_page(folder: Path) -> str:
 
 
 PAGES: dict[str, Callable[[Path], str]] = {
-    "cartpole_seeds": lambda folder: seeds.table(read_rows(RESULTS / "cartpole_seeds.csv")),
-    "compiled_seeds": lambda folder: compiled.table(read_rows(RESULTS / "compiled_seeds.csv")),
+    "cartpole_seeds": lambda folder: sweep_page("cartpole"),
+    "compiled_seeds": lambda folder: sweep_page("compiled"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
     "games": lambda folder: games.table(read_rows(RESULTS / "games.csv")),
     "reliability": reliability_page,

@@ -24,8 +24,8 @@ from benchmarks.reliability.overhead import Sizes, measure_pair
 from benchmarks.reliability.report import cost_table, fault_table, parts_table, write
 from benchmarks.reliability.sigkill import wrong_start
 from benchmarks.reliability.train import fingerprint
-from benchmarks.rows import Row, read_rows, select_rows
 from sb3_dqn_ext.checkpoint import folder as files
+from sb3_dqn_ext.sweep import Row, read_rows, select_rows
 
 SHORT = ["sigkill", "disk full", "truncated"]
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch as th
 
-from benchmarks.rows import Row
 from benchmarks.speed import __main__ as bench
 from benchmarks.speed import cleanrl_loop
 from benchmarks.speed.__main__ import Measurement, measure_all, parse, plan, run
@@ -21,6 +20,7 @@ from benchmarks.speed.report import break_even
 from benchmarks.speed.stopwatch import Parts
 from benchmarks.speed.tutorial_loop import Copies, Learner, Step
 from benchmarks.speed.workloads import BY_NAME, LABELS, WORKLOADS_WITH_PARTS, Workload
+from sb3_dqn_ext.sweep import Row
 
 SHORT = replace(BY_NAME["cartpole-32"], warm_up=1120, steps=320)
 

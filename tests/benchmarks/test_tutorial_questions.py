@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.rows import Row, missing_keys, read_rows
+from benchmarks.rows import missing_keys
 from benchmarks.tutorials import questions
 from benchmarks.tutorials.__main__ import CONFIGS
 from benchmarks.tutorials.questions import (
@@ -29,6 +29,7 @@ from benchmarks.tutorials.questions import (
     values,
     write,
 )
+from sb3_dqn_ext.sweep import Row, read_rows
 from tests.paths import ROOT
 from tests.processes import output, python
 

@@ -13,7 +13,7 @@ import torch as th
 import yaml
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks.rows import Row, missing_keys, read_rows, run_missing
+from benchmarks.rows import missing_keys, run_missing
 from benchmarks.tutorials import __main__ as tutorials
 from benchmarks.tutorials import measure
 from benchmarks.tutorials.__main__ import CONFIGS, plan, with_configuration
@@ -25,6 +25,7 @@ from benchmarks.tutorials.report import fill_page, overview, rows_of_tutorial, t
 from benchmarks.tutorials.specs import BY_NAME, TUTORIALS
 from sb3_dqn_ext.callbacks.diagnostics.metrics import discounted_returns
 from sb3_dqn_ext.plot import Calibration, Curve, plot_rolling, plot_seeds
+from sb3_dqn_ext.sweep import Row, read_rows
 from tests.paths import ROOT
 from tests.processes import output, python
 

@@ -36,6 +36,9 @@ from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.serialization.names import import_name
+from sb3_dqn_ext.sweep.__main__ import EXAMPLE
+from sb3_dqn_ext.sweep.results import COLUMNS
+from sb3_dqn_ext.sweep.spec import SPEC_KEYS, VARIANT_KEYS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
 from tests.pages import DOCS, PAGES, blocks, commands, run_all, table_rows
@@ -116,6 +119,18 @@ def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
     assert sum(map(len, ranks)) == 25
     for higher, lower in itertools.pairwise(ranks):
         assert max(higher) < min(lower)
+
+
+def test_the_page_of_sweeps_has_the_example_of_the_command_all_keys_and_all_columns() -> None:
+    page = DOCS / "sweeps.md"
+    assert [block.text for block in blocks(page, "yaml")] == [EXAMPLE]
+    for head, second, names in (
+        ("key", "meaning | default", SPEC_KEYS),
+        ("key of a variant", "meaning", VARIANT_KEYS),
+        ("column", "content", COLUMNS),
+    ):
+        listed = [name for first, *_ in table_rows(page, f"{head} | {second}") for name in re.findall("`(\\w+)`", first)]
+        assert sorted(listed) == sorted([*names, *(["measure"] if head == "column" else [])])
 
 
 class Anything(gym.Env[Any, Any]):

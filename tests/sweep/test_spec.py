@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.sweep.spec import Task, default_conf, parse_seeds, read_spec
@@ -84,6 +85,10 @@ def test_a_run_has_a_row_until_something_other_than_its_seed_changes(tmp_path: P
         ("seeds: 0-2,7", "evaluation: {every: 0}", "evaluation.every=0 must be"),
         ("seeds: 0-2,7", "evaluation: {frequency: 5}", "evaluation='frequency' is not known"),
         ("seeds: 0-2,7", "- a", "cannot be read"),
+        ("n_timesteps: 1000, ", "n_timesteps: many, ", "n_timesteps='many' must be a finite number"),
+        ("seeds: 0-2,7", "measure: own", "measure='own' cannot be imported"),
+        ("seeds: 0-2,7", "measure: math.pi", "measure='math.pi' must be the dotted name of a function"),
+        ("conf: blocks.yml", "conf: sb3_dqn_ext.presets.lost", "conf='sb3_dqn_ext.presets.lost.hyperparams' cannot be imp"),
     ],
 )
 def test_errors_name_the_file_and_the_key(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -103,6 +108,17 @@ def test_seeds_are_numbers_lists_or_ranges() -> None:
             parse_seeds(wrong)
 
 
-def test_the_default_files_are_those_of_the_zoo() -> None:
+def test_the_hyperparameters_are_those_that_the_zoo_would_read(tmp_path: Path) -> None:
     for algo in ("dqn", "dqn_ext"):
         assert "CartPole-v1:" in default_conf(algo).read_text()
+    of_cartpole = yaml.safe_load(default_conf("dqn").read_text())["CartPole-v1"] | {"n_timesteps": 5}
+    envs, steps = "envs: [CartPole-v1]", "hyperparameters: {n_timesteps: 5}"
+    found = tasks(tmp_path, f"{envs}\n{steps}\nvariants: {{a: {{conf: dqn}}, b: {{conf: sb3_dqn_ext.presets.rainbow}}}}")
+    assert found["CartPole-v1", "a", 0].hyperparameters == of_cartpole
+    assert found["CartPole-v1", "b", 0].hyperparameters["target_policy"] == "double"
+
+
+def test_atari_games_have_the_hyperparameters_of_atari(tmp_path: Path) -> None:
+    found = tasks(tmp_path, "envs: [ALE/Pong-v5, Acrobot-v1]\nvariants: {a: {conf: default}}")
+    assert found["ALE/Pong-v5", "a", 0].hyperparameters["policy"] == "CnnPolicy"
+    assert found["Acrobot-v1", "a", 0].hyperparameters["policy"] == "MlpPolicy"

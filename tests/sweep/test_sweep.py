@@ -1,6 +1,7 @@
 """Sweeps in separate processes: rows, failures, interrupted runs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sb3_dqn_ext.sweep.results import Row, read_rows
+from sb3_dqn_ext.sweep.__main__ import EXAMPLE, main
+from sb3_dqn_ext.sweep.results import COLUMNS, Row, read_rows
 from tests.processes import python
 
 HOW = ("wall_s", "cpu_s", "command")
@@ -20,9 +22,22 @@ seeds: {seeds}
 hyperparameters: {{n_timesteps: {steps}, policy: MlpPolicy, learning_starts: 100}}
 evaluation: {{every: 500, episodes: 2, last_episodes: 3}}
 save_freq: 200
+measure: own_measures.{measure}
 variants:
   ours: {{}}
 """
+MEASURES = """
+def count(run, task):
+    return {"n_models": len(list(run.glob("*.zip"))), "name": task.name}
+
+def score(run, task):
+    return {"score": 1}
+"""
+
+
+def write_spec(path: Path, steps: int, measure: str = "count", more: str = "") -> None:
+    path.write_text(SPEC.format(seeds=0, steps=steps, measure=measure) + more)
+    (path.parent / "own_measures.py").write_text(MEASURES)
 
 
 def results(path: Path) -> list[Row]:
@@ -32,7 +47,7 @@ def results(path: Path) -> list[Row]:
 
 def test_each_run_becomes_a_row_once_and_a_failure_stops_no_other_run(tmp_path: Path) -> None:
     wrong = "  wrong: {hyperparameters: {batch_size: -1}}\n  theirs: {algo: dqn}\n"
-    (tmp_path / "small.yml").write_text(SPEC.format(seeds=0, steps=600) + wrong)
+    write_spec(tmp_path / "small.yml", steps=600, more=wrong)
     process = python("-m", "sb3_dqn_ext.sweep", "small.yml", "--jobs", "2", cwd=tmp_path)
     assert process.returncode == 1
     assert "CartPole-v1 wrong seed 0 failed" in process.stderr
@@ -46,14 +61,25 @@ def test_each_run_becomes_a_row_once_and_a_failure_stops_no_other_run(tmp_path: 
         assert 8 <= float(row["eval_returns"]) <= 500
         assert float(row["cpu_s"]) > 0
         assert "torch=" in row["versions"]
+        assert [*row] == [*COLUMNS[:10], "n_models", "name", *COLUMNS[10:]]
+        assert (row["n_models"], row["name"]) == ("2", f"CartPole-v1 {row['variant']} seed 0"), "the best and the last model"
     assert (tmp_path / "small.md").read_text() in process.stdout
     assert "| CartPole-v1: ours - theirs |" in process.stdout
+    assert "| CartPole-v1 | n_models | theirs | 1 | 2 (2 to 2) | 0 | 0 to 0 |" in process.stdout
     assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
 
     before = (tmp_path / "small.csv").read_bytes()
     repeated = python("-m", "sb3_dqn_ext.sweep", "small.yml", "--variants", "ours", "theirs", cwd=tmp_path)
     assert repeated.returncode == 0, repeated.stderr
     assert (tmp_path / "small.csv").read_bytes() == before, "a finished run was trained again"
+
+    (row_file,) = (tmp_path / "runs/small").glob("*/theirs*/seed_0/row.json")
+    row_file.unlink()
+    (tmp_path / "small.csv").unlink()
+    (tmp_path / "small.yml").write_text((tmp_path / "small.yml").read_text().replace("measures.count", "measures.score"))
+    process = python("-m", "sb3_dqn_ext.sweep", "small.yml", "--variants", "theirs", cwd=tmp_path)
+    assert process.returncode == 1
+    assert "measure='own_measures.score' returns 'score', which is a column of each row" in process.stderr
 
 
 def start(spec: str, cwd: Path) -> "subprocess.Popen[bytes]":
@@ -70,7 +96,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 @pytest.mark.slow
 def test_a_killed_run_and_a_killed_sweep_end_with_the_row_of_an_undisturbed_one(tmp_path: Path) -> None:
     for name in ("undisturbed", "disturbed"):
-        (tmp_path / f"{name}.yml").write_text(SPEC.format(seeds=0, steps=3000))
+        write_spec(tmp_path / f"{name}.yml", steps=3000)
     assert start("undisturbed.yml", tmp_path).wait() == 0
 
     def checkpoints() -> list[Path]:
@@ -98,9 +124,26 @@ def test_a_killed_run_and_a_killed_sweep_end_with_the_row_of_an_undisturbed_one(
 
 @pytest.mark.slow
 def test_an_interrupted_sweep_ends_its_runs_at_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "spec.yml").write_text(SPEC.format(seeds=0, steps=100_000).replace("save_freq: 200", "save_freq: 90_000"))
+    write_spec(tmp_path / "spec.yml", steps=100_000)
+    (tmp_path / "spec.yml").write_text((tmp_path / "spec.yml").read_text().replace("save_freq: 200", "save_freq: 90_000"))
     sweep = start("spec.yml", tmp_path)
     wait_for(lambda: list((tmp_path / "runs").glob("*/*/*/*/progress.json")))
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait() == 1
     assert list((tmp_path / "runs").glob("*/*/*/*/logs/*/*/checkpoints/checkpoint_*.json"))
+    assert not list((tmp_path / "runs").glob("*/*/*/*/row.json"))
+
+
+def test_wrong_arguments_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "spec.yml").write_text(EXAMPLE)
+    for arguments, message in (
+        ("--jobs 0", "--jobs=0 must be a whole number in [1, inf]"),
+        ("--variants two", "--variants='two' is not known; it can be one of: one step, three steps"),
+        ("--envs CartPole-v0", "Did you mean 'CartPole-v1'?"),
+        ("--seeds 3-9", "--seeds='5' is not known"),
+    ):
+        with pytest.raises(SystemExit, match=re.escape(message)):
+            main([str(tmp_path / "spec.yml"), *arguments.split()])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "spec.yml"), "--seeds", "all"])
+    assert "seeds='all' must be numbers, such as 0-4" in capsys.readouterr().err

@@ -9,7 +9,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks import diagnostics_cost
-from benchmarks.rows import RESULTS, read_rows
+from benchmarks.rows import RESULTS
+from sb3_dqn_ext.sweep import read_rows
 from tests.processes import output, python
 
 LAZY = ("matplotlib", "moviepy", "PIL", "imageio", "imageio_ffmpeg", "tensorboard", "pygame")

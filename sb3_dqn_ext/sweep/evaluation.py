@@ -1,0 +1,84 @@
+"""Fresh episodes with the models of a run of the RL Zoo."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+__all__ = ["EVALUATION_SEED", "fresh_env", "load", "model_name", "play"]
+
+EVALUATION_SEED = 10_000
+"""Added to the seed of training, so that evaluations have other episodes than those that chose the best model."""
+
+
+def model_name(env: str) -> str:
+    """
+    Return the name of the last model without its ending, which the zoo derives from the id of the environment.
+
+    :param env: the id of the environment
+    """
+    return env.replace("/", "-")
+
+
+def fresh_env(run: Path, env: str, seed: int, **env_kwargs: object) -> VecEnv:
+    """
+    Make an environment as the zoo does to test a model, with a seed for episodes that do not occur in training.
+
+    :param run: the zoo's run folder
+    :param env: the id of the environment
+    :param seed: the seed of the training
+    :param env_kwargs: arguments of ``gym.make`` that replace those of the training
+    """
+    from rl_zoo3 import import_envs, utils  # noqa: F401  # as late as possible, because the import changes gymnasium
+
+    from sb3_dqn_ext.plot import read_run
+
+    hyperparameters, stats_path = utils.get_saved_hyperparams(str(run / model_name(env)), test_mode=True)
+    of_run = {**(hyperparameters.pop("env_kwargs", None) or {}), **read_run(run).env_kwargs, **env_kwargs}
+    made: VecEnv = utils.create_test_env(
+        env,
+        stats_path=stats_path,
+        seed=EVALUATION_SEED + seed,
+        should_render=False,
+        hyperparams=hyperparameters,
+        env_kwargs=of_run,
+    )
+    return made
+
+
+def load(run: Path, algo: str, file: str) -> BaseAlgorithm:
+    """
+    Load a model of a run.
+
+    :param run: the zoo's run folder
+    :param algo: the name of the algorithm in the zoo
+    :param file: the name of the file, such as ``best_model.zip``
+    """
+    from rl_zoo3 import utils
+
+    model: BaseAlgorithm = utils.ALGOS[algo].load(run / file, device="cpu")
+    return model
+
+
+def play(run: Path, algo: str, env: str, seed: int, n_episodes: int, file: str | None = None) -> npt.NDArray[np.float64]:
+    """
+    Play fresh greedy episodes with a model of a run.
+
+    :param run: the zoo's run folder
+    :param algo: the name of the algorithm in the zoo
+    :param env: the id of the environment
+    :param seed: the seed of the training
+    :param n_episodes: the number of episodes
+    :param file: the name of the file of the model; None: the last model
+    :return: (E,) the returns of the episodes
+    """
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    fresh = fresh_env(run, env, seed)
+    model = load(run, algo, file or f"{model_name(env)}.zip")
+    returns: Any = evaluate_policy(model, fresh, n_episodes, return_episode_rewards=True)[0]
+    fresh.close()
+    return np.array(returns, dtype=float)
