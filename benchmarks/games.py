@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.processes import ROOT
-from benchmarks.rows import RESULTS, Row, append_row, read_rows
-from benchmarks.runs import load, train
+from benchmarks.rows import RESULTS
+from benchmarks.runs import train
+from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks.diagnostics.film import encode_animation
 from sb3_dqn_ext.envs.registry import MINATAR_GAMES
+from sb3_dqn_ext.sweep import Row, add_row, read_rows
 
 CART_POLE, CATCH = "CartPole-v1", "dqn_ext/Catch-v0"
 GAMES = (CATCH, *(f"dqn_ext/MinAtar-{name}-v1" for name in MINATAR_GAMES))
@@ -86,7 +88,7 @@ def play(env_id: str, run: Path, n_frames: int) -> list[Frame]:
     :param n_frames: the number of frames
     :return: the frames, (H, W, 3) each
     """
-    model = load(run, "dqn_ext", f"{env_id.replace('/', '-')}.zip")
+    model = DQNExt.load(run / f"{env_id.replace('/', '-')}.zip", device="cpu")
     env = gym.make(env_id, render_mode="rgb_array")
     observation, _ = env.reset(seed=0)
     frames: list[Any] = [env.render()]
@@ -131,7 +133,7 @@ def main() -> None:
     rows_file = args.results / "games.csv"
     rows_file.unlink(missing_ok=True)
     for row in step_times(args.repeats, n_steps=500):
-        append_row(rows_file, row)
+        add_row(rows_file, row)
     text = table(read_rows(rows_file))
     (args.results / "games.md").write_text(text)
     print(text, flush=True)
