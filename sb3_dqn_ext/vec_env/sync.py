@@ -30,24 +30,24 @@ class SyncBackend:
         self.reset_infos: list[Info] = [{} for _ in factories]
         self._space = self.env.single_observation_space
         keys, shapes, dtypes = obs_space_info(self._space)
-        self._parts: list[tuple[Any, tuple[int, ...], Any]] = [
-            (key, (len(factories), *shapes[key]), dtypes[key]) for key in keys
-        ]
+        self._parts: dict[Any, tuple[tuple[int, ...], Any]] = {
+            key: ((len(factories), *shapes[key]), dtypes[key]) for key in keys
+        }
+        self._whole = self._parts.pop(None, None)  # None for Dict and Tuple observations
 
     def reset(self, seeds: list[int | None], options: list[Info]) -> VecEnvObs:
-        parts = self._empty()
+        observations = self._empty()
         for i, env in enumerate(self.envs):
             maybe_options = {"options": options[i]} if options[i] else {}
             observation, self.reset_infos[i] = env.reset(seed=seeds[i], **maybe_options)
-            self._put(parts, i, observation)
-        return dict_to_obs(self._space, parts)
+            self._put(observations, i, observation)
+        return observations
 
     def step_async(self, actions: Array) -> None:
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        parts = self._empty()
-        whole = parts.get(None)  # (n_envs, ...), None for Dict and Tuple observations
+        observations: Any = self._empty()
         rewards = np.empty(len(self.reset_infos), np.float32)
         dones, infos = [], []
         for i, (env, action) in enumerate(zip(self.envs, self._actions, strict=True)):
@@ -57,27 +57,32 @@ class SyncBackend:
             if done:
                 info["terminal_observation"] = deepcopy(observation)
                 observation, self.reset_infos[i] = env.reset()
-            if whole is None:
-                self._put(parts, i, observation)
+            if self._whole is None:
+                self._put(observations, i, observation)
             else:
-                whole[i] = observation
+                observations[i] = observation
             dones.append(done)
             infos.append(info)
-        return dict_to_obs(self._space, parts), rewards, np.array(dones, np.bool_), infos
+        return observations, rewards, np.array(dones, np.bool_), infos
 
-    def _empty(self) -> dict[Any, Array]:
-        return {key: np.empty(shape, dtype) for key, shape, dtype in self._parts}
+    def _empty(self) -> VecEnvObs:
+        """Return (n_envs, ...) an array for the observations, or a dict or a tuple of arrays. Their values are arbitrary."""
+        if self._whole is not None:
+            return np.empty(*self._whole)
+        return dict_to_obs(self._space, {key: np.empty(*part) for key, part in self._parts.items()})
 
-    def _put(self, parts: dict[Any, Array], i: int, observation: Any) -> None:
+    def _put(self, observations: Any, i: int, observation: Any) -> None:
         """
         Write an environment's observation into the arrays.
 
-        :param parts: (n_envs, ...) an array for each key of the observation space; for a space without keys the key is None
+        :param observations: (n_envs, ...) the arrays of :meth:`_empty`
         :param i: the index of the environment
         :param observation: its observation
         """
-        for key, part in parts.items():
-            part[i] = observation if key is None else observation[key]
+        if self._whole is not None:
+            observations[i] = observation
+        for key in self._parts:
+            observations[key][i] = observation[key]
 
     def has_attr(self, name: str) -> bool:
         return all(env.has_wrapper_attr(name) for env in self.envs)

@@ -278,6 +278,29 @@ def test_sync_is_equal_to_dummy_vec_env(env: str, n_envs: int, kwargs: dict[str,
     assert assert_same_trajectories(ours, theirs) > 0
 
 
+def in_tuples(env: Env) -> Env:
+    space = gym.spaces.Tuple((gym.spaces.Box(-np.inf, np.inf, (2,), np.float32), gym.spaces.Discrete(2)))
+    return gym.wrappers.TransformObservation(env, lambda state: (state[:2], int(state[2] > 0)), space)
+
+
+def as_numbers(env: Env) -> Env:
+    return gym.wrappers.TransformObservation(env, lambda state: float(state[2]), gym.spaces.Box(-9, 9, (1,), np.float32))
+
+
+@pytest.mark.parametrize("wrapper", [in_tuples, as_numbers])
+def test_sync_returns_tuples_and_numbers_as_dummy_vec_env(wrapper: Callable[[Env], Env], open_envs: list[VecEnv]) -> None:
+    kwargs = {"max_episode_steps": 5, "disable_env_checker": True}  # the checker warns of numbers
+    ours = make_fast_vec_env("CartPole-v1", 2, 5, "sync", env_kwargs=kwargs, wrapper_class=wrapper)
+    theirs = make_vec_env("CartPole-v1", 2, 5, env_kwargs=kwargs, wrapper_class=wrapper)
+    open_envs += [ours, theirs]
+    pairs = [(ours.reset(), theirs.reset())]
+    pairs += [(ours.step(actions)[0], theirs.step(actions)[0]) for actions in random_actions(theirs, 20)]
+    for our, their in pairs:
+        assert type(our) is type(their)
+        for ours_part, theirs_part in zip(our, their, strict=True):
+            np.testing.assert_array_equal(ours_part, theirs_part, strict=True)
+
+
 def test_replaced_environments_continue_as_without_the_replacement(tmp_path: Path, open_envs: list[VecEnv]) -> None:
     def make(folder: str) -> VecEnv:
         return make_vec_env(
