@@ -54,6 +54,7 @@ tutorials: $(VENV)/installed-train  ## train the five tutorials, faithful and im
 	$(PY) -m benchmarks.tutorials
 
 tutorials-questions: $(VENV)/installed-train  ## measure answers to the questions of the tutorial on Monte-Carlo returns (half an hour)
+	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/questions.yml --jobs 2
 	$(PY) -m benchmarks.tutorials.questions
 
 test: lint  ## run the checks and tests that each change has to pass

@@ -183,7 +183,7 @@ def measure_own(name: str, run: Path, task: Task) -> Row:
     :raises ArgumentError: if it returns no mapping, or a column that each row has
     """
     cells = import_dotted("measure", name)(run, task)
-    check_type(f"the result of measure={name!r}", cells, Mapping, "a mapping of columns to cells")
+    check_type(f"the result of {name}", cells, Mapping, "a mapping of columns to cells")
     taken = [column for column in cells if column in COLUMNS]
     if taken:
         raise ArgumentError(f"measure={name!r} returns {taken[0]!r}, which is a column of each row: give it another name.")

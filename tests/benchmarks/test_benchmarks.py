@@ -33,7 +33,7 @@ def test_a_seed_is_trained_and_measured(tmp_path: Path) -> None:
         assert str(place) in summary
 
 
-@pytest.mark.parametrize("name", ["cartpole", "compiled"])
+@pytest.mark.parametrize("name", ["cartpole", "compiled", "questions"])
 def test_all_runs_of_a_published_sweep_have_a_row(name: str) -> None:
     spec = read_spec(SWEEPS / f"{name}.yml")
     rows = read_rows(spec.results)

@@ -1,4 +1,4 @@
-"""Tests of the command behind `make tutorials-questions`: its runs, with short ones, and its table."""
+"""Tests of the sweep behind `make tutorials-questions`: its variants, a short run, and its table."""
 
 import re
 from pathlib import Path
@@ -8,128 +8,91 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.rows import missing_keys
-from benchmarks.tutorials import questions
-from benchmarks.tutorials.__main__ import CONFIGS
 from benchmarks.tutorials.questions import (
     ENV,
-    MEASURES,
+    PLAYS,
     PRESET,
     QUESTIONS,
-    SETTINGS,
+    SPEC,
     TUTORIAL,
-    Setting,
-    Trial,
-    apply_setting,
     best_mean,
     compare_with_preset,
     fill_page,
-    plan,
+    lines,
     table,
-    values,
     write,
 )
-from sb3_dqn_ext.sweep import Row, read_rows
+from sb3_dqn_ext.sweep import Row, read_rows, read_spec
+from sb3_dqn_ext.sweep.results import COLUMNS
 from tests.paths import ROOT
 from tests.processes import output, python
 
-TANH, *_ = (setting for setting in SETTINGS if setting.question == "activation")
-PLAYED = [setting for setting in SETTINGS if setting.exploration is not None]
+TASKS = {task.variant: task for task in read_spec(SPEC).tasks if task.seed == 0}
 
 
-def preset() -> dict[str, Any]:
-    hyperparams: dict[str, Any] = yaml.safe_load((CONFIGS / f"{TUTORIAL.name}.yml").read_text())[ENV]
-    return hyperparams
-
-
-def rows_of(setting: Setting, **columns: list[float]) -> list[Row]:
+def rows_of(variant: str, **columns: list[float]) -> list[Row]:
     """Make a row for each value of the columns; the others are empty."""
-    empty = dict.fromkeys(("greedy_last", "stochastic_last", "best_100", "last_100"), "")
+    empty = dict.fromkeys((*COLUMNS, "best_100", *PLAYS), "") | {"env": ENV, "variant": variant}
     n_seeds = len(next(iter(columns.values())))
     return [
-        {"question": setting.question, "setting": setting.name, "seed": str(seed), **empty}
-        | {name: f"{numbers[seed]:.2f}" for name, numbers in columns.items()}
+        empty | {"seed": str(seed)} | {name: f"{numbers[seed]:.2f}" for name, numbers in columns.items()}
         for seed in range(n_seeds)
     ]
 
 
 def rows_by_hand() -> list[Row]:
+    of_preset: dict[str, list[float]] = {"at_random_return": [110, 111, 112, 113, 114], "softmax_return": [9] * 5}
+    of_preset |= {"score": [10, 11, 12, 13, 14], "train_return": [20, 21, 22, 23, 24], "best_100": [50, 51, 52, 53, 54]}
     return [
-        *rows_of(PRESET, greedy_last=[10, 11, 12, 13, 14], last_100=[20, 21, 22, 23, 24], best_100=[50, 51, 52, 53, 54]),
-        *rows_of(TANH, greedy_last=[60, 61, 62, 63, 64], last_100=[10, 11, 12, 13, 14], best_100=[10, 51, 52, 53, 90]),
-        *rows_of(PLAYED[0], stochastic_last=[110, 111, 112, 113, 114]),
+        *rows_of(PRESET, **of_preset),
+        *rows_of(
+            "activation=tanh", score=[60, 61, 62, 63, 64], train_return=[10, 11, 12, 13, 14], best_100=[10, 51, 52, 53, 90]
+        ),
     ]
 
 
-# -- the command -----------------------------------------------------------------------------------------------------------
+# -- the sweep -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_question_is_measured_once_and_becomes_rows_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results, page = tmp_path / "docs" / "results", tmp_path / "docs" / "tutorials" / "monte_carlo_multi_head.md"
-    page.parent.mkdir(parents=True)
-    page.write_text("Before.\n<!-- questions -->\nold\n<!-- /questions -->\nAfter.\n")
-    command = f"--questions activation play --seeds 3 --steps 200 --runs {tmp_path}/runs --results {results}".split()
-
-    printed = output(python("-m", "benchmarks.tutorials.questions", *command, cwd=ROOT))
-    rows = read_rows(results / "tutorial_questions.csv")
-    assert {(row["question"], row["setting"], row["seed"]) for row in rows} == {
-        (setting.question, setting.name, "3") for setting in (PRESET, TANH, *PLAYED)
-    }
-    for row in rows:
-        is_played = row["question"] == "play"
-        assert [name for name in ("greedy_last", "stochastic_last", "best_100", "last_100") if row[name]] == (
-            ["stochastic_last"] if is_played else ["greedy_last", "best_100", "last_100"]
-        )
-        assert 8 <= values([row], MEASURES[0])[0] <= 200
-        assert is_played or 8 <= float(row["last_100"]) <= float(row["best_100"]) <= 200
-    made = (results / "tutorial_questions.md").read_text()
-    assert f"| activation (ReLU) | tanh | 1 | {float(rows_at(rows, TANH)['greedy_last']):.1f} (" in made
-    assert printed.strip() in made
-    assert page.read_text() == f"Before.\n<!-- questions -->\n{printed[:-1]}<!-- /questions -->\nAfter.\n"
-
-    (kept_by_the_zoo,) = (tmp_path / "runs").glob(f"*/*_{TANH.file_name}_3/dqn_ext/{ENV}_1/{ENV}/config.yml")
-    assert "activation_fn: tanh" in kept_by_the_zoo.read_text()
-    assert len(list((tmp_path / "runs").glob("*/*/dqn_ext/*"))) == 2, "the games are played with the model of the preset"
-
-    monkeypatch.setattr(questions, "measure_trial", lambda *_, **__: pytest.fail("a finished run was run again"))
-    before = (results / "tutorial_questions.csv").read_text()
-    questions.main(command)
-    assert (results / "tutorial_questions.csv").read_text() == before
-    assert missing_keys(plan(["activation"], [3, 4]), rows, Trial._fields) == [
-        (setting.question, setting.name, 4) for setting in (PRESET, TANH)
-    ]
+def test_the_preset_is_trained_and_measured(tmp_path: Path) -> None:
+    spec = yaml.safe_load(SPEC.read_text())
+    preset = spec["variants"][PRESET]
+    preset["conf"] = str(SPEC.parent / preset["conf"])
+    spec |= {"variants": {PRESET: preset}, "hyperparameters": {"n_timesteps": 200}, "results": "rows.csv"}
+    (tmp_path / "short.yml").write_text(yaml.safe_dump(spec))
+    output(python("-m", "sb3_dqn_ext.sweep", "short.yml", "--seeds", "3", cwd=tmp_path, PYTHONPATH=str(ROOT)))
+    (row,) = read_rows(tmp_path / "rows.csv")
+    assert all(8 <= float(row[column]) <= 200 for column in ("score", *PLAYS))
+    assert 8 <= float(row["train_return"]) <= float(row["best_100"]) <= 200
+    assert row["eval_steps"] == ""
 
 
-def rows_at(rows: list[Row], setting: Setting) -> Row:
-    (row,) = (row for row in rows if (row["question"], row["setting"]) == (setting.question, setting.name))
-    return row
-
-
-# -- the settings ----------------------------------------------------------------------------------------------------------
-
-
-def test_every_question_has_settings_with_distinct_names() -> None:
-    assert {setting.question for setting in SETTINGS} == set(QUESTIONS)
+def test_every_question_has_an_answer() -> None:
+    assert {line.question for line in lines(list(TASKS))} == {*QUESTIONS, PRESET}
     assert len(QUESTIONS) == 9, "the tutorial has nine questions"
-    assert len({setting.file_name for setting in [PRESET, *SETTINGS]}) == len(SETTINGS) + 1
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.file_name)
-def test_one_thing_is_changed_and_the_value_of_the_preset_is_in_brackets(setting: Setting) -> None:
-    before = preset()
-    after = apply_setting(before, setting)
-    assert before == preset(), "the preset is unchanged"
-    assert apply_setting(before, PRESET) == before
-    same = {path.partition(".")[0] for path in setting.changes} | ({"env_wrapper"} if setting.wrapper else set())
-    assert {name for name in before if before[name] != after[name]} == same
-    assert set(after) == set(before)
-    if setting.exploration is not None:
-        assert not same
-    for path in list(setting.changes)[:1]:
-        has: Any = before
-        for name in path.split("."):
-            has = has.get(name)
-        assert has is None or re.search(rf"\b{has}\)", QUESTIONS[setting.question])
+@pytest.mark.parametrize("variant", [variant for variant in TASKS if variant != PRESET])
+def test_one_thing_is_changed_and_the_value_of_the_preset_is_in_brackets(variant: str) -> None:
+    def leaves(value: Any, path: str = "") -> dict[str, Any]:
+        """Flatten nested hyperparameters."""
+        if not isinstance(value, dict):
+            return {path: value}
+        return {key: leaf for name in value for key, leaf in leaves(value[name], f"{path}.{name}").items()}
+
+    preset, task = (leaves(of.hyperparameters) for of in (TASKS[PRESET], TASKS[variant]))
+    changed = {name for name in preset.keys() | task.keys() if preset.get(name) != task.get(name)}
+    question = variant.partition("=")[0]
+    assert changed == {
+        "epochs": {".n_epochs"},
+        "epsilon": {".exploration_kwargs.schedule"},
+        "activation": {".policy_kwargs.activation_fn"},
+        "forgetting": {".replay_buffer_kwargs.keep_episodes", ".buffer_size"},
+        "velocities": {".env_wrapper"},
+        "optimizer": {".learning_rate", ".policy_kwargs.optimizer_class", ".policy_kwargs.optimizer_kwargs.eps"},
+    }.get(question, {f".{question}"})
+    if len(changed) == 1 and (before := preset.get(*changed)) and not isinstance(before, list):
+        assert re.search(rf"\b{before}\)", QUESTIONS[question])
 
 
 def test_the_largest_mean_is_of_whole_windows() -> None:
@@ -141,14 +104,14 @@ def test_the_largest_mean_is_of_whole_windows() -> None:
 # -- the table -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_compares_settings_with_the_preset() -> None:
-    of_preset, of_tanh, of_play = table(rows_by_hand()).splitlines()[2:]
+def test_the_table_compares_variants_with_the_preset() -> None:
+    of_preset, of_tanh, of_play, _ = table(rows_by_hand()).splitlines()[2:]
     assert (
         of_preset == "| the preset | as it is | 5 | 12.0 (10.0 to 14.0) |  | 22.0 (20.0 to 24.0) |  | 52.0 (50.0 to 54.0) |  |"
     )
-    cells = of_tanh.strip("| ").split(" | ")
-    assert cells[:4] == ["activation (ReLU)", "tanh", "5", "62.0 (60.0 to 64.0)"]
-    assert [cell.partition(" (")[0] for cell in cells[4::2]] == ["more", "less", "no clear difference"]
+    shown = of_tanh.strip("| ").split(" | ")
+    assert shown[:4] == ["activation (ReLU)", "tanh", "5", "62.0 (60.0 to 64.0)"]
+    assert [cell.partition(" (")[0] for cell in shown[4::2]] == ["more", "less", "no clear difference"]
     assert re.search(r"\| 112\.0 \(110\.0 to 114\.0\) \| more \([0-9.]+ to [0-9.]+\) \|  \|  \|  \|  \|$", of_play)
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.sweep.__main__ import EXAMPLE, main
 from sb3_dqn_ext.sweep.results import COLUMNS, Row, read_rows
+from sb3_dqn_ext.sweep.spec import Evaluation, Task
+from sb3_dqn_ext.sweep.worker import measure_own
 from tests.processes import python
 
 HOW = ("wall_s", "cpu_s", "command")
@@ -22,21 +25,18 @@ seeds: {seeds}
 hyperparameters: {{n_timesteps: {steps}, policy: MlpPolicy, learning_starts: 100}}
 evaluation: {{every: 500, episodes: 2, last_episodes: 3}}
 save_freq: 200
-measure: own_measures.{measure}
+measure: own_measures.count
 variants:
   ours: {{}}
 """
 MEASURES = """
 def count(run, task):
-    return {"n_models": len(list(run.glob("*.zip"))), "name": task.name}
-
-def score(run, task):
-    return {"score": 1}
+    return {"n_models": len(list(run.glob("best_model.zip"))), "name": task.name}
 """
 
 
-def write_spec(path: Path, steps: int, measure: str = "count", more: str = "") -> None:
-    path.write_text(SPEC.format(seeds=0, steps=steps, measure=measure) + more)
+def write_spec(path: Path, steps: int, more: str = "") -> None:
+    path.write_text(SPEC.format(seeds=0, steps=steps) + more)
     (path.parent / "own_measures.py").write_text(MEASURES)
 
 
@@ -62,10 +62,10 @@ def test_each_run_becomes_a_row_once_and_a_failure_stops_no_other_run(tmp_path: 
         assert float(row["cpu_s"]) > 0
         assert "torch=" in row["versions"]
         assert [*row] == [*COLUMNS[:10], "n_models", "name", *COLUMNS[10:]]
-        assert (row["n_models"], row["name"]) == ("2", f"CartPole-v1 {row['variant']} seed 0"), "the best and the last model"
+        assert (row["n_models"], row["name"]) == ("1", f"CartPole-v1 {row['variant']} seed 0")
     assert (tmp_path / "small.md").read_text() in process.stdout
     assert "| CartPole-v1: ours - theirs |" in process.stdout
-    assert "| CartPole-v1 | n_models | theirs | 1 | 2 (2 to 2) | 0 | 0 to 0 |" in process.stdout
+    assert "| CartPole-v1 | n_models | theirs | 1 | 1 (1 to 1) | 0 | 0 to 0 |" in process.stdout
     assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
 
     before = (tmp_path / "small.csv").read_bytes()
@@ -73,13 +73,23 @@ def test_each_run_becomes_a_row_once_and_a_failure_stops_no_other_run(tmp_path: 
     assert repeated.returncode == 0, repeated.stderr
     assert (tmp_path / "small.csv").read_bytes() == before, "a finished run was trained again"
 
-    (row_file,) = (tmp_path / "runs/small").glob("*/theirs*/seed_0/row.json")
-    row_file.unlink()
-    (tmp_path / "small.csv").unlink()
-    (tmp_path / "small.yml").write_text((tmp_path / "small.yml").read_text().replace("measures.count", "measures.score"))
-    process = python("-m", "sb3_dqn_ext.sweep", "small.yml", "--variants", "theirs", cwd=tmp_path)
-    assert process.returncode == 1
-    assert "measure='own_measures.score' returns 'score', which is a column of each row" in process.stderr
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("{'score': 1}", "returns 'score', which is a column of each row: give it another name"),
+        ("1", "the result of own_measures_{}.wrong=1 must be a mapping"),
+    ],
+)
+def test_a_function_that_measures_returns_columns_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str, message: str
+) -> None:
+    name = f"own_measures_{len(result)}"
+    (tmp_path / f"{name}.py").write_text(f"def wrong(run, task):\n    return {result}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = Task("CartPole-v1", "a", 0, "dqn", {}, Evaluation(), 1)
+    with pytest.raises(ArgumentError, match=re.escape(message.format(len(result)))):
+        measure_own(f"{name}.wrong", tmp_path, task)
 
 
 def start(spec: str, cwd: Path) -> "subprocess.Popen[bytes]":
