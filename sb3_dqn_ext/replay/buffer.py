@@ -229,7 +229,13 @@ class DQNReplayBuffer(ReplayBuffer):
         :param reward: the (n_envs,) rewards
         :param done: (n_envs,) whether each episode ended, for any reason
         :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
+        :raises ArgumentError: if there are transitions of another number of environments; nothing is stored then
         """
+        if np.size(done) != self.n_envs:  # a replay buffer that was loaded for other environments
+            raise ArgumentError(
+                f"The replay buffer stores transitions of {self.n_envs} environments, and there are {np.size(done)}: make as "
+                "many environments, or train with a new replay buffer."
+            )
         row = self.pos
         discontinued = None
         if self.n_added and (self._reads_following_rows or self.observation_ring.shares_rows):

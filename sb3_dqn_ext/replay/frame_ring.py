@@ -228,7 +228,11 @@ def make_observation_ring(
     required: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     if isinstance(storage, Mapping):
-        check_keys("storage", storage, parts if isinstance(space, spaces.Dict) else ())
+        if not isinstance(space, spaces.Dict):
+            raise ArgumentError(
+                f"storage={storage!r} names parts of a Dict, and the observation space is {space}: use 'frames'."
+            )
+        check_keys("storage", storage, parts)
         required = frozenset(key for key, each in storage.items() if choose(f"storage[{key!r}]", each, STORAGES, SYNONYMS))
     elif choose("storage", storage, STORAGES, SYNONYMS):
         required, optional = (

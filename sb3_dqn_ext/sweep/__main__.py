@@ -6,11 +6,9 @@ were interrupted continue from their newest checkpoint. At the end, a table and 
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from sb3_dqn_ext.sweep.processes import Outcome, run_workers
 from sb3_dqn_ext.sweep.progress_view import ProgressView
 from sb3_dqn_ext.sweep.results import add_row, read_rows
 from sb3_dqn_ext.sweep.spec import Spec, Task, parse_seeds, read_spec
-from sb3_dqn_ext.sweep.worker import write_task
+from sb3_dqn_ext.sweep.worker import read_row, write_task
 
 COMMAND = "python -m sb3_dqn_ext.sweep"
 EXAMPLE = """\
@@ -52,7 +50,7 @@ def main(arguments: list[str], program: str = COMMAND) -> None:
         from sb3_dqn_ext.sweep.report import write_report
 
         print(write_report(spec))
-    except (ArgumentError, CheckpointError) as error:
+    except (ArgumentError, CheckpointError, OSError) as error:
         sys.exit(f"{program}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"\n{program}: interrupted. The same command continues the runs.")
@@ -165,10 +163,9 @@ def collect_rows(spec: Spec, runs: Path) -> None:
     """
     rows = read_rows(spec.results)
     for task in spec.tasks:
-        with suppress(FileNotFoundError):
-            row = json.loads((runs / task.folder / "row.json").read_text())
-            if not task.is_in(rows):
-                add_row(spec.results, row)
+        row = read_row(runs / task.folder, task)
+        if row is not None and not task.is_in(rows):
+            add_row(spec.results, row)
 
 
 if __name__ == "__main__":

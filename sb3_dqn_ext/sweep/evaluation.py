@@ -1,5 +1,6 @@
 """Fresh episodes with the models of a run of the RL Zoo."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,11 @@ def fresh_env(run: Path, env: str, seed: int, **env_kwargs: object) -> VecEnv:
 
     from sb3_dqn_ext.plot import read_run
 
+    trained = read_run(run)
+    for module in trained.arguments.get("gym_packages") or []:  # another process may have trained the run
+        importlib.import_module(module)
     hyperparameters, stats_path = utils.get_saved_hyperparams(str(run / model_name(env)), test_mode=True)
-    of_run = {**(hyperparameters.pop("env_kwargs", None) or {}), **read_run(run).env_kwargs, **env_kwargs}
+    of_run = {**(hyperparameters.pop("env_kwargs", None) or {}), **trained.env_kwargs, **env_kwargs}
     made: VecEnv = utils.create_test_env(
         env,
         stats_path=stats_path,

@@ -107,6 +107,8 @@ def describe_failure(folder: Path, code: int) -> str:
     :param folder: the folder of the run
     :param code: the exit code of its process
     """
+    if not (folder / LOG).is_file():  # somebody has deleted the folder
+        return f"exit code {code}, {folder / LOG} is missing"
     lines = (folder / LOG).read_text(errors="replace").splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
     last = lines[starts[-1] :] if starts and code > 0 else lines[-5:]

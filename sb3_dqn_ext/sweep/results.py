@@ -5,14 +5,20 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock
+
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.storage.atomic import make_folder, write_atomically
 
-__all__ = ["COLUMNS", "Row", "add_row", "read_rows", "select_rows"]
+__all__ = ["COLUMNS", "Row", "add_row", "has_row", "read_rows", "select_rows"]
 
 Row = dict[str, str]
 
+KEY = ("env", "variant", "seed", "config")
+"""the columns that identify a run"""
+
 COLUMNS = (
-    *("env", "variant", "seed", "config"),
+    *KEY,
     *("score", "worst_episode", "train_return", "steps", "eval_steps", "eval_returns"),
     *("wall_s", "cpu_s", "machine", "versions", "command"),
 )
@@ -26,12 +32,40 @@ def read_rows(path: Path) -> list[Row]:
     Read the rows of a file.
 
     :param path: the CSV file
-    :return: its rows; none if the file is missing
+    :return: its rows; none if the file is missing or empty
+    :raises ArgumentError: if the file is damaged
     """
-    if not path.is_file():
+    try:
+        with path.open(newline="") as file:
+            columns, *lines = list(csv.reader(file, strict=True)) or [[*KEY]]
+    except FileNotFoundError:
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _damaged(path, str(error)) from error
+    lines = [line for line in lines if line]
+    wrong = next((i for i, line in enumerate(lines, start=1) if len(line) != len(columns)), None)
+    if wrong:
+        raise _damaged(path, f"row {wrong} has {len(lines[wrong - 1])} cells, and there are {len(columns)} columns")
+    if not set(KEY) <= set(columns):
+        raise _damaged(path, f"the first line must contain the columns {', '.join(KEY)}")
+    return [dict(zip(columns, line, strict=True)) for line in lines]
+
+
+def _damaged(path: Path, reason: str) -> ArgumentError:
+    return ArgumentError(
+        f"results={str(path)!r} cannot be read: {reason}. Repair the file, or rename it: the rows of the runs that are in the "
+        "folder of runs are then written again."
+    )
+
+
+def has_row(rows: Iterable[Row], key: Row) -> bool:
+    """
+    Return whether a run has a row.
+
+    :param rows: the rows of finished runs
+    :param key: the cells that identify the run
+    """
+    return any(all(row[column] == key[column] for column in KEY) for row in rows)
 
 
 def select_rows(rows: Iterable[Row], **values: str) -> list[Row]:
@@ -46,17 +80,23 @@ def select_rows(rows: Iterable[Row], **values: str) -> list[Row]:
 
 def add_row(path: Path, row: Row) -> None:
     """
-    Add one row to a file. At every moment, also after a kill, the file contains whole rows only. A column that the file does
-    not have yet is added, with empty cells in the earlier rows. Only one process at a time may add rows.
+    Add one row to a file, unless the run has a row. At every moment, also after a kill, the file contains whole rows only.
+    A column that the file does not have yet is added, with empty cells in the earlier rows. Several processes may add rows.
 
     :param path: the CSV file, which is made if it is missing
     :param row: the cells by column
     """
-    rows = [*read_rows(path), row]
-    columns = list(dict.fromkeys(column for one in rows for column in one))
+    make_folder(path.parent)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        rows = read_rows(path)
+        if not has_row(rows, row):
+            write_atomically(path, _csv_text([*rows, row]).encode())
+
+
+def _csv_text(rows: list[Row]) -> str:
     text = io.StringIO(newline="")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    make_folder(path.parent)
-    write_atomically(path, text.getvalue().encode())
+    return text.getvalue()

@@ -11,7 +11,7 @@ import yaml
 
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, import_dotted, is_dotted
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.sweep.results import Row
+from sb3_dqn_ext.sweep.results import Row, has_row
 
 __all__ = ["Evaluation", "Spec", "Task", "read_spec"]
 
@@ -89,7 +89,7 @@ class Task:
 
         :param rows: the rows of finished runs
         """
-        return any(all(row.get(column) == cell for column, cell in self.key.items()) for row in rows)
+        return has_row(rows, self.key)
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,15 @@ def read_spec(path: Path | str) -> Spec:
     :param path: the YAML file
     :raises ArgumentError: if the file cannot be read, or contains something that is not allowed
     """
+    from sb3_dqn_ext.zoo.config import check_unique_keys
+
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ArgumentError(f"SPEC={str(path)!r} cannot be read: {error}") from error
+    check_unique_keys(path, yaml.compose(text, yaml.SafeLoader), set())
     try:
         return _make_spec(path, data)
     except ArgumentError as error:
@@ -137,8 +141,8 @@ def _make_spec(path: Path, data: object) -> Spec:
     for required in ("envs", "variants"):
         if not data.get(required):
             raise ArgumentError(f"{required} is missing.")
-    envs = data["envs"] if isinstance(data["envs"], dict) else dict.fromkeys(_as_list(data["envs"]))
-    check_type("variants", data["variants"], dict, "a mapping of names to variants")
+    envs = _make_envs(data["envs"])
+    variants = _make_variants(data["variants"], envs)
     evaluation = Evaluation(**_check_numbers("evaluation", data.get("evaluation"), tuple(vars(Evaluation()))))
     save_freq = data.get("save_freq", 50_000)
     check_number("save_freq", save_freq, low=1, integer=True)
@@ -151,22 +155,52 @@ def _make_spec(path: Path, data: object) -> Spec:
         _make_task(path.parent, env, name, seed, [common, _check_mapping(f"envs[{env!r}]", of_env)], variant, settings)
         for seed in parse_seeds(data.get("seeds", "0-9"))
         for env, of_env in envs.items()
-        for name, variant in data["variants"].items()
+        for name, variant in variants.items()
     ]
-    return Spec(path, str(data.get("title", path.stem)), path.parent / data.get("results", f"{path.stem}.csv"), tuple(tasks))
+    results = data.get("results", f"{path.stem}.csv")
+    if not isinstance(results, str) or (path.parent / results).is_dir():
+        raise ArgumentError(f"results={results!r} must be the name of a CSV file.")
+    return Spec(path, str(data.get("title", path.stem)), path.parent / results, tuple(tasks))
 
 
-def _make_task(folder: Path, env: str, name: str, seed: int, common: list[Data], variant: object, settings: Data) -> Task:
+def _make_envs(envs: object) -> Data:
+    """Check the ids of the environments, and return the hyperparameters for each of them."""
+    if not isinstance(envs, dict):
+        for env in _as_list(envs):
+            check_type("an id in envs", env, str, "a text such as CartPole-v1")
+        envs = dict.fromkeys(_as_list(envs))
+    return {str(env): of_env for env, of_env in envs.items()}
+
+
+def _make_variants(variants: object, envs: Data) -> dict[str, Data]:
+    """Check the variants and their names, which are parts of the names of folders, and return them."""
+    check_type("variants", variants, dict, "a mapping of names to variants")
+    assert isinstance(variants, dict)
+    made = {}
+    for name, variant in variants.items():
+        if isinstance(name, bool | None) or not str(name) or set(str(name)) & set("/\\\n"):
+            raise ArgumentError(
+                f"variants: the name {name!r} must be a text of one line without / and \\. YAML reads on, off, yes, no and "
+                "null without quotes as something else."
+            )
+        where = f"variants[{name!r}]"
+        made[str(name)] = _check_mapping(where, variant, VARIANT_KEYS)
+        check_keys(f"{where}.envs", _check_mapping(f"{where}.envs", made[str(name)].get("envs")), envs)
+    return made
+
+
+def _make_task(folder: Path, env: str, name: str, seed: int, common: list[Data], variant: Data, settings: Data) -> Task:
     """
     Merge the hyperparameters of a run. Later ones replace earlier ones: the block of the file ``conf``, those of the sweep, of
     the environment, of the variant, and of the variant in this environment.
     """
     where = f"variants[{name!r}]"
-    variant = _check_mapping(where, variant, VARIANT_KEYS)
     own = _check_mapping(f"{where}.hyperparameters", variant.get("hyperparameters"))
-    own_in_env = _check_mapping(f"{where}.envs", variant.get("envs")).get(env)
-    algo = variant.get("algo", "dqn_ext")
-    merged: Data = _block(folder, variant.get("conf"), algo, env)
+    own_in_env = (variant.get("envs") or {}).get(env)
+    algo, conf = variant.get("algo", "dqn_ext"), variant.get("conf")
+    check_type(f"{where}.algo", algo, str, "the name of an algorithm of the zoo")
+    check_type(f"{where}.conf", conf, str | None, "default, the name of an algorithm of the zoo, a YAML file or a module")
+    merged: Data = _block(folder, conf, algo, env)
     for part in (*common, own, _check_mapping(f"{where}.envs[{env!r}]", own_in_env)):
         merged |= part
     if "n_timesteps" not in merged:

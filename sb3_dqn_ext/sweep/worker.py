@@ -22,12 +22,12 @@ from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.storage.atomic import write_atomically
 from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.sweep.evaluation import model_name, play
-from sb3_dqn_ext.sweep.progress import ProgressCallback, read_progress
+from sb3_dqn_ext.sweep.progress import Progress, ProgressCallback, read_progress
 from sb3_dqn_ext.sweep.results import COLUMNS, Row
 from sb3_dqn_ext.sweep.spec import Evaluation, Task
 from sb3_dqn_ext.versions import versions
 
-__all__ = ["LOCKED", "read_task", "write_task"]
+__all__ = ["LOCKED", "read_row", "read_task", "write_task"]
 
 LOCKED = 75
 """The exit code if another process trains this run."""
@@ -60,6 +60,21 @@ def read_task(folder: Path) -> tuple[Task, str]:
     return Task(**fields), data["command"]
 
 
+def read_row(folder: Path, task: Task) -> Row | None:
+    """
+    Read the row that a finished run has written.
+
+    :param folder: the folder of the run
+    :param task: the run
+    :return: the row; None if there is none, or if the file is damaged
+    """
+    try:
+        row: Row = json.loads((folder / "row.json").read_text())
+        return row if task.is_in([row]) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def main(arguments: list[str]) -> None:
     """
     Train one run, and write its row.
@@ -71,14 +86,16 @@ def main(arguments: list[str]) -> None:
         lock = Lock(folder).__enter__()
     except CheckpointError as error:
         print(error, file=sys.stderr)
-        sys.exit(LOCKED)
+        sys.exit(LOCKED if error.__cause__ is None else 1)  # a cause is an error of the disk, which does not end by waiting
     task, command = read_task(folder)
     run = find_run(folder, task)
     if run is None or not (run / f"{model_name(task.env)}.zip").is_file():
         train(folder, task, run)
         run = find_run(folder, task)
     assert run is not None
-    row = {**task.key, **measure_run(run, task), **describe_run(folder, command)}
+    progress = read_progress(folder / "progress.json")
+    steps = progress.steps or task.n_timesteps  # fewer than n_timesteps if a callback has stopped the training
+    row = {**task.key, **measure_run(run, task, steps), **describe_run(progress, command)}
     write_atomically(folder / "row.json", json.dumps(row).encode())
     lock.__exit__()
 
@@ -146,12 +163,13 @@ def train_arguments(folder: Path, task: Task) -> list[str]:
     return [*run, *evaluation, *save, "--num-threads", "1", "--verbose", "0", *task.train_arguments]
 
 
-def measure_run(run: Path, task: Task) -> Row:
+def measure_run(run: Path, task: Task, steps: int) -> Row:
     """
     Measure the results of a finished run.
 
     :param run: the zoo's run folder
     :param task: the run
+    :param steps: the environment steps of training
     :return: the cells: the score, the mean return of the last training episodes, the curve of the evaluations, and those of
         the function that the user gave
     :raises ArgumentError: if that function returns no mapping, or a column that each row has
@@ -166,7 +184,7 @@ def measure_run(run: Path, task: Task) -> Row:
         "score": f"{scores.mean():.{CURVE_DIGITS}f}",
         "worst_episode": f"{scores.min():g}",
         "train_return": f"{returns[-100:].mean():.{CURVE_DIGITS}f}",
-        "steps": str(task.n_timesteps),
+        "steps": str(steps),
         "eval_steps": " ".join(f"{step:.0f}" for step in curve.steps),
         "eval_returns": " ".join(f"{mean:.{CURVE_DIGITS}f}" for mean in curve.returns.mean(axis=1)),
     }
@@ -190,14 +208,13 @@ def measure_own(name: str, run: Path, task: Task) -> Row:
     return {str(column): str(cell) for column, cell in cells.items()}
 
 
-def describe_run(folder: Path, command: str) -> Row:
+def describe_run(progress: Progress, command: str) -> Row:
     """
     Return the cells that describe how a run was made.
 
-    :param folder: the folder of the run
+    :param progress: the progress of the run
     :param command: the command that makes the row of this run
     """
-    progress = read_progress(folder / "progress.json")
     packages = versions()
     return {
         "wall_s": f"{progress.wall:.1f}",

@@ -97,7 +97,7 @@ def check_config(path: str | Path) -> None:
             raise _error_at(path, error.problem_mark, _describe_yaml_error(error)) from None
         if not isinstance(root, yaml.MappingNode):
             raise ArgumentError(f"{path}: must map environment ids to hyperparameters.")
-        _check_unique_keys(path, root, set())
+        check_unique_keys(path, root, set())
         for env_id, block in root.value:
             if not isinstance(block, yaml.MappingNode):
                 raise _error_at(path, env_id.start_mark, f"{env_id.value!r} must be followed by hyperparameters, indented.")
@@ -150,13 +150,13 @@ def _is_numeric_text(text: str) -> bool:
     return True
 
 
-def _check_unique_keys(path: str | Path, node: yaml.Node, seen: set[int]) -> None:
+def check_unique_keys(path: str | Path, node: yaml.Node | None, seen: set[int]) -> None:
     """
     Check that no mapping in a YAML document contains a key twice. YAML itself would use the last value. Only ``<<``, which
     merges mappings, may occur several times.
 
     :param path: the file, for the message
-    :param node: the root of the document
+    :param node: the root of the document; None: an empty document
     :param seen: the ids of nodes that were checked, which this function extends: a node with an anchor occurs several times
     :raises ArgumentError: if a key occurs twice; the message has the numbers of both lines
     """
@@ -169,10 +169,10 @@ def _check_unique_keys(path: str | Path, node: yaml.Node, seen: set[int]) -> Non
             if key.value in lines and key.value != "<<":
                 raise _error_at(path, key.start_mark, f"{key.value!r} is a duplicate of the key in line {lines[key.value]}.")
             lines[str(key.value)] = key.start_mark.line + 1
-            _check_unique_keys(path, value, seen)
+            check_unique_keys(path, value, seen)
     else:
         for item in node.value:
-            _check_unique_keys(path, item, seen)
+            check_unique_keys(path, item, seen)
 
 
 def _describe_yaml_error(error: yaml.MarkedYAMLError) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from sb3_contrib import QRDQN
 from scipy.stats import chisquare
 from stable_baselines3 import DQN
@@ -176,3 +177,13 @@ def test_rows_that_can_never_be_complete_are_an_error_when_the_buffer_is_made() 
     with pytest.raises(ArgumentError, match=r"keep_episodes=2 leaves sampler='vector_steps' no complete row.*n_envs=4"):
         DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=2)
     DQNReplayBuffer(100, BOX, ACTIONS, device="cpu", n_envs=4, sampler="vector_steps", keep_episodes=4)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("storage", ["plain", "frames"])
+def test_transitions_of_another_number_of_environments_are_refused(storage: str, n_envs: int) -> None:
+    buffer = DQNReplayBuffer(100, spaces.Box(0, 1, (2, 3)), ACTIONS, device="cpu", n_envs=2, storage=storage)
+    obs, numbers = np.zeros((n_envs, 2, 3), np.float32), np.zeros(n_envs)
+    with pytest.raises(ArgumentError, match=f"stores transitions of 2 environments, and there are {n_envs}"):
+        buffer.add(obs, obs, numbers, numbers, numbers, [{}] * n_envs)
+    assert buffer.size() == 0

@@ -338,7 +338,7 @@ def test_a_part_that_is_no_stack_after_all_is_reported_with_the_remedy() -> None
     [
         ({"storage": "frame"}, r"storage='frame' is not known; it can be one of: frames, plain. Did you mean 'frames'\?"),
         ({"storage": None}, r"storage=None is not known"),
-        ({"storage": {"screen": "frames"}}, r"a key of storage='screen' is not known"),
+        ({"storage": {"screen": "frames"}}, r"storage={'screen': 'frames'} names parts of a Dict, and .*: use 'frames'"),
         ({"storage": "frames", "optimize_memory_usage": True}, r"optimize_memory_usage=True .* storage='frames'"),
         ({"observation_space": spaces.Box(0, 1, (8,))}, r"storage='frames' needs stacks of frames.*Box\(.*\(8,\).*'plain'"),
         ({"observation_space": spaces.Dict(a=spaces.Discrete(3))}, r"storage='frames' needs stacks of frames.*Dict"),

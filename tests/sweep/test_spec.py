@@ -89,6 +89,15 @@ def test_a_run_has_a_row_until_something_other_than_its_seed_changes(tmp_path: P
         ("seeds: 0-2,7", "measure: own", "measure='own' cannot be imported"),
         ("seeds: 0-2,7", "measure: math.pi", "measure='math.pi' must be the dotted name of a function"),
         ("conf: blocks.yml", "conf: sb3_dqn_ext.presets.lost", "conf='sb3_dqn_ext.presets.lost.hyperparams' cannot be imp"),
+        ("seeds: 0-2,7", "gamma: 1\ngamma: 2", "line 6: 'gamma' is a duplicate of the key in line 5"),
+        ("seeds: 0-2,7", "results: 5", "results=5 must be the name of a CSV file"),
+        ("seeds: 0-2,7", "results: .", "results='.' must be the name of a CSV file"),
+        ("  Acrobot-v1:", "  Acrobot-v1: 5", "envs\\['Acrobot-v1'\\]=5 must be a mapping"),
+        ("plain:", "a/b:", "the name 'a/b' must be a text of one line without /"),
+        ("plain:", "off:", "the name False must be a text"),
+        ("algo: dqn", "algo: 3", "variants\\['plain'\\].algo=3 must be the name of an algorithm"),
+        ("conf: blocks.yml", "conf: 3", "variants\\['block'\\].conf=3 must be"),
+        ("{CartPole-v1: {gamma: 0.6}}", "{CartPole: {}}", "variants\\['block'\\].envs='CartPole'.*Did you mean 'CartPole-v1'"),
     ],
 )
 def test_errors_name_the_file_and_the_key(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -122,3 +131,15 @@ def test_atari_games_have_the_hyperparameters_of_atari(tmp_path: Path) -> None:
     found = tasks(tmp_path, "envs: [ALE/Pong-v5, Acrobot-v1]\nvariants: {a: {conf: default}}")
     assert found["ALE/Pong-v5", "a", 0].hyperparameters["policy"] == "CnnPolicy"
     assert found["Acrobot-v1", "a", 0].hyperparameters["policy"] == "MlpPolicy"
+
+
+def test_numbers_are_names_of_variants_and_their_rows_are_found(tmp_path: Path) -> None:
+    found = tasks(tmp_path, "envs: [A-v0]\nseeds: 0\nhyperparameters: {n_timesteps: 5}\nvariants: {1: {}, 0.5: {}}")
+    assert list(found) == [("A-v0", "1", 0), ("A-v0", "0.5", 0)]
+    assert all(task.is_in([{name: str(cell) for name, cell in task.key.items()}]) for task in found.values())
+
+
+def test_ids_of_environments_are_texts(tmp_path: Path) -> None:
+    for envs in ("[null]", "[{CartPole-v1: {gamma: 0.5}}]"):
+        with pytest.raises(ArgumentError, match=r"an id in envs=.* must be a text such as CartPole-v1"):
+            tasks(tmp_path, f"envs: {envs}\nvariants: {{a: }}")

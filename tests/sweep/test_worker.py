@@ -1,0 +1,53 @@
+"""The process of a run: its row, and fresh environments of a run that another process has trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sb3_dqn_ext.storage.lock import Lock
+from sb3_dqn_ext.sweep.processes import describe_failure
+from sb3_dqn_ext.sweep.spec import Evaluation, Task
+from sb3_dqn_ext.sweep.worker import LOCKED, main, read_row
+from tests.processes import output, python
+
+TASK = Task("CartPole-v1", "a", 0, "dqn", {}, Evaluation(), 1)
+
+
+def test_a_row_that_is_damaged_or_of_another_run_is_no_row(tmp_path: Path) -> None:
+    assert read_row(tmp_path, TASK) is None
+    for text in ("", '{"env"', "[]", "3", '{"env": "CartPole-v1"}', json.dumps(TASK.key | {"seed": "1"})):
+        (tmp_path / "row.json").write_text(text)
+        assert read_row(tmp_path, TASK) is None
+    (tmp_path / "row.json").write_text(json.dumps(TASK.key))
+    assert read_row(tmp_path, TASK) == TASK.key
+
+
+def test_a_failure_is_described_if_its_folder_was_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "deleted"
+    assert describe_failure(folder, 1) == f"exit code 1, {folder / 'log.txt'} is missing"
+
+
+def test_a_run_waits_for_another_process_and_not_for_a_broken_disk(tmp_path: Path) -> None:
+    with Lock(tmp_path / "busy"), pytest.raises(SystemExit) as busy:
+        main([str(tmp_path / "busy")])
+    assert busy.value.code == LOCKED
+    (tmp_path / "broken" / "writer.lock").mkdir(parents=True)
+    with pytest.raises(SystemExit) as broken:
+        main([str(tmp_path / "broken")])
+    assert broken.value.code == 1
+
+
+def test_a_fresh_environment_has_the_packages_of_its_training(tmp_path: Path) -> None:
+    (tmp_path / "own_games.py").write_text(
+        "import gymnasium as gym\ngym.register('Own-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    (tmp_path / "run/Own-v0").mkdir(parents=True)
+    (tmp_path / "run/Own-v0/args.yml").write_text(yaml.safe_dump({"env": "Own-v0", "gym_packages": ["own_games"]}))
+    (tmp_path / "run/Own-v0/config.yml").write_text(yaml.safe_dump({"n_envs": 1}))
+    code = (
+        "from pathlib import Path\nfrom sb3_dqn_ext.sweep.evaluation import fresh_env\n"
+        "print(fresh_env(Path('run'), 'Own-v0', 0).observation_space.shape)"
+    )
+    assert output(python("-c", code, cwd=tmp_path)) == "(4,)\n"
