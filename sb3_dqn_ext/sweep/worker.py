@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -89,7 +90,8 @@ def main(arguments: list[str]) -> None:
         sys.exit(LOCKED if error.__cause__ is None else 1)  # a cause is an error of the disk, which does not end by waiting
     task, command = read_task(folder)
     run = find_run(folder, task)
-    if run is None or not (run / f"{model_name(task.env)}.zip").is_file():
+    # SB3 writes models in place: that of a process which was killed meanwhile is no zip file
+    if run is None or not zipfile.is_zipfile(run / f"{model_name(task.env)}.zip"):
         train(folder, task, run)
         run = find_run(folder, task)
     assert run is not None
