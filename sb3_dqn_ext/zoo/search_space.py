@@ -25,8 +25,8 @@ SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_ste
 SEARCHED_RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
 
 DQN_EXT_PARAMS = (
-    *("target_policy", "head", "norm", "returns", "loss", "n_steps"),
-    *("sampler", "terminal_copies", "soft_targets", "tau"),
+    *("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau"),
+    "norm",
 )
 
 
@@ -44,7 +44,6 @@ def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
         params = {
             "target_policy": trial.suggest_categorical("target_policy", sorted(TARGET_POLICIES)),
             "head": trial.suggest_categorical("head", sorted(HEADS)),
-            "norm": trial.suggest_categorical("norm", sorted(NORMS)),
             "returns": trial.suggest_categorical("returns", SEARCHED_RETURNS),
             "soft_targets": trial.suggest_categorical("soft_targets", [False, True]),
         }
@@ -58,6 +57,7 @@ def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
             samplers = sorted(name for name in SAMPLERS if name != "vector_steps" or 4 % n_envs == 0)
             params["sampler"] = trial.suggest_categorical("sampler", samplers)
             params["terminal_copies"] = trial.suggest_int("terminal_copies", 1, 4)
+        params["norm"] = trial.suggest_categorical("norm", sorted(NORMS))
         return _merge_arguments(converted, params)
 
     return sample
