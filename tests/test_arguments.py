@@ -459,7 +459,9 @@ def test_a_policy_may_be_bound_to_arguments() -> None:
         assert make(policy=partial(SB3MlpPolicy, net_arch=[8])).q_net.net_arch == [8]
 
 
-NEEDS_MORE = ("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "frames", "device", "tensorboard_log", "compile")
+NEEDS_MORE = (
+    *("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "encoder", "frames", "device", "tensorboard_log", "compile"),
+)
 """parts of code that needs goals, images, a GPU ..."""
 
 

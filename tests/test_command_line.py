@@ -72,7 +72,7 @@ def test_a_reader_that_has_ended_is_no_error(arguments: list[str], unbuffered: s
 def test_a_word_that_is_close_to_no_command_is_answered_by_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         __main__.main(["-v"])
-    assert capsys.readouterr().err.endswith(", resume, train. `sb3-dqn-ext --help` describes them.\n")
+    assert capsys.readouterr().err.endswith(", sweep, train. `sb3-dqn-ext --help` describes them.\n")
 
 
 @pytest.mark.parametrize(("word", "closest"), [("trian", "train"), ("recordvideo", "record-video"), ("--raport", "report")])

@@ -1,6 +1,7 @@
 """The YAML file that describes a sweep, and the runs that follow from it."""
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -242,9 +243,10 @@ def default_conf(algo: str) -> Path:
         from sb3_dqn_ext.zoo.config import default_config
 
         return Path(default_config())
-    import rl_zoo3
-
-    return Path(rl_zoo3.__path__[0]) / "hyperparams" / f"{algo}.yml"
+    zoo = importlib.util.find_spec("rl_zoo3")  # not imported: that changes gymnasium in this process
+    assert zoo is not None
+    assert zoo.origin is not None
+    return Path(zoo.origin).parent / "hyperparams" / f"{algo}.yml"
 
 
 def parse_seeds(seeds: object) -> list[int]:

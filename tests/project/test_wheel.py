@@ -14,6 +14,7 @@ import importlib, pkgutil
 import envs, sb3_dqn_ext
 assert envs.MINE
 names = ["sb3_dqn_ext", *(module.name for module in pkgutil.walk_packages(sb3_dqn_ext.__path__, "sb3_dqn_ext."))]
+names.remove("sb3_dqn_ext.envs.atari_games")  # it needs the extra atari
 for name in names:
     module = importlib.import_module(name)
     assert "site-packages" in module.__file__, module.__file__
