@@ -6,6 +6,7 @@ bootstrap that draws seeds in each environment separately, and the probability o
 Shapes: S seeds, E environments.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
 from pathlib import Path
@@ -52,13 +53,17 @@ def write_report(spec: Spec) -> str:
 
 def describe_rows(spec: Spec, rows: Sequence[Row]) -> str:
     """
-    Return the page of a sweep: its title and its tables. A table without lines is left out.
+    Return the page of a sweep: its title, its command, its learning curves and its tables. A table without lines is left out.
 
     :param spec: the sweep
     :param rows: its rows
     """
     tables = [list(table(spec, rows)) for table in (score_table, comparison_table, measured_table)]
-    return "\n\n".join([f"# {spec.title}", *("\n".join(lines) for lines in tables if len(lines) > 2)]) + "\n"
+    command = f"`python -m sb3_dqn_ext.sweep {os.path.relpath(spec.path)}`"
+    has_curves = any(row["eval_steps"] for row in rows)
+    curves = [f"![Learning curves]({spec.results.with_suffix('.png').name})"] if has_curves else []
+    texts = ["\n".join(lines) for lines in tables if len(lines) > 2]
+    return "\n\n".join([f"# {spec.title}", command, *curves, *texts]) + "\n"
 
 
 def rows_of(spec: Spec) -> list[Row]:

@@ -51,6 +51,8 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "cartpole_seeds": lambda folder: sweep_page("cartpole"),
     "compiled_seeds": lambda folder: sweep_page("compiled"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
+    "minatar": lambda folder: sweep_page("minatar"),
+    "pong": lambda folder: sweep_page("pong"),
     "games": lambda folder: games.table(read_rows(RESULTS / "games.csv")),
     "reliability": reliability_page,
     "speed": speed_page,
