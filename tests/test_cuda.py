@@ -1,4 +1,4 @@
-"""Trainings on a GPU. All of these tests are skipped where there is none; ``make test-cuda`` runs them, and those of other files."""
+"""Trainings on a GPU: ``make test-cuda`` runs these tests and the other ones that need a GPU. They are skipped without one."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,8 +53,8 @@ class Drawn(gym.ObservationWrapper[Any, Any, Any]):
         self.observation_space = gym.spaces.Box(0, 255, (42, 42), np.uint8)
 
     def observation(self, observation: Any) -> Any:
-        grey = np.uint8(255 / (1 + np.exp(-4 * observation)))
-        return np.tile(grey[:, None], (11, 42))[:42]
+        grey = 255 / (1 + np.exp(-4 * observation))
+        return np.tile(grey[:, None], (11, 42))[:42].astype(np.uint8)
 
 
 def stacked(env: gym.Env[Any, Any], as_image: bool) -> gym.Env[Any, Any]:
