@@ -19,7 +19,7 @@ ifeq ($(dir $(ENV)),ALE/)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-learning bench-diagnostics games fault-injection tutorials tutorials-questions test test-slow test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics games fault-injection tutorials tutorials-questions test test-slow test-cuda test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ screenshots: $(VENV)/installed-dev  ## make the pictures of the documentation in
 
 bench: $(VENV)/installed-bench  ## compare the speed with SB3, SBX and sb3-contrib, on an idle machine
 	$(PY) -m benchmarks.speed
+
+bench-cuda: $(VENV)/installed-bench  ## compare the speed with SB3 on a GPU (at most 8 minutes)
+	$(PY) -m benchmarks.speed.cuda
 
 bench-learning: $(VENV)/installed-train  ## compare learning in eager and in compiled mode on ten seeds
 	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/compiled.yml --jobs 2
@@ -62,6 +65,9 @@ test: lint  ## run the checks and tests that each change has to pass
 
 test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
+
+test-cuda: $(VENV)/installed-dev  ## run the tests that need a GPU; without one, they are skipped
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m cuda -n 4
 
 test-suites: $(VENV)/installed-dev  ## run the tests of SB3, sb3-contrib and the RL Zoo with our classes in place of theirs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/project/test_suites_of_others.py

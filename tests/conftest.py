@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
 from tests.box2d import import_box2d
@@ -11,6 +12,12 @@ from tests.forks import Processes
 
 # A shell that runs the tests in its background makes them, and the processes they start, ignore SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the tests that need a GPU where there is none."""
+    if item.get_closest_marker("cuda") is not None and not th.cuda.is_available():
+        pytest.skip("no CUDA device is present")
 
 
 @pytest.fixture(scope="module")

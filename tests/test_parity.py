@@ -9,7 +9,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch as th
 from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -253,7 +252,7 @@ def test_predictions_have_the_shape_type_and_bits_of_sb3(deterministic: bool) ->
     assert_same(answers[0], answers[1], "actions")
 
 
-@pytest.mark.skipif(not th.cuda.is_available(), reason="no CUDA device is present")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", ["train_freq a number", "3-step returns", "Dict observations", "a small CNN"])
 def test_a_default_run_on_cuda_ends_with_the_bits_of_sb3(name: str) -> None:
     policy, env, kwargs = CASES[name]

@@ -84,7 +84,8 @@ def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyA
     :param seed: the seed of the networks and environments
     """
     policy, policy_kwargs = network_arguments(workload, implementation)
-    arguments: dict[str, Any] = {**workload.arguments, "seed": seed, "device": "cpu", "policy_kwargs": policy_kwargs}
+    arguments: dict[str, Any] = {**workload.arguments, "seed": seed, "device": workload.device}
+    arguments["policy_kwargs"] = policy_kwargs
     if implementation == "qrdqn":
         policy_kwargs["n_quantiles"] = workload.n_quantiles
         arguments["max_grad_norm"] = 10  # as DQN clips

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections import defaultdict
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,17 +120,18 @@ class Results:
         return float(np.median(seconds)) if seconds else float("nan")
 
 
-def speed_table(results: Results) -> str:
+def speed_table(results: Results, workloads: Sequence[Workload] = WORKLOADS) -> str:
     """
     Return a Markdown table of the comparisons.
 
     :param results: the measurements
+    :param workloads: the workloads to compare
     """
     lines = [
         "| workload | DQNExt | peer | DQNExt, µs per step | peer, µs per step | speed relative to peer | by processor time |",
         "|---|---|---|---|---|---|---|",
     ]
-    for workload, comparison, ratio in measured_comparisons(results):
+    for workload, comparison, ratio in measured_comparisons(results, workloads):
         costs = (
             Spread.of(np.array(list(results.cost(workload, name).values()))).text(1)
             for name in (comparison.ours, comparison.peer)
@@ -141,13 +143,16 @@ def speed_table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measured_comparisons(results: Results) -> list[tuple[Workload, Comparison, Spread]]:
+def measured_comparisons(
+    results: Results, workloads: Sequence[Workload] = WORKLOADS
+) -> list[tuple[Workload, Comparison, Spread]]:
     """
     Return the comparisons of which both sides were measured, with their ratios.
 
     :param results: the measurements
+    :param workloads: the workloads to compare
     """
-    pairs = [(workload, comparison) for workload in WORKLOADS for comparison in workload.comparisons]
+    pairs = [(workload, comparison) for workload in workloads for comparison in workload.comparisons]
     ratios = [(workload, comparison, results.ratio(workload, comparison)) for workload, comparison in pairs]
     return [(workload, comparison, ratio) for workload, comparison, ratio in ratios if ratio is not None]
 

@@ -45,6 +45,7 @@ class Workload:
     :param atari: whether the environment is a game of Atari, with SB3's preprocessing and stacks of four frames
     :param n_quantiles: the number of quantiles of the return distribution; None: expected returns
     :param threads: the number of threads of all libraries, and of cores
+    :param device: the device of the networks
     :param fill: whether the replay buffer is full from the start
     :param seconds: an estimate of the time of one measurement on an idle machine, imports included
     """
@@ -63,6 +64,7 @@ class Workload:
     atari: bool = False
     n_quantiles: int | None = None
     threads: int = 1
+    device: str = "cpu"
     fill: bool = False
     seconds: float = 8.0
 

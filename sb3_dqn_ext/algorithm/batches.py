@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 
-__all__ = ["Batch", "concatenate_batches", "from_sb3", "map_observation", "to_sb3"]
+__all__ = ["Batch", "concatenate_batches", "copy_to_device", "from_sb3", "map_observation", "to_sb3"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -23,6 +23,18 @@ def map_observation(function: Callable[[T], S], obs: T | dict[str, T]) -> S | di
     :return: the result, or a dictionary of results
     """
     return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
+
+
+def copy_to_device(array: npt.NDArray[Any], device: th.device) -> th.Tensor:
+    """
+    Convert an array to a tensor. On the CPU, both share their data.
+
+    :param array: the array
+    :param device: the device of the tensor
+    :return: the tensor
+    """
+    # on CUDA, a blocking copy would wait for all work of the GPU; the array is read before the call returns either way
+    return th.from_numpy(array).to(device, non_blocking=device.type == "cuda")
 
 
 class Batch(NamedTuple):
@@ -45,18 +57,18 @@ class Batch(NamedTuple):
     indices: npt.NDArray[np.int64]
     """The (B,) indices ``row * n_envs + env`` in the replay buffer; empty for buffers that do not return them."""
 
-    def select(self, chosen: th.Tensor | slice) -> "Batch":
+    def select(self, chosen: npt.NDArray[np.int64] | slice) -> "Batch":
         """
         Select transitions.
 
-        :param chosen: a (B,) bool mask, or a slice
+        :param chosen: the positions of the transitions in the batch, or a slice
         :return: a batch of the chosen transitions
         """
+        positions = chosen if isinstance(chosen, slice) else copy_to_device(chosen, self.actions.device)
 
         def part_of(tensor: th.Tensor) -> th.Tensor:
-            return tensor[chosen]
+            return tensor[positions]
 
-        mask = chosen.cpu().numpy() if isinstance(chosen, th.Tensor) else chosen
         return Batch(
             observations=map_observation(part_of, self.observations),
             actions=part_of(self.actions),
@@ -64,7 +76,7 @@ class Batch(NamedTuple):
             discounts=part_of(self.discounts),
             next_observations=map_observation(part_of, self.next_observations),
             weights=None if self.weights is None else part_of(self.weights),
-            indices=self.indices[mask] if len(self.indices) else self.indices,
+            indices=self.indices[chosen] if len(self.indices) else self.indices,
         )
 
     def split(self, n: int) -> list["Batch"]:

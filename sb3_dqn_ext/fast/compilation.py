@@ -54,8 +54,10 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
                 graph = trace(*(argument.clone() for argument in arguments))
             # without a context of shapes, torch would not use its cache of compiled graphs
             with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-                # the random numbers of the eager path; C++ code, which is faster than Python, calls the kernels
-                options = {"fallback_random": True, "cpp_wrapper": True}
+                # the random numbers of the eager path; C++ code, which is faster than Python, calls the kernels. On CUDA, it
+                # would need the headers of NVIDIA's toolkit, which torch does not bring along
+                on_cpu = all(argument.device.type == "cpu" for argument in arguments)
+                options = {"fallback_random": True, "cpp_wrapper": on_cpu}
                 result = torch._inductor.compile(graph, [*arguments], options=options)
     except Exception as error:  # the type of the error depends on the version of torch
         raise CompilationError(_reason(error)) from error

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import nn
 from torch.func import functional_call
 
+from sb3_dqn_ext.algorithm.batches import copy_to_device
 from sb3_dqn_ext.fast.compilation import compile_function
 from sb3_dqn_ext.fast.numpy_forward import FORWARD_METHODS
 from sb3_dqn_ext.networks.flat_storage import views_like
@@ -50,7 +51,7 @@ def compile_q_values(net: nn.Module, flat: th.Tensor, n_envs: int) -> QValuesOfP
 
     def as_tensor(images: Array) -> th.Tensor:
         # the function is compiled for this type and this order in memory; SB3 transposes images without a copy
-        return th.from_numpy(np.ascontiguousarray(images, space.dtype)).to(flat.device)
+        return copy_to_device(np.ascontiguousarray(images, space.dtype), flat.device)
 
     with th.no_grad():
         compiled = compile_function(q_values, [flat, as_tensor(np.zeros((n_envs, *space.shape)))])

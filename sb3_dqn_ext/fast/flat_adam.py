@@ -12,6 +12,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
+from sb3_dqn_ext.algorithm.batches import copy_to_device
 from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner, views_like
 
 __all__ = ["FlatAdam", "adam_step", "unsupported_reason_flat", "with_lock"]
@@ -146,7 +147,8 @@ class FlatAdam:
         (beta1, beta2), rate = group["betas"], group["lr"]
         rows = [(rate, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5) for step in range(before + 1, before + 1 + n)]
         # numpy takes half as long as torch
-        return th.from_numpy(np.array(rows, np.float64 if self.flat.dtype == th.float64 else np.float32)).to(self.flat.device)
+        dtype = np.float64 if self.flat.dtype == th.float64 else np.float32
+        return copy_to_device(np.array(rows, dtype), self.flat.device)
 
     def _record_for_profiler(self) -> AbstractContextManager[Any]:
         """

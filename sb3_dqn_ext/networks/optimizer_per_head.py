@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch as th
 
 from sb3_dqn_ext.algorithm.batches import Batch
@@ -36,9 +37,10 @@ class OptimizerPerHead(th.optim.Optimizer):
         :param batch: B transitions
         :return: for each action in the batch, its optimizer and its transitions
         """
+        actions = batch.actions.cpu().numpy()  # (B,), copied once, as each copy would wait for the GPU
         for action, optimizer in enumerate(self.optimizers):
-            chosen = batch.actions == action  # (B,)
-            if chosen.any():
+            chosen = np.flatnonzero(actions == action)
+            if len(chosen):
                 yield optimizer, batch.select(chosen)
 
     def zero_grad(self, set_to_none: bool = True) -> None:

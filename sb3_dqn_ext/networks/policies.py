@@ -13,7 +13,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_dqn_ext._validation import check_type, resolve_class
-from sb3_dqn_ext.algorithm.batches import map_observation
+from sb3_dqn_ext.algorithm.batches import copy_to_device, map_observation
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, make_returns
 from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding
 from sb3_dqn_ext.errors import ArgumentError
@@ -246,7 +246,7 @@ class MlpPolicy(DQNPolicy):
         self.set_training_mode(False)
         with th.no_grad():
             # a copy, as in SB3: torch does not support negative strides, and warns about read-only arrays
-            actions = self._predict(th.as_tensor(np.array(observation), device=self._some_parameter[0].device), deterministic)
+            actions = self._predict(copy_to_device(np.array(observation), self._some_parameter[0].device), deterministic)
         return actions.cpu().numpy().reshape(-1), state
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from stable_baselines3.common.type_aliases import PyTorchObs
 
+from sb3_dqn_ext.algorithm.batches import copy_to_device
+
 __all__ = ["image_keys", "preprocess"]
 
 
@@ -44,7 +46,7 @@ def subtract_start(obs: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
     :return: (B, \\*obs) values from 0
     """
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
-        return obs.long() - th.as_tensor(space.start, device=obs.device)
+        return obs.long() - copy_to_device(np.asarray(space.start), obs.device)
     return obs
 
 

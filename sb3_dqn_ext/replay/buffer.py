@@ -13,7 +13,14 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dqn_ext._validation import check_number, check_type, choose
-from sb3_dqn_ext.algorithm.batches import Batch, concatenate_batches, from_sb3, map_observation, to_sb3
+from sb3_dqn_ext.algorithm.batches import (
+    Batch,
+    concatenate_batches,
+    copy_to_device,
+    from_sb3,
+    map_observation,
+    to_sb3,
+)
 from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
 from sb3_dqn_ext.replay.checks import (
     check_counts,
@@ -69,8 +76,9 @@ def _is_overridden(buffer: "DQNReplayBuffer", method: str) -> bool:
 def _tensor_converter(buffer: ReplayBuffer) -> Callable[[Array], th.Tensor]:
     """Return a function that turns a freshly gathered array into a tensor. On the CPU, both share their data."""
     is_overridden = type(buffer).to_torch is not ReplayBuffer.to_torch or "to_torch" in vars(buffer)
-    is_plain = buffer.device.type == "cpu" and not is_overridden
-    return th.from_numpy if is_plain else partial(buffer.to_torch, copy=False)
+    if is_overridden:
+        return partial(buffer.to_torch, copy=False)
+    return th.from_numpy if buffer.device.type == "cpu" else partial(copy_to_device, device=buffer.device)
 
 
 def _optional_tensor(to_torch: Callable[[Array], th.Tensor], weights: Weights | None) -> th.Tensor | None:

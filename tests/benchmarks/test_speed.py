@@ -12,7 +12,7 @@ import pytest
 import torch as th
 
 from benchmarks.speed import __main__ as bench
-from benchmarks.speed import cleanrl_loop
+from benchmarks.speed import cleanrl_loop, cuda
 from benchmarks.speed.__main__ import Measurement, measure_all, parse, plan, run
 from benchmarks.speed.implementations import make_model
 from benchmarks.speed.measure import measure, measure_parts
@@ -182,3 +182,39 @@ def test_the_loop_fits_returns() -> None:
     values = learner.q_net(th.as_tensor(observations)).detach().numpy()
     np.testing.assert_allclose(values, [[3.5, 0.0], [0.0, 1.0]], atol=0.05)
     assert learner.act(observations, epsilon=0.0).tolist() == [0, 1]
+
+
+def test_a_page_of_the_speed_on_a_gpu_names_the_card_and_compares_the_times_of_the_same_repeat() -> None:
+    workload = cuda.WORKLOADS[3]
+    assert (workload.n_envs, workload.steps, workload.device) == (128, 300 * 128, "cuda")
+    wall_s = {"sb3": (3.0, 8.0), "ours_eager": (2.0, 4.0)}
+    rows = [
+        {
+            "workload": workload.name,
+            "implementation": name,
+            "repeat": str(repeat),
+            "updates": "100",
+            "cpu_s": "1",
+            "wall_s": str(s),
+        }
+        for name, seconds in wall_s.items()
+        for repeat, s in enumerate(seconds)
+    ]
+    page = cuda.page(rows, cuda.WORKLOADS, "Some Card")
+    assert "\nSome Card; " in page
+    # 3 s for 100 updates, and 128 steps for each update: 234.4 µs; the ratios are 3 / 2 and 8 / 4
+    assert "| 234.4 (156.2-312.5) | 429.7 (234.4-625.0) | 1.75 (1.50-2.00) |" in page
+
+
+def test_a_measurement_that_would_begin_too_late_is_left_out() -> None:
+    short = replace(BY_NAME["cartpole-1"], warm_up=120, steps=40, width=8, comparisons=cuda.COMPARISONS[1:])
+    rows = cuda.measure_in_turns([short], repeats=1, seconds=60.0)
+    assert [row["implementation"] for row in rows] == ["sb3", "ours_eager"]
+    assert not cuda.measure_in_turns([short], repeats=1, seconds=0.0)
+
+
+@pytest.mark.skipif(th.cuda.is_available(), reason="a CUDA device is present")
+def test_without_a_gpu_the_benchmark_ends_with_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^This benchmark needs a GPU, .*: nothing was measured\.$"):
+        cuda.main(tmp_path / "speed_cuda.md")
+    assert not list(tmp_path.iterdir())

@@ -14,9 +14,9 @@ from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 __all__ = ["CosineEmbedding", "ImplicitQuantileReturns", "QuantileReturns"]
 
 
-def midpoints(n: int) -> th.Tensor:
+def midpoints(n: int, device: th.device | None = None) -> th.Tensor:
     """Return the (n,) midpoints tau_hat_i = (i + 1/2) / n, i = 0 ... n - 1 (Dabney et al., 2018, lemma 2)."""
-    return (th.arange(n) + 0.5) / n
+    return (th.arange(n, device=device) + 0.5) / n
 
 
 def scaled_huber(errors: th.Tensor, kappa: float) -> th.Tensor:
@@ -158,7 +158,7 @@ class ImplicitQuantileReturns(_QuantileModel):
         shape = len(hidden), self.n_taus[phase]
         if is_sampling:
             return th.rand(shape, dtype=hidden.dtype, device=hidden.device)
-        return midpoints(self.n_taus[phase]).to(hidden).expand(shape)
+        return midpoints(self.n_taus[phase], hidden.device).to(hidden.dtype).expand(shape)
 
     def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
         assert prediction.taus is not None
