@@ -10,7 +10,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
-from sb3_dqn_ext._validation import check_keys, check_number, choose, parameters_of
+from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, parameters_of
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 
 Array = npt.NDArray[Any]
@@ -21,6 +21,16 @@ FIXED_ARGUMENTS = {
     "life_loss_info": "episodic_life=True ends an episode with each life, and the game continues",
 }
 """arguments of ALE that have one value here -> the reason"""
+LOWEST = {
+    **dict.fromkeys(("img_height", "img_width", "stack_num", "frameskip", "reseed_every"), 1),  # 0: ALE waits forever
+    **dict.fromkeys(("num_threads", "noop_max", "max_num_frames_per_episode"), 0),
+}
+"""arguments that are whole numbers -> the lowest one"""
+SWITCHES = (
+    *("episodic_life", "reward_clipping", "fire_after_life"),
+    *("grayscale", "maxpool", "use_fire_reset", "full_action_space", "continuous"),
+)
+"""arguments that are True or False"""
 
 
 class AtariGamesVectorEnv(AtariVectorEnv):
@@ -68,7 +78,8 @@ class AtariGamesVectorEnv(AtariVectorEnv):
         check_keys("env_kwargs", kwargs, parameters_of(AtariGamesVectorEnv))
         for name in kwargs.keys() & FIXED_ARGUMENTS:
             raise ArgumentError(f"{name}={kwargs[name]!r} cannot be set: {FIXED_ARGUMENTS[name]}.")
-        check_number("reseed_every", reseed_every, 1, integer=True)
+        switches = {"episodic_life": episodic_life, "reward_clipping": reward_clipping, "fire_after_life": fire_after_life}
+        check_values({**kwargs, **switches, "reseed_every": reseed_every})
         super().__init__(game, num_envs, reward_clipping=False, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
         self.render_mode = choose("render_mode", str(render_mode), {"None": None, "rgb_array": "rgb_array"})
         self.episodic_life, self.reward_clipping, self.reseed_every = episodic_life, reward_clipping, reseed_every
@@ -105,6 +116,7 @@ class AtariGamesVectorEnv(AtariVectorEnv):
 
         :param actions: (num_envs,) the actions
         """
+        actions = np.asarray(actions)
         if self._fire is not None and np.count_nonzero(self._has_lost):
             actions = np.where(self._has_lost, self._fire, actions)
         self.send(actions)
@@ -197,6 +209,22 @@ class AtariGamesVectorEnv(AtariVectorEnv):
     def _checksums(self) -> list[int]:
         assert self._observations is not None
         return [zlib.crc32(observation.tobytes()) for observation in self._observations]
+
+
+def check_values(arguments: Infos) -> None:
+    """
+    Check the values of arguments, of which ALE checks some only.
+
+    :param arguments: the arguments of the environment
+    :raises ArgumentError: if one has another type, or is too small or too large
+    """
+    for name, value in arguments.items():
+        if name in LOWEST:
+            check_number(name, value, LOWEST[name], integer=True)
+        elif name in SWITCHES:
+            check_type(name, value, bool, "True or False")
+        elif name == "repeat_action_probability":
+            check_number(name, value, 0, 1)
 
 
 def final_entries(observations: Array, finals: Array | None, infos: Infos, game_over: Array, lost: Array) -> Infos:
