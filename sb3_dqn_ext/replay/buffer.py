@@ -239,9 +239,9 @@ class DQNReplayBuffer(ReplayBuffer):
         :param infos: one dictionary for each environment; ``TimeLimit.truncated`` is read
         :raises ArgumentError: if there are transitions of another number of environments; nothing is stored then
         """
-        if np.size(done) != self.n_envs:  # a replay buffer that was loaded for other environments
+        if len(done) != self.n_envs:  # a replay buffer that was loaded for other environments
             raise ArgumentError(
-                f"The replay buffer stores transitions of {self.n_envs} environments, and there are {np.size(done)}: make as "
+                f"The replay buffer stores transitions of {self.n_envs} environments, and there are {len(done)}: make as "
                 "many environments, or train with a new replay buffer."
             )
         row = self.pos

@@ -17,7 +17,7 @@ from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.sweep.processes import Outcome, run_workers
 from sb3_dqn_ext.sweep.progress_view import ProgressView
-from sb3_dqn_ext.sweep.results import add_row, read_rows
+from sb3_dqn_ext.sweep.results import KEY, add_row, read_rows
 from sb3_dqn_ext.sweep.spec import Spec, Task, parse_seeds, read_spec
 from sb3_dqn_ext.sweep.worker import read_row, write_task
 
@@ -125,7 +125,7 @@ def run_missing(spec: Spec, runs: Path, jobs: int) -> dict[str, str]:
     failures: dict[str, str] = {}
     with Lock(runs), ProgressView(spec.tasks, runs) as view:
         collect_rows(spec, runs)
-        missing = [task for task in spec.tasks if not task.is_in(read_rows(spec.results))]
+        missing = [task for task in spec.tasks if not task.is_in(read_rows(spec.results, KEY))]
         by_folder = {runs / task.folder: task for task in missing}
         for folder, task in by_folder.items():
             write_task(folder, task, row_command(spec, task))
@@ -161,11 +161,11 @@ def collect_rows(spec: Spec, runs: Path) -> None:
     :param spec: the sweep
     :param runs: the folder of the runs
     """
-    rows = read_rows(spec.results)
+    rows = read_rows(spec.results, KEY)
     for task in spec.tasks:
         row = read_row(runs / task.folder, task)
         if row is not None and not task.is_in(rows):
-            add_row(spec.results, row)
+            add_row(spec.results, row, KEY)
 
 
 if __name__ == "__main__":

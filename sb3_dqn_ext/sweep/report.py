@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sb3_dqn_ext.plot.intervals import align_curves, bootstrap_interval, interquartile_mean
 from sb3_dqn_ext.plot.run_files import Curve
-from sb3_dqn_ext.sweep.results import COLUMNS, Row, read_rows, select_rows
+from sb3_dqn_ext.sweep.results import COLUMNS, KEY, Row, read_rows, select_rows
 from sb3_dqn_ext.sweep.spec import Spec
 
 __all__ = [
@@ -72,7 +72,7 @@ def rows_of(spec: Spec) -> list[Row]:
 
     :param spec: the sweep
     """
-    rows = read_rows(spec.results)
+    rows = read_rows(spec.results, KEY)
     return [row for row in rows if any(task.is_in([row]) for task in spec.tasks)]
 
 

@@ -55,7 +55,8 @@ def test_measured_columns_have_medians_and_differences_and_cells_may_be_empty() 
     spec = Spec(Path("spec.yml"), "A title", Path("spec.csv"), tasks)
     rows = [row("one", seed, n=n) for seed, n in enumerate(("1000", "1200.5", ""))]
     rows += [row("two", seed, n=n, score="5", steps="10") for seed, n in enumerate(("7", "inf", "inf"))]
-    scores, measured = describe_rows(spec, rows).removeprefix("# A title\n\n").split("\n\n")
+    title, command, scores, measured = describe_rows(spec, rows).split("\n\n")
+    assert (title, command) == ("# A title", "`python -m sb3_dqn_ext.sweep spec.yml`")
     assert scores.splitlines()[2:] == ["| a | two | 3 | 5.00 | 5.00 to 5.00 | 5.00 to 5.00 | 10 |  |  |"]
     one, two = measured.splitlines()[2:]
     assert one == "| a | n | one | 2 | 1,100.25 (1,000 to 1,200.5) |  |  |"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.sweep.results import add_row, read_rows, select_rows
+from sb3_dqn_ext.sweep.results import KEY, add_row, read_rows, select_rows
 
 
 def test_rows_are_added_and_a_new_column_leaves_earlier_cells_empty(tmp_path: Path) -> None:
@@ -22,14 +22,14 @@ def test_rows_are_added_and_a_new_column_leaves_earlier_cells_empty(tmp_path: Pa
         c | {"score": "", "cpu_s": "4"},
     ]
     assert select_rows(read_rows(path), env="c") == [c | {"score": "", "cpu_s": "4"}]
-    add_row(path, b | {"score": "5"})
+    add_row(path, b | {"score": "5"}, KEY)
     assert len(read_rows(path)) == 3, "a run has one row"
     assert [file.name for file in path.parent.iterdir() if not file.name.startswith(".")] == ["rows.csv"]
 
 
 def add_rows(path: Path, env: str) -> None:
     for seed in range(20):
-        add_row(path, {"env": env, "variant": "v", "seed": str(seed), "config": "12"})
+        add_row(path, {"env": env, "variant": "v", "seed": str(seed), "config": "12"}, KEY)
 
 
 def test_processes_that_add_rows_to_one_file_lose_none(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_damaged_file_is_one_error_and_is_kept(tmp_path: Path, damage: bytes, 
     path = tmp_path / "rows.csv"
     path.write_bytes(damage)
     with pytest.raises(ArgumentError, match=message):
-        add_row(path, {"env": "a", "variant": "v", "seed": "1", "config": "1"})
+        add_row(path, {"env": "a", "variant": "v", "seed": "1", "config": "1"}, KEY)
     assert path.read_bytes() == damage
 
 
