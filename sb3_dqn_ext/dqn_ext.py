@@ -330,18 +330,8 @@ class DQNExt(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        if self.env is None:
-            raise UnsupportedError(
-                "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
-            )
-        if learning_rate_was_set(self):
-            self._setup_lr_schedule()
-        check_complete(self)
-        self._setup_choices()
-        self._has_applied_changes = False
-        check_replay_buffer(self, self._buffer_settings)
-        check_batch_size(self)
-        check_step_while_learning(self, DQNExt.train)
+        self._check_trainable()
+        assert self.env is not None
         run = self.run_state
         run.guard = None  # that of a run that ended with an error
         if self.check_finite:
@@ -364,7 +354,6 @@ class DQNExt(DQN):
             end_open_episodes(self)  # super()._setup_learn() resets the environments
             self._last_obs = run.last_step = None
         horizon, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        assert self.env is not None
         run.stepped_envs = stepped_vec_envs(self.env, [one.eval_env for one in callbacks if hasattr(one, "eval_env")])
         if run.last_step is None:
             assert self._last_obs is not None
@@ -375,6 +364,21 @@ class DQNExt(DQN):
             self._custom_logger = False  # only this run uses the logger of the checkpoint
         self._update_exploration_schedule(horizon)
         return horizon, callback
+
+    def _check_trainable(self) -> None:
+        """Check that the model can be trained as it is now, and build its choices: the user may have changed attributes."""
+        if self.env is None:
+            raise UnsupportedError(
+                "the model has no environment to train in: model.set_env(env), or DQNExt.load(path, env=env)."
+            )
+        if learning_rate_was_set(self):
+            self._setup_lr_schedule()
+        check_complete(self)
+        self._setup_choices()
+        self._has_applied_changes = False
+        check_replay_buffer(self, self._buffer_settings)
+        check_batch_size(self)
+        check_step_while_learning(self, DQNExt.train)
 
     def _update_exploration_schedule(self, total_steps: int) -> None:
         """

@@ -7,10 +7,7 @@ import torch as th
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from benchmarks.speed.workloads import Workload
-
-CHANNELS = 16
-"""The output channels of the convolution of the MinAtar network."""
+from benchmarks.speed.workloads import CHANNELS, Workload
 
 
 class MinAtarCNN(BaseFeaturesExtractor):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from sbx.common.type_aliases import RLTrainState
 from sbx.dqn.policies import DQNPolicy
 
-from benchmarks.speed.networks import CHANNELS
+from benchmarks.speed.workloads import CHANNELS
 
 
 class MinAtarNetwork(nn.Module):

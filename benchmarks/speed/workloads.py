@@ -14,6 +14,8 @@ LABELS = {
     "ours": "DQNExt, compiled",
 }
 """The label of each implementation in tables and charts."""
+CHANNELS = 16
+"""The output channels of the convolution of the MinAtar network."""
 
 
 class Comparison(NamedTuple):
