@@ -57,9 +57,8 @@ class MinAtarEnv(gym.Env[Any, Any]):
         self.game.env.random = self.game.random  # as after a seed: one generator for sticky actions and for the game
         self.render_mode = render_mode
         actions = self.game.minimal_action_set() if minimal_actions else range(self.game.num_actions())
-        self.actions = dict(
-            enumerate(actions)
-        )  # a dict, so that a wrong action is an error: -1 would be the last one of a list
+        # a dict, so that a wrong action is an error: -1 would be the last one of a list
+        self.actions = dict(enumerate(actions))
         self.action_space = spaces.Discrete(len(self.actions))
         self.observation_space = spaces.Box(0, 1, tuple(self.game.state_shape()), np.bool_)
 

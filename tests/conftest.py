@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip the tests that need a GPU where there is none."""
     if item.get_closest_marker("cuda") is not None and not th.cuda.is_available():
         pytest.skip("no CUDA device is present")
+
+
+def pytest_runtest_teardown() -> None:
+    """Check that a test has not imported the zoo into this process: it changes gymnasium for the tests that follow."""
+    assert "rl_zoo3" not in sys.modules, "import the zoo in a process of its own"
 
 
 @pytest.fixture(scope="module")

@@ -49,12 +49,14 @@ class Encoder(BaseFeaturesExtractor):
 
     :param observation_space: the space of the images, with three axes
     :param norm: the normalisation of each layer before its ReLU, see :class:`~sb3_dqn_ext.networks.config.NetworkConfig`
-    :param features_dim: F, the number of units of the dense layer
+    :param features_dim: F, the number of units of the dense layer; None (default): ``default_features_dim`` of the class
     :param channels: the axis of the channels, ``"first"`` or ``"last"``; None (default): the rule above
     :raises UnsupportedError: if the observations are no images, or too small for the convolutions
     :raises ArgumentError: if an argument has a wrong value
     """
 
+    default_features_dim: ClassVar[int] = 256
+    """The number of units of the dense layer, if it is not given."""
     memory_format: ClassVar[th.memory_format] = th.preserve_format
     """The order of the numbers of an image in memory, on which the speed of convolutions depends."""
 
@@ -62,9 +64,10 @@ class Encoder(BaseFeaturesExtractor):
         self,
         observation_space: spaces.Space[Any],
         norm: Any = "none",
-        features_dim: int = 256,
+        features_dim: int | None = None,
         channels: str | None = None,
     ) -> None:
+        features_dim = self.default_features_dim if features_dim is None else features_dim
         check_number("features_dim", features_dim, low=1, integer=True)
         self.channels_last = has_channels_last(observation_space, channels)
         super().__init__(observation_space, features_dim)
@@ -142,14 +145,7 @@ class NatureEncoder(Encoder):
     convolutions and a dense layer, for images of 84 x 84 pixels.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        norm: Any = "none",
-        features_dim: int = 512,
-        channels: str | None = None,
-    ) -> None:
-        super().__init__(observation_space, norm, features_dim, channels)
+    default_features_dim = 512
 
     def convolutions(self, n_channels: int, norm: NormFunction) -> list[nn.Module]:
         return [
@@ -165,14 +161,7 @@ class MinAtarEncoder(Encoder):
     for images of 10 x 10 pixels.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        norm: Any = "none",
-        features_dim: int = 128,
-        channels: str | None = None,
-    ) -> None:
-        super().__init__(observation_space, norm, features_dim, channels)
+    default_features_dim = 128
 
     def convolutions(self, n_channels: int, norm: NormFunction) -> list[nn.Module]:
         return [*norm(nn.Conv2d(n_channels, 16, kernel_size=3)), nn.ReLU()]
@@ -203,7 +192,7 @@ class ImpalaEncoder(Encoder):
         self,
         observation_space: spaces.Space[Any],
         norm: Any = "none",
-        features_dim: int = 256,
+        features_dim: int | None = None,
         channels: str | None = None,
         width: int = 1,
     ) -> None:

@@ -43,6 +43,7 @@ class Run:
     config: str = ""
     """A text that is the same for runs that differ only in their seeds; empty if the configuration is unknown."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments of the environment, from the command line or the YAML file."""
     obstacle: str | None = None
     """The reason why the environment cannot be made again, if there is one."""
     logs: tuple[Path, ...] = ()
@@ -100,7 +101,8 @@ def read_run(folder: Path | str, tensorboard: Path | str | None = None, label: s
     header = monitor_header(folder)
     parent = folder.resolve().parent.name
     fields = {"env_id": header.get("env_id"), "algo": parent if parent in ALGOS else None, **of_run}
-    fields["env_kwargs"] = arguments.get("env_kwargs") or {}
+    # as the zoo's own commands: those of the command line replace those of the YAML file
+    fields["env_kwargs"] = arguments.get("env_kwargs") or fields.get("hyperparameters", {}).get("env_kwargs") or {}
     fields["arguments"] = arguments
     if fields.get("config"):
         fields["config"] += _text(fields["env_kwargs"])

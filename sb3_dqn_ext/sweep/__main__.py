@@ -125,7 +125,8 @@ def run_missing(spec: Spec, runs: Path, jobs: int) -> dict[str, str]:
     failures: dict[str, str] = {}
     with Lock(runs), ProgressView(spec.tasks, runs) as view:
         collect_rows(spec, runs)
-        missing = [task for task in spec.tasks if not task.is_in(read_rows(spec.results, KEY))]
+        rows = read_rows(spec.results, KEY)
+        missing = [task for task in spec.tasks if not task.is_in(rows)]
         by_folder = {runs / task.folder: task for task in missing}
         for folder, task in by_folder.items():
             write_task(folder, task, row_command(spec, task))

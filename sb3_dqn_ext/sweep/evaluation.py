@@ -41,14 +41,14 @@ def fresh_env(run: Path, env: str, seed: int, **env_kwargs: object) -> VecEnv:
     for module in trained.arguments.get("gym_packages") or []:  # another process may have trained the run
         importlib.import_module(module)
     hyperparameters, stats_path = utils.get_saved_hyperparams(str(run / model_name(env)), test_mode=True)
-    of_run = {**(hyperparameters.pop("env_kwargs", None) or {}), **trained.env_kwargs, **env_kwargs}
+    hyperparameters.pop("env_kwargs", None)  # not arguments of the zoo's function
     made: VecEnv = utils.create_test_env(
         env,
         stats_path=stats_path,
         seed=EVALUATION_SEED + seed,
         should_render=False,
         hyperparams=hyperparameters,
-        env_kwargs=of_run,
+        env_kwargs={**trained.env_kwargs, **env_kwargs},
     )
     return made
 

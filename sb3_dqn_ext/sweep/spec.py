@@ -238,14 +238,15 @@ def default_conf(algo: str) -> Path:
     Return the file of hyperparameters that the zoo reads for an algorithm if it is given none.
 
     :param algo: the name of the algorithm in the zoo
+    :raises ArgumentError: if the zoo is not installed
     """
     if algo == "dqn_ext":
         from sb3_dqn_ext.zoo.config import default_config
 
         return Path(default_config())
     zoo = importlib.util.find_spec("rl_zoo3")  # not imported: that changes gymnasium in this process
-    assert zoo is not None
-    assert zoo.origin is not None
+    if zoo is None or zoo.origin is None:
+        raise ArgumentError(f"conf={algo!r} needs the RL Zoo: pip install 'sb3-dqn-ext[zoo]'")
     return Path(zoo.origin).parent / "hyperparams" / f"{algo}.yml"
 
 
@@ -259,7 +260,7 @@ def parse_seeds(seeds: object) -> list[int]:
     """
     found: list[int] = []
     try:
-        for part in str(seeds).strip("[]").split(",") if not isinstance(seeds, list) else map(str, seeds):
+        for part in map(str, seeds if isinstance(seeds, list) else str(seeds).split(",")):
             first, _, last = part.strip().partition("-")
             found += range(int(first), int(last or first) + 1)
     except ValueError:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -78,16 +79,28 @@ def read_row(folder: Path, task: Task) -> Row | None:
 
 def main(arguments: list[str]) -> None:
     """
-    Train one run, and write its row.
+    Train one run, and write its row, unless another process trains it.
 
     :param arguments: the folder of the run
     """
     folder = Path(arguments[0])
-    try:
-        lock = Lock(folder).__enter__()
-    except CheckpointError as error:
-        print(error, file=sys.stderr)
-        sys.exit(LOCKED if error.__cause__ is None else 1)  # a cause is an error of the disk, which does not end by waiting
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(Lock(folder))
+        except CheckpointError as error:
+            print(error, file=sys.stderr)
+            sys.exit(
+                LOCKED if error.__cause__ is None else 1
+            )  # a cause is an error of the disk, which does not end by waiting
+        run_task(folder)
+
+
+def run_task(folder: Path) -> None:
+    """
+    Train the run of a folder, and write its row.
+
+    :param folder: the folder of the run
+    """
     task, command = read_task(folder)
     run = find_run(folder, task)
     # SB3 writes models in place: that of a process which was killed meanwhile is no zip file
@@ -99,7 +112,6 @@ def main(arguments: list[str]) -> None:
     steps = progress.steps or task.n_timesteps  # fewer than n_timesteps if a callback has stopped the training
     row = {**task.key, **measure_run(run, task, steps), **describe_run(progress, command)}
     write_atomically(folder / "row.json", json.dumps(row).encode())
-    lock.__exit__()
 
 
 def find_run(folder: Path, task: Task) -> Path | None:

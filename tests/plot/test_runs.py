@@ -136,6 +136,21 @@ def test_a_run_of_sb3_is_described_by_the_files_of_the_zoo(
     assert event_folder(run) == project / "tb" / "MountainCar-v0" / "DQN_1"
 
 
+def test_the_arguments_of_the_environment_are_those_of_the_command_or_of_the_yaml_file(
+    cartpoles: list[Path], tmp_path: Path
+) -> None:
+    path = shutil.copytree(cartpoles[0], tmp_path / "run") / "run.json"
+    data = json.loads(path.read_text())
+    for in_command, in_yaml, expected in (
+        (None, {"a": 1}, {"a": 1}),
+        ({"b": 2}, {"a": 1}, {"b": 2}),
+        (None, None, {}),
+    ):
+        data["arguments"]["env_kwargs"], data["hyperparameters"]["env_kwargs"] = in_command, in_yaml
+        path.write_text(json.dumps(data))
+        assert read_run(path.parent).env_kwargs == expected
+
+
 def test_runs_are_found_at_any_depth(project: Path, cartpoles: list[Path], mountain_car: Path) -> None:
     assert find_runs(project) == [mountain_car, *cartpoles]
     assert find_runs(cartpoles[0]) == [cartpoles[0]]
