@@ -26,7 +26,7 @@ EXAMPLE = """\
 title: Multi-step returns in CartPole
 envs: [CartPole-v1]
 seeds: 0-4
-hyperparameters: {policy: MlpPolicy, n_timesteps: 2000, learning_starts: 500}
+hyperparameters: {policy: MlpPolicy, n_timesteps: 3000, learning_rate: 0.002, target_update_interval: 100}
 evaluation: {every: 500, episodes: 5, last_episodes: 20}
 variants:
   one step: {}

@@ -89,9 +89,8 @@ def main(arguments: list[str]) -> None:
             stack.enter_context(Lock(folder))
         except CheckpointError as error:
             print(error, file=sys.stderr)
-            sys.exit(
-                LOCKED if error.__cause__ is None else 1
-            )  # a cause is an error of the disk, which does not end by waiting
+            # an error with a cause is one of the disk, which does not end by waiting
+            sys.exit(LOCKED if error.__cause__ is None else 1)
         run_task(folder)
 
 
