@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ale_py
 import gymnasium as gym
 import pytest
 import yaml
@@ -94,12 +95,14 @@ for where, module, arguments, is_whole in commands:
 
 
 def source_of(module: str) -> str | None:
-    """Return the source that ``python -m module`` runs, None if there is no such module."""
-    try:
-        found = importlib.util.find_spec(f"{module}.__main__") or importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        found = importlib.util.find_spec(module)
-    return None if found is None or found.origin is None else Path(found.origin).read_text()
+    """Return the source that ``python -m module`` runs, None if there is no such module. No package is imported."""
+    package, *names = module.split(".")
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        return None
+    place = Path(found.origin).parent.joinpath(*names)
+    files = (place / "__main__.py", place.with_suffix(".py"), Path(found.origin))
+    return next((file.read_text() for file in files[: 2 if names else 3] if file.is_file()), None)
 
 
 # a warning of the import hook of setuptools, which replaces distutils when pip is imported
@@ -133,6 +136,7 @@ def test_every_other_command_is_marked_as_not_run() -> None:
 
 
 def test_files_environments_configurations_and_extras_in_commands_exist() -> None:
+    gym.register_envs(ale_py)  # as the zoo does
     for command in COMMANDS:
         for extras in re.findall(r"\.\[([\w,]+)\]", " ".join(command.words)):
             assert EXTRAS.issuperset(extras.split(",")), command
