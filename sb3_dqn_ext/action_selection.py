@@ -1,5 +1,6 @@
 """The choice of actions with exploration."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,23 @@ from sb3_dqn_ext.algorithm.predictions import stochastic_predictions
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.numpy_forward import QValues
 
-__all__ = ["explored_actions"]
+__all__ = ["explored_actions", "predicted_q_values"]
 
 Array = npt.NDArray[Any]
+
+
+def predicted_q_values(model: Any, observation: Array | dict[str, Array]) -> Values:
+    """
+    Compute the Q-values with which a model chooses actions: those of its online network, with noise.
+
+    :param model: a DQNExt
+    :param observation: (n_envs, \\*obs) the observations of the environments, or (\\*obs) one observation
+    :return: (n_envs, A) Q-values; (1, A) for one observation
+    """
+    model.policy.set_training_mode(False)
+    with th.no_grad(), stochastic_predictions(model.q_net):
+        values: Values = model.q_net(model.policy.obs_to_tensor(observation)[0]).cpu().numpy()
+    return values
 
 
 def explored_actions(
@@ -48,13 +63,8 @@ def explored_actions(
         actions: Actions = model.policy.predict(observation, None, None, False)[0]
         return actions if is_batch else np.atleast_1d(actions)
 
-    def q_values() -> Values:
-        model.policy.set_training_mode(False)
-        with th.no_grad(), stochastic_predictions(model.q_net):
-            values: Values = model.q_net(model.policy.obs_to_tensor(observation)[0]).cpu().numpy()
-        return values
-
     n_envs = len(first) if is_batch else 1
+    q_values = partial(predicted_q_values, model, observation)
     context = ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, state)
     actions = exploration(context)
     if not isinstance(actions, np.ndarray) or actions.shape != (n_envs,) or actions.dtype.kind not in "iu":

@@ -1,6 +1,7 @@
 """The batches of a training: random batches, minibatches, or epochs over all transitions. Shapes: B batch size."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from sb3_dqn_ext.algorithm.batches import Batch, concatenate_batches, from_sb3
@@ -42,7 +43,7 @@ def training_batches(
     :return: the batches
     """
     if model.n_epochs is not None:
-        return _epoch_batches(model, batch_size)
+        return _epoch_batches(model, batch_size, n_updates_per_call)
     if model.minibatch_size is not None:
         return _minibatches(model, gradient_steps, batch_size, n_updates_per_call)
     return _random_batches(model, gradient_steps, batch_size, n_updates_per_call)
@@ -70,7 +71,7 @@ def _minibatches(model: Any, gradient_steps: int, batch_size: int, n_updates_per
             start = end
 
 
-def _epoch_batches(model: Any, batch_size: int) -> Batches:
+def _epoch_batches(model: Any, batch_size: int, n_updates_per_call: Callable[[Any, int], int]) -> Batches:
     """Generate the batches of ``n_epochs`` epochs over all transitions that can be replayed."""
     buffer: DQNReplayBuffer = model.replay_buffer
     groups = [buffer.all_indices()]
@@ -80,5 +81,4 @@ def _epoch_batches(model: Any, batch_size: int) -> Batches:
         groups = [groups[0][actions == action] for action in range(model.action_space.n)]
     for indices in groups:
         for _ in range(model.n_epochs):
-            for batch in buffer.epoch(indices, batch_size, model.get_vec_normalize_env()):
-                yield batch, 1
+            yield from buffer.epoch(indices, batch_size, model.get_vec_normalize_env(), partial(n_updates_per_call, model))

@@ -60,6 +60,7 @@ from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.last_step import LastStep, latest_reset_infos, stepped_vec_envs
 from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
+from sb3_dqn_ext.next_values import computed_q_values, set_next_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.observations import write_row
 from sb3_dqn_ext.resets import begin_episodes, begin_episodes_after_resets, end_open_episodes, swap_unnormalized
@@ -474,6 +475,7 @@ class DQNExt(DQN):
     def _begin_rollout(self, callback: BaseCallback) -> None:
         run = self.run_state
         run.defers_training = False
+        run.acting_values = None  # the networks may have changed
         if run.resumed is not None:
             _persistence().restore_run(self, callback, run.resumed)
             run.resumed = None
@@ -519,9 +521,12 @@ class DQNExt(DQN):
             ended = np.asarray(dones, dtype=bool).ravel()  # as a mask: some environments return 0 and 1
             for numbers in self._exploration_state.values():
                 numbers[ended] = 0
+        lambda_returns = getattr(replay_buffer, "lambda_returns", None)
+        q_values = None if lambda_returns is None else set_next_values(self, lambda_returns, new_obs, dones, infos)
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
             self._last_obs = map_observation(np.array, new_obs)  # a copy, see below
+            self.run_state.acting_values = None if q_values is None else (self._last_obs, q_values)
             return
         # the same as in SB3, without copies of observations that the replay buffer copies anyway
         next_obs = new_obs
@@ -536,6 +541,7 @@ class DQNExt(DQN):
         # a copy: the observation is stored after the next step, for which some environments reuse the array
         copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else map_observation(np.array, new_obs)
         self._last_original_obs, self._last_obs = self._last_obs, copied
+        self.run_state.acting_values = None if q_values is None else (copied, q_values)
 
     def _on_step(self) -> None:
         """Update the target network if an update is due, and the exploration rate."""
@@ -621,7 +627,8 @@ class DQNExt(DQN):
         assert self._last_obs is not None
         assert self.choices is not None
         assert self._generator is not None
-        exploration, memory, by_numpy = self.choices.exploration, self._exploration_state, self.updater.numpy_q_values
+        exploration, memory = self.choices.exploration, self._exploration_state
+        by_numpy = computed_q_values(self) or self.updater.numpy_q_values
         actions = explored_actions(self, exploration, self._generator, self._last_obs, True, memory, by_numpy)
         return actions, actions
 

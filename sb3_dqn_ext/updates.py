@@ -58,6 +58,7 @@ class TrainableModel(Protocol):
     max_grad_norm: float
     compile: bool | Mapping[str, Any]
     n_epochs: int | None
+    batch_size: int
     n_envs: int
     verbose: int
     replay_buffer: Any
@@ -111,11 +112,7 @@ class Updater:
         unroll = parse_unroll(model.compile)
         if not unroll:
             return None
-        reason = (
-            "its batches differ in size (n_epochs)"
-            if model.n_epochs
-            else unsupported_reason_compiled(self.loss, model.policy.optimizer)
-        )
+        reason = unsupported_reason_compiled(self.loss, model.policy.optimizer)
         if reason is None:
             return CompiledUpdates(self.loss, self.adam, unroll, model.n_envs, model.verbose)
         self._warn_of_eager_training(model, reason)
@@ -159,9 +156,14 @@ class Updater:
             self._warn_of_eager_training(model, network_hooks or optimizer_hooks or "")
 
     @property
+    def acts_greedily(self) -> bool:
+        """Whether the policy's actions are those with the highest Q-values of its online network."""
+        return self._chooses_greedy_actions and not self._has_replaced_methods
+
+    @property
     def numpy_q_values(self) -> QValues | None:
         """A numpy function for the online network's Q-values, if the policy's actions depend on nothing else; else None."""
-        if self.compiled is None or self._has_replaced_methods or not self._chooses_greedy_actions:
+        if self.compiled is None or not self.acts_greedily:
             return None
         return self.compiled.q_values
 
@@ -236,7 +238,7 @@ class Updater:
         :return: (n_updates,) losses before each update; with an optimizer per head there is one for each head in the batch
         :raises NonFiniteError: if the guard finds a number that is not finite
         """
-        if self.compiled is not None:
+        if self.compiled is not None and not self._is_remainder(model, batches):
             try:
                 return self._compiled_update(model, self.compiled, batches, n_updates, guard)
             except CompilationError as error:
@@ -248,7 +250,14 @@ class Updater:
         parts = optimizer.split_batch(batches) if isinstance(optimizer, OptimizerPerHead) else [(optimizer, batches)]
         losses = [self.gradient_step(model, part_optimizer, part, guard) for part_optimizer, part in parts]
         self._count_updates(model, 1)
+        if self.compiled is not None and self.compiled.updates_target:
+            self.update_target(model.tau)
         return th.stack(losses)
+
+    @staticmethod
+    def _is_remainder(model: TrainableModel, batch: Batch) -> bool:
+        """Return whether a batch is the smaller last one of an epoch, which is not worth a compilation for its size."""
+        return model.n_epochs is not None and len(batch.actions) % model.batch_size != 0
 
     def _compiled_update(
         self, model: TrainableModel, compiled: CompiledUpdates, batches: Batch, n_updates: int, guard: UpdateGuard | None

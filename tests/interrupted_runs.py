@@ -187,6 +187,16 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
         cartpole,
         {"n_epochs": 2, "train_freq": (2, "episode"), "replay_buffer_kwargs": {"keep_episodes": 4}},
     ),
+    "lambda returns in epochs": (
+        lambda: make_envs("CartPole-v1", 2),
+        {
+            "n_epochs": 2,
+            "train_freq": 16,
+            "exploration": "boltzmann",
+            "replay_buffer_kwargs": {"td_lambda": 0.8},
+            "policy_kwargs": {"net_arch": [16], "noisy": True},
+        },
+    ),
     "minibatches, and a target network that counts them": (
         cartpole,
         {"minibatch_size": 2, "target_update_unit": "gradient_steps", "target_update_interval": 7, "tau": 0.5},

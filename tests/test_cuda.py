@@ -1,6 +1,6 @@
 """Trainings on a GPU: ``make test-cuda`` runs these tests and the other ones that need a GPU. They are skipped without one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from allpairspy import AllPairs
 from gymnasium.wrappers import FrameStackObservation
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
@@ -22,13 +21,13 @@ from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.fast.test_compiled import assert_trained_alike, pair
 from tests.internals import drawn_batch, losses_of, n_updates_of
 from tests.parity import InParts, assert_same, learn, several_cartpoles
-from tests.test_combinations import CHOICES, FOLDS, HEAD_ARCH, RETURNS_KWARGS
+from tests.test_combinations import CHOICES, HEAD_ARCH, MULTISTEP, RETURNS_KWARGS, Axes, Combination, pairwise
 
 pytestmark = pytest.mark.cuda
 
 DEVICE = "cuda"
 VEC_ENVS: dict[str, Callable[..., VecEnv]] = {"DummyVecEnv": make_vec_env, "FastVecEnv": make_fast_vec_env}
-AXES: dict[str, list[Any]] = {
+AXES: Axes = {
     "compile": [False, True],
     **CHOICES,
     "encoder": [None, *ENCODERS],
@@ -36,13 +35,6 @@ AXES: dict[str, list[Any]] = {
     "storage": list(STORAGES),
     "vec_env": list(VEC_ENVS),
 }
-Combination = dict[str, Any]
-
-
-def combinations() -> Iterator[Combination]:
-    """Return combinations that contain every pair of values, and so every choice eager and compiled."""
-    for values in AllPairs(list(AXES.values())):
-        yield dict(zip(AXES, values, strict=True))
 
 
 class Drawn(gym.ObservationWrapper[Any, Any, Any]):
@@ -68,7 +60,7 @@ def make_env(combination: Combination) -> VecEnv:
 
 
 def make(combination: Combination) -> DQNExt:
-    n_steps, monte_carlo = FOLDS[combination["fold"]]
+    n_steps, multistep_kwargs = MULTISTEP[combination["multistep"]]
     network = {name: combination[name] for name in ("head", "returns", "noisy", "encoder", "norm")}
     return DQNExt(
         "MlpPolicy",
@@ -80,7 +72,7 @@ def make(combination: Combination) -> DQNExt:
         gradient_steps=3,
         replay_buffer_kwargs={
             "sampler": combination["sampler"],
-            "monte_carlo": monte_carlo,
+            **multistep_kwargs,
             "storage": combination["storage"],
         },
         policy_kwargs=network
@@ -139,7 +131,7 @@ def check(model: DQNExt, folder: Path) -> None:
     assert n_updates_of(again) > n_updates_of(model)
 
 
-@pytest.mark.parametrize("combination", list(combinations()), ids=lambda one: " ".join(map(str, one.values())))
+@pytest.mark.parametrize("combination", pairwise(AXES), ids=lambda one: " ".join(map(str, one.values())))
 def test_every_pair_of_choices_trains_as_on_the_cpu(combination: Combination, tmp_path: Path) -> None:
     check(make(combination), tmp_path)
 

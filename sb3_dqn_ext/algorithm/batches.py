@@ -50,8 +50,8 @@ class Batch(NamedTuple):
     """The (B,) n-step rewards: ``sum_{k<n} gamma**k r_k``."""
     discounts: th.Tensor
     """The (B,) discounts of the return at the next observation: ``gamma**n``, or 0 after a termination."""
-    next_observations: PyTorchObs
-    """The (B, \\*obs) observations after the last step."""
+    next_observations: PyTorchObs | None
+    """The (B, \\*obs) observations after the last step; None if all discounts are 0."""
     weights: th.Tensor | None
     """The (B,) importance sampling weights; None if all are 1."""
     indices: npt.NDArray[np.int64]
@@ -74,7 +74,7 @@ class Batch(NamedTuple):
             actions=part_of(self.actions),
             rewards=part_of(self.rewards),
             discounts=part_of(self.discounts),
-            next_observations=map_observation(part_of, self.next_observations),
+            next_observations=(None if self.next_observations is None else map_observation(part_of, self.next_observations)),
             weights=None if self.weights is None else part_of(self.weights),
             indices=self.indices[chosen] if len(self.indices) else self.indices,
         )

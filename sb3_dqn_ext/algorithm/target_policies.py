@@ -38,7 +38,7 @@ class TargetPolicy(Stateful):
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
-        Compute the policy at the next states, and the rewards of the targets.
+        Compute the policy at the next states, and the rewards of the targets. Returns without a next state do not call it.
 
         :param batch: B transitions
         :param online: the online network
@@ -75,6 +75,7 @@ class DoubleTarget(TargetPolicy):
     needs_online_net: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        assert batch.next_observations is not None
         return one_hot_argmax(online(batch.next_observations)), batch.rewards
 
 

@@ -88,6 +88,8 @@ class TDLoss(nn.Module):
         :return: (B, K) distribution parameters
         """
         online_net, target_net, returns = self.online_net, self.target_net, self.returns
+        if batch.next_observations is None:
+            return self._target_without_next_state(batch)
         with th.no_grad():
             prediction_t = predict(target_net, batch.next_observations, "target")
             q_t = compute_q_values(target_net, batch.next_observations, prediction_t, returns)
@@ -98,6 +100,13 @@ class TDLoss(nn.Module):
                 _check_shapes(self.target_policy, what, result, q_t.shape, batch.rewards.shape)
             pi_t, rewards = result
             return returns.target(prediction_t, pi_t, rewards, batch.discounts)
+
+    def _target_without_next_state(self, batch: Batch) -> Prediction:
+        """Compute the (B, K) targets of returns with discount 0, for which any prediction at the next state would do."""
+        dtype = next(self.online_net.parameters()).dtype
+        any_prediction = Prediction(batch.rewards.new_zeros((len(batch.rewards), 1, self.returns.n_params), dtype=dtype))
+        pi = th.ones_like(any_prediction.values[:, :, 0])  # of a single action
+        return self.returns.target(any_prediction, pi, batch.rewards, batch.discounts)
 
 
 def _check_shapes(source: object, what: str, result: object, *shapes: th.Size) -> None:

@@ -166,6 +166,8 @@ def restore_replay_buffer(buffer: ReplayBuffer, state: State) -> None:
     else:
         buffer.observation_ring.final_observations = state["final_observations"]
     buffer.sampler.load_state_dict(state["sampler"])
+    if buffer.lambda_returns is not None:
+        buffer.lambda_returns.invalidate()
     for name, values in state.get("episode_returns", {}).items():  # they change in rows that are stored already
         getattr(buffer, name)[: len(values)] = values
     for key, observation in state.get("newest_next_observations", {}).items():
@@ -191,11 +193,14 @@ def _row_arrays(buffer: ReplayBuffer) -> dict[str, Array]:
     """Return the (rows, N, \\*shape) arrays by name; without stacks of frames, and without next
     observations if optimize_memory_usage is set."""
     names = [name for name in ROW_ARRAYS if not (buffer.optimize_memory_usage and name == "next_observations")]
+    lambda_returns = getattr(buffer, "lambda_returns", None)
+    values = {} if lambda_returns is None else {"next_values": lambda_returns.next_values}
     ring = _frame_ring(buffer)
     parts = {
         name: ring.plain_array(name) if ring and name.endswith("observations") else getattr(buffer, name) for name in names
     }
-    return {f"{name}/{key}" if key else name: array for name in names for key, array in arrays_by_key(parts[name]).items()}
+    arrays = ((name, key, array) for name in names for key, array in arrays_by_key(parts[name]).items())
+    return {f"{name}/{key}" if key else name: array for name, key, array in arrays} | values
 
 
 def _frame_ring(buffer: ReplayBuffer) -> FrameRing | None:

@@ -24,6 +24,9 @@ from sb3_dqn_ext.networks.flat_storage import flatten_parameters
 
 __all__ = ["CompiledUpdates", "parse_unroll", "unsupported_reason_compiled"]
 
+FIELDS = tuple(name for name in Batch._fields if name != "indices")
+"""The fields of a batch that updates read; indices are the last field."""
+
 UNROLL = 4
 """The default number of updates per call. With more, the longer compilation outweighs the savings."""
 
@@ -147,9 +150,10 @@ class CompiledUpdates:
         adam, group = self.adam, self.adam.group
         if batches.weights is None:  # so that one function serves both kinds of replay
             batches = batches._replace(weights=self._ones_like(batches.rewards))
-        *fields, _ = batches
+        fields = {name: value for name, value in zip(FIELDS, batches[:-1], strict=True) if value is not None}
+        values = [*fields.values()]
         # without Dict observations, the fields are a flat list
-        leaves, structure = (fields, None) if isinstance(fields[0], th.Tensor) else tree_flatten(fields)
+        leaves, structure = (values, None) if isinstance(values[0], th.Tensor) else tree_flatten(values)
         assert self._flat_target is not None
         state = adam.flat, adam.exp_avg, adam.exp_avg_sq, adam.steps, self._flat_target
         arguments = [*state, adam.step_coefficients(n_updates), self._settings_as_tensor(), *leaves]
@@ -158,7 +162,9 @@ class CompiledUpdates:
         key = n_updates, len(batches.actions), *constants
         with th.no_grad():
             if key not in self._functions:
-                function = UpdateFunction(self.loss, group, n_updates, structure, self.updates_target, self._largest_norm)
+                function = UpdateFunction(
+                    self.loss, group, n_updates, tuple(fields), structure, self.updates_target, self._largest_norm
+                )
                 with announce_compilation(self.verbose):
                     self._functions[key] = compile_function(function, arguments)
                 self._check_traced(restore=len(self._functions) == 1)

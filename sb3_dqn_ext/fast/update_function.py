@@ -36,8 +36,10 @@ class UpdateFunction:
     """The ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam."""
     n_updates: int
     """k, the number of updates."""
+    fields: tuple[str, ...]
+    """The names of the fields of a batch that are given; the others are None."""
     structure: Any
-    """The structure of a batch as a pytree of torch; None if each leaf is a field."""
+    """The structure of these fields as a pytree of torch; None if each leaf is a field."""
     updates_target: bool
     """Whether the target network is updated after each gradient step."""
     max_finite_norm: float | None
@@ -90,8 +92,9 @@ class UpdateFunction:
         return th.stack(losses), th.cat(td_errors_of_each), *([] if self.max_finite_norm is None else [th.stack(norms)])
 
     def _batch_of(self, leaves: Tensors) -> Batch:
-        fields = leaves if self.structure is None else tree_unflatten(leaves, self.structure)
-        return Batch._make([*fields, np.empty(0, dtype=np.int64)])
+        values = leaves if self.structure is None else tree_unflatten(leaves, self.structure)
+        given: dict[str, Any] = dict(zip(self.fields, values, strict=True))
+        return Batch(**{"next_observations": None, "weights": None, "indices": np.empty(0, dtype=np.int64), **given})
 
     def _targets(self, batches: Batch, flat_target: th.Tensor) -> list[Prediction] | list[None]:
         """Return the (B, K) targets of each update if one computation is valid for all of them, else None for each."""

@@ -34,6 +34,7 @@ from sb3_dqn_ext.replay.checks import (
 from sb3_dqn_ext.replay.episodes import EpisodeTracker
 from sb3_dqn_ext.replay.frame_ring import make_observation_ring
 from sb3_dqn_ext.replay.index_set import Indices
+from sb3_dqn_ext.replay.lambda_returns import LambdaReturns
 from sb3_dqn_ext.replay.multistep import make_multistep_return, monte_carlo_returns
 from sb3_dqn_ext.replay.observations import Obs
 from sb3_dqn_ext.replay.sampler_base import Sampler
@@ -57,6 +58,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "terminal_on": None,
     "monte_carlo": 0.0,
     "keep_episodes": None,
+    "td_lambda": None,
 }
 """The result of :meth:`DQNReplayBuffer.settings` for a buffer that was made with the default arguments."""
 
@@ -124,6 +126,9 @@ class DQNReplayBuffer(ReplayBuffer):
     :param monte_carlo: the share of the Monte-Carlo return in the learned return; the rest is the n-step return. If it is
         above 0, only episodes that have ended are replayed.
     :param keep_episodes: the number of latest ended episodes that can be replayed, over all environments; None (default): all
+    :param td_lambda: lambda of lambda returns, in [0, 1]: the return of a step mixes n-step returns of all n, up to the newest
+        step, with weights in proportion to ``td_lambda**n``. They bootstrap from the values that DQNExt has predicted when it
+        acted. None (default): ``n_steps`` defines the return
     :param storage: the storage of observations: ``"plain"``, or ``"frames"``, which stores each frame of stacked observations
         once. In a Dict, ``"frames"`` applies to all parts that are stacks; ``{"image": "frames"}`` names them.
     :raises ArgumentError: if an argument is invalid, or arguments contradict each other
@@ -165,12 +170,13 @@ class DQNReplayBuffer(ReplayBuffer):
         monte_carlo: float = 0.0,
         keep_episodes: int | None = None,
         storage: str | Mapping[str, str] = "plain",
+        td_lambda: float | None = None,
     ) -> None:
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
         check_flags(optimize_memory_usage=optimize_memory_usage, handle_timeout_termination=handle_timeout_termination)
         check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
         choose("terminal_on", terminal_on, TERMINAL_MASKS, {"termination": "terminated", "both": "done"})
-        check_discounting(n_steps, gamma, monte_carlo)
+        check_discounting(n_steps, gamma, monte_carlo, td_lambda)
         # ReplayBuffer.__init__ is skipped: it allocates all arrays and refuses arguments that this class supports
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
@@ -183,6 +189,7 @@ class DQNReplayBuffer(ReplayBuffer):
         self.terminal_copies = terminal_copies
         self.monte_carlo = monte_carlo
         self.keep_episodes = keep_episodes
+        self.td_lambda = td_lambda
         self.sample_hooks: list[Callable[[Indices], None]] = []
         """Functions that are called with the (B,) indices of each batch that is read. They are not saved."""
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
@@ -200,6 +207,8 @@ class DQNReplayBuffer(ReplayBuffer):
         self.n_added = 0
         """The number of rows that were stored since the buffer was made, overwritten ones included."""
         self.episodes = EpisodeTracker(self.n_envs, self.keep_episodes)
+        self.lambda_returns = None if self.td_lambda is None else LambdaReturns(self.td_lambda, self.buffer_size, self.n_envs)
+        """The lambda returns of the stored steps; None without ``td_lambda``."""
         self.observation_ring.clear()
 
     @property
@@ -245,6 +254,8 @@ class DQNReplayBuffer(ReplayBuffer):
                 "many environments, or train with a new replay buffer."
             )
         row = self.pos
+        if self.lambda_returns is not None:
+            self.lambda_returns.write(row)
         discontinued = None
         if self.n_added and (self._reads_following_rows or self.observation_ring.shares_rows):
             discontinued = self.observation_ring.discontinued_envs(row, obs)
@@ -371,18 +382,28 @@ class DQNReplayBuffer(ReplayBuffer):
             self._current_draw = None
         return batch._replace(weights=_optional_tensor(_tensor_converter(self), weights), indices=indices)
 
-    def epoch(self, indices: Indices, batch_size: int, env: VecNormalize | None = None) -> Iterator[Batch]:
+    def epoch(
+        self,
+        indices: Indices,
+        batch_size: int,
+        env: VecNormalize | None = None,
+        n_batches: Callable[[int], int] = lambda n_left: 1,
+    ) -> Iterator[tuple[Batch, int]]:
         """
         Iterate once over transitions in random order.
 
         :param indices: the (N,) indices of the transitions
         :param batch_size: the batch size B; the last batch has the remaining transitions
         :param env: the VecNormalize wrapper that normalizes observations and rewards; None (default): no normalization
-        :return: the batches
+        :param n_batches: a function that returns how many of the remaining whole batches are concatenated; by default 1
+        :return: concatenated batches, and their number
         """
-        shuffled = np.random.permutation(indices)
-        for start in range(0, len(indices), batch_size):
-            yield self._batch_at(shuffled[start : start + batch_size], None, env)
+        shuffled, start = np.random.permutation(indices), 0
+        while start < len(indices):
+            n_whole = (len(indices) - start) // batch_size
+            n = n_batches(n_whole) if n_whole else 1
+            yield self._batch_at(shuffled[start : start + n * batch_size], None, env), n
+            start += n * batch_size
 
     def all_indices(self) -> Indices:
         """
@@ -411,15 +432,10 @@ class DQNReplayBuffer(ReplayBuffer):
         :param weights: the (B,) importance weights; None (default): all are 1
         :param env: the VecNormalize wrapper that normalizes observations and rewards; None (default): no normalization
         :return: B n-step transitions
-        :raises ArgumentError: if rewards are normalized and ``monte_carlo`` is used
+        :raises ArgumentError: if rewards are normalized and ``monte_carlo`` or ``td_lambda`` is used
         """
-        if self.monte_carlo > 0 and env is not None and env.norm_reward:
-            raise ArgumentError(
-                "monte_carlo stores Monte-Carlo returns, which VecNormalize cannot rescale: use norm_reward=False."
-            )
         to_torch = _tensor_converter(self)
-        multistep_return = make_multistep_return(self.n_steps, self._discount, self.monte_carlo)
-        rewards, discounts, last = multistep_return(self, indices, lambda rewards: self._normalize_reward(rewards, env))
+        rewards, discounts, last = self._returns_at(indices, env)
 
         def obs_to_torch(obs: Obs) -> PyTorchObs:
             return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
@@ -429,10 +445,22 @@ class DQNReplayBuffer(ReplayBuffer):
             actions=to_torch(self.actions.take(indices)).long(),
             rewards=to_torch(rewards),
             discounts=to_torch(discounts),
-            next_observations=obs_to_torch(self.observation_ring.gather_next(last)),
+            next_observations=None if last is None else obs_to_torch(self.observation_ring.gather_next(last)),
             weights=_optional_tensor(to_torch, weights),
             indices=indices,
         )
+
+    def _returns_at(self, indices: Indices, env: VecNormalize | None) -> tuple[Array, Array, Indices | None]:
+        """Return the (B,) rewards and discounts of multi-step returns, and the indices of their last steps, if they matter."""
+        stores_returns = self.monte_carlo > 0 or self.lambda_returns is not None
+        if stores_returns and env is not None and env.norm_reward:
+            name = "monte_carlo" if self.monte_carlo > 0 else "td_lambda"
+            raise ArgumentError(f"{name} stores returns, which VecNormalize cannot rescale: use norm_reward=False.")
+        if self.lambda_returns is not None:
+            returns = self.lambda_returns.take(self, indices, self._discount, self.n_added)
+            return returns, np.zeros_like(returns), None
+        multistep_return = make_multistep_return(self.n_steps, self._discount, self.monte_carlo)
+        return multistep_return(self, indices, lambda rewards: self._normalize_reward(rewards, env))
 
     def sample(  # type: ignore[override]
         self, batch_size: int, env: VecNormalize | None = None
@@ -486,6 +514,7 @@ class DQNReplayBuffer(ReplayBuffer):
             "terminal_on": self.terminal_on if self.terminal_copies > 1 else None,  # otherwise without effect
             "monte_carlo": self.monte_carlo,
             "keep_episodes": self.keep_episodes,
+            "td_lambda": self.td_lambda,
         }
 
     def set_multistep(self, n_steps: int, gamma: float) -> None:
@@ -563,4 +592,4 @@ class DQNReplayBuffer(ReplayBuffer):
     @property
     def _reads_following_rows(self) -> bool:
         """Whether reading a transition also reads the rows after it, which must then belong to the same episode."""
-        return self.n_steps > 1 or self.optimize_memory_usage or self._tracks_episodes
+        return self.n_steps > 1 or self.td_lambda is not None or self.optimize_memory_usage or self._tracks_episodes

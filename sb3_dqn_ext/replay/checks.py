@@ -41,20 +41,27 @@ def check_flags(**flags: bool) -> None:
         check_type(name, flag, bool, "True or False")
 
 
-def check_discounting(n_steps: int, gamma: float | None, monte_carlo: float) -> None:
+def check_discounting(n_steps: int, gamma: float | None, monte_carlo: float, td_lambda: float | None) -> None:
     """
-    Check the arguments of the multi-step return, other than ``n_steps``.
+    Check the arguments of the multi-step return.
 
     :param n_steps: the number n of rewards
     :param gamma: the discount factor, if there is one
     :param monte_carlo: the share of the Monte-Carlo return
-    :raises ArgumentError: if a value is out of range, or gamma is missing
+    :param td_lambda: lambda of lambda returns, if they are used
+    :raises ArgumentError: if a value is out of range, gamma is missing, or lambda returns are mixed with other returns
     """
     check_number("monte_carlo", monte_carlo, low=0, high=1)
+    if td_lambda is not None:
+        check_number("td_lambda", td_lambda, low=0, high=1)
+        if n_steps > 1 or monte_carlo > 0:
+            other = f"n_steps={n_steps}" if n_steps > 1 else f"monte_carlo={monte_carlo}"
+            raise ArgumentError(f"{other} and td_lambda={td_lambda} define two returns; leave one out.")
     if gamma is not None:
         check_number("gamma", gamma, low=0, high=1)
-    elif n_steps > 1 or monte_carlo > 0:
-        raise ArgumentError(f"n_steps={n_steps}, monte_carlo={monte_carlo} need a gamma, too, for example gamma=0.99.")
+    elif n_steps > 1 or monte_carlo > 0 or td_lambda is not None:
+        given = f"n_steps={n_steps}, monte_carlo={monte_carlo}" if td_lambda is None else f"td_lambda={td_lambda}"
+        raise ArgumentError(f"{given} need a gamma, too, for example gamma=0.99.")
 
 
 def check_rows(n_rows: int, buffer_size: int, n_envs: int, n_steps: int, optimize_memory_usage: bool) -> None:

@@ -30,7 +30,7 @@ class NStepTransitions(NamedTuple):
     discounts: Array
     """The (B,) float32 factors of the bootstrapped values: gamma^n, or 0 after a termination."""
     last_indices: Array
-    """The (B,) indices of the last steps; the returns discounts from the observations after them."""
+    """The (B,) indices of the last steps; the returns bootstrap from the observations after them."""
 
 
 class RingBuffer(Protocol):

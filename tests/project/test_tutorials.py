@@ -728,7 +728,7 @@ def test_the_preset_explores_and_stores_as_its_tutorial_does(tutorial: type[Port
     # the content of each transition
     entries = {port.index(entry): entry for entry in port.entries()}
     buffer = run.buffer
-    for batch in buffer.epoch(np.array(list(entries)), 1000):
+    for batch, _ in buffer.epoch(np.array(list(entries)), 1000):
         those = [entries[index] for index in batch.indices.tolist()]
         np.testing.assert_array_equal(batch.observations, [entry.state for entry in those])
         np.testing.assert_array_equal(batch.actions, [entry.action for entry in those])
@@ -754,7 +754,7 @@ def replayable(run: Run) -> list[int]:
 def test_a_game_of_four_steps_has_the_values_of_the_first_tutorial() -> None:
     run = Run("monte_carlo_multi_head", scripted(MonteCarloMultiHead, (4, TERMINATED), (4, TRUNCATED)))
     run.train(8, trains=False)
-    (batch,) = run.buffer.epoch(np.arange(8), 8)
+    ((batch, _),) = run.buffer.epoch(np.arange(8), 8)
     values = batch.rewards.numpy()[np.argsort(batch.indices)]
     np.testing.assert_allclose(values, [2.71, 1.9, 1, 0] * 2, rtol=1e-6)
     assert not batch.discounts.any()

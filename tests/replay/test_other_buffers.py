@@ -57,7 +57,7 @@ def test_samples_that_a_subclass_changes_are_learned_from(subclass: Any, n_envs:
 
 def test_epochs_use_rewards_that_a_subclass_changes_and_refuse_an_overridden_sample() -> None:
     buffer = filled(scripted(15, 1), kind=DoublesRewards, gamma=0.9)
-    assert {float(reward) for batch in buffer.epoch(buffer.all_indices(), 4) for reward in batch.rewards} == {
+    assert {float(reward) for batch, _ in buffer.epoch(buffer.all_indices(), 4) for reward in batch.rewards} == {
         2 * float(reward) for reward in buffer.rewards[:15].flat
     }
     with pytest.raises(ArgumentError, match=r"sample\(\) of DoublesRewardsOfSamples would never be called"):

@@ -115,6 +115,8 @@ def td_errors(model: Any, batch: Batch) -> th.Tensor:
     """
     online, target = find_networks(model, "td_errors")
     predicted = q_values(online, batch.observations).gather(1, batch.actions.unsqueeze(1)).squeeze(1)  # (B,)
+    if batch.next_observations is None:
+        return batch.rewards - predicted
     updater = getattr(model, "updater", None)
     if updater is None:
         rewards, next_values = batch.rewards, q_values(target, batch.next_observations).max(dim=1).values
