@@ -133,6 +133,10 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ("replay_buffer_kwargs={'terminal_copies': 4}", "terminal_copies"),
     ("replay_buffer_kwargs={'terminal_copies': 4, 'terminal_on': 'done'}", "terminal_on"),
     ("replay_buffer_kwargs={'monte_carlo': 0.1}", "monte_carlo monte_carlo_mixing_rate mixed_monte_carlo mmc"),
+    (
+        "replay_buffer_kwargs={'td_lambda': 0.65}",
+        "td_lambda lambda lambda_ lam q_lambda lambda_return lambda_returns gae_lambda trace_decay eligibility_traces retrace",
+    ),
     ("replay_buffer_kwargs={'keep_episodes': 10}", "keep_episodes"),
     (
         "replay_buffer_kwargs={'handle_timeout_termination': False}",
