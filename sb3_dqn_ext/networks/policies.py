@@ -45,6 +45,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 OPTIMIZERS: dict[str, type[th.optim.Optimizer]] = {
     "adam": th.optim.Adam,
     "adamw": th.optim.AdamW,
+    "radam": th.optim.RAdam,
     "rmsprop": th.optim.RMSprop,
     "sgd": th.optim.SGD,
 }
