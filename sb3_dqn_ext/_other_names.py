@@ -63,6 +63,10 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
         "embedding_dim n_cosines quantile_embedding_dim",
     ),
     (
+        "policy_kwargs={'returns': 'hl_gauss', 'returns_kwargs': {'n_bins': 101, 'v_min': -10, 'v_max': 10}}",
+        "hl_gauss hlgauss n_bins num_bins bins sigma_ratio histogram_loss two_hot reward_range",
+    ),
+    (
         "policy_kwargs={'loss': 'mse'}",
         "loss loss_fn loss_function td_error_loss_fn criterion huber huber_loss huber_loss_delta",
     ),

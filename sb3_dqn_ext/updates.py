@@ -18,7 +18,7 @@ from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns
 from sb3_dqn_ext.fast.compilation import CompilationError
 from sb3_dqn_ext.fast.compiled import CompiledUpdates, parse_unroll, unsupported_reason_compiled
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, unsupported_reason_flat
+from sb3_dqn_ext.fast.flat_optimizer import FlatOptimizer, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, chooses_greedy_actions, has_replaced_methods
 from sb3_dqn_ext.networks.hooks import NetworkSnapshot, describe_optimizer_hooks
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
@@ -101,8 +101,8 @@ class Updater:
         self._running_averages, self._target_averages = (
             [buffer for name, buffer in net.named_buffers() if "running_" in name] for net in (q_net, q_net_target)
         )
-        self.adam = FlatAdam(self._online_params, policy.optimizer)
-        self._supports_flat_adam = unsupported_reason_flat(self._online_params, policy.optimizer) is None
+        is_flat = unsupported_reason_flat(self._online_params, policy.optimizer) is None
+        self.flat_optimizer = FlatOptimizer(self._online_params, policy.optimizer) if is_flat else None
         self._chooses_greedy_actions = chooses_greedy_actions(type(policy), type(q_net))
         self._depends_on_training_mode = getattr(policy, "depends_on_training_mode", True)
         self._compilable = self._make_compiled(model)
@@ -113,10 +113,11 @@ class Updater:
         if not unroll:
             return None
         reason = unsupported_reason_compiled(self.loss, model.policy.optimizer)
-        if reason is None:
-            return CompiledUpdates(self.loss, self.adam, unroll, model.n_envs, model.verbose)
-        self._warn_of_eager_training(model, reason)
-        return None
+        if reason is not None:
+            self._warn_of_eager_training(model, reason)
+            return None
+        assert self.flat_optimizer is not None
+        return CompiledUpdates(self.loss, self.flat_optimizer, unroll, model.n_envs, model.verbose)
 
     def _warn_of_eager_training(self, model: TrainableModel, reason: str) -> None:
         if reason not in self._reported_reasons:
@@ -149,7 +150,7 @@ class Updater:
             self._snapshot.describe_hooks(),
             describe_optimizer_hooks(model.policy.optimizer),
         )
-        self._uses_flat_adam = self._supports_flat_adam and optimizer_hooks is None
+        self._used_flat_optimizer = self.flat_optimizer if optimizer_hooks is None else None
         self._has_replaced_methods = has_replaced_methods(model.policy, model.q_net)
         self.compiled = self._compilable if network_hooks is None and optimizer_hooks is None else None
         if self._compilable is not None and self.compiled is None:
@@ -303,7 +304,7 @@ class Updater:
         loss, td_errors = self.backward(model, batch)
         max_grad_norm = model.max_grad_norm
         check = None if guard is None else partial(guard.check_update, loss.item(), max_grad_norm=max_grad_norm)
-        if not (self._uses_flat_adam and self.adam.step(max_grad_norm, check)):
+        if self._used_flat_optimizer is None or not self._used_flat_optimizer.step(max_grad_norm, check):
             if check is not None:
                 check(
                     th.nn.utils.get_total_norm(
@@ -325,7 +326,7 @@ class Updater:
         """
         losses, td_errors = self.loss(batch)
         loss = losses.mean() if batch.weights is None else (batch.weights * losses).mean()
-        if self._uses_flat_adam:
+        if self._used_flat_optimizer is not None:
             for parameter in self._online_params:
                 parameter.grad = None
         else:

@@ -25,6 +25,7 @@ RETURNS_KWARGS: dict[str, dict[str, Any]] = {
     "categorical": {"n_atoms": 7, "v_min": 0, "v_max": 20},
     "quantile": {"n_quantiles": 5},
     "implicit_quantile": {"n_quantiles": 3, "n_target_quantiles": 4, "n_policy_quantiles": 5, "embedding_dim": 6},
+    "hl_gauss": {"n_bins": 7, "v_min": 0, "v_max": 20},
 }
 HEAD_ARCH = {"shared": [], "multi_head": [5], "dueling": [5], "action_input": [5]}
 MULTISTEP: dict[str, tuple[int, dict[str, Any]]] = {

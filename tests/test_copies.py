@@ -358,7 +358,7 @@ def test_no_update_is_lost_while_another_thread_pickles_the_policy() -> None:
 
         for one, check in ((model, pickle_repeatedly), (twin, None)):
             one.updater.backward(one, batch)
-            assert one.updater.adam.step(1.0, check)
+            assert one.updater.flat_optimizer.step(1.0, check)
     continue_training(model)
     continue_training(twin)
     assert_same_model(model, twin)

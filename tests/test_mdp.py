@@ -32,13 +32,14 @@ ALPHA, TEMPERATURE = 0.5, 0.8
 POLICY_KWARGS: dict[str, dict[str, Any]] = {"munchausen": {"alpha": ALPHA, "temperature": TEMPERATURE, "clip": -1000}}
 RETURNS_KWARGS: dict[str, dict[str, Any]] = {
     "categorical": {"n_atoms": 41, "v_min": -4, "v_max": 10},
+    "hl_gauss": {"n_bins": 40, "v_min": -4, "v_max": 10},
     "quantile": {"n_quantiles": 32, "kappa": 0},  # with kappa > 0 the fixed point is not the mean
     "implicit_quantile": {"n_quantiles": 16, "n_target_quantiles": 32, "embedding_dim": 16, "kappa": 0},
 }
 # for Q-values between -1 and 6. The mean of quantiles converges to that of the returns as their number grows.
-TOLERANCES = {"expected": 0.03, "categorical": 0.05, "quantile": 0.1}
+TOLERANCES = {"expected": 0.03, "categorical": 0.05, "hl_gauss": 0.05, "quantile": 0.1}
 WIDEST = 0.25
-LINEAR = {"expected", "categorical", "quantile"}
+LINEAR = {"expected", "categorical", "hl_gauss", "quantile"}
 """The return models that need no hidden layer for one-hot states."""
 
 

@@ -1,4 +1,4 @@
-"""Compiled updates: loss, gradient, clipping, Adam and, if it is due, the update of the target network in one function."""
+"""Compiled updates: loss, gradient, clipping, optimizer and, if it is due, the target network in one function."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +16,7 @@ from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.compilation import CompilationError, announce_compilation, compile_function
 from sb3_dqn_ext.fast.compiled_forward import QValuesOfParameters, compile_q_values
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, unsupported_reason_flat
+from sb3_dqn_ext.fast.flat_optimizer import FlatOptimizer, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
 from sb3_dqn_ext.fast.traced_state import TracedState
 from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
@@ -73,20 +73,20 @@ class CompiledUpdates:
     """
     Updates of a network that torch has compiled to functions. Each update has the result of the eager path.
 
-    The functions change the flat tensor of :class:`~sb3_dqn_ext.fast.flat_adam.FlatAdam` and a flat tensor of the target
-    network's parameters, so that they have few arguments and one loop over all parameters. The first call with a new number of
-    updates or a new batch size compiles a function, or reads it from torch's cache.
+    The functions change the flat tensor of :class:`~sb3_dqn_ext.fast.flat_optimizer.FlatOptimizer` and a flat tensor of the
+    target network's parameters, so that they have few arguments and one loop over all parameters. The first call with a new
+    number of updates or a new batch size compiles a function, or reads it from torch's cache.
 
     :param loss: the loss
-    :param adam: the optimizer of its online network
+    :param flat_optimizer: the optimizer of its online network
     :param unroll: the number of updates per call
     :param n_envs: the number of observations for which actions are chosen at a time
     :param verbose: the verbosity of the model
     """
 
-    def __init__(self, loss: TDLoss, adam: FlatAdam, unroll: int, n_envs: int = 1, verbose: int = 0) -> None:
+    def __init__(self, loss: TDLoss, flat_optimizer: FlatOptimizer, unroll: int, n_envs: int = 1, verbose: int = 0) -> None:
         self.loss = loss
-        self.adam = adam
+        self.flat_optimizer = flat_optimizer
         self.unroll = unroll
         self.n_envs = n_envs
         self.verbose = verbose
@@ -111,7 +111,7 @@ class CompiledUpdates:
         It is None before the first update, if the network is too large or not supported, and while its parameters are not in
         the flat tensor, for example if they were moved to memory that processes share.
         """
-        return self._q_values if self.adam.is_bound else None
+        return self._q_values if self.flat_optimizer.is_bound else None
 
     def configure(self, max_grad_norm: float, tau: float | None, skips_non_finite: bool) -> None:
         """
@@ -139,7 +139,7 @@ class CompiledUpdates:
             finite are skipped
         :raises CompilationError: if torch cannot compile the loss
         """
-        with self.adam.lock:
+        with self.flat_optimizer.lock:
             return self._call(batches, n_updates)
 
     def _call(self, batches: Batch, n_updates: int) -> Tensors:
@@ -147,7 +147,7 @@ class CompiledUpdates:
             self._traced = TracedState(_traced_objects(self.loss))
             self._check_gradients(batches)
         self.bind_storage()
-        adam, group = self.adam, self.adam.group
+        optimizer, group = self.flat_optimizer, self.flat_optimizer.group
         if batches.weights is None:  # so that one function serves both kinds of replay
             batches = batches._replace(weights=self._ones_like(batches.rewards))
         fields = {name: value for name, value in zip(FIELDS, batches[:-1], strict=True) if value is not None}
@@ -155,15 +155,22 @@ class CompiledUpdates:
         # without Dict observations, the fields are a flat list
         leaves, structure = (values, None) if isinstance(values[0], th.Tensor) else tree_flatten(values)
         assert self._flat_target is not None
-        state = adam.flat, adam.exp_avg, adam.exp_avg_sq, adam.steps, self._flat_target
-        arguments = [*state, adam.step_coefficients(n_updates), self._settings_as_tensor(), *leaves]
+        numbers = optimizer.step_coefficients(n_updates), self._settings_as_tensor()
+        arguments = [optimizer.flat, optimizer.steps, self._flat_target, *numbers, *optimizer.averages, *leaves]
         # a function contains these numbers as constants
-        constants = group["betas"], group["eps"], group["weight_decay"], self.updates_target, self._largest_norm
-        key = n_updates, len(batches.actions), *constants
+        constants = {name: group[name] for name in optimizer.rule.constants}
+        key = n_updates, len(batches.actions), self.updates_target, self._largest_norm, *constants.values()
         with th.no_grad():
             if key not in self._functions:
                 function = UpdateFunction(
-                    self.loss, group, n_updates, tuple(fields), structure, self.updates_target, self._largest_norm
+                    self.loss,
+                    optimizer.rule,
+                    constants,
+                    n_updates,
+                    tuple(fields),
+                    structure,
+                    self.updates_target,
+                    self._largest_norm,
                 )
                 with announce_compilation(self.verbose):
                     self._functions[key] = compile_function(function, arguments)
@@ -191,7 +198,7 @@ class CompiledUpdates:
         if self._cached_settings is None:
             assert self._settings is not None
             max_grad_norm, tau, _ = self._settings
-            flat = self.adam.flat
+            flat = self.flat_optimizer.flat
             self._cached_settings = th.tensor((max_grad_norm, tau or 0.0), dtype=flat.dtype, device=flat.device)
         return self._cached_settings
 
@@ -201,7 +208,7 @@ class CompiledUpdates:
         return vars(self) | forward | {"_functions": {}, "_flat_target": None, "_ones": None, "_traced": None}
 
     def _check_gradients(self, batch: Batch) -> None:
-        """Raise a CompilationError if a parameter has no gradient. Adam would not change it."""
+        """Raise a CompilationError if a parameter has no gradient. The optimizer would not change it."""
         buffers = {name: buffer.clone() for name, buffer in self.loss.named_buffers()}  # some layers change their buffers
         with th.enable_grad(), th.random.fork_rng():
             losses, _ = functional_call(self.loss, buffers, (batch,), tie_weights=False)
@@ -213,16 +220,16 @@ class CompiledUpdates:
         """
         Make all parameters views of the flat tensors, if they are not, and raise a CompilationError if that is not supported.
         """
-        rebound = self.adam.bind_storage()
+        rebound = self.flat_optimizer.bind_storage()
         if rebound:
             self._cached_settings = None
-        reason = unsupported_reason_compiled(self.loss, self.adam.optimizer) if rebound else None
-        if not self.adam.has_equal_steps:
+        reason = unsupported_reason_compiled(self.loss, self.flat_optimizer.optimizer) if rebound else None
+        if not self.flat_optimizer.has_equal_steps:
             reason = "the parameters differ in their numbers of updates"
         if reason is not None:  # the settings of a state that was loaded
             raise CompilationError(reason)
         if self.loss.target_net is self.loss.online_net:
-            self._flat_target = self.adam.flat
+            self._flat_target = self.flat_optimizer.flat
         elif self._flat_target is None or self._target_parameters[0].data_ptr() != self._flat_target.data_ptr():
             self._flat_target = flatten_parameters(self._target_parameters)
         if rebound:
@@ -231,14 +238,14 @@ class CompiledUpdates:
     def _compiled_q_values(self) -> QValues | None:
         """Return a compiled function for images. It is compiled once, as checkpoints separate and rebind the parameters."""
         if not self._forward_is_compiled:
-            self._forward = compile_q_values(self.loss.online_net, self.adam.flat, self.n_envs)
+            self._forward = compile_q_values(self.loss.online_net, self.flat_optimizer.flat, self.n_envs)
             self._forward_is_compiled = True
-        return None if self._forward is None else partial(self._forward, self.adam.flat)
+        return None if self._forward is None else partial(self._forward, self.flat_optimizer.flat)
 
     def subtract_skipped_updates(self, n_updates: int) -> None:
         """
-        Subtract the updates that the last call has skipped from Adam's step counts.
+        Subtract the updates that the last call has skipped from the optimizer's step counts.
 
         :param n_updates: the number of skipped updates
         """
-        self.adam.steps -= n_updates
+        self.flat_optimizer.steps -= n_updates

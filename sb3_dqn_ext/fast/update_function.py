@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_unflatten
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.td_loss import TDLoss, TDTarget
-from sb3_dqn_ext.fast.flat_adam import adam_step
+from sb3_dqn_ext.fast.optimizer_rules import OptimizerRule, decay_weights
 from sb3_dqn_ext.networks.flat_storage import views_like
 
 __all__ = ["UpdateFunction"]
@@ -28,12 +28,14 @@ def _named_views(flat: th.Tensor, prefix: str, like: Mapping[str, nn.Parameter])
 
 @dataclass(frozen=True)
 class UpdateFunction:
-    """A function that makes k updates: loss, gradient, clipping, Adam and, if it is due each time, the target network."""
+    """A function that makes k updates: loss, gradient, clipping, optimizer and, if it is due each time, the target network."""
 
     loss: TDLoss
     """The loss."""
-    adam_settings: Mapping[str, Any]
-    """The ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam."""
+    rule: OptimizerRule
+    """The equations of the optimizer."""
+    optimizer_settings: Mapping[str, Any]
+    """The settings of the optimizer that are constants of the rule."""
     n_updates: int
     """k, the number of updates."""
     fields: tuple[str, ...]
@@ -48,28 +50,25 @@ class UpdateFunction:
     def __call__(
         self,
         flat: th.Tensor,
-        exp_avg: th.Tensor,
-        exp_avg_sq: th.Tensor,
         steps: th.Tensor,
         flat_target: th.Tensor,
         step_coefficients: th.Tensor,
         settings: th.Tensor,
-        *leaves: th.Tensor,
+        *tensors: th.Tensor,
     ) -> Tensors:
         """
         Make the updates in place.
 
         :param flat: (P,) parameters of the online network
-        :param exp_avg: (P,) running averages of the gradient
-        :param exp_avg_sq: (P,) running averages of the squared gradient
         :param steps: the number of updates of each parameter tensor
         :param flat_target: (P,) parameters of the target network
-        :param step_coefficients: (k, 3) see :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.step_coefficients`
+        :param step_coefficients: (k, C) see :meth:`~sb3_dqn_ext.fast.flat_optimizer.FlatOptimizer.step_coefficients`
         :param settings: (2,) the norm to which gradients are clipped, and tau
-        :param leaves: the tensors of k concatenated batches of B transitions
+        :param tensors: the (P,) state tensors of the optimizer, then the tensors of k concatenated batches of B transitions
         :return: (k,) losses before each update, (k * B,) TD errors; also (k,) norms of the gradients with ``max_finite_norm``
         """
-        batches = self._batch_of(leaves)
+        n_averages = len(self.rule.averages)
+        averages, batches = tensors[:n_averages], self._batch_of(tensors[n_averages:])
         all_finite = th.ones_like(flat[0])
         results = []
         for batch, target, coefficients in zip(
@@ -77,7 +76,7 @@ class UpdateFunction:
         ):
             gradient, loss, td_errors = self._gradient(flat, flat_target, batch, target)
             norm = gradient.norm()
-            state = (flat, exp_avg, exp_avg_sq, flat_target) if self.updates_target else (flat, exp_avg, exp_avg_sq)
+            state = (flat, *averages, *([flat_target] if self.updates_target else []))
             before = [tensor.clone() for tensor in state] if self.max_finite_norm is not None else []
             self._step(state, gradient, norm, coefficients, settings)
             if self.max_finite_norm is not None:
@@ -128,20 +127,22 @@ class UpdateFunction:
         self, state: Tensors, gradient: th.Tensor, norm: th.Tensor, coefficients: th.Tensor, settings: th.Tensor
     ) -> None:
         """
-        Clip the gradient, make a step of Adam, and update the target network. All tensors of ``state`` are changed in place.
+        Clip the gradient, make a step of the optimizer, and update the target network. All tensors of ``state`` are changed in
+        place.
 
-        :param state: the (P,) parameters, their (P,) first moments, their (P,) second moments, and, if the target network is
-            due, its (P,) parameters
+        :param state: the (P,) parameters, the (P,) state tensors of the optimizer, and, if the target network is due, its (P,)
+            parameters
         :param gradient: (P,) the gradient before it is clipped
         :param norm: () the norm of the gradient
-        :param coefficients: (3,) the numbers of Adam that depend on the step, see
-            :meth:`~sb3_dqn_ext.fast.flat_adam.FlatAdam.step_coefficients`
+        :param coefficients: (C,) the numbers of the optimizer that depend on the step
         :param settings: (2,) the norm to which the gradient is clipped, and tau of the target network
         """
         max_grad_norm, tau = settings
         # min(1, max_grad_norm / norm) as a reduction: its result is stored instead of being recomputed for each parameter
         clip = th.stack([max_grad_norm / (norm + 1e-6), th.ones_like(gradient[0])]).amin()
-        flat, exp_avg, exp_avg_sq, *target_nets = state
-        adam_step(flat, gradient * clip, (exp_avg, exp_avg_sq), coefficients, self.adam_settings)
+        n_averages = len(self.rule.averages)
+        flat, averages, target_nets = state[0], state[1 : 1 + n_averages], state[1 + n_averages :]
+        gradient = decay_weights(flat, gradient * clip, coefficients[0], self.optimizer_settings)
+        self.rule.tensor_step(flat, gradient, averages, coefficients.unbind(), self.optimizer_settings)
         for target in target_nets:
             target.mul_(1 - tau).add_(flat * tau)

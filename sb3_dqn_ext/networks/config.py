@@ -46,11 +46,13 @@ class NetworkConfig:
         quantile fractions (``shared`` with ``implicit_quantile``)
     :param returns: the return model. ``"expected"``: the expected return; ``"categorical"``: C51 (Bellemare et al., 2017,
         https://arxiv.org/abs/1707.06887); ``"quantile"``: QR-DQN (Dabney et al., 2018, https://arxiv.org/abs/1710.10044);
-        ``"implicit_quantile"``: IQN (Dabney et al., 2018, https://arxiv.org/abs/1806.06923)
+        ``"implicit_quantile"``: IQN (Dabney et al., 2018, https://arxiv.org/abs/1806.06923); ``"hl_gauss"``: HL-Gauss
+        (Farebrother et al., 2024, https://arxiv.org/abs/2403.03950)
     :param returns_kwargs: the arguments of that return model, see
         :class:`~sb3_dqn_ext.algorithm.value_models.CategoricalReturns`,
-        :class:`~sb3_dqn_ext.algorithm.value_models.QuantileReturns` and
-        :class:`~sb3_dqn_ext.algorithm.value_models.ImplicitQuantileReturns`
+        :class:`~sb3_dqn_ext.algorithm.value_models.QuantileReturns`,
+        :class:`~sb3_dqn_ext.algorithm.value_models.ImplicitQuantileReturns` and
+        :class:`~sb3_dqn_ext.algorithm.value_models.HLGaussReturns`
     :param loss: the loss of expected returns: ``"huber"`` (default) or ``"mse"``; the other return models define their losses
     :param noisy: whether the linear layers of trunk and head are noisy (Fortunato et al., 2018,
         https://arxiv.org/abs/1706.10295). New noise is drawn for each batch and each step of the environments; deterministic

@@ -22,7 +22,11 @@ __all__ = ["NetworkSnapshot", "describe_optimizer_hooks", "is_instrumented"]
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 PREDICTION_METHODS = ("compute_prediction", "predict_returns", "extract_features")
 """The methods beside ``forward`` in which a Q-network computes."""
-TORCH_STEPS: dict[Any, Any] = {kind: unwrap(kind.step) for kind in (th.optim.Adam, th.optim.AdamW)}
+TORCH_STEPS: dict[Any, Any] = {
+    kind: unwrap(kind.step)
+    for kind in vars(th.optim).values()
+    if isinstance(kind, type) and issubclass(kind, th.optim.Optimizer)
+}
 """The original step of each optimizer; torch wraps it for its profiler."""
 _wrapped_steps: dict[Any, Any] = {}
 """The wrapped step of each optimizer, once it has been found to be torch's."""
@@ -126,7 +130,7 @@ def describe_optimizer_hooks(optimizer: th.optim.Optimizer) -> str | None:
     """
     Return a description of a hook on an optimizer, or of a replaced ``step``; None if there is none.
 
-    :param optimizer: torch's Adam or AdamW
+    :param optimizer: an optimizer
     """
     own, kind = vars(optimizer), type(optimizer)
     name, step = kind.__name__, kind.step

@@ -21,8 +21,8 @@ EPSILON_GREEDY = {"exploration": "epsilon_greedy", "exploration_kwargs": {}}
 HARD_TARGETS = {"tau": 1.0, "target_update_unit": "env_steps"}
 SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_steps"}
 
-# Without categorical returns: their bounds depend on the rewards of the environment.
-SEARCHED_RETURNS = sorted(set(RETURN_MODELS) - {"categorical"})
+# Without the return models whose bounds depend on the rewards of the environment.
+SEARCHED_RETURNS = sorted(set(RETURN_MODELS) - {"categorical", "hl_gauss"})
 
 DQN_EXT_PARAMS = (
     *("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau"),

@@ -397,7 +397,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(kind: str) -> None:
     compiled = bool(model.compile)
     if compiled:
         assert (n - 1) % model.gradient_steps % 4 in (1, 2), "in the middle of a call"
-        assert model.updater.adam.steps.tolist() == [n - 1] * len(model.updater.adam.steps)
+        assert model.updater.flat_optimizer.steps.tolist() == [n - 1] * len(model.updater.flat_optimizer.steps)
     for name, expected in recorder.updater.before[-1].items():
         if not compiled or "target" not in name or "soft" not in kind:
             ours = model.policy.state_dict()[name]

@@ -263,9 +263,11 @@ def test_drawn_taus_are_those_of_the_eager_path_update_by_update(noisy: bool) ->
         {"optimizer_kwargs": {"weight_decay": 0.1}},
         {"optimizer_kwargs": {"betas": (0.5, 0.9), "eps": 1e-3}},
         {"optimizer_class": "adamw", "optimizer_kwargs": {"weight_decay": 0.1}},
+        {"optimizer_class": "torch.optim.RAdam", "optimizer_kwargs": {"weight_decay": 0.1}},
+        {"optimizer_class": "rmsprop", "optimizer_kwargs": {"alpha": 0.9, "weight_decay": 0.1}},
         {"loss": "mse", "activation_fn": "tanh", "init": "keras"},
     ],
-    ids=["weight decay", "betas and eps", "AdamW", "loss and layers"],
+    ids=["weight decay", "betas and eps", "AdamW", "RAdam", "RMSprop", "loss and layers"],
 )
 def test_the_arguments_of_the_optimizer_take_effect(policy_kwargs: dict[str, Any]) -> None:
     assert_trained_alike(*pair(1, policy_kwargs=policy_kwargs))
@@ -754,11 +756,11 @@ def learned(compile: Compile, **kwargs: Any) -> DQNExt:
 
 HEADS_OF_THEIR_OWN = {"head": "multi_head", "head_arch": [5], "optimizer_per_head": True}
 NOT_COMPILED: dict[str, tuple[dict[str, Any], str]] = {
-    "sgd": ({"policy_kwargs": {"optimizer_class": "sgd"}}, "SGD is not Adam"),
-    "rmsprop": ({"policy_kwargs": {"optimizer_class": "rmsprop"}}, "RMSprop is not Adam"),
+    "sgd": ({"policy_kwargs": {"optimizer_class": "sgd"}}, "SGD is none of torch's Adam"),
+    "momentum": ({"policy_kwargs": {"optimizer_class": "rmsprop", "optimizer_kwargs": {"momentum": 0.9}}}, "momentum=0.9"),
     "amsgrad": ({"policy_kwargs": {"optimizer_kwargs": {"amsgrad": True}}}, "amsgrad=True"),
     "batch_norm": ({"policy_kwargs": {"batch_norm": True}}, "batch normalisation"),
-    "optimizer_per_head": ({"policy_kwargs": HEADS_OF_THEIR_OWN}, "OptimizerPerHead is not Adam"),
+    "optimizer_per_head": ({"policy_kwargs": HEADS_OF_THEIR_OWN}, "OptimizerPerHead is none of torch's Adam"),
     "control flow": (extractor(DependsOnValues), "data-dependent"),
     "numbers": (extractor(DependsOnPythonNumbers), "tolist"),
     "shapes": (extractor(CountsPositives), "data-dependent"),

@@ -14,6 +14,7 @@ RETURNS: dict[str, dict[str, Any]] = {
     "categorical": {"n_atoms": 5, "v_min": 0, "v_max": 20},
     "quantile": {"n_quantiles": 4},
     "implicit_quantile": {"n_quantiles": 3, "n_target_quantiles": 4, "n_policy_quantiles": 5, "embedding_dim": 6},
+    "hl_gauss": {"n_bins": 5, "v_min": 0, "v_max": 20},
 }
 HEADS: dict[str, list[int]] = {"shared": [], "multi_head": [5], "dueling": [6], "action_input": [7]}
 

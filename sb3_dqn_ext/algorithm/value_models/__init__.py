@@ -8,6 +8,7 @@ from sb3_dqn_ext._validation import OpenChoice, parameters_of
 from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
 from sb3_dqn_ext.algorithm.value_models.categorical import CategoricalReturns
 from sb3_dqn_ext.algorithm.value_models.expected import ExpectedReturns
+from sb3_dqn_ext.algorithm.value_models.hl_gauss import HLGaussReturns
 from sb3_dqn_ext.algorithm.value_models.quantile import ImplicitQuantileReturns, QuantileReturns
 from sb3_dqn_ext.errors import ArgumentError
 
@@ -16,6 +17,7 @@ __all__ = [
     "RETURN_MODELS",
     "CategoricalReturns",
     "ExpectedReturns",
+    "HLGaussReturns",
     "ImplicitQuantileReturns",
     "QuantileReturns",
     "ReturnModel",
@@ -27,6 +29,7 @@ RETURN_MODELS: dict[str, Callable[..., ReturnModel]] = {
     "categorical": CategoricalReturns,
     "quantile": QuantileReturns,
     "implicit_quantile": ImplicitQuantileReturns,
+    "hl_gauss": HLGaussReturns,
 }
 SYNONYMS = {
     "mean": "expected",
@@ -40,6 +43,13 @@ SYNONYMS = {
     "quantiles": "quantile",
     "iqn": "implicit_quantile",
     "implicit": "implicit_quantile",
+    "hlgauss": "hl_gauss",
+    "gauss": "hl_gauss",
+    "histogram": "hl_gauss",
+    "histogram_loss": "hl_gauss",
+    "classification": "hl_gauss",
+    "two_hot": "hl_gauss",
+    "twohot": "hl_gauss",
 }
 
 

@@ -4,7 +4,7 @@ import torch as th
 
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.predictions import Prediction
-from sb3_dqn_ext.algorithm.value_models.base import ReturnModel
+from sb3_dqn_ext.algorithm.value_models.histogram import HistogramReturns, check_bounds
 from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["CategoricalReturns"]
@@ -28,7 +28,7 @@ def project(atoms: th.Tensor, values: th.Tensor, probabilities: th.Tensor) -> th
     return (shares * probabilities.unsqueeze(1)).sum(dim=2)
 
 
-class CategoricalReturns(ReturnModel):
+class CategoricalReturns(HistogramReturns):
     """
     C51: probabilities of K evenly spaced returns, the atoms (Bellemare et al., 2017, https://arxiv.org/abs/1707.06887).
 
@@ -42,32 +42,18 @@ class CategoricalReturns(ReturnModel):
     :raises ArgumentError: if a bound is missing or an argument is out of its range
     """
 
-    atoms: th.Tensor
-
     def __init__(self, n_atoms: int = 51, v_min: float | None = None, v_max: float | None = None) -> None:
-        super().__init__()
         if v_min is None or v_max is None:
             raise ArgumentError(
                 "returns='categorical' needs the lowest and the highest discounted return of an episode: "
                 "give returns_kwargs v_min and v_max, for example {'v_min': -10, 'v_max': 10}."
             )
         check_number("n_atoms", n_atoms, low=2, integer=True)
-        check_number("v_min", v_min)
-        check_number("v_max", v_max)
-        if v_min >= v_max:
-            raise ArgumentError(f"v_min={v_min!r} must be below v_max={v_max!r}.")
-        self.n_params = n_atoms
-        self.register_buffer("atoms", th.linspace(v_min, v_max, n_atoms), persistent=False)
-
-    def mean(self, prediction: Prediction) -> th.Tensor:
-        return (prediction.values.softmax(dim=-1) * self.atoms).sum(dim=-1)
+        check_bounds(v_min, v_max)
+        super().__init__(th.linspace(v_min, v_max, n_atoms))
 
     def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
         mixture = (pi.unsqueeze(-1) * prediction.values.softmax(dim=-1)).sum(dim=1)  # (B, K)
         # T z_j = r + gamma * z_j
         values = rewards.unsqueeze(1) + discounts.unsqueeze(1) * self.atoms  # (B, K)
         return Prediction(project(self.atoms, values, mixture))
-
-    def loss(self, prediction: Prediction, target: Prediction) -> th.Tensor:
-        # cross-entropy: -sum_i (Phi T Z)_i log p_i(s, a)
-        return -(target.values * prediction.values.log_softmax(dim=-1)).sum(dim=-1)

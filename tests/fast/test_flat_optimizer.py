@@ -1,4 +1,4 @@
-"""Adam on one flat tensor compared with torch's Adam."""
+"""Optimizers on one flat tensor compared with those of torch."""
 
 from typing import Any
 
@@ -8,8 +8,9 @@ import torch as th
 from torch import nn
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.fast.flat_adam import FlatAdam, adam_step, unsupported_reason_flat
+from sb3_dqn_ext.fast.flat_optimizer import FlatOptimizer, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
+from sb3_dqn_ext.fast.optimizer_rules import RULES, decay_weights
 from tests.parity import assert_same, learn, short_cartpole
 
 SETTINGS: list[tuple[type[th.optim.Optimizer], dict[str, Any]]] = [
@@ -17,7 +18,14 @@ SETTINGS: list[tuple[type[th.optim.Optimizer], dict[str, Any]]] = [
     (th.optim.Adam, {"betas": (0.5, 0.9), "eps": 1e-2, "weight_decay": 0.1}),
     (th.optim.AdamW, {}),
     (th.optim.AdamW, {"weight_decay": 0.3}),
+    (th.optim.RAdam, {}),
+    (th.optim.RAdam, {"betas": (0.5, 0.9), "eps": 1e-2, "weight_decay": 0.1}),
+    (th.optim.RAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
+    (th.optim.RMSprop, {}),
+    (th.optim.RMSprop, {"alpha": 0.9, "eps": 1e-2, "weight_decay": 0.1}),
 ]
+MANY = 300
+"""The number of steps of a test; RAdam's sixth step is its first with an adaptive rate."""
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -39,8 +47,8 @@ def test_the_results_have_the_bits_of_torchs(
     ours, theirs = network(), network()
     make: Any = kind
     optimizers = [make(net.parameters(), lr=0.01, **kwargs) for net in (ours, theirs)]
-    flat = FlatAdam(list(ours.parameters()), optimizers[0])
-    for step in range(5):
+    flat = FlatOptimizer(list(ours.parameters()), optimizers[0])
+    for step in range(MANY if max_grad_norm < 1 else 10):
         if step == 3:  # a state that is loaded in between takes effect
             optimizers[0].load_state_dict(optimizers[0].state_dict())
             ours.load_state_dict({key: value.clone() for key, value in ours.state_dict().items()})
@@ -55,26 +63,39 @@ def test_the_results_have_the_bits_of_torchs(
 
 
 @pytest.mark.parametrize(("kind", "kwargs"), SETTINGS, ids=str)
-def test_the_compiled_equation_is_adam(kind: type[th.optim.Optimizer], kwargs: dict[str, Any]) -> None:
+def test_the_compiled_equation_is_torchs(kind: type[th.optim.Optimizer], kwargs: dict[str, Any]) -> None:
     generator = th.Generator().manual_seed(0)
     theirs = nn.Parameter(th.randn(20, generator=generator, dtype=th.float64))
     make: Any = kind
     optimizer = make([theirs], lr=0.01, **kwargs)
-    ours, averages = theirs.detach().clone(), (th.zeros(20).double(), th.zeros(20).double())
-    flat = FlatAdam([theirs], optimizer)
+    ours, rule, group = theirs.detach().clone(), RULES[kind], optimizer.param_groups[0]
+    averages = [th.zeros(20).double() for _ in rule.averages]
+    flat = FlatOptimizer([theirs], optimizer)
     flat.bind_storage()
-    numbers = flat.step_coefficients(7)
-    for of_step in numbers:
+    for of_step in flat.step_coefficients(20):
         theirs.grad = th.randn(20, generator=generator, dtype=th.float64)
-        adam_step(ours, theirs.grad, averages, of_step, optimizer.param_groups[0])
+        constants = {name: group[name] for name in rule.constants}
+        gradient = decay_weights(ours, theirs.grad, of_step[0], constants)
+        rule.tensor_step(ours, gradient, averages, of_step.unbind(), constants)
         optimizer.step()
     np.testing.assert_allclose(ours, theirs.detach(), rtol=0, atol=1e-9)
+
+
+def test_the_rates_of_radam_are_those_of_the_paper_on_both_sides_of_the_threshold() -> None:
+    # by hand for beta2 = 0.5: rho_inf = 3, so that no step is rectified; for beta2 = 0.9, rho_inf = 19:
+    # rho_6 = 19 - 12 * 0.531441 / 0.468559 = 5.389565, rho_5 = 19 - 10 * 0.59049 / 0.40951 = 4.580572
+    rule = RULES[th.optim.RAdam]
+    group = {"lr": 1.0, "betas": (0.0, 0.9)}
+    assert rule.step_coefficients(group, 5) == (1.0, 1.0, 0.0)
+    rectification = (1.389565 * 3.389565 * 19 / (15 * 17 * 5.389565)) ** 0.5
+    np.testing.assert_allclose(rule.step_coefficients(group, 6)[2], rectification * 0.468559**0.5, rtol=1e-5)
+    assert rule.step_coefficients({"lr": 1.0, "betas": (0.0, 0.5)}, 1000) == (1.0, 1.0, 0.0)
 
 
 def test_a_parameter_without_a_gradient_is_left_to_torch() -> None:
     net = network()
     optimizer = th.optim.Adam(net.parameters())
-    flat = FlatAdam(list(net.parameters()), optimizer)
+    flat = FlatOptimizer(list(net.parameters()), optimizer)
     flat.bind_storage()
     descend(net, 0)
     next(net.parameters()).grad = None
@@ -87,7 +108,7 @@ def test_a_parameter_without_a_gradient_is_left_to_torch() -> None:
 def test_a_layer_that_is_not_always_used_is_trained_as_by_torch(unused: str) -> None:
     ours, theirs = network(), network()
     optimizers = [th.optim.Adam(net.parameters(), lr=0.01) for net in (ours, theirs)]
-    flat = FlatAdam(list(ours.parameters()), optimizers[0])
+    flat = FlatOptimizer(list(ours.parameters()), optimizers[0])
     for step in range(4):
         for net in (ours, theirs):
             descend(net, step)
@@ -103,7 +124,7 @@ def test_a_layer_that_is_not_always_used_is_trained_as_by_torch(unused: str) -> 
 def test_a_setting_that_is_loaded_later_takes_effect() -> None:
     ours, theirs = network(), network()
     optimizers = [th.optim.Adam(net.parameters(), lr=0.01) for net in (ours, theirs)]
-    flat = FlatAdam(list(ours.parameters()), optimizers[0])
+    flat = FlatOptimizer(list(ours.parameters()), optimizers[0])
     for step in range(4):
         for net, optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.param_groups[0]["maximize"] = step > 1
@@ -117,12 +138,15 @@ def test_a_setting_that_is_loaded_later_takes_effect() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "reason"),
     [
-        (th.optim.SGD(network().parameters(), lr=1), "SGD is not Adam"),
+        (th.optim.SGD(network().parameters(), lr=1), "SGD is none of torch's Adam, AdamW, RAdam, RMSprop"),
         (th.optim.Adam(network().parameters(), amsgrad=True), "amsgrad=True"),
+        (th.optim.RMSprop(network().parameters(), momentum=0.9), "momentum=0.9"),
+        (th.optim.RMSprop(network().parameters(), centered=True), "centered=True"),
+        (th.optim.RAdam(network().parameters(), foreach=True), "foreach=True"),
         (th.optim.Adam(network().parameters(), maximize=True), "maximize=True"),
         (th.optim.Adam([{"params": list(network().parameters())}, {"params": [nn.Parameter(th.ones(1))]}]), "several groups"),
     ],
-    ids=["sgd", "amsgrad", "maximize", "groups"],
+    ids=["sgd", "amsgrad", "momentum", "centered", "foreach", "maximize", "groups"],
 )
 def test_the_reason_for_an_unsupported_optimizer_is_returned(optimizer: th.optim.Optimizer, reason: str) -> None:
     parameters = optimizer.param_groups[0]["params"]

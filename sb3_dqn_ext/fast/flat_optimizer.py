@@ -1,7 +1,6 @@
-"""Adam on one flat tensor of all parameters."""
+"""Optimizers on one flat tensor of all parameters."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from operator import is_
@@ -13,13 +12,10 @@ import torch as th
 from torch import nn
 
 from sb3_dqn_ext.algorithm.batches import copy_to_device
+from sb3_dqn_ext.fast.optimizer_rules import RULES, decay_weights
 from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner, views_like
 
-__all__ = ["FlatAdam", "adam_step", "unsupported_reason_flat", "with_lock"]
-
-UNSUPPORTED_SETTINGS = ("amsgrad", "maximize", "differentiable", "fused", "capturable")
-"""The settings of torch's Adam that are not supported."""
-
+__all__ = ["FlatOptimizer", "unsupported_reason_flat", "with_lock"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -42,17 +38,18 @@ def with_lock(method: Method) -> Method:
 
 def unsupported_reason_flat(parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> str | None:
     """
-    Return the reason why :class:`FlatAdam` cannot replace an optimizer.
+    Return the reason why :class:`FlatOptimizer` cannot replace an optimizer.
 
     :param parameters: the parameters of the network
     :param optimizer: their optimizer
     :return: the reason; None if it can
     """
-    if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
-        return f"{type(optimizer).__name__} is not Adam, nor AdamW"
+    rule = RULES.get(type(optimizer))
+    if rule is None:
+        return f"{type(optimizer).__name__} is none of torch's {', '.join(kind.__name__ for kind in RULES)}"
     if len(optimizer.param_groups) > 1:
         return "the optimizer has several groups of parameters"
-    for name in UNSUPPORTED_SETTINGS:
+    for name in rule.unsupported:
         if optimizer.param_groups[0][name]:
             return f"the optimizer has {name}={optimizer.param_groups[0][name]}"
     if not all(parameter.requires_grad for parameter in parameters):
@@ -64,9 +61,9 @@ def unsupported_reason_flat(parameters: Sequence[nn.Parameter], optimizer: th.op
     return None
 
 
-class FlatAdam:
+class FlatOptimizer:
     """
-    Steps of torch's Adam or AdamW on one flat tensor of all parameters.
+    Steps of one of torch's optimizers on one flat tensor of all parameters.
 
     There are a few calls of torch for all parameters instead of a few for each. The results have the same bits as torch's, and
     parameters and optimizer state stay views of the flat tensors, so that they are saved as usual.
@@ -77,10 +74,8 @@ class FlatAdam:
 
     flat: th.Tensor
     """The (P,) parameters."""
-    exp_avg: th.Tensor
-    """The (P,) first moments m, the running averages of the gradient."""
-    exp_avg_sq: th.Tensor
-    """The (P,) second moments v, the running averages of the squared gradient."""
+    averages: list[th.Tensor]
+    """The (P,) state tensors, such as running averages of the gradient, in the order of the rule's names."""
     steps: th.Tensor
     """The number of steps of each parameter tensor."""
     has_equal_steps: bool
@@ -89,6 +84,7 @@ class FlatAdam:
     def __init__(self, parameters: Sequence[nn.Parameter], optimizer: th.optim.Optimizer) -> None:
         self.parameters = list(parameters)
         self.optimizer = optimizer
+        self.rule = RULES[type(optimizer)]
         self._addresses = 0, 0
         self.lock = RLock()  # held while the tensors are changed
 
@@ -112,40 +108,36 @@ class FlatAdam:
 
         :return: whether they were not
         """
-        parameters, states = self.parameters, self.optimizer.state
+        parameters, states, names = self.parameters, self.optimizer.state, self.rule.averages
         state = states.get(parameters[0])
-        if state and (parameters[0].data_ptr(), state["exp_avg"].data_ptr()) == self._addresses:
+        if state and (parameters[0].data_ptr(), state[names[0]].data_ptr()) == self._addresses:
             return False
         for parameter in parameters:
             # torch's initial state
             states[parameter].setdefault("step", th.zeros((), dtype=th.float32))
-            for name in ("exp_avg", "exp_avg_sq"):
+            for name in names:
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
         self.flat = flatten_parameters(parameters)
         register_owner(self.flat, self, self._addresses[0])
-        self.exp_avg, self.exp_avg_sq = (
-            th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in ("exp_avg", "exp_avg_sq")
-        )
+        self.averages = [th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in names]
         self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
         self.has_equal_steps = bool((self.steps == self.steps[0]).all())
-        parts = zip(
-            parameters, views_like(self.exp_avg, parameters), views_like(self.exp_avg_sq, parameters), self.steps, strict=True
-        )
-        for parameter, exp_avg, exp_avg_sq, step in parts:
-            states[parameter].update(step=step, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq)
-        self._addresses = parameters[0].data_ptr(), states[parameters[0]]["exp_avg"].data_ptr()
+        views = zip(*(views_like(average, parameters) for average in self.averages), strict=True)
+        for parameter, step, own in zip(parameters, self.steps, views, strict=True):
+            states[parameter].update(step=step, **dict(zip(names, own, strict=True)))
+        self._addresses = parameters[0].data_ptr(), states[parameters[0]][names[0]].data_ptr()
         return True
 
     def step_coefficients(self, n: int) -> th.Tensor:
         """
-        Compute the numbers of the next steps that depend on the step t.
+        Compute the numbers of the next steps that depend on the step or on the learning rate.
 
         :param n: the number of steps
-        :return: (n, 3) for each step ``lr``, ``lr / (1 - beta1**t)`` and ``1 / sqrt(1 - beta2**t)``
+        :return: (n, C) the C numbers of each step, see
+            :meth:`~sb3_dqn_ext.fast.optimizer_rules.OptimizerRule.step_coefficients`
         """
         group, before = self.group, int(self.steps[0].item())
-        (beta1, beta2), rate = group["betas"], group["lr"]
-        rows = [(rate, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5) for step in range(before + 1, before + 1 + n)]
+        rows = [self.rule.step_coefficients(group, step) for step in range(before + 1, before + 1 + n)]
         # numpy takes half as long as torch
         dtype = np.float64 if self.flat.dtype == th.float64 else np.float32
         return copy_to_device(np.array(rows, dtype), self.flat.device)
@@ -163,14 +155,14 @@ class FlatAdam:
     @with_lock
     def step(self, max_grad_norm: float, check: Callable[[float], None] | None = None) -> bool:
         """
-        Clip the gradients as torch's ``clip_grad_norm_`` does, and make a step as its Adam does.
+        Clip the gradients as torch's ``clip_grad_norm_`` does, and make a step as its optimizer does.
 
         :param max_grad_norm: the norm to which the gradients are clipped
         :param check: a function that is called with the norm before clipping and can raise an error; None (default): no check
         :return: False if no step was made, because a parameter has no gradient or a loaded setting is not supported
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        if len(gradients) < len(self.parameters) or any(self.group[name] for name in UNSUPPORTED_SETTINGS):
+        if len(gradients) < len(self.parameters) or any(self.group[name] for name in self.rule.unsupported):
             return False
         self.bind_storage()
         if not self.has_equal_steps:
@@ -182,47 +174,7 @@ class FlatAdam:
             clip = (max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
             gradient = th.cat([gradient.reshape(-1) for gradient in gradients]).mul_(clip)
             self.steps += 1
-            step, group = self.steps[0].item(), self.group
-            (beta1, beta2), rate = group["betas"], group["lr"]
-            if group["weight_decay"] and group["decoupled_weight_decay"]:
-                self.flat.mul_(1 - rate * group["weight_decay"])
-            elif group["weight_decay"]:
-                gradient = gradient.add(self.flat, alpha=group["weight_decay"])
-            self.exp_avg.lerp_(gradient, 1 - beta1)
-            self.exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            size, correction = rate / (1 - beta1**step), math.sqrt(1 - beta2**step)
-            self.flat.addcdiv_(self.exp_avg, (self.exp_avg_sq.sqrt() / correction).add_(group["eps"]), value=-size)
+            group = self.group
+            gradient = decay_weights(self.flat, gradient, group["lr"], group)
+            self.rule.eager_step(self.flat, gradient, self.averages, self.steps[0].item(), group)
         return True
-
-
-def adam_step(
-    parameters: th.Tensor,
-    gradient: th.Tensor,
-    averages: tuple[th.Tensor, th.Tensor],
-    step_coefficients: th.Tensor,
-    group: Mapping[str, Any],
-) -> None:
-    """
-    Make one step of Adam (Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, algorithm 1) or of AdamW (Loshchilov and
-    Hutter, 2019, https://arxiv.org/abs/1711.05101, algorithm 2) in place::
-
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        theta = theta - lr / (1 - beta1**t) * m / (sqrt(v) / sqrt(1 - beta2**t) + eps)
-
-    :param parameters: (P,) parameters theta
-    :param gradient: (P,) gradient g
-    :param averages: (P,) first moments m, (P,) second moments v
-    :param step_coefficients: (3,) the numbers that depend on the step t, see :meth:`FlatAdam.step_coefficients`
-    :param group: ``betas``, ``eps``, ``weight_decay`` and ``decoupled_weight_decay`` of torch's Adam
-    """
-    exp_avg, exp_avg_sq = averages
-    rate, size, scale = step_coefficients
-    beta1, beta2 = group["betas"]
-    if group["decoupled_weight_decay"]:
-        parameters.mul_(1 - rate * group["weight_decay"])
-    else:
-        gradient = gradient + group["weight_decay"] * parameters
-    exp_avg.lerp_(gradient, 1 - beta1)
-    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    parameters.sub_(size * exp_avg / (exp_avg_sq.sqrt() * scale + group["eps"]))
