@@ -24,6 +24,7 @@ from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_
 from sb3_dqn_ext.algorithm.exploration import NoExploration
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
+from sb3_dqn_ext.networks.norms import needs_batches
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
@@ -442,8 +443,10 @@ def _check_epochs(model: Any, given: set[str]) -> None:
     if model.minibatch_size is not None:
         raise ArgumentError("minibatch_size has no effect beside n_epochs, whose batches have batch_size; leave one out.")
     model.replay_buffer.sampler.check_epochs(model.n_epochs)
-    if getattr(model.policy, "batch_norm", False):
-        raise ArgumentError(f"n_epochs={model.n_epochs} needs batch_norm=False: the last batch may be a single transition.")
+    if needs_batches(model.q_net):
+        raise ArgumentError(
+            f"n_epochs={model.n_epochs} needs a network without batch normalisation: the last batch may be one transition."
+        )
 
 
 def check_batch_size(model: Any) -> None:
@@ -465,8 +468,8 @@ def check_batch_size(model: Any) -> None:
                 f"minibatch_size={model.minibatch_size} must divide batch_size={model.batch_size} without remainder."
             )
         size, name = model.minibatch_size, "minibatch_size"
-    if size == 1 and getattr(model.policy, "batch_norm", False):
-        raise ArgumentError(f"{name}=1 is too small for batch_norm=True, which needs at least 2 transitions.")
+    if size == 1 and needs_batches(model.q_net):
+        raise ArgumentError(f"{name}=1 is too small for batch normalisation, which needs at least 2 transitions.")
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.sampler.check(model.batch_size)
 
