@@ -355,6 +355,11 @@ def check_combinations(model: Any, given: set[str]) -> None:
             raise ArgumentError(f"{name} has no effect beside exploration_kwargs['schedule']; leave one out.")
         # a warning only: hyperparameters that are shared in a YAML file may be for epsilon_greedy
         warnings.warn(f"{name} has no effect beside exploration={model.exploration!r}.", stacklevel=3)
+    bounded_gamma = getattr(getattr(model.policy, "return_model", None), "gamma", None)
+    if bounded_gamma is not None and bounded_gamma < model.gamma:
+        raise ArgumentError(
+            f"returns_kwargs['gamma']={bounded_gamma!r} is below gamma={model.gamma!r}, whose returns would be clipped."
+        )
     if model.n_epochs is not None:
         _check_epochs(model, given)
     for name in given.intersection(TARGET_ARGUMENTS) if not model.target_network else ():

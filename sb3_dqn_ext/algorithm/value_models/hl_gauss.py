@@ -63,7 +63,7 @@ class HLGaussReturns(HistogramReturns):
     :param v_max: the highest edge: an upper bound of the discounted return of an episode
     :param sigma_ratio: the standard deviation of the target, in widths of a bin
     :param reward_range: the lowest and the highest reward of a step, in place of ``v_min`` and ``v_max``
-    :param gamma: the discount, for ``reward_range``
+    :param gamma: the discount, for ``reward_range``; not below that of the model
     :param max_episode_length: the number of steps after which every episode has terminated, for ``reward_range``; None
         (default): no limit. A time limit that truncates episodes does not count, since the return after it is estimated
     :raises ArgumentError: if the bounds are missing or given twice, or an argument is out of its range
@@ -96,6 +96,7 @@ class HLGaussReturns(HistogramReturns):
         edges = th.linspace(v_min, v_max, n_bins + 1)  # type: ignore[arg-type]
         super().__init__((edges[:-1] + edges[1:]) / 2)
         self.register_buffer("edges", edges, persistent=False)
+        self.gamma = gamma
         self.sigma = sigma_ratio * (v_max - v_min) / n_bins  # type: ignore[operator]
 
     def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:

@@ -109,6 +109,13 @@ def test_wrong_arguments_are_refused(kwargs: dict[str, Any], message: str) -> No
         HLGaussReturns(**kwargs)
 
 
+def test_bounds_for_a_smaller_discount_than_that_of_the_model_are_refused() -> None:
+    kwargs = {"returns": "hl_gauss", "returns_kwargs": {"reward_range": [0, 1], "gamma": 0.95}}
+    with pytest.raises(ArgumentError, match=r"returns_kwargs\['gamma'\]=0.95 is below gamma=0.99"):
+        DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, gamma=0.99, device="cpu")
+    assert DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, gamma=0.95, device="cpu").gamma == 0.95
+
+
 @pytest.mark.parametrize("name", ["hlgauss", "hl-gauss", "HL_Gauss", "two_hot"])
 def test_other_names_lead_to_it(name: str) -> None:
     with pytest.raises(ArgumentError, match="'hl_gauss'"):
