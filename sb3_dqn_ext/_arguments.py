@@ -25,6 +25,7 @@ from sb3_dqn_ext.algorithm.exploration import NoExploration
 from sb3_dqn_ext.algorithm.target_policies import GreedyTarget
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
+from sb3_dqn_ext.networks.norms import needs_batches
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
@@ -355,6 +356,11 @@ def check_combinations(model: Any, given: set[str]) -> None:
             raise ArgumentError(f"{name} has no effect beside exploration_kwargs['schedule']; leave one out.")
         # a warning only: hyperparameters that are shared in a YAML file may be for epsilon_greedy
         warnings.warn(f"{name} has no effect beside exploration={model.exploration!r}.", stacklevel=3)
+    bounded_gamma = getattr(getattr(model.policy, "return_model", None), "gamma", None)
+    if bounded_gamma is not None and bounded_gamma < model.gamma:
+        raise ArgumentError(
+            f"returns_kwargs['gamma']={bounded_gamma!r} is below gamma={model.gamma!r}, whose returns would be clipped."
+        )
     if model.n_epochs is not None:
         _check_epochs(model, given)
     for name in given.intersection(TARGET_ARGUMENTS) if not model.target_network else ():
@@ -448,8 +454,10 @@ def _check_epochs(model: Any, given: set[str]) -> None:
     if model.minibatch_size is not None:
         raise ArgumentError("minibatch_size has no effect beside n_epochs, whose batches have batch_size; leave one out.")
     model.replay_buffer.sampler.check_epochs(model.n_epochs)
-    if getattr(model.policy, "batch_norm", False):
-        raise ArgumentError(f"n_epochs={model.n_epochs} needs batch_norm=False: the last batch may be a single transition.")
+    if needs_batches(model.q_net):
+        raise ArgumentError(
+            f"n_epochs={model.n_epochs} needs a network without batch normalisation: the last batch may be one transition."
+        )
 
 
 def check_batch_size(model: Any) -> None:
@@ -471,8 +479,8 @@ def check_batch_size(model: Any) -> None:
                 f"minibatch_size={model.minibatch_size} must divide batch_size={model.batch_size} without remainder."
             )
         size, name = model.minibatch_size, "minibatch_size"
-    if size == 1 and getattr(model.policy, "batch_norm", False):
-        raise ArgumentError(f"{name}=1 is too small for batch_norm=True, which needs at least 2 transitions.")
+    if size == 1 and needs_batches(model.q_net):
+        raise ArgumentError(f"{name}=1 is too small for batch normalisation, which needs at least 2 transitions.")
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.sampler.check(model.batch_size)
 

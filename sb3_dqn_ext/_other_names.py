@@ -64,7 +64,16 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ),
     (
         "policy_kwargs={'returns': 'hl_gauss', 'returns_kwargs': {'n_bins': 101, 'v_min': -10, 'v_max': 10}}",
-        "hl_gauss hlgauss n_bins num_bins bins sigma_ratio histogram_loss two_hot reward_range",
+        "hl_gauss hlgauss n_bins num_bins bins histogram_loss two_hot",
+    ),
+    (
+        "policy_kwargs={'returns': 'hl_gauss', 'returns_kwargs': {'sigma_ratio': 0.75, 'v_min': -10, 'v_max': 10}}",
+        "sigma_ratio smoothing_ratio",
+    ),
+    (
+        "policy_kwargs={'returns': 'hl_gauss', 'returns_kwargs': {'reward_range': [-1, 1], 'gamma': 0.99, "
+        "'max_episode_length': 500}}",
+        "reward_range max_episode_length",
     ),
     (
         "policy_kwargs={'loss': 'mse'}",
@@ -89,6 +98,11 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
         "encoder encoder_class encoder_type cnn cnn_type conv_filters conv_net impala impala_cnn resnet vision_network",
     ),
     ("policy_kwargs={'encoder': 'impala', 'encoder_kwargs': {'width': 2}}", "encoder_kwargs width impala_width width_scale"),
+    (
+        "policy_kwargs={'encoder': 'impala', 'encoder_kwargs': {'pool': 6, 'residual_norm': 'spectral'}}",
+        "pool residual_norm maxpool adaptive_max_pool",
+    ),
+    ("policy_kwargs={'norm': 'spectral'}", "spectral spectral_norm spectral_normalization"),
     ("policy_kwargs={'norm': 'layer'}", "norm layer_norm layernorm layer_normalization norm_type normalization norm_layer"),
     ("policy_kwargs={'features_extractor_kwargs': {}}", "features_extractor_kwargs"),
     ("policy_kwargs={'normalize_images': False}", "normalize_images scale_images"),

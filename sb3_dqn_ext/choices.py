@@ -25,6 +25,7 @@ PLACES: dict[tuple[str, ...], OpenChoice[Any]] = {
     **{("exploration_kwargs", key, "name"): SCHEDULE for key in SCHEDULED},
     ("replay_buffer_kwargs", "sampler"): SAMPLER,
     ("policy_kwargs", "encoder"): ENCODER,
+    ("policy_kwargs", "encoder_kwargs", "residual_norm"): NORM,
     ("policy_kwargs", "norm"): NORM,
     ("policy_kwargs", "head"): HEAD,
     ("policy_kwargs", "returns"): RETURNS,

@@ -179,6 +179,22 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
         cartpole,
         {"policy_kwargs": {"returns": "categorical", "returns_kwargs": {"v_min": 0, "v_max": 30}, "head": "dueling"}},
     ),
+    "hl_gauss, spectral normalisation, and RAdam": (
+        cartpole,
+        {
+            "policy_kwargs": {
+                "net_arch": [16],
+                "norm": "spectral",
+                "returns": "hl_gauss",
+                "returns_kwargs": {"n_bins": 9, "reward_range": [0, 1], "gamma": 0.99},
+                "optimizer_class": "torch.optim.RAdam",
+            },
+        },
+    ),
+    "batch normalisation, and RMSprop": (
+        cartpole,
+        {"policy_kwargs": {"net_arch": [16], "norm": "batch", "optimizer_class": "rmsprop"}},
+    ),
     "normalised and prioritized": (
         lambda: VecNormalize(make_envs("CartPole-v1", 2)),
         {"n_steps": 3, "replay_buffer_kwargs": {"sampler": "prioritized"}},

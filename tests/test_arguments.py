@@ -187,7 +187,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": {"init": "glorot"}}, r"init='glorot' is not known.*'keras'\?"),
     ({"policy_kwargs": {"batch_norm": 1}}, r"batch_norm=1 must be True or False"),
     ({"policy_kwargs": {"batch_norm": True, "net_arch": []}}, r"batch_norm=True has no effect on a trunk without layers"),
-    ({"policy_kwargs": {"batch_norm": True}, "batch_size": 1}, r"batch_size=1 is too small for batch_norm=True"),
+    ({"policy_kwargs": {"batch_norm": True}, "batch_size": 1}, r"batch_size=1 is too small for batch normalisation"),
     ({"policy_kwargs": {"activation_fn": "rellu"}}, r"activation_fn='rellu'.*'relu'"),
     (
         {"policy_kwargs": {"optimizer_class": "torch.optim.Adamm"}},

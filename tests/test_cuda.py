@@ -155,6 +155,7 @@ SETTINGS: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
     "step while learning": ("MlpPolicy", several_cartpoles, {"step_while_learning": True}),
     "RMSprop": ("MlpPolicy", several_cartpoles, {"policy_kwargs": {"optimizer_class": "rmsprop"}}),
     "AdamW": ("MlpPolicy", several_cartpoles, {"policy_kwargs": {"optimizer_class": "adamw"}}),
+    "RAdam": ("MlpPolicy", several_cartpoles, {"policy_kwargs": {"optimizer_class": "radam"}}),
 }
 
 

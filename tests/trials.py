@@ -42,6 +42,7 @@ def parameters_of_model(sampled: dict[str, Any]) -> dict[str, Any]:
         "target_policy": model.target_policy,
         "head": policy.head,
         "norm": policy.norm,
+        "optimizer_class": type(policy.optimizer).__name__.lower(),
         "returns": policy.returns,
         **({"loss": policy.loss} if policy.returns == "expected" else {}),
         "n_steps": buffer.n_steps,

@@ -21,6 +21,7 @@ from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
 from sb3_dqn_ext.fast.traced_state import TracedState
 from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
 from sb3_dqn_ext.networks.flat_storage import flatten_parameters
+from sb3_dqn_ext.networks.spectral_norm import SpectralNorm
 
 __all__ = ["CompiledUpdates", "parse_unroll", "unsupported_reason_compiled"]
 
@@ -57,8 +58,8 @@ def unsupported_reason_compiled(loss: TDLoss, optimizer: th.optim.Optimizer) -> 
     :param optimizer: the optimizer of its online network
     :return: the reason; None if they can probably be compiled
     """
-    if any(isinstance(layer, _BatchNorm) for layer in loss.online_net.modules()):
-        return "batch normalisation changes its running averages in each update"
+    if any(isinstance(layer, _BatchNorm | SpectralNorm) for layer in loss.online_net.modules()):
+        return "batch and spectral normalisation change their running estimates in each update"
     return unsupported_reason_flat(list(loss.online_net.parameters()), optimizer)
 
 

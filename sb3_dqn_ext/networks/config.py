@@ -14,7 +14,7 @@ from sb3_dqn_ext.networks.checks import check_arch
 from sb3_dqn_ext.networks.encoders import ENCODER
 from sb3_dqn_ext.networks.heads import HEAD, MultiHead
 from sb3_dqn_ext.networks.init import INIT_SYNONYMS, INITS
-from sb3_dqn_ext.networks.norms import NORM, no_norm
+from sb3_dqn_ext.networks.norms import NORM, batch_norm, no_norm
 
 __all__ = ["NetworkConfig"]
 
@@ -62,8 +62,8 @@ class NetworkConfig:
         the targets of the others are the target network's predictions, and the loss is the mean (expected returns only)
     :param dtype: the precision of the network: ``"float32"`` or ``"float64"``; the replay buffer keeps its precision
     :param init: the initial weights. ``"torch"``: torch's defaults; ``"keras"``: Glorot uniform weights and zero biases
-    :param batch_norm: whether the layers of the trunk have batch normalisation (Ioffe and Szegedy, 2015,
-        https://arxiv.org/abs/1502.03167)
+    :param batch_norm: whether the layers of the trunk, and no others, have batch normalisation (Ioffe and Szegedy, 2015,
+        https://arxiv.org/abs/1502.03167); for all hidden layers, take ``norm="batch"``
     :param optimizer_per_head: whether each head of ``multi_head`` has its own optimizer, over the trunk and that head. An
         update then makes one gradient step for each action in the batch, with the transitions of that action
     :param encoder: the layers that map images to features, before the trunk. ``"nature"``: three convolutions for 84 x 84
@@ -71,10 +71,12 @@ class NetworkConfig:
         42 x 42 pixels; ``"impala"``: a residual network; or your own subclass of
         :class:`~sb3_dqn_ext.networks.encoders.Encoder`; None (default): the ``features_extractor_class``. The default of
         ``net_arch`` is then [], and [64, 64] for Dict observations, whose images are encoded
-    :param encoder_kwargs: the arguments of the encoder: ``{"features_dim": 256, "channels": "last"}``, and ``width`` of
-        ``"impala"``
+    :param encoder_kwargs: the arguments of the encoder: ``{"features_dim": 256, "channels": "last"}``, and ``width``, ``pool``
+        and ``residual_norm`` of ``"impala"``
     :param norm: the normalisation of all hidden layers of encoder, trunk and head, before the activation. ``"none"``;
-        ``"layer"``: layer normalisation; or your own :class:`~sb3_dqn_ext.networks.norms.Norm`, for example a function
+        ``"layer"``: layer normalisation; ``"batch"``: batch normalisation; ``"spectral"``: weights of spectral norm 1 (Miyato
+        et al., 2018, https://arxiv.org/abs/1802.05957); or your own :class:`~sb3_dqn_ext.networks.norms.Norm`, for example a
+        function
     :raises ArgumentError: if an argument is not allowed, or two of them exclude each other
     """
 
@@ -133,9 +135,10 @@ class NetworkConfig:
             raise ArgumentError(f"optimizer_per_head=True needs head='multi_head', not {self.head!r}.")
         if self.fitted_actions != "taken":
             raise ArgumentError(f"optimizer_per_head=True needs fitted_actions='taken', not {self.fitted_actions!r}.")
-        if self.batch_norm:
+        if self.batch_norm or NORM.find(self.norm) is batch_norm:
             raise ArgumentError(
-                "optimizer_per_head=True needs batch_norm=False: a batch may hold a single transition of an action."
+                "optimizer_per_head=True needs a network without batch normalisation: a batch may hold a single transition "
+                "of an action."
             )
 
     @property

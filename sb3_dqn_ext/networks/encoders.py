@@ -183,7 +183,12 @@ class ImpalaEncoder(Encoder):
     The residual network of IMPALA (Espeholt et al., 2018, https://arxiv.org/abs/1802.01561, figure 3, right): three stages of
     a convolution, a 3 x 3 max-pooling with stride 2 and two residual blocks, with 16, 32 and 32 channels; and a dense layer.
 
+    Beyond the Rainbow (Clark et al., 2024, https://arxiv.org/abs/2411.03820) has ``width=2``, ``pool=6`` and
+    ``residual_norm="spectral"``.
+
     :param width: the factor of the numbers of channels
+    :param pool: the height and width to which the images are max-pooled before the dense layer; None (default): no pooling
+    :param residual_norm: the normalisation of the convolutions in residual blocks; None (default): that of all layers
     """
 
     memory_format = th.channels_last  # on a CPU, an update takes 14 to 35 % less time
@@ -195,18 +200,27 @@ class ImpalaEncoder(Encoder):
         features_dim: int | None = None,
         channels: str | None = None,
         width: int = 1,
+        pool: int | None = None,
+        residual_norm: Any = None,
     ) -> None:
         check_number("width", width, low=1, integer=True)
-        self.width = width  # the base class makes the layers
+        if pool is not None:
+            check_number("pool", pool, low=1, integer=True)
+        # the base class makes the layers
+        self.width, self.pool = width, pool
+        self.residual_norm = None if residual_norm is None else make_norm(residual_norm)
         super().__init__(observation_space, norm, features_dim, channels)
 
     def convolutions(self, n_channels: int, norm: NormFunction) -> list[nn.Module]:
         layers: list[nn.Module] = []
+        residual_norm = self.residual_norm or norm
         for n_out in (16 * self.width, 32 * self.width, 32 * self.width):
             layers += norm(nn.Conv2d(n_channels, n_out, kernel_size=3, padding=1))
-            layers += [nn.MaxPool2d(3, stride=2, padding=1), ResidualBlock(n_out, norm), ResidualBlock(n_out, norm)]
+            layers += [nn.MaxPool2d(3, stride=2, padding=1), ResidualBlock(n_out, residual_norm)]
+            layers += [ResidualBlock(n_out, residual_norm)]
             n_channels = n_out
-        return [*layers, nn.ReLU()]
+        pooling = [] if self.pool is None else [nn.AdaptiveMaxPool2d(self.pool)]
+        return [*layers, nn.ReLU(), *pooling]
 
 
 class ResidualBlock(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 
 from sb3_dqn_ext._validation import OpenChoice
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.networks.norms import NormFunction, batch_norm, no_norm
+from sb3_dqn_ext.networks.norms import NormFunction, no_norm
 
 __all__ = ["HEAD", "HEADS", "ActionInputHead", "DuelingHead", "Head", "HeadSizes", "MultiHead", "SharedHead", "make_head"]
 
@@ -69,10 +69,10 @@ class HeadSizes:
     """The sizes of the hidden layers after the trunk."""
     activation_fn: type[nn.Module]
     """The activation after each hidden layer."""
-    batch_norm: bool = False
-    """Whether the trunk has batch normalisation."""
     norm: NormFunction = no_norm
-    """The normalisation of the hidden layers of trunk and head."""
+    """The normalisation of the hidden layers after the trunk."""
+    trunk_norm: NormFunction = no_norm
+    """The normalisation of the hidden layers of the trunk."""
 
     @property
     def hidden_dim(self) -> int:
@@ -81,8 +81,7 @@ class HeadSizes:
 
     def trunk(self) -> list[nn.Module]:
         """Make the layers of the trunk, from (B, F) features to (B, H)."""
-        norm = batch_norm if self.batch_norm else self.norm
-        return _hidden_layers(self.features_dim, self.net_arch, self.activation_fn, norm)
+        return _hidden_layers(self.features_dim, self.net_arch, self.activation_fn, self.trunk_norm)
 
     def stream(self, n_in: int, n_out: int) -> nn.Sequential:
         """Make a network from (B, n_in) to (B, n_out), with hidden layers of the sizes ``head_arch``."""

@@ -8,8 +8,9 @@ from torch import nn
 
 from sb3_dqn_ext._validation import OpenChoice
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.networks.spectral_norm import SpectralNorm
 
-__all__ = ["NORM", "NORMS", "HiddenLayer", "Norm", "NormFunction", "batch_norm", "make_norm", "no_norm"]
+__all__ = ["NORM", "NORMS", "HiddenLayer", "Norm", "NormFunction", "batch_norm", "make_norm", "needs_batches", "no_norm"]
 
 HiddenLayer = nn.Linear | nn.Conv2d
 NormFunction = Callable[[Any], list[nn.Module]]
@@ -52,12 +53,29 @@ def layer_norm(layer: HiddenLayer) -> list[nn.Module]:
     return [layer, nn.LayerNorm(layer.out_features)]
 
 
-def batch_norm(layer: nn.Linear) -> list[nn.Module]:
-    """Return a dense layer and a batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
+def batch_norm(layer: HiddenLayer) -> list[nn.Module]:
+    """
+    Return the layer and a batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167).
+
+    The mean and the variance of each output are those of the batch in training mode, and running averages otherwise; for
+    convolutions, those of each channel over the batch, height and width.
+    """
+    if isinstance(layer, nn.Conv2d):
+        return [layer, nn.BatchNorm2d(layer.out_channels)]
     return [layer, nn.BatchNorm1d(layer.out_features)]
 
 
-NORMS: dict[str, NormFunction] = {"none": no_norm, "layer": layer_norm}
+def needs_batches(network: nn.Module) -> bool:
+    """Return whether a network cannot be trained on a single transition, which has no variance."""
+    return any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
+
+
+def spectral_norm(layer: HiddenLayer) -> list[nn.Module]:
+    """Return the layer with weights of spectral norm 1 (Miyato et al., 2018, https://arxiv.org/abs/1802.05957)."""
+    return [SpectralNorm(layer)]
+
+
+NORMS: dict[str, NormFunction] = {"none": no_norm, "layer": layer_norm, "batch": batch_norm, "spectral": spectral_norm}
 NORM_SYNONYMS = {
     "no": "none",
     "false": "none",
@@ -68,6 +86,13 @@ NORM_SYNONYMS = {
     "true": "layer",
     "group": "layer",
     "group_norm": "layer",
+    "batch_norm": "batch",
+    "batchnorm": "batch",
+    "batch_normalization": "batch",
+    "bn": "batch",
+    "spectral_norm": "spectral",
+    "spectral_normalization": "spectral",
+    "sn": "spectral",
 }
 NORM = OpenChoice("norm", Norm, ("__call__",), NORMS, NORM_SYNONYMS)
 

@@ -56,7 +56,17 @@ EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
 }
 # layers that compute the same in training and in evaluation mode; other layers may not
 MODE_INDEPENDENT: set[Any] = {
-    *(nn.Linear, NoisyLinear, nn.Conv2d, nn.MaxPool2d, nn.Flatten, nn.Identity, nn.LayerNorm, nn.GroupNorm),
+    *(
+        nn.Linear,
+        NoisyLinear,
+        nn.Conv2d,
+        nn.MaxPool2d,
+        nn.AdaptiveMaxPool2d,
+        nn.Flatten,
+        nn.Identity,
+        nn.LayerNorm,
+        nn.GroupNorm,
+    ),
     *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
     *ACTIVATIONS.values(),
     *EXTRACTORS.values(),

@@ -21,8 +21,9 @@ from sb3_dqn_ext.networks.heads import HEAD, HeadSizes, SharedHead, make_head
 from sb3_dqn_ext.networks.hooks import is_instrumented
 from sb3_dqn_ext.networks.init import INITS
 from sb3_dqn_ext.networks.noisy import make_noisy, noisy_layers
-from sb3_dqn_ext.networks.norms import make_norm, no_norm
+from sb3_dqn_ext.networks.norms import batch_norm, make_norm, no_norm
 from sb3_dqn_ext.networks.preprocessing import image_keys, preprocess
+from sb3_dqn_ext.networks.spectral_norm import estimate_spectral_norms
 
 __all__ = ["QNetwork"]
 
@@ -86,7 +87,8 @@ class QNetwork(SB3QNetwork):
         self.return_model = return_model
         self.n_actions = int(action_space.n)
         head_arch = list(config.head_arch or [])
-        layers = net_arch, head_arch, activation_fn, config.batch_norm, make_norm(config.norm)
+        norm = make_norm(config.norm)
+        layers = net_arch, head_arch, activation_fn, norm, batch_norm if config.batch_norm else norm
         sizes = HeadSizes(features_dim, self.n_actions, return_model.n_params, *layers)
         self.embedding = return_model.embedding(sizes.hidden_dim)
         if HEAD.find(config.head) is SharedHead and head_arch and self.embedding is None:
@@ -101,6 +103,7 @@ class QNetwork(SB3QNetwork):
         self.apply(INITS[config.init])
         self.dtype = config.torch_dtype
         self.to(self.dtype)
+        estimate_spectral_norms(self)
         self._is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
         self._images = image_keys(observation_space)
         self.find_noisy_layers()

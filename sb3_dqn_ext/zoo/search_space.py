@@ -7,7 +7,6 @@ from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
-from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 
 TrialParams = dict[str, Any]
@@ -24,9 +23,12 @@ SOFT_TARGETS = {"target_update_interval": 1, "target_update_unit": "gradient_ste
 # Without the return models whose bounds depend on the rewards of the environment.
 SEARCHED_RETURNS = sorted(set(RETURN_MODELS) - {"categorical", "hl_gauss"})
 
+SEARCHED_NORMS = ["layer", "none"]
+SEARCHED_OPTIMIZERS = ["adam", "radam", "rmsprop"]
+
 DQN_EXT_PARAMS = (
     *("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau"),
-    "norm",
+    *("norm", "optimizer_class"),
 )
 
 
@@ -57,7 +59,9 @@ def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
             samplers = sorted(name for name in SAMPLERS if name != "vector_steps" or 4 % n_envs == 0)
             params["sampler"] = trial.suggest_categorical("sampler", samplers)
             params["terminal_copies"] = trial.suggest_int("terminal_copies", 1, 4)
-        params["norm"] = trial.suggest_categorical("norm", sorted(NORMS))
+        # new parameters come last, and the values of none change, so that stored studies can be continued
+        params["norm"] = trial.suggest_categorical("norm", SEARCHED_NORMS)
+        params["optimizer_class"] = trial.suggest_categorical("optimizer_class", SEARCHED_OPTIMIZERS)
         return _merge_arguments(converted, params)
 
     return sample
@@ -80,7 +84,7 @@ def make_converter(dqn_converter: ParamsConverter) -> ParamsConverter:
 
 def _merge_arguments(converted: TrialParams, params: TrialParams) -> TrialParams:
     """Merge the arguments that the zoo has made from its own parameters with those for ``DQN_EXT_PARAMS``."""
-    network = _select(params, "head", "norm", "returns", "loss")
+    network = _select(params, "head", "norm", "returns", "loss", "optimizer_class")
     if "head" in network:
         network["head_arch"] = [] if network["head"] == "shared" else [64]
     replay_buffer = _select(params, "sampler", "terminal_copies")

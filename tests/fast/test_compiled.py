@@ -27,7 +27,6 @@ from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.callbacks import SoftTargetUpdateCallback
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.heads import HEADS
-from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
@@ -350,7 +349,7 @@ SETTINGS: dict[str, list[Any]] = {
     "sampler": sorted(SAMPLERS),
     "n_steps": [1, 3],
     "observations": ["Box", "Dict"],
-    "norm": sorted(NORMS),
+    "norm": ["layer", "none"],  # updates of the others are not compiled
 }
 AXES = CHOICES | SETTINGS
 Combination = dict[str, Any]

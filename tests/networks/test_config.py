@@ -32,7 +32,8 @@ def test_the_signature_of_a_policy_contains_every_choice_with_its_default() -> N
         ({"noisy": 1}, "noisy=1 must be True or False"),
         ({"returns_kwargs": [2]}, r"returns_kwargs=\[2\] must be a mapping"),
         ({"optimizer_per_head": True, "head": "dueling"}, "needs head='multi_head'"),
-        ({"optimizer_per_head": True, "head": "multi_head", "batch_norm": True}, "needs batch_norm=False"),
+        ({"optimizer_per_head": True, "head": "multi_head", "batch_norm": True}, "without batch normalisation"),
+        ({"optimizer_per_head": True, "head": "multi_head", "norm": "batch"}, "without batch normalisation"),
         ({"fitted_actions": "all", "returns": "quantile"}, "needs returns='expected'"),
     ],
 )

@@ -255,7 +255,7 @@ def test_a_minibatch_is_trained_like_a_batch(compile: Any, sampler: str) -> None
         ({"minibatch_size": 3, "batch_size": 8}, "minibatch_size=3 must divide batch_size=8"),
         (
             {"minibatch_size": 1, "batch_size": 8, "policy_kwargs": {"net_arch": [8], "batch_norm": True}},
-            "minibatch_size=1 is too small for batch_norm=True",
+            "minibatch_size=1 is too small for batch normalisation",
         ),
         ({"minibatch_size": 4, "n_epochs": 1}, "minibatch_size has no effect beside n_epochs"),
     ],
@@ -273,7 +273,8 @@ def test_an_invalid_minibatch_size_is_an_error(arguments: dict[str, Any], messag
         ({"n_epochs": 1.5}, "n_epochs=1.5"),
         ({"replay_buffer_kwargs": {"sampler": "prioritized"}}, "n_epochs=3 needs sampler='uniform'"),
         ({"replay_buffer_kwargs": {"sampler_kwargs": {"replace": False}}}, "'replace'.* no effect beside n_epochs"),
-        ({"policy_kwargs": {"net_arch": [8], "batch_norm": True}}, "n_epochs=3 needs batch_norm=False"),
+        ({"policy_kwargs": {"net_arch": [8], "batch_norm": True}}, "n_epochs=3 needs a network without batch normalisation"),
+        ({"policy_kwargs": {"net_arch": [8], "norm": "batch"}}, "n_epochs=3 needs a network without batch normalisation"),
         ({"policy_kwargs": {"optimizer_per_head": True}}, "optimizer_per_head=True needs head='multi_head', not 'shared'"),
         (
             {"policy_kwargs": {"optimizer_per_head": True, "head": "multi_head", "head_arch": [4], "fitted_actions": "all"}},

@@ -19,7 +19,6 @@ from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
 from sb3_dqn_ext.networks.heads import HEADS
-from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.zoo import default_config
 from sb3_dqn_ext.zoo._start_hook import COMMANDS_WITH_ALGO, find_refused_command
@@ -365,7 +364,8 @@ def test_the_search_offers_every_choice_and_stores_what_it_sampled(tmp_path: Pat
     offered: dict[str, Collection[Any]] = {
         "target_policy": TARGET_POLICIES,
         "head": HEADS,
-        "norm": NORMS,
+        "norm": ["layer", "none"],
+        "optimizer_class": ["adam", "radam", "rmsprop"],
         "returns": RETURN_MODELS.keys() - {"categorical", "hl_gauss"},
         "loss": LOSSES,
         "sampler": SAMPLERS,
@@ -377,7 +377,17 @@ def test_the_search_offers_every_choice_and_stores_what_it_sampled(tmp_path: Pat
     assert len(occurred["tau"]) > 10
 
 
-OUR_CHOICES = {"target_policy", "head", "norm", "returns", "sampler", "soft_targets", "n_steps", "terminal_copies"}
+OUR_CHOICES = {
+    "target_policy",
+    "head",
+    "norm",
+    "optimizer_class",
+    "returns",
+    "sampler",
+    "soft_targets",
+    "n_steps",
+    "terminal_copies",
+}
 STORED = ("--storage", "sqlite:///study.db", "--study-name", "mine")
 
 

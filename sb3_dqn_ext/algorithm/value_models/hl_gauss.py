@@ -31,7 +31,7 @@ def gaussian_histogram(values: th.Tensor, edges: th.Tensor, sigma: float) -> th.
     return erf.diff(dim=-1) / (erf[:, -1:] - erf[:, :1])
 
 
-def return_bounds(reward_range: Sequence[float], gamma: float, max_steps: float = math.inf) -> tuple[float, float]:
+def return_bounds(reward_range: Sequence[float], gamma: float, max_episode_length: float = math.inf) -> tuple[float, float]:
     """
     Compute the lowest and the highest discounted return of an episode::
 
@@ -39,10 +39,10 @@ def return_bounds(reward_range: Sequence[float], gamma: float, max_steps: float 
 
     :param reward_range: the lowest and the highest reward r of a step
     :param gamma: the discount
-    :param max_steps: T, the largest number of steps of an episode; an episode can be as short as one step
+    :param max_episode_length: T, the largest number of steps of an episode; an episode can be as short as one step
     """
     low, high = reward_range
-    longest = max_steps if gamma == 1 else (1 - gamma**max_steps) / (1 - gamma)
+    longest = max_episode_length if gamma == 1 else (1 - gamma**max_episode_length) / (1 - gamma)
     return min(low, low * longest), max(high, high * longest)
 
 
@@ -63,9 +63,9 @@ class HLGaussReturns(HistogramReturns):
     :param v_max: the highest edge: an upper bound of the discounted return of an episode
     :param sigma_ratio: the standard deviation of the target, in widths of a bin
     :param reward_range: the lowest and the highest reward of a step, in place of ``v_min`` and ``v_max``
-    :param gamma: the discount, for ``reward_range``
-    :param max_steps: the number of steps after which every episode has terminated, for ``reward_range``; None (default): no
-        limit. A time limit that truncates episodes does not count, since the return after it is estimated
+    :param gamma: the discount, for ``reward_range``; not below that of the model
+    :param max_episode_length: the number of steps after which every episode has terminated, for ``reward_range``; None
+        (default): no limit. A time limit that truncates episodes does not count, since the return after it is estimated
     :raises ArgumentError: if the bounds are missing or given twice, or an argument is out of its range
     """
 
@@ -79,7 +79,7 @@ class HLGaussReturns(HistogramReturns):
         sigma_ratio: float = 0.75,
         reward_range: Sequence[float] | None = None,
         gamma: float | None = None,
-        max_steps: int | None = None,
+        max_episode_length: int | None = None,
     ) -> None:
         check_number("n_bins", n_bins, low=2, integer=True)
         check_number("sigma_ratio", sigma_ratio, low=0.01)
@@ -90,12 +90,13 @@ class HLGaussReturns(HistogramReturns):
                 "{'reward_range': [-1, 1], 'gamma': 0.99}; not both."
             )
         if reward_range is not None and gamma is not None:
-            _check_rewards(reward_range, gamma, max_steps)
-            v_min, v_max = return_bounds(reward_range, gamma, max_steps or math.inf)
+            _check_rewards(reward_range, gamma, max_episode_length)
+            v_min, v_max = return_bounds(reward_range, gamma, max_episode_length or math.inf)
         check_bounds(v_min, v_max)
         edges = th.linspace(v_min, v_max, n_bins + 1)  # type: ignore[arg-type]
         super().__init__((edges[:-1] + edges[1:]) / 2)
         self.register_buffer("edges", edges, persistent=False)
+        self.gamma = gamma
         self.sigma = sigma_ratio * (v_max - v_min) / n_bins  # type: ignore[operator]
 
     def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
@@ -110,14 +111,16 @@ class HLGaussReturns(HistogramReturns):
         return (target.values * self.atoms).sum(dim=-1) - self.mean(prediction).detach()
 
 
-def _check_rewards(reward_range: Any, gamma: Any, max_steps: Any) -> None:
+def _check_rewards(reward_range: Any, gamma: Any, max_episode_length: Any) -> None:
     """:raises ArgumentError: if they are not two rewards, a discount and a number of steps that bound the return"""
     if not isinstance(reward_range, list | tuple) or len(reward_range) != 2:
         raise ArgumentError(f"reward_range={reward_range!r} must be the lowest and the highest reward, for example [-1, 1].")
     for reward in reward_range:
         check_number("a number of reward_range", reward)
     check_number("gamma", gamma, low=0, high=1)
-    if max_steps is not None:
-        check_number("max_steps", max_steps, low=1, integer=True)
+    if max_episode_length is not None:
+        check_number("max_episode_length", max_episode_length, low=1, integer=True)
     elif gamma == 1:
-        raise ArgumentError("gamma=1 does not bound the return: give max_steps, the length of the longest episode, too.")
+        raise ArgumentError(
+            "gamma=1 does not bound the return: give max_episode_length, the length of the longest episode, too."
+        )

