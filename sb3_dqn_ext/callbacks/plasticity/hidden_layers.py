@@ -173,8 +173,8 @@ def is_separate(layer: nn.Module, direct: Trace, whole: Trace, outputs: th.Tenso
     Return whether the units of a layer can be recycled one by one.
 
     :param layer: the layer
-    :param direct: what depends on its units before an activation function
-    :param whole: what depends on its units
+    :param direct: the trace of its units up to an activation function
+    :param whole: the trace of its units
     :param outputs: the (U, F) outputs of the activation function that depend on each unit
     :return: True if the units enter one activation function and nothing else, each one is an output of this function, and
         each layer that reads the units has different inputs for each of them

@@ -32,12 +32,12 @@ def check_buffer_of_schedules(model: Any, n_steps: Schedule | None, gamma: Sched
     if n_steps is not None and not follows_model:
         raise UnsupportedError(
             f"a schedule of n_steps needs a DQNExt with a DQNReplayBuffer, and this is a {name} whose {type(buffer).__name__} "
-            "has the n of its own arguments."
+            "has an n that does not change."
         )
     if gamma is not None and not follows_model and (isinstance(buffer, NStepReplayBuffer) or getattr(buffer, "gamma", None)):
         raise UnsupportedError(
             f"a schedule of gamma needs a DQNExt with a DQNReplayBuffer, and this is a {name} whose {type(buffer).__name__} "
-            "has the gamma of its own arguments."
+            "has a gamma that does not change."
         )
     if gamma is not None and is_ours and buffer.monte_carlo > 0:
         raise ArgumentError(

@@ -152,6 +152,17 @@ def test_a_layer_of_the_user_is_reset_as_the_policy_makes_it() -> None:
     assert all(tensor.any() for name, tensor in before[i]["online"].items() if name.endswith("bias"))
 
 
+def test_adam_on_one_flat_tensor_continues_as_that_of_torch_does() -> None:
+    models = []
+    for algorithm in (DQN, DQNExt):
+        models.append(build(algorithm))
+        reset, redo = ResetCallback(13, shrink="q_net.0"), ReDoCallback(7, tau=0.5)
+        learn(models[-1], 120, callback=[reset, redo])
+        assert reset.n_acts == 3
+        assert redo.n_recycled > 3
+    assert_same_model(models[1], models[0])
+
+
 @pytest.mark.parametrize("algorithm", ALL, ids=NAMES)
 @pytest.mark.parametrize("make", [lambda: ResetCallback(10**6), lambda: ReDoCallback(5, tau=0)], ids=["reset", "redo"])
 def test_a_callback_that_changes_no_weight_changes_no_bit(algorithm: Any, make: Any) -> None:
