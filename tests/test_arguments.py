@@ -609,12 +609,13 @@ def kwargs_of(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, A
 SCHEDULE = st.one_of(
     st.floats(0, 1),
     kwargs_of(
-        name=st.sampled_from(["linear", "constant", "exponential", "multiplicative", "piecewise", "step"]),
+        name=st.sampled_from(["linear", "constant", "exponential", "geometric", "multiplicative", "piecewise", "step"]),
         start=st.floats(0, 1),
         end=st.floats(0, 1),
         end_fraction=st.floats(0, 1),
         rate=st.floats(-1, 1),
         factor=st.floats(0, 1.5),
+        steps=st.integers(0, 50),
         val=st.floats(0, 1),
         points=st.lists(st.tuples(st.integers(0, 50), st.floats(0, 1)), max_size=3),
     ),

@@ -266,6 +266,8 @@ def test_a_model_does_not_refer_to_its_callbacks_after_a_run(how: str) -> None:
 CALLBACKS: dict[str, dict[str, Any]] = {
     "EpsilonScheduleCallback": {"schedule": 0.1},
     "ExactCheckpointCallback": {"every": 10, "path": "checkpoints"},
+    "MultistepScheduleCallback": {"gamma": 0.9},
+    "ResetCallback": {"every": 10},
     "SoftTargetUpdateCallback": {"tau": 0.1},
     "StopTrainingOnEpisode": {"min_return": 1},
     "StopTrainingOnMeanReturn": {"threshold": 1, "window": 2},

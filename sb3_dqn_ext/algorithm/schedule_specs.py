@@ -10,6 +10,7 @@ from sb3_dqn_ext._validation import OpenChoice, check_number, is_dotted, number_
 from sb3_dqn_ext.algorithm.schedules import (
     ConstantSchedule,
     ExponentialSchedule,
+    GeometricSchedule,
     LinearSchedule,
     MultiplicativeSchedule,
     PiecewiseSchedule,
@@ -23,6 +24,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": ConstantSchedule,
     "linear": LinearSchedule,
     "exponential": ExponentialSchedule,
+    "geometric": GeometricSchedule,
     "multiplicative": MultiplicativeSchedule,
     "piecewise": PiecewiseSchedule,
 }
@@ -30,6 +32,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "constant": {"name": "constant", "val": 0.1},
     "linear": {"name": "linear", "start": 1.0, "end": 0.05, "end_fraction": 0.1},
     "exponential": {"name": "exponential", "start": 1.0, "end": 0.05, "rate": 0.0001},
+    "geometric": {"name": "geometric", "start": 1.0, "end": 0.05, "steps": 10_000},
     "multiplicative": {"name": "multiplicative", "start": 1.0, "end": 0.05, "factor": 0.999},
     "piecewise": {"name": "piecewise", "points": [[0, 1.0], [10_000, 0.05]]},
 }
@@ -40,7 +43,7 @@ SYNONYMS = {
     "annealed": "linear",
     "decay": "exponential",
     "exp": "exponential",
-    "geometric": "multiplicative",
+    "log_linear": "geometric",
     "multiply": "multiplicative",
     "interpolate": "piecewise",
     "piecewise_linear": "piecewise",

@@ -20,6 +20,7 @@ from sb3_dqn_ext.errors import ArgumentError
 __all__ = [
     "ConstantSchedule",
     "ExponentialSchedule",
+    "GeometricSchedule",
     "LinearSchedule",
     "MultiplicativeSchedule",
     "PerActionSchedule",
@@ -154,6 +155,44 @@ class MultiplicativeSchedule:
 
     def value(self, step: int, total_steps: int) -> float:
         return float(max(self.end, self.start * self.factor**step))
+
+
+@dataclass(frozen=True)
+class GeometricSchedule:
+    """
+    A geometric change from one value to another in a number of steps, then a constant::
+
+        asymptote + (start - asymptote) * ((end - asymptote) / (start - asymptote))**min(step / steps, 1)
+
+    With ``asymptote=1``, the horizon ``1 / (1 - gamma)`` of a discount factor changes geometrically.
+
+    :param start: the value at step 0
+    :param end: the value from step ``steps`` on
+    :param steps: the number of steps in which the value changes
+    :param asymptote: the value whose distance is multiplied, below both other values or above both
+    :raises ArgumentError: if a value is not finite or out of its range
+    """
+
+    start: float
+    end: float
+    steps: int
+    asymptote: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("start", self.start)
+        check_number("end", self.end)
+        check_number("steps", self.steps, low=1, integer=True)
+        check_number("asymptote", self.asymptote)
+        if (self.start - self.asymptote) * (self.end - self.asymptote) <= 0:
+            raise ArgumentError(
+                f"asymptote={self.asymptote!r} must be below both start={self.start!r} and end={self.end!r}, or above both."
+            )
+
+    def value(self, step: int, total_steps: int) -> float:
+        if step >= self.steps:
+            return float(self.end)
+        ratio = (self.end - self.asymptote) / (self.start - self.asymptote)
+        return float(self.asymptote + (self.start - self.asymptote) * ratio ** (step / self.steps))
 
 
 @dataclass(frozen=True)

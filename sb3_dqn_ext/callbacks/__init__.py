@@ -13,6 +13,7 @@ from sb3_dqn_ext.callbacks.diagnostics import (
 from sb3_dqn_ext.callbacks.epsilon_schedule import EpsilonScheduleCallback
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.callbacks.non_finite_guard import NonFiniteGuardCallback
+from sb3_dqn_ext.callbacks.plasticity import MultistepScheduleCallback, ReDoCallback, ResetCallback
 from sb3_dqn_ext.callbacks.soft_target_update import SoftTargetUpdateCallback
 from sb3_dqn_ext.callbacks.stop_training_on_episode import StopTrainingOnEpisode
 from sb3_dqn_ext.callbacks.stop_training_on_mean_return import StopTrainingOnMeanReturn
@@ -25,10 +26,13 @@ __all__ = [
     "EpsilonScheduleCallback",
     "ExactCheckpointCallback",
     "ExplorationCallback",
+    "MultistepScheduleCallback",
     "NetworkHealthCallback",
     "NonFiniteGuardCallback",
     "QValuesCallback",
+    "ReDoCallback",
     "ReplayHealthCallback",
+    "ResetCallback",
     "SoftTargetUpdateCallback",
     "StopTrainingOnEpisode",
     "StopTrainingOnMeanReturn",

@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import LinearSchedule as SB3LinearSchedule
 from sb3_dqn_ext.algorithm.schedules import (
     ConstantSchedule,
     ExponentialSchedule,
+    GeometricSchedule,
     LinearSchedule,
     MultiplicativeSchedule,
     PiecewiseSchedule,
@@ -43,6 +44,11 @@ def sb3_progress_remaining(step: int, total_steps: int) -> float:
         (ExponentialSchedule(1.0, 0.1, 0.01), 0, 1.0),
         (ExponentialSchedule(1.0, 0.1, 0.01), 100, 0.43109149705429815),  # 0.1 + 0.9 / e
         (ExponentialSchedule(1.0, 0.1, 0.0), 100, 1.0),
+        (GeometricSchedule(16, 4, 100), 0, 16.0),
+        (GeometricSchedule(16, 4, 100), 50, 8.0),
+        (GeometricSchedule(16, 4, 100), 100, 4.0),
+        (GeometricSchedule(16, 4, 100), 10_000_000, 4.0),
+        (GeometricSchedule(0.5, 0.875, 100, asymptote=1), 50, 0.75),  # horizons 2, 4, 8
         (MultiplicativeSchedule(0.8, 0.05, 0.5), 0, 0.8),
         (MultiplicativeSchedule(0.8, 0.05, 0.5), 3, 0.1),
         (MultiplicativeSchedule(0.8, 0.05, 0.5), 4, 0.05),

@@ -24,7 +24,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.fitted_actions import FITS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
-from sb3_dqn_ext.callbacks import SoftTargetUpdateCallback
+from sb3_dqn_ext.callbacks import ReDoCallback, ResetCallback, SoftTargetUpdateCallback
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.networks.policies import MlpPolicy
@@ -495,6 +495,23 @@ def test_only_the_callback_updates_the_target_network_if_there_is_one() -> None:
         learn(models[-1], 60, callback=SoftTargetUpdateCallback(tau=0.01, every=2))
     assert_near(models[1], models[0], 1e-4)
     assert_compiled(models[1])
+
+
+def test_resets_and_recycled_units_leave_updates_compiled() -> None:
+    """Recycled units and reset weights are the same as those of the eager path, and so is all that follows."""
+    kwargs: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1}
+    models = []
+    for compile in (False, {"unroll": 2}):
+        models.append(make(compile, gradient_steps=2, **(kwargs | AT_RANDOM)))
+        reset, redo = ResetCallback(15, shrink="q_net.0"), ReDoCallback(10, tau=0.5)
+        learn(models[-1], 61, callback=[reset, redo])
+        assert reset.n_acts == 2
+        assert redo.n_recycled > 2
+    assert_near(models[1], models[0], 1e-4)
+    assert_compiled(models[1])
+    assert models[1].updater.compiled is not None
+    steps = {float(state["step"]) for state in models[1].policy.optimizer.state.values()}
+    assert steps == {n_updates_of(models[1])}
 
 
 def test_a_norm_and_a_tau_that_are_set_later_take_effect_without_another_compilation(compilations: list[int]) -> None:

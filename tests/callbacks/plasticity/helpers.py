@@ -1,0 +1,39 @@
+"""Callbacks and functions for the tests of plasticity."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_dqn_ext.callbacks.run_callback import RunCallback
+
+
+class BeforeRollout(RunCallback):
+    """A callback that calls a function with the model before each rollout, in the order of the callbacks of the run."""
+
+    def __init__(self, observe: Callable[[Any], None]) -> None:
+        super().__init__()
+        self.observe = observe
+
+    def _before_rollout(self) -> None:
+        self.observe(self.model)
+
+
+def around(callback: BaseCallback, observe: Callable[[Any], Any]) -> tuple[list[BaseCallback], list[Any], list[Any]]:
+    """
+    Observe a model before and after a callback acts.
+
+    :param callback: the callback
+    :param observe: a function of the model
+    :return: the callbacks of the run; the observations before the callback; those after it
+    """
+    before: list[Any] = []
+    after: list[Any] = []
+    first = BeforeRollout(lambda model: before.append(observe(model)))
+    last = BeforeRollout(lambda model: after.append(observe(model)))
+    return [first, callback, last], before, after
+
+
+def state_of(module: th.nn.Module) -> dict[str, th.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
