@@ -532,7 +532,7 @@ class DQNReplayBuffer(ReplayBuffer):
         if (n_steps, gamma) == (self.n_steps, self.gamma):
             return
         check_number("n_steps", n_steps, low=1, integer=True)
-        check_number("gamma", gamma, low=0, high=1)
+        check_discounting(n_steps, gamma, self.monte_carlo, self.td_lambda)
         if self.monte_carlo > 0 and self.gamma not in (None, gamma) and self.size():
             raise ArgumentError(
                 f"gamma={gamma!r} does not fit the replay buffer, whose Monte-Carlo returns are discounted by {self.gamma!r}: "

@@ -150,6 +150,11 @@ def test_another_gamma_applies_to_stored_steps() -> None:
     np.testing.assert_allclose(read_all(stream.buffer), double_loop(stream.steps, 0.65, 0.5), rtol=1e-6, atol=1e-6)
 
 
+def test_n_steps_that_are_set_later_raise_an_error() -> None:
+    with pytest.raises(ArgumentError, match="n_steps=3 and td_lambda=0.65 define two returns"):
+        make_buffer(50, 2, 0.65).set_multistep(3, GAMMA)
+
+
 def test_an_episode_that_is_reset_in_the_middle_bootstraps_from_its_last_value() -> None:
     stream = Stream(make_buffer(50, 2, 0.65), 0)
     stream.add(10)

@@ -44,6 +44,10 @@ def check_buffer_of_schedules(model: Any, n_steps: Schedule | None, gamma: Sched
             f"a schedule of gamma does not fit monte_carlo={buffer.monte_carlo!r}: the replay buffer stores returns that are "
             "discounted by one gamma. Leave one of them out."
         )
+    if n_steps is not None and buffer.td_lambda is not None:
+        raise ArgumentError(
+            f"a schedule of n_steps does not fit td_lambda={buffer.td_lambda!r}: the two define two returns. Leave one out."
+        )
     if n_steps is not None:
         check_range("n_steps", n_steps, 1, buffer.buffer_size - buffer.optimize_memory_usage)
 

@@ -21,6 +21,7 @@ from tests.parity import assert_same, assert_same_model, learn
 
 N = {"name": "geometric", "start": 10, "end": 3, "steps": 20}
 GAMMA = {"name": "geometric", "start": 0.97, "end": 0.997, "steps": 20, "asymptote": 1}
+LAMBDA = {"replay_buffer_kwargs": {"td_lambda": 0.5}}
 MONTE_CARLO = {"replay_buffer_kwargs": {"monte_carlo": 0.5}}
 
 
@@ -142,6 +143,7 @@ STOCK_WITH_OURS = {"replay_buffer_class": DQNReplayBuffer, "replay_buffer_kwargs
         ),
         (DQN, {"n_steps": 3}, {"gamma": GAMMA}, "gamma needs a DQNExt .* a DQN whose NStepReplayBuffer has a gamma"),
         (DQN, STOCK_WITH_OURS, {"gamma": GAMMA}, "gamma needs a DQNExt .* a DQN whose DQNReplayBuffer has a gamma"),
+        (DQNExt, LAMBDA, {"n_steps": N}, "a schedule of n_steps does not fit td_lambda=0.5"),
         (DQNExt, MONTE_CARLO, {"gamma": GAMMA}, "a schedule of gamma does not fit monte_carlo=0.5"),
         (DQNExt, {"buffer_size": 8}, {"n_steps": N}, r"n_steps at step 0=10.0 must be a finite number in \[1, 8\]"),
     ],
