@@ -151,7 +151,7 @@ def test_another_gamma_applies_to_stored_steps() -> None:
 
 
 def test_n_steps_that_are_set_later_raise_an_error() -> None:
-    with pytest.raises(ArgumentError, match="n_steps=3 and td_lambda=0.65 define two returns"):
+    with pytest.raises(ArgumentError, match=r"n_steps=3 and td_lambda=0.65 define"):
         make_buffer(50, 2, 0.65).set_multistep(3, GAMMA)
 
 
