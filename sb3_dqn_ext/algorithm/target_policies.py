@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_dqn_ext._validation import OpenChoice, check_number
+from sb3_dqn_ext._validation import OpenChoice, check_number, choose
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.stateful import Stateful
 
@@ -111,6 +111,8 @@ class MunchausenTarget(TargetPolicy):
         :class:`GreedyTarget`
     :param temperature: the temperature of the softmax, the paper's tau, in the unit of the returns
     :param clip: the lowest value of ``tau * log pi(a|s)``, the paper's l0; not positive
+    :param log_policy_net: the network of log pi(a|s): ``"target"``, as in the paper, or ``"online"``, as in the code of Beyond the
+        Rainbow (Clark et al., 2024, https://arxiv.org/abs/2411.03820)
     :raises ArgumentError: if an argument is out of its range
     """
 
@@ -119,15 +121,20 @@ class MunchausenTarget(TargetPolicy):
     alpha: float = 0.9
     temperature: float = 0.03
     clip: float = -1.0
+    log_policy_net: str = "target"
 
     def __post_init__(self) -> None:
+        choose("log_policy_net", self.log_policy_net, {"online": 0, "target": 0})
+        if self.log_policy_net == "online":
+            object.__setattr__(self, "needs_online_net", True)
         check_number("alpha", self.alpha, 0, 1)
         check_number("temperature", self.temperature, low=1e-6)
         check_number("clip", self.clip, high=0)
 
     def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         # both logarithms are multiplied by tau
-        log_pi_tm1 = scaled_log_softmax(target(batch.observations), self.temperature)  # (B, A)
+        log_policy_net = online if self.log_policy_net == "online" else target
+        log_pi_tm1 = scaled_log_softmax(log_policy_net(batch.observations), self.temperature)  # (B, A)
         log_pi_taken = log_pi_tm1.gather(1, batch.actions.unsqueeze(1)).squeeze(1)  # (B,)
         log_pi_t = scaled_log_softmax(q_t, self.temperature)  # (B, A)
         pi_t = th.exp(log_pi_t / self.temperature)

@@ -49,7 +49,8 @@ class Encoder(BaseFeaturesExtractor):
 
     :param observation_space: the space of the images, with three axes
     :param norm: the normalisation of each layer before its ReLU, see :class:`~sb3_dqn_ext.networks.config.NetworkConfig`
-    :param features_dim: F, the number of units of the dense layer; None (default): ``default_features_dim`` of the class
+    :param features_dim: F, the number of units of the dense layer; None (default): ``default_features_dim`` of the class; 0: there
+        is no dense layer, and the features are the outputs of the convolutions
     :param channels: the axis of the channels, ``"first"`` or ``"last"``; None (default): the rule above
     :raises UnsupportedError: if the observations are no images, or too small for the convolutions
     :raises ArgumentError: if an argument has a wrong value
@@ -68,14 +69,16 @@ class Encoder(BaseFeaturesExtractor):
         channels: str | None = None,
     ) -> None:
         features_dim = self.default_features_dim if features_dim is None else features_dim
-        check_number("features_dim", features_dim, low=1, integer=True)
+        check_number("features_dim", features_dim, low=0, integer=True)
         self.channels_last = has_channels_last(observation_space, channels)
-        super().__init__(observation_space, features_dim)
+        super().__init__(observation_space, features_dim or 1)  # which refuses 0
         apply_norm: NormFunction = make_norm(norm)
         first, middle, last = observation_space.shape  # type: ignore[misc]
         shape = (last, first, middle) if self.channels_last else (first, middle, last)
         self.cnn = nn.Sequential(*self.convolutions(shape[0], apply_norm), nn.Flatten())
-        self.linear = nn.Sequential(*apply_norm(nn.Linear(self._n_outputs(shape), features_dim)), nn.ReLU())
+        n_outputs = self._n_outputs(shape)
+        self.linear = nn.Sequential(*([*apply_norm(nn.Linear(n_outputs, features_dim)), nn.ReLU()] if features_dim else []))
+        self._features_dim = features_dim or n_outputs
 
     def convolutions(self, n_channels: int, norm: NormFunction) -> list[nn.Module]:
         """

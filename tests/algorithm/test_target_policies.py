@@ -58,6 +58,16 @@ def test_munchausen_has_the_numbers_computed_by_hand() -> None:
     th.testing.assert_close(rewards, th.tensor(expected))
 
 
+def test_the_log_policy_can_be_that_of_the_online_network() -> None:
+    online, target = (q_function([values], [[2.0, 2.0]]) for values in ([0.0, 0.5 * math.log(3)], [0.5 * math.log(7), 0.0]))
+    batch = batch_of(actions=[0], rewards=[1.0], discounts=[0.0])
+    for name, probability in (("online", 1 / 4), ("target", 7 / 8)):
+        policy = MunchausenTarget(alpha=0.8, temperature=0.5, clip=-10, log_policy_net=name)
+        (reward,) = policy(batch, online, target, th.tensor([[2.0, 2.0]]))[1]
+        assert float(reward) == pytest.approx(1 + 0.8 * 0.5 * math.log(probability))
+        assert policy.needs_online_net == (name == "online"), "targets of several updates are computed at once without it"
+
+
 def test_the_log_policy_is_clipped_before_it_is_weighted() -> None:
     target = q_function([[0.0, 5.0]], [[0.0, 100.0]])  # temperature * log pi(0) is -5, but for 1e-10
     (reward,) = MunchausenTarget(alpha=0.9, temperature=0.03, clip=-1)(
@@ -178,6 +188,7 @@ def test_the_munchausen_loss_of_a_batch_equals_a_loop_over_its_transitions(n_ste
         ({"temperature": 0}, r"temperature=0 must be a finite number in \[1e-06, inf\]"),
         ({"clip": 1}, r"clip=1 must be a finite number in \[-inf, 0\]"),
         ({"clip": -math.inf}, r"clip=-inf must be"),
+        ({"log_policy_net": "onlin"}, r"log_policy_net='onlin'.*'online'"),
     ],
 )
 def test_an_invalid_argument_of_munchausen_raises_an_error(kwargs: dict[str, Any], message: str) -> None:

@@ -310,6 +310,15 @@ def test_without_arguments_the_extractors_are_those_of_sb3() -> None:
     assert not any(isinstance(one, nn.LayerNorm | nn.GroupNorm) for one in model.q_net.modules())
 
 
+def test_without_a_dense_layer_the_features_are_the_outputs_of_the_convolutions() -> None:
+    with_layer = MinAtarEncoder(gym.spaces.Box(0, 1, (10, 10, 4), np.float32), features_dim=8)
+    without = MinAtarEncoder(gym.spaces.Box(0, 1, (10, 10, 4), np.float32), features_dim=0)
+    assert without.features_dim == 16 * 8 * 8
+    without.cnn.load_state_dict(with_layer.cnn.state_dict())
+    images = th.rand(3, 10, 10, 4)
+    th.testing.assert_close(with_layer.linear(without(images)), with_layer(images))
+
+
 @pytest.mark.parametrize("kwargs", [{"norm": "layer"}, {"encoder_kwargs": {"features_dim": 16}}])
 def test_the_arguments_of_an_encoder_replace_the_extractor_of_a_cnn_policy(kwargs: dict[str, Any], tmp_path: Path) -> None:
     model = make("CnnPolicy", small_images(), policy_kwargs=kwargs)
@@ -405,7 +414,7 @@ ERRORS: list[tuple[str, Any, dict[str, Any], str]] = [
         r"in DQNExt it is written policy_kwargs=\{'norm': 'layer'\}",
     ),
     ("CnnPolicy", grid, {"encoder": "minatar", "encoder_kwargs": {"channels": 3}}, r"encoder_kwargs\['channels'\]=3"),
-    ("CnnPolicy", grid, {"encoder": "minatar", "encoder_kwargs": {"features_dim": 0}}, "features_dim=0 must be"),
+    ("CnnPolicy", grid, {"encoder": "minatar", "encoder_kwargs": {"features_dim": -1}}, "features_dim=-1 must be"),
     ("CnnPolicy", CatchEnv, {"encoder": "minatar", "encoder_kwargs": {"channels": "last"}}, "'last' contradicts the obs"),
     ("CnnPolicy", grid, {"encoder": "nature"}, "10 x 5 pixels with 3 channels are too small for NatureEncoder: take enc"),
     ("CnnPolicy", grid, {}, "NatureCNN reads images with values of uint8 from 0 to 255.*'encoder': 'minatar'"),
