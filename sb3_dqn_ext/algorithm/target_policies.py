@@ -111,8 +111,8 @@ class MunchausenTarget(TargetPolicy):
         :class:`GreedyTarget`
     :param temperature: the temperature of the softmax, the paper's tau, in the unit of the returns
     :param clip: the lowest value of ``tau * log pi(a|s)``, the paper's l0; not positive
-    :param log_policy_net: the network of log pi(a|s): ``"target"``, as in the paper, or ``"online"``, as in the code of Beyond the
-        Rainbow (Clark et al., 2024, https://arxiv.org/abs/2411.03820)
+    :param log_policy_net: the network of log pi(a|s): ``"target"``, as in the paper, or ``"online"``, as in the code of Beyond
+        the Rainbow (Clark et al., 2024, https://arxiv.org/abs/2411.03820)
     :raises ArgumentError: if an argument is out of its range
     """
 

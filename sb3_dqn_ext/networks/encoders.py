@@ -49,8 +49,8 @@ class Encoder(BaseFeaturesExtractor):
 
     :param observation_space: the space of the images, with three axes
     :param norm: the normalisation of each layer before its ReLU, see :class:`~sb3_dqn_ext.networks.config.NetworkConfig`
-    :param features_dim: F, the number of units of the dense layer; None (default): ``default_features_dim`` of the class; 0: there
-        is no dense layer, and the features are the outputs of the convolutions
+    :param features_dim: F, the number of units of the dense layer; None (default): ``default_features_dim`` of the class; 0:
+        there is no dense layer, and the features are the outputs of the convolutions
     :param channels: the axis of the channels, ``"first"`` or ``"last"``; None (default): the rule above
     :raises UnsupportedError: if the observations are no images, or too small for the convolutions
     :raises ArgumentError: if an argument has a wrong value
