@@ -50,6 +50,7 @@ def parameters_of_model(sampled: dict[str, Any]) -> dict[str, Any]:
         "terminal_copies": buffer.terminal_copies,
         "soft_targets": model.target_update_unit == "gradient_steps",
         "tau": model.tau,
+        "td_lambda": buffer.td_lambda,
         "batch_size_pow": model.batch_size.bit_length() - 1,
         "exploration_final_eps": model.exploration_schedule(0.0),
     }
@@ -67,7 +68,7 @@ def main() -> None:
         stored = study.trials[trial.number].params
         assert convert(stored) == sampled, stored
         model = parameters_of_model(sampled)
-        assert model == {"tau": 1.0} | {name: stored[name] for name in model if name in stored}, stored
+        assert model == {"tau": 1.0, "td_lambda": None} | {name: stored[name] for name in model if name in stored}, stored
         for name, value in stored.items():
             occurred[name].add(value)
 

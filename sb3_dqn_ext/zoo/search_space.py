@@ -28,7 +28,7 @@ SEARCHED_OPTIMIZERS = ["adam", "radam", "rmsprop"]
 
 DQN_EXT_PARAMS = (
     *("target_policy", "head", "returns", "loss", "n_steps", "sampler", "terminal_copies", "soft_targets", "tau"),
-    *("norm", "optimizer_class"),
+    *("norm", "optimizer_class", "lambda_returns", "td_lambda"),
 )
 
 
@@ -62,6 +62,9 @@ def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
         # new parameters come last, and the values of none change, so that stored studies can be continued
         params["norm"] = trial.suggest_categorical("norm", SEARCHED_NORMS)
         params["optimizer_class"] = trial.suggest_categorical("optimizer_class", SEARCHED_OPTIMIZERS)
+        if params.get("n_steps") == 1 and params["target_policy"] == "greedy":  # other values exclude lambda returns
+            if trial.suggest_categorical("lambda_returns", [False, True]):
+                params["td_lambda"] = trial.suggest_float("td_lambda", 0.3, 0.98)
         return _merge_arguments(converted, params)
 
     return sample
@@ -87,7 +90,7 @@ def _merge_arguments(converted: TrialParams, params: TrialParams) -> TrialParams
     network = _select(params, "head", "norm", "returns", "loss", "optimizer_class")
     if "head" in network:
         network["head_arch"] = [] if network["head"] == "shared" else [64]
-    replay_buffer = _select(params, "sampler", "terminal_copies")
+    replay_buffer = _select(params, "sampler", "terminal_copies", "td_lambda")
     targets = SOFT_TARGETS | _select(params, "tau") if params.get("soft_targets") else HARD_TARGETS
     arguments = {**converted, **EPSILON_GREEDY, **targets, **_select(params, "target_policy", "n_steps")}
     if "target_policy" in arguments:

@@ -370,11 +370,13 @@ def test_the_search_offers_every_choice_and_stores_what_it_sampled(tmp_path: Pat
         "loss": LOSSES,
         "sampler": SAMPLERS,
         "soft_targets": [False, True],
+        "lambda_returns": [False, True],
         "n_steps": range(1, 6),
         "terminal_copies": range(1, 5),
     }
     assert {name: occurred[name] for name in offered} == {name: sorted(choices) for name, choices in offered.items()}
     assert len(occurred["tau"]) > 10
+    assert len(occurred["td_lambda"]) > 3
 
 
 OUR_CHOICES = {
