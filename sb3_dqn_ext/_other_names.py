@@ -226,6 +226,7 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
         "target_policy='munchausen', target_policy_kwargs={'temperature': 0.03}",
         "temperature munchausen_tau entropy_temperature tau",
     ),
+    ("target_policy='munchausen', target_policy_kwargs={'log_policy_net': 'online'}", "log_policy_net"),
     ("target_policy='munchausen', target_policy_kwargs={'clip': -1}", "clip clip_value_min munchausen_clip lo"),
     ("exploration_kwargs={'schedule': 0.1}", "exploration_kwargs exploration_config explorer"),
     # the run

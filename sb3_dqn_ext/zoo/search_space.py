@@ -62,9 +62,9 @@ def make_hyperparameter_sampler(dqn_sampler: ParamsSampler) -> ParamsSampler:
         # new parameters come last, and the values of none change, so that stored studies can be continued
         params["norm"] = trial.suggest_categorical("norm", SEARCHED_NORMS)
         params["optimizer_class"] = trial.suggest_categorical("optimizer_class", SEARCHED_OPTIMIZERS)
-        if params.get("n_steps") == 1 and params["target_policy"] == "greedy":  # other values exclude lambda returns
-            if trial.suggest_categorical("lambda_returns", [False, True]):
-                params["td_lambda"] = trial.suggest_float("td_lambda", 0.3, 0.98)
+        allows_lambda = params.get("n_steps") == 1 and params["target_policy"] == "greedy"
+        if allows_lambda and trial.suggest_categorical("lambda_returns", [False, True]):
+            params["td_lambda"] = trial.suggest_float("td_lambda", 0.3, 0.98)
         return _merge_arguments(converted, params)
 
     return sample

@@ -14,7 +14,7 @@ from tests.processes import output, python
 
 def test_every_configuration_is_a_preset() -> None:
     assert set(presets.preset_paths()) == {path.stem for path in (ROOT / "zoo_configs").rglob("*.yml")}
-    assert {"dqn_ext", "rainbow", "munchausen_quantile"} <= set(presets.preset_paths())
+    assert {"dqn_ext", "rainbow", "munchausen_quantile", "pqn", "btr"} <= set(presets.preset_paths())
 
 
 @pytest.mark.parametrize("name", presets.preset_paths())
@@ -29,9 +29,10 @@ def test_a_preset_is_its_file_read_at_each_access(name: str) -> None:
         module.hyperparameters  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["rainbow", "munchausen_quantile"])
+@pytest.mark.parametrize("name", ["rainbow", "munchausen_quantile", "pqn", "btr"])
 def test_a_preset_trains_any_environment_from_the_zoo(name: str, tmp_path: Path) -> None:
     train = f"-m rl_zoo3.train --algo dqn_ext --env Acrobot-v1 -conf sb3_dqn_ext.presets.{name} -n 1100 --eval-freq -1"
-    trained = output(python(*train.split(), cwd=tmp_path))
+    eager = ["-params", "compile:False"] if name == "pqn" else []
+    trained = output(python(*train.split(), *eager, cwd=tmp_path))
     assert f"Loading hyperparameters from: sb3_dqn_ext.presets.{name}" in trained
     assert (tmp_path / "logs/dqn_ext/Acrobot-v1_1/Acrobot-v1.zip").is_file()
