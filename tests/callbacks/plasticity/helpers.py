@@ -41,6 +41,10 @@ def state_of(module: th.nn.Module) -> dict[str, th.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
+def same(some: dict[str, th.Tensor], others: dict[str, th.Tensor]) -> bool:
+    return all(th.equal(tensor, others[name]) for name, tensor in some.items())
+
+
 def small_images() -> VecEnv:
     env = FakeImageEnv(action_dim=3, screen_height=12, screen_width=12, n_channels=2, discrete=True)
     env.observation_space.seed(0)  # its images are samples of the space
