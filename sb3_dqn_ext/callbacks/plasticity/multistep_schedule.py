@@ -75,8 +75,8 @@ class MultistepScheduleCallback(RunCallback):
     :param gamma: the schedule of gamma; None (default): gamma does not change
     :param unit: the unit of the steps of both: ``"gradient_steps"`` (default), or ``"env_steps"``, counted over all
         environments. ``total_steps`` of a schedule is the length of the run in environment steps
-    :param restart_at_resets: whether steps are counted from the last reset by a :class:`ResetCallback` of the same run
-        (default), instead of from the start of the run
+    :param restart_at_resets: whether steps are counted from the last reset by a
+        :class:`~sb3_dqn_ext.callbacks.ResetCallback` of the same run (default), instead of from the start of the run
     :raises ArgumentError: if there is no such schedule, or a value is out of its range; at the start of the run, if the model
         or its replay buffer cannot follow the schedules
     """

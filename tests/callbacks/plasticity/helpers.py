@@ -5,6 +5,8 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
 
@@ -37,3 +39,13 @@ def around(callback: BaseCallback, observe: Callable[[Any], Any]) -> tuple[list[
 
 def state_of(module: th.nn.Module) -> dict[str, th.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def same(some: dict[str, th.Tensor], others: dict[str, th.Tensor]) -> bool:
+    return all(th.equal(tensor, others[name]) for name, tensor in some.items())
+
+
+def small_images() -> VecEnv:
+    env = FakeImageEnv(action_dim=3, screen_height=12, screen_width=12, n_channels=2, discrete=True)
+    env.observation_space.seed(0)  # its images are samples of the space
+    return DummyVecEnv([lambda: env])

@@ -8,7 +8,6 @@ import pytest
 import torch as th
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
-from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
@@ -19,14 +18,8 @@ from sb3_dqn_ext.callbacks.plasticity.hidden_layers import HiddenLayer, find_hid
 from sb3_dqn_ext.callbacks.plasticity.redo import layer_scores
 from sb3_dqn_ext.errors import ArgumentError
 from tests.callbacks.diagnostics.helpers import At, build, networks_of
-from tests.callbacks.plasticity.helpers import around, state_of
+from tests.callbacks.plasticity.helpers import around, same, small_images, state_of
 from tests.parity import dict_cartpole, learn
-
-
-def small_images(size: int = 12, n_channels: int = 2) -> Any:
-    env = FakeImageEnv(action_dim=3, screen_height=size, screen_width=size, n_channels=n_channels, discrete=True)
-    env.observation_space.seed(0)
-    return DummyVecEnv([lambda: env])
 
 
 class PooledImages(BaseFeaturesExtractor):
@@ -163,10 +156,6 @@ def test_dead_units_are_recycled_without_an_effect_on_the_outputs(name: str) -> 
                 if parameter.dim() > 1:
                     assert not parameter[:, columns[:2].any(dim=0)].any()
                     assert parameter[:, columns[2:].any(dim=0)].any(), key
-
-
-def same(some: dict[str, th.Tensor], others: dict[str, th.Tensor]) -> bool:
-    return all(th.equal(tensor, others[name]) for name, tensor in some.items())
 
 
 def test_the_averages_of_recycled_weights_alone_become_0() -> None:

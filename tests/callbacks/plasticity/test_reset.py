@@ -16,8 +16,8 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import ExactCheckpointCallback, ReDoCallback, ResetCallback
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import ArgumentError
-from tests.callbacks.diagnostics.helpers import build, networks_of
-from tests.callbacks.plasticity.helpers import around, state_of
+from tests.callbacks.diagnostics.helpers import build, networks_of, poles
+from tests.callbacks.plasticity.helpers import around, same, small_images, state_of
 from tests.internals import n_updates_of
 from tests.parity import assert_same, assert_same_model, learn
 
@@ -62,10 +62,6 @@ def test_the_layers_after_the_features_extractor_are_reset_every_k_updates(algor
     assert logged == sorted({*logged})
     assert logged[0] == 0
     assert 8 <= logged[-1] <= 9
-
-
-def same(some: dict[str, th.Tensor], others: dict[str, th.Tensor]) -> bool:
-    return all(th.equal(tensor, others[name]) for name, tensor in some.items())
 
 
 @pytest.mark.parametrize("algorithm", ALL, ids=NAMES)
@@ -144,7 +140,17 @@ def test_networks_of_all_kinds_are_reset(name: str) -> None:
         assert all(state[parameter]["exp_avg"].any() for state in states for parameter in state), "trained since"
 
 
-def test_a_layer_of_the_user_is_reset_as_the_policy_makes_it() -> None:
+@pytest.mark.parametrize(("shrink", "extractor_changes"), [((), False), ("features_extractor", True)])
+def test_an_encoder_is_kept_or_shrunk(shrink: Any, extractor_changes: bool) -> None:
+    model = build(DQNExt, small_images(), policy="CnnPolicy", policy_kwargs={"encoder": "minatar", "net_arch": [4]})
+    callbacks, before, after = around(ResetCallback(3, until=5, shrink=shrink), lambda model: state_of(model.q_net))
+    learn(model, 30, callback=callbacks)
+    (i,) = (i for i, (old, now) in enumerate(zip(before, after, strict=True)) if not same(old, now))
+    for name, tensor in after[i].items():
+        assert th.equal(tensor, before[i][name]) != (extractor_changes or name.startswith("q_net.")), name
+
+
+def test_initial_weights_are_those_of_the_policy() -> None:
     callbacks, before, after = around(ResetCallback(10, until=19), observe)
     learn(build(DQNExt, policy_kwargs={"init": "keras"}), 60, callback=callbacks)
     (i,) = (i for i, (a, b) in enumerate(zip(before, after, strict=True)) if not same(a["online"], b["online"]))
@@ -169,7 +175,9 @@ def test_a_callback_that_changes_no_weight_changes_no_bit(algorithm: Any, make: 
     policy_kwargs: dict[str, Any] = {"activation_fn": nn.Tanh}  # whose outputs are never 0
     models, rows = [], []
     for callbacks in ([make()], []):
-        models.append(build(algorithm, policy_kwargs=dict(policy_kwargs)))
+        models.append(
+            build(algorithm, poles(2), policy_kwargs=dict(policy_kwargs), seed=5)
+        )  # not that of the first fresh network
         rows.append(learn(models[-1], 120, callback=callbacks).rows)
     assert_same_model(*models)
     kept = [{k: v for k, v in row.items() if k not in ("train/resets", "train/recycled_units")} for row in rows[0]]
