@@ -227,9 +227,9 @@ class Run:
             return batch
 
         def recorded_epoch(*args: Any) -> Iterator[Any]:
-            for batch in epoch(*args):
+            for batch, n_batches in epoch(*args):
                 self.trainings[-1].batches.append(batch.indices)
-                yield batch
+                yield batch, n_batches
 
         model.train = recorded_train  # type: ignore[method-assign]
         model.updater.gradient_step = recorded_gradient_step  # type: ignore[method-assign, assignment]
