@@ -7,8 +7,11 @@ import numpy as np
 from sb3_dqn_ext.plot import evaluations
 from sb3_dqn_ext.sweep import Task
 from sb3_dqn_ext.sweep.evaluation import play
+from sb3_dqn_ext.sweep.progress import read_progress
 
 THRESHOLD = 475
+SCORES = {"CartPole-v1": (THRESHOLD,), "dqn_ext/MinAtar-Breakout-v1": (10, 20)}
+"""the scores for which the time is measured, by environment"""
 
 
 def learning(run: Path, task: Task) -> dict[str, str]:
@@ -28,3 +31,18 @@ def learning(run: Path, task: Task) -> dict[str, str]:
         f"steps_to_{THRESHOLD}": f"{min(curve.steps[means >= THRESHOLD], default=np.inf):.0f}",
         "mean_return": f"{means.mean():.2f}",
     }
+
+
+def time_to_score(run: Path, task: Task) -> dict[str, str]:
+    """
+    Measure how fast a run reaches a score, in seconds of processor time, which other load on the machine does not change.
+
+    :param run: the zoo's run folder
+    :param task: the run
+    :return: for each score, the time until the first evaluation whose mean return is at least as high, infinity if there is
+        none; the environment steps per second. Compilation and evaluations are included
+    """
+    curve, progress = evaluations(run), read_progress(run.parents[2] / "progress.json")
+    means, speed = curve.returns.mean(axis=1), progress.steps / progress.cpu
+    times = {score: min(curve.steps[means >= score], default=np.inf) / speed for score in SCORES[task.env]}
+    return {f"seconds_to_{score}": f"{seconds:.1f}" for score, seconds in times.items()} | {"steps_per_s": f"{speed:.0f}"}
