@@ -37,6 +37,7 @@ __all__ = [
     "check_combinations",
     "check_early_arguments",
     "check_environment",
+    "check_normalization",
     "parse_train_freq",
     "possibly_unstorable_arguments",
     "sb3_errors_translated",
@@ -483,6 +484,12 @@ def check_batch_size(model: Any) -> None:
         raise ArgumentError(f"{name}=1 is too small for batch normalisation, which needs at least 2 transitions.")
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.sampler.check(model.batch_size)
+
+
+def check_normalization(model: Any) -> None:
+    """:raises ArgumentError: if VecNormalize rescales rewards, and the replay buffer stores returns"""
+    if isinstance(model.replay_buffer, DQNReplayBuffer):
+        model.replay_buffer.check_normalization(model.get_vec_normalize_env())
 
 
 FREE_FORM_ARGUMENTS = (

@@ -206,8 +206,11 @@ def test_the_stored_values_are_those_of_the_network_when_it_acts(normalize: bool
     np.testing.assert_allclose(stored[is_bootstrapped], values[is_bootstrapped], rtol=1e-5)
 
 
-def test_the_network_is_evaluated_once_for_each_step() -> None:
-    model = model_of(two_cartpoles(), exploration_final_eps=0.0, exploration_initial_eps=0.0)
+@pytest.mark.parametrize(
+    "exploration", [{"exploration_final_eps": 0.0, "exploration_initial_eps": 0.0}, {"exploration": "boltzmann"}], ids=str
+)
+def test_the_network_is_evaluated_once_for_each_step(exploration: dict[str, Any]) -> None:
+    model = model_of(two_cartpoles(), **exploration)
     calls: list[int] = []
     model.q_net.register_forward_hook(lambda *_: calls.append(1))
     learn(model, 32)
@@ -261,7 +264,12 @@ def test_a_wrong_argument_raises_an_error(kwargs: dict[str, Any], message: str) 
 
 
 def test_normalized_rewards_raise_an_error() -> None:
-    model = model_of(VecNormalize(DummyVecEnv([short_cartpole])))
+    env = VecNormalize(DummyVecEnv([short_cartpole]))
+    with pytest.raises(ArgumentError, match="td_lambda stores returns, which VecNormalize cannot rescale"):
+        model_of(env)
+    env.norm_reward = False
+    model = model_of(env)
+    env.norm_reward = True
     with pytest.raises(ArgumentError, match="td_lambda stores returns, which VecNormalize cannot rescale"):
         model.learn(32)
 

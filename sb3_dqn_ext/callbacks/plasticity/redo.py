@@ -17,6 +17,7 @@ from sb3_dqn_ext.callbacks.plasticity.fresh_weights import check_same_layers, ma
 from sb3_dqn_ext.callbacks.plasticity.hidden_layers import HiddenLayer, find_hidden_layers, forward_hooks, units_last
 from sb3_dqn_ext.callbacks.plasticity.periodic import PeriodicCallback
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.networks.spectral_norm import estimate_spectral_norms
 
 __all__ = ["ReDoCallback"]
 
@@ -151,5 +152,6 @@ class ReDoCallback(PeriodicCallback):
             n_dormant = int(sum(mask.sum() for mask in masks))
             if n_dormant:
                 recycle(online, make_fresh_network(model, seed), self._layers, masks, model.policy.optimizer)
+                estimate_spectral_norms(online)
         self.n_recycled += n_dormant
         self.logger.record("train/recycled_units", self.n_recycled)
