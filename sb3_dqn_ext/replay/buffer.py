@@ -487,7 +487,8 @@ class DQNReplayBuffer(ReplayBuffer):
         self, batch_inds: Array, env: VecNormalize | None = None
     ) -> ReplayBufferSamples | DictReplayBufferSamples:
         """
-        Read transitions. As with SB3's buffers, subclasses can override this method to change the samples.
+        Read transitions. As with SB3's buffers, subclasses can override this method to change the samples. With ``td_lambda``,
+        their ``next_observations`` are None.
 
         :param batch_inds: the (B,) rows. The environment of each transition is the one that the sampler has drawn; for rows
             that the sampler has not drawn, it is drawn here.

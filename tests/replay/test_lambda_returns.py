@@ -1,5 +1,6 @@
 """Lambda returns, compared with loops over the stored steps, and the values from which they bootstrap."""
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -261,6 +262,14 @@ def test_a_network_learns_the_returns() -> None:
 def test_a_wrong_argument_raises_an_error(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         model_of(two_cartpoles(), **kwargs)
+
+
+def test_arguments_of_a_target_network_that_is_never_read_lead_to_a_warning() -> None:
+    with pytest.warns(UserWarning, match="tau has no effect beside td_lambda=0.65"):
+        model_of(two_cartpoles(), target_network=True, tau=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model_of(two_cartpoles(), target_network=True, tau=0.5, policy_kwargs={"net_arch": [8], "fitted_actions": "all"})
 
 
 def test_normalized_rewards_raise_an_error() -> None:

@@ -276,3 +276,14 @@ def test_spectral_norms_are_those_of_the_recycled_weights() -> None:
     learn(model, 84, callback=callbacks)
     norms = next(now for old, now in zip(before, after, strict=True) if now != old)
     assert all(0.9 < norm < 1.1 for norm in norms), norms
+
+
+def test_a_dead_layer_before_a_spectral_norm_leaves_weights_that_have_a_norm() -> None:
+    model = vector_model(norm="spectral")
+    with th.no_grad():
+        model.q_net.q_net[0].layer.bias.fill_(-50.0)
+    callback = ReDoCallback(20, unit="env_steps", tau=0, until=39)
+    model.learning_starts = 10**6
+    model.learn(30, callback=callback)
+    assert callback.n_recycled >= 6
+    np.testing.assert_allclose(spectral_norms(model.q_net), 1, atol=0.1)

@@ -108,7 +108,9 @@ def test_spectral_norms_are_those_of_the_new_weights() -> None:
     """An estimate from the vectors of the old weights would be near 0, and the layer would multiply its inputs by many."""
     model = build(DQNExt, policy_kwargs={"norm": "spectral", "net_arch": [32, 32]})
     callback = ResetCallback(10, until=19, reset=[], shrink="*", shrink_factor=0, perturb_factor=1)
-    callbacks, before, after = around(callback, lambda model: [spectral_norms(model.q_net), spectral_norms(model.q_net_target)])
+    callbacks, before, after = around(
+        callback, lambda model: [spectral_norms(model.q_net), spectral_norms(model.q_net_target)]
+    )
     learn(model, 84, callback=callbacks)
     norms = next(now for old, now in zip(before, after, strict=True) if now != old)
     assert [len(one) for one in norms] == [2, 2]
