@@ -22,6 +22,7 @@ from torch import nn
 from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
 from sb3_dqn_ext.algorithm.exploration import NoExploration
+from sb3_dqn_ext.algorithm.fitted_actions import fit_taken
 from sb3_dqn_ext.algorithm.target_policies import GreedyTarget
 from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
@@ -37,6 +38,7 @@ __all__ = [
     "check_combinations",
     "check_early_arguments",
     "check_environment",
+    "check_normalization",
     "parse_train_freq",
     "possibly_unstorable_arguments",
     "sb3_errors_translated",
@@ -363,13 +365,17 @@ def check_combinations(model: Any, given: set[str]) -> None:
         )
     if model.n_epochs is not None:
         _check_epochs(model, given)
-    for name in given.intersection(TARGET_ARGUMENTS) if not model.target_network else ():
-        warnings.warn(f"{name} has no effect beside target_network=False.", stacklevel=3)
+    td_lambda = buffer_kwargs.get("td_lambda")
+    # with fitted_actions="all", the target network predicts the other actions
+    is_target_read = model.target_network and (td_lambda is None or model.updater.loss.fit is not fit_taken)
+    for name in given.intersection(TARGET_ARGUMENTS) if not is_target_read else ():
+        other = f"td_lambda={td_lambda!r}" if model.target_network else "target_network=False"
+        warnings.warn(f"{name} has no effect beside {other}.", stacklevel=3)
     if buffer_kwargs.get("monte_carlo", 0) == 1 and model.n_steps > 1:
         warnings.warn(f"n_steps={model.n_steps} has no effect beside monte_carlo=1.", stacklevel=3)
-    if buffer_kwargs.get("td_lambda") is not None and type(model.choices.target_policy) is not GreedyTarget:
+    if td_lambda is not None and type(model.choices.target_policy) is not GreedyTarget:
         raise ArgumentError(
-            f"target_policy={model.target_policy!r} has no effect beside td_lambda={buffer_kwargs['td_lambda']!r}, "
+            f"target_policy={model.target_policy!r} has no effect beside td_lambda={td_lambda!r}, "
             "whose returns contain values of the greedy policy; leave one out."
         )
     if "terminal_on" in buffer_kwargs and buffer_kwargs.get("terminal_copies", 1) == 1:
@@ -483,6 +489,12 @@ def check_batch_size(model: Any) -> None:
         raise ArgumentError(f"{name}=1 is too small for batch normalisation, which needs at least 2 transitions.")
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.sampler.check(model.batch_size)
+
+
+def check_normalization(model: Any) -> None:
+    """:raises ArgumentError: if VecNormalize rescales rewards, and the replay buffer stores returns"""
+    if isinstance(model.replay_buffer, DQNReplayBuffer):
+        model.replay_buffer.check_normalization(model.get_vec_normalize_env())
 
 
 FREE_FORM_ARGUMENTS = (

@@ -64,7 +64,7 @@ def explored_actions(
         return actions if is_batch else np.atleast_1d(actions)
 
     n_envs = len(first) if is_batch else 1
-    q_values = partial(predicted_q_values, model, observation)
+    q_values = partial(predicted_q_values, model, observation) if numpy_q_values is None else partial(numpy_q_values, first)
     context = ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, model.action_space.sample, generator, state)
     actions = exploration(context)
     if not isinstance(actions, np.ndarray) or actions.shape != (n_envs,) or actions.dtype.kind not in "iu":

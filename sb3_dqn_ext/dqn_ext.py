@@ -35,6 +35,7 @@ from sb3_dqn_ext._arguments import (
     check_combinations,
     check_early_arguments,
     check_environment,
+    check_normalization,
     check_step_while_learning,
     parse_train_freq,
     possibly_unstorable_arguments,
@@ -211,6 +212,7 @@ class DQNExt(DQN):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
+            check_normalization(self)
             check_step_while_learning(self, DQNExt.train)
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # arguments of a subclass
             doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
@@ -379,6 +381,7 @@ class DQNExt(DQN):
         self._has_applied_changes = False
         check_replay_buffer(self, self._buffer_settings)
         check_batch_size(self)
+        check_normalization(self)
         check_step_while_learning(self, DQNExt.train)
 
     def _update_exploration_schedule(self, total_steps: int) -> None:

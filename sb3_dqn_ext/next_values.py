@@ -47,7 +47,8 @@ def set_next_values(
     if truncated:
         last_obs = map_observation(np.array, new_obs)
         for env in truncated:
-            write_row(last_obs, env, infos[env]["terminal_observation"])
+            if (last := infos[env].get("terminal_observation")) is not None:
+                write_row(last_obs, env, last)
         values[truncated] = q_values_of(last_obs)[truncated].max(axis=1)
     lambda_returns.expect(values)
     return q_values

@@ -452,10 +452,7 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _returns_at(self, indices: Indices, env: VecNormalize | None) -> tuple[Array, Array, Indices | None]:
         """Return the (B,) rewards and discounts of multi-step returns, and the indices of their last steps, if they matter."""
-        stores_returns = self.monte_carlo > 0 or self.lambda_returns is not None
-        if stores_returns and env is not None and env.norm_reward:
-            name = "monte_carlo" if self.monte_carlo > 0 else "td_lambda"
-            raise ArgumentError(f"{name} stores returns, which VecNormalize cannot rescale: use norm_reward=False.")
+        self.check_normalization(env)
         if self.lambda_returns is not None:
             returns = self.lambda_returns.take(self, indices, self._discount, self.n_added)
             return returns, np.zeros_like(returns), None
@@ -490,7 +487,8 @@ class DQNReplayBuffer(ReplayBuffer):
         self, batch_inds: Array, env: VecNormalize | None = None
     ) -> ReplayBufferSamples | DictReplayBufferSamples:
         """
-        Read transitions. As with SB3's buffers, subclasses can override this method to change the samples.
+        Read transitions. As with SB3's buffers, subclasses can override this method to change the samples. With ``td_lambda``,
+        their ``next_observations`` are None.
 
         :param batch_inds: the (B,) rows. The environment of each transition is the one that the sampler has drawn; for rows
             that the sampler has not drawn, it is drawn here.
@@ -566,6 +564,18 @@ class DQNReplayBuffer(ReplayBuffer):
             self.observation_ring.keep_final_observation(row, env)
             if self._tracks_episodes and self.episodes.open_steps[env] > 0:
                 self._end_episode(env, terminal=False)
+
+    def check_normalization(self, env: VecNormalize | None) -> None:
+        """
+        Check that rewards can be normalized when they are read.
+
+        :param env: the VecNormalize wrapper; None: no normalization
+        :raises ArgumentError: if rewards are normalized and ``monte_carlo`` or ``td_lambda`` is used
+        """
+        if env is None or not env.norm_reward or (self.monte_carlo == 0 and self.td_lambda is None):
+            return
+        name = "monte_carlo" if self.monte_carlo > 0 else "td_lambda"
+        raise ArgumentError(f"{name} stores returns, which VecNormalize cannot rescale: use norm_reward=False.")
 
     def replayable_rows(self) -> tuple[int, int]:
         """

@@ -1,5 +1,6 @@
 """Lambda returns, compared with loops over the stored steps, and the values from which they bootstrap."""
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -206,8 +207,11 @@ def test_the_stored_values_are_those_of_the_network_when_it_acts(normalize: bool
     np.testing.assert_allclose(stored[is_bootstrapped], values[is_bootstrapped], rtol=1e-5)
 
 
-def test_the_network_is_evaluated_once_for_each_step() -> None:
-    model = model_of(two_cartpoles(), exploration_final_eps=0.0, exploration_initial_eps=0.0)
+@pytest.mark.parametrize(
+    "exploration", [{"exploration_final_eps": 0.0, "exploration_initial_eps": 0.0}, {"exploration": "boltzmann"}], ids=str
+)
+def test_the_network_is_evaluated_once_for_each_step(exploration: dict[str, Any]) -> None:
+    model = model_of(two_cartpoles(), **exploration)
     calls: list[int] = []
     model.q_net.register_forward_hook(lambda *_: calls.append(1))
     learn(model, 32)
@@ -260,8 +264,21 @@ def test_a_wrong_argument_raises_an_error(kwargs: dict[str, Any], message: str) 
         model_of(two_cartpoles(), **kwargs)
 
 
+def test_arguments_of_a_target_network_that_is_never_read_lead_to_a_warning() -> None:
+    with pytest.warns(UserWarning, match="tau has no effect beside td_lambda=0.65"):
+        model_of(two_cartpoles(), target_network=True, tau=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model_of(two_cartpoles(), target_network=True, tau=0.5, policy_kwargs={"net_arch": [8], "fitted_actions": "all"})
+
+
 def test_normalized_rewards_raise_an_error() -> None:
-    model = model_of(VecNormalize(DummyVecEnv([short_cartpole])))
+    env = VecNormalize(DummyVecEnv([short_cartpole]))
+    with pytest.raises(ArgumentError, match="td_lambda stores returns, which VecNormalize cannot rescale"):
+        model_of(env)
+    env.norm_reward = False
+    model = model_of(env)
+    env.norm_reward = True
     with pytest.raises(ArgumentError, match="td_lambda stores returns, which VecNormalize cannot rescale"):
         model.learn(32)
 

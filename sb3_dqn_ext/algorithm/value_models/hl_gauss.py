@@ -83,7 +83,9 @@ class HLGaussReturns(HistogramReturns):
     ) -> None:
         check_number("n_bins", n_bins, low=2, integer=True)
         check_number("sigma_ratio", sigma_ratio, low=0.01)
-        if (v_min is None or v_max is None) == (reward_range is None or gamma is None):
+        bounds, rewards = (v_min, v_max), (reward_range, gamma)
+        given, others = (bounds, (*rewards, max_episode_length)) if reward_range is None else (rewards, bounds)
+        if None in given or any(one is not None for one in others):
             raise ArgumentError(
                 "returns='hl_gauss' needs the lowest and the highest discounted return of an episode: give returns_kwargs "
                 "v_min and v_max, for example {'v_min': -10, 'v_max': 10}, or reward_range and gamma, for example "
@@ -117,6 +119,8 @@ def _check_rewards(reward_range: Any, gamma: Any, max_episode_length: Any) -> No
         raise ArgumentError(f"reward_range={reward_range!r} must be the lowest and the highest reward, for example [-1, 1].")
     for reward in reward_range:
         check_number("a number of reward_range", reward)
+    if reward_range[0] > reward_range[1] or not any(reward_range):
+        raise ArgumentError(f"reward_range={reward_range!r} must be the lowest and then the highest reward, not both 0.")
     check_number("gamma", gamma, low=0, high=1)
     if max_episode_length is not None:
         check_number("max_episode_length", max_episode_length, low=1, integer=True)

@@ -39,6 +39,13 @@ def check_buffer_of_schedules(model: Any, n_steps: Schedule | None, gamma: Sched
             f"a schedule of gamma needs a DQNExt with a DQNReplayBuffer, and this is a {name} whose {type(buffer).__name__} "
             "has a gamma that does not change."
         )
+    bounded_gamma = getattr(getattr(model.policy, "return_model", None), "gamma", None)
+    if gamma is not None and bounded_gamma is not None:
+        try:
+            check_range("gamma", gamma, 0, bounded_gamma)
+        except ArgumentError as error:
+            bounds = f"Returns above those of returns_kwargs['gamma']={bounded_gamma!r} would be clipped: raise it"
+            raise ArgumentError(f"{error} {bounds} to the largest gamma of the schedule.") from None
     if gamma is not None and is_ours and buffer.monte_carlo > 0:
         raise ArgumentError(
             f"a schedule of gamma does not fit monte_carlo={buffer.monte_carlo!r}: the replay buffer stores returns that are "

@@ -7,6 +7,7 @@ import numpy as np
 from sb3_dqn_ext._validation import check_number, choose
 from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
+from sb3_dqn_ext.errors import ArgumentError
 
 __all__ = ["PeriodicCallback", "check_unit", "step_counts"]
 
@@ -45,6 +46,8 @@ class PeriodicCallback(RunCallback):
         check_unit(unit)
         if until is not None:
             check_number("until", until, low=1, integer=True)
+            if until < every:
+                raise ArgumentError(f"until={until!r} is below every={every!r}, so that the callback would never act.")
         self.every = every
         self.unit = unit
         self.until = until

@@ -17,6 +17,7 @@ from sb3_dqn_ext.callbacks.plasticity.fresh_weights import check_same_layers, ma
 from sb3_dqn_ext.callbacks.plasticity.hidden_layers import HiddenLayer, find_hidden_layers, forward_hooks, units_last
 from sb3_dqn_ext.callbacks.plasticity.periodic import PeriodicCallback
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.networks.spectral_norm import SpectralNorm, estimate_spectral_norms
 
 __all__ = ["ReDoCallback"]
 
@@ -44,7 +45,8 @@ def recycle(
 ) -> None:
     """
     Recycle units (Sokar et al., 2023, algorithm 1): their incoming weights become initial weights, their outgoing weights 0,
-    and the optimizer's running averages of both 0.
+    and the optimizer's running averages of both 0. Outgoing weights that are divided by their spectral norm become initial
+    weights where all of them would be 0.
 
     :param net: the network
     :param fresh: an untrained network
@@ -63,9 +65,11 @@ def recycle(
     for layer, units in zip(layers, masks, strict=True):
         for name, columns in layer.readers.items():
             inputs = columns[units].any(dim=0)  # (F,)
-            for parameter in net.get_submodule(name).parameters():
+            initial = dict(fresh.get_submodule(name).named_parameters())
+            is_spectral = isinstance(net.get_submodule(name.rpartition(".")[0]), SpectralNorm)
+            for key, parameter in net.get_submodule(name).named_parameters():
                 if parameter.dim() > 1:  # the weight, and the weight_sigma of a noisy layer
-                    parameter[:, inputs] = 0
+                    parameter[:, inputs] = initial[key][:, inputs] if is_spectral and inputs.all() else 0
                     for average in moments(optimizer, parameter):
                         average[:, inputs] = 0
 
@@ -151,5 +155,6 @@ class ReDoCallback(PeriodicCallback):
             n_dormant = int(sum(mask.sum() for mask in masks))
             if n_dormant:
                 recycle(online, make_fresh_network(model, seed), self._layers, masks, model.policy.optimizer)
+                estimate_spectral_norms(online)
         self.n_recycled += n_dormant
         self.logger.record("train/recycled_units", self.n_recycled)

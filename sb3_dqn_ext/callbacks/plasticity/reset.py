@@ -12,6 +12,7 @@ from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks
 from sb3_dqn_ext.callbacks.plasticity.fresh_weights import check_same_layers, make_fresh_network, moments
 from sb3_dqn_ext.callbacks.plasticity.periodic import PeriodicCallback
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.networks.spectral_norm import estimate_spectral_norms
 
 __all__ = ["ResetCallback"]
 
@@ -155,6 +156,7 @@ class ResetCallback(PeriodicCallback):
             for network in {online, target} if self.reset_target else {online}:
                 reset_tensors(network, fresh, reset)
                 shrink_and_perturb(network, fresh, shrunk, self.shrink_factor, self.perturb_factor)
+                estimate_spectral_norms(network)
             for name, parameter in online.named_parameters():
                 if name in reset | shrunk:
                     for average in moments(model.policy.optimizer, parameter):

@@ -9,6 +9,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_dqn_ext.callbacks.run_callback import RunCallback
+from sb3_dqn_ext.networks.spectral_norm import SpectralNorm
 
 
 class BeforeRollout(RunCallback):
@@ -49,3 +50,15 @@ def small_images() -> VecEnv:
     env = FakeImageEnv(action_dim=3, screen_height=12, screen_width=12, n_channels=2, discrete=True)
     env.observation_space.seed(0)  # its images are samples of the space
     return DummyVecEnv([lambda: env])
+
+
+def spectral_norms(network: th.nn.Module) -> list[float]:
+    """Return the largest singular values of the weights that the hidden layers of a network multiply their inputs by."""
+    norms = []
+    for layer in network.modules():
+        if isinstance(layer, SpectralNorm):
+            inputs = th.eye(layer.matrix().shape[1])
+            with th.no_grad():
+                weights = layer.eval()(inputs) - layer(th.zeros_like(inputs))
+            norms.append(float(th.linalg.matrix_norm(weights, 2)))
+    return norms

@@ -23,6 +23,7 @@ N = {"name": "geometric", "start": 10, "end": 3, "steps": 20}
 GAMMA = {"name": "geometric", "start": 0.97, "end": 0.997, "steps": 20, "asymptote": 1}
 LAMBDA = {"replay_buffer_kwargs": {"td_lambda": 0.5}}
 MONTE_CARLO = {"replay_buffer_kwargs": {"monte_carlo": 0.5}}
+HL_GAUSS = {"gamma": 0.9, "policy_kwargs": {"returns": "hl_gauss", "returns_kwargs": {"reward_range": [0, 1], "gamma": 0.9}}}
 
 
 class TrainedWith(DQNExt):
@@ -145,6 +146,12 @@ STOCK_WITH_OURS = {"replay_buffer_class": DQNReplayBuffer, "replay_buffer_kwargs
         (DQN, STOCK_WITH_OURS, {"gamma": GAMMA}, "gamma needs a DQNExt .* a DQN whose DQNReplayBuffer has a gamma"),
         (DQNExt, LAMBDA, {"n_steps": N}, "a schedule of n_steps does not fit td_lambda=0.5"),
         (DQNExt, MONTE_CARLO, {"gamma": GAMMA}, "a schedule of gamma does not fit monte_carlo=0.5"),
+        (
+            DQNExt,
+            HL_GAUSS,
+            {"gamma": GAMMA},
+            r"gamma at step .*=0.97 must be .* returns_kwargs\['gamma'\]=0.9 would be clipped",
+        ),
         (DQNExt, {"buffer_size": 8}, {"n_steps": N}, r"n_steps at step 0=10.0 must be a finite number in \[1, 8\]"),
     ],
     ids=str,

@@ -18,7 +18,7 @@ from sb3_dqn_ext.callbacks.plasticity.hidden_layers import HiddenLayer, find_hid
 from sb3_dqn_ext.callbacks.plasticity.redo import layer_scores
 from sb3_dqn_ext.errors import ArgumentError
 from tests.callbacks.diagnostics.helpers import At, build, networks_of
-from tests.callbacks.plasticity.helpers import around, same, small_images, state_of
+from tests.callbacks.plasticity.helpers import around, same, small_images, spectral_norms, state_of
 from tests.parity import dict_cartpole, learn
 
 
@@ -268,3 +268,22 @@ def test_an_invalid_argument_is_refused(arguments: dict[str, Any], message: str)
 def test_a_network_without_hidden_layers_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"the network has none: give it hidden layers \(net_arch\)"):
         build(DQN, policy_kwargs={"net_arch": []}).learn(10, callback=ReDoCallback())
+
+
+def test_spectral_norms_are_those_of_the_recycled_weights() -> None:
+    model = vector_model(norm="spectral", net_arch=[32, 32])
+    callbacks, before, after = around(ReDoCallback(20, tau=0.9, until=39), lambda model: spectral_norms(model.q_net))
+    learn(model, 84, callback=callbacks)
+    norms = next(now for old, now in zip(before, after, strict=True) if now != old)
+    assert all(0.9 < norm < 1.1 for norm in norms), norms
+
+
+def test_a_dead_layer_before_a_spectral_norm_leaves_weights_that_have_a_norm() -> None:
+    model = vector_model(norm="spectral")
+    with th.no_grad():
+        model.q_net.q_net[0].layer.bias.fill_(-50.0)
+    callback = ReDoCallback(20, unit="env_steps", tau=0, until=39)
+    model.learning_starts = 10**6
+    model.learn(30, callback=callback)
+    assert callback.n_recycled >= 6
+    np.testing.assert_allclose(spectral_norms(model.q_net), 1, atol=0.1)

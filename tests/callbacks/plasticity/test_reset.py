@@ -17,7 +17,7 @@ from sb3_dqn_ext.callbacks import ExactCheckpointCallback, ReDoCallback, ResetCa
 from sb3_dqn_ext.checkpoint.folder import checkpoints
 from sb3_dqn_ext.errors import ArgumentError
 from tests.callbacks.diagnostics.helpers import build, networks_of, poles
-from tests.callbacks.plasticity.helpers import around, same, small_images, state_of
+from tests.callbacks.plasticity.helpers import around, same, small_images, spectral_norms, state_of
 from tests.internals import n_updates_of
 from tests.parity import assert_same, assert_same_model, learn
 
@@ -102,6 +102,19 @@ def test_only_the_averages_of_changed_parameters_become_0(optimizer: str) -> Non
         for key, value in old.items():
             now = after[i]["adam"][name][key]
             assert not now.any() if name.startswith("q_net.4") and key != "step" else th.equal(now, value), (name, key)
+
+
+def test_spectral_norms_are_those_of_the_new_weights() -> None:
+    """An estimate from the vectors of the old weights would be near 0, and the layer would multiply its inputs by many."""
+    model = build(DQNExt, policy_kwargs={"norm": "spectral", "net_arch": [32, 32]})
+    callback = ResetCallback(10, until=19, reset=[], shrink="*", shrink_factor=0, perturb_factor=1)
+    callbacks, before, after = around(
+        callback, lambda model: [spectral_norms(model.q_net), spectral_norms(model.q_net_target)]
+    )
+    learn(model, 84, callback=callbacks)
+    norms = next(now for old, now in zip(before, after, strict=True) if now != old)
+    assert [len(one) for one in norms] == [2, 2]
+    assert all(0.9 < norm < 1.1 for one in norms for norm in one), norms
 
 
 V_RANGE = {"v_min": 0, "v_max": 9}
@@ -241,6 +254,7 @@ def test_a_resumed_run_has_the_same_bits(seed: int | None, tmp_path: Path) -> No
         ({"every": 0}, "every=0 must be a whole number"),
         ({"every": 5, "unit": "updates"}, "unit='updates' is not known.*Did you mean 'gradient_steps'"),
         ({"every": 5, "until": 0}, "until=0"),
+        ({"every": 5, "until": 4}, "until=4 is below every=5"),
         ({"every": 5, "reset": 3}, "reset=3 must be a name or a pattern of modules"),
         ({"every": 5, "shrink": [3]}, "shrink=3 must be a name or a pattern of modules"),
         ({"every": 5, "shrink_factor": 1.5}, "shrink_factor=1.5"),
