@@ -210,7 +210,7 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
             "train_freq": 16,
             "exploration": "boltzmann",
             "replay_buffer_kwargs": {"td_lambda": 0.8},
-            "policy_kwargs": {"net_arch": [16], "noisy": True},
+            "policy_kwargs": {"net_arch": [16], "noisy": True, "fitted_actions": "all"},  # which reads the target network
         },
     ),
     "minibatches, and a target network that counts them": (

@@ -21,7 +21,7 @@ from tests.parity import assert_same, assert_same_model, learn
 
 N = {"name": "geometric", "start": 10, "end": 3, "steps": 20}
 GAMMA = {"name": "geometric", "start": 0.97, "end": 0.997, "steps": 20, "asymptote": 1}
-LAMBDA = {"replay_buffer_kwargs": {"td_lambda": 0.5}}
+LAMBDA = {"replay_buffer_kwargs": {"td_lambda": 0.5}, "policy_kwargs": {"fitted_actions": "all"}}  # reads the target network
 MONTE_CARLO = {"replay_buffer_kwargs": {"monte_carlo": 0.5}}
 HL_GAUSS = {"gamma": 0.9, "policy_kwargs": {"returns": "hl_gauss", "returns_kwargs": {"reward_range": [0, 1], "gamma": 0.9}}}
 
