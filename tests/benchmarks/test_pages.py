@@ -53,6 +53,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
     "minatar": lambda folder: sweep_page("minatar"),
     "pong": lambda folder: sweep_page("pong"),
+    "pqn_cartpole": lambda folder: sweep_page("pqn"),
     "games": lambda folder: games.table(read_rows(RESULTS / "games.csv")),
     "reliability": reliability_page,
     "speed": speed_page,
