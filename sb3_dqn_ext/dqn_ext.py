@@ -525,11 +525,11 @@ class DQNExt(DQN):
             for numbers in self._exploration_state.values():
                 numbers[ended] = 0
         lambda_returns = getattr(replay_buffer, "lambda_returns", None)
-        q_values = None if lambda_returns is None else set_next_values(self, lambda_returns, new_obs, dones, infos)
+        if lambda_returns is not None:
+            set_next_values(self, lambda_returns, new_obs, dones, infos)
         if self._vec_normalize_env is not None or not isinstance(replay_buffer, DQNReplayBuffer):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
             self._last_obs = map_observation(np.array, new_obs)  # a copy, see below
-            self.run_state.acting_values = None if q_values is None else (self._last_obs, q_values)
             return
         # the same as in SB3, without copies of observations that the replay buffer copies anyway
         next_obs = new_obs
@@ -544,7 +544,6 @@ class DQNExt(DQN):
         # a copy: the observation is stored after the next step, for which some environments reuse the array
         copied = np.array(new_obs) if isinstance(new_obs, np.ndarray) else map_observation(np.array, new_obs)
         self._last_original_obs, self._last_obs = self._last_obs, copied
-        self.run_state.acting_values = None if q_values is None else (copied, q_values)
 
     def _on_step(self) -> None:
         """Update the target network if an update is due, and the exploration rate."""

@@ -23,16 +23,15 @@ def set_next_values(
     new_obs: Array | dict[str, Array],
     dones: Array,
     infos: list[dict[str, Any]],
-) -> Values:
+) -> None:
     """
-    Set the values after the step that is stored next.
+    Set the values after the step that is stored next, and keep the Q-values from which the next actions are chosen.
 
     :param model: a DQNExt
     :param lambda_returns: the lambda returns of its replay buffer
     :param new_obs: (n_envs, \\*obs) the observations after the step, as the network reads them
     :param dones: (n_envs,) whether each episode ended
     :param infos: the infos of the step; the final observation of a truncated episode is read
-    :return: (n_envs, A) Q-values of ``new_obs``
     """
     by_numpy = model.updater.numpy_q_values
 
@@ -40,7 +39,7 @@ def set_next_values(
         values: Values = predicted_q_values(model, obs) if by_numpy is None else by_numpy(obs)
         return values
 
-    q_values = q_values_of(new_obs)
+    q_values = model.run_state.acting_values = q_values_of(new_obs)
     values = q_values.max(axis=1)
     # after a termination, there is no value
     truncated = [env for env in np.flatnonzero(dones).tolist() if infos[env].get("TimeLimit.truncated", False)]
@@ -51,7 +50,6 @@ def set_next_values(
                 write_row(last_obs, env, last)
         values[truncated] = q_values_of(last_obs)[truncated].max(axis=1)
     lambda_returns.expect(values)
-    return q_values
 
 
 def computed_q_values(model: Any) -> QValues | None:
@@ -61,7 +59,5 @@ def computed_q_values(model: Any) -> QValues | None:
     :param model: a DQNExt
     :return: the function; None if they are not computed, or the greedy actions of the policy depend on more than them
     """
-    computed = model.run_state.acting_values
-    if computed is None or computed[0] is not model._last_obs or not model.updater.acts_greedily:
-        return None
-    return lambda _: computed[1]
+    q_values = model.run_state.acting_values
+    return None if q_values is None or not model.updater.acts_greedily else lambda _: q_values

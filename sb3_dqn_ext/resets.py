@@ -46,6 +46,7 @@ def begin_episodes(model: Any, observations: Any) -> None:
     end_open_episodes(model)
     envs, normalize = model.run_state.stepped_envs, model.get_vec_normalize_env()
     model._last_obs, model.run_state.last_step = observations, LastStep(envs, latest_reset_infos(envs), observations)
+    model.run_state.acting_values = None
     if normalize is not None:
         model._last_original_obs = normalize.get_original_obs()
 

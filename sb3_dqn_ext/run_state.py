@@ -40,8 +40,8 @@ class RunState:
     """whether the next training waits for the next step, with ``step_while_learning``"""
     due_training: tuple[int, int] | None = None
     """``gradient_steps`` and ``batch_size`` of the training to make during the next step, or None"""
-    acting_values: tuple[Any, Any] | None = None
-    """the latest (n_envs, \\*obs) observations and their (n_envs, A) Q-values; None if they are not computed"""
+    acting_values: Any = None
+    """the (n_envs, A) Q-values of the latest observations; None if they are not computed"""
     stepped_envs: Sequence[VecEnv] = ()
     """the innermost training environments, and other vectorised environments that share some of them"""
 

@@ -23,7 +23,7 @@ CHUNK = 64
 class LambdaReturns:
     """
     The lambda returns of all stored steps (Sutton and Barto, 2018, http://incompleteideas.net/book/the-book-2nd.html, section
-    12.1), with the greedy values of Watkins and Peng that PQN uses (Gallici et al., 2025, https://arxiv.org/abs/2407.04811)::
+    12.1) of greedy values, as in Peng's Q(lambda) and in PQN (Gallici et al., 2025, https://arxiv.org/abs/2407.04811)::
 
         G_t = R_{t+1} + gamma * ((1 - lambda) * V(S_{t+1}) + lambda * G_{t+1}),   V(s) = max_a Q(s, a)
 
@@ -123,7 +123,7 @@ class LambdaReturns:
         continues = 1.0 - np.logical_or(dones, timeouts)
         if later is None:
             continues[0] = 0
-        discounts = gamma * (1 - dones * (1 - timeouts))  # 0 after a termination
+        discounts = gamma * (1.0 - np.logical_and(dones, 1 - timeouts))  # 0 after a termination
         share = self.td_lambda * continues
         bootstrapped = ring.rewards[rows] + discounts * (1 - share) * values
         decay = discounts * share

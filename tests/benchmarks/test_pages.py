@@ -54,6 +54,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "minatar": lambda folder: sweep_page("minatar"),
     "pong": lambda folder: sweep_page("pong"),
     "pqn_cartpole": lambda folder: sweep_page("pqn"),
+    "pqn_minatar": lambda folder: sweep_page("pqn_minatar"),
     "games": lambda folder: games.table(read_rows(RESULTS / "games.csv")),
     "reliability": reliability_page,
     "speed": speed_page,

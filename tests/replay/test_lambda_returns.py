@@ -1,6 +1,7 @@
 """Lambda returns, compared with loops over the stored steps, and the values from which they bootstrap."""
 
 import warnings
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -229,6 +230,28 @@ def test_actions_are_those_without_stored_values(exploration: str) -> None:
         learn(model, 64)
         actions.append(buffer_of(model).actions)
     assert_same(actions[0], actions[1], "actions")
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_greedy_actions_are_those_of_the_observations_also_after_a_reset_by_a_callback(resets: bool) -> None:
+    model = model_of(two_cartpoles(), exploration_final_eps=0.0, exploration_initial_eps=0.0)
+    env: Any = model.env
+
+    def reset_every_third_step(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
+        if resets and local_variables["self"].num_timesteps % 6 == 0:
+            model._last_obs = env.reset()
+        return True
+
+    with th.no_grad():
+        model.q_net.q_net[-1].bias.zero_()  # type: ignore[operator]  # greedy actions depend on the observations
+    untrained = deepcopy(model.q_net)
+    learn(model, 32, callback=reset_every_third_step)
+    buffer = buffer_of(model)
+    assert bool((buffer.timeouts[2] == 1).all()) == resets
+    with th.no_grad():
+        greedy = untrained(th.as_tensor(buffer.observations[:16]).flatten(0, 1)).argmax(dim=1)
+    assert len(greedy.unique()) == 2
+    np.testing.assert_array_equal(buffer.actions[:16].reshape(-1), greedy)
 
 
 def test_a_network_learns_the_returns() -> None:

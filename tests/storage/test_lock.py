@@ -22,9 +22,8 @@ def hold(folder: str) -> None:
 
 def hold_with_a_worker(folder: str) -> None:
     with Lock(folder):
-        worker = os.fork()
-        if worker:
-            write_line(worker)
+        if os.fork() == 0:
+            write_line(os.getpid())  # the worker itself writes it: it has then closed the lock that it has inherited
         time.sleep(60)
 
 
