@@ -11,6 +11,10 @@ DIAGNOSTICS := [{'sb3_dqn_ext.callbacks.DiagnosticsCallback':{'video':True}}]
 OPTIONS := --eval-freq 2500 --eval-episodes 10
 EPISODES := 50
 INSTALLED := train
+# A game of MinAtar makes a million steps.
+ifneq ($(findstring MinAtar,$(ENV)),)
+  OPTIONS := --eval-freq 50000 --eval-episodes 10
+endif
 # A game of ALE is trained in its vector form, and is played less often, as games are long.
 ifeq ($(dir $(ENV)),ALE/)
   OPTIONS := --eval-freq 50000 --eval-episodes 5 -conf sb3_dqn_ext.presets.atari
