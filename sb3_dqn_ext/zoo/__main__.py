@@ -1,4 +1,4 @@
-"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo with ``dqn_ext`` registered, ``advise`` or ``resume``."""
+"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo with ``dqn_ext``, ``advise`` or ``resume``."""
 
 import sys
 

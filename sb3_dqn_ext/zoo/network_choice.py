@@ -23,6 +23,17 @@ def split_image_shape(space: spaces.Space[Any]) -> tuple[int, int]:
     return (last, min(first, middle)) if has_channels_last(space, None) else (first, min(middle, last))
 
 
+def smallest_side(space: spaces.Space[Any]) -> int:
+    """
+    Return the number of pixels of the shortest side of the images.
+
+    :param space: the observation space; a Dict can contain several images
+    :return: the number; 0: there are no images
+    """
+    parts = space.values() if isinstance(space, spaces.Dict) else [space]
+    return min((split_image_shape(part)[1] for part in parts if is_image(part)), default=0)
+
+
 def choose_encoder(space: spaces.Space[Any]) -> str | None:
     """
     Choose an encoder by the size of the images; in a Dict, by the smallest image.
@@ -30,8 +41,7 @@ def choose_encoder(space: spaces.Space[Any]) -> str | None:
     :param space: the observation space
     :return: a name of ``ENCODERS``; None: there are no images, or they are too small for convolutions
     """
-    parts = space.values() if isinstance(space, spaces.Dict) else [space]
-    side = min((split_image_shape(part)[1] for part in parts if is_image(part)), default=0)
+    side = smallest_side(space)
     return next((encoder for min_side, encoder in ENCODER_BY_MIN_SIDE.items() if side >= min_side), None)
 
 
@@ -45,7 +55,7 @@ def choose_policy(space: spaces.Space[Any], has_encoder: bool) -> str:
     """
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
-    fits_nature_cnn = is_image(space) and is_image_space(space) and split_image_shape(space)[1] >= MIN_IMAGE_SIZE
+    fits_nature_cnn = is_image(space) and is_image_space(space) and smallest_side(space) >= MIN_IMAGE_SIZE
     return "CnnPolicy" if has_encoder or fits_nature_cnn else "MlpPolicy"
 
 

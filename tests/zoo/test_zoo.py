@@ -103,7 +103,7 @@ def test_every_command_exists_in_the_zoo() -> None:
     scripts = [path.relative_to(folder.parent) for path in folder.rglob("*.py") if ".parse_args()" in path.read_text()]
     modules = sorted(".".join(path.with_suffix("").parts) for path in scripts)
     assert sorted(command.module for command in ZOO_COMMANDS.values()) == modules
-    assert COMMANDS.keys() == {*ZOO_COMMANDS, "resume"}
+    assert COMMANDS.keys() == {*ZOO_COMMANDS, "advise", "resume"}
 
 
 def test_a_sampled_target_policy_does_not_get_the_arguments_of_the_configured_one() -> None:

@@ -8,6 +8,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -21,16 +22,14 @@ from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.encoders import is_image
 from sb3_dqn_ext.zoo.advise.env_facts import Env, EnvFacts, measure
-from sb3_dqn_ext.zoo.advise.rules import Line, advise
+from sb3_dqn_ext.zoo.advise.rules import ATARI_WRAPPER, WARP_FRAME, Line, advise
 from sb3_dqn_ext.zoo.config import has_own_block
-from sb3_dqn_ext.zoo.network_choice import split_image_shape
+from sb3_dqn_ext.zoo.network_choice import smallest_side
 
 COMMAND = "python -m sb3_dqn_ext.zoo advise"
 COMMENT_COLUMN = 36
 MAX_IMAGE_SIDE = 100
 """the largest side of images in pixels that are not resized"""
-ATARI_WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
-WARP_FRAME = "stable_baselines3.common.atari_wrappers.WarpFrame"
 
 
 def main(arguments: list[str], program: str = COMMAND) -> None:
@@ -69,7 +68,7 @@ def make_parser(program: str, zoo: Any) -> argparse.ArgumentParser:
     parser.add_argument("env", metavar="ENV_ID", help="the id of the environment, such as CartPole-v1")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
     parser.add_argument(
-        "--env-kwargs", nargs="+", action=store_dict, default={}, help="arguments of the environment, such as is_slippery:False"
+        "--env-kwargs", nargs="+", action=store_dict, default={}, help="arguments of the environment, such as game:1"
     )
     parser.add_argument("-n", "--n-timesteps", type=int, help="environment steps of a run (default: by the environment)")
     parser.add_argument("--random-steps", type=int, default=2_000, help="random steps that are measured (default: 2000)")
@@ -94,14 +93,12 @@ def make_configuration(options: argparse.Namespace, zoo: Any) -> str:
     spec = find_spec(options.env)
     kwargs = {**atari_kwargs(spec), **options.env_kwargs}
     env = make_env(spec, kwargs)
-    wrappers = list(preprocessing(spec, env))
-    wrapped = zoo.get_wrapper_class({"env_wrapper": [name for name, _ in wrappers]})(env)
-    facts = measure(wrapped, options.random_steps, options.seed)
+    wrappers = choose_preprocessing(spec, env.observation_space)
+    wrapped = zoo.get_wrapper_class({"env_wrapper": list(wrappers)})(env)
+    measured = measure(wrapped, options.random_steps, options.seed)
     wrapped.close()
-    lines = [Line("env_kwargs", kwargs, "arguments of the environment")] if kwargs else []
-    lines += [Line("env_wrapper", [name for name, _ in wrappers], wrappers[0][1])] if wrappers else []
-    lines += advise(facts, options.n_timesteps)
-    return "\n".join([*header(options, facts), *render_block(options.env, lines)])
+    facts = replace(measured, env_kwargs=kwargs, preprocessing=wrappers)
+    return "\n".join([*header(options, facts), *render_block(options.env, advise(facts, options.n_timesteps))])
 
 
 def find_spec(env_id: str) -> EnvSpec:
@@ -143,20 +140,20 @@ def make_env(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Env:
         raise ArgumentError(f"env={spec.id!r} cannot be made{arguments}: {error}") from error
 
 
-def preprocessing(spec: EnvSpec, env: Env) -> Iterator[tuple[Any, str]]:
+def choose_preprocessing(spec: EnvSpec, space: spaces.Space[Any]) -> tuple[str, ...]:
     """
-    Yield the wrapper that makes images small enough, in the form of the zoo's ``env_wrapper``, and its reason.
+    Choose the wrapper that makes images small enough.
 
     :param spec: the spec of the environment
-    :param env: the environment
+    :param space: its observation space
+    :return: the dotted name of a wrapper, or none
     """
-    space = env.observation_space
     if not is_image(space):
-        return
+        return ()
     if is_atari(spec):
-        yield ATARI_WRAPPER, "gray images of 84 x 84, 4 frames per step, rewards of -1, 0 and 1, an episode for each life; DQN"
-    elif space.dtype == np.uint8 and space.shape[-1] == 3 and split_image_shape(space)[1] > MAX_IMAGE_SIDE:
-        yield WARP_FRAME, "gray images of 84 x 84, as DQN: larger ones take long"
+        return (ATARI_WRAPPER,)
+    is_coloured = space.dtype == np.uint8 and (space.shape or ())[-1] == 3
+    return (WARP_FRAME,) if is_coloured and smallest_side(space) > MAX_IMAGE_SIDE else ()
 
 
 def header(options: argparse.Namespace, facts: EnvFacts) -> Iterator[str]:

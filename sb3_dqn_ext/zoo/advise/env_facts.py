@@ -1,7 +1,7 @@
 """Facts about an environment on which its configuration depends, measured in random steps."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -12,6 +12,7 @@ from gymnasium.wrappers import FrameStackObservation
 from sb3_dqn_ext._arguments import check_environment
 from sb3_dqn_ext.errors import UnsupportedError
 from sb3_dqn_ext.networks.encoders import is_image
+from sb3_dqn_ext.zoo.network_choice import choose_encoder
 
 Env = gym.Env[Any, Any]
 
@@ -38,6 +39,10 @@ class EnvFacts:
     """the share of steps with a reward other than zero"""
     max_abs_observation: float
     """the largest absolute value in vector observations; 0 for other observations"""
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """the arguments with which the environment was made"""
+    preprocessing: tuple[str, ...] = ()
+    """the dotted names of the wrappers that were put around the environment before it was measured"""
 
     @property
     def max_abs_reward(self) -> float:
@@ -66,9 +71,8 @@ class EnvFacts:
 
     @property
     def has_images(self) -> bool:
-        """Whether the observations are images, or a Dict with images."""
-        space = self.observation_space
-        return any(map(is_image, space.values() if isinstance(space, spaces.Dict) else [space]))
+        """Whether the observations are images that an encoder supports, or a Dict with such images."""
+        return choose_encoder(self.observation_space) is not None
 
 
 class RandomStep(NamedTuple):
@@ -90,7 +94,7 @@ def measure(env: Env, n_random_steps: int = 2_000, seed: int = 0) -> EnvFacts:
     :raises UnsupportedError: if the actions are not Discrete, or no policy supports the observations
     """
     n_actions = count_actions(env)
-    check_environment(env)
+    check_observations(env)
     steps = list(random_steps(env, n_random_steps, seed))
     rewards = np.array([step.reward for step in steps])
     return EnvFacts(
@@ -118,6 +122,13 @@ def count_actions(env: Env) -> int:
     if not isinstance(env.action_space, spaces.Discrete):
         raise UnsupportedError(f"the action space is {env.action_space}, and a DQN supports Discrete actions only.")
     return int(env.action_space.n)
+
+
+def check_observations(env: Env) -> None:
+    """:raises UnsupportedError: if no policy supports the observations"""
+    check_environment(env)
+    if isinstance(env.observation_space, spaces.Tuple):
+        raise UnsupportedError(f"the observation space is {env.observation_space}: a Dict can contain several parts.")
 
 
 def random_steps(env: Env, n_steps: int, seed: int) -> Iterator[RandomStep]:

@@ -7,8 +7,8 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_dqn_ext.networks.encoders import is_image
-from sb3_dqn_ext.zoo.advise.env_facts import EnvFacts
-from sb3_dqn_ext.zoo.network_choice import choose_encoder, choose_policy, split_image_shape
+from sb3_dqn_ext.zoo.advise.env_facts import RARE_REWARDS, EnvFacts
+from sb3_dqn_ext.zoo.network_choice import choose_encoder, choose_policy, smallest_side, split_image_shape
 
 Choice = tuple[Any, str]
 """A value and its reason."""
@@ -16,10 +16,19 @@ Choice = tuple[Any, str]
 LARGE_REWARD = 100
 SMALL_REWARD = 0.01
 LARGE_OBSERVATION = 10
-MAX_TRANSITIONS = 100_000
+MIN_TRANSITIONS, MAX_TRANSITIONS = 1_000, 100_000
 MAX_BYTES = 2_000_000_000
 """the largest size of the replay buffer"""
 N_FRAMES = 4
+
+ATARI_WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
+CLIP_REWARD = "stable_baselines3.common.atari_wrappers.ClipRewardEnv"
+WARP_FRAME = "stable_baselines3.common.atari_wrappers.WarpFrame"
+WRAPPER_REASONS = {
+    ATARI_WRAPPER: "gray images of 84 x 84, 4 frames per step, rewards of -1, 0 and 1, an episode for each life; DQN",
+    CLIP_REWARD: "rewards of -1, 0 and 1; DQN",
+    WARP_FRAME: "gray images of 84 x 84; DQN",
+}
 
 
 class Line(NamedTuple):
@@ -70,7 +79,7 @@ def always(value: Any, reason: str) -> Rule:
     return lambda facts, n_timesteps: (value, reason)
 
 
-def for_images(images: Choice | None, others: Choice | None) -> Rule:
+def for_images(images: Choice, others: Choice) -> Rule:
     """
     Return a rule that depends on whether there are images.
 
@@ -80,21 +89,43 @@ def for_images(images: Choice | None, others: Choice | None) -> Rule:
     return lambda facts, n_timesteps: images if facts.has_images else others
 
 
-def for_sparse(value: Any, usual: Rule | None = None) -> Rule:
+def for_screens(value: Any, reason: str) -> Rule:
+    """
+    Return a rule for images that are larger than those of MinAtar.
+
+    :param value: the value
+    :param reason: the reason
+    """
+    return lambda facts, n_timesteps: (value, reason) if is_screen(facts) else None
+
+
+def is_screen(facts: EnvFacts) -> bool:
+    """Return whether the images are larger than those of MinAtar."""
+    return choose_encoder(facts.observation_space) in ("small", "nature")
+
+
+def no_value(facts: EnvFacts, n_timesteps: int) -> None:
+    """Return None, for the default of DQNExt."""
+
+
+def for_sparse(value: Any, reason: str, usual: Rule = no_value) -> Rule:
     """
     Return a rule for sparse rewards.
 
-    :param value: the value if rewards are sparse; the text after it is the reason
-    :param usual: the rule for other rewards; None: the default of DQNExt
+    :param value: the value if rewards are sparse
+    :param reason: its reason, after the rewards in random steps
+    :param usual: the rule for other rewards
     """
-    return lambda facts, n_timesteps: (
-        (value[0], f"{describe_sparsity(facts)}: {value[1]}") if facts.is_sparse else usual and usual(facts, n_timesteps)
-    )
+
+    def rule(facts: EnvFacts, n_timesteps: int) -> Choice | None:
+        return (value, f"{describe_sparsity(facts)}: {reason}") if facts.is_sparse else usual(facts, n_timesteps)
+
+    return rule
 
 
 def describe_sparsity(facts: EnvFacts) -> str:
     """Describe the rewards of random steps in which rewards are sparse."""
-    if facts.nonzero_share < 1 and facts.nonzero_share > 0:
+    if 0 < facts.nonzero_share < RARE_REWARDS:
         return f"rewards were zero in {100 * (1 - facts.nonzero_share):.4g} % of {facts.n_random_steps:,} random steps"
     return f"all rewards were {facts.max_reward:g} in {facts.n_random_steps:,} random steps"
 
@@ -102,10 +133,27 @@ def describe_sparsity(facts: EnvFacts) -> str:
 # -- observations ----------------------------------------------------------------------------------------------------------
 
 
+def env_kwargs(facts: EnvFacts, n_timesteps: int) -> Choice | None:
+    """Make the environment with the same arguments."""
+    return (dict(facts.env_kwargs), "arguments of the environment") if facts.env_kwargs else None
+
+
+def env_wrapper(facts: EnvFacts, n_timesteps: int) -> Choice | None:
+    """Wrap the environment as it was measured; clip rewards that VecNormalize cannot rescale."""
+    is_clipped = has_unscaled_rewards(facts) and frame_stack(facts, n_timesteps) is not None
+    names = [*facts.preprocessing, *([CLIP_REWARD] if is_clipped else [])]
+    return (names, "; ".join(WRAPPER_REASONS[name] for name in names)) if names else None
+
+
+def has_unscaled_rewards(facts: EnvFacts) -> bool:
+    """Return whether the largest reward is far from 1."""
+    return facts.max_abs_reward > LARGE_REWARD or 0 < facts.max_abs_reward < SMALL_REWARD
+
+
 def frame_stack(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Stack the frames of gray or coloured images of a screen."""
     space = facts.observation_space
-    if facts.is_stacked or not is_image(space) or choose_encoder(space) not in ("small", "nature"):
+    if facts.is_stacked or not (is_image(space) and is_screen(facts)):
         return None
     is_frame = split_image_shape(space)[0] in (1, 3)
     return (N_FRAMES, "observations in one: a single image has no velocities") if is_frame else None
@@ -124,28 +172,17 @@ def policy(facts: EnvFacts, n_timesteps: int) -> Choice:
 
 def encoder(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Choose the encoder by the size of the images."""
-    space = facts.observation_space
-    name = choose_encoder(space)
-    if name is None:
-        return None
-    parts = space.values() if isinstance(space, spaces.Dict) else [space]
-    side = min(split_image_shape(part)[1] for part in parts if is_image(part))
-    return name, f"the shorter side of an image has {side} pixels"
+    name = choose_encoder(facts.observation_space)
+    side = smallest_side(facts.observation_space)
+    return None if name is None else (name, f"for images of about this size: the shorter side has {side} pixels")
 
 
-def is_screen(facts: EnvFacts) -> bool:
-    """Return whether the images are larger than those of MinAtar."""
-    return choose_encoder(facts.observation_space) in ("small", "nature")
-
-
-def for_screens(value: Any, reason: str) -> Rule:
-    """
-    Return a rule for images that are larger than those of MinAtar.
-
-    :param value: the value
-    :param reason: the reason
-    """
-    return lambda facts, n_timesteps: (value, reason) if is_screen(facts) else None
+def net_arch(facts: EnvFacts, n_timesteps: int) -> Choice | None:
+    """Choose the hidden layers; an encoder ends with one."""
+    if not facts.has_images:
+        return [256, 256], "units per hidden layer; docs/results/cartpole_seeds.md"
+    is_dict = isinstance(facts.observation_space, spaces.Dict)
+    return ([256], "units of the layer that joins the parts of the Dict") if is_dict else None
 
 
 def storage(facts: EnvFacts, n_timesteps: int) -> Choice | None:
@@ -172,16 +209,16 @@ def buffer_size(facts: EnvFacts, n_timesteps: int) -> Choice:
         n_bytes *= 2  # the observations before and after the step
     elif facts.is_stacked:
         n_bytes //= N_FRAMES
-    n_fitting = max(MAX_BYTES // n_bytes // 1000 * 1000, 1000)
-    size = min(n_timesteps, MAX_TRANSITIONS, n_fitting)
-    whole = "the whole run, " if size == n_timesteps else ""
+    n_fitting = MAX_BYTES // n_bytes // 1000 * 1000
+    size = max(min(n_timesteps, MAX_TRANSITIONS, n_fitting), MIN_TRANSITIONS)
+    whole = "the whole run, " if size >= n_timesteps else ""
     return size, f"transitions: {whole}at most {max(size * n_bytes / 1e9, 0.001):.1g} GB"
 
 
 def normalize(facts: EnvFacts, n_timesteps: int) -> Choice | None:
-    """Normalize observations or rewards that are far from 1."""
+    """Normalize observations or rewards that are far from 1. SB3's VecNormalize cannot be inside a frame stack."""
     largest, magnitude = facts.max_abs_reward, facts.max_abs_observation
-    norm_reward = largest > LARGE_REWARD or 0 < largest < SMALL_REWARD
+    norm_reward = has_unscaled_rewards(facts) and frame_stack(facts, n_timesteps) is None
     norm_obs = magnitude > LARGE_OBSERVATION
     reasons = [f"the largest |reward| was {largest:.4g}"] if norm_reward else []
     reasons += [f"the largest |observation| was {magnitude:.4g}"] if norm_obs else []
@@ -219,6 +256,8 @@ def learning_starts(facts: EnvFacts, n_timesteps: int) -> Choice:
 three_steps = always(3, "rewards per target; Rainbow (Hessel et al. 2018), docs/results/cartpole_seeds.md")
 
 RULES: dict[str, Rule] = {
+    "env_kwargs": env_kwargs,
+    "env_wrapper": env_wrapper,
     "frame_stack": frame_stack,
     "normalize": normalize,
     "policy": policy,
@@ -230,7 +269,7 @@ RULES: dict[str, Rule] = {
     "buffer_size": buffer_size,
     "learning_starts": learning_starts,
     "gamma": gamma,
-    "n_steps": for_sparse((5, "longer returns"), three_steps),
+    "n_steps": for_sparse(5, "longer returns", three_steps),
     "train_freq": always(4, "steps between trainings; DQN"),
     "gradient_steps": for_images(
         (1, "per training: one for 4 steps, as docs/results/minatar.md"),
@@ -240,10 +279,11 @@ RULES: dict[str, Rule] = {
     "target_update_interval": always(1, "... after every gradient step"),
     "target_update_unit": always("gradient_steps", "so that train_freq does not change the speed of the target"),
     "target_policy": target_policy,
-    "exploration": for_sparse(("ez_greedy", "an action is repeated for a while (Dabney et al. 2021)")),
-    "exploration_kwargs.mu": for_sparse((1.5, "docs/results/tutorials.md, MountainCar: -103 in the median")),
+    "exploration": for_sparse("ez_greedy", "random actions last (Dabney et al. 2021)"),
+    "exploration_kwargs.mu": lambda facts, _: (1.5, "docs/results/tutorials.md, MountainCar") if facts.is_sparse else None,
     "exploration_fraction": for_sparse(
-        (0.3, "of n_timesteps, longer than usual"),
+        0.3,
+        "of n_timesteps, longer than usual",
         for_images(
             (0.1, "of n_timesteps, in which epsilon falls; docs/results/minatar.md"),
             (0.12, "of n_timesteps, in which epsilon falls; the zoo's number for Acrobot and LunarLander"),
@@ -252,7 +292,7 @@ RULES: dict[str, Rule] = {
     "exploration_final_eps": always(0.05, "SB3"),
     "compile": always(True, "faster steps (docs/speed.md) with a C++ compiler; else one warning"),
     "replay_buffer_kwargs.storage": storage,
-    "policy_kwargs.net_arch": for_images(None, ([256, 256], "units per hidden layer; docs/results/cartpole_seeds.md")),
+    "policy_kwargs.net_arch": net_arch,
     "policy_kwargs.encoder": encoder,
     "policy_kwargs.norm": for_screens("layer", "after each hidden layer; docs/results/pong.md"),
     "policy_kwargs.head": for_screens("dueling", "Wang et al. 2016; docs/results/pong.md, 20.9 of 21 points"),
