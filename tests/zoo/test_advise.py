@@ -416,7 +416,7 @@ def test_the_two_commands_of_the_help_in_a_shell(tmp_path: Path) -> None:
     )
     (tmp_path / "x.yml").write_text(advice)
     comments = [line for line in advice.splitlines() if line.startswith("# ")]
-    assert "sb3-dqn-ext train --env mine/Rare-v0 -conf my.yml --gym-packages my_envs" in comments[0]
+    assert "sb3-dqn-ext train --env mine/Rare-v0 -conf my_config.yml --gym-packages my_envs" in comments[0]
     assert "# Box(2,) float32 observations, 3 actions, a time limit of 50 steps." in comments
     assert not [line for line in comments if "has a block for" in line]
     train = ("-m", "rl_zoo3.train", "--algo", "dqn_ext", "--env", "mine/Rare-v0", "-conf", "x.yml", "-n", "100", *packages)

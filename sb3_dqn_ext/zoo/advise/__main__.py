@@ -62,7 +62,7 @@ def make_parser(program: str, zoo: Any) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         program,
         description="Print a configuration for an environment, chosen from its spaces, its rewards and its time limit.",
-        epilog=f"example:\n  {program} CartPole-v1 > my.yml",
+        epilog=f"example:\n  {program} CartPole-v1 > my_config.yml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("env", metavar="ENV_ID", help="the id of the environment, such as CartPole-v1")
@@ -165,7 +165,7 @@ def header(options: argparse.Namespace, facts: EnvFacts) -> Iterator[str]:
     """
     packages = f" --gym-packages {shlex.join(options.gym_packages)}" if options.gym_packages else ""
     limit = "no time limit" if facts.max_episode_steps is None else f"a time limit of {facts.max_episode_steps:,} steps"
-    yield f"# A starting configuration. With this text in my.yml: sb3-dqn-ext train --env {options.env} -conf my.yml{packages}"
+    yield f"# A starting configuration. With this text in my_config.yml: sb3-dqn-ext train --env {options.env} -conf my_config.yml{packages}"
     if has_own_block(options.env):
         yield f"# zoo_configs/dqn_ext.yml has a block for {options.env}, which is used without -conf."
     yield f"# {describe_space(facts.observation_space)} observations, {facts.n_actions} actions, {limit}."
