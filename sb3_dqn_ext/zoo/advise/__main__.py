@@ -68,7 +68,7 @@ def make_parser(program: str, zoo: Any) -> argparse.ArgumentParser:
     parser.add_argument("env", metavar="ENV_ID", help="the id of the environment, such as CartPole-v1")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
     parser.add_argument(
-        "--env-kwargs", nargs="+", action=store_dict, default={}, help="arguments of the environment, such as game:1"
+        "--env-kwargs", nargs="+", action=store_dict, default={}, help="arguments of the environment, such as side:8"
     )
     parser.add_argument("-n", "--n-timesteps", type=int, help="environment steps of a run (default: by the environment)")
     parser.add_argument("--random-steps", type=int, default=2_000, help="random steps that are measured (default: 2000)")
@@ -165,7 +165,8 @@ def header(options: argparse.Namespace, facts: EnvFacts) -> Iterator[str]:
     """
     packages = f" --gym-packages {shlex.join(options.gym_packages)}" if options.gym_packages else ""
     limit = "no time limit" if facts.max_episode_steps is None else f"a time limit of {facts.max_episode_steps:,} steps"
-    yield f"# A starting configuration. With this text in my_config.yml: sb3-dqn-ext train --env {options.env} -conf my_config.yml{packages}"
+    train = f"sb3-dqn-ext train --env {options.env} -conf my_config.yml{packages}"
+    yield f"# A starting configuration. With this text in my_config.yml: {train}"
     if has_own_block(options.env):
         yield f"# zoo_configs/dqn_ext.yml has a block for {options.env}, which is used without -conf."
     yield f"# {describe_space(facts.observation_space)} observations, {facts.n_actions} actions, {limit}."
