@@ -15,6 +15,7 @@ ZOO = "sb3_dqn_ext.zoo.commands"
 
 COMMANDS = {
     "train": Command("train an agent with the RL Zoo", ZOO, "zoo", ("train",)),
+    "advise": Command("print a starting configuration for an environment", "sb3_dqn_ext.zoo.advise.__main__", "zoo"),
     "enjoy": Command("watch a trained agent", ZOO, "zoo", ("enjoy",)),
     "record-video": Command("record a video of a trained agent", ZOO, "zoo", ("record-video",)),
     "resume": Command("continue a training run that was interrupted", "sb3_dqn_ext.zoo.resume", "zoo"),

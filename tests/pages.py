@@ -93,7 +93,7 @@ class Command(NamedTuple):
 
 def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
     """
-    Find the commands in a shell script, without the environment variables that they set.
+    Find the commands in a shell script, without the environment variables that they set and the files that they write.
 
     :param where: the location of the script
     :param text: the script
@@ -101,7 +101,7 @@ def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
     """
     for line in re.sub(r"\\\n", " ", text).splitlines():
         for part in re.split(r" && ", line):
-            words = shlex.split(part, comments=True)
+            words = shlex.split(part.partition(" > ")[0], comments=True)
             while words and re.match(r"[A-Z_0-9]+=", words[0]):
                 words = words[1:]
             if words[:1] == ["sb3-dqn-ext"]:

@@ -46,7 +46,7 @@ def test_the_commands_are_listed_with_one_line_each(arguments: list[str], capsys
     __main__.main(arguments)
     listed = dict(re.findall(r"^  ([a-z-]+) +(\w.*)$", capsys.readouterr().out, flags=re.MULTILINE))
     assert listed == {name: command.summary for name, command in __main__.COMMANDS.items()}
-    assert list(listed) == ["train", "enjoy", "record-video", "resume", "sweep", "plot", "report"]
+    assert list(listed) == ["train", "advise", "enjoy", "record-video", "resume", "sweep", "plot", "report"]
 
 
 def test_the_list_and_the_version_are_printed_without_torch(tmp_path: Path) -> None:
