@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sb3_dqn_ext.sweep import Row, Spec, Task, read_rows, read_spec, select_rows
 from sb3_dqn_ext.sweep.__main__ import run_missing
 from sb3_dqn_ext.sweep.report import rows_of
+from tests.paths import ROOT
 
 SPECS = sorted(Path(__file__).parent.glob("*.yml"))
 N_RUNS = 3
@@ -52,7 +53,7 @@ def golden_curves(paths: Iterable[Path] = SPECS) -> list[Golden]:
 
     :param paths: the YAML files of the sweeps
     """
-    specs = [read_spec(path) for path in paths]
+    specs = [replace(read_spec(path), path=path.relative_to(ROOT)) for path in paths]
     return [Golden(spec, task) for spec in specs for task in spec.tasks if task.seed == spec.tasks[0].seed]
 
 
