@@ -1,9 +1,8 @@
 """
 The golden curves: short trainings, their recorded results with ten seeds, and the bound for the results of other seeds.
 
-A golden curve is an environment and a variant of a sweep of this folder. Its result is the mean return of the second half of
-the evaluations during training, which varies less between seeds than the last evaluation. In Acrobot-v1, it is the mean return
-of the last 100 episodes of training: after so few steps, greedy actions often end no episode.
+A golden curve is an environment and a variant of a sweep of this folder. Its result is the mean return of the last 100
+episodes of training, which varies less between seeds than the returns of a few greedy episodes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,9 +22,6 @@ SPECS = sorted(Path(__file__).parent.glob("*.yml"))
 N_RUNS = 3
 """the number of other seeds, whose mean is compared"""
 
-BY_TRAINING = ("Acrobot-v1",)
-"""the environments whose result is the return of training"""
-
 Array = npt.NDArray[Any]
 
 
@@ -44,7 +40,17 @@ class Golden(NamedTuple):
     def returns(self) -> Array:
         """The (S,) recorded results of the seeds of the sweep, without those of other hyperparameters."""
         rows = select_rows(rows_of(self.spec), env=self.task.env, variant=self.task.variant)
-        return np.array([mean_return(row) for row in rows])
+        return training_returns(rows)
+
+
+def training_returns(rows: Iterable[Row]) -> Array:
+    """
+    Return the results of runs.
+
+    :param rows: (S,) rows
+    :return: (S,) mean returns of the last 100 episodes of training
+    """
+    return np.array([float(row["train_return"]) for row in rows])
 
 
 def golden_curves(paths: Iterable[Path] = SPECS) -> list[Golden]:
@@ -55,18 +61,6 @@ def golden_curves(paths: Iterable[Path] = SPECS) -> list[Golden]:
     """
     specs = [replace(read_spec(path), path=path.relative_to(ROOT)) for path in paths]
     return [Golden(spec, task) for spec in specs for task in spec.tasks if task.seed == spec.tasks[0].seed]
-
-
-def mean_return(row: Row) -> float:
-    """
-    Return the result of a run.
-
-    :param row: its row
-    """
-    if row["env"] in BY_TRAINING:
-        return float(row["train_return"])
-    returns = [float(cell) for cell in row["eval_returns"].split()]
-    return float(np.mean(returns[len(returns) // 2 :]))
 
 
 def lowest_mean(returns: Array, n_runs: int = N_RUNS) -> float:
@@ -94,4 +88,4 @@ def train(task: Task, seeds: Sequence[int], folder: Path) -> Array:
     failures = run_missing(spec, folder / "runs", jobs=1)
     if failures:
         raise RuntimeError("\n".join(failures.values()))
-    return np.array([mean_return(row) for row in read_rows(spec.results)])
+    return training_returns(read_rows(spec.results))
