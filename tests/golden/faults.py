@@ -1,7 +1,7 @@
 """
 Faults that a golden curve has to detect, as changes of hyperparameters.
 
-A target of the wrong sign is a target policy or a loss that a user could write.
+The TD target of a wrong sign is ``y = r - gamma * max_a Q(s', a)``, by a return model or a loss that a user could write.
 """
 
 from typing import Any
@@ -9,23 +9,40 @@ from typing import Any
 import torch as th
 from torch.nn import functional as F
 
-from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.algorithm.target_policies import QFunction, TargetPolicy, one_hot_argmax
+from sb3_dqn_ext.algorithm.predictions import Prediction
+from sb3_dqn_ext.algorithm.value_models import CategoricalReturns, ExpectedReturns, QuantileReturns, ReturnModel
 
 Hyperparameters = dict[str, Any]
 
 
-class NegatedRewards(TargetPolicy):
-    """DQN's target with a wrong sign: ``y = -r + gamma * max_a Q_target(s', a)``."""
+class WrongSign(ReturnModel):
+    """A return model whose target has a wrong sign before the value of the next state."""
 
-    needs_online_net = False
+    def target(self, prediction: Prediction, pi: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> Prediction:
+        return super().target(prediction, pi, rewards, -discounts)
 
-    def __call__(self, batch: Batch, online: QFunction, target: QFunction, q_t: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        return one_hot_argmax(q_t), -batch.rewards
+
+class WrongExpectedReturns(WrongSign, ExpectedReturns):
+    """Expected returns with the wrong sign."""
+
+
+class WrongCategoricalReturns(WrongSign, CategoricalReturns):
+    """Categorical returns with the wrong sign."""
+
+
+class WrongQuantileReturns(WrongSign, QuantileReturns):
+    """Quantiles of returns with the wrong sign."""
+
+
+WRONG_RETURNS: dict[str, type[WrongSign]] = {
+    "expected": WrongExpectedReturns,
+    "categorical": WrongCategoricalReturns,
+    "quantile": WrongQuantileReturns,
+}
 
 
 def negated_target_loss(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
-    """Compute the squared difference from the negated target, for returns that no target policy computes."""
+    """Compute the squared difference from the negated target: lambda returns contain the value of the next state already."""
     return F.mse_loss(prediction, -target, reduction="none")
 
 
@@ -36,8 +53,9 @@ def without_learning(hyperparameters: Hyperparameters) -> Hyperparameters:
 
 def with_wrong_sign(hyperparameters: Hyperparameters) -> Hyperparameters:
     """Return hyperparameters with a TD target of the wrong sign."""
+    network = hyperparameters["policy_kwargs"]
     if "td_lambda" in hyperparameters.get("replay_buffer_kwargs", {}):
-        loss = f"{__name__}.{negated_target_loss.__name__}"
-        return {**hyperparameters, "policy_kwargs": {**hyperparameters["policy_kwargs"], "loss": loss}}
-    target_policy = f"{__name__}.{NegatedRewards.__name__}"
-    return {**hyperparameters, "target_policy": target_policy, "target_policy_kwargs": {}}
+        wrong = {"loss": f"{__name__}.{negated_target_loss.__name__}"}
+    else:
+        wrong = {"returns": f"{__name__}.{WRONG_RETURNS[network.get('returns', 'expected')].__name__}"}
+    return {**hyperparameters, "policy_kwargs": {**network, **wrong}}
