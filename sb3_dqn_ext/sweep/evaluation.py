@@ -66,7 +66,7 @@ def load(run: Path, algo: str, file: str) -> BaseAlgorithm:
     from sb3_dqn_ext import DQNExt
 
     algorithm = utils.ALGOS[algo]
-    trust = {"trust": True} if issubclass(algorithm, DQNExt) else {}
+    trust: dict[str, Any] = {"trust": True} if issubclass(algorithm, DQNExt) else {}
     model: BaseAlgorithm = algorithm.load(run / file, device="cpu", **trust)
     return model
 
