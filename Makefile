@@ -23,7 +23,7 @@ ifeq ($(dir $(ENV)),ALE/)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics games fault-injection tutorials tutorials-questions test test-slow test-cuda test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics benchmark-quick benchmark-page games fault-injection tutorials tutorials-questions test test-slow test-golden test-cuda test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ bench-learning: $(VENV)/installed-train  ## compare learning in eager and in com
 bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost
 
+benchmark-quick: $(VENV)/installed-train  ## compare DQNExt with SB3's DQN in two environments (15 minutes on two cores)
+	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/quick.yml --jobs 2
+
+benchmark-page: $(VENV)/installed-train  ## write docs/results/benchmark.md from the rows of all sweeps, without training
+	$(PY) -m benchmarks.benchmark_page
+
 games: $(VENV)/installed-train  ## make the films of the small games and measure their steps (a few minutes)
 	$(PY) -m benchmarks.games
 
@@ -69,6 +75,9 @@ test: lint  ## run the checks and tests that each change has to pass
 
 test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
+
+test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (10 minutes of processor time)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow tests/golden
 
 test-cuda: $(VENV)/installed-dev  ## run the tests that need a GPU; without one, they are skipped
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m cuda -n 4
