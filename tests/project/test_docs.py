@@ -81,7 +81,7 @@ def test_the_excerpts_are_lines_of_their_files() -> None:
     excerpts = [(block, block.source) for block in ALL if block.source is not None]
     assert len(excerpts) >= 9
     for block, source in excerpts:
-        assert any(indent(block.text, margin) in source.read_text() for margin in (" " * 4, " " * 8)), block.where
+        assert any(indent(block.text, margin) in source.read_text() for margin in (" " * 4, " " * 8, " " * 12)), block.where
 
 
 @of_zoo_page
