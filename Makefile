@@ -35,12 +35,14 @@ train: $(VENV)/installed-$(INSTALLED)  ## train a DQN with the RL Zoo, e.g. make
 
 train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
 	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/cartpole.yml --jobs 2
+	$(PY) -m benchmarks.overview
 
 screenshots: $(VENV)/installed-dev  ## make the pictures of the documentation in a browser
 	OMP_NUM_THREADS=1 $(PY) -m tests.tensorboard_pages docs/images
 
 bench: $(VENV)/installed-bench  ## compare the speed with SB3, SBX and sb3-contrib, on an idle machine
 	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.overview
 
 bench-cuda: $(VENV)/installed-bench  ## compare the speed with SB3 on a GPU (at most 8 minutes)
 	$(PY) -m benchmarks.speed.cuda

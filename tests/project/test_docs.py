@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import gymnasium as gym
@@ -58,7 +59,7 @@ def test_every_block_is_of_a_kind_that_is_tested_here() -> None:
     assert {block.language for block in ALL} <= {"python", "bash", "yaml", "text", ""}
     for block in ALL:
         if block.language in ("python", "bash") and not block.runs:
-            assert re.fullmatch(r"takes minutes|not run: \w.*", block.mark), block.where
+            assert re.fullmatch(r"takes minutes|not run: \w.*|excerpt of \S+", block.mark), block.where
 
 
 def test_the_python_runs(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_the_python_runs(tmp_path: Path) -> None:
 
 
 def test_the_python_that_is_not_run_has_arguments_that_exist() -> None:
-    shown = [block for block in ALL if block.language == "python" and not block.runs]
+    shown = [block for block in ALL if block.language == "python" and not block.runs and block.source is None]
     assert shown
     for block in shown:
         for call in ast.walk(ast.parse(block.text)):
@@ -74,6 +75,13 @@ def test_the_python_that_is_not_run_has_arguments_that_exist() -> None:
                 assert ast.unparse(call.func) == "DQNExt", block.where
                 given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
                 inspect.signature(DQNExt).bind(*map(ast.literal_eval, call.args), **given)
+
+
+def test_the_excerpts_are_lines_of_their_files() -> None:
+    excerpts = [(block, block.source) for block in ALL if block.source is not None]
+    assert len(excerpts) >= 9
+    for block, source in excerpts:
+        assert any(indent(block.text, margin) in source.read_text() for margin in (" " * 4, " " * 8, " " * 12)), block.where
 
 
 @of_zoo_page
