@@ -54,7 +54,7 @@ class ActionMaskInObservation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordC
     with ``policy_kwargs={"action_masks": True}``, evaluations, and ``predict``. Put it inside of wrappers that end episodes.
 
     :param env: an environment with a Discrete action space
-    :param source: where the mask is found. ``"method"``: the environment's method ``action_masks()``; ``"info"``:
+    :param source: the place of the mask. ``"method"``: the environment's method ``action_masks()``; ``"info"``:
         ``info["action_mask"]``; or your own function ``source(env, info)``, which returns (A,) numbers or booleans
     :raises ArgumentError: if there is no such source, or the action space is not Discrete
     """

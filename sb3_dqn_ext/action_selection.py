@@ -78,10 +78,10 @@ def explored_actions(
     n_envs = len(first) if is_batch else 1
     legal = _legal_actions(model, observation)
     random = partial(_random_action, model.action_space, legal)
-    q_values = partial(
-        predicted_q_values if numpy_q_values is None else lambda _, obs: numpy_q_values(obs), model, observation
+    q_values = partial(predicted_q_values, model) if numpy_q_values is None else numpy_q_values
+    context = ExplorationContext(
+        n_envs, model.exploration_rate, greedy, partial(q_values, observation), random, generator, state, legal
     )
-    context = ExplorationContext(n_envs, model.exploration_rate, greedy, q_values, random, generator, state, legal)
     actions = exploration(context)
     if not isinstance(actions, np.ndarray) or actions.shape != (n_envs,) or actions.dtype.kind not in "iu":
         raise ArgumentError(
@@ -125,8 +125,8 @@ def with_action_masks(model: Any, observation: Observations, action_masks: Array
         parts = {**parts, ACTION_MASK: np.asarray(action_masks)}
     if ACTION_MASK not in parts:
         raise ArgumentError(
-            f"the observation has no part {ACTION_MASK!r}: give predict(observation, action_masks=...), or wrap the environment "
-            "in sb3_dqn_ext.envs.ActionMaskInObservation, as in training."
+            f"the observation has no part {ACTION_MASK!r}: give predict(observation, action_masks=...), or wrap the "
+            "environment in sb3_dqn_ext.envs.ActionMaskInObservation, as in training."
         )
     _legal_actions(model, parts)
     return parts

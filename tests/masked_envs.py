@@ -22,12 +22,15 @@ class Strict(gym.Env[Any, Any]):
     """
     An environment whose observation equals its random mask, so that both can be compared wherever they are stored.
 
-    :param place: where the mask is found: ``"observation"``, ``"method"`` or ``"info"``
+    :param place: the place of the mask: ``"observation"``, ``"method"`` or ``"info"``
     :param n_actions: the number of actions
+    :param render_mode: see ``gymnasium.Env``
     """
 
-    def __init__(self, place: str = "observation", n_actions: int = 11) -> None:
-        self.place, self.n_actions = place, n_actions
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
+
+    def __init__(self, place: str = "observation", n_actions: int = 11, render_mode: str | None = None) -> None:
+        self.place, self.n_actions, self.render_mode = place, n_actions, render_mode
         self.action_space = spaces.Discrete(n_actions)
         vector = spaces.Box(0, 1, (n_actions,), np.float32)
         mask = spaces.Box(0, 1, (n_actions,), np.int8)
@@ -47,6 +50,9 @@ class Strict(gym.Env[Any, Any]):
         observation, info = self._next(terminated)
         return observation, float(action) / self.n_actions, terminated, truncated, info
 
+    def render(self) -> Any:
+        return np.zeros((64, 64, 3), np.uint8)
+
     def _next(self, ends: bool) -> tuple[Any, dict[str, Any]]:
         self.mask = (self.np_random.random(self.n_actions) < 0.25).astype(np.int8)
         self.mask[self.np_random.integers(self.n_actions)] = 1
@@ -65,3 +71,4 @@ def strict(place: str = "observation") -> gym.Env[Any, Any]:
 
 
 gym.register("tests/Strict-v0", entry_point=strict)
+gym.register("tests/StrictMethod-v0", entry_point=Strict, kwargs={"place": "method"})

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+import yaml
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,14 +29,17 @@ from sb3_dqn_ext.algorithm.predictions import Prediction
 from sb3_dqn_ext.algorithm.schedules import LinearSchedule
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, ExpectedReturns
+from sb3_dqn_ext.callbacks import DiagnosticsCallback
 from sb3_dqn_ext.envs import ActionMaskInObservation
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.fast.test_compiled import assert_trained_alike, pair
 from tests.internals import last_observations_of
 from tests.masked_envs import MASKED, IllegalActionError, Strict, strict
 from tests.parity import learn, short_cartpole
+from tests.paths import ROOT
 from tests.test_mdp import (
     ALPHA,
     GAMMA,
@@ -52,6 +56,7 @@ from tests.test_mdp import (
     TRUNCATED,
     WIDEST,
 )
+from tests.zoo.test_commands import zoo
 
 Array = np.ndarray[Any, Any]
 
@@ -456,6 +461,79 @@ def test_evaluations_of_sb3_and_contrib_choose_legal_actions(open_envs: list[Vec
     assert all(np.isfinite(callback.last_mean_reward) for callback in callbacks.callbacks)  # type: ignore[attr-defined]
 
 
+def test_diagnostics_leave_illegal_actions_out() -> None:
+    model = make(dummy("info", 2))
+    often = {"every": 40}
+    records = learn(model, 160, callback=DiagnosticsCallback(every=40, calibration={**often, "n_episodes": 2}))
+    logged = {name: value for row in records.rows for name, value in row.items() if isinstance(value, int | float | np.number)}
+    assert {"values/mean", "values/min", "values/spread", "values/action_gap", "values/target_outputs"} <= logged.keys()
+    assert any(name.startswith("calibration/") for name in logged)
+    assert all(abs(value) < 1e6 for value in logged.values())
+
+
+@pytest.mark.parametrize("returns", ["expected", "quantile"])
+def test_the_forward_pass_of_numpy_masks_as_that_of_torch(returns: str) -> None:
+    model = make(dummy("observation"), {"returns": returns})
+    assert model.env is not None
+    obs: Any = model.env.reset()
+    q_values = make_numpy_q_values(model.q_net, 3)
+    assert q_values is not None
+    with th.no_grad():
+        expected = model.q_net(model.policy.obs_to_tensor(obs)[0]).numpy()
+    np.testing.assert_allclose(q_values(obs), expected, rtol=1e-5, atol=1e-6)
+    assert (expected[obs["action_mask"] == 0] == ILLEGAL_VALUE).all()
+
+
+@pytest.mark.slow
+def test_the_zoo_trains_plays_and_records_with_legal_actions(tmp_path: Path) -> None:
+    (tmp_path / "own_games.py").write_text((ROOT / "tests" / "masked_envs.py").read_text())
+    configuration = {
+        "policy": "MlpPolicy",
+        "n_timesteps": 300,
+        "n_envs": 2,
+        "env_wrapper": [{"sb3_dqn_ext.envs.ActionMaskInObservation": {"source": "method"}}],
+        "learning_starts": 50,
+        "policy_kwargs": {"action_masks": True, "net_arch": [8]},
+    }
+    (tmp_path / "own.yml").write_text(yaml.safe_dump({"tests/StrictMethod-v0": configuration}))
+    game = ("--algo", "dqn_ext", "--env", "tests/StrictMethod-v0", "-f", "logs", "--gym-packages", "own_games")
+    often = ("--eval-freq", "100", "--eval-episodes", "3")
+    zoo("train", *game, *often, "-conf", "own.yml", "--vec-env", "subproc", cwd=tmp_path)
+    enjoyed = zoo("enjoy", *game, "--no-render", "-n", "300", "--stochastic", cwd=tmp_path)
+    assert "Mean reward" in enjoyed
+    zoo("enjoy", *game, "--no-render", "-n", "300", "--load-best", cwd=tmp_path)
+    zoo("record_video", *game, "-n", "40", "-o", "videos", cwd=tmp_path)
+    assert list((tmp_path / "videos").glob("*.mp4"))
+
+
+class Stacked(Strict):
+    """The same with its mask in an image of one channel, too."""
+
+    def __init__(self) -> None:
+        super().__init__(n_actions=9)
+        self.observation_space = spaces.Dict(image=spaces.Box(0, 255, (3, 3, 1), np.uint8), action_mask=spaces.MultiBinary(9))
+
+    def _next(self, ends: bool) -> tuple[Any, dict[str, Any]]:
+        observation, info = super()._next(ends)
+        image = (observation["action_mask"] * 255).astype(np.uint8).reshape(3, 3, 1)
+        return {"image": image, "action_mask": observation["action_mask"]}, info
+
+
+@pytest.mark.slow
+def test_compiled_actions_for_images_use_masks() -> None:
+    network = {"encoder": "minatar", "encoder_kwargs": {"features_dim": 8}} | MASKED
+    model = DQNExt("CnnPolicy", Stacked(), policy_kwargs=network, compile={"unroll": 1}, **SMALL)
+    learn(model, 60)
+    obs: Any = last_observations_of(model)
+    q_values = model.updater.numpy_q_values
+    assert q_values is not None
+    with th.no_grad():
+        expected = model.q_net(model.policy.obs_to_tensor(obs)[0]).numpy()
+    np.testing.assert_allclose(q_values(obs), expected, rtol=1e-4, atol=1e-5)
+    assert (expected[obs["action_mask"] == 0] == ILLEGAL_VALUE).all()
+
+
+@pytest.mark.slow
 def test_compiled_updates_and_actions_of_numpy_use_masks() -> None:
     eager, compiled = pair(1, env=strict("info"), policy_kwargs=MASKED, target_policy="double")
     assert_trained_alike(eager, compiled)
@@ -505,9 +583,9 @@ def test_a_state_without_a_legal_action_is_an_error_with_the_name_of_the_environ
             model.learn(100)
     finally:
         del gym.registry["tests/NoneLegal-v0"]
-    with pytest.raises(ArgumentError, match="no action is legal in <ActionMask|no action is legal in <NoneLegal"):
+    with pytest.raises(ArgumentError, match="no action is legal in <NoneLegal"):
         make(ActionMaskInObservation(NoneLegal("info"), "info")).learn(100)
-    with pytest.raises(ArgumentError, match="final observation of environment 0 .*is truncated"):
+    with pytest.raises(ArgumentError, match=r"final observation of environment 0 .*is truncated"):
         make(TruncatedWithoutLegal()).learn(200)
     obs = {"observation": np.zeros(11, np.float32), "action_mask": np.zeros(11, np.int8)}
     with pytest.raises(ArgumentError, match="no action is legal in observation 0"):
@@ -559,7 +637,7 @@ class OtherMask(gym.ObservationWrapper[Any, Any, Any]):
         (lambda: make(OtherMask(strict(), spaces.MultiBinary(11))), "no part beside 'action_mask'"),
         (
             lambda: make(strict(), {"action_masks": "info"}),
-            "action_masks='info' must be True or False; .*ActionMaskInObservation",
+            "='info' must be True or False; .*ActionMaskInObservation",
         ),
         (lambda: make(VecNormalize(dummy("observation", 1))), "norm_obs_keys"),
         (lambda: make(strict()).predict(np.zeros(11)), "has no part 'action_mask'.*ActionMaskInObservation"),

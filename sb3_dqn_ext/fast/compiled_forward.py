@@ -23,8 +23,8 @@ __all__ = ["QValuesOfParameters", "compile_q_values"]
 Array = npt.NDArray[Any]
 QValuesOfParameters = Callable[[th.Tensor, Any], Array]
 """
-A function from the (P,) flat tensor of a network's parameters and (N, \\*obs) images, which are in a dictionary with action masks,
-to (N, A) Q-values.
+A function from the (P,) flat tensor of a network's parameters and (N, \\*obs) images, in a dictionary with masks, to (N, A)
+Q-values.
 """
 
 

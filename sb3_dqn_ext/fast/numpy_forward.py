@@ -20,7 +20,7 @@ __all__ = ["FORWARD_METHODS", "QValues", "chooses_greedy_actions", "has_replaced
 
 Array = npt.NDArray[Any]
 QValues = Callable[[Any], Array]
-"""A function from (N, \\*obs) observations, which are a dictionary with action masks, to (N, A) Q-values."""
+"""A function from (N, \\*obs) observations, a dictionary if there are action masks, to (N, A) Q-values."""
 
 ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {
     nn.ReLU: lambda x: np.maximum(x, 0, out=x),

@@ -124,7 +124,7 @@ class MlpPolicy(DQNPolicy):
     ) -> None:
         # SB3's constructor builds the networks, so their configuration must be set before
         self.input_space: spaces.Space[Any] = observation_space
-        if config.get("action_masks", False) is True:
+        if config.get("action_masks"):
             check_mask_space(observation_space, action_space)
             self.input_space = without_mask(observation_space)
         self.config = self._make_config(config, features_extractor_class, features_extractor_kwargs, self.input_space)
