@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
@@ -462,7 +463,7 @@ def test_evaluations_of_sb3_and_contrib_choose_legal_actions(open_envs: list[Vec
 
 
 def test_diagnostics_leave_illegal_actions_out() -> None:
-    model = make(dummy("info", 2))
+    model = make(make_vec_env("tests/Strict-v0", n_envs=2, env_kwargs={"place": "info"}))
     often = {"every": 40}
     records = learn(model, 160, callback=DiagnosticsCallback(every=40, calibration={**often, "n_episodes": 2}))
     logged = {name: value for row in records.rows for name, value in row.items() if isinstance(value, int | float | np.number)}
@@ -515,7 +516,7 @@ class Stacked(Strict):
 
     def _next(self, ends: bool) -> tuple[Any, dict[str, Any]]:
         observation, info = super()._next(ends)
-        image = (observation["action_mask"] * 255).astype(np.uint8).reshape(3, 3, 1)
+        image = (observation["action_mask"].astype(np.uint8) * 255).reshape(3, 3, 1)
         return {"image": image, "action_mask": observation["action_mask"]}, info
 
 
