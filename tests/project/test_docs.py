@@ -42,6 +42,7 @@ from sb3_dqn_ext.sweep.results import COLUMNS
 from sb3_dqn_ext.sweep.spec import SPEC_KEYS, VARIANT_KEYS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
+from tests.masked_envs import MASKED, strict
 from tests.pages import DOCS, PAGES, blocks, commands, run_all, table_rows
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 from tests.paths import ROOT
@@ -305,7 +306,7 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "a zip that DQN saved": lambda algorithm, folder: loaded(algorithm, DQN, folder),
     "a zip that DQNExt saved": lambda algorithm, folder: loaded(algorithm, DQNExt, folder),
     "compiled updates": argument("compile"),  # test_compiled.py tests that they work
-    "masks of actions": argument("mask"),
+    "masks of actions": around(strict, policy_kwargs=MASKED),
     "recurrent networks": argument("lstm"),
 }
 REFUSALS = (ValueError, AssertionError, NotImplementedError, TypeError, RuntimeError, IndexError)
