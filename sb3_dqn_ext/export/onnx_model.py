@@ -41,9 +41,9 @@ class Input(NamedTuple):
 
     name: str
     samples: Array
-    """(B, \*part) examples of what the environment returns."""
+    """(B, \\*part) examples of what the environment returns."""
     prepare: Prepare
-    """A function from (B, \*part) arrays of the environment to those that the policy takes."""
+    """A function from (B, \\*part) arrays of the environment to those that the policy takes."""
 
 
 class GreedyPolicy(nn.Module):
@@ -61,7 +61,7 @@ class GreedyPolicy(nn.Module):
         self.eval()
 
     def forward(self, *arrays: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Map (B, \*part) arrays to (B, A) Q-values and (B,) actions."""
+        """Map (B, \\*part) arrays to (B, A) Q-values and (B,) actions."""
         parts = {one.name: one.prepare(array) for one, array in zip(self.inputs, arrays, strict=True)}
         q = q_values(self.net, parts if self.is_dict else parts[INPUT])
         return q, q.argmax(dim=1)
@@ -98,7 +98,7 @@ def check_graph(content: bytes, inputs: list[Input], model: Any, normalized: Obs
     :param content: an ONNX file
     :param inputs: the inputs of its graph
     :param model: the model
-    :param normalized: (B, \*obs) the samples of the inputs, as the model takes them
+    :param normalized: (B, \\*obs) the samples of the inputs, as the model takes them
     :raises UnsupportedError: if it does not
     """
     session = open_session(content)
@@ -114,7 +114,7 @@ def observations_of_env(model: Any, statistics: VecNormalize | None, channels_la
     :param model: the model
     :param statistics: the statistics of the normalisation; None: there is none
     :param channels_last: whether the channels of images are on the last axis
-    :return: (B, \*obs) observations; (B, \*obs) normalised observations
+    :return: (B, \\*obs) observations; (B, \\*obs) normalised observations
     :raises ArgumentError: if the model has no such images, or the statistics are those of other observations
     """
     space = model.observation_space
@@ -249,7 +249,7 @@ def run_session(session: Any, arrays: dict[str, Array]) -> tuple[Array, Array]:
     Evaluate a graph.
 
     :param session: the result of :func:`open_session`
-    :param arrays: (B, \*part) arrays by the names of the inputs
+    :param arrays: (B, \\*part) arrays by the names of the inputs
     :return: (B, A) Q-values, (B,) actions
     :raises UnsupportedError: if the graph is not valid for B observations
     """
