@@ -27,7 +27,7 @@ from sb3_dqn_ext.networks.norms import NORMS
 
 VECTOR = spaces.Box(-3, 3, (3,), np.float32)
 PIXELS = spaces.Box(0, 255, (2, 40, 40), np.uint8)
-BITS = spaces.Box(0, 1, (10, 10, 4), np.bool_)
+BITS = spaces.Box(0, 1, (10, 10, 4), np.bool_)  # type: ignore[arg-type]
 MANY = spaces.Dict(vector=VECTOR, image=PIXELS, number=spaces.Discrete(3, start=2))
 OBSERVATIONS: dict[str, tuple[spaces.Space[Any], dict[str, Any]]] = {
     "vector": (VECTOR, {}),
@@ -294,7 +294,8 @@ class FixedBatch(Head):
         self.out = sizes.stream(sizes.hidden_dim, sizes.n_actions)
 
     def outputs(self, hidden: th.Tensor) -> th.Tensor:
-        return self.out(hidden).unsqueeze(-1) + th.zeros(len(hidden), 1, 1)
+        values: th.Tensor = self.out(hidden).unsqueeze(-1)
+        return values + th.zeros(len(hidden), 1, 1)
 
 
 def test_a_graph_for_one_batch_size_is_not_written(tmp_path: Path) -> None:
