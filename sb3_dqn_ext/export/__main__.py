@@ -48,7 +48,7 @@ def main(arguments: list[str], program: str = COMMAND) -> None:
     try:
         path = output_path(args.model, args.to, args.out)
         statistics = read_statistics(args.vec_normalize, args.trust)
-        model = DQNExt.load(args.model, device="cpu", trust=args.trust, buffer_size=1)
+        model = DQNExt.load(args.model, device="cpu", trust=args.trust)
         print(export_model(model, path, args.to, statistics, args.channels_last))
     except (ArgumentError, CheckpointError, OSError) as error:
         sys.exit(f"{program}: {error}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dqn_ext._validation import choose
+from sb3_dqn_ext._validation import check_type, choose
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.export.onnx_model import to_onnx
 from sb3_dqn_ext.export.sb3_model import to_sb3
@@ -36,6 +36,7 @@ def export_model(
     :return: the path
     :raises ArgumentError: if the model cannot be exported, or an argument is wrong
     """
+    check_type("channels_last", channels_last, bool, "True or False")
     file = Path(path)
     kind = format_of(file) if to is None else to
     suffix = choose("to", kind, FORMATS)

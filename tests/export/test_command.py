@@ -40,7 +40,7 @@ def test_the_new_file_lies_beside_the_model_and_its_path_is_printed(model: Path,
 
 def test_statistics_are_read_from_a_pickle_with_trust(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
-    env.obs_rms.mean += 100.0  # type: ignore[union-attr]
+    env.obs_rms.mean += 100.0  # type: ignore[attr-defined]
     env.save(str(model.parent / "stats.pkl"))
     arguments = [str(model), "--to", "onnx", "--vec-normalize", str(model.parent / "stats.pkl")]
     with pytest.raises(SystemExit, match=f"^{PROGRAM}: --vec-normalize='.*stats.pkl' is a pickle, .* add --trust"):

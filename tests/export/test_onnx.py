@@ -93,7 +93,7 @@ def made(space: spaces.Space[Any], **policy_kwargs: Any) -> DQNExt:
         batch_size=4,
         seed=1,
         device="cpu",
-        policy_kwargs={"net_arch": [8], **policy_kwargs},
+        policy_kwargs={"net_arch": [8], "activation_fn": "tanh", **policy_kwargs},
     )
     with th.no_grad():
         for name, buffer in model.q_net.named_buffers():
@@ -136,7 +136,7 @@ def assert_computes(
     scale = max(1.0, float(expected.abs().max()))
     np.testing.assert_allclose(q, expected.numpy(), rtol=0, atol=1e-5 * scale)
     top = expected.sort(dim=1).values[:, -2:]
-    clear = (top[:, 1] - top[:, 0] > 1e-4 * scale).numpy()
+    clear = (top[:, 1] - top[:, 0] > 2e-5 * scale).numpy()  # of others, rounding decides
     assert clear.any()
     np.testing.assert_array_equal(actions[clear], model.predict(change(raw), deterministic=True)[0][clear])
 
@@ -243,6 +243,7 @@ def test_a_training_continues_with_the_same_bits_after_an_export(tmp_path: Path)
         ("model", {}, r"must end in .onnx or .zip, or `to` must be one of: onnx, sb3"),
         ("model.onnx", {"to": "onxx"}, "to='onxx' is not known.*Did you mean 'onnx'"),
         ("model.onnx", {"channels_last": True}, "channels_last=True has no effect"),
+        ("model.onnx", {"channels_last": "last"}, "channels_last='last' must be True or False"),
         ("model.zip", {"channels_last": True}, "channels_last=True has no effect with to='sb3'"),
         ("model.onnx", {"vec_normalize": "stats.pkl"}, "vec_normalize='stats.pkl'"),
     ],
