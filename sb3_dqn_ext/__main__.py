@@ -22,6 +22,7 @@ COMMANDS = {
     "sweep": Command("train many runs and compare them", "sb3_dqn_ext.sweep.__main__", "zoo"),
     "plot": Command("draw learning curves and other pictures of runs", "sb3_dqn_ext.plot.__main__", "plots"),
     "report": Command("write a report of a run, as one HTML page", "sb3_dqn_ext.report.__main__", "plots"),
+    "export": Command("write a trained model to ONNX, or to a file of SB3", "sb3_dqn_ext.export.__main__", None),
 }
 
 

@@ -22,7 +22,7 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
 )
 from stable_baselines3.common.utils import LinearSchedule, should_collect_more_steps
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -759,6 +759,32 @@ class DQNExt(DQN):
 
         model: SelfDQNExt = _persistence().load(path, custom_objects, kwargs, trust, names, needed, make)
         return model
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        to: str | None = None,
+        vec_normalize: VecNormalize | None = None,
+        channels_last: bool = False,
+    ) -> Path:
+        """
+        Write the trained policy to a file for other programs, see docs/deployment.md.
+
+        The predictions of the file are compared with ``predict(..., deterministic=True)`` before it is written.
+
+        :param path: the path of the file
+        :param to: ``"onnx"``: a graph from observations to Q-values and greedy actions; ``"sb3"``: a file that SB3's DQN or
+            sb3-contrib's QRDQN loads; None (default): the suffix of the path decides, ``.onnx`` or ``.zip``
+        :param vec_normalize: statistics of observations that become part of the ONNX graph; None (default): the inputs are
+            observations that are normalised already, if the model was trained with a ``VecNormalize``
+        :param channels_last: whether the inputs of the ONNX graph are images before SB3 has transposed them, with the channels
+            on the last axis; default: as in ``observation_space``
+        :return: the path
+        :raises ArgumentError: if the model cannot be exported, or an argument is wrong
+        """
+        from sb3_dqn_ext.export import export_model
+
+        return export_model(self, path, to, vec_normalize, channels_last)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes of a copy, for ``copy`` and ``pickle``, without the callbacks of the current run."""

@@ -70,5 +70,5 @@ def strict(place: str = "observation") -> gym.Env[Any, Any]:
     return env if place == "observation" else ActionMaskInObservation(env, place)
 
 
-gym.register("tests/Strict-v0", entry_point=strict)
-gym.register("tests/StrictMethod-v0", entry_point=Strict, kwargs={"place": "method"})
+gym.register("tests/Strict-v0", entry_point=f"{__name__}:strict")
+gym.register("tests/StrictMethod-v0", entry_point=f"{__name__}:Strict", kwargs={"place": "method"})

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -312,8 +313,11 @@ def test_no_exploration_chooses_an_illegal_action(name: str, seed: int, n_envs: 
         def random_action(env: int, legal: Array = legal) -> Any:
             return space.sample(mask=legal[env].astype(np.int8))
 
+        def q_values(q: Array = q) -> Array:
+            return q
+
         context = ExplorationContext(
-            n_envs, rate, lambda q=q: q.argmax(axis=1), lambda q=q: q, random_action, random, state, legal
+            n_envs, rate, partial(np.argmax, q, axis=1), q_values, random_action, random, state, legal
         )
         assert legal[np.arange(n_envs), exploration(context)].all()
 
@@ -464,9 +468,8 @@ def test_evaluations_of_sb3_and_contrib_choose_legal_actions(open_envs: list[Vec
 
 def test_diagnostics_leave_illegal_actions_out() -> None:
     model = make(make_vec_env("tests/Strict-v0", n_envs=2, env_kwargs={"place": "info"}))
-    often = {"every": 40}
-    records = learn(model, 160, callback=DiagnosticsCallback(every=40, calibration={**often, "n_episodes": 2}))
-    logged = {name: value for row in records.rows for name, value in row.items() if isinstance(value, int | float | np.number)}
+    records = learn(model, 160, callback=DiagnosticsCallback(every=40, calibration={"every": 40, "n_episodes": 2}))
+    logged = {name: value for row in records.rows for name, value in row.items() if isinstance(value, int | float)}
     assert {"values/mean", "values/min", "values/spread", "values/action_gap", "values/target_outputs"} <= logged.keys()
     assert any(name.startswith("calibration/") for name in logged)
     assert all(abs(value) < 1e6 for value in logged.values())
@@ -577,7 +580,7 @@ class TruncatedWithoutLegal(Strict):
 
 
 def test_a_state_without_a_legal_action_is_an_error_with_the_name_of_the_environment() -> None:
-    gym.register("tests/NoneLegal-v0", entry_point=NoneLegal)
+    gym.register("tests/NoneLegal-v0", entry_point=f"{__name__}:NoneLegal")
     try:
         model = make(DummyVecEnv([lambda: gym.make("tests/NoneLegal-v0", disable_env_checker=True)]))
         with pytest.raises(ArgumentError, match=r"no action is legal in environment 0 \(tests/NoneLegal-v0\)"):
@@ -588,7 +591,7 @@ def test_a_state_without_a_legal_action_is_an_error_with_the_name_of_the_environ
         make(ActionMaskInObservation(NoneLegal("info"), "info")).learn(100)
     with pytest.raises(ArgumentError, match=r"final observation of environment 0 .*is truncated"):
         make(TruncatedWithoutLegal()).learn(200)
-    obs = {"observation": np.zeros(11, np.float32), "action_mask": np.zeros(11, np.int8)}
+    obs: Any = {"observation": np.zeros(11, np.float32), "action_mask": np.zeros(11, np.int8)}
     with pytest.raises(ArgumentError, match="no action is legal in observation 0"):
         make(strict()).predict(obs, deterministic=True)
 

@@ -105,7 +105,8 @@ class AsImage(gym.ObservationWrapper[Any, Any, Any]):
 
 def half_masked(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     """Wrap CartPole so that action 1 is illegal in the left half of the track."""
-    return ActionMaskInObservation(env, lambda env, info: np.array([True, env.unwrapped.state[0] > 0]))
+    masked: gym.Env[Any, Any] = ActionMaskInObservation(env, lambda env, _: np.array([True, env.unwrapped.state[0] > 0]))
+    return masked
 
 
 POLICIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {

@@ -98,6 +98,15 @@ def test_the_quick_commands_run_and_write_the_files_of_the_table(tmp_path: Path)
         assert (tmp_path / "logs/dqn_ext/CartPole-v1_1" / name.strip("`")).is_file(), name
 
 
+def test_the_program_of_the_deployment_needs_neither_torch_nor_this_package(tmp_path: Path) -> None:
+    (program,) = [block.text for block in blocks(DOCS / "deployment.md", "python") if block.mark == "play.py"]
+    assert len(program.splitlines()) <= 30
+    DQNExt("MlpPolicy", "CartPole-v1").export(tmp_path / "model.onnx")
+    blocked = "import sys; sys.modules |= dict.fromkeys(['torch', 'stable_baselines3', 'sb3_dqn_ext'])\n"
+    printed = output(python("-W", "error", "-c", blocked + program, cwd=tmp_path))
+    assert re.fullmatch(r"(episode \d: return \d+\.0\n){3}", printed)
+
+
 # -- tables ----------------------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +134,7 @@ def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
         [rank for name in re.findall("`(\\w+)`", names) for rank, line in enumerate(lines) if name in line]
         for _, names in table_rows(DOCS / "architecture.md", "layer")
     ]
-    assert sum(map(len, ranks)) == 25
+    assert sum(map(len, ranks)) == 26
     for higher, lower in itertools.pairwise(ranks):
         assert max(higher) < min(lower)
 
