@@ -3,9 +3,8 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -316,9 +315,10 @@ def test_no_exploration_chooses_an_illegal_action(name: str, seed: int, n_envs: 
         def q_values(q: Array = q) -> Array:
             return q
 
-        context = ExplorationContext(
-            n_envs, rate, partial(np.argmax, q, axis=1), q_values, random_action, random, state, legal
-        )
+        def greedy(q: Array = q) -> Array:
+            return np.asarray(q.argmax(axis=1))
+
+        context = ExplorationContext(n_envs, rate, greedy, q_values, random_action, random, state, legal)
         assert legal[np.arange(n_envs), exploration(context)].all()
 
 
@@ -634,7 +634,7 @@ class OtherMask(gym.ObservationWrapper[Any, Any, Any]):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda: DQNExt("MlpPolicy", strict(), action_masks=True), r"policy_kwargs=\{'action_masks': True\}"),
+        (lambda: cast(Any, DQNExt)("MlpPolicy", strict(), action_masks=True), r"policy_kwargs=\{'action_masks': True\}"),
         (lambda: make(short_cartpole()), "needs Dict observations with the key 'action_mask'.*ActionMaskInObservation"),
         (lambda: make(OtherMask(strict(), None)), "needs Dict observations with the key 'action_mask'"),
         (lambda: make(OtherMask(strict(), spaces.MultiBinary(3))), r"must be a MultiBinary\(11\)"),
