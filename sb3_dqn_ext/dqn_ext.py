@@ -214,7 +214,8 @@ class DQNExt(DQN):
         self._exploration_state: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
         with sb3_errors_translated():
-            if isinstance(policy, str) and (arguments.get("policy_kwargs") or {}).get("action_masks"):
+            network = arguments.get("policy_kwargs")
+            if isinstance(policy, str) and isinstance(network, Mapping) and network.get("action_masks"):
                 policy_class: Any = self._get_policy_from_name(policy)  # SB3 refuses "MlpPolicy" for any Dict observations
                 policy = policy_class
             super().__init__(policy, env, *args, **kwargs)

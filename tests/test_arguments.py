@@ -460,7 +460,18 @@ def test_a_policy_may_be_bound_to_arguments() -> None:
 
 
 NEEDS_MORE = (
-    *("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "encoder", "frames", "device", "tensorboard_log", "compile"),
+    *(
+        "model.",
+        "DQNExt(",
+        "HerReplayBuffer",
+        "nature_cnn",
+        "encoder",
+        "frames",
+        "device",
+        "tensorboard_log",
+        "compile",
+        "masks",
+    ),
 )
 """parts of code that needs goals, images, a GPU ..."""
 
