@@ -82,7 +82,7 @@ def test_a_mistyped_command_is_answered_by_the_closest(word: str, closest: str, 
     printed = capsys.readouterr()
     assert ended.value.code == 2
     assert printed.out == ""
-    assert printed.err.startswith(f"sb3-dqn-ext: command={word!r} is not known; it can be one of: enjoy, ")
+    assert printed.err.startswith(f"sb3-dqn-ext: command={word!r} is not known; it can be one of: advise, enjoy, ")
     assert f"Did you mean {closest!r}?" in printed.err
 
 
