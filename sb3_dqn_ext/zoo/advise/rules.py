@@ -244,7 +244,7 @@ def gamma(facts: EnvFacts, n_timesteps: int) -> Choice:
 def target_policy(facts: EnvFacts, n_timesteps: int) -> Choice:
     """Choose the target policy: Munchausen targets assume rewards of about 1."""
     if facts.has_images and facts.max_abs_reward <= 1:
-        return "munchausen", "rewards up to 1: docs/results/minatar.md, better than SB3 in Breakout, not in Space Invaders"
+        return "munchausen", "rewards up to 1: docs/results/minatar.md, with layer normalisation"
     return "double", "less overestimation (van Hasselt et al. 2016)"
 
 
@@ -294,7 +294,9 @@ RULES: dict[str, Rule] = {
     "replay_buffer_kwargs.storage": storage,
     "policy_kwargs.net_arch": net_arch,
     "policy_kwargs.encoder": encoder,
-    "policy_kwargs.norm": for_screens("layer", "after each hidden layer; docs/results/pong.md"),
+    "policy_kwargs.norm": lambda facts, _: (
+        ("layer", "after each hidden layer; docs/results/minatar.md") if facts.has_images else None
+    ),
     "policy_kwargs.head": for_screens("dueling", "Wang et al. 2016; docs/results/pong.md, 20.9 of 21 points"),
     "policy_kwargs.loss": loss,
 }
