@@ -78,7 +78,7 @@ test: lint  ## run the checks and tests that each change has to pass
 test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
-test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (10 minutes of processor time)
+test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (5 minutes of processor time)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow tests/golden
 
 test-cuda: $(VENV)/installed-dev  ## run the tests that need a GPU; without one, they are skipped

@@ -169,9 +169,12 @@ def assert_solved(target_policy: str, returns: str) -> None:
         unmasked: Array = model.q_net({"state": th.arange(N_STATES), "action_mask": th.ones(N_STATES, N_ACTIONS)}).numpy()
     assert (q[~LEGAL] == ILLEGAL_VALUE).all()
     assert (unmasked[~LEGAL] > unmasked[LEGAL].max()).all()  # the network has learned that illegal actions are the best ones
-    assert np.abs(q - SOLUTIONS[target_policy])[LEGAL].max() < TOLERANCES.get(returns, WIDEST)
+    tolerance, expected = TOLERANCES.get(returns, WIDEST), SOLUTIONS[target_policy]
+    assert np.abs(q - expected)[LEGAL].max() < tolerance
     chosen = [int(model.predict(observation(state), deterministic=True)[0][0]) for state in range(N_STATES)]
-    assert chosen == np.where(LEGAL, SOLUTIONS[target_policy], -np.inf).argmax(axis=1).tolist()
+    legal = np.where(LEGAL, expected, -np.inf)
+    # the best two actions of a state can be closer to each other than the tolerance
+    assert (legal[np.arange(N_STATES), chosen] > legal.max(axis=1) - 2 * tolerance).all()
 
 
 ALL = list(itertools.product(TARGET_POLICIES, RETURN_MODELS))
