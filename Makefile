@@ -53,7 +53,7 @@ bench-learning: $(VENV)/installed-train  ## compare learning in eager and in com
 bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost
 
-benchmark-quick: $(VENV)/installed-train  ## compare DQNExt with SB3's DQN in two environments (15 minutes on two cores)
+benchmark-quick: $(VENV)/installed-train  ## compare DQNExt with SB3's DQN in two environments (7 minutes on two cores)
 	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/quick.yml --jobs 2
 
 benchmark-page: $(VENV)/installed-train  ## write docs/results/benchmark.md from the rows of all sweeps, without training
