@@ -1,6 +1,7 @@
 """
 TensorBoard in a real browser: every page is opened, and is there once our charts are drawn. So is the report of a run.
-``python -m tests.tensorboard_pages FOLDER`` trains, and saves a picture of each page.
+``python -m tests.tensorboard_pages FOLDER`` trains, and saves a picture of each page;
+``python -m tests.tensorboard_pages FOLDER LOGS`` saves a picture of the curves of runs that have ended.
 """
 
 import io
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,10 @@ def await_that(condition: Callable[[], Any], what: str) -> None:
 
 
 @contextmanager
-def tensorboard(folder: Path) -> Iterator[str]:
+def tensorboard(folder: Path, names: Sequence[str] = NAMES) -> Iterator[str]:
     """
     :param folder: the folder of the logs of runs that have ended
+    :param names: their names
     :return: the address of a TensorBoard on this machine that has read all of them
     """
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder.name, "--host", "127.0.0.1", "--port", "0"]
@@ -80,7 +82,7 @@ def tensorboard(folder: Path) -> Iterator[str]:
         try:
             await_that(address, "TensorBoard runs")
             url = str(address())
-            await_that(lambda: has_read(url), "TensorBoard has read the logs")
+            await_that(lambda: has_read(url, names), "TensorBoard has read the logs")
             yield url
         finally:
             with suppress(ProcessLookupError):
@@ -88,13 +90,13 @@ def tensorboard(folder: Path) -> Iterator[str]:
             process.wait(TIMEOUT)
 
 
-def has_read(url: str) -> bool:
+def has_read(url: str, names: Sequence[str]) -> bool:
     """Return whether TensorBoard has read the last values of the runs."""
     with urllib.request.urlopen(f"{url}/data/plugin/scalars/tags", timeout=TIMEOUT) as answer:
         tags = json.load(answer)
     with urllib.request.urlopen(f"{url}/data/plugin/images/tags", timeout=TIMEOUT) as answer:
         images = json.load(answer)
-    return all("achieved/final_return" in tags.get(name, {}) and "video/episode" in images.get(name, {}) for name in NAMES)
+    return all("achieved/final_return" in tags.get(name, {}) and "video/episode" in images.get(name, {}) for name in names)
 
 
 @contextmanager
@@ -164,12 +166,14 @@ def tab(page: Page, name: str) -> None:
 # -- the pages -------------------------------------------------------------------------------------------------------------
 
 
-def time_series(page: Page) -> None:
+TAGS = ("calibration/bias", "errors/abs_mean", "eval/mean_reward", "network/dormant", "values/action_gap", "values/mean")
+
+
+def time_series(page: Page, tags: Sequence[str] = TAGS) -> None:
     """Open the page with all numbers, as a line for each run."""
     tab(page, "Time Series")
     page.get_by_role("checkbox", name="Ignore outliers").uncheck()  # of so few points
     page.locator("metrics-main-view").get_by_role("button", name="Settings").click()  # closes them
-    tags = ("calibration/bias", "errors/abs_mean", "eval/mean_reward", "network/dormant", "values/action_gap", "values/mean")
     wanted = page.get_by_role("combobox", name="Filter tags (regex)")
     wanted.fill("|".join(f"{tag}$" for tag in tags))
     wanted.press("Escape")  # it offers to complete what is written
@@ -276,9 +280,30 @@ def save(page: Page, name: str, folder: Path) -> Path:
     """
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT_OF_IMAGES if name == "images" else HEIGHT})
     PAGES[name](page)
+    return photograph(page, folder / f"tensorboard_{name}.png")
+
+
+def save_curves(logs: Path, chromium: Browser, path: Path) -> Path:
+    """
+    :param logs: the folder of the logs of runs that have ended
+    :param chromium: a browser
+    :param path: the file of a picture of their learning curves
+    :return: the same
+    """
+    names = [run.name for run in logs.iterdir()]
+    with tensorboard(logs, names) as url, opened(chromium, url) as page:
+        time_series(page, ("eval/mean_reward", "rollout/ep_rew_mean", *TAGS[:2], *TAGS[-2:]))
+        return photograph(page, path)
+
+
+def photograph(page: Page, path: Path) -> Path:
+    """
+    :param page: a page of TensorBoard whose charts are drawn
+    :param path: the file of its picture
+    :return: the same
+    """
     page.mouse.move(WIDTH - 8, HEIGHT // 2)  # beside the charts, which show a hint at zooming
     page.mouse.wheel(0, -10_000)  # to the top
-    path = folder / f"tensorboard_{name}.png"
     page.screenshot(path=path, animations="disabled")
     return path
 
@@ -331,8 +356,12 @@ def save_report(page: Page, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Train for long enough that charts have lines, and save all pictures."""
-    folder = Path(sys.argv[1])
+    """Save pictures of the logs that are given, or train for long enough that charts have lines, and save all pictures."""
+    folder, *logs = map(Path, sys.argv[1:])
+    if logs:
+        with started() as chromium:
+            print(save_curves(logs[0], chromium, folder / f"tensorboard_{logs[0].name}.png"))
+        return
     with tempfile.TemporaryDirectory() as place, started() as chromium:
         output(python("-m", "tests.tensorboard_runs", place, str(STEPS), cwd=ROOT))
         with tensorboard(Path(place) / "logs") as url, opened(chromium, url) as page:

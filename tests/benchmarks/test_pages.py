@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from benchmarks import benchmark_page, diagnostics_cost, games
+from benchmarks import algorithms, benchmark_page, diagnostics_cost, games
 from benchmarks.reliability import report as reliability
 from benchmarks.rows import RESULTS
 from benchmarks.speed import report as speed
@@ -15,6 +16,7 @@ from benchmarks.tutorials import questions
 from benchmarks.tutorials import report as tutorials
 from sb3_dqn_ext.sweep import read_rows, read_spec
 from sb3_dqn_ext.sweep.report import describe_rows, rows_of
+from tests.pages import blocks
 from tests.paths import ROOT
 
 MACHINE = re.compile(r".* cores; Python .*")
@@ -48,6 +50,7 @@ def questions_page(folder: Path) -> str:
 
 
 PAGES: dict[str, Callable[[Path], str]] = {
+    "algorithms": lambda folder: sweep_page("algorithms"),
     "benchmark": lambda folder: benchmark_page.describe_sweeps(benchmark_page.published_sweeps()),
     "cartpole_seeds": lambda folder: sweep_page("cartpole"),
     "compiled_seeds": lambda folder: sweep_page("compiled"),
@@ -72,3 +75,19 @@ def test_every_page_of_results_is_compared() -> None:
 def test_a_page_is_the_one_that_is_written_from_the_rows(name: str, tmp_path: Path) -> None:
     published, written = (RESULTS / f"{name}.md").read_text(), PAGES[name](tmp_path)
     assert MACHINE.sub("", published) == MACHINE.sub("", written)
+
+
+ALGORITHMS = read_spec(algorithms.SPEC)
+
+
+@pytest.mark.parametrize("variant", ALGORITHMS.variants)
+def test_the_page_of_an_algorithm_has_its_scores(variant: str) -> None:
+    (shown,) = algorithms.MEASURED.findall(algorithms.page_of(variant).read_text())
+    assert shown == algorithms.describe_algorithm(ALGORITHMS, rows_of(ALGORITHMS), variant)
+
+
+@pytest.mark.parametrize("variant", set(ALGORITHMS.variants) - {"hl_gauss"})
+def test_the_configuration_on_the_page_of_an_algorithm_is_the_one_that_was_measured(variant: str) -> None:
+    (configuration,) = (yaml.safe_load(block.text) for block in blocks(algorithms.page_of(variant), "yaml"))
+    (task,) = (task for task in ALGORITHMS.tasks if task.variant == variant and task.seed == 0)
+    assert {**configuration["CartPole-v1"], "compile": True} == task.hyperparameters
