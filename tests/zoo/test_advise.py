@@ -9,24 +9,27 @@ from typing import Any, NamedTuple
 import ale_py
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation, TimeLimit
 
 from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.envs import ActionMaskInObservation
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.encoders import ENCODERS
 from sb3_dqn_ext.zoo.advise.__main__ import (
     atari_kwargs,
     choose_preprocessing,
     describe_space,
+    find_masks,
     find_spec,
     render_block,
     to_yaml,
 )
 from sb3_dqn_ext.zoo.advise.env_facts import EnvFacts, measure
-from sb3_dqn_ext.zoo.advise.rules import ATARI_WRAPPER, CLIP_REWARD, WARP_FRAME, Line, advise
+from sb3_dqn_ext.zoo.advise.rules import ACTION_MASKS, ATARI_WRAPPER, CLIP_REWARD, WARP_FRAME, Line, advise
 from sb3_dqn_ext.zoo.config import check_config
 from sb3_dqn_ext.zoo.network_choice import network_arguments
 from tests.internals import n_updates_of
@@ -132,6 +135,39 @@ def test_facts_are_those_of_the_seed() -> None:
     assert first == again != other
 
 
+class Masked(Scripted):
+    """An environment in which one action is legal at a time, another one after each step."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        observation, _ = super().reset(seed=seed)
+        return observation, {"action_mask": self.mask}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.mask[action] == 1
+        return (*super().step(action)[:4], {"action_mask": self.mask})
+
+    @property
+    def mask(self) -> npt.NDArray[np.int8]:
+        mask = np.zeros(3, np.int8)
+        mask[self.n_steps % 3] = 1
+        return mask
+
+
+class MaskedByMethod(Masked):
+    def action_masks(self) -> npt.NDArray[np.int8]:
+        return self.mask
+
+
+@pytest.mark.parametrize(("env", "source"), [(Masked(), "info"), (MaskedByMethod(), "method")])
+def test_random_steps_are_legal(env: gym.Env[Any, Any], source: str) -> None:
+    assert list(find_masks(env, 0)) == [{ACTION_MASKS: {"source": source}}]
+    wrapped = ActionMaskInObservation(env, source)
+    assert list(find_masks(wrapped, 0)) == []  # the observations contain the masks
+    facts = measure(wrapped, 20)
+    assert (facts.has_masks, facts.observation_space) == (True, VECTOR)
+    assert list(find_masks(Scripted(), 0)) == []
+
+
 def test_what_a_dqn_does_not_support_is_one_error() -> None:
     with pytest.raises(
         UnsupportedError, match=r"^the action space is Box\(-2.0, 2.0, \(1,\), float32\), and a DQN supports Dis"
@@ -192,6 +228,9 @@ SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"replay_buffer_kwargs.storage": "frames"}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"frame_stack": None, "buffer_size": 100_000}),
         ({"observation_space": image(4, 84, 84)}, {"buffer_size": 35_000}),  # 2 * 28,224 bytes each, in 2 GB
+        ({"has_masks": True, "max_abs_observation": 40.0}, {"policy_kwargs.action_masks": True, "normalize": None}),
+        ({"has_masks": True, "observation_space": image(84, 84, 1)}, {"frame_stack": None}),
+        ({"preprocessing": ({ACTION_MASKS: {"source": "info"}},)}, {"env_wrapper": [{ACTION_MASKS: {"source": "info"}}]}),
         ({"observation_space": spaces.Discrete(5)}, {"policy": "MlpPolicy", "policy_kwargs.net_arch": [256, 256]}),
         ({"observation_space": spaces.Dict(a=VECTOR)}, {"policy": "MultiInputPolicy", "policy_kwargs.net_arch": [256, 256]}),
         ({"observation_space": spaces.Dict(a=VECTOR, b=MINATAR)}, {"policy_kwargs.net_arch": [256], "frame_stack": None}),
@@ -350,6 +389,7 @@ TRAININGS = [
     by_default("mine/Numbers-v0"),
     by_default("mine/Images-v0"),
     by_default("mine/Dict-v0", "policy_kwargs:dict(net_arch=[16])"),
+    advised("Taxi-v4"),
 ]
 
 in_one_process = pytest.mark.xdist_group("advise")
@@ -374,6 +414,14 @@ def test_configurations_train_as_they_are(project: Project) -> None:
     assert stacked.observation_space.shape == (12, 24, 24)
     assert stacked.policy_kwargs == {"encoder": "small", "head": "dueling", "norm": "layer"}
     assert project.model("mine-Rare-v0", 1).exploration == "ez_greedy"
+
+
+@in_one_process
+def test_action_masks_are_found_and_used(project: Project) -> None:
+    model = project.model("Taxi-v4", 1)
+    assert model.policy_kwargs == {"net_arch": [256, 256], "action_masks": True}
+    assert isinstance(model.observation_space, spaces.Dict)
+    assert "# Discrete(500) observations, 6 actions with action masks, a time limit of 200 steps." in project.text(6, "yml")
 
 
 @in_one_process

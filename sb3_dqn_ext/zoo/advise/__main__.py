@@ -19,10 +19,11 @@ from gymnasium.envs.registration import EnvSpec
 
 from sb3_dqn_ext._command_line import print_text
 from sb3_dqn_ext._validation import check_number
+from sb3_dqn_ext.algorithm.action_masks import ACTION_MASK
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.encoders import is_image
-from sb3_dqn_ext.zoo.advise.env_facts import Env, EnvFacts, measure
-from sb3_dqn_ext.zoo.advise.rules import ATARI_WRAPPER, WARP_FRAME, Line, advise
+from sb3_dqn_ext.zoo.advise.env_facts import Env, EnvFacts, Wrapper, contains_masks, measure
+from sb3_dqn_ext.zoo.advise.rules import ACTION_MASKS, ATARI_WRAPPER, WARP_FRAME, Line, advise
 from sb3_dqn_ext.zoo.config import has_own_block
 from sb3_dqn_ext.zoo.network_choice import smallest_side
 
@@ -94,7 +95,7 @@ def make_configuration(options: argparse.Namespace, zoo: Any) -> str:
     is_atari = zoo.ExperimentManager.is_atari(options.env)
     kwargs = {**(atari_kwargs(spec) if is_atari else {}), **options.env_kwargs}
     env = make_env(spec, kwargs)
-    wrappers = choose_preprocessing(env.observation_space, is_atari)
+    wrappers = (*find_masks(env, options.seed), *choose_preprocessing(env.observation_space, is_atari))
     wrapped = zoo.get_wrapper_class({"env_wrapper": list(wrappers)})(env)
     measured = measure(wrapped, options.random_steps, options.seed)
     wrapped.close()
@@ -136,6 +137,21 @@ def make_env(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Env:
         raise ArgumentError(f"env={spec.id!r} cannot be made{arguments}: {error}") from error
 
 
+def find_masks(env: Env, seed: int) -> Iterator[Wrapper]:
+    """
+    Yield the wrapper that makes action masks a part of the observation, if the environment has them elsewhere.
+
+    :param env: the environment, which is reset
+    :param seed: the seed of the reset
+    """
+    if contains_masks(env):
+        return
+    if env.has_wrapper_attr("action_masks"):
+        yield {ACTION_MASKS: {"source": "method"}}
+    elif ACTION_MASK in env.reset(seed=seed)[1]:
+        yield {ACTION_MASKS: {"source": "info"}}
+
+
 def choose_preprocessing(space: spaces.Space[Any], is_atari: bool) -> tuple[str, ...]:
     """
     Choose the wrapper that makes images small enough.
@@ -165,7 +181,8 @@ def header(options: argparse.Namespace, facts: EnvFacts) -> Iterator[str]:
     yield f"# A starting configuration. With this text in my_config.yml: {train}"
     if has_own_block(options.env):
         yield f"# zoo_configs/dqn_ext.yml has a block for {options.env}, which is used without -conf."
-    yield f"# {describe_space(facts.observation_space)} observations, {facts.n_actions} actions, {limit}."
+    masks = " with action masks" if facts.has_masks else ""
+    yield f"# {describe_space(facts.observation_space)} observations, {facts.n_actions} actions{masks}, {limit}."
     yield (
         f"# {facts.n_random_steps:,} random steps: rewards from {facts.min_reward:g} to {facts.max_reward:g}, "
         f"{100 * facts.nonzero_share:.4g} % of them not zero;"

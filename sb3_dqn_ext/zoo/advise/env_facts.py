@@ -10,12 +10,15 @@ from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 from sb3_dqn_ext._arguments import check_environment
+from sb3_dqn_ext.algorithm.action_masks import ACTION_MASK, check_mask_space, without_mask
 from sb3_dqn_ext.env_factory import layers_of
-from sb3_dqn_ext.errors import UnsupportedError
+from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.encoders import is_image
 from sb3_dqn_ext.zoo.network_choice import choose_encoder
 
 Env = gym.Env[Any, Any]
+Wrapper = str | dict[str, dict[str, Any]]
+"""The dotted name of a wrapper, or a mapping from it to its arguments."""
 
 RARE_REWARDS = 0.01
 """The share of steps with a reward below which rewards are sparse: one in 100, the horizon of a discount factor of 0.99."""
@@ -26,6 +29,7 @@ class EnvFacts:
     """The spaces of an environment, its time limit, and what happened in random steps."""
 
     observation_space: spaces.Space[Any]
+    """that of the network, which does not read action masks"""
     n_actions: int
     max_episode_steps: int | None
     """the time limit; None: no limit is registered"""
@@ -42,8 +46,10 @@ class EnvFacts:
     """the largest absolute value in vector observations; 0 for other observations"""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """the arguments with which the environment was made"""
-    preprocessing: tuple[str, ...] = ()
-    """the dotted names of the wrappers that were put around the environment before it was measured"""
+    preprocessing: tuple[Wrapper, ...] = ()
+    """the wrappers that were put around the environment before it was measured, as in the zoo's YAML"""
+    has_masks: bool = False
+    """whether the observations contain action masks"""
 
     @property
     def max_abs_reward(self) -> float:
@@ -96,10 +102,12 @@ def measure(env: Env, n_random_steps: int = 2_000, seed: int = 0) -> EnvFacts:
     """
     n_actions = count_actions(env)
     check_observations(env)
+    has_masks = contains_masks(env)
     steps = list(random_steps(env, n_random_steps, seed))
     rewards = np.array([step.reward for step in steps])
     return EnvFacts(
-        observation_space=env.observation_space,
+        observation_space=without_mask(env.observation_space) if has_masks else env.observation_space,
+        has_masks=has_masks,
         n_actions=n_actions,
         max_episode_steps=None if env.spec is None else env.spec.max_episode_steps,
         is_stacked=any(isinstance(layer, FrameStackObservation) for layer in layers_of(env)),
@@ -132,22 +140,33 @@ def check_observations(env: Env) -> None:
         raise UnsupportedError(f"the observation space is {env.observation_space}: a Dict can contain several parts.")
 
 
+def contains_masks(env: Env) -> bool:
+    """Return whether the observations of an environment contain action masks."""
+    try:
+        check_mask_space(env.observation_space, env.action_space)
+    except ArgumentError:
+        return False
+    return True
+
+
 def random_steps(env: Env, n_steps: int, seed: int) -> Iterator[RandomStep]:
     """
-    Make random steps, and reset the environment at the end of each episode.
+    Make random steps with legal actions, and reset the environment at the end of each episode.
 
     :param env: the environment
     :param n_steps: the number of steps
     :param seed: the seed of the environment and of the actions
     """
+    has_masks = contains_masks(env)
     env.action_space.seed(seed)
-    env.reset(seed=seed)
+    observation, _ = env.reset(seed=seed)
     for _ in range(n_steps):
-        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        mask = np.not_equal(observation[ACTION_MASK], 0).astype(np.int8) if has_masks else None
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample(mask))
         magnitude = max_abs(env.observation_space, observation)
         yield RandomStep(magnitude, float(reward), bool(terminated), bool(truncated))
         if terminated or truncated:
-            env.reset()
+            observation, _ = env.reset()
 
 
 def max_abs(space: spaces.Space[Any], observation: Any) -> float:

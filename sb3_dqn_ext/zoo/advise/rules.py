@@ -24,7 +24,9 @@ N_FRAMES = 4
 ATARI_WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
 CLIP_REWARD = "stable_baselines3.common.atari_wrappers.ClipRewardEnv"
 WARP_FRAME = "stable_baselines3.common.atari_wrappers.WarpFrame"
+ACTION_MASKS = "sb3_dqn_ext.envs.ActionMaskInObservation"
 WRAPPER_REASONS = {
+    ACTION_MASKS: "the legal actions as a part of the observation",
     ATARI_WRAPPER: "gray images of 84 x 84, 4 frames per step, rewards of -1, 0 and 1, an episode for each life; DQN",
     CLIP_REWARD: "rewards of -1, 0 and 1; DQN",
     WARP_FRAME: "gray images of 84 x 84; DQN",
@@ -141,8 +143,9 @@ def env_kwargs(facts: EnvFacts, n_timesteps: int) -> Choice | None:
 def env_wrapper(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Wrap the environment as it was measured; clip rewards that VecNormalize cannot rescale."""
     is_clipped = has_unscaled_rewards(facts) and frame_stack(facts, n_timesteps) is not None
-    names = [*facts.preprocessing, *([CLIP_REWARD] if is_clipped else [])]
-    return (names, "; ".join(WRAPPER_REASONS[name] for name in names)) if names else None
+    wrappers = [*facts.preprocessing, *([CLIP_REWARD] if is_clipped else [])]
+    reasons = [WRAPPER_REASONS[wrapper if isinstance(wrapper, str) else next(iter(wrapper))] for wrapper in wrappers]
+    return (wrappers, "; ".join(reasons)) if wrappers else None
 
 
 def has_unscaled_rewards(facts: EnvFacts) -> bool:
@@ -153,7 +156,7 @@ def has_unscaled_rewards(facts: EnvFacts) -> bool:
 def frame_stack(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Stack the frames of gray or coloured images of a screen."""
     space = facts.observation_space
-    if facts.is_stacked or not (is_image(space) and is_screen(facts)):
+    if facts.is_stacked or facts.has_masks or not (is_image(space) and is_screen(facts)):
         return None
     is_frame = split_image_shape(space)[0] in (1, 3)
     return (N_FRAMES, "observations in one: a single image has no velocities") if is_frame else None
@@ -219,7 +222,7 @@ def normalize(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Normalize observations or rewards that are far from 1. SB3's VecNormalize cannot be inside a frame stack."""
     largest, magnitude = facts.max_abs_reward, facts.max_abs_observation
     norm_reward = has_unscaled_rewards(facts) and frame_stack(facts, n_timesteps) is None
-    norm_obs = magnitude > LARGE_OBSERVATION
+    norm_obs = magnitude > LARGE_OBSERVATION and not facts.has_masks  # VecNormalize would change the masks, too
     reasons = [f"the largest |reward| was {largest:.4g}"] if norm_reward else []
     reasons += [f"the largest |observation| was {magnitude:.4g}"] if norm_obs else []
     return ({"norm_obs": norm_obs, "norm_reward": norm_reward}, ", ".join(reasons)) if reasons else None
@@ -299,5 +302,8 @@ RULES: dict[str, Rule] = {
     ),
     "policy_kwargs.head": for_screens("dueling", "Wang et al. 2016; docs/results/pong.md, 20.9 of 21 points"),
     "policy_kwargs.loss": loss,
+    "policy_kwargs.action_masks": lambda facts, _: (
+        (True, "illegal actions are never chosen; docs/masks.md") if facts.has_masks else None
+    ),
 }
 """The rule for each hyperparameter, in the order of the configuration."""
