@@ -1,0 +1,66 @@
+"""Tests that the numbers on the page of advice are those of the published rows."""
+
+import re
+from statistics import median
+
+import pytest
+
+from benchmarks.rows import RESULTS
+from benchmarks.speed.report import Results
+from benchmarks.speed.workloads import BY_NAME, Comparison
+from sb3_dqn_ext.plot import interquartile_mean
+from sb3_dqn_ext.sweep import Row, read_rows, select_rows
+from sb3_dqn_ext.sweep.report import cells
+from tests.pages import DOCS
+
+TEXT = (DOCS / "advice.md").read_text()
+LINES = re.findall(r"^\| (?!you have|scarce|what |---)(.*) \|$", TEXT, flags=re.MULTILINE)
+
+
+def rows(name: str) -> list[Row]:
+    return read_rows(RESULTS / f"{name}.csv")
+
+
+def iqm(name: str, env: str, variant: str) -> float:
+    return float(interquartile_mean(cells(rows(name), env, variant, "score")))
+
+
+def first_evaluation_at_475(variant: str) -> float:
+    runs = [
+        (row["eval_steps"].split(), row["eval_returns"].split()) for row in select_rows(rows("pqn_cartpole"), variant=variant)
+    ]
+    return median(next(int(step) for step, value in zip(*run, strict=True) if float(value) >= 475) for run in runs)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_line_names_its_measurement(line: str) -> None:
+    assert line.count(" | ") == 2
+    assert re.search(r"\]\((results/|atari\.md|masks\.md|choices/|\.\./zoo_configs/)", line)
+
+
+def test_the_scores() -> None:
+    breakout, invaders = "dqn_ext/MinAtar-Breakout-v1", "dqn_ext/MinAtar-SpaceInvaders-v1"
+    ours, theirs = iqm("minatar", breakout, "dqn_ext"), iqm("minatar", breakout, "sb3")
+    assert f"Breakout {ours:.1f}, SB3's DQN with the same network and number of updates {theirs:.1f}" in TEXT
+    assert f"Space Invaders {iqm('minatar', invaders, 'dqn_ext'):.0f} and {iqm('minatar', invaders, 'sb3'):.0f}" in TEXT
+    pong = [float(row["score"]) for row in select_rows(rows("pong"), variant="dqn_ext", steps="700000")]
+    assert f"{min(pong):.1f} to {max(pong):.1f} of 21 points with three seeds" in TEXT
+
+
+def test_the_steps() -> None:
+    ours, theirs = (
+        median(float(row["steps_to_475"]) for row in select_rows(rows("cartpole_seeds"), variant=variant))
+        for variant in ("sb3_dqn_ext", "stock SB3 DQN")
+    )
+    assert f"after {ours:,.0f} steps in the median, SB3's DQN after {theirs:,.0f};" in TEXT
+    ours, theirs = (round(first_evaluation_at_475(variant), -3) for variant in ("dqn_ext", "pqn"))
+    assert f"after {ours:,.0f} steps in the median, with PQN after {theirs:,.0f}" in TEXT
+
+
+def test_the_speed() -> None:
+    results = Results(rows("speed"))
+    ratios = [results.ratio(BY_NAME[name], Comparison("ours", "sb3")) for name in ("cartpole-1", "zoo-lunarlander")]
+    cartpole, lunar_lander = (ratio.median for ratio in ratios if ratio is not None)
+    assert f"{cartpole:.1f} times as fast as SB3's DQN in CartPole, {lunar_lander:.1f} times in LunarLander" in TEXT
+    speed = median(float(row["steps_per_s"]) for row in select_rows(rows("pqn_cartpole"), variant="pqn"))
+    assert f"{round(speed, -2):,.0f} steps per second" in TEXT
