@@ -140,7 +140,7 @@ def n_coloured(picture: npt.NDArray[np.uint8]) -> int:
     """
     :param picture: (H, W, 3)
     """
-    return int(np.count_nonzero(np.ptp(picture.astype(int), axis=2) > 40))
+    return int(np.count_nonzero(np.ptp(picture.astype(int), axis=2) > 30))  # the first run is drawn in a dark blue
 
 
 def lines(chart: Locator) -> list[int]:
