@@ -32,14 +32,17 @@ def page_of(variant: str) -> Path:
 
 def describe_algorithm(spec: Spec, rows: Sequence[Row], variant: str) -> str:
     """
-    Return the text between the marks of a page: the learning curves, and the scores of the algorithm and of DQN.
+    Return the text between the marks of a page: the learning curves, and the scores of DQN and of the algorithm.
 
     :param spec: the sweep
     :param rows: its rows
     :param variant: the name of the algorithm
     """
-    lines = [*table_head(HEAD), *(line for name, line in lines_of(spec, rows) if name in (BASELINE, variant))]
-    return "\n".join([f"![Learning curves](../results/algorithms/{variant}.png)", "", *lines, ""])
+    measured = dict(lines_of(spec, rows))
+    if variant not in measured:
+        return "Not measured yet.\n"
+    table = [*table_head(HEAD), *(measured[name] for name in dict.fromkeys((BASELINE, variant)))]
+    return "\n".join([f"![Learning curves](../results/algorithms/{variant}.png)", "", *table, ""])
 
 
 def lines_of(spec: Spec, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
@@ -96,7 +99,8 @@ def main() -> None:
     folder = RESULTS / "algorithms"
     folder.mkdir(exist_ok=True)
     for variant in spec.variants:
-        save_curves(spec, rows, variant, folder / f"{variant}.png")
+        if select_rows(rows, variant=variant):
+            save_curves(spec, rows, variant, folder / f"{variant}.png")
         fill_page(page_of(variant), describe_algorithm(spec, rows, variant))
 
 
