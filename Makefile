@@ -91,7 +91,7 @@ test-ecosystem: .venv-pygame/installed .venv-pygame-ce/installed  ## test enviro
 	OMP_NUM_THREADS=1 .venv-pygame/bin/python -m pytest -m slow tests/project/test_ecosystem.py
 	OMP_NUM_THREADS=1 .venv-pygame-ce/bin/python -m pytest -m slow tests/project/test_ecosystem.py
 
-test-wandb: .venv-wandb/installed  ## test the integration of Weights & Biases, offline (a minute)
+test-wandb: .venv-wandb/installed  ## test the integration of Weights & Biases, offline (two minutes)
 	OMP_NUM_THREADS=1 .venv-wandb/bin/python -m pytest -m slow tests/project/test_wandb.py
 
 smoke:  ## train, save, load, resume and play with another Python, e.g. make smoke PYTHON=python3.13

@@ -1,8 +1,8 @@
 """
 Run the page on Weights & Biases with the real package, offline, and read the files of its runs.
 
-``make test-wandb`` installs the package in a virtual environment of its own. Without it, the tests are skipped. They take a
-minute.
+``make test-wandb`` installs the package in its own virtual environment. Without it, the tests are skipped. They take one or
+two minutes.
 """
 
 import json
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,8 +90,7 @@ def read_records(data: bytes) -> Iterator[Any]:
 
     :param data: the content of the file
     """
-    from wandb.proto.wandb_internal_pb2 import Record  # optional
-
+    record_type = import_module("wandb.proto.wandb_internal_pb2").Record
     assert data[:4] == b":W&B"
     position, record = 7, b""
     while position < len(data):
@@ -102,7 +102,7 @@ def read_records(data: bytes) -> Iterator[Any]:
         record += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # the only or the last fragment
-            yield Record.FromString(record)
+            yield record_type.FromString(record)
             record = b""
 
 
@@ -195,11 +195,16 @@ def numbers(part: Part) -> Points:
     return {key: value for key, value in part.points().items() if key[0] != "global_step" and not isinstance(value, dict)}
 
 
+def without_scores(points: Points) -> Points:
+    """Return the points without the scores of training episodes, which are not written at every step that is logged."""
+    return {key: value for key, value in points.items() if not key[0].startswith("achieved/")}
+
+
 def test_the_scalars_are_those_of_tensorboard(whole: Path) -> None:
     found = numbers(only_part(whole))
     assert_same_points(found, scalars(tensorboard_log(whole / "tensorboard/DQNExt_1")))
     assert len({name for name, _ in found}) > 60
-    assert {step for name, step in found if name == "values/mean"} == {1000, 2000, 3000, 4000}
+    assert [step // 1000 for name, step in found if name == "values/mean"] == [1, 2, 3, 4]
 
 
 def test_histograms_and_pictures_arrive_and_texts_do_not(whole: Path) -> None:
@@ -211,7 +216,8 @@ def test_histograms_and_pictures_arrive_and_texts_do_not(whole: Path) -> None:
     assert found.keys() == expected
     assert {name for name, _ in found} >= {"values/histogram", "errors/histogram", "calibration/scatter", "video/episode"}
     (picture, *_) = part.files("calibration/scatter")
-    assert Image.open(picture).format == "PNG"
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
     texts = [name for name in log.Tags()["tensors"] if name.startswith("run/")]
     assert len(texts) == 3
     assert not {name for name, _ in part.points() if name.startswith("run/")}
@@ -222,9 +228,9 @@ def test_a_film_arrives(whole: Path) -> None:
     (film,) = part.files("video/episode")
     (event,) = tensorboard_log(whole / "tensorboard/DQNExt_1").Images("video/episode")
     assert film.read_bytes() == event.encoded_image_string
-    with Image.open(film) as picture:
-        assert picture.format == "GIF"
-        assert getattr(picture, "n_frames", 1) > 1
+    with Image.open(film) as image:
+        assert image.format == "GIF"
+        assert getattr(image, "n_frames", 1) > 1
     with (part.folder / "files/videos/step_4000.mp4").open("rb") as file:
         assert file.read(8)[4:] == b"ftyp"
 
@@ -251,12 +257,15 @@ def test_a_resumed_training_continues_the_same_run(whole: Path, tmp_path: Path) 
     assert first.run_id == second.run_id == ID
     assert first.is_finished
     assert second.is_finished
-    assert 500 <= first.rows[-1]["global_step"] < second.rows[0]["global_step"] < STEPS
-    assert_same_points(numbers(first) | numbers(second), numbers(only_part(whole)))
+    assert 400 < first.rows[-1]["global_step"] < second.rows[0]["global_step"] < STEPS
+    assert not numbers(first).keys() & numbers(second).keys()
+    assert_same_points(
+        without_scores(numbers(first) | numbers(second)),
+        without_scores(numbers(only_part(whole))),
+    )
     assert DQNExt.load(second.folder / "files/model.zip", device="cpu").num_timesteps == STEPS
-    assert {
-        name: first.config[name] for name in model_arguments(DQNExt.load(whole / "models/model.zip", device="cpu"))
-    }.items() <= (second.config.items())
+    for name in model_arguments(DQNExt.load(whole / "models/model.zip", device="cpu")):
+        assert second.config[name] == first.config[name], name
 
 
 def test_the_zoo_tracks_a_run_and_its_resumption(tmp_path: Path) -> None:
@@ -269,14 +278,13 @@ def test_the_zoo_tracks_a_run_and_its_resumption(tmp_path: Path) -> None:
     output(python("wandb_resume.py", cwd=tmp_path, **OFFLINE))
     first, second = parts(tmp_path)
     assert first.run_id == second.run_id == ID
-    assert 1000 <= first.rows[-1]["global_step"] < second.rows[0]["global_step"] < STEPS
+    assert 900 < first.rows[-1]["global_step"] < second.rows[0]["global_step"] < STEPS
 
     (log,) = tmp_path.glob("runs/*/CartPole-v1/DQNExt_1")
     assert not numbers(first).keys() & numbers(second).keys()
     assert_same_points(numbers(first) | numbers(second), scalars(tensorboard_log(log)))
     assert second.files("video/episode")
-    given = first.config["saved_hyperparams"]
-    assert (first.config["algo"], first.config["track"], first.config["seed"]) == ("dqn_ext", True, 1)
-    assert isinstance(given["policy_kwargs"], dict)
-    assert given["n_timesteps"] == STEPS
+    config = first.config
+    assert (config["algo"], config["track"], config["n_timesteps"], config["seed"]) == ("dqn_ext", True, STEPS, 1)
+    assert config["saved_hyperparams"]["policy_kwargs"] == DQNExt.load(folder / "CartPole-v1.zip", device="cpu").policy_kwargs
     assert DQNExt.load(second.folder / "files/model.zip", device="cpu").num_timesteps >= STEPS
