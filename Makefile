@@ -23,7 +23,7 @@ ifeq ($(dir $(ENV)),ALE/)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics benchmark-quick benchmark-page games fault-injection tutorials tutorials-questions test test-slow test-golden test-cuda test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics benchmark-quick benchmark-page games fault-injection tutorials tutorials-questions test test-slow test-golden test-cuda test-suites test-ecosystem test-wandb smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ test-suites: $(VENV)/installed-dev  ## run the tests of SB3, sb3-contrib and the
 test-ecosystem: .venv-pygame/installed .venv-pygame-ce/installed  ## test environments of other packages, in two virtual environments, as their requirements conflict
 	OMP_NUM_THREADS=1 .venv-pygame/bin/python -m pytest -m slow tests/project/test_ecosystem.py
 	OMP_NUM_THREADS=1 .venv-pygame-ce/bin/python -m pytest -m slow tests/project/test_ecosystem.py
+
+test-wandb: .venv-wandb/installed  ## test the integration of Weights & Biases, offline (two minutes)
+	OMP_NUM_THREADS=1 .venv-wandb/bin/python -m pytest -m slow tests/project/test_wandb.py
 
 smoke:  ## train, save, load, resume and play with another Python, e.g. make smoke PYTHON=python3.13
 	rm -rf .venv-smoke

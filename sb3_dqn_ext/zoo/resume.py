@@ -29,6 +29,11 @@ COMMAND = "python -m sb3_dqn_ext.zoo resume"
 # arguments that have an effect only at the start of a run, with their defaults
 START_ONLY_ARGUMENTS = {"hyperparams": None, "optimize_hyperparameters": False, "track": False, "trained_agent": ""}
 
+UNTRACKED = (
+    "The run was started with --track and is resumed without Weights & Biases. To continue both, call "
+    "wandb.init(id=..., resume='allow', sync_tensorboard=True) and then sb3_dqn_ext.__main__.main(['resume', RUN_FOLDER])."
+)
+
 
 def main(arguments: list[str], program: str = COMMAND) -> None:
     """
@@ -75,6 +80,8 @@ def _resume(folder: str, progress: bool, trust: bool) -> None:
                 f"The run was started with {name} {run.versions.get(name)} and is resumed with {version}: results may differ."
             )
             warnings.warn(text, stacklevel=2)
+    if run.arguments.get("track") and getattr(sys.modules.get("wandb"), "run", None) is None:
+        warnings.warn(UNTRACKED, stacklevel=2)
     with Lock(checkpoint_folder):  # held from now on, before the first checkpoint is written
         _train(folder, run, progress, trust)
 

@@ -271,6 +271,13 @@ def test_other_versions_are_named(tmp_path: Path) -> None:
         refusal(tmp_path)
 
 
+def test_a_run_that_is_no_longer_tracked_is_announced(tmp_path: Path) -> None:
+    run_file.write(tmp_path, replace(RUN, arguments={"track": True}))
+    learn(make_model("CartPole"), 60, callback=ExactCheckpointCallback(40, tmp_path / "checkpoints"))
+    with Lock(tmp_path / "checkpoints"), pytest.warns(UserWarning, match=r"--track and is resumed without Weights & Biases"):
+        refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("hyperparameters", "message"),
     [
