@@ -35,8 +35,6 @@ class LogSession:
     layout: Layout | None = None
     end: Any = None
     """the end of the session, which is written at the end of the run"""
-    score_due = 0
-    """the step from which on the next score of training episodes is written"""
 
 
 class TensorBoardCallback(LogObserver):
@@ -55,12 +53,13 @@ class TensorBoardCallback(LogObserver):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.score_due = 0  # the step from which on the next score of training episodes is written
         self._session = LogSession()
 
     def _on_run_start(self, continues: bool) -> None:
         super()._on_run_start(continues)
         if not continues:
-            self.tags = []
+            self.tags, self.score_due = [], 0
         self._session = LogSession()
         run_info = run_texts(self.model)
         for board in self._tensorboards():  # the other formats of the logger do not show texts
@@ -80,8 +79,8 @@ class TensorBoardCallback(LogObserver):
 
     def _observe(self, values: LoggedValues, excluded: ExcludedFormats, step: int) -> None:
         super()._observe(values, excluded, step)
-        if EVALUATION_KEY in values or (TRAINING_KEY in values and step >= self._session.score_due):
-            self._session.score_due = step + self.model._total_timesteps // N_SCORES
+        if EVALUATION_KEY in values or (TRAINING_KEY in values and step >= self.score_due):
+            self.score_due = step + self.model._total_timesteps // N_SCORES
             self._write_score(step)
         new = [key for key, value in values.items() if key not in self.tags and is_charted(value, excluded.get(key))]
         self.tags += new

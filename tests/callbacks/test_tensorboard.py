@@ -363,7 +363,9 @@ def test_the_environment_is_described_with_its_wrappers() -> None:
 # -- resumed runs ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_is_one_row_with_the_scores_of_the_whole(tmp_path: Path) -> None:
+def test_a_resumed_run_is_one_row_with_the_scores_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sb3_dqn_ext.callbacks.tensorboard.N_SCORES", 5)  # one each 60 steps
+
     def made(logs: str) -> Any:
         return model_of(DQNExt, stats_window_size=3, tensorboard_log=str(tmp_path / logs))
 

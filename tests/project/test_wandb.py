@@ -196,7 +196,7 @@ def numbers(part: Part) -> Points:
 
 
 def without_scores(points: Points) -> Points:
-    """Return the points without the scores of training episodes, which are not written at every step that is logged."""
+    """Return the points without the scores, which are written at an interruption, too."""
     return {key: value for key, value in points.items() if not key[0].startswith("achieved/")}
 
 
