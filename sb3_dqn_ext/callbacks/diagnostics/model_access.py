@@ -244,8 +244,12 @@ def terminal_indices(buffer: ReplayBuffer) -> Indices:
 
 
 def _replayable_indices(buffer: ReplayBuffer) -> Indices | None:
-    """Return the indices of all transitions that can be replayed, in any order; None if all stored transitions can."""
-    return buffer.sampler.replayable() if isinstance(buffer, DQNReplayBuffer) else None
+    """
+    Return the indices of all transitions that can be replayed, except demonstrations, in any order; None if all stored
+    transitions can.
+    """
+    indices = buffer.sampler.replayable() if isinstance(buffer, DQNReplayBuffer) else None
+    return None if indices is None else indices[indices < buffer.buffer_size * buffer.n_envs]
 
 
 def transition_ages(buffer: ReplayBuffer, rows: Array, pos: int | None = None) -> Indices:
