@@ -40,7 +40,7 @@ Obs = Array | dict[str, Array]
 SB3_BUFFERS = [qualified_name(kind) for kind in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Transitions:
     """T transitions in the order in which they happened, one episode after the other."""
 
@@ -59,6 +59,9 @@ class Transitions:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    def __repr__(self) -> str:
+        return f"Transitions of {len(self)} steps"
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays by name; those of a Dict observation have names such as ``"observations/position"``."""
@@ -82,7 +85,8 @@ def from_episode(observations: Any, actions: Any, rewards: Any, terminated: Any,
     """
     Return the transitions of an episode. If its last step has no end, it is marked as truncated: it continues unrecorded.
 
-    :param observations: the (T + 1, \\*obs) observations, from the first to the final one
+    :param observations: the (T + 1, \\*obs) observations, from the first to the final one: an array, a list of observations,
+        or a dictionary of arrays
     :param actions: the (T,) actions
     :param rewards: the (T,) rewards
     :param terminated: (T,) whether each step terminated the episode
@@ -90,6 +94,8 @@ def from_episode(observations: Any, actions: Any, rewards: Any, terminated: Any,
     :return: the transitions
     :raises ArgumentError: if the arrays have other lengths
     """
+    if isinstance(observations, list | tuple):
+        observations = _stacked(observations)
     before, after = _map(lambda array: array[:-1], observations), _map(lambda array: array[1:], observations)
     return _checked(before, actions, rewards, after, terminated, truncated)
 
@@ -196,8 +202,8 @@ def read_minari(dataset: Any) -> Transitions:
             dataset = minari.load_dataset(dataset)
         except (OSError, ValueError, AttributeError) as error:
             raise ArgumentError(
-                f"demonstrations={dataset!r} is no file that ends with .npz or .pkl, and no data set of Minari on this machine: "
-                f"{error} A data set of Minari's server is loaded by: minari download {dataset}"
+                f"demonstrations={dataset!r} is no file that ends with .npz or .pkl, and no data set of Minari on this "
+                f"machine: {error} A data set of Minari's server is loaded by: minari download {dataset}"
             ) from error
     return join(
         from_episode(one.observations, one.actions, one.rewards, one.terminations, one.truncations)
@@ -231,7 +237,9 @@ def _transitions_of_env(buffer: Any, rows: Array, env: int) -> Transitions:
     else:
         following = (buffer.observations, (rows + 1) % buffer.buffer_size)
         after, its_rows = following if buffer.optimize_memory_usage else (buffer.next_observations, rows)
-        before, after = (_map(lambda array, at=at: array[at, env], obs) for obs, at in ((buffer.observations, rows), (after, its_rows)))
+        before, after = (
+            _map(lambda array, at=at: array[at, env], obs) for obs, at in ((buffer.observations, rows), (after, its_rows))
+        )
     # a reset in mid-episode is a time limit without an end
     return _checked(before, buffer.actions[rows, env, 0], buffer.rewards[rows, env], after, dones & ~timeouts, timeouts)
 
@@ -321,6 +329,7 @@ def _load_items(items: Any) -> Transitions:
 
 
 def _stacked(observations: Any) -> Obs:
+    """Return observations, which may be dictionaries, as arrays."""
     return _map(lambda *arrays: np.stack(arrays), *observations)
 
 
@@ -342,7 +351,9 @@ def check_spaces(transitions: Transitions, observation_space: spaces.Space[Any],
         if shape != wanted and not (wanted == (1,) and shape == ()):
             swapped = len(shape) == 3 and (shape[2], *shape[:2]) == wanted
             hint = " Move the channels first, as SB3 does: np.moveaxis(observations, -1, 1)." if swapped else ""
-            raise ArgumentError(f"demonstrations with observations of shape {shape} do not fit {part}, whose is {wanted}.{hint}")
+            raise ArgumentError(
+                f"demonstrations with observations of shape {shape} do not fit {part}, whose is {wanted}.{hint}"
+            )
     actions = transitions.actions
     if actions.dtype.kind not in "iu" or actions.size != len(actions) or actions.min() < 0 or actions.max() >= action_space.n:
         raise ArgumentError(

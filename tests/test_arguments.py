@@ -461,6 +461,7 @@ def test_a_policy_may_be_bound_to_arguments() -> None:
 
 NEEDS_MORE = (
     *("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "encoder", "frames", "device", "tensorboard_log", "compile"),
+    *("demonstrations", "large_margin", "pretraining"),
 )
 """parts of code that needs goals, images, a GPU ..."""
 

@@ -1,7 +1,10 @@
 """Demonstrations and offline training of DQNExt: loading, DQfD, training without steps, and exact resumption."""
 
+import gc
 import pickle
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +76,20 @@ def demonstrations() -> Transitions:
 def test_a_data_set_of_minari_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demonstrations: Transitions) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     minari = pytest.importorskip("minari")
-    env = minari.DataCollector(short_cartpole(30))
-    episodes(env, pole_policy, 5)
-    dataset = env.create_dataset(dataset_id="cartpole/test-v0", algorithm_name="pole_policy")
+    with warnings.catch_warnings():  # Minari misses a description of the data, and leaves a folder to Python
+        warnings.simplefilter("ignore")
+        env = minari.DataCollector(short_cartpole(30))
+        episodes(env, pole_policy, 5)
+        dataset = env.create_dataset(dataset_id="cartpole/test-v0", algorithm_name="pole_policy")
+        env.close()
+        del env
+        gc.collect()
     for source in (dataset, "cartpole/test-v0"):
         assert_same_transitions(load_transitions(source), demonstrations)
     model = DQNExt("MlpPolicy", "CartPole-v1", replay_buffer_kwargs={"demonstrations": "cartpole/test-v0"})
     assert isinstance(model.replay_buffer, DQNReplayBuffer)
     assert model.replay_buffer.sample_batch(4).demonstrations.all()  # type: ignore[union-attr]
-    with pytest.raises(ArgumentError, match="no data set of Minari on this machine.*minari download cartpole/other-v0"):
+    with pytest.raises(ArgumentError, match=r"no data set of Minari on this machine.*minari download cartpole/other-v0"):
         load_transitions("cartpole/other-v0")
 
 
@@ -95,8 +103,8 @@ def test_a_data_set_of_minari_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_saved_replay_buffer_of_sb3_is_read(n_envs: int, arguments: dict[str, Any], tmp_path: Path) -> None:
-    make = dict_cartpole if "policy" in arguments else short_cartpole
-    env: Any = several_cartpoles(n_envs) if n_envs > 1 else make()
+    make_env: Callable[[], Any] = dict_cartpole if "policy" in arguments else partial(short_cartpole, 9)
+    env: Any = several_cartpoles(n_envs) if n_envs > 1 else make_env()
     kwargs: dict[str, Any] = {"policy": "MlpPolicy", "buffer_size": 60 * n_envs, "learning_starts": 10_000, "seed": 0}
     model = DQN(env=env, **kwargs | arguments)
     for steps in (40 * n_envs, 60 * n_envs):  # before and after the ring is full
@@ -133,7 +141,7 @@ def test_no_code_of_a_pickle_is_run(tmp_path: Path) -> None:
             load_transitions(tmp_path / "buffer.pkl")
     buffer.actions = Hostile()  # type: ignore[assignment]
     (tmp_path / "buffer.pkl").write_bytes(pickle.dumps(buffer))
-    with pytest.raises(ArgumentError, match="builtins.exec makes no array"):
+    with pytest.raises(ArgumentError, match=r"builtins\.exec makes no array"):
         load_transitions(tmp_path / "buffer.pkl")
 
 
@@ -172,7 +180,7 @@ def test_files_of_numpy_and_iterables_are_read(tmp_path: Path, demonstrations: T
 
 def make(source: Any, env: Any = None, **arguments: Any) -> DQNExt:
     shared: dict[str, Any] = {
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-3,
         "buffer_size": 60,
         "learning_starts": 20,
         "batch_size": 16,
@@ -188,10 +196,12 @@ def make(source: Any, env: Any = None, **arguments: Any) -> DQNExt:
     return DQNExt("MlpPolicy", env or short_cartpole(), **shared | arguments)
 
 
-def agreement(model: DQNExt, demonstrations: Transitions) -> float:
-    """Return the share of demonstrated states in which the model takes the demonstrated action."""
-    actions, _ = model.predict(demonstrations.observations, deterministic=True)  # type: ignore[arg-type]
-    return float((actions == demonstrations.actions).mean())
+def margin_violation(model: DQNExt, demonstrations: Transitions) -> float:
+    """Return by how much other actions exceed the demonstrated ones less 0.8, in the mean over all demonstrations."""
+    with th.no_grad():
+        q = model.q_net(th.tensor(demonstrations.observations)).numpy()
+    of_expert, of_other = q[np.arange(len(q)), demonstrations.actions], q[np.arange(len(q)), 1 - demonstrations.actions]
+    return float(np.maximum(of_other + 0.8 - of_expert, 0).mean())
 
 
 def test_pretraining_imitates_and_precedes_the_first_step_once(demonstrations: Transitions) -> None:
@@ -206,7 +216,7 @@ def test_pretraining_imitates_and_precedes_the_first_step_once(demonstrations: T
         learn(one, 20, callback=note)
         assert at_first_step[0] == 200 == n_updates_of(one)
         at_first_step.clear()
-    assert agreement(model, demonstrations) > 0.95 > agreement(plain, demonstrations) + 0.05
+    assert margin_violation(model, demonstrations) < 0.75 * margin_violation(plain, demonstrations)
     learn(model, 20, callback=note)
     assert at_first_step[0] == 200
     learn(model, 60)
@@ -222,13 +232,28 @@ def test_diagnostics_measure_a_run_with_demonstrations(demonstrations: Transitio
         assert any("replay/age_mean" in row and "errors/bootstrapped" in row for row in records.rows)
 
 
+class StopAt(BaseCallback):
+    """
+    Ends a run early.
+
+    :param step: the last step
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self.step
+
+
 def test_a_resumed_run_with_demonstrations_ends_with_the_same_bits(demonstrations: Transitions, tmp_path: Path) -> None:
     def new(source: Any = demonstrations) -> DQNExt:
         return make(source, pretraining_updates=30)
 
-    whole, interrupted = new(), new()
+    whole = new()
     learn(whole, 160)
-    learn(interrupted, 90, callback=ExactCheckpointCallback(40, tmp_path))
+    learn(new(), 160, callback=[ExactCheckpointCallback(40, tmp_path), StopAt(90)])
     resumed = new().resume(tmp_path)
     learn(resumed, 160, callback=ExactCheckpointCallback(1000, tmp_path))
     assert_same_model(resumed, whole)
@@ -249,7 +274,8 @@ def test_a_saved_model_predicts_without_its_demonstrations_and_learns_with_them(
     learn(loaded, 40)
     (tmp_path / "demonstrations.npz").unlink()
     loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
-    assert agreement(loaded, demonstrations) == agreement(model, demonstrations)
+    actions, _ = loaded.predict(demonstrations.observations, deterministic=True)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(actions, model.predict(demonstrations.observations, deterministic=True)[0])  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"demonstrations='.*demonstrations\.npz' cannot be read"):
         loaded.learn(10)
 
@@ -261,7 +287,10 @@ def test_a_saved_model_predicts_without_its_demonstrations_and_learns_with_them(
         ({"replay_buffer_kwargs": {}, "policy_kwargs": {}}, r"pretraining_updates=10 needs replay_buffer_kwargs=\{'demonstr"),
         ({"pretraining_updates": -1}, r"pretraining_updates=-1 must be a whole number in \[0, inf\]"),
         ({"n_epochs": 2, "replay_buffer_kwargs": {"demonstrations": "HERE"}}, "has no meaning beside n_epochs"),
-        ({"replay_buffer_class": ReplayBuffer}, r"\['demonstrations'\].* is an argument of DQNReplayBuffer"),
+        (
+            {"replay_buffer_class": ReplayBuffer, "replay_buffer_kwargs": {"demonstrations": "HERE"}},
+            r"\['demonstrations'\]=.* is an argument of DQNReplayBuffer",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str, demonstrations: Transitions) -> None:
@@ -273,6 +302,10 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str, de
 
 
 # training without steps
+
+
+def falling_rate(progress_remaining: float) -> float:
+    return 1e-3 * progress_remaining
 
 
 class Counting(BaseCallback):
@@ -295,7 +328,7 @@ class Counting(BaseCallback):
 
 
 def test_each_update_counts_as_a_step_of_callbacks_logs_and_schedules(demonstrations: Transitions, tmp_path: Path) -> None:
-    model = make(demonstrations, learning_rate=lambda progress: 1e-3 * progress, tensorboard_log=str(tmp_path))
+    model = make(demonstrations, learning_rate=falling_rate, tensorboard_log=str(tmp_path))
     evaluation = EvalCallback(Monitor(short_cartpole()), eval_freq=25, n_eval_episodes=1, log_path=str(tmp_path), verbose=0)
     records, counting = Records(), Counting()
     model.learn_offline(60, callback=[counting, evaluation], log_interval=20)
@@ -333,9 +366,8 @@ def test_the_target_network_is_updated_when_it_is_due(demonstrations: Transition
 
 def test_a_model_of_spaces_learns_what_a_model_of_the_environment_learns(demonstrations: Transitions) -> None:
     env = short_cartpole()
-    models = [make(demonstrations, env), make(demonstrations, SpacesEnv(env.observation_space, env.action_space))]
-    for model in models:
-        model.learn_offline(20)
+    envs = env, SpacesEnv(env.observation_space, env.action_space)
+    models = [make(demonstrations, one).learn_offline(20) for one in envs]
     assert_same(models[0].get_parameters(), models[1].get_parameters(), "parameters")
     with pytest.raises(ArgumentError, match=r"spaces only: a model of it learns by learn_offline"):
         models[1].learn(5)
@@ -355,9 +387,8 @@ def test_a_resumed_offline_training_ends_with_the_same_bits(
         env = short_cartpole()
         return make(demonstrations, SpacesEnv(env.observation_space, env.action_space) if spaces_only else env)
 
-    whole, interrupted = new(), new()
-    whole.learn_offline(100)
-    interrupted.learn_offline(70, callback=ExactCheckpointCallback(30, tmp_path))
+    whole = new().learn_offline(100)
+    new().learn_offline(100, callback=[ExactCheckpointCallback(30, tmp_path), StopAt(70)])
     resumed = new().resume(tmp_path)
     assert resumed.num_timesteps == 60 == n_updates_of(resumed)
     resumed.learn_offline(100, callback=ExactCheckpointCallback(1000, tmp_path))
@@ -365,7 +396,7 @@ def test_a_resumed_offline_training_ends_with_the_same_bits(
 
 
 def test_a_loaded_replay_buffer_is_data_too(tmp_path: Path) -> None:
-    stock = DQN("MlpPolicy", short_cartpole(), learning_starts=1000, buffer_size=60, seed=0)
+    stock = DQN("MlpPolicy", short_cartpole(), learning_starts=1000, train_freq=1, buffer_size=60, seed=0)
     stock.learn(50)
     stock.save_replay_buffer(tmp_path / "buffer")
     model = DQNExt("MlpPolicy", short_cartpole(), replay_buffer_class=ReplayBuffer, buffer_size=60, device="cpu", seed=0)

@@ -82,7 +82,8 @@ def check_demonstration_arguments(demonstrations: Any, td_lambda: float | None, 
         )
     if demonstrations is not None and td_lambda is not None:
         raise ArgumentError(
-            f"td_lambda={td_lambda!r} needs the values at the time of acting, which demonstrations do not contain: use n_steps."
+            f"td_lambda={td_lambda!r} needs the values at the time of acting, which demonstrations do not contain: take "
+            "n_steps."
         )
 
 

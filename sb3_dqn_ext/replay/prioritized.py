@@ -50,8 +50,8 @@ class Prioritized(Sampler):
     :param beta_end: the exponent of the importance weights at the end of the run; it changes linearly in between
     :param eps: the constant that is added to each |TD error|, so that every transition can be drawn. The smallest
         weight is about ``(eps / largest TD error) ** (alpha * beta)``.
-    :param eps_demonstrations: the constant that is added in its place for demonstrations (epsilon_d of DQfD, Hester et al. 2018,
-        https://arxiv.org/abs/1704.03732)
+    :param eps_demonstrations: the constant that is added in its place for demonstrations: epsilon_d of DQfD (Hester et al.
+        2018, https://arxiv.org/abs/1704.03732)
     :raises ArgumentError: if an argument is out of range
     """
 

@@ -94,7 +94,9 @@ ALLOWED_CLASSES: dict[str, type] = {
     **_by_dotted_name(stable_baselines3.common.buffers, ["ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer"]),
     **_by_dotted_name(stable_baselines3.her.her_replay_buffer, ["HerReplayBuffer"]),
     **_by_dotted_name(sb3_dqn_ext.replay, ["DQNReplayBuffer"]),
-    **_by_qualified_name(AUXILIARY_LOSSES, ENCODERS, EXPLORATIONS, HEADS, LOSSES, NORMS, RETURN_MODELS, SAMPLERS, SCHEDULES, TARGET_POLICIES),
+    **_by_qualified_name(
+        AUXILIARY_LOSSES, ENCODERS, EXPLORATIONS, HEADS, LOSSES, NORMS, RETURN_MODELS, SAMPLERS, SCHEDULES, TARGET_POLICIES
+    ),
 }
 """The classes, and the losses, which are functions, that a file may name, by dotted name."""
 RECONSTRUCTIBLE: dict[str, type] = {

@@ -30,17 +30,22 @@ N = len(DEMONSTRATIONS)
 
 def make(n_envs: int = 1, **kwargs: Any) -> DQNReplayBuffer:
     return DQNReplayBuffer(
-        n_envs * ROWS, SPACE, gym.spaces.Discrete(3), "cpu", n_envs, **{"demonstrations": DEMONSTRATIONS, "gamma": GAMMA} | kwargs
+        n_envs * ROWS,
+        SPACE,
+        gym.spaces.Discrete(3),
+        "cpu",
+        n_envs,
+        **{"demonstrations": DEMONSTRATIONS, "gamma": GAMMA} | kwargs,
     )
 
 
 def add(buffer: DQNReplayBuffer, n_rows: int) -> None:
     """Store steps with the rewards 1, 2, ... in episodes of three steps."""
-    for row in range(n_rows):
+    for _ in range(n_rows):
         number = buffer.n_added * buffer.n_envs + np.arange(buffer.n_envs)
         obs = np.stack([np.full(buffer.n_envs, buffer.n_added), number], axis=1)
         done = np.full(buffer.n_envs, buffer.n_added % 3 == 2)
-        buffer.add(obs, obs + [1, 0], number % 3, 1.0 + number, done, [{}] * buffer.n_envs)
+        buffer.add(obs, obs + np.array([1, 0]), number % 3, 1.0 + number, done, [{}] * buffer.n_envs)
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "prioritized"])

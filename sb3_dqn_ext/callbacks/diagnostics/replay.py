@@ -113,7 +113,8 @@ class ReplayHealthCallback(WindowedDiagnostic):
         model: Any = self.model
         buffer = model.replay_buffer
         stored = indices[indices < buffer.buffer_size * buffer.n_envs]  # the others are demonstrations
-        self._draws.append((stored, buffer.pos, None))
+        if len(stored):
+            self._draws.append((stored, buffer.pos, None))
 
     def _add_samples(self, rows: Array, samples: Any) -> None:
         model: Any = self.model
