@@ -60,7 +60,8 @@ class Player:
 
 def record(policy: Player, n_steps: int, seed: int) -> Transitions:
     """Record whole episodes with at least a number of steps."""
-    env, episodes, n = gym.make(ENV), [], 0
+    env, n = gym.make(ENV), 0
+    episodes: list[Transitions] = []
     while n < n_steps:
         episodes.append(play(env, policy, seed + len(episodes)))
         n += len(episodes[-1])

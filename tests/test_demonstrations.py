@@ -46,7 +46,11 @@ def episodes(env: Any, policy: Policy, n: int) -> Transitions:
     parts = []
     for seed in range(n):
         observation, _ = env.reset(seed=seed)
-        observations, actions, rewards, terminated, truncated = [observation], [], [], [], []
+        observations: list[Any] = [observation]
+        actions: list[int] = []
+        rewards: list[float] = []
+        terminated: list[bool] = []
+        truncated: list[bool] = []
         while not actions or not (terminated[-1] or truncated[-1]):
             actions.append(policy(observation))
             observation, reward, is_terminated, is_truncated, _ = env.step(actions[-1])
@@ -164,10 +168,10 @@ def test_files_of_numpy_and_iterables_are_read(tmp_path: Path, demonstrations: T
     write_npz(tmp_path / "dict.npz", nested)
     assert_same_transitions(load_transitions(tmp_path / "dict.npz"), nested)
     dicts = [({"a": np.ones(2), "b": i}, 0, 0.0, {"a": np.zeros(2), "b": i}, False, False) for i in range(3)]
-    assert load_transitions(dicts).observations["b"].tolist() == [0, 1, 2]  # type: ignore[call-overload]
+    assert load_transitions(dicts).observations["b"].tolist() == [0, 1, 2]
     one = episodes(short_cartpole(), pole_policy, 1)
-    observations = np.concatenate([one.observations, one.next_observations[-1:]])  # type: ignore[index, list-item, arg-type]
-    rest = {name: array for name, array in one.arrays().items() if "observations" not in name}
+    observations = np.concatenate([one.observations, one.next_observations[-1:]])  # type: ignore[index]
+    rest: dict[str, Any] = {name: array for name, array in one.arrays().items() if "observations" not in name}
     np.savez(tmp_path / "one.npz", observations=observations, **rest)
     assert_same_transitions(load_transitions(tmp_path / "one.npz"), one)
     np.savez(tmp_path / "half.npz", observations=observations, actions=one.actions)
@@ -274,10 +278,14 @@ def test_a_saved_model_predicts_without_its_demonstrations_and_learns_with_them(
     learn(loaded, 40)
     (tmp_path / "demonstrations.npz").unlink()
     loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
-    actions, _ = loaded.predict(demonstrations.observations, deterministic=True)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(actions, model.predict(demonstrations.observations, deterministic=True)[0])  # type: ignore[arg-type]
+    actions, _ = loaded.predict(demonstrations.observations, deterministic=True)
+    np.testing.assert_array_equal(actions, model.predict(demonstrations.observations, deterministic=True)[0])
     with pytest.raises(ArgumentError, match=r"demonstrations='.*demonstrations\.npz' cannot be read"):
         loaded.learn(10)
+    make(demonstrations).save(tmp_path / "model")  # the data are in the file
+    loaded = DQNExt.load(tmp_path / "model", env=short_cartpole())
+    assert_same_transitions(loaded.replay_buffer_kwargs["demonstrations"], demonstrations)
+    loaded.learn_offline(5)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +328,7 @@ class Counting(BaseCallback):
         self.n_trainings += 1
 
     def _on_step(self) -> bool:
-        self.steps.append((self.num_timesteps, n_updates_of(self.model)))  # type: ignore[arg-type]
+        self.steps.append((self.num_timesteps, n_updates_of(self.model)))
         return len(self.steps) < 70
 
     def _on_training_end(self) -> None:

@@ -20,6 +20,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch.nn.modules import activation
 
 import sb3_dqn_ext.algorithm.schedules
+import sb3_dqn_ext.demonstrations
 import sb3_dqn_ext.networks.policies
 import sb3_dqn_ext.replay
 from sb3_dqn_ext.algorithm.auxiliary_losses import AUXILIARY_LOSSES
@@ -106,6 +107,7 @@ RECONSTRUCTIBLE: dict[str, type] = {
         ["ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"],
     ),
     **_by_dotted_name(sb3_dqn_ext.algorithm.schedules, ["PerActionSchedule", "PiecewiseSchedule", "ProgressSchedule"]),
+    **_by_dotted_name(sb3_dqn_ext.demonstrations, ["Transitions"]),
     **_by_qualified_name(AUXILIARY_LOSSES, EXPLORATIONS, TARGET_POLICIES),
     "rl_zoo3.utils.SimpleLinearSchedule": SimpleLinearSchedule,
 }

@@ -29,14 +29,8 @@ N = len(DEMONSTRATIONS)
 
 
 def make(n_envs: int = 1, **kwargs: Any) -> DQNReplayBuffer:
-    return DQNReplayBuffer(
-        n_envs * ROWS,
-        SPACE,
-        gym.spaces.Discrete(3),
-        "cpu",
-        n_envs,
-        **{"demonstrations": DEMONSTRATIONS, "gamma": GAMMA} | kwargs,
-    )
+    arguments: dict[str, Any] = {"demonstrations": DEMONSTRATIONS, "gamma": GAMMA} | kwargs
+    return DQNReplayBuffer(n_envs * ROWS, SPACE, gym.spaces.Discrete(3), "cpu", n_envs, **arguments)
 
 
 def add(buffer: DQNReplayBuffer, n_rows: int) -> None:
@@ -65,7 +59,7 @@ def test_the_ring_wraps_and_never_overwrites_a_demonstration(sampler: str, optim
         assert counts.min() > 0.4 * 600 / len(expected)
         # each row of the batch is one transition, whatever the order in which the parts were read
         np.testing.assert_array_equal(buffer.read(batch.indices).rewards, batch.rewards)
-        first = batch.observations[batch.demonstrations][:, 0]  # type: ignore[index, call-overload]
+        first = batch.observations[batch.demonstrations][:, 0]  # type: ignore[index]
         np.testing.assert_array_equal(first, batch.rewards[batch.demonstrations])
         np.testing.assert_array_equal(buffer.actions_at(batch.indices), batch.actions)
         if sampler == "uniform":
@@ -83,7 +77,7 @@ def test_several_batches_are_read_in_their_order() -> None:
     apart = [buffer.sample_batch(8) for _ in range(3)]
     np.testing.assert_array_equal(together.rewards, np.concatenate([batch.rewards for batch in apart]))
     assert together.demonstrations is not None
-    np.testing.assert_array_equal(together.demonstrations, np.concatenate([batch.demonstrations for batch in apart]))  # type: ignore[misc]
+    np.testing.assert_array_equal(together.demonstrations, np.concatenate([batch.demonstrations for batch in apart]))
 
 
 def expected_return(position: int, n_steps: int) -> tuple[float, float, float]:
@@ -147,7 +141,7 @@ def test_frames_and_dictionaries_of_demonstrations() -> None:
     space = gym.spaces.Dict(image=gym.spaces.Box(0, 255, (3, 4, 4), np.uint8), speed=gym.spaces.Box(-1, 1, (2,), np.float32))
     frames = np.random.default_rng(0).integers(0, 255, (8, 4, 4), dtype=np.uint8)
     stacks = np.stack([frames[i : i + 3] for i in range(6)])
-    observations = {"image": stacks, "speed": np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)}
+    observations: Any = {"image": stacks, "speed": np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)}
     ends = np.arange(5) == 4
     transitions = from_episode(observations, np.zeros(5, int), np.arange(5), ends, ~ends & False)
     buffer = DQNReplayBuffer(10, space, gym.spaces.Discrete(2), "cpu", storage="frames", demonstrations=transitions)
