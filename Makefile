@@ -23,7 +23,7 @@ ifeq ($(dir $(ENV)),ALE/)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics games fault-injection tutorials tutorials-questions test test-slow test-cuda test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics benchmark-quick benchmark-page games fault-injection tutorials tutorials-questions test test-slow test-golden test-cuda test-suites test-ecosystem smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,12 +35,14 @@ train: $(VENV)/installed-$(INSTALLED)  ## train a DQN with the RL Zoo, e.g. make
 
 train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
 	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/cartpole.yml --jobs 2
+	$(PY) -m benchmarks.overview
 
 screenshots: $(VENV)/installed-dev  ## make the pictures of the documentation in a browser
 	OMP_NUM_THREADS=1 $(PY) -m tests.tensorboard_pages docs/images
 
 bench: $(VENV)/installed-bench  ## compare the speed with SB3, SBX and sb3-contrib, on an idle machine
 	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.overview
 
 bench-cuda: $(VENV)/installed-bench  ## compare the speed with SB3 on a GPU (at most 8 minutes)
 	$(PY) -m benchmarks.speed.cuda
@@ -50,6 +52,12 @@ bench-learning: $(VENV)/installed-train  ## compare learning in eager and in com
 
 bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost
+
+benchmark-quick: $(VENV)/installed-train  ## compare DQNExt with SB3's DQN in two environments (15 minutes on two cores)
+	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/quick.yml --jobs 2
+
+benchmark-page: $(VENV)/installed-train  ## write docs/results/benchmark.md from the rows of all sweeps, without training
+	$(PY) -m benchmarks.benchmark_page
 
 games: $(VENV)/installed-train  ## make the films of the small games and measure their steps (a few minutes)
 	$(PY) -m benchmarks.games
@@ -69,6 +77,9 @@ test: lint  ## run the checks and tests that each change has to pass
 
 test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
+
+test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (10 minutes of processor time)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow tests/golden
 
 test-cuda: $(VENV)/installed-dev  ## run the tests that need a GPU; without one, they are skipped
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m cuda -n 4

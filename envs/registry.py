@@ -6,6 +6,7 @@ The environment ids that importing ``sb3_dqn_ext`` registers for ``gym.make`` an
 - ``dqn_ext/CartPoleRandomStart-v0``: CartPole with 200 steps after one random action
 - ``dqn_ext/CartPoleNoVel-v1``: CartPole-v1 with zeros in place of its velocities
 - ``dqn_ext/Catch-v0``: a ball to catch on an image of 10 x 5 pixels
+- ``dqn_ext/ConnectFour-v0``, ``dqn_ext/TicTacToe-v0``: games against a random opponent, with action masks
 - ``dqn_ext/MinAtar-Breakout-v1`` (``Asterix``, ``Freeway``, ``Seaquest``, ``SpaceInvaders``): the games of MinAtar
 
 The penalty is part of the environment's reward, so the returns of ``Monitor`` include it. ``gym.make`` takes the arguments of
@@ -43,6 +44,8 @@ MINATAR_GAMES = {
     "SpaceInvaders": "space_invaders",
 }
 """The name of each game in the package ``minatar``, by its name in the ids."""
+BOARD_GAMES = {"ConnectFour": "connect_four", "TicTacToe": "tictactoe"}
+"""The module of each game in ``pettingzoo.classic``, by its name in the ids."""
 MOUNTAIN_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
 
 
@@ -219,6 +222,15 @@ REGISTRATIONS: tuple[dict[str, Any], ...] = (
         "vector_entry_point": "sb3_dqn_ext.envs.catch:CatchVectorEnv",
         "reward_threshold": 1.0,
     },
+    *(
+        {
+            "id": f"dqn_ext/{name}-v0",
+            "entry_point": "sb3_dqn_ext.envs.two_player_games:TwoPlayerGame",
+            "kwargs": {"game": f"pettingzoo.classic.{game}.{game}"},
+            "disable_env_checker": True,  # it warns of observations of int8
+        }
+        for name, game in BOARD_GAMES.items()
+    ),
     *(
         {
             "id": f"dqn_ext/MinAtar-{name}-v1",

@@ -21,6 +21,7 @@ from torch import nn
 
 from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
+from sb3_dqn_ext.algorithm.action_masks import ACTION_MASK
 from sb3_dqn_ext.algorithm.auxiliary_losses import LargeMarginLoss
 from sb3_dqn_ext.algorithm.exploration import NoExploration
 from sb3_dqn_ext.algorithm.fitted_actions import fit_taken
@@ -520,9 +521,14 @@ def check_batch_size(model: Any) -> None:
 
 
 def check_normalization(model: Any) -> None:
-    """:raises ArgumentError: if VecNormalize rescales rewards, and the replay buffer stores returns"""
+    """:raises ArgumentError: if VecNormalize rescales action masks, or rewards while the replay buffer stores returns"""
+    normalize = model.get_vec_normalize_env()
     if isinstance(model.replay_buffer, DQNReplayBuffer):
-        model.replay_buffer.check_normalization(model.get_vec_normalize_env())
+        model.replay_buffer.check_normalization(normalize)
+    if normalize is not None and getattr(model.policy, "action_masks", False) and normalize.norm_obs:
+        others = [key for key in model.observation_space.spaces if key != ACTION_MASK]
+        if ACTION_MASK in normalize.norm_obs_keys:
+            raise ArgumentError(f"VecNormalize would rescale the part {ACTION_MASK!r}: use norm_obs_keys={others}.")
 
 
 FREE_FORM_ARGUMENTS = (

@@ -13,7 +13,9 @@ from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
 __all__ = ["buffer_settings", "check_buffer_kwargs", "check_replay_buffer", "prepare_replay_buffer", "update_buffer_arguments"]
 
-DQN_BUFFER_ARGUMENTS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - {"n_steps", "gamma"}
+OF_THE_MODEL = {"n_steps", "gamma", "action_masks"}
+"""The arguments of DQNReplayBuffer that follow from arguments of the model."""
+DQN_BUFFER_ARGUMENTS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - OF_THE_MODEL
 
 
 def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, Any]) -> None:
@@ -26,7 +28,7 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
     """
     known = set(parameters_of(buffer_class))
     if issubclass(buffer_class, DQNReplayBuffer):
-        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | {"n_steps", "gamma"}
+        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | OF_THE_MODEL
         check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
         return
     for key in DQN_BUFFER_ARGUMENTS & set(kwargs) - known:
@@ -96,6 +98,8 @@ def prepare_replay_buffer(model: Any) -> None:
         return  # SB3 makes it
     model.replay_buffer_class = buffer_class
     if model.replay_buffer is None:
+        kwargs: dict[str, Any] = {"action_masks": True} if model.policy_kwargs.get("action_masks") else {}
+        kwargs |= model.replay_buffer_kwargs
         model.replay_buffer = buffer_class(
             model.buffer_size,
             model.observation_space,
@@ -105,7 +109,7 @@ def prepare_replay_buffer(model: Any) -> None:
             optimize_memory_usage=model.optimize_memory_usage,
             n_steps=model.n_steps,
             gamma=model.gamma,
-            **model.replay_buffer_kwargs,
+            **kwargs,
         )
 
 

@@ -10,10 +10,14 @@ from typing import NamedTuple
 from sb3_dqn_ext._validation import choose
 from sb3_dqn_ext.errors import ArgumentError
 
-__all__ = ["HELP_OPTIONS", "Command", "print_text", "run_command"]
+__all__ = ["HELP_OPTIONS", "Command", "missing_modules", "print_text", "run_command"]
 
 HELP_OPTIONS = ("-h", "--help")
-EXTRAS = {"zoo": ("rl_zoo3",), "plots": ("matplotlib", "pandas", "seaborn", "scipy", "yaml", "jinja2")}
+EXTRAS = {
+    "zoo": ("rl_zoo3",),
+    "plots": ("matplotlib", "pandas", "seaborn", "scipy", "yaml", "jinja2"),
+    "onnx": ("onnx", "onnxruntime"),
+}
 """the modules that each extra of the package installs"""
 
 
@@ -24,8 +28,8 @@ class Command(NamedTuple):
     """one line for the list of commands"""
     module: str
     """the module whose ``main(arguments, program)`` runs the command; it is imported when the command is run"""
-    extra: str
-    """the extra of the package that the command needs, of :data:`EXTRAS`"""
+    extra: str | None
+    """the extra of the package that the command needs, of :data:`EXTRAS`; None: no extra"""
     arguments: tuple[str, ...] = ()
     """arguments in front of those of the user"""
 
@@ -50,7 +54,8 @@ def run_command(program: str, commands: Mapping[str, Command], arguments: list[s
     except ArgumentError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(2)
-    check_installed(f"{program} {name}", command.extra)
+    if command.extra is not None:
+        check_installed(f"{program} {name}", command.extra)
     options = [hyphenate_option(argument) for argument in rest]
     importlib.import_module(command.module).main([*command.arguments, *options], f"{program} {name}")
 
@@ -81,6 +86,15 @@ def list_commands(program: str, commands: Mapping[str, Command]) -> str:
     return "\n".join([f"usage: {program} COMMAND [ARGUMENT ...]", "", "commands:", *lines, "", more])
 
 
+def missing_modules(extra: str) -> list[str]:
+    """
+    Return the modules of an extra that are not installed.
+
+    :param extra: the extra of the package
+    """
+    return [module for module in EXTRAS[extra] if importlib.util.find_spec(module) is None]
+
+
 def check_installed(program: str, extra: str) -> None:
     """
     End the process with a message if the modules of an extra are not installed.
@@ -88,7 +102,7 @@ def check_installed(program: str, extra: str) -> None:
     :param program: the name of the command, for the message
     :param extra: the extra of the package
     """
-    missing = [module for module in EXTRAS[extra] if importlib.util.find_spec(module) is None]
+    missing = missing_modules(extra)
     if missing:
         sys.exit(f"{program} needs {', '.join(missing)}: pip install 'sb3-dqn-ext[{extra}]'")
 

@@ -108,6 +108,11 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ("policy_kwargs={'normalize_images': False}", "normalize_images scale_images"),
     ("policy_kwargs={'dtype': 'float64'}", "dtype precision double_precision"),
     ("policy_kwargs={'init': 'keras'}", "init initializer weight_init kernel_initializer ortho_init"),
+    (
+        "policy_kwargs={'action_masks': True}",
+        "action_masks action_mask mask masks masking maskable use_masking mask_actions invalid_actions invalid_action_mask "
+        "invalid_action_masking legal_actions legal_moves available_actions avail_actions valid_actions",
+    ),
     ("policy_kwargs={'batch_norm': True}", "batch_norm batchnorm batch_normalization"),
     ("policy_kwargs={'head': 'multi_head', 'head_arch': [64], 'optimizer_per_head': True}", "optimizer_per_head"),
     # the optimizer

@@ -23,7 +23,7 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
 )
 from stable_baselines3.common.utils import LinearSchedule, should_collect_more_steps
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -45,7 +45,13 @@ from sb3_dqn_ext._arguments import (
 from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, prepare_replay_buffer, update_buffer_arguments
 from sb3_dqn_ext._missing import MissingAttribute, check_complete, learning_rate_was_set
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
-from sb3_dqn_ext.action_selection import explored_actions
+from sb3_dqn_ext.action_selection import (
+    check_final_masks,
+    explored_actions,
+    has_action_masks,
+    random_actions,
+    with_action_masks,
+)
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.algorithm.exploration import Exploration
 from sb3_dqn_ext.algorithm.schedules import ProgressSchedule
@@ -192,7 +198,8 @@ class DQNExt(DQN):
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
-        check_early_arguments(dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs, self.policy_aliases)
+        arguments: dict[str, Any] = dict(zip(parameters_of(DQN), (policy, env, *args), strict=False)) | kwargs
+        check_early_arguments(arguments, self.policy_aliases)
         # SB3's constructor ends with _setup_model(), which reads these attributes
         self.target_policy = target_policy
         self.target_policy_kwargs = {} if target_policy_kwargs is None else target_policy_kwargs
@@ -214,6 +221,10 @@ class DQNExt(DQN):
         self._exploration_state: dict[str, np.ndarray[Any, Any]] = {}
         self.run_state = RunState()
         with sb3_errors_translated():
+            network = arguments.get("policy_kwargs")
+            if isinstance(policy, str) and isinstance(network, Mapping) and network.get("action_masks"):
+                policy_class: Any = self._get_policy_from_name(policy)  # SB3 refuses "MlpPolicy" for any Dict observations
+                policy = policy_class
             super().__init__(policy, env, *args, **kwargs)
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
@@ -531,6 +542,8 @@ class DQNExt(DQN):
         dones: np.ndarray[Any, Any],
         infos: list[dict[str, Any]],
     ) -> None:
+        if has_action_masks(self):
+            check_final_masks(self, dones, infos)
         if self._exploration_state:
             ended = np.asarray(dones, dtype=bool).ravel()  # as a mask: some environments return 0 and 1
             for numbers in self._exploration_state.values():
@@ -610,6 +623,7 @@ class DQNExt(DQN):
         state: tuple[np.ndarray[Any, Any], ...] | None = None,
         episode_start: np.ndarray[Any, Any] | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray[Any, Any] | None = None,
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """
         Choose actions.
@@ -621,12 +635,16 @@ class DQNExt(DQN):
         :param state: returned unchanged; SB3's base class has it for recurrent policies
         :param episode_start: not used; SB3's base class has it for recurrent policies
         :param deterministic: whether to return greedy actions (True), or explored ones (default)
+        :param action_masks: (n_actions,) or (n_envs, n_actions), 1 for each legal action; None (default): a model with action
+            masks reads them from the observation
         :return: () or (n_envs,) the actions; and ``state``
         """
         if not isinstance(observation, np.ndarray | dict):
             if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
                 self.policy.predict(observation)  # a result of reset(): SB3's error explains it
             observation = np.array(observation)
+        if action_masks is not None or has_action_masks(self):
+            observation = with_action_masks(self, observation, action_masks)
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         is_batch = self.policy.is_vectorized_observation(observation)
@@ -639,6 +657,9 @@ class DQNExt(DQN):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         is_warm_up = self.num_timesteps < learning_starts
+        if is_warm_up and has_action_masks(self):
+            actions = random_actions(self, self._last_obs)  # type: ignore[arg-type]
+            return actions, actions
         if is_warm_up or type(self).predict is not DQNExt.predict or "predict" in vars(self):
             return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None
@@ -790,6 +811,32 @@ class DQNExt(DQN):
 
         model: SelfDQNExt = _persistence().load(path, custom_objects, kwargs, trust, names, needed, make)
         return model
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        to: str | None = None,
+        vec_normalize: VecNormalize | None = None,
+        channels_last: bool = False,
+    ) -> Path:
+        """
+        Write the trained policy to a file for other programs, see docs/deployment.md.
+
+        The predictions of the file are compared with ``predict(..., deterministic=True)`` before it is written.
+
+        :param path: the path of the file
+        :param to: ``"onnx"``: a graph from observations to Q-values and greedy actions; ``"sb3"``: a file that SB3's DQN or
+            sb3-contrib's QRDQN loads; None (default): the suffix of the path decides, ``.onnx`` or ``.zip``
+        :param vec_normalize: statistics of observations that become part of the ONNX graph; None (default): the inputs are
+            observations that are normalised already, if the model was trained with a ``VecNormalize``
+        :param channels_last: whether the inputs of the ONNX graph are images before SB3 has transposed them, with the channels
+            on the last axis; default: as in ``observation_space``
+        :return: the path
+        :raises ArgumentError: if the model cannot be exported, or an argument is wrong
+        """
+        from sb3_dqn_ext.export import export_model
+
+        return export_model(self, path, to, vec_normalize, channels_last)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes of a copy, for ``copy`` and ``pickle``, without the callbacks of the current run."""

@@ -20,6 +20,17 @@ Env = gym.Env[Any, Any]
 ALTERNATIVES = "Leave out FastVecEnv, or register the environment with its wrappers under a new id, see gymnasium.register."
 
 
+def env_id(env: VecEnv, index: int) -> str:
+    """
+    Return the id of a single environment.
+
+    :param env: the vectorised environment
+    :param index: the index of the single environment
+    """
+    spec = env.get_attr("spec", index)[0]
+    return "without an id" if spec is None else str(spec.id)
+
+
 @dataclass(frozen=True)
 class MonitorConfig:
     """

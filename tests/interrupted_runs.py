@@ -30,6 +30,7 @@ from sb3_dqn_ext.replay.frame_ring import FrameRing
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.box2d import import_box2d
 from tests.internals import generator_of, n_episodes_of, n_updates_of
+from tests.masked_envs import strict  # noqa: F401  registers its environments
 from tests.parity import dict_cartpole, learn, short_cartpole
 
 import_box2d()
@@ -211,6 +212,16 @@ CASES: dict[str, tuple[Callable[[], VecEnv], dict[str, Any]]] = {
             "exploration": "boltzmann",
             "replay_buffer_kwargs": {"td_lambda": 0.8},
             "policy_kwargs": {"net_arch": [16], "noisy": True, "fitted_actions": "all"},  # which reads the target network
+        },
+    ),
+    "action masks": (
+        lambda: make_vec_env("tests/Strict-v0", n_envs=2, seed=3, env_kwargs={"place": "method"}),
+        {
+            "n_steps": 3,
+            "exploration": "ez_greedy",
+            "exploration_kwargs": {"schedule": 0.5},
+            "target_policy": "munchausen",
+            "policy_kwargs": {"net_arch": [16], "action_masks": True},
         },
     ),
     "minibatches, and a target network that counts them": (

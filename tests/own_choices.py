@@ -66,7 +66,7 @@ class Persistent(Exploration):
         kept = context.state.setdefault("kept", np.zeros(context.n_envs, np.int64))
         for env in range(context.n_envs):
             if left[env] == 0 and context.generator.random() < context.rate / (1 + 0.02 * self.n_begun):
-                left[env], kept[env] = self.length, context.random_action()
+                left[env], kept[env] = self.length, context.random_action(env)
                 self.n_begun += 1
                 self.recent = np.append(self.recent[1:], float(kept[env]))
         running = left > 0

@@ -37,7 +37,10 @@ class Block(NamedTuple):
     line: int
     language: str
     mark: str
-    """The comment before the block: ``not run: REASON``, ``takes minutes``, the name of an imported module, or nothing."""
+    """
+    The comment before the block: ``not run: REASON``, ``takes minutes``, ``excerpt of FILE`` with a file of the repository,
+    the name of the module that other blocks import, or nothing.
+    """
     text: str
 
     @property
@@ -46,7 +49,17 @@ class Block(NamedTuple):
 
     @property
     def runs(self) -> bool:
-        return not self.mark.startswith(("not run", "takes minutes"))
+        return not self.mark.startswith(("not run", "takes minutes", "excerpt of "))
+
+    @property
+    def is_module(self) -> bool:
+        """Whether other blocks import the block as a module, whose name is its mark."""
+        return self.runs and self.mark.endswith(".py")
+
+    @property
+    def source(self) -> Path | None:
+        """The file that the block is an excerpt of."""
+        return ROOT / self.mark.removeprefix("excerpt of ") if self.mark.startswith("excerpt of ") else None
 
 
 def blocks(path: Path, language: str | None = None) -> list[Block]:
@@ -93,7 +106,7 @@ class Command(NamedTuple):
 
 def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
     """
-    Find the commands in a shell script, without the environment variables that they set.
+    Find the commands in a shell script, without the environment variables that they set and the files that they write.
 
     :param where: the location of the script
     :param text: the script
@@ -101,7 +114,7 @@ def commands(where: str, text: str, is_whole: bool = True) -> Iterator[Command]:
     """
     for line in re.sub(r"\\\n", " ", text).splitlines():
         for part in re.split(r" && ", line):
-            words = shlex.split(part, comments=True)
+            words = shlex.split(part.partition(" > ")[0], comments=True)
             while words and re.match(r"[A-Z_0-9]+=", words[0]):
                 words = words[1:]
             if words[:1] == ["sb3-dqn-ext"]:
@@ -118,7 +131,7 @@ def write_modules(of_pages: Iterable[Block], folder: Path) -> None:
     :param folder: the folder of the modules
     """
     for block in of_pages:
-        if block.mark.endswith(".py"):
+        if block.is_module:
             (folder / block.mark).write_text(block.text)
 
 
@@ -131,7 +144,7 @@ def run_all(of_python: Iterable[Block], folder: Path) -> str:
     """
     of_python = list(of_python)
     write_modules(of_python, folder)
-    scripts = [(block.where, block.text) for block in of_python if not block.mark.endswith(".py")]
+    scripts = [(block.where, block.text) for block in of_python if not block.is_module]
     (folder / "blocks.json").write_text(json.dumps(scripts))
     printed = output(python("-W", "error", "-c", RUN, cwd=folder, PYTHONPATH=str(folder)))
     assert printed.endswith("all\n")

@@ -460,8 +460,21 @@ def test_a_policy_may_be_bound_to_arguments() -> None:
 
 
 NEEDS_MORE = (
-    *("model.", "DQNExt(", "HerReplayBuffer", "nature_cnn", "encoder", "frames", "device", "tensorboard_log", "compile"),
-    *("demonstrations", "large_margin", "pretraining"),
+    *(
+        "model.",
+        "DQNExt(",
+        "HerReplayBuffer",
+        "nature_cnn",
+        "encoder",
+        "frames",
+        "device",
+        "tensorboard_log",
+        "compile",
+        "masks",
+        "demonstrations",
+        "large_margin",
+        "pretraining",
+    ),
 )
 """parts of code that needs goals, images, a GPU ..."""
 

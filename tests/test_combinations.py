@@ -14,6 +14,7 @@ from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
+from sb3_dqn_ext.envs import ActionMaskInObservation
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.samplers import SAMPLERS
@@ -52,7 +53,7 @@ SETTINGS: Axes = {
     "terminal_copies": [1, 3],
     "keep_episodes": [None, 2],
     "compact": [False, True],
-    "observations": ["Box", "Dict", "image"],
+    "observations": ["Box", "Dict", "image", "masked"],
     "norm": sorted(NORMS),
     "n_envs": [1, 4],
     "target_network": [True, False],
@@ -102,9 +103,16 @@ class AsImage(gym.ObservationWrapper[Any, Any, Any]):
         return np.tile(observation > 0, (5, 5, 1))
 
 
+def half_masked(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """Wrap CartPole so that action 1 is illegal in the left half of the track."""
+    masked: gym.Env[Any, Any] = ActionMaskInObservation(env, lambda env, _: np.array([True, env.unwrapped.state[0] > 0]))
+    return masked
+
+
 POLICIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "Box": ("MlpPolicy", {}, {}),
     "Dict": ("MultiInputPolicy", {"wrapper": InParts}, {}),
+    "masked": ("MlpPolicy", {"wrapper": half_masked}, {"action_masks": True}),
     "image": ("CnnPolicy", {"wrapper": AsImage}, {"encoder": "minatar", "encoder_kwargs": {"features_dim": 8}}),
 }
 
@@ -120,7 +128,7 @@ def make(combination: Combination) -> DQNExt:
     keep_episodes = combination["keep_episodes"]
     if keep_episodes and combination["sampler"] == "vector_steps":
         keep_episodes = 4 * combination["n_envs"]  # with fewer, no row may be complete in all environments
-    policy, _, encoder = POLICIES[combination["observations"]]
+    policy, _, network = POLICIES[combination["observations"]]
     return DQNExt(
         policy,
         make_env(combination),
@@ -145,7 +153,7 @@ def make(combination: Combination) -> DQNExt:
             "noisy": combination["noisy"],
             "dtype": combination["dtype"],
             "norm": combination["norm"],
-            **encoder,
+            **network,
         },
         buffer_size=160,
         learning_starts=100,

@@ -46,7 +46,7 @@ def test_the_commands_are_listed_with_one_line_each(arguments: list[str], capsys
     __main__.main(arguments)
     listed = dict(re.findall(r"^  ([a-z-]+) +(\w.*)$", capsys.readouterr().out, flags=re.MULTILINE))
     assert listed == {name: command.summary for name, command in __main__.COMMANDS.items()}
-    assert list(listed) == ["train", "enjoy", "record-video", "resume", "sweep", "plot", "report"]
+    assert list(listed) == ["train", "advise", "enjoy", "record-video", "resume", "sweep", "plot", "report", "export"]
 
 
 def test_the_list_and_the_version_are_printed_without_torch(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_mistyped_command_is_answered_by_the_closest(word: str, closest: str, 
     printed = capsys.readouterr()
     assert ended.value.code == 2
     assert printed.out == ""
-    assert printed.err.startswith(f"sb3-dqn-ext: command={word!r} is not known; it can be one of: enjoy, ")
+    assert printed.err.startswith(f"sb3-dqn-ext: command={word!r} is not known; it can be one of: advise, enjoy, ")
     assert f"Did you mean {closest!r}?" in printed.err
 
 
@@ -116,7 +116,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_extras_install_the_modules_that_commands_need() -> None:
     for command in {**__main__.COMMANDS, **COMMANDS_OF_THE_ZOO_MODULE}.values():
-        assert command.extra in _command_line.EXTRAS
+        assert command.extra is None or command.extra in _command_line.EXTRAS
 
 
 # -- help ------------------------------------------------------------------------------------------------------------------
@@ -168,6 +168,7 @@ def test_the_examples_of_all_commands_work_when_they_are_pasted_in_turn(tmp_path
     assert (run / "CartPole-v1.zip").is_file()
     assert (run / "checkpoints").is_dir()
     assert (run / "report.html").is_file()
+    assert (run / "CartPole-v1.onnx").is_file()
     assert list((tmp_path / "videos").glob("*dqn_ext*.mp4"))
     assert (tmp_path / "pictures/CartPole-v1_learning.png").is_file()
     assert "| CartPole-v1: one step - three steps |" in (tmp_path / "my_sweep.md").read_text()

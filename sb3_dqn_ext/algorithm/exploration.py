@@ -45,8 +45,8 @@ class ExplorationContext(NamedTuple):
     """A function that returns the (N,) greedy actions of the policy."""
     q_values: Callable[[], Values]
     """A function that returns the (N, A) Q-values."""
-    random_action: Callable[[], Any]
-    """A function that returns one random action."""
+    random_action: Callable[..., Any]
+    """A function that returns one random action. With action masks, its argument is the index of the environment."""
     generator: np.random.Generator
     """The algorithm's generator of random numbers."""
     state: dict[str, npt.NDArray[np.int64]]
@@ -54,6 +54,8 @@ class ExplorationContext(NamedTuple):
     Arrays of (N,) numbers that the exploration keeps between steps. The numbers of an environment become 0 when its episode
     ends.
     """
+    legal_actions: npt.NDArray[np.bool_] | None = None
+    """(N, A) whether each action is legal; None without action masks. Illegal actions have the lowest Q-values."""
 
 
 class Exploration(Stateful):
@@ -123,10 +125,10 @@ def random_or_greedy(context: ExplorationContext, explorers: Collection[int]) ->
     :return: (N,) actions
     """
     if len(explorers) == context.n_envs:
-        return np.array([context.random_action() for _ in explorers])
+        return np.array([context.random_action(env) for env in range(context.n_envs)])
     actions = context.greedy_actions()
     for env in explorers:
-        actions[env] = context.random_action()
+        actions[env] = context.random_action(env)
     return actions
 
 
@@ -156,7 +158,8 @@ class EzGreedy(Exploration):
     """
     Temporally extended epsilon-greedy exploration (Dabney et al., 2021, https://arxiv.org/abs/2006.01782).
 
-    With probability epsilon, a random action is chosen and repeated for n steps, or until the episode ends. The duration n has
+    With probability epsilon, a random action is chosen and repeated for n steps, or until the episode ends or the action is no
+    longer legal. The duration n has
     a zeta distribution, ``P(n = k) ~ k**-mu``. Therefore, the share of random actions is greater than epsilon. With
     ``max_duration=1`` it is epsilon-greedy.
 
@@ -177,10 +180,12 @@ class EzGreedy(Exploration):
     def __call__(self, context: ExplorationContext) -> Actions:
         remaining = context.state.setdefault("remaining", np.zeros(context.n_envs, np.int64))
         repeated = context.state.setdefault("kept", np.zeros(context.n_envs, np.int64))
+        if context.legal_actions is not None:
+            remaining[~context.legal_actions[np.arange(context.n_envs), repeated]] = 0
         for env, draw in enumerate(draw_per_env(context.n_envs, context.generator)):
             if remaining[env] == 0 and draw < context.rate:
                 remaining[env] = min(context.generator.zipf(self.mu), self.max_duration)
-                repeated[env] = context.random_action()
+                repeated[env] = context.random_action(env)
         running = remaining > 0
         remaining[running] -= 1
         return repeated.copy() if running.all() else np.where(running, repeated, context.greedy_actions())
@@ -249,7 +254,8 @@ def softmax(values: Values, temperature: float) -> Values:
 def sample_actions(probabilities: Values, draws: npt.NDArray[np.float64]) -> Actions:
     """Return the (N,) actions at which the cumulative (N, A) probabilities exceed (N,) uniform numbers."""
     passed = (probabilities.cumsum(axis=1) <= draws[:, None]).sum(axis=1)
-    actions: Actions = np.minimum(passed, probabilities.shape[1] - 1)  # rounding may leave the sum of all slightly below 1
+    last = probabilities.shape[1] - 1 - (probabilities[:, ::-1] > 0).argmax(axis=1)  # (N,) the last possible actions
+    actions: Actions = np.minimum(passed, last)  # rounding may leave the sum of all slightly below 1
     return actions
 
 

@@ -9,11 +9,13 @@ from sb3_dqn_ext.algorithm.value_models import ReturnModel
 
 __all__ = ["FITS", "Fit", "fit_all", "fit_taken"]
 
-Fit = Callable[[ReturnModel, Prediction, th.Tensor, Prediction, Callable[[], Prediction]], tuple[th.Tensor, th.Tensor]]
+Fit = Callable[
+    [ReturnModel, Prediction, th.Tensor, Prediction, Callable[[], Prediction], th.Tensor | None], tuple[th.Tensor, th.Tensor]
+]
 """
 A function that computes the (B,) losses and the (B,) TD errors of the actions that were taken, from: the return model, the
-(B, A, K) prediction, the (B,) actions, their (B, K) target, and a function that returns the target network's (B, A, K)
-prediction at the same observations.
+(B, A, K) prediction, the (B,) actions, their (B, K) target, a function that returns the target network's (B, A, K) prediction
+at the same observations, and the (B, A) mask of legal actions, None if all are.
 """
 
 
@@ -23,6 +25,7 @@ def fit_taken(
     actions: th.Tensor,
     target: Prediction,
     predict_target_net: Callable[[], Prediction],
+    legal: th.Tensor | None = None,
 ) -> tuple[th.Tensor, th.Tensor]:
     """
     Compute the (B,) losses and the (B,) TD errors of the actions that were taken, as DQN does. The target network's prediction
@@ -39,9 +42,10 @@ def fit_all(
     actions: th.Tensor,
     target: Prediction,
     predict_target_net: Callable[[], Prediction],
+    legal: th.Tensor | None = None,
 ) -> tuple[th.Tensor, th.Tensor]:
     """
-    Compute the (B,) losses, each the mean over all actions, and the (B,) TD errors of the actions that were taken. See
+    Compute the (B,) losses, each the mean over all legal actions, and the (B,) TD errors of the actions that were taken. See
     :data:`Fit`.
 
     The target of the taken action a is y, and that of each other action is the target network's prediction for it::
@@ -54,7 +58,8 @@ def fit_all(
         targets = predictions_t.scatter(1, index, target.values.unsqueeze(1))  # (B, A, K)
     n_actions = targets.shape[1]
     losses = returns.loss(Prediction(prediction.values.flatten(0, 1)), Prediction(targets.flatten(0, 1)))  # (B * A,)
-    mean_losses = losses.view(-1, n_actions).mean(dim=1)
+    losses = losses.view(-1, n_actions)  # (B, A)
+    mean_losses = losses.mean(dim=1) if legal is None else (losses * legal).sum(dim=1) / legal.sum(dim=1)
     return mean_losses, returns.td_errors(select_actions(prediction, actions), target, mean_losses)
 
 

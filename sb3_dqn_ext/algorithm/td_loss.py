@@ -6,6 +6,7 @@ import torch as th
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
+from sb3_dqn_ext.algorithm.action_masks import legal_actions
 from sb3_dqn_ext.algorithm.auxiliary_losses import AUXILIARY_LOSSES, AuxiliaryLoss
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.fitted_actions import Fit
@@ -82,7 +83,12 @@ class TDLoss(nn.Module):
                 target = self.target(batch)
             prediction_tm1 = predict(online_net, batch.observations, "online")
             losses, td_errors = self.fit(
-                self.returns, prediction_tm1, batch.actions, target, lambda: predict(target_net, batch.observations)
+                self.returns,
+                prediction_tm1,
+                batch.actions,
+                target,
+                lambda: predict(target_net, batch.observations),
+                legal_actions(online_net, batch.observations),
             )
         if self._has_user_parts:
             shape = batch.rewards.shape

@@ -16,12 +16,16 @@ from sb3_dqn_ext.fast.numpy_forward import FORWARD_METHODS
 from sb3_dqn_ext.networks.flat_storage import views_like
 from sb3_dqn_ext.networks.policies import MODE_INDEPENDENT
 from sb3_dqn_ext.networks.q_network import QNetwork
+from sb3_dqn_ext.replay.observations import arrays_by_key, spaces_by_key
 
 __all__ = ["QValuesOfParameters", "compile_q_values"]
 
 Array = npt.NDArray[Any]
-QValuesOfParameters = Callable[[th.Tensor, Array], Array]
-"""A function from the (P,) flat tensor of a network's parameters and (N, *obs) images to (N, A) Q-values."""
+QValuesOfParameters = Callable[[th.Tensor, Any], Array]
+"""
+A function from the (P,) flat tensor of a network's parameters and (N, \\*obs) images, in a dictionary with masks, to (N, A)
+Q-values.
+"""
 
 
 def compile_q_values(net: nn.Module, flat: th.Tensor, n_envs: int) -> QValuesOfParameters | None:
@@ -39,26 +43,30 @@ def compile_q_values(net: nn.Module, flat: th.Tensor, n_envs: int) -> QValuesOfP
         return None
     if any(getattr(type(net), name) is not getattr(QNetwork, name) for name in FORWARD_METHODS):
         return None  # a subclass overrides a computation
-    space = net.observation_space
+    space = net.input_space
     is_plain = not net.is_stochastic and all(type(layer) in MODE_INDEPENDENT for layer in net.modules())
     if not (is_plain and isinstance(space, spaces.Box) and len(space.shape) == 3):
         return None
     names, like = zip(*net.named_parameters(), strict=True)
+    parts = spaces_by_key(net.observation_space)
 
-    def q_values(flat: th.Tensor, images: th.Tensor) -> th.Tensor:
-        result: th.Tensor = functional_call(net, dict(zip(names, views_like(flat, like), strict=True)), (images,))
+    def q_values(flat: th.Tensor, *tensors: th.Tensor) -> th.Tensor:
+        obs = dict(zip(parts, tensors, strict=True)) if net.action_masks else tensors[0]
+        result: th.Tensor = functional_call(net, dict(zip(names, views_like(flat, like), strict=True)), (obs,))
         return result
 
-    def as_tensor(images: Array) -> th.Tensor:
-        # the function is compiled for this type and this order in memory; SB3 transposes images without a copy
-        return copy_to_device(np.ascontiguousarray(images, space.dtype), flat.device)
+    def as_tensors(obs: Any) -> list[th.Tensor]:
+        arrays = arrays_by_key(obs)
+        # the function is compiled for these types and this order in memory; SB3 transposes images without a copy
+        return [copy_to_device(np.ascontiguousarray(arrays[key], part.dtype), flat.device) for key, part in parts.items()]
 
+    zeros = {key: np.zeros((n_envs, *(part.shape or ()))) for key, part in parts.items()}
     with th.no_grad():
-        compiled = compile_function(q_values, [flat, as_tensor(np.zeros((n_envs, *space.shape)))])
+        compiled = compile_function(q_values, [flat, *as_tensors(zeros)])
 
-    def compute(flat: th.Tensor, images: Array) -> Array:
+    def compute(flat: th.Tensor, obs: Any) -> Array:
         with th.no_grad():
-            result: Array = compiled(flat, as_tensor(images)).cpu().numpy()
+            result: Array = compiled(flat, *as_tensors(obs)).cpu().numpy()
             return result
 
     return compute

@@ -10,16 +10,17 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from sb3_dqn_ext.algorithm.action_masks import mask_values, without_mask
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns, QuantileReturns
 from sb3_dqn_ext.networks.heads import SharedHead
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.networks.q_network import QNetwork
 
-__all__ = ["FORWARD_METHODS", "QValues", "chooses_greedy_actions", "has_replaced_methods", "make_numpy_q_values"]
+__all__ = ["FORWARD_METHODS", "QValues", "chooses_greedy_actions", "has_replaced_methods", "make_numpy_q_values", "masked"]
 
 Array = npt.NDArray[Any]
-QValues = Callable[[Array], Array]
-"""A function from (N, F) observations to (N, A) Q-values."""
+QValues = Callable[[Any], Array]
+"""A function from (N, \\*obs) observations, a dictionary if there are action masks, to (N, A) Q-values."""
 
 ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {
     nn.ReLU: lambda x: np.maximum(x, 0, out=x),
@@ -60,7 +61,7 @@ def make_numpy_q_values(net: nn.Module, n_envs: int) -> QValues | None:
         return None  # a subclass overrides a computation
     if not (isinstance(net, QNetwork) and type(net.q_net) is SharedHead and type(net.features_extractor) is FlattenExtractor):
         return None
-    space, returns, layers = net.observation_space, net.return_model, list(net.q_net)
+    space, returns, layers = net.input_space, net.return_model, list(net.q_net)
     plain = all(type(layer) in {nn.Linear, *ACTIVATIONS} for layer in layers)
     if not plain or not isinstance(space, spaces.Box) or len(space.shape) != 1:
         return None
@@ -79,7 +80,16 @@ def make_numpy_q_values(net: nn.Module, n_envs: int) -> QValues | None:
             x = step(x)
         return x if returns.n_params == 1 else x.reshape(shape).mean(axis=1)
 
-    return values
+    return masked(values) if net.action_masks else values
+
+
+def masked(values: QValues) -> QValues:
+    """
+    Return a function of observations with action masks.
+
+    :param values: a function from the other parts of the observations to (N, A) Q-values
+    """
+    return lambda observations: mask_values(values(without_mask(observations)), observations)
 
 
 def chooses_greedy_actions(policy_class: Any, net_class: Any) -> bool:

@@ -82,6 +82,9 @@ class NetworkConfig:
         ``"layer"``: layer normalisation; ``"batch"``: batch normalisation; ``"spectral"``: weights of spectral norm 1 (Miyato
         et al., 2018, https://arxiv.org/abs/1802.05957); or your own :class:`~sb3_dqn_ext.networks.norms.Norm`, for example a
         function
+    :param action_masks: whether observations are a Dict with the part ``action_mask``, which marks the legal actions. Other
+        actions are never chosen and never part of a target. The network reads the other parts; a single one is read by
+        ``MlpPolicy`` or ``CnnPolicy``. See :class:`sb3_dqn_ext.envs.ActionMaskInObservation`
     :raises ArgumentError: if an argument is not allowed, or two of them exclude each other
     """
 
@@ -102,12 +105,15 @@ class NetworkConfig:
     norm: Any = "none"
     auxiliary_loss: Any = None
     auxiliary_loss_kwargs: Mapping[str, Any] | None = None
+    action_masks: bool = False
 
     def __post_init__(self) -> None:
         for name in MAPPINGS:
             check_type(name, getattr(self, name), Mapping | None, "a mapping of arguments")
         for name in FLAGS:
             check_type(name, getattr(self, name), bool, "True or False")
+        source = "where masks are found is an argument of sb3_dqn_ext.envs.ActionMaskInObservation"
+        check_type("action_masks", self.action_masks, bool, f"True or False; {source}")
         check_arch("head_arch", self.head_arch)
         HEAD.find(self.head)
         choose("dtype", self.dtype, DTYPES, DTYPE_SYNONYMS)

@@ -110,7 +110,7 @@ class Encoder(BaseFeaturesExtractor):
         :param observations: (B, C, height, width) or (B, height, width, C) images
         :return: (B, F)
         """
-        images = observations.movedim(-1, 1) if self.channels_last else observations
+        images = observations.permute(0, 3, 1, 2) if self.channels_last else observations
         features: th.Tensor = self.linear(self.cnn(images.to(memory_format=self.memory_format)))
         return features
 

@@ -168,7 +168,7 @@ class ActionInputHead(Head):
         self.n_actions, self.n_params = sizes.n_actions, sizes.n_params
 
     def outputs(self, hidden: th.Tensor) -> th.Tensor:
-        n_batch, n_actions = len(hidden), self.n_actions
+        n_batch, n_actions = hidden.shape[0], self.n_actions  # len() would be a constant in exported graphs
         states = hidden.unsqueeze(1).expand(-1, n_actions, -1)  # (B, A, H)
         actions = th.eye(n_actions, dtype=hidden.dtype, device=hidden.device).expand(n_batch, -1, -1)  # (B, A, A)
         outputs: th.Tensor = self.joint(th.cat([states, actions], dim=2).flatten(0, 1))  # (B * A, K)

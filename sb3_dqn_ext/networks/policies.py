@@ -13,6 +13,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_dqn_ext._validation import check_type, resolve_class
+from sb3_dqn_ext.algorithm.action_masks import check_mask_space, without_mask
 from sb3_dqn_ext.algorithm.auxiliary_losses import make_auxiliary_loss
 from sb3_dqn_ext.algorithm.batches import copy_to_device, map_observation
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, make_returns
@@ -123,14 +124,18 @@ class MlpPolicy(DQNPolicy):
         **config: Any,
     ) -> None:
         # SB3's constructor builds the networks, so their configuration must be set before
-        self.config = self._make_config(config, features_extractor_class, features_extractor_kwargs, observation_space)
+        self.input_space: spaces.Space[Any] = observation_space
+        if config.get("action_masks"):
+            check_mask_space(observation_space, action_space)
+            self.input_space = without_mask(observation_space)
+        self.config = self._make_config(config, features_extractor_class, features_extractor_kwargs, self.input_space)
         extractor = self._find_extractor(features_extractor_class)
         optimizer = resolve_class("optimizer_class", optimizer_class, OPTIMIZERS)
         check_extractor_kwargs(extractor, features_extractor_kwargs)
         check_optimizer_kwargs(optimizer, optimizer_kwargs)
         check_type("normalize_images", normalize_images, bool, "True or False")
         check_arch("net_arch", net_arch)
-        check_space(observation_space, extractor, normalize_images)
+        check_space(self.input_space, extractor, normalize_images)
         vars(self).update(vars(self.config))  # as in SB3's policies, there is an attribute for each argument
         self.fit = self.config.fit
         super().__init__(
@@ -179,8 +184,8 @@ class MlpPolicy(DQNPolicy):
         """Make the encoder, or the features extractor."""
         config = self.config
         if config.encoder is None:
-            return super().make_features_extractor()
-        return make_encoder(config.encoder, self.observation_space, config.norm, config.encoder_kwargs)
+            return self.features_extractor_class(self.input_space, **self.features_extractor_kwargs)
+        return make_encoder(config.encoder, self.input_space, config.norm, config.encoder_kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         space, config = self.observation_space, self.config

@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
+from sb3_dqn_ext.algorithm.action_masks import legal_actions, mask_q_values, without_mask
 from sb3_dqn_ext.algorithm.predictions import Phase, Prediction, is_sampling, stochastic_predictions
 from sb3_dqn_ext.algorithm.value_models import ReturnModel
 from sb3_dqn_ext.errors import ArgumentError
@@ -47,7 +48,8 @@ class QNetwork(SB3QNetwork):
     A Q-network with K outputs per action, from which a return model computes the Q-values.
 
     It is deterministic outside of :func:`~sb3_dqn_ext.algorithm.predictions.stochastic_predictions`. Within, its noise and its
-    quantile fractions are random.
+    quantile fractions are random. With ``config.action_masks``, its Q-values of illegal actions are
+    :data:`~sb3_dqn_ext.algorithm.action_masks.ILLEGAL_VALUE`.
 
     :param observation_space: the observation space
     :param action_space: the action space
@@ -104,8 +106,10 @@ class QNetwork(SB3QNetwork):
         self.dtype = config.torch_dtype
         self.to(self.dtype)
         estimate_spectral_norms(self)
-        self._is_vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-        self._images = image_keys(observation_space)
+        self.action_masks = config.action_masks
+        self.input_space: spaces.Space[Any] = without_mask(observation_space) if self.action_masks else observation_space
+        self._is_vector = isinstance(self.input_space, spaces.Box) and len(self.input_space.shape) == 1
+        self._images = image_keys(self.input_space)
         self.find_noisy_layers()
 
     def find_noisy_layers(self) -> None:
@@ -122,10 +126,12 @@ class QNetwork(SB3QNetwork):
         :param features_extractor: the features extractor
         :return: (B, F) features
         """
+        if self.action_masks:
+            obs = without_mask(obs)
         is_plain = self._is_vector and type(features_extractor) is FlattenExtractor
         if is_plain and not is_instrumented(features_extractor) and not is_instrumented(cast(Any, features_extractor).flatten):
             return cast(th.Tensor, obs).to(self.dtype)  # flat already
-        inputs = preprocess(obs, self.observation_space, self._images if self.normalize_images else (), self.dtype)
+        inputs = preprocess(obs, self.input_space, self._images if self.normalize_images else (), self.dtype)
         features: th.Tensor = features_extractor(inputs)
         return features
 
@@ -156,9 +162,12 @@ class QNetwork(SB3QNetwork):
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """Compute (B, A) Q-values from (B, \\*obs) observations."""
         if _forward_context.phase is None:
-            return self.return_model.mean(self.compute_prediction(obs))
+            return self._q_values(self.compute_prediction(obs), obs)
         _forward_context.prediction = self.compute_prediction(obs, _forward_context.phase)
-        return self.return_model.mean(_forward_context.prediction)
+        return self._q_values(_forward_context.prediction, obs)
+
+    def _q_values(self, prediction: Prediction, obs: PyTorchObs) -> th.Tensor:
+        return mask_q_values(self.return_model.mean(prediction), legal_actions(self, obs))
 
     def predict_returns(self, obs: PyTorchObs, phase: Phase) -> Prediction:
         """

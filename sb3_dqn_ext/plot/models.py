@@ -21,6 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_normalize
 
 from sb3_dqn_ext._validation import resolve_class
+from sb3_dqn_ext.algorithm.action_masks import is_legal
 from sb3_dqn_ext.callbacks.diagnostics import model_access
 from sb3_dqn_ext.callbacks.diagnostics.evaluation import (
     Calibration,
@@ -89,7 +90,8 @@ class GreedyAfterRandomStart:
         if n_steps == 0:
             self.numbers.append(int(self._rng.integers(self._most + 1)))
         if n_steps < self.numbers[-1]:
-            return np.array([self._rng.integers(q.shape[1])])
+            legal = np.flatnonzero(is_legal(q[0]))
+            return np.array([legal[self._rng.integers(len(legal))]])
         greedy: Array = q.argmax(axis=1)
         return greedy
 

@@ -38,6 +38,7 @@ from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.lambda_returns import LambdaReturns
 from sb3_dqn_ext.replay.multistep import make_multistep_return, monte_carlo_returns
 from sb3_dqn_ext.replay.observations import Obs
+from sb3_dqn_ext.replay.packed_masks import PackedMasks, pack_masks
 from sb3_dqn_ext.replay.sampler_base import Sampler
 from sb3_dqn_ext.replay.samplers import SAMPLERS, make_sampler
 
@@ -137,10 +138,13 @@ class DQNReplayBuffer(ReplayBuffer):
         ``buffer_size``: a file, a replay buffer, a data set or an iterable, see
         :func:`~sb3_dqn_ext.demonstrations.load_transitions`. They are read when they are needed first. ``"uniform"`` draws
         from all transitions alike; ``"prioritized"`` prefers demonstrations by ``eps_demonstrations``
+    :param action_masks: whether the part ``action_mask`` of a Dict is stored as packed bits
     :raises ArgumentError: if an argument is invalid, or arguments contradict each other
     """
 
     optimize_memory_usage: bool
+    packed_masks: PackedMasks | None = None
+    """The storage of action masks; None without ``action_masks``."""
     _progress: float | None = None
     """The progress of the run while DQNExt samples through an overridden method of a subclass."""
     _demonstrations_source: Any = None
@@ -180,6 +184,7 @@ class DQNReplayBuffer(ReplayBuffer):
         storage: str | Mapping[str, str] = "plain",
         td_lambda: float | None = None,
         demonstrations: Any = None,
+        action_masks: bool = False,
     ) -> None:
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
         check_flags(optimize_memory_usage=optimize_memory_usage, handle_timeout_termination=handle_timeout_termination)
@@ -205,9 +210,9 @@ class DQNReplayBuffer(ReplayBuffer):
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
         self._storage = storage
         self._demonstrations_source = demonstrations
-        self.observation_ring = make_observation_ring(
-            storage, observation_space, self.buffer_size, n_envs, optimize_memory_usage
-        )
+        self.packed_masks = pack_masks(observation_space, action_space) if action_masks else None
+        stored_space = observation_space if self.packed_masks is None else self.packed_masks.space
+        self.observation_ring = make_observation_ring(storage, stored_space, self.buffer_size, n_envs, optimize_memory_usage)
         self._clear()
         warn_if_too_large(self.buffer_size * n_envs, self.observation_ring.transition_bytes, self.action_dim)
 
@@ -256,6 +261,7 @@ class DQNReplayBuffer(ReplayBuffer):
             gamma=self.gamma,
             monte_carlo=self.monte_carlo,
             storage=self._storage,
+            action_masks=self.packed_masks is not None,
         )
         fill(buffer, transitions)
         return buffer
@@ -311,6 +317,8 @@ class DQNReplayBuffer(ReplayBuffer):
                 f"The replay buffer stores transitions of {self.n_envs} environments, and there are {len(done)}: make as "
                 "many environments, or train with a new replay buffer."
             )
+        if self.packed_masks is not None:
+            obs, next_obs = self.packed_masks.pack(obs), self.packed_masks.pack(next_obs)
         row = self.pos
         if self.lambda_returns is not None:
             self.lambda_returns.write(row)
@@ -535,15 +543,27 @@ class DQNReplayBuffer(ReplayBuffer):
             return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
 
         return Batch(
-            observations=obs_to_torch(self.observation_ring.gather_observations(indices)),
+            observations=obs_to_torch(self.read_observations(indices)),
             actions=to_torch(self.actions.take(indices)).long(),
             rewards=to_torch(rewards),
             discounts=to_torch(discounts),
-            next_observations=None if last is None else obs_to_torch(self.observation_ring.gather_next(last)),
+            next_observations=None if last is None else obs_to_torch(self._unpacked(self.observation_ring.gather_next(last))),
             weights=_optional_tensor(to_torch, weights),
             demonstrations=None,
             indices=indices,
         )
+
+    def read_observations(self, indices: Indices) -> Obs:
+        """
+        Read the observations before steps.
+
+        :param indices: the (B,) indices of the steps
+        :return: the (B, \\*obs) observations, as copies
+        """
+        return self._unpacked(self.observation_ring.gather_observations(indices))
+
+    def _unpacked(self, obs: Obs) -> Obs:
+        return obs if self.packed_masks is None else self.packed_masks.unpack(obs)
 
     def _returns_at(self, indices: Indices, env: VecNormalize | None) -> tuple[Array, Array, Indices | None]:
         """Return the (B,) rewards and discounts of multi-step returns, and the indices of their last steps, if they matter."""

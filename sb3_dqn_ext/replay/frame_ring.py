@@ -11,7 +11,14 @@ from gymnasium import spaces
 from sb3_dqn_ext._validation import check_keys, choose
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay.index_set import Indices
-from sb3_dqn_ext.replay.observations import Obs, ObservationRing, arrays_by_key, differing_envs, observation_bytes
+from sb3_dqn_ext.replay.observations import (
+    Obs,
+    ObservationRing,
+    arrays_by_key,
+    differing_envs,
+    observation_bytes,
+    spaces_by_key,
+)
 from sb3_dqn_ext.replay.stacked_frames import StackedFrames, stack_axes
 
 __all__ = ["FrameRing", "make_observation_ring"]
@@ -42,7 +49,7 @@ class FrameRing:
         self, space: spaces.Space[Any], n_rows: int, n_envs: int, required: frozenset[str], optional: frozenset[str]
     ) -> None:
         self._space = space
-        self._parts = _parts(space)
+        self._parts = spaces_by_key(space)
         self._required = required
         self._optional = optional
         self.n_rows = n_rows
@@ -223,7 +230,7 @@ def make_observation_ring(
     :param optimize_memory_usage: see :class:`~sb3_dqn_ext.replay.DQNReplayBuffer`
     :raises ArgumentError: if there is no such storage, or the space or another argument does not allow it
     """
-    parts = _parts(space)
+    parts = spaces_by_key(space)
     can_be_stacks = frozenset(key for key, part in parts.items() if stack_axes(part))
     required: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
@@ -251,10 +258,6 @@ def make_observation_ring(
             f"optimize_memory_usage=True has no use with storage={storage!r}, which stores each frame once: leave it False."
         )
     return FrameRing(space, n_rows, n_envs, required, optional)
-
-
-def _parts(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
 def _likely_n_frames(space: spaces.Space[Any]) -> int:

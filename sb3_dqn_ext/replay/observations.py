@@ -14,7 +14,16 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.replay.index_set import Indices
 
-__all__ = ["Obs", "ObservationRing", "arrays_by_key", "differing_envs", "gather", "observation_bytes", "write_row"]
+__all__ = [
+    "Obs",
+    "ObservationRing",
+    "arrays_by_key",
+    "differing_envs",
+    "gather",
+    "observation_bytes",
+    "spaces_by_key",
+    "write_row",
+]
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -68,6 +77,16 @@ def arrays_by_key(obs: Obs) -> dict[str, Array]:
     :return: the dictionary; a single array has the key ""
     """
     return obs if isinstance(obs, dict) else {"": obs}
+
+
+def spaces_by_key(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
+    """
+    Return the parts of an observation space by their keys.
+
+    :param space: the observation space
+    :return: the dictionary; a space that is no Dict has the key ""
+    """
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
 def observation_bytes(space: spaces.Space[Any]) -> int:

@@ -55,7 +55,7 @@ def fresh_env(run: Path, env: str, seed: int, **env_kwargs: object) -> VecEnv:
 
 def load(run: Path, algo: str, file: str) -> BaseAlgorithm:
     """
-    Load a model of a run.
+    Load a model of a run that the user has made: the classes and functions that a file of DQNExt names are imported.
 
     :param run: the zoo's run folder
     :param algo: the name of the algorithm in the zoo
@@ -63,7 +63,11 @@ def load(run: Path, algo: str, file: str) -> BaseAlgorithm:
     """
     from rl_zoo3 import utils
 
-    model: BaseAlgorithm = utils.ALGOS[algo].load(run / file, device="cpu")
+    from sb3_dqn_ext import DQNExt
+
+    algorithm = utils.ALGOS[algo]
+    trust: dict[str, Any] = {"trust": True} if issubclass(algorithm, DQNExt) else {}
+    model: BaseAlgorithm = algorithm.load(run / file, device="cpu", **trust)
     return model
 
 

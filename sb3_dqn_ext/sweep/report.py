@@ -8,9 +8,9 @@ Shapes: S seeds, E environments.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, product
+from itertools import combinations, product, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,18 @@ Array = npt.NDArray[Any]
 
 N_RESAMPLES = 9_999
 CONFIDENCE = 0.95
+N_PANELS_IN_A_LINE = 3
+
+SCORE_HEAD = "environment | variant | seeds | score (IQM) | 95 % interval | range | steps | minutes | CPU minutes"
+COMPARISON_HEAD = "environment | difference of the IQMs | 95 % interval | probability of improvement | 95 % interval"
+
+
+class Panel(NamedTuple):
+    """A panel of a figure: the learning curves in one environment."""
+
+    title: str
+    curves: dict[str, list[Row]]
+    """the rows of each curve, by its label"""
 
 
 def write_report(spec: Spec) -> str:
@@ -47,7 +59,7 @@ def write_report(spec: Spec) -> str:
     text = describe_rows(spec, rows)
     if rows:
         spec.results.with_suffix(".md").write_text(text)
-        save_curves(spec, rows, spec.results.with_suffix(".png"))
+        save_panels(curve_panels(spec, rows), spec.results.with_suffix(".png"))
     return text
 
 
@@ -161,16 +173,35 @@ def score_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
     :param rows: its rows
     :return: the lines of a Markdown table
     """
-    yield "| environment | variant | seeds | score (IQM) | 95 % interval | range | steps | minutes | CPU minutes |"
-    yield "|---" * 9 + "|"
-    for env in spec.envs:
-        for variant in spec.variants:
-            scores, steps, wall, cpu = (cells(rows, env, variant, name) for name in ("score", "steps", "wall_s", "cpu_s"))
-            if len(scores):
-                low, high = stratified_interval([scores], iqm, np.random.default_rng(0))
-                shown = [f"{iqm(scores):.2f}", f"{low:.2f} to {high:.2f}", f"{scores.min():.2f} to {scores.max():.2f}"]
-                shown += [f"{steps[0]:,.0f}", *(f"{times.mean() / 60:.1f}" if len(times) else "" for times in (wall, cpu))]
-                yield f"| {env} | {variant} | {len(scores)} | {' | '.join(shown)} |"
+    yield from table_head(SCORE_HEAD)
+    for scores in score_lines(spec, rows):
+        yield f"| {' | '.join(scores)} |"
+
+
+def table_head(columns: str) -> list[str]:
+    """
+    Return the first two lines of a Markdown table.
+
+    :param columns: the names of its columns, with ``|`` between them
+    """
+    return [f"| {columns} |", "|---" * len(columns.split("|")) + "|"]
+
+
+def score_lines(spec: Spec, rows: Sequence[Row]) -> Iterator[list[str]]:
+    """
+    Return the scores of each variant in each environment.
+
+    :param spec: the sweep
+    :param rows: its rows
+    :return: the cells of each line, without the variants that have no score
+    """
+    for env, variant in product(spec.envs, spec.variants):
+        scores, steps, wall, cpu = (cells(rows, env, variant, name) for name in ("score", "steps", "wall_s", "cpu_s"))
+        if len(scores):
+            low, high = stratified_interval([scores], iqm, np.random.default_rng(0))
+            shown = [f"{iqm(scores):.2f}", f"{low:.2f} to {high:.2f}", f"{scores.min():.2f} to {scores.max():.2f}"]
+            shown += [f"{steps[0]:,.0f}", *(f"{times.mean() / 60:.1f}" if len(times) else "" for times in (wall, cpu))]
+            yield [env, variant, str(len(scores)), *shown]
 
 
 def comparison_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
@@ -181,8 +212,7 @@ def comparison_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
     :param rows: its rows
     :return: the lines of a Markdown table
     """
-    yield "| environment | difference of the IQMs | 95 % interval | probability of improvement | 95 % interval |"
-    yield "|---" * 5 + "|"
+    yield from table_head(COMPARISON_HEAD)
     for one, other in combinations(spec.variants, 2):
         pairs = {env: (cells(rows, env, one, "score"), cells(rows, env, other, "score")) for env in spec.envs}
         pairs = {env: pair for env, pair in pairs.items() if len(pair[0]) and len(pair[1])}
@@ -203,8 +233,9 @@ def measured_table(spec: Spec, rows: Sequence[Row]) -> Iterator[str]:
     :return: the lines of a Markdown table
     """
     first = spec.variants[0]
-    yield f"| environment | measured | variant | seeds | median (range) | difference from {first} | 95 % interval |"
-    yield "|---" * 7 + "|"
+    yield from table_head(
+        f"environment | measured | variant | seeds | median (range) | difference from {first} | 95 % interval"
+    )
     for env, column, variant in product(spec.envs, measured_columns(rows), spec.variants):
         numbers, of_first = (cells(rows, env, name, column) for name in (variant, first))
         if len(numbers):
@@ -295,32 +326,60 @@ def curve(rows: Sequence[Row]) -> Curve:
     return align_curves([(steps, returns) for steps, returns in curves])
 
 
-def save_curves(spec: Spec, rows: Sequence[Row], path: Path) -> None:
+def curve_panels(spec: Spec, rows: Sequence[Row]) -> list[Panel]:
     """
-    Draw the learning curves: the interquartile mean of the evaluations with its interval, a panel for each environment.
+    Return the learning curves of a sweep: a panel for each environment, a curve for each variant.
 
     :param spec: the sweep
     :param rows: its rows
+    :return: the panels of the environments with evaluations
+    """
+    rows = [row for row in rows if row["eval_steps"]]
+    panels = []
+    for env in spec.envs:
+        by_variant = {variant: select_rows(rows, env=env, variant=variant) for variant in spec.variants}
+        panels.append(Panel(env, {f"{name} ({len(runs)} seeds)": runs for name, runs in by_variant.items() if runs}))
+    return [panel for panel in panels if panel.curves]
+
+
+def save_panels(panels: Sequence[Panel], path: Path) -> None:
+    """
+    Draw learning curves: the interquartile mean of the evaluations with its interval.
+
+    :param panels: the panels; without any, no picture is written
     :param path: the file of the picture
     """
     from matplotlib.figure import Figure
 
+    if not panels:
+        return
+    n_columns = min(len(panels), N_PANELS_IN_A_LINE)
+    n_lines = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(1 + 5 * n_columns, 4 * n_lines), layout="constrained")
+    all_axes = figure.subplots(n_lines, n_columns, squeeze=False)
+    for axes, panel in zip_longest(all_axes.flat, panels):
+        if panel is None:
+            axes.remove()
+        else:
+            draw_panel(axes, panel)
+    for axes in all_axes[:, 0]:
+        axes.set_ylabel("return of the evaluations, IQM and 95 % interval")
+    figure.savefig(path, dpi=120)
+
+
+def draw_panel(axes: Any, panel: Panel) -> None:
+    """
+    Draw the learning curves of a panel.
+
+    :param axes: the axes of matplotlib
+    :param panel: the curves
+    """
     from sb3_dqn_ext.plot.style import curve_style
 
-    rows = [row for row in rows if row["eval_steps"]]
-    envs = [env for env in spec.envs if any(row["env"] == env for row in rows)]
-    if not envs:
-        return
-    figure = Figure(figsize=(1 + 5 * len(envs), 4), layout="constrained")
-    for panel, env in zip(figure.subplots(1, len(envs), squeeze=False)[0], envs, strict=True):
-        for i, variant in enumerate(spec.variants):
-            chosen = select_rows(rows, env=env, variant=variant)
-            if chosen:
-                steps, returns = curve(chosen)
-                style = curve_style(i)
-                panel.plot(steps, interquartile_mean(returns), label=f"{variant} ({len(chosen)} seeds)", **style)
-                panel.fill_between(steps, *bootstrap_interval(returns), alpha=0.2, color=style["color"], linewidth=0)
-        panel.set(title=env, xlabel="environment steps")
-        panel.legend()
-    figure.axes[0].set_ylabel("return of the evaluations, IQM and 95 % interval")
-    figure.savefig(path, dpi=120)
+    for i, (label, rows) in enumerate(panel.curves.items()):
+        steps, returns = curve(rows)
+        style = curve_style(i)
+        axes.plot(steps, interquartile_mean(returns), label=label, **style)
+        axes.fill_between(steps, *bootstrap_interval(returns), alpha=0.2, color=style["color"], linewidth=0)
+    axes.set(title=panel.title, xlabel="environment steps")
+    axes.legend()

@@ -1,4 +1,4 @@
-"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo with ``dqn_ext`` registered, or ``resume``."""
+"""``python -m sb3_dqn_ext.zoo COMMAND ARGUMENTS``: a command of the RL Zoo with ``dqn_ext``, ``advise`` or ``resume``."""
 
 import sys
 
@@ -9,6 +9,7 @@ RUNNER = "sb3_dqn_ext.zoo.commands"
 COMMANDS = {
     "train": Command("train an agent, or search for hyperparameters", RUNNER, "zoo", ("train",)),
     "resume": Command("continue a training run that was interrupted", "sb3_dqn_ext.zoo.resume", "zoo"),
+    "advise": Command("print a starting configuration for an environment", "sb3_dqn_ext.zoo.advise.__main__", "zoo"),
     "enjoy": Command("watch a trained agent", RUNNER, "zoo", ("enjoy",)),
     "record-video": Command("record a video of a trained agent", RUNNER, "zoo", ("record-video",)),
     "record-training": Command("record a video of a whole training run", RUNNER, "zoo", ("record-training",)),

@@ -81,6 +81,16 @@ def default_config() -> str:
     return next(filter(os.path.isfile, places), places[0])
 
 
+def has_own_block(env_id: str) -> bool:
+    """
+    Return whether the default file has a block for an environment.
+
+    :param env_id: the id of the environment
+    """
+    with open(default_config()) as file:
+        return env_id in yaml.safe_load(file)
+
+
 def check_config(path: str | Path) -> None:
     """
     Check the hyperparameters of every environment in a file, before the zoo reads it.

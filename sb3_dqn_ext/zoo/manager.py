@@ -24,14 +24,15 @@ from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.versions import versions
-from sb3_dqn_ext.zoo.config import ALGO, check_config, default_config
+from sb3_dqn_ext.zoo.config import ALGO, check_config, default_config, has_own_block
 from sb3_dqn_ext.zoo.models import allow_classes_of_pretrained_model
+from sb3_dqn_ext.zoo.network_choice import network_arguments
 
 Hyperparameters = dict[str, Any]
 
 OVERRIDDEN_METHODS = (
     *("read_hyperparameters", "setup_experiment", "create_callbacks", "create_envs", "learn", "save_trained_model"),
-    *("_load_pretrained_agent", "_save_config"),
+    *("_load_pretrained_agent", "_preprocess_action_noise", "_save_config"),
 )
 """methods of the zoo's manager that the classes of this module override"""
 
@@ -110,6 +111,9 @@ class DQNExtManager(ExperimentManager):
         """Check the file of hyperparameters, and store them as plain data before the zoo builds objects from them."""
         if self.algo == ALGO and self.config.endswith((".yml", ".yaml")):
             check_config(self.config)
+        env_id = str(self.env_name.gym_id)
+        if self.config == default_config() and not (self._is_atari or has_own_block(env_id)):
+            print(f"{env_id} has no block: the default block is used. `sb3-dqn-ext advise {env_id}` prints a tailored one.")
         hyperparameters, saved = super().read_hyperparameters()
         if self.writes_run_file:
             self._store_hyperparameters(saved)
@@ -122,6 +126,24 @@ class DQNExtManager(ExperimentManager):
             self.stored_hyperparameters = run_file.evaluate_and_encode(hyperparameters, vars(exp_manager))
         except Exception as error:  # any error of an expression; the zoo will evaluate it again and raise it
             self.obstacle = self.obstacle or f"its hyperparameters cannot be stored: {error}"
+
+    def _preprocess_action_noise(
+        self, hyperparams: Hyperparameters, saved_hyperparams: Hyperparameters, env: VecEnv
+    ) -> Hyperparameters:
+        """
+        Choose the policy if the configuration has none. The zoo calls this method between the construction of the environments
+        and that of the model.
+        """
+        if self.algo == ALGO and "policy" not in hyperparams:
+            # A search replaces policy_kwargs, and with them an encoder.
+            kwargs = hyperparams.get("policy_kwargs") or {}
+            chosen = network_arguments(env.observation_space, kwargs, not self.optimize_hyperparameters)
+            print(f"The configuration has no policy. For {env.observation_space}: {chosen}")
+            for arguments in (hyperparams, saved_hyperparams):
+                arguments.update(chosen)
+            if self.stored_hyperparameters:
+                self.stored_hyperparameters |= run_file.encode(chosen)
+        return dict(super()._preprocess_action_noise(hyperparams, saved_hyperparams, env))
 
     def create_callbacks(self) -> None:
         """Create the zoo's callbacks, and one for exact checkpoints unless the configuration contains one."""
@@ -149,6 +171,8 @@ class DQNExtManager(ExperimentManager):
         :param no_log: whether the environments write no monitor files
         """
         wrapper = self.env_wrapper
+        if self.algo == ALGO and not vars(self.args).get("eval_env_kwargs"):
+            self.eval_env_kwargs = self.env_kwargs  # the zoo would leave out env_kwargs of the configuration
         if self.checkpoints is not None:
             self.env_wrapper = functools.partial(add_replay_wrapper, wrapper=wrapper)
         try:

@@ -78,7 +78,7 @@ def contexts(n_envs: int, rate: float, values: Array | None = None, n_actions: i
         rate,
         greedy_actions=lambda: np.full(n_envs, GREEDY),
         q_values=given_q_values,
-        random_action=lambda: actions.integers(n_actions),
+        random_action=lambda env: actions.integers(n_actions),
         generator=generator,
         state=state,
     )

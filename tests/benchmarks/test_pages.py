@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import diagnostics_cost, games
+from benchmarks import benchmark_page, diagnostics_cost, games
 from benchmarks.reliability import report as reliability
 from benchmarks.rows import RESULTS
 from benchmarks.speed import report as speed
@@ -48,6 +48,7 @@ def questions_page(folder: Path) -> str:
 
 
 PAGES: dict[str, Callable[[Path], str]] = {
+    "benchmark": lambda folder: benchmark_page.describe_sweeps(benchmark_page.published_sweeps()),
     "cartpole_seeds": lambda folder: sweep_page("cartpole"),
     "compiled_seeds": lambda folder: sweep_page("compiled"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),

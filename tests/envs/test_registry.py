@@ -33,6 +33,7 @@ NO_VEL = "dqn_ext/CartPoleNoVel-v1"
 BASES = {PENALTY: "CartPole-v1", MOUNTAIN_CAR: "MountainCar-v0", RANDOM_START: "CartPole-v0", NO_VEL: "CartPole-v1"}
 
 GAMES = ["Catch-v0", *(f"MinAtar-{name}-v1" for name in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders"))]
+BOARD_GAMES = ["ConnectFour-v0", "TicTacToe-v0"]
 
 every_id = pytest.mark.parametrize("env_id", BASES)
 vector_ids = pytest.mark.parametrize("env_id", [PENALTY, NO_VEL, RANDOM_START])
@@ -434,7 +435,7 @@ for env_id, spec in specs.items():
 
 
 def test_the_ids_are_there_after_the_import_and_their_environments_are_not_imported_yet(tmp_path: Path) -> None:
-    expected = sorted([*BASES, *(f"dqn_ext/{game}" for game in GAMES)])
+    expected = sorted([*BASES, *(f"dqn_ext/{game}" for game in [*GAMES, *BOARD_GAMES])])
     code = f"""
 import sys
 import gymnasium as gym

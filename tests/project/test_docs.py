@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import gymnasium as gym
@@ -41,6 +42,7 @@ from sb3_dqn_ext.sweep.results import COLUMNS
 from sb3_dqn_ext.sweep.spec import SPEC_KEYS, VARIANT_KEYS
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.internals import n_updates_of
+from tests.masked_envs import MASKED, strict
 from tests.pages import DOCS, PAGES, blocks, commands, run_all, table_rows
 from tests.parity import dict_cartpole, several_cartpoles, short_cartpole
 from tests.paths import ROOT
@@ -58,7 +60,7 @@ def test_every_block_is_of_a_kind_that_is_tested_here() -> None:
     assert {block.language for block in ALL} <= {"python", "bash", "yaml", "text", ""}
     for block in ALL:
         if block.language in ("python", "bash") and not block.runs:
-            assert re.fullmatch(r"takes minutes|not run: \w.*", block.mark), block.where
+            assert re.fullmatch(r"takes minutes|not run: \w.*|excerpt of \S+", block.mark), block.where
 
 
 def test_the_python_runs(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_the_python_runs(tmp_path: Path) -> None:
 
 
 def test_the_python_that_is_not_run_has_arguments_that_exist() -> None:
-    shown = [block for block in ALL if block.language == "python" and not block.runs]
+    shown = [block for block in ALL if block.language == "python" and not block.runs and block.source is None]
     assert shown
     for block in shown:
         for call in ast.walk(ast.parse(block.text)):
@@ -74,6 +76,13 @@ def test_the_python_that_is_not_run_has_arguments_that_exist() -> None:
                 assert ast.unparse(call.func) == "DQNExt", block.where
                 given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
                 inspect.signature(DQNExt).bind(*map(ast.literal_eval, call.args), **given)
+
+
+def test_the_excerpts_are_lines_of_their_files() -> None:
+    excerpts = [(block, block.source) for block in ALL if block.source is not None]
+    assert len(excerpts) >= 9
+    for block, source in excerpts:
+        assert any(indent(block.text, margin) in source.read_text() for margin in (" " * 4, " " * 8, " " * 12)), block.where
 
 
 @of_zoo_page
@@ -87,6 +96,15 @@ def test_the_quick_commands_run_and_write_the_files_of_the_table(tmp_path: Path)
     assert len(files) == 7
     for name in files:
         assert (tmp_path / "logs/dqn_ext/CartPole-v1_1" / name.strip("`")).is_file(), name
+
+
+def test_the_program_of_the_deployment_needs_neither_torch_nor_this_package(tmp_path: Path) -> None:
+    (program,) = [block.text for block in blocks(DOCS / "deployment.md", "python") if block.mark == "play.py"]
+    assert len(program.splitlines()) <= 30
+    DQNExt("MlpPolicy", "CartPole-v1").export(tmp_path / "model.onnx")
+    blocked = "import sys; sys.modules |= dict.fromkeys(['torch', 'stable_baselines3', 'sb3_dqn_ext'])\n"
+    printed = output(python("-W", "error", "-c", blocked + program, cwd=tmp_path))
+    assert re.fullmatch(r"(episode \d: return \d+\.0\n){3}", printed)
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------------
@@ -116,7 +134,7 @@ def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
         [rank for name in re.findall("`(\\w+)`", names) for rank, line in enumerate(lines) if name in line]
         for _, names in table_rows(DOCS / "architecture.md", "layer")
     ]
-    assert sum(map(len, ranks)) == 27
+    assert sum(map(len, ranks)) == 28
     for higher, lower in itertools.pairwise(ranks):
         assert max(higher) < min(lower)
 
@@ -297,7 +315,7 @@ CASES: dict[str, Callable[[Algorithm, Path], Any]] = {
     "a zip that DQN saved": lambda algorithm, folder: loaded(algorithm, DQN, folder),
     "a zip that DQNExt saved": lambda algorithm, folder: loaded(algorithm, DQNExt, folder),
     "compiled updates": argument("compile"),  # test_compiled.py tests that they work
-    "masks of actions": argument("mask"),
+    "masks of actions": around(strict, policy_kwargs=MASKED),
     "recurrent networks": argument("lstm"),
 }
 REFUSALS = (ValueError, AssertionError, NotImplementedError, TypeError, RuntimeError, IndexError)

@@ -98,9 +98,9 @@ class RecordedExploration:
     def __call__(self, context: Any) -> Any:
         n_random = itertools.count()
 
-        def random() -> Any:
+        def random(env: int) -> Any:
             next(n_random)
-            return context.random_action()
+            return context.random_action(env)
 
         actions = self.exploration(context._replace(random_action=random))
         self.choice = context.rate, next(n_random)

@@ -27,9 +27,17 @@ evaluation: {{every: 500, episodes: 2, last_episodes: 3}}
 save_freq: 200
 measure: own_measures.count
 variants:
-  ours: {{}}
+  ours: {{hyperparameters: {{target_policy: own_measures.OwnTarget, policy_kwargs: {{loss: own_measures.own_loss}}}}}}
 """
 MEASURES = """
+from sb3_dqn_ext.algorithm.target_policies import GreedyTarget
+
+class OwnTarget(GreedyTarget):
+    pass
+
+def own_loss(prediction, target):
+    return (prediction - target).abs()
+
 def count(run, task):
     return {"n_models": len(list(run.glob("best_model.zip"))), "name": task.name}
 """

@@ -46,6 +46,7 @@ def test_the_zoo_trains_an_environment_and_enjoys_the_agent(env: str, project: P
     trained = output(python(*TRAIN, "--env", env, "-n", "300", *NO_EVALUATION, cwd=project))
     assert f"Loading hyperparameters from: {default_config()}" in trained
     assert ("Using 'default' hyperparameters" in trained) == (env == "Taxi-v4")
+    assert ("the default block is used. `sb3-dqn-ext advise" in trained) == (env == "Taxi-v4")
     enjoyed = output(python(*ENJOY, "--env", env, "-n", "1001", cwd=project))
     assert f"Loading logs/dqn_ext/{env}_1/{env}.zip" in enjoyed
     assert "Mean reward" in enjoyed
@@ -103,7 +104,7 @@ def test_every_command_exists_in_the_zoo() -> None:
     scripts = [path.relative_to(folder.parent) for path in folder.rglob("*.py") if ".parse_args()" in path.read_text()]
     modules = sorted(".".join(path.with_suffix("").parts) for path in scripts)
     assert sorted(command.module for command in ZOO_COMMANDS.values()) == modules
-    assert COMMANDS.keys() == {*ZOO_COMMANDS, "resume"}
+    assert COMMANDS.keys() == {*ZOO_COMMANDS, "advise", "resume"}
 
 
 def test_a_sampled_target_policy_does_not_get_the_arguments_of_the_configured_one() -> None:

@@ -8,6 +8,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_dqn_ext.algorithm.action_masks import legal_actions, mask_q_values
 from sb3_dqn_ext.algorithm.predictions import Phase, Prediction
 
 __all__ = ["ReturnModel", "compute_q_values"]
@@ -95,7 +96,7 @@ class ReturnModel(nn.Module):
 
 def compute_q_values(net: nn.Module, obs: PyTorchObs, prediction: Prediction, returns: ReturnModel) -> th.Tensor:
     """
-    Compute the Q-values of a network whose prediction is available.
+    Compute the Q-values of a network whose prediction is available. Those of illegal actions are masked.
 
     If the prediction is a sample of quantiles, the network is evaluated again: the action is then chosen by other samples than
     those that estimate its return (Dabney et al., 2018, https://arxiv.org/abs/1806.06923, section 3.1).
@@ -106,6 +107,7 @@ def compute_q_values(net: nn.Module, obs: PyTorchObs, prediction: Prediction, re
     :param returns: the return model of the network
     :return: (B, A) Q-values
     """
-    if prediction.q_values is not None:
-        return prediction.q_values
-    return returns.mean(prediction) if prediction.taus is None else net(obs)
+    q_values = prediction.q_values
+    if q_values is None:
+        q_values = returns.mean(prediction) if prediction.taus is None else net(obs)
+    return mask_q_values(q_values, legal_actions(net, obs))

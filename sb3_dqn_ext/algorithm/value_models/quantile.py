@@ -155,7 +155,7 @@ class ImplicitQuantileReturns(_QuantileModel):
         return CosineEmbedding(self.embedding_dim, hidden_dim)
 
     def taus(self, hidden: th.Tensor, phase: Phase, is_sampling: bool) -> th.Tensor:
-        shape = len(hidden), self.n_taus[phase]
+        shape = hidden.shape[0], self.n_taus[phase]  # len() would be a constant in exported graphs
         if is_sampling:
             return th.rand(shape, dtype=hidden.dtype, device=hidden.device)
         return midpoints(self.n_taus[phase], hidden.device).to(hidden.dtype).expand(shape)

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from sb3_dqn_ext.algorithm.action_masks import is_legal
+
 __all__ = ["add_q_bars", "encode_animation", "write_film"]
 
 Array = npt.NDArray[Any]
@@ -27,7 +29,7 @@ N_PALETTE_FRAMES = 8
 
 def add_q_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320) -> Frame:
     """
-    Draw a bar for each Q-value under a frame. The bar of the greedy action has another colour.
+    Draw a bar for the Q-value of each legal action under a frame. The bar of the greedy action has another colour.
 
     :param frame: (H, W, 3) the picture of a state
     :param q: (A,) the Q-values of the state
@@ -45,6 +47,8 @@ def add_q_bars(frame: Frame, q: Array, low: float, high: float, width: int = 320
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
     bottom, full = height - 16, strip - 36
     for action, value in enumerate(q.tolist()):
+        if not is_legal(q)[action]:
+            continue
         left, right = (width * (action + part) / len(q) for part in (0.1, 0.9))
         top = bottom - 2 - full * (value - low) / max(high - low, 1e-9)
         draw.rectangle((left, min(top, bottom - 2), right, bottom), fill=ORANGE if action == int(q.argmax()) else GREY)

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
+from sb3_dqn_ext.algorithm.action_masks import is_legal
+
 __all__ = [
     "action_gap",
     "age_group_means",
@@ -32,22 +34,22 @@ Metrics = dict[str, float]
 
 def value_metrics(q: Array) -> Metrics:
     """
-    Summarise the Q-values of some states.
+    Summarise the Q-values of legal actions in some states.
 
     :param q: (B, A) Q-values
     :return: ``mean``, the mean over states of ``max_a Q(s, a)``; ``min`` and ``max`` of all; ``spread``, the mean over
         states of ``max_a Q(s, a) - min_a Q(s, a)``
     """
-    best = q.max(axis=1)  # (B,)
-    spread = (best - q.min(axis=1)).mean()
-    return {"mean": float(best.mean()), "min": float(q.min()), "max": float(q.max()), "spread": float(spread)}
+    best, worst = q.max(axis=1), np.where(is_legal(q), q, np.inf).min(axis=1)  # (B,), (B,)
+    spread = (best - worst).mean()
+    return {"mean": float(best.mean()), "min": float(worst.min()), "max": float(best.max()), "spread": float(spread)}
 
 
 def action_gap(q: Array) -> float:
     """
     Return the action gap (https://arxiv.org/abs/1512.04860).
 
-    :param q: (B, A) Q-values, with A > 1
+    :param q: (B, A) Q-values, with at least two legal actions in each state
     :return: the mean over states of the largest minus the second largest Q-value
     """
     second, best = np.partition(q, -2, axis=1)[:, -2:].T  # (B,), (B,)

@@ -275,7 +275,7 @@ def read_observations(buffer: Any, indices: Indices) -> Obs:
     :return: (B, \\*obs) observations as the replay buffer stores them
     """
     if isinstance(buffer, DQNReplayBuffer):
-        return buffer.observation_ring.gather_observations(indices)
+        return buffer.read_observations(indices)
     return gather(buffer.observations, indices)
 
 

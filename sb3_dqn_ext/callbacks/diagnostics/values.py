@@ -5,6 +5,7 @@ from typing import Any
 import torch as th
 
 from sb3_dqn_ext._validation import check_number
+from sb3_dqn_ext.algorithm.action_masks import is_legal
 from sb3_dqn_ext.callbacks.diagnostics.base import Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.metrics import action_gap, changed_share, parameter_distance, value_metrics
 from sb3_dqn_ext.callbacks.diagnostics.model_access import q_values, read_observations, sample_indices, to_network_input
@@ -59,14 +60,16 @@ class QValuesCallback(Diagnostic):
         q = values.double().cpu().numpy()  # (B, A)
         greedy = q.argmax(axis=1)  # (B,)
         self._record(value_metrics(q))
-        if q.shape[1] > 1:
-            self._record({"action_gap": action_gap(q)})
+        legal = is_legal(q)  # (B, A)
+        with_choice = legal.sum(axis=1) > 1  # (B,)
+        if with_choice.any():
+            self._record({"action_gap": action_gap(q[with_choice])})
         if self._greedy is not None:
             self._record({"churn": changed_share(self._greedy, greedy)})
         if target is not online:
-            apart = float(th.mean(th.abs(values - q_values(target, states))))
+            apart = float(th.mean(th.abs(values - q_values(target, states))[th.from_numpy(legal)]))
             self._record(
                 {"target_outputs": apart, "target_parameters": parameter_distance(online.parameters(), target.parameters())}
             )
-        self._record_histogram("histogram", q.ravel())
+        self._record_histogram("histogram", q[legal])
         self._greedy = greedy

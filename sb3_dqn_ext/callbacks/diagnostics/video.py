@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from sb3_dqn_ext._validation import check_number, check_type
+from sb3_dqn_ext.algorithm.action_masks import is_legal
 from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.diagnostics.base import DefaultRate, Diagnostic
 from sb3_dqn_ext.callbacks.diagnostics.evaluation_env import (
@@ -137,7 +138,7 @@ class EpisodeVideoCallback(Diagnostic):
         from sb3_dqn_ext.callbacks.diagnostics.film import add_q_bars, encode_animation, write_film
 
         frames, q, rewards = self._play_episode()
-        low, high = float(q.min()), float(q.max())
+        low, high = float(q[is_legal(q)].min()), float(q.max())
         pictures = [
             add_q_bars(frame, q[i * self.skip], min(low, 0.0), max(high, 0.0), self.width) for i, frame in enumerate(frames)
         ]
