@@ -53,7 +53,7 @@ bench-learning: $(VENV)/installed-train  ## compare learning in eager and in com
 bench-diagnostics: $(VENV)/installed-train  ## measure the cost of diagnostics, on an idle machine (hours)
 	$(PY) -m benchmarks.diagnostics_cost
 
-benchmark-quick: $(VENV)/installed-train  ## compare DQNExt with SB3's DQN in two environments (15 minutes on two cores)
+benchmark-quick: $(VENV)/installed-train  ## compare DQNExt with SB3's DQN in two environments (7 minutes on two cores)
 	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/quick.yml --jobs 2
 
 benchmark-page: $(VENV)/installed-train  ## write docs/results/benchmark.md from the rows of all sweeps, without training
@@ -78,7 +78,7 @@ test: lint  ## run the checks and tests that each change has to pass
 test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
-test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (10 minutes of processor time)
+test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (5 minutes of processor time)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow tests/golden
 
 test-cuda: $(VENV)/installed-dev  ## run the tests that need a GPU; without one, they are skipped

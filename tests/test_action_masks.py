@@ -33,7 +33,7 @@ from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, ExpectedReturns
 from sb3_dqn_ext.callbacks import DiagnosticsCallback
 from sb3_dqn_ext.envs import ActionMaskInObservation
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
+from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.fast.test_compiled import assert_trained_alike, pair
@@ -169,9 +169,12 @@ def assert_solved(target_policy: str, returns: str) -> None:
         unmasked: Array = model.q_net({"state": th.arange(N_STATES), "action_mask": th.ones(N_STATES, N_ACTIONS)}).numpy()
     assert (q[~LEGAL] == ILLEGAL_VALUE).all()
     assert (unmasked[~LEGAL] > unmasked[LEGAL].max()).all()  # the network has learned that illegal actions are the best ones
-    assert np.abs(q - SOLUTIONS[target_policy])[LEGAL].max() < TOLERANCES.get(returns, WIDEST)
+    tolerance, expected = TOLERANCES.get(returns, WIDEST), SOLUTIONS[target_policy]
+    assert np.abs(q - expected)[LEGAL].max() < tolerance
     chosen = [int(model.predict(observation(state), deterministic=True)[0][0]) for state in range(N_STATES)]
-    assert chosen == np.where(LEGAL, SOLUTIONS[target_policy], -np.inf).argmax(axis=1).tolist()
+    legal = np.where(LEGAL, expected, -np.inf)
+    # the best two actions of a state can be closer to each other than the tolerance
+    assert (legal[np.arange(N_STATES), chosen] > legal.max(axis=1) - 2 * tolerance).all()
 
 
 ALL = list(itertools.product(TARGET_POLICIES, RETURN_MODELS))
@@ -475,17 +478,23 @@ def test_diagnostics_leave_illegal_actions_out() -> None:
     assert all(abs(value) < 1e6 for value in logged.values())
 
 
+def assert_masked_as_by_torch(q_values: QValues | None, model: DQNExt, obs: Any) -> None:
+    """Compare the Q-values of a faster forward pass with those of the network, and check that there are illegal actions."""
+    assert q_values is not None
+    with th.no_grad():
+        expected = model.q_net(model.policy.obs_to_tensor(obs)[0]).numpy()
+    np.testing.assert_allclose(q_values(obs), expected, rtol=1e-5, atol=1e-6)
+    illegal = obs["action_mask"] == 0
+    assert illegal.any()
+    assert (expected[illegal] == ILLEGAL_VALUE).all()
+
+
 @pytest.mark.parametrize("returns", ["expected", "quantile"])
 def test_the_forward_pass_of_numpy_masks_as_that_of_torch(returns: str) -> None:
     model = make(dummy("observation"), {"returns": returns})
     assert model.env is not None
     obs: Any = model.env.reset()
-    q_values = make_numpy_q_values(model.q_net, 3)
-    assert q_values is not None
-    with th.no_grad():
-        expected = model.q_net(model.policy.obs_to_tensor(obs)[0]).numpy()
-    np.testing.assert_allclose(q_values(obs), expected, rtol=1e-5, atol=1e-6)
-    assert (expected[obs["action_mask"] == 0] == ILLEGAL_VALUE).all()
+    assert_masked_as_by_torch(make_numpy_q_values(model.q_net, 3), model, obs)
 
 
 @pytest.mark.slow
@@ -526,26 +535,14 @@ def test_compiled_actions_for_images_use_masks() -> None:
     network = {"encoder": "minatar", "encoder_kwargs": {"features_dim": 8}} | MASKED
     model = DQNExt("CnnPolicy", Stacked(), policy_kwargs=network, compile={"unroll": 1}, **SMALL)
     learn(model, 60)
-    obs: Any = last_observations_of(model)
-    q_values = model.updater.numpy_q_values
-    assert q_values is not None
-    with th.no_grad():
-        expected = model.q_net(model.policy.obs_to_tensor(obs)[0]).numpy()
-    np.testing.assert_allclose(q_values(obs), expected, rtol=1e-4, atol=1e-5)
-    assert (expected[obs["action_mask"] == 0] == ILLEGAL_VALUE).all()
+    assert_masked_as_by_torch(model.updater.numpy_q_values, model, last_observations_of(model))
 
 
 @pytest.mark.slow
 def test_compiled_updates_and_actions_of_numpy_use_masks() -> None:
     eager, compiled = pair(1, env=strict("info"), policy_kwargs=MASKED, target_policy="double")
     assert_trained_alike(eager, compiled)
-    obs: Any = last_observations_of(eager)
-    q_values = compiled.updater.numpy_q_values
-    assert q_values is not None
-    with th.no_grad():
-        expected = compiled.q_net(compiled.policy.obs_to_tensor(obs)[0]).numpy()
-    np.testing.assert_allclose(q_values(obs), expected, rtol=1e-5, atol=1e-6)
-    assert (expected[obs["action_mask"] == 0] == ILLEGAL_VALUE).all()
+    assert_masked_as_by_torch(compiled.updater.numpy_q_values, compiled, last_observations_of(eager))
     learn(compiled, 60, reset_num_timesteps=False)
 
 

@@ -159,9 +159,8 @@ class EzGreedy(Exploration):
     Temporally extended epsilon-greedy exploration (Dabney et al., 2021, https://arxiv.org/abs/2006.01782).
 
     With probability epsilon, a random action is chosen and repeated for n steps, or until the episode ends or the action is no
-    longer legal. The duration n has
-    a zeta distribution, ``P(n = k) ~ k**-mu``. Therefore, the share of random actions is greater than epsilon. With
-    ``max_duration=1`` it is epsilon-greedy.
+    longer legal. The duration n has a zeta distribution, ``P(n = k) ~ k**-mu``. Therefore, the share of random actions is
+    greater than epsilon. With ``max_duration=1`` it is epsilon-greedy.
 
     :param mu: the exponent of the zeta distribution, greater than 1; a smaller one gives longer durations
     :param max_duration: the maximum of n; longer durations are cut to it

@@ -22,6 +22,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 
 from sb3_dqn_ext import DQNExt, presets
 from sb3_dqn_ext._validation import resolve_class
+from sb3_dqn_ext.envs import ActionMaskInObservation
 from sb3_dqn_ext.zoo.config import check_config
 from tests.pages import DOCS, PAGES, Block, Command, blocks, commands, write_modules
 from tests.paths import ROOT
@@ -190,7 +191,9 @@ def test_the_zoo_accepts_the_configuration(where: str, tmp_path: Path, monkeypat
         if isinstance(given.get("learning_rate"), str):  # lin_0.001, which the zoo converts to a schedule
             del arguments["learning_rate"]
         policy = arguments.pop("policy", "MlpPolicy")
-        env = FakeImageEnv(discrete=True) if policy == "CnnPolicy" else gym.make("CartPole-v1")
+        env: gym.Env[Any, Any] = FakeImageEnv(discrete=True) if policy == "CnnPolicy" else gym.make("CartPole-v1")
+        if arguments.get("policy_kwargs", {}).get("action_masks"):
+            env = ActionMaskInObservation(gym.make("Taxi-v4"), "info")
         DQNExt(policy, env, **{**arguments, "buffer_size": 1000})
 
 

@@ -91,9 +91,10 @@ def make_configuration(options: argparse.Namespace, zoo: Any) -> str:
     for module in options.gym_packages:
         importlib.import_module(module)
     spec = find_spec(options.env)
-    kwargs = {**atari_kwargs(spec), **options.env_kwargs}
+    is_atari = zoo.ExperimentManager.is_atari(options.env)
+    kwargs = {**(atari_kwargs(spec) if is_atari else {}), **options.env_kwargs}
     env = make_env(spec, kwargs)
-    wrappers = choose_preprocessing(spec, env.observation_space)
+    wrappers = choose_preprocessing(env.observation_space, is_atari)
     wrapped = zoo.get_wrapper_class({"env_wrapper": list(wrappers)})(env)
     measured = measure(wrapped, options.random_steps, options.seed)
     wrapped.close()
@@ -115,14 +116,9 @@ def find_spec(env_id: str) -> EnvSpec:
     raise ArgumentError(f"env={env_id!r} is not registered in gymnasium. {hint}")
 
 
-def is_atari(spec: EnvSpec) -> bool:
-    """Return whether an environment is a game of ALE, as the zoo decides it."""
-    return "AtariEnv" in str(spec.entry_point)
-
-
 def atari_kwargs(spec: EnvSpec) -> dict[str, Any]:
     """Return the arguments with which a game of ALE does not skip frames, since AtariWrapper does."""
-    return {"frameskip": 1} if is_atari(spec) and spec.kwargs.get("frameskip") != 1 else {}
+    return {} if spec.kwargs.get("frameskip") == 1 else {"frameskip": 1}
 
 
 def make_env(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Env:
@@ -140,17 +136,17 @@ def make_env(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Env:
         raise ArgumentError(f"env={spec.id!r} cannot be made{arguments}: {error}") from error
 
 
-def choose_preprocessing(spec: EnvSpec, space: spaces.Space[Any]) -> tuple[str, ...]:
+def choose_preprocessing(space: spaces.Space[Any], is_atari: bool) -> tuple[str, ...]:
     """
     Choose the wrapper that makes images small enough.
 
-    :param spec: the spec of the environment
-    :param space: its observation space
+    :param space: the observation space of the environment
+    :param is_atari: whether it is a game of ALE
     :return: the dotted name of a wrapper, or none
     """
     if not is_image(space):
         return ()
-    if is_atari(spec):
+    if is_atari:
         return (ATARI_WRAPPER,)
     is_coloured = space.dtype == np.uint8 and (space.shape or ())[-1] == 3
     return (WARP_FRAME,) if is_coloured and smallest_side(space) > MAX_IMAGE_SIDE else ()

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 from sb3_dqn_ext._arguments import check_environment
+from sb3_dqn_ext.env_factory import layers_of
 from sb3_dqn_ext.errors import UnsupportedError
 from sb3_dqn_ext.networks.encoders import is_image
 from sb3_dqn_ext.zoo.network_choice import choose_encoder
@@ -101,7 +102,7 @@ def measure(env: Env, n_random_steps: int = 2_000, seed: int = 0) -> EnvFacts:
         observation_space=env.observation_space,
         n_actions=n_actions,
         max_episode_steps=None if env.spec is None else env.spec.max_episode_steps,
-        is_stacked=any(isinstance(wrapper, FrameStackObservation) for wrapper in wrappers_of(env)),
+        is_stacked=any(isinstance(layer, FrameStackObservation) for layer in layers_of(env)),
         n_random_steps=n_random_steps,
         n_terminations=sum(step.terminated for step in steps),
         n_truncations=sum(step.truncated and not step.terminated for step in steps),
@@ -158,14 +159,3 @@ def max_abs(space: spaces.Space[Any], observation: Any) -> float:
     """
     is_vector = isinstance(space, spaces.Box) and not is_image(space)
     return float(np.abs(observation).max()) if is_vector else 0.0
-
-
-def wrappers_of(env: Env) -> Iterator[Env]:
-    """
-    Yield the wrappers of an environment, from the outermost to the innermost.
-
-    :param env: the environment
-    """
-    while isinstance(env, gym.Wrapper):
-        yield env
-        env = env.env
