@@ -128,11 +128,15 @@ def join(parts: Iterable[Transitions]) -> Transitions:
 
     :param parts: the transitions; the last one of each is the end of its episode
     :return: all transitions
-    :raises ArgumentError: if there are none
+    :raises ArgumentError: if there are none, or their observations are of different kinds
     """
     found = list(parts)
     if not found:
         raise ArgumentError("there are no transitions: an empty list or data set was given.")
+    shapes = [{name: array.shape[1:] for name, array in part.arrays().items()} for part in found]
+    other = next((one for one in shapes if one != shapes[0]), None)
+    if other is not None:
+        raise ArgumentError(f"transitions of different shapes cannot be joined: {shapes[0]} and {other}.")
     return Transitions(*(_map(lambda *arrays: np.concatenate(arrays), *some) for some in _fields(found)))  # type: ignore[arg-type]
 
 
@@ -231,9 +235,9 @@ def read_replay_buffer(source: Any) -> Transitions:
 
 def _transitions_of_env(buffer: Any, rows: Array, env: int) -> Transitions:
     dones, timeouts = buffer.dones[rows, env] > 0, buffer.timeouts[rows, env] > 0
-    if hasattr(buffer, "observation_ring"):  # of a DQNReplayBuffer, which may store frames
-        ring, indices = buffer.observation_ring, rows * buffer.n_envs + env
-        before, after = ring.gather_observations(indices), ring.gather_next(indices)
+    if hasattr(buffer, "read_next_observations"):  # a DQNReplayBuffer, which may store frames and packed masks
+        indices = rows * buffer.n_envs + env
+        before, after = buffer.read_observations(indices), buffer.read_next_observations(indices)
     else:
         following = (buffer.observations, (rows + 1) % buffer.buffer_size)
         after, its_rows = following if buffer.optimize_memory_usage else (buffer.next_observations, rows)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 
@@ -40,7 +41,7 @@ def learn_offline(
     _check_offline(model)
     # callbacks read this name from their locals, as in SB3
     total_timesteps, events = model._setup_learn(n_updates, callback, reset_num_timesteps, tb_log_name, progress_bar)
-    events.on_training_start(locals(), globals())
+    events.on_training_start({"self": model, **locals()}, globals())
     model.run_state.is_offline = True
     next_log = None if log_interval is None else (model.num_timesteps // log_interval + 1) * log_interval
     while model.num_timesteps < total_timesteps:
@@ -79,13 +80,17 @@ def count_updates(model: Any, callback: BaseCallback) -> RolloutReturn:
     """
     callback.on_rollout_start()
     n_steps, continue_training = 0, True
+    nothing = np.empty(0)
+    # callbacks read these names from their locals, as in SB3; no environment has made a step
+    step = {"self": model, "env": model.env, "new_obs": model._last_obs, "actions": nothing, "rewards": nothing}
+    step |= {"dones": nothing.astype(bool), "infos": []}
     # a step of several environments counts as many
     n_wanted = min(max(model.gradient_steps, model.n_envs), model._total_timesteps - model.num_timesteps)
     while n_steps < n_wanted and continue_training:
         n_now = min(model.n_envs, n_wanted - n_steps)
         n_steps += n_now
         model.num_timesteps += n_now
-        callback.update_locals(locals())
+        callback.update_locals(dict(step))
         continue_training = callback.on_step()
         model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
         model._count_call()

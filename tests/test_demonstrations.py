@@ -14,11 +14,18 @@ import pytest
 import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_dqn_ext import DQNExt
-from sb3_dqn_ext.callbacks import ExactCheckpointCallback, ReplayHealthCallback, TDErrorsCallback
+from sb3_dqn_ext.callbacks import (
+    DiagnosticsCallback,
+    ExactCheckpointCallback,
+    ReplayHealthCallback,
+    StopTrainingOnEpisode,
+    TDErrorsCallback,
+)
 from sb3_dqn_ext.demonstrations import (
     SpacesEnv,
     Transitions,
@@ -28,9 +35,10 @@ from sb3_dqn_ext.demonstrations import (
     read_replay_buffer,
     write_npz,
 )
-from sb3_dqn_ext.errors import ArgumentError, CheckpointError
+from sb3_dqn_ext.errors import ArgumentError, CheckpointError, NonFiniteError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from tests.internals import n_updates_of
+from tests.masked_envs import MASKED, strict
 from tests.parity import Records, assert_same, assert_same_model, dict_cartpole, learn, several_cartpoles, short_cartpole
 
 Policy = Callable[[Any], int]
@@ -236,6 +244,53 @@ def test_diagnostics_measure_a_run_with_demonstrations(demonstrations: Transitio
         assert any("replay/age_mean" in row and "errors/bootstrapped" in row for row in records.rows)
 
 
+def legal_policy(observation: Any) -> int:
+    return int(np.flatnonzero(observation["action_mask"])[-1])
+
+
+COMBINATIONS: list[dict[str, Any]] = [
+    {"n_steps": 3, "policy_kwargs": {"auxiliary_loss": "large_margin"}, "pretraining_updates": 3},
+    {"n_envs": 3, "policy_kwargs": {"auxiliary_loss": "cql"}, "replay_buffer_kwargs": {"sampler": "uniform"}},
+    {"replay_buffer_kwargs": {"monte_carlo": 0.5}, "n_envs": 2},
+    {"optimize_memory_usage": True, "replay_buffer_kwargs": {"sampler": "uniform", "terminal_copies": 2}},
+    {"replay_buffer_kwargs": {"keep_episodes": 4}, "n_steps": 2},
+    {"n_epochs": 1, "train_freq": 20, "replay_buffer_kwargs": {"sampler": "uniform"}},
+]
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
+def test_demonstrations_and_masks_with_other_choices(combination: dict[str, Any], tmp_path: Path) -> None:
+    recorded = episodes(strict(), legal_policy, 6)
+
+    def new() -> DQNExt:
+        arguments: Any = {"n_steps": 1} | combination
+        env = DummyVecEnv([strict] * arguments.pop("n_envs", 1))
+        buffer = {"demonstrations": recorded, "sampler": "prioritized"} | arguments.pop("replay_buffer_kwargs", {})
+        network = {"net_arch": [8]} | MASKED | arguments.pop("policy_kwargs", {})
+        return make(recorded, env, replay_buffer_kwargs=buffer, policy_kwargs=network, **arguments)
+
+    whole = new()
+    learn(whole, 96)  # an illegal action would be an error
+    learn(new(), 96, callback=[ExactCheckpointCallback(30, tmp_path), StopAt(70)])
+    resumed = new().resume(tmp_path)
+    assert 0 < resumed.num_timesteps < 96
+    learn(resumed, 96, callback=ExactCheckpointCallback(1000, tmp_path))
+    assert_same_model(resumed, whole)
+
+
+def test_a_model_of_masked_spaces_learns_from_masked_data() -> None:
+    env = gym.make("tests/Strict-v0")
+    recorded = episodes(env, legal_policy, 6)
+    spaces_only = SpacesEnv(env.observation_space, env.action_space)
+    model = make(recorded, spaces_only, policy_kwargs={"net_arch": [8], "auxiliary_loss": "cql"} | MASKED)
+    model.learn_offline(20, log_interval=5)
+    assert n_updates_of(model) == 20
+    model.set_env(env)
+    model.learn_offline(20, callback=DiagnosticsCallback(5), log_interval=5)
+    records = learn(model, 60, callback=DiagnosticsCallback(20))
+    assert any("errors/td_error_mean" in row or "errors/bootstrapped" in row for row in records.rows)
+
+
 class StopAt(BaseCallback):
     """
     Ends a run early.
@@ -357,6 +412,26 @@ def test_each_update_counts_as_a_step_of_callbacks_logs_and_schedules(demonstrat
     assert (model.num_timesteps, n_updates_of(model)) == (70, 69)
     learn(model, 30)
     assert model.num_timesteps == 30
+
+
+def test_callbacks_that_read_steps_see_none(demonstrations: Transitions) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def note(locals_: dict[str, Any], globals_: dict[str, Any]) -> bool:
+        seen.append((locals_["self"], *(len(locals_[name]) for name in ("actions", "rewards", "dones", "infos"))))
+        return True
+
+    env = VecNormalize(DummyVecEnv([short_cartpole] * 2))
+    model = make(demonstrations, env, check_finite=True)
+    stops = StopTrainingOnMaxEpisodes(1), StopTrainingOnEpisode(min_length=1)
+    learn(model, 10)
+    model.learn_offline(20, callback=[note, *stops])
+    assert seen == [(model, 0, 0, 0, 0)] * 10
+    assert model.num_timesteps == 20
+    with th.no_grad():
+        next(model.q_net.parameters()).fill_(th.nan)
+    with pytest.raises(NonFiniteError):
+        model.learn_offline(20)
 
 
 def test_the_target_network_is_updated_when_it_is_due(demonstrations: Transitions) -> None:

@@ -35,7 +35,8 @@ class AuxiliaryLoss:
         """
         Compute the losses.
 
-        :param q_values: (B, A) the Q-values of the online network, with gradients; the means of distributions of returns
+        :param q_values: (B, A) the Q-values of the online network, with gradients; the means of distributions of returns. With
+            action masks, illegal actions have the lowest value, which a maximum or a softmax leaves out
         :param batch: B transitions. ``batch.demonstrations`` is None if the replay buffer has no demonstrations
         :return: (B,) losses
         """

@@ -31,7 +31,14 @@ from sb3_dqn_ext.replay.checks import (
     check_rows,
     warn_if_too_large,
 )
-from sb3_dqn_ext.replay.demonstrations import check_demonstration_arguments, check_sampler, fill, load_demonstrations, merge
+from sb3_dqn_ext.replay.demonstrations import (
+    check_demonstration_arguments,
+    check_sampler,
+    fill,
+    load_demonstrations,
+    merge,
+    merge_arrays,
+)
 from sb3_dqn_ext.replay.episodes import EpisodeTracker
 from sb3_dqn_ext.replay.frame_ring import make_observation_ring
 from sb3_dqn_ext.replay.index_set import Indices
@@ -250,7 +257,8 @@ class DQNReplayBuffer(ReplayBuffer):
         """The replay buffer of the demonstrations, as transitions of one environment; None if there are none."""
         if self._demonstrations_source is None:
             return None
-        transitions = load_demonstrations(self._demonstrations_source, self.observation_space, self.action_space)
+        action_masks = self.packed_masks is not None
+        transitions = load_demonstrations(self._demonstrations_source, self.observation_space, self.action_space, action_masks)
         buffer = DQNReplayBuffer(
             max(len(transitions), self.n_steps),
             self.observation_space,
@@ -261,7 +269,7 @@ class DQNReplayBuffer(ReplayBuffer):
             gamma=self.gamma,
             monte_carlo=self.monte_carlo,
             storage=self._storage,
-            action_masks=self.packed_masks is not None,
+            action_masks=action_masks,
         )
         fill(buffer, transitions)
         return buffer
@@ -509,9 +517,7 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         if self.demonstrations is None:
             return self._read_ring(indices, weights, env)
-        first = self.buffer_size * self.n_envs
-        is_demonstration = indices >= first  # (B,)
-        own, demonstrated = indices[~is_demonstration], indices[is_demonstration] - first
+        is_demonstration, own, demonstrated = self._split(indices)
         if len(own) == 0:
             batch = self.demonstrations.read(demonstrated, None, env)
         elif len(demonstrated) == 0:
@@ -528,11 +534,44 @@ class DQNReplayBuffer(ReplayBuffer):
         :param indices: the (B,) indices of the transitions
         :return: the (B,) actions
         """
+        return cast(Array, self._gather(indices, lambda buffer, some: buffer.actions.take(some)))
+
+    def read_observations(self, indices: Indices) -> Obs:
+        """
+        Read the observations before steps.
+
+        :param indices: the (B,) indices of the steps
+        :return: the (B, \\*obs) observations, as copies
+        """
+        return self._gather(indices, DQNReplayBuffer._observations_at)
+
+    def read_next_observations(self, indices: Indices) -> Obs:
+        """
+        Read the observations after steps.
+
+        :param indices: the (B,) indices of the steps
+        :return: the (B, \\*obs) observations, as copies
+        """
+        return self._gather(indices, DQNReplayBuffer._next_observations_at)
+
+    def _gather(self, indices: Indices, read: Callable[["DQNReplayBuffer", Indices], Obs]) -> Obs:
+        """Read B rows with a function that reads those of this buffer, or of that of the demonstrations."""
         if self.demonstrations is None:
-            return self.actions.take(indices)
+            return read(self, indices)
+        is_demonstration, own, demonstrated = self._split(indices)
+        return merge_arrays(is_demonstration, read(self, own), read(self.demonstrations, demonstrated))
+
+    def _split(self, indices: Indices) -> tuple[Bools, Indices, Indices]:
+        """Return which of B indices are demonstrations, the other indices, and those in the buffer of demonstrations."""
         first = self.buffer_size * self.n_envs
-        demonstrated = self.demonstrations.actions.take(indices - first, mode="clip")
-        return np.where(indices >= first, demonstrated, self.actions.take(indices, mode="clip"))
+        is_demonstration = indices >= first
+        return is_demonstration, indices[~is_demonstration], indices[is_demonstration] - first
+
+    def _observations_at(self, indices: Indices) -> Obs:
+        return self._unpacked(self.observation_ring.gather_observations(indices))
+
+    def _next_observations_at(self, indices: Indices) -> Obs:
+        return self._unpacked(self.observation_ring.gather_next(indices))
 
     def _read_ring(self, indices: Indices, weights: Weights | None, env: VecNormalize | None) -> Batch:
         """Read transitions that are no demonstrations."""
@@ -543,24 +582,15 @@ class DQNReplayBuffer(ReplayBuffer):
             return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
 
         return Batch(
-            observations=obs_to_torch(self.read_observations(indices)),
+            observations=obs_to_torch(self._observations_at(indices)),
             actions=to_torch(self.actions.take(indices)).long(),
             rewards=to_torch(rewards),
             discounts=to_torch(discounts),
-            next_observations=None if last is None else obs_to_torch(self._unpacked(self.observation_ring.gather_next(last))),
+            next_observations=None if last is None else obs_to_torch(self._next_observations_at(last)),
             weights=_optional_tensor(to_torch, weights),
             demonstrations=None,
             indices=indices,
         )
-
-    def read_observations(self, indices: Indices) -> Obs:
-        """
-        Read the observations before steps.
-
-        :param indices: the (B,) indices of the steps
-        :return: the (B, \\*obs) observations, as copies
-        """
-        return self._unpacked(self.observation_ring.gather_observations(indices))
 
     def _unpacked(self, obs: Obs) -> Obs:
         return obs if self.packed_masks is None else self.packed_masks.unpack(obs)

@@ -10,7 +10,7 @@ import torch as th
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.auxiliary_losses import AuxiliaryLoss, ConservativeLoss, LargeMarginLoss
 from sb3_dqn_ext.algorithm.batches import Batch
-from sb3_dqn_ext.demonstrations import SpacesEnv
+from sb3_dqn_ext.demonstrations import SpacesEnv, from_episode
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 
@@ -115,6 +115,44 @@ def test_the_loss_of_mean_q_values_is_added_and_td_errors_are_unchanged(network:
     for losses, errors in (of_margin, of_cql):
         assert th.equal(errors, of_plain[1])
         assert not th.equal(losses, of_plain[0])
+
+
+@pytest.mark.filterwarnings("ignore:Not all of the model can be stored")
+@pytest.mark.parametrize("network", [{}, *RETURNS[2:4], {"returns": "implicit_quantile"}], ids=str)
+def test_illegal_actions_are_in_no_auxiliary_loss(network: dict[str, Any]) -> None:
+    random = np.random.default_rng(0)
+    masks = random.integers(0, 2, (13, 4), dtype=np.int8)
+    actions = random.integers(4, size=12)
+    masks[np.arange(13), [*actions, 0]] = 1
+    observations: Any = {"state": random.random((13, 3)), "action_mask": masks}
+    recorded = from_episode(observations, actions, np.zeros(12), np.zeros(12, bool), np.zeros(12, bool))
+    space = gym.spaces.Dict(state=gym.spaces.Box(0, 1, (3,), np.float64), action_mask=gym.spaces.MultiBinary(4))
+    env = SpacesEnv(space, gym.spaces.Discrete(4))
+    seen: list[th.Tensor] = []
+
+    def note(q_values: th.Tensor, batch: Batch) -> th.Tensor:
+        seen.append(q_values.detach())
+        return th.zeros(len(q_values))
+
+    plain, margin, cql = (
+        make(env, recorded, policy_kwargs=network | {"action_masks": True, "auxiliary_loss": loss})
+        for loss in (note, "large_margin", "cql")
+    )
+    buffer: Any = plain.replay_buffer
+    batch = buffer.sample_batch(12)
+    losses = []
+    for model in (plain, margin, cql):
+        th.manual_seed(0)  # the quantiles
+        losses.append(model.updater.loss(batch)[0].detach().double().numpy())
+    wanted = []
+    for q, mask, action in zip(seen[0].double().numpy(), batch.observations["action_mask"], batch.actions, strict=True):
+        legal = np.flatnonzero(mask)
+        margins = [q[a] + 0.8 * (a != int(action)) for a in legal]
+        wanted.append((max(margins) - q[action], np.log(sum(np.exp(q[a]) for a in legal)) - q[action]))
+    found = np.stack([losses[1] - losses[0], losses[2] - losses[0]], axis=1)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    cql.learn_offline(5)
+    assert all(bool(parameter.isfinite().all()) for parameter in cql.q_net.parameters())
 
 
 def test_implicit_quantiles_have_auxiliary_losses_too() -> None:

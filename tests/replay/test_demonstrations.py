@@ -5,8 +5,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
-from sb3_dqn_ext.demonstrations import Transitions, from_episode, join
+from sb3_dqn_ext.demonstrations import Transitions, from_episode, join, load_transitions
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from tests.own_choices import Recent
@@ -150,6 +151,95 @@ def test_frames_and_dictionaries_of_demonstrations() -> None:
     for key, values in observations.items():
         np.testing.assert_array_equal(batch.observations[key], values[rows])
         np.testing.assert_array_equal(batch.next_observations[key], values[rows + 1])
+
+
+MASKS = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [0, 0, 0]], np.int8)
+"""the masks of the four states of :func:`masked_episode`; the last one is terminal"""
+
+
+def masked_episode(masks: Any = MASKS, actions: Any = (0, 1, 2), terminated: bool = True) -> Transitions:
+    """Make an episode of three steps in states 0, 1, 2, 3; without masks, its observations are no dictionaries."""
+    states = np.repeat(np.arange(4.0), 2).reshape(4, 2)
+    observations: Any = states if masks is None else {"state": states, "action_mask": masks}
+    ends = np.array([False, False, terminated])
+    return from_episode(observations, actions, np.arange(3.0), ends, ~ends & [False, False, True])
+
+
+def masked(demonstrations: Any, n_envs: int = 1, **kwargs: Any) -> DQNReplayBuffer:
+    space = spaces.Dict(state=SPACE, action_mask=spaces.MultiBinary(3))
+    arguments = {"demonstrations": demonstrations, "action_masks": True, "gamma": GAMMA} | kwargs
+    return DQNReplayBuffer(n_envs * ROWS, space, spaces.Discrete(3), "cpu", n_envs, **arguments)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2])
+def test_masks_of_demonstrations_are_those_of_the_data(n_steps: int) -> None:
+    batch: Any = masked(masked_episode(), n_steps=n_steps).read(ROWS + np.arange(3))
+    np.testing.assert_array_equal(batch.observations["action_mask"], MASKS[:3])
+    np.testing.assert_array_equal(batch.next_observations["action_mask"], MASKS[1:] if n_steps == 1 else MASKS[[2, 3, 3]])
+
+
+def test_all_actions_are_legal_where_the_data_have_no_masks() -> None:
+    plain = masked_episode(masks=None)
+    parts: Any = {"state": plain.observations}, {"state": plain.next_observations}
+    dictionaries = Transitions(**vars(plain) | {"observations": parts[0], "next_observations": parts[1]})
+    for source in (plain, dictionaries):
+        batch: Any = masked(source).read(ROWS + np.arange(3))
+        for obs, states in ((batch.observations, [0, 1, 2]), (batch.next_observations, [1, 2, 3])):
+            assert obs["action_mask"].eq(1).all()
+            np.testing.assert_array_equal(obs["state"][:, 0], states)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (masked_episode(actions=(0, 0, 2)), r"transition 1 has an action that is illegal by the mask"),
+        (masked_episode(terminated=False), r"transition 2 continues in a state in which no action is legal"),
+        ([masked_episode(), masked_episode(masks=None)], r"of different shapes cannot be joined: .*action_mask"),
+    ],
+)
+def test_demonstrations_that_contradict_their_masks_are_refused(source: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        masked(source).sample_batch(1)
+
+
+def test_observations_and_actions_are_read_by_the_indices_of_batches() -> None:
+    for n_envs, optimize in ((1, True), (2, False)):
+        buffer = masked(masked_episode(), n_envs, optimize_memory_usage=optimize)
+        for n_rows in (0, 4):
+            for i in range(n_rows):
+                state, mask = np.full((n_envs, 2), 10.0 + i), np.full((n_envs, 3), [1, 0, i % 2])
+                obs: Any = {"state": state, "action_mask": mask}
+                following: Any = {"state": state + 1, "action_mask": np.full((n_envs, 3), [1, 0, (i + 1) % 2])}
+                buffer.add(obs, following, np.zeros(n_envs), np.zeros(n_envs), np.zeros(n_envs), [{}] * n_envs)
+            batch: Any = buffer.sample_batch(30)
+            pairs = (buffer.read_observations, batch.observations), (buffer.read_next_observations, batch.next_observations)
+            for read, wanted in pairs:
+                found: Any = read(batch.indices)
+                np.testing.assert_array_equal(found["state"], wanted["state"])
+                np.testing.assert_array_equal(found["action_mask"], wanted["action_mask"])
+            np.testing.assert_array_equal(buffer.actions_at(batch.indices), batch.actions)
+            assert {1.0, 2.0, 3.0} < set(found["state"][:, 0]) if n_rows else set(found["state"][:, 0]) == {1.0, 2.0, 3.0}
+
+
+def test_a_buffer_of_packed_masks_and_one_of_frames_are_sources() -> None:
+    random = np.random.default_rng(0)
+    frames, masks = random.integers(0, 255, (8, 4, 4), dtype=np.uint8), random.integers(0, 2, (6, 11), dtype=np.int8)
+    masks[:, 0] = 1
+    observations: Any = {"image": np.stack([frames[i : i + 3] for i in range(6)]), "action_mask": masks}
+    ends = np.arange(5) == 4
+    recorded = from_episode(observations, np.zeros(5, int), np.arange(5), ends, ~ends & False)
+    space = spaces.Dict(image=spaces.Box(0, 255, (3, 4, 4), np.uint8), action_mask=spaces.MultiBinary(11))
+    for storage in ("plain", "frames"):
+        kwargs: dict[str, Any] = {"storage": storage, "action_masks": True}
+        buffer = DQNReplayBuffer(10, space, spaces.Discrete(11), "cpu", demonstrations=recorded, **kwargs)
+        batch: Any = buffer.sample_batch(50)
+        rows = batch.rewards.numpy().astype(int)
+        for key, values in observations.items():
+            np.testing.assert_array_equal(batch.observations[key], values[rows])
+            np.testing.assert_array_equal(batch.next_observations[key], values[rows + 1])
+        found = load_transitions(buffer.demonstrations)
+        for name, array in recorded.arrays().items():
+            np.testing.assert_array_equal(found.arrays()[name], array, err_msg=name)
 
 
 def test_a_sampler_of_the_user_draws_demonstrations() -> None:

@@ -30,6 +30,7 @@ from sb3_dqn_ext.rng import rng_preserved
 __all__ = [
     "find_networks",
     "is_deterministic",
+    "is_offline",
     "q_value_function",
     "q_values",
     "read_observations",
@@ -180,6 +181,15 @@ def reseed(model: Any, seed: int) -> None:
 
 
 # the replay buffer
+
+
+def is_offline(model: Any) -> bool:
+    """
+    Return whether a training makes no steps of the environments.
+
+    :param model: the model
+    """
+    return bool(getattr(getattr(model, "run_state", None), "is_offline", False))
 
 
 def stored_rows(buffer: ReplayBuffer) -> tuple[int, int]:
