@@ -22,6 +22,7 @@ from torch import nn
 from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, check_number, check_type, check_verbose, choose, parameters_of
 from sb3_dqn_ext.algorithm.action_masks import ACTION_MASK
+from sb3_dqn_ext.algorithm.auxiliary_losses import LargeMarginLoss
 from sb3_dqn_ext.algorithm.exploration import NoExploration
 from sb3_dqn_ext.algorithm.fitted_actions import fit_taken
 from sb3_dqn_ext.algorithm.target_policies import GreedyTarget
@@ -83,6 +84,7 @@ NUMBER_LIMITS: dict[str, tuple[float, float, bool]] = {
     "tau": (0, 1, False),
     "gamma": (0, 1, False),
     "gradient_steps": (-1, math.inf, True),
+    "pretraining_updates": (0, math.inf, True),
     "n_steps": (1, math.inf, True),
     "target_update_interval": (1, math.inf, False),
     "exploration_fraction": (0, 1, False),
@@ -381,7 +383,33 @@ def check_combinations(model: Any, given: set[str]) -> None:
         )
     if "terminal_on" in buffer_kwargs and buffer_kwargs.get("terminal_copies", 1) == 1:
         warnings.warn("replay_buffer_kwargs['terminal_on'] has no effect beside terminal_copies=1.", stacklevel=3)
+    _check_demonstrations(model)
     _check_update_ratio(model)
+
+
+def _check_demonstrations(model: Any) -> None:
+    """
+    Check the arguments that need demonstrations, and read these.
+
+    :param model: a DQNExt
+    :raises ArgumentError: if there are none, or pre-training could not learn from them
+    """
+    buffer, loss = model.replay_buffer, getattr(model.policy, "auxiliary", None)
+    has_demonstrations = isinstance(buffer, DQNReplayBuffer) and buffer.demonstrations is not None
+    needs = "replay_buffer_kwargs={'demonstrations': ...}, which is not given"
+    if isinstance(loss, LargeMarginLoss) and not has_demonstrations:
+        raise ArgumentError(f"auxiliary_loss={model.policy.auxiliary_loss!r} is a loss of demonstrations and needs {needs}.")
+    if model.pretraining_updates == 0:
+        return
+    if not has_demonstrations:
+        raise ArgumentError(f"pretraining_updates={model.pretraining_updates} needs {needs}.")
+    if model.target_network and model.target_update_unit == "env_steps":
+        raise ArgumentError(
+            f"pretraining_updates={model.pretraining_updates} needs target_update_unit='gradient_steps': without steps of the "
+            "environment, the target network would not be updated."
+        )
+    if model.n_epochs is not None:
+        raise ArgumentError(f"pretraining_updates={model.pretraining_updates} has no meaning beside n_epochs; leave one out.")
 
 
 def check_step_while_learning(model: Any, own_train: Any) -> None:

@@ -234,6 +234,24 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     ("target_policy='munchausen', target_policy_kwargs={'log_policy_net': 'online'}", "log_policy_net"),
     ("target_policy='munchausen', target_policy_kwargs={'clip': -1}", "clip clip_value_min munchausen_clip lo"),
     ("exploration_kwargs={'schedule': 0.1}", "exploration_kwargs exploration_config explorer"),
+    # recorded transitions
+    (
+        "replay_buffer_kwargs={'demonstrations': 'demonstrations.npz'}",
+        "demonstrations demos demo_path expert_data expert_dataset expert_path offline_data dataset load_demo",
+    ),
+    (
+        "replay_buffer_kwargs={'sampler': 'prioritized', 'sampler_kwargs': {'eps_demonstrations': 1.0}}",
+        "eps_demonstrations eps_demo demo_priority_bonus priority_bonus expert_priority_bonus",
+    ),
+    (
+        "policy_kwargs={'auxiliary_loss': 'large_margin', 'auxiliary_loss_kwargs': {'margin': 0.8}}",
+        "auxiliary_loss auxiliary_loss_kwargs large_margin margin_loss supervised_loss expert_margin margin_function margin",
+    ),
+    (
+        "policy_kwargs={'auxiliary_loss': 'cql', 'auxiliary_loss_kwargs': {'alpha': 1.0}}",
+        "cql cql_alpha conservative_weight min_q_weight cql_loss",
+    ),
+    ("pretraining_updates=1000", "pretraining_updates pretraining_steps pretrain_steps n_pretrain pretrain_iterations"),
     # the run
     ("seed=0", "seed random_state random_seed rng rng_seed"),
     ("device='cuda'", "device cuda gpu n_gpus gpu_id use_cuda"),

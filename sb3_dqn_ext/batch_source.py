@@ -77,7 +77,7 @@ def _epoch_batches(model: Any, batch_size: int, n_updates_per_call: Callable[[An
     groups = [buffer.all_indices()]
     if isinstance(model.policy.optimizer, OptimizerPerHead):
         # the epochs of one head, then those of the next head
-        actions = buffer.actions.take(groups[0])
+        actions = buffer.actions_at(groups[0])
         groups = [groups[0][actions == action] for action in range(model.action_space.n)]
     for indices in groups:
         for _ in range(model.n_epochs):

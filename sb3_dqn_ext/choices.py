@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import OpenChoice
+from sb3_dqn_ext.algorithm.auxiliary_losses import AUXILIARY_LOSS
 from sb3_dqn_ext.algorithm.exploration import EXPLORATION, SCHEDULED, Exploration, make_exploration, make_exploration_schedule
 from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULE
 from sb3_dqn_ext.algorithm.schedules import Schedule
@@ -30,6 +31,7 @@ PLACES: dict[tuple[str, ...], OpenChoice[Any]] = {
     ("policy_kwargs", "head"): HEAD,
     ("policy_kwargs", "returns"): RETURNS,
     ("policy_kwargs", "loss"): LOSS,
+    ("policy_kwargs", "auxiliary_loss"): AUXILIARY_LOSS,
 }
 """the choices that a user's own class, object or dotted name can be given for, by the keys that lead to them"""
 

@@ -4,7 +4,8 @@ import inspect
 import io
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -68,6 +69,7 @@ from sb3_dqn_ext.last_step import LastStep, latest_reset_infos, stepped_vec_envs
 from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
 from sb3_dqn_ext.next_values import computed_q_values, set_next_values
+from sb3_dqn_ext.offline import count_updates, learn_offline, pretrain
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.observations import write_row
 from sb3_dqn_ext.resets import begin_episodes, begin_episodes_after_resets, end_open_episodes, swap_unnormalized
@@ -154,6 +156,9 @@ class DQNExt(DQN):
         training then waits for the first step after it: actions are chosen, the step begins, the training is made on the
         transitions stored so far, and the step is finished. These actions are those of the networks before the training; all
         else is as without. It saves time if environments step in other processes or threads, see docs/speed.md
+    :param pretraining_updates: the number of gradient steps before the first step of the environments, on the demonstrations
+        of ``replay_buffer_kwargs={"demonstrations": ...}`` (default: 0). Updates that were made before, for example by
+        :meth:`learn_offline`, count
     :param check_finite: whether nan and infinite numbers end the run with an error before they reach the replay buffer or the
         networks (default: False), see :class:`~sb3_dqn_ext.callbacks.NonFiniteGuardCallback`
     :param kwargs: arguments of SB3's DQN by keyword
@@ -188,6 +193,7 @@ class DQNExt(DQN):
         minibatch_size: int | None = None,
         compile: bool | Mapping[str, Any] = False,
         step_while_learning: bool = False,
+        pretraining_updates: int = 0,
         check_finite: bool = False,
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
@@ -205,6 +211,7 @@ class DQNExt(DQN):
         self.minibatch_size = minibatch_size
         self.compile = compile
         self.step_while_learning = step_while_learning
+        self.pretraining_updates = pretraining_updates
         self.check_finite = check_finite
         self._warned_eager_reasons: set[str] = set()  # reasons for training without compilation, of which a warning was given
         self._warned_unstorable: set[str] = set()  # attributes that cannot be saved, of which a warning was given
@@ -432,6 +439,8 @@ class DQNExt(DQN):
         """
         run, normalize = self.run_state, self._vec_normalize_env
         self._begin_rollout(callback)
+        if run.is_offline:
+            return count_updates(self, callback)
         # callbacks read some of these names from self.locals
         num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, warm_up_steps(self))
@@ -493,6 +502,8 @@ class DQNExt(DQN):
         if run.resumed is not None:
             _persistence().restore_run(self, callback, run.resumed)
             run.resumed = None
+        if not run.is_offline:
+            pretrain(self)
         if not self._has_applied_changes:
             self._apply_changes()
         self._has_applied_changes = False
@@ -560,13 +571,17 @@ class DQNExt(DQN):
 
     def _on_step(self) -> None:
         """Update the target network if an update is due, and the exploration rate."""
+        self._count_call()
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        assert self.choices is not None
+        self.logger.record(*self.choices.exploration.log_entry(self.exploration_rate, self.n_envs))
+
+    def _count_call(self) -> None:
+        """Count a step of the vectorised environment, and update the target network if that is due."""
         self._n_calls += 1
         # each call to step() is n_envs environment steps
         if self.target_update_unit == "env_steps" and self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
             self._update_target_network()
-        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-        assert self.choices is not None
-        self.logger.record(*self.choices.exploration.log_entry(self.exploration_rate, self.n_envs))
 
     def _update_target_network(self) -> None:
         if self.target_network:
@@ -678,7 +693,42 @@ class DQNExt(DQN):
         :raises EnvironmentDiedError: if the worker process of an environment ends
         :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
         """
+        with self._run_session(callback):
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def learn_offline(
+        self: SelfDQNExt,
+        n_updates: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1000,
+        tb_log_name: str = "DQNExt",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfDQNExt:
+        """
+        Train without a step of the environments: on demonstrations, see ``replay_buffer_kwargs={"demonstrations": ...}``, and
+        on what the replay buffer holds.
+
+        Each gradient step counts as one step, in ``num_timesteps``, callbacks, logs, schedules, checkpoints and
+        ``target_update_interval``. A training makes ``gradient_steps`` of them.
+
+        :param n_updates: the number of gradient steps
+        :param callback: a callback, a list of callbacks, or a function, called before every gradient step
+        :param log_interval: the number of gradient steps between two logs
+        :param tb_log_name: the name of the run in TensorBoard
+        :param reset_num_timesteps: whether steps are counted from 0 (default), or from the last run's number
+        :param progress_bar: whether to show a progress bar
+        :return: the trained model
+        :raises ArgumentError: if there are no transitions, or the model was loaded without something that training needs
+        :raises NonFiniteError: with ``check_finite``, if a number is nan or infinite
+        """
+        with self._run_session(callback):
+            learn_offline(self, n_updates, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        return self
+
+    @contextmanager
+    def _run_session(self, callback: MaybeCallback) -> Iterator[None]:
+        """Hold the locks of a run's checkpoints, translate the errors of its environments, and release all at its end."""
         from sb3_dqn_ext.vec_env.workers import worker_errors_translated  # 8 ms, for training only
 
         callbacks = list(all_callbacks(callback))
@@ -686,8 +736,9 @@ class DQNExt(DQN):
         hint = partial(resume_hint, self, callbacks)
         with checkpoint_session(self, callback), worker_errors_translated({"Environment": self.env, **evaluated}, hint):
             try:
-                return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+                yield
             finally:
+                self.run_state.is_offline = False
                 end_run(self)
                 callback, self.run_state.callback = self.run_state.callback, None  # frees the callbacks' data
                 # the thread of an open progress bar can hold a lock that prevents Python from exiting

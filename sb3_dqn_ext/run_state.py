@@ -40,6 +40,8 @@ class RunState:
     """whether the next training waits for the next step, with ``step_while_learning``"""
     due_training: tuple[int, int] | None = None
     """``gradient_steps`` and ``batch_size`` of the training to make during the next step, or None"""
+    is_offline: bool = False
+    """whether gradient steps take the place of the steps of the environments"""
     acting_values: Any = None
     """the (n_envs, A) Q-values of the latest observations; None if they are not computed"""
     stepped_envs: Sequence[VecEnv] = ()

@@ -92,7 +92,8 @@ class Updater:
             if isinstance(net, QNetwork):
                 net.find_noisy_layers()
         returns = getattr(policy, "return_model", None) or ExpectedReturns()
-        self.loss = TDLoss(q_net, q_net_target, returns, target_policy, getattr(policy, "fit", fit_taken))
+        fit, auxiliary_loss = getattr(policy, "fit", fit_taken), getattr(policy, "auxiliary", None)
+        self.loss = TDLoss(q_net, q_net_target, returns, target_policy, fit, auxiliary_loss)
         self._components = _components(model, target_policy)
         self._snapshot = NetworkSnapshot([policy, q_net, q_net_target])
         self._reported_reasons = reported_reasons

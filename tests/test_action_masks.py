@@ -355,7 +355,7 @@ def test_target_policies_are_those_of_the_legal_actions_alone(name: str, seed: i
             return both[which].masked_fill(~mask, ILLEGAL_VALUE)[:, kept]
 
         tensors = th.tensor([index]), th.tensor([0.5], dtype=th.float64), th.tensor([0.9], dtype=th.float64)
-        batch: Any = Batch("s", *tensors, "s'", None, np.empty(0, np.int64))  # type: ignore[arg-type]
+        batch: Any = Batch("s", *tensors, "s'", None, None, np.empty(0, np.int64))  # type: ignore[arg-type]
         return policy(batch, lambda obs: values(1, obs), lambda obs: values(0, obs), values(0, "s'"))
 
     all_actions = np.ones(n_actions, bool)

@@ -471,6 +471,9 @@ NEEDS_MORE = (
         "tensorboard_log",
         "compile",
         "masks",
+        "demonstrations",
+        "large_margin",
+        "pretraining",
     ),
 )
 """parts of code that needs goals, images, a GPU ..."""

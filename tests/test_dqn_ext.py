@@ -160,7 +160,7 @@ def table(values: list[list[float]]) -> Any:
 def test_greedy_follows_the_target_network_and_double_the_online_network() -> None:
     rewards = th.tensor([0.5, -0.5])
     nothing = th.zeros(2)
-    batch = Batch(nothing, nothing, rewards, nothing, nothing, nothing, np.zeros(2, dtype=np.int64))
+    batch = Batch(nothing, nothing, rewards, nothing, nothing, nothing, None, np.zeros(2, dtype=np.int64))
     online, target = table([[1.0, 3.0, 2.0], [5.0, 4.0, 0.0]]), table([[9.0, 8.0, 7.0], [0.0, 0.0, 1.0]])
     for policy, pi in ((GreedyTarget(), [[1.0, 0, 0], [0, 0, 1]]), (DoubleTarget(), [[0.0, 1, 0], [1, 0, 0]])):
         pi_t, r_t = policy(batch, online, target, target(None))

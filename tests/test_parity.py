@@ -198,6 +198,7 @@ def test_the_signature_is_that_of_sb3_followed_by_our_arguments() -> None:
         "minibatch_size",
         "compile",
         "step_while_learning",
+        "pretraining_updates",
         "check_finite",
     ]
 

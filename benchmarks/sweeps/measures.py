@@ -10,6 +10,8 @@ from sb3_dqn_ext.sweep.evaluation import play
 from sb3_dqn_ext.sweep.progress import read_progress
 
 THRESHOLD = 475
+TIME_LIMIT_RETURN = -200
+"""the return of an episode of MountainCar in which the goal is not reached"""
 SCORES = {"CartPole-v1": (THRESHOLD,), "dqn_ext/MinAtar-Breakout-v1": (10, 20)}
 """the scores for which the time is measured, by environment"""
 
@@ -30,6 +32,23 @@ def learning(run: Path, task: Task) -> dict[str, str]:
         "best_model": f"{best.mean():.2f}",
         f"steps_to_{THRESHOLD}": f"{min(curve.steps[means >= THRESHOLD], default=np.inf):.0f}",
         "mean_return": f"{means.mean():.2f}",
+    }
+
+
+def first_goal(run: Path, task: Task) -> dict[str, str]:
+    """
+    Measure when a run in MountainCar reaches the goal.
+
+    :param run: the zoo's run folder
+    :param task: the run
+    :return: the step of the first evaluation in which an episode reaches the goal, and of the first in which all do; infinity
+        if there is none
+    """
+    curve = evaluations(run)
+    is_goal = curve.returns > TIME_LIMIT_RETURN  # (E, episodes)
+    return {
+        "steps_to_goal": f"{min(curve.steps[is_goal.any(axis=1)], default=np.inf):.0f}",
+        "steps_to_all_goals": f"{min(curve.steps[is_goal.all(axis=1)], default=np.inf):.0f}",
     }
 
 

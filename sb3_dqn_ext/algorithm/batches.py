@@ -54,6 +54,8 @@ class Batch(NamedTuple):
     """The (B, \\*obs) observations after the last step; None if all discounts are 0."""
     weights: th.Tensor | None
     """The (B,) importance sampling weights; None if all are 1."""
+    demonstrations: th.Tensor | None
+    """The (B,) flags of transitions that are demonstrations; None if the replay buffer has no demonstrations."""
     indices: npt.NDArray[np.int64]
     """The (B,) indices ``row * n_envs + env`` in the replay buffer; empty for buffers that do not return them."""
 
@@ -76,6 +78,7 @@ class Batch(NamedTuple):
             discounts=part_of(self.discounts),
             next_observations=(None if self.next_observations is None else map_observation(part_of, self.next_observations)),
             weights=None if self.weights is None else part_of(self.weights),
+            demonstrations=None if self.demonstrations is None else part_of(self.demonstrations),
             indices=self.indices[chosen] if len(self.indices) else self.indices,
         )
 
@@ -117,6 +120,7 @@ def from_sb3(samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: floa
         discounts=((1 - samples.dones) * discounts).flatten(),
         next_observations=samples.next_observations,
         weights=None,
+        demonstrations=None,
         indices=np.empty(0, dtype=np.int64),
     )
 

@@ -6,7 +6,8 @@ import torch as th
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
-from sb3_dqn_ext.algorithm.action_masks import legal_actions
+from sb3_dqn_ext.algorithm.action_masks import legal_actions, mask_q_values
+from sb3_dqn_ext.algorithm.auxiliary_losses import AUXILIARY_LOSSES, AuxiliaryLoss
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.fitted_actions import Fit
 from sb3_dqn_ext.algorithm.predictions import Prediction, predict, stochastic_predictions
@@ -33,10 +34,17 @@ class TDLoss(nn.Module):
     :param target_policy: the policy pi at the next state
     :param fit: a function that computes losses and TD errors from the predictions, see
         :mod:`~sb3_dqn_ext.algorithm.fitted_actions`
+    :param auxiliary_loss: a loss that is added; None (default): none
     """
 
     def __init__(
-        self, online_net: QNetwork, target_net: QNetwork, returns: ReturnModel, target_policy: TargetPolicy, fit: Fit
+        self,
+        online_net: QNetwork,
+        target_net: QNetwork,
+        returns: ReturnModel,
+        target_policy: TargetPolicy,
+        fit: Fit,
+        auxiliary_loss: AuxiliaryLoss | None = None,
     ) -> None:
         super().__init__()
         self.online_net = online_net
@@ -44,6 +52,7 @@ class TDLoss(nn.Module):
         self.returns = returns
         self.target_policy = target_policy
         self.fit = fit
+        self.auxiliary_loss = auxiliary_loss
         # tensors of other shapes would be broadcast, and another loss would be learned
         self._has_user_parts = (
             type(target_policy) not in TARGET_POLICIES.values() or type(returns) not in RETURN_MODELS.values()
@@ -73,18 +82,26 @@ class TDLoss(nn.Module):
             if target is None:
                 target = self.target(batch)
             prediction_tm1 = predict(online_net, batch.observations, "online")
+            legal = legal_actions(online_net, batch.observations)
             losses, td_errors = self.fit(
-                self.returns,
-                prediction_tm1,
-                batch.actions,
-                target,
-                lambda: predict(target_net, batch.observations),
-                legal_actions(online_net, batch.observations),
+                self.returns, prediction_tm1, batch.actions, target, lambda: predict(target_net, batch.observations), legal
             )
         if self._has_user_parts:
             shape = batch.rewards.shape
             _check_shapes(self.returns, "(B,) losses and (B,) TD errors", (losses, td_errors), shape, shape)
+        if self.auxiliary_loss is not None:
+            losses = losses + self._auxiliary_losses(self.auxiliary_loss, prediction_tm1, batch, legal)
         return losses, td_errors
+
+    def _auxiliary_losses(
+        self, loss: AuxiliaryLoss, prediction: Prediction, batch: Batch, legal: th.Tensor | None
+    ) -> th.Tensor:
+        """Return the (B,) auxiliary losses of a (B, A, K) prediction, with the (B, A) mask of legal actions."""
+        q_values = self.returns.mean(prediction) if prediction.q_values is None else prediction.q_values
+        losses = loss(mask_q_values(q_values, legal), batch)
+        if type(loss) not in AUXILIARY_LOSSES.values():
+            _check_shapes(loss, "(B,) losses", losses, batch.rewards.shape)
+        return losses
 
     def target(self, batch: Batch) -> Prediction:
         """

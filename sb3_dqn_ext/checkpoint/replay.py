@@ -7,6 +7,7 @@ which truncation can set later: they are also part of the state.
 Shapes: R rows, N environments.
 """
 
+import zlib
 from collections import deque
 from typing import Any
 
@@ -70,7 +71,14 @@ def describe_buffer(buffer: ReplayBuffer) -> str:
     :param buffer: a replay buffer
     """
     frames = " of frames" if stores_frames(buffer) else ""
-    return f"{type(buffer).__name__} of {buffer.buffer_size} rows{frames}"
+    demonstrations = getattr(buffer, "demonstrations", None)
+    beside = "" if demonstrations is None else f" and {demonstrations.size()} demonstrations ({_checksum(demonstrations)})"
+    return f"{type(buffer).__name__} of {buffer.buffer_size} rows{frames}{beside}"
+
+
+def _checksum(buffer: ReplayBuffer) -> str:
+    """Return a checksum of the actions and rewards: checkpoints do not contain demonstrations."""
+    return f"{zlib.crc32(buffer.actions.tobytes() + buffer.rewards.tobytes() + buffer.dones.tobytes()):08x}"
 
 
 def stored_row_range(buffer: ReplayBuffer) -> tuple[int, int]:

@@ -67,7 +67,7 @@ def _traced_objects(loss: TDLoss) -> list[object]:
     """Return the objects that a user may have defined, and whose methods are traced."""
     nets = (loss.online_net, loss.target_net)
     parts = [getattr(net, name, None) for net in nets for name in ("features_extractor", "q_net")]
-    return [loss.target_policy, loss.returns, getattr(loss.returns, "loss_function", None), *parts]
+    return [loss.target_policy, loss.returns, getattr(loss.returns, "loss_function", None), loss.auxiliary_loss, *parts]
 
 
 class CompiledUpdates:

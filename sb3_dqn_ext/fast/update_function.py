@@ -93,7 +93,8 @@ class UpdateFunction:
     def _batch_of(self, leaves: Tensors) -> Batch:
         values = leaves if self.structure is None else tree_unflatten(leaves, self.structure)
         given: dict[str, Any] = dict(zip(self.fields, values, strict=True))
-        return Batch(**{"next_observations": None, "weights": None, "indices": np.empty(0, dtype=np.int64), **given})
+        fields: dict[str, Any] = dict.fromkeys(Batch._fields)
+        return Batch(**fields | {"indices": np.empty(0, dtype=np.int64)} | given)
 
     def _targets(self, batches: Batch, flat_target: th.Tensor) -> list[Prediction] | list[None]:
         """Return the (B, K) targets of each update if one computation is valid for all of them, else None for each."""

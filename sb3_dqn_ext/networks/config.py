@@ -21,7 +21,7 @@ __all__ = ["NetworkConfig"]
 DTYPES: dict[str, th.dtype] = {"float32": th.float32, "float64": th.float64}
 DTYPE_SYNONYMS = {"float": "float32", "single": "float32", "double": "float64"}
 FLAGS = ("noisy", "batch_norm", "optimizer_per_head")
-MAPPINGS = ("returns_kwargs", "noisy_kwargs", "encoder_kwargs")
+MAPPINGS = ("returns_kwargs", "noisy_kwargs", "encoder_kwargs", "auxiliary_loss_kwargs")
 
 
 def _is(found: Any, kind: type) -> bool:
@@ -54,6 +54,11 @@ class NetworkConfig:
         :class:`~sb3_dqn_ext.algorithm.value_models.ImplicitQuantileReturns` and
         :class:`~sb3_dqn_ext.algorithm.value_models.HLGaussReturns`
     :param loss: the loss of expected returns: ``"huber"`` (default) or ``"mse"``; the other return models define their losses
+    :param auxiliary_loss: a loss that is added to that of the returns. ``"large_margin"``: the loss of demonstrations of DQfD
+        (Hester et al., 2018, https://arxiv.org/abs/1704.03732); ``"cql"``: the regularizer of conservative Q-learning (Kumar
+        et al., 2020, https://arxiv.org/abs/2006.04779); or your own
+        :class:`~sb3_dqn_ext.algorithm.auxiliary_losses.AuxiliaryLoss`; None (default): no such loss
+    :param auxiliary_loss_kwargs: the arguments of that loss: ``{"margin": 0.8, "weight": 1.0}`` or ``{"alpha": 1.0}``
     :param noisy: whether the linear layers of trunk and head are noisy (Fortunato et al., 2018,
         https://arxiv.org/abs/1706.10295). New noise is drawn for each batch and each step of the environments; deterministic
         predictions have no noise
@@ -98,6 +103,8 @@ class NetworkConfig:
     encoder: Any = None
     encoder_kwargs: Mapping[str, Any] | None = None
     norm: Any = "none"
+    auxiliary_loss: Any = None
+    auxiliary_loss_kwargs: Mapping[str, Any] | None = None
     action_masks: bool = False
 
     def __post_init__(self) -> None:

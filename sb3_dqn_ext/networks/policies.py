@@ -14,6 +14,7 @@ from torch import nn
 
 from sb3_dqn_ext._validation import check_type, resolve_class
 from sb3_dqn_ext.algorithm.action_masks import check_mask_space, without_mask
+from sb3_dqn_ext.algorithm.auxiliary_losses import make_auxiliary_loss
 from sb3_dqn_ext.algorithm.batches import copy_to_device, map_observation
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS, make_returns
 from sb3_dqn_ext.algorithm.value_models.quantile import CosineEmbedding
@@ -191,6 +192,7 @@ class MlpPolicy(DQNPolicy):
         self._is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
         self._shape = space.shape
         self.return_model = make_returns(config.returns, config.returns_kwargs or {}, config.loss)
+        self.auxiliary = make_auxiliary_loss(config.auxiliary_loss, config.auxiliary_loss_kwargs)
         self.net_args |= {"config": config, "return_model": self.return_model}
         try:
             super()._build(lr_schedule)

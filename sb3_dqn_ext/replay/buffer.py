@@ -31,6 +31,14 @@ from sb3_dqn_ext.replay.checks import (
     check_rows,
     warn_if_too_large,
 )
+from sb3_dqn_ext.replay.demonstrations import (
+    check_demonstration_arguments,
+    check_sampler,
+    fill,
+    load_demonstrations,
+    merge,
+    merge_arrays,
+)
 from sb3_dqn_ext.replay.episodes import EpisodeTracker
 from sb3_dqn_ext.replay.frame_ring import make_observation_ring
 from sb3_dqn_ext.replay.index_set import Indices
@@ -60,6 +68,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "monte_carlo": 0.0,
     "keep_episodes": None,
     "td_lambda": None,
+    "demonstrations": False,
 }
 """The result of :meth:`DQNReplayBuffer.settings` for a buffer that was made with the default arguments."""
 
@@ -132,6 +141,10 @@ class DQNReplayBuffer(ReplayBuffer):
         acted. None (default): ``n_steps`` defines the return
     :param storage: the storage of observations: ``"plain"``, or ``"frames"``, which stores each frame of stacked observations
         once. In a Dict, ``"frames"`` applies to all parts that are stacks; ``{"image": "frames"}`` names them.
+    :param demonstrations: transitions that are replayed beside the collected ones and never overwritten, in addition to
+        ``buffer_size``: a file, a replay buffer, a data set or an iterable, see
+        :func:`~sb3_dqn_ext.demonstrations.load_transitions`. They are read when they are needed first. ``"uniform"`` draws
+        from all transitions alike; ``"prioritized"`` prefers demonstrations by ``eps_demonstrations``
     :param action_masks: whether the part ``action_mask`` of a Dict is stored as packed bits
     :raises ArgumentError: if an argument is invalid, or arguments contradict each other
     """
@@ -141,6 +154,8 @@ class DQNReplayBuffer(ReplayBuffer):
     """The storage of action masks; None without ``action_masks``."""
     _progress: float | None = None
     """The progress of the run while DQNExt samples through an overridden method of a subclass."""
+    _demonstrations_source: Any = None
+    """The argument ``demonstrations``."""
     _current_draw: tuple[Indices, Weights | None] | None = None
     """The (B,) indices and weights of the sample that is being read."""
 
@@ -175,6 +190,7 @@ class DQNReplayBuffer(ReplayBuffer):
         keep_episodes: int | None = None,
         storage: str | Mapping[str, str] = "plain",
         td_lambda: float | None = None,
+        demonstrations: Any = None,
         action_masks: bool = False,
     ) -> None:
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
@@ -182,6 +198,7 @@ class DQNReplayBuffer(ReplayBuffer):
         check_type("sampler_kwargs", {} if sampler_kwargs is None else sampler_kwargs, Mapping, "a mapping of arguments")
         choose("terminal_on", terminal_on, TERMINAL_MASKS, {"termination": "terminated", "both": "done"})
         check_discounting(n_steps, gamma, monte_carlo, td_lambda)
+        check_demonstration_arguments(demonstrations, td_lambda, sampler_kwargs or {})
         # ReplayBuffer.__init__ is skipped: it allocates all arrays and refuses arguments that this class supports
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
@@ -198,23 +215,73 @@ class DQNReplayBuffer(ReplayBuffer):
         self.sample_hooks: list[Callable[[Indices], None]] = []
         """Functions that are called with the (B,) indices of each batch that is read. They are not saved."""
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
+        self._storage = storage
+        self._demonstrations_source = demonstrations
         self.packed_masks = pack_masks(observation_space, action_space) if action_masks else None
         stored_space = observation_space if self.packed_masks is None else self.packed_masks.space
         self.observation_ring = make_observation_ring(storage, stored_space, self.buffer_size, n_envs, optimize_memory_usage)
         self._clear()
-        check_keep_episodes(keep_episodes, n_envs, self.sampler, sampler)
         warn_if_too_large(self.buffer_size * n_envs, self.observation_ring.transition_bytes, self.action_dim)
 
     def _clear(self) -> None:
-        self.sampler = make_sampler(
-            *self._sampler_choice, self.buffer_size, self.n_envs, self.terminal_copies, self._tracks_episodes
-        )
+        vars(self).pop("sampler", None)
+        if self._demonstrations_source is None:
+            self.sampler = self._make_sampler()
         self.n_added = 0
         """The number of rows that were stored since the buffer was made, overwritten ones included."""
         self.episodes = EpisodeTracker(self.n_envs, self.keep_episodes)
         self.lambda_returns = None if self.td_lambda is None else LambdaReturns(self.td_lambda, self.buffer_size, self.n_envs)
         """The lambda returns of the stored steps; None without ``td_lambda``."""
         self.observation_ring.clear()
+
+    def _make_sampler(self) -> Sampler:
+        choice, kwargs = self._sampler_choice
+        n, first = self._n_demonstrations, self.buffer_size * self.n_envs
+        only_added = self._tracks_episodes or n % self.n_envs > 0  # the last row of demonstrations may be incomplete
+        rows = self.buffer_size + self._demonstration_rows
+        sampler = make_sampler(choice, kwargs, rows, self.n_envs, self.terminal_copies, only_added)
+        check_keep_episodes(self.keep_episodes, self.n_envs, sampler, choice)
+        if self.demonstrations is not None:
+            check_sampler(sampler, choice)
+            done, truncated = (array[:n, 0] > 0 for array in (self.demonstrations.dones, self.demonstrations.timeouts))
+            sampler.add_demonstrations(first + np.arange(n), TERMINAL_MASKS[self.terminal_on](done, truncated))
+        return sampler
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """The sampler. Demonstrations are read when it is made."""
+        return self._make_sampler()
+
+    @cached_property
+    def demonstrations(self) -> "DQNReplayBuffer | None":
+        """The replay buffer of the demonstrations, as transitions of one environment; None if there are none."""
+        if self._demonstrations_source is None:
+            return None
+        action_masks = self.packed_masks is not None
+        transitions = load_demonstrations(self._demonstrations_source, self.observation_space, self.action_space, action_masks)
+        buffer = DQNReplayBuffer(
+            max(len(transitions), self.n_steps),
+            self.observation_space,
+            self.action_space,
+            self.device,
+            handle_timeout_termination=self.handle_timeout_termination,
+            n_steps=self.n_steps,
+            gamma=self.gamma,
+            monte_carlo=self.monte_carlo,
+            storage=self._storage,
+            action_masks=action_masks,
+        )
+        fill(buffer, transitions)
+        return buffer
+
+    @property
+    def _n_demonstrations(self) -> int:
+        return 0 if self.demonstrations is None else self.demonstrations.size()
+
+    @property
+    def _demonstration_rows(self) -> int:
+        """The number of rows of the sampler that are filled with demonstrations, after those of the ring."""
+        return -(-self._n_demonstrations // self.n_envs)
 
     @property
     def observations(self) -> Obs:  # type: ignore[override]
@@ -345,7 +412,7 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         if _is_overridden(self, "sample"):
             return concatenate_batches([self._batch_by_sample(batch_size, env, progress) for _ in range(n_batches)])
-        rows = self.replayable_rows()
+        rows = self._drawn_rows()
         if n_batches == 1:
             return self._batch_at(*self._draw(*rows, batch_size, progress), env)
         indices, weights = zip(*(self._draw(*rows, batch_size, progress) for _ in range(n_batches)), strict=True)
@@ -356,7 +423,8 @@ class DQNReplayBuffer(ReplayBuffer):
         """Draw (B,) indices and weights with the sampler; those of a user's own sampler are checked."""
         drawn = self.sampler.sample(first_row, n_rows, batch_size, progress)
         if type(self.sampler) not in SAMPLERS.values():
-            check_draw(type(self.sampler).__name__, drawn, batch_size, (first_row, n_rows), (self.buffer_size, self.n_envs))
+            sizes = self.buffer_size + self._demonstration_rows, self.n_envs
+            check_draw(type(self.sampler).__name__, drawn, batch_size, (first_row, n_rows), sizes)
         return drawn
 
     def _batch_by_sample(self, batch_size: int, env: VecNormalize | None, progress: float) -> Batch:
@@ -368,7 +436,7 @@ class DQNReplayBuffer(ReplayBuffer):
             self._progress = self._current_draw = None
         if drawn is None or len(drawn[0]) != len(batch.actions):
             return batch  # the overridden method did not use the sampler
-        return batch._replace(weights=_optional_tensor(_tensor_converter(self), drawn[1]), indices=drawn[0])
+        return self._with_draw(batch, *drawn)
 
     def _batch_at(self, indices: Indices, weights: Weights | None, env: VecNormalize | None) -> Batch:
         """
@@ -387,7 +455,13 @@ class DQNReplayBuffer(ReplayBuffer):
             batch = from_sb3(self._get_samples(indices // self.n_envs, env), self._discount)
         finally:
             self._current_draw = None
-        return batch._replace(weights=_optional_tensor(_tensor_converter(self), weights), indices=indices)
+        return self._with_draw(batch, indices, weights)
+
+    def _with_draw(self, batch: Batch, indices: Indices, weights: Weights | None) -> Batch:
+        """Return a batch with the (B,) indices and weights that were drawn for it, and the flags of demonstrations."""
+        to_torch = _tensor_converter(self)
+        flags = None if self.demonstrations is None else to_torch(indices >= self.buffer_size * self.n_envs)
+        return batch._replace(weights=_optional_tensor(to_torch, weights), demonstrations=flags, indices=indices)
 
     def epoch(
         self,
@@ -420,7 +494,7 @@ class DQNReplayBuffer(ReplayBuffer):
             order
         :raises EmptyReplayError: if no transition can be replayed
         """
-        indices = self.sampler.epoch(*self.replayable_rows())
+        indices = self.sampler.epoch(*self._drawn_rows())
         if len(indices) == 0:
             raise EmptyReplayError
         return indices
@@ -441,21 +515,26 @@ class DQNReplayBuffer(ReplayBuffer):
         :return: B n-step transitions
         :raises ArgumentError: if rewards are normalized and ``monte_carlo`` or ``td_lambda`` is used
         """
-        to_torch = _tensor_converter(self)
-        rewards, discounts, last = self._returns_at(indices, env)
+        if self.demonstrations is None:
+            return self._read_ring(indices, weights, env)
+        is_demonstration, own, demonstrated = self._split(indices)
+        if len(own) == 0:
+            batch = self.demonstrations.read(demonstrated, None, env)
+        elif len(demonstrated) == 0:
+            batch = self._read_ring(own, None, env)
+        else:
+            parts = self._read_ring(own, None, env), self.demonstrations.read(demonstrated, None, env)
+            batch = merge(is_demonstration, *parts)
+        return self._with_draw(batch, indices, weights)
 
-        def obs_to_torch(obs: Obs) -> PyTorchObs:
-            return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
+    def actions_at(self, indices: Indices) -> Array:
+        """
+        Read actions.
 
-        return Batch(
-            observations=obs_to_torch(self.read_observations(indices)),
-            actions=to_torch(self.actions.take(indices)).long(),
-            rewards=to_torch(rewards),
-            discounts=to_torch(discounts),
-            next_observations=None if last is None else obs_to_torch(self._unpacked(self.observation_ring.gather_next(last))),
-            weights=_optional_tensor(to_torch, weights),
-            indices=indices,
-        )
+        :param indices: the (B,) indices of the transitions
+        :return: the (B,) actions
+        """
+        return cast(Array, self._gather(indices, lambda buffer, some: buffer.actions.take(some)))
 
     def read_observations(self, indices: Indices) -> Obs:
         """
@@ -464,7 +543,54 @@ class DQNReplayBuffer(ReplayBuffer):
         :param indices: the (B,) indices of the steps
         :return: the (B, \\*obs) observations, as copies
         """
+        return self._gather(indices, DQNReplayBuffer._observations_at)
+
+    def read_next_observations(self, indices: Indices) -> Obs:
+        """
+        Read the observations after steps.
+
+        :param indices: the (B,) indices of the steps
+        :return: the (B, \\*obs) observations, as copies
+        """
+        return self._gather(indices, DQNReplayBuffer._next_observations_at)
+
+    def _gather(self, indices: Indices, read: Callable[["DQNReplayBuffer", Indices], Obs]) -> Obs:
+        """Read B rows with a function that reads those of this buffer, or of that of the demonstrations."""
+        if self.demonstrations is None:
+            return read(self, indices)
+        is_demonstration, own, demonstrated = self._split(indices)
+        return merge_arrays(is_demonstration, read(self, own), read(self.demonstrations, demonstrated))
+
+    def _split(self, indices: Indices) -> tuple[Bools, Indices, Indices]:
+        """Return which of B indices are demonstrations, the other indices, and those in the buffer of demonstrations."""
+        first = self.buffer_size * self.n_envs
+        is_demonstration = indices >= first
+        return is_demonstration, indices[~is_demonstration], indices[is_demonstration] - first
+
+    def _observations_at(self, indices: Indices) -> Obs:
         return self._unpacked(self.observation_ring.gather_observations(indices))
+
+    def _next_observations_at(self, indices: Indices) -> Obs:
+        return self._unpacked(self.observation_ring.gather_next(indices))
+
+    def _read_ring(self, indices: Indices, weights: Weights | None, env: VecNormalize | None) -> Batch:
+        """Read transitions that are no demonstrations."""
+        to_torch = _tensor_converter(self)
+        rewards, discounts, last = self._returns_at(indices, env)
+
+        def obs_to_torch(obs: Obs) -> PyTorchObs:
+            return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
+
+        return Batch(
+            observations=obs_to_torch(self._observations_at(indices)),
+            actions=to_torch(self.actions.take(indices)).long(),
+            rewards=to_torch(rewards),
+            discounts=to_torch(discounts),
+            next_observations=None if last is None else obs_to_torch(self._next_observations_at(last)),
+            weights=_optional_tensor(to_torch, weights),
+            demonstrations=None,
+            indices=indices,
+        )
 
     def _unpacked(self, obs: Obs) -> Obs:
         return obs if self.packed_masks is None else self.packed_masks.unpack(obs)
@@ -490,7 +616,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :raises ArgumentError: if the sampler uses TD errors or importance weights, which this format cannot hold
         """
         for_dqn_ext = self._progress is not None  # DQNExt gets weights and TD errors another way
-        indices, weights = self._current_draw = self._draw(*self.replayable_rows(), batch_size, self._progress or 0.0)
+        indices, weights = self._current_draw = self._draw(*self._drawn_rows(), batch_size, self._progress or 0.0)
         try:
             if not for_dqn_ext and (weights is not None or self.sampler.uses_td_errors):
                 copies = f" with terminal_copies={self.terminal_copies}" if self.sampler.draws_whole_rows else ""
@@ -532,6 +658,7 @@ class DQNReplayBuffer(ReplayBuffer):
             "monte_carlo": self.monte_carlo,
             "keep_episodes": self.keep_episodes,
             "td_lambda": self.td_lambda,
+            "demonstrations": self._demonstrations_source is not None,
         }
 
     def set_multistep(self, n_steps: int, gamma: float) -> None:
@@ -558,6 +685,8 @@ class DQNReplayBuffer(ReplayBuffer):
         if self.buffer_size < n_steps + self.optimize_memory_usage:
             raise ArgumentError(f"n_steps={n_steps} is too large for {self.buffer_size} rows in the replay buffer.")
         read_following_rows_before, self.n_steps, self.gamma = self._reads_following_rows, n_steps, gamma
+        if vars(self).get("demonstrations") is not None:
+            self.demonstrations.set_multistep(n_steps, gamma)  # type: ignore[union-attr]
         if self._reads_following_rows and not read_following_rows_before:
             # one-step returns needed no mark where environments were reset in mid-episode; returns over several rows do
             rows = (self.pos - self.size() + np.arange(self.size())) % self.buffer_size  # oldest first
@@ -605,6 +734,13 @@ class DQNReplayBuffer(ReplayBuffer):
         if self.full and self.optimize_memory_usage:
             return self.pos + 1, self.buffer_size - 1  # the observations of the row at ``pos`` are overwritten
         return 0, self.size()
+
+    def _drawn_rows(self) -> tuple[int, int]:
+        """Return the range of rows from which the sampler draws: :meth:`replayable_rows` with those of demonstrations."""
+        first, n_rows = self.replayable_rows()
+        n_demonstrated = self._demonstration_rows
+        # the rows of demonstrations follow the last row of the ring, and precede its first one
+        return (first or self.buffer_size, n_rows + n_demonstrated) if n_demonstrated else (first, n_rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"sample_hooks": []}

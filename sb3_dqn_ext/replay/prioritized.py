@@ -50,6 +50,8 @@ class Prioritized(Sampler):
     :param beta_end: the exponent of the importance weights at the end of the run; it changes linearly in between
     :param eps: the constant that is added to each |TD error|, so that every transition can be drawn. The smallest
         weight is about ``(eps / largest TD error) ** (alpha * beta)``.
+    :param eps_demonstrations: the constant that is added in its place for demonstrations: epsilon_d of DQfD (Hester et al.
+        2018, https://arxiv.org/abs/1704.03732)
     :raises ArgumentError: if an argument is out of range
     """
 
@@ -63,16 +65,20 @@ class Prioritized(Sampler):
         beta: float = 0.4,
         beta_end: float = 1.0,
         eps: float = 0.01,
+        eps_demonstrations: float = 1.0,
     ) -> None:
         check_number("alpha", alpha, low=0, high=1)
         check_number("beta", beta, low=0, high=1)
         check_number("beta_end", beta_end, low=0, high=1)
         check_number("eps", eps, low=1e-10, high=1e10)
+        check_number("eps_demonstrations", eps_demonstrations, low=1e-10, high=1e10)
         super().__init__(n_rows, n_envs, terminal_copies, only_added)
         self.alpha = alpha
         self.beta_start = beta
         self.beta_end = beta_end
         self.eps = eps
+        self.eps_demonstrations = eps_demonstrations
+        self._first_demonstration: int | None = None
         self._max_priority = 1.0
 
     @cached_property
@@ -84,6 +90,10 @@ class Prioritized(Sampler):
         self._tree[indices] = self._max_priority
         if self.terminal_copies > 1:
             self._tree.set_copies(indices, np.where(terminal, self.terminal_copies, 1))
+
+    def add_demonstrations(self, indices: Indices, terminal: Bools) -> None:
+        self.add(indices, terminal)
+        self._first_demonstration = int(indices.min())
 
     def remove(self, indices: Indices) -> None:
         self._tree[indices] = 0.0
@@ -100,7 +110,10 @@ class Prioritized(Sampler):
         return indices, ((tree.min_priority / tree[indices]) ** self.beta(progress)).astype(np.float32)
 
     def update_priorities(self, indices: Indices, td_errors: npt.NDArray[Any]) -> None:
-        priorities = (td_errors + self.eps) ** self.alpha  # (B,) p_i^alpha = (|delta_i| + eps)^alpha
+        eps: Any = self.eps
+        if self._first_demonstration is not None:
+            eps = np.where(indices >= self._first_demonstration, self.eps_demonstrations, eps)  # (B,)
+        priorities = (td_errors + eps) ** self.alpha  # (B,) p_i^alpha = (|delta_i| + eps)^alpha
         max_priority = float(priorities.max())
         if not math.isfinite(max_priority):
             raise FloatingPointError("a TD error of the batch is not finite: learning has diverged.")

@@ -80,6 +80,15 @@ class Sampler:
         :param terminal: (n,) whether each counts as terminal
         """
 
+    def add_demonstrations(self, indices: Indices, terminal: Bools) -> None:
+        """
+        Record the demonstrations, which can be replayed for good. Their indices follow those of all other transitions.
+
+        :param indices: (n,) their indices
+        :param terminal: (n,) whether each counts as terminal
+        """
+        self.add(indices, terminal)
+
     def remove(self, indices: Indices) -> None:
         """
         Record transitions that can no longer be replayed.

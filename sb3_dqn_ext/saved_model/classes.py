@@ -20,8 +20,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch.nn.modules import activation
 
 import sb3_dqn_ext.algorithm.schedules
+import sb3_dqn_ext.demonstrations
 import sb3_dqn_ext.networks.policies
 import sb3_dqn_ext.replay
+from sb3_dqn_ext.algorithm.auxiliary_losses import AUXILIARY_LOSSES
 from sb3_dqn_ext.algorithm.exploration import EXPLORATIONS
 from sb3_dqn_ext.algorithm.schedule_specs import SCHEDULES
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
@@ -93,7 +95,9 @@ ALLOWED_CLASSES: dict[str, type] = {
     **_by_dotted_name(stable_baselines3.common.buffers, ["ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer"]),
     **_by_dotted_name(stable_baselines3.her.her_replay_buffer, ["HerReplayBuffer"]),
     **_by_dotted_name(sb3_dqn_ext.replay, ["DQNReplayBuffer"]),
-    **_by_qualified_name(ENCODERS, EXPLORATIONS, HEADS, LOSSES, NORMS, RETURN_MODELS, SAMPLERS, SCHEDULES, TARGET_POLICIES),
+    **_by_qualified_name(
+        AUXILIARY_LOSSES, ENCODERS, EXPLORATIONS, HEADS, LOSSES, NORMS, RETURN_MODELS, SAMPLERS, SCHEDULES, TARGET_POLICIES
+    ),
 }
 """The classes, and the losses, which are functions, that a file may name, by dotted name."""
 RECONSTRUCTIBLE: dict[str, type] = {
@@ -103,7 +107,8 @@ RECONSTRUCTIBLE: dict[str, type] = {
         ["ConstantSchedule", "ExponentialSchedule", "LinearSchedule", "MultiplicativeSchedule"],
     ),
     **_by_dotted_name(sb3_dqn_ext.algorithm.schedules, ["PerActionSchedule", "PiecewiseSchedule", "ProgressSchedule"]),
-    **_by_qualified_name(EXPLORATIONS, TARGET_POLICIES),
+    **_by_dotted_name(sb3_dqn_ext.demonstrations, ["Transitions"]),
+    **_by_qualified_name(AUXILIARY_LOSSES, EXPLORATIONS, TARGET_POLICIES),
     "rl_zoo3.utils.SimpleLinearSchedule": SimpleLinearSchedule,
 }
 """The classes of objects that a file may hold. Their attributes are the arguments of their constructors."""

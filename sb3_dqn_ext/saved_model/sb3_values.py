@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.her.goal_selection_strategy import GoalSelectionStrategy
@@ -19,7 +18,16 @@ from sb3_dqn_ext._arguments import parse_train_freq
 from sb3_dqn_ext.saved_model.classes import ALLOWED_CLASSES, RECONSTRUCTIBLE, NeedsTrustError, Place, find_class
 from sb3_dqn_ext.saved_model.codecs import CODECS, GENERATORS
 from sb3_dqn_ext.serialization.names import qualified_name
-from sb3_dqn_ext.serialization.sb3_pickle import NamedObject, RecordedCall, UnsupportedPickleError, describe_pickle
+from sb3_dqn_ext.serialization.sb3_pickle import (
+    ARRAY_CALLS,
+    NamedObject,
+    RecordedCall,
+    UnsupportedPickleError,
+    array_of,
+    describe_pickle,
+    recorded_array,
+    recorded_dtype,
+)
 
 __all__ = ["read_pickled_value"]
 
@@ -82,33 +90,9 @@ def _needs_trust_error(name: str) -> NeedsTrustError:
     return NeedsTrustError(f"names {name}, which is unpickled only from files that are trusted")
 
 
-def _dtype(call: RecordedCall, read: ValueReader) -> np.dtype[Any]:
-    name = call.arguments[0]
-    if type(name) is not str or name[:1] not in "biufc":
-        raise ValueError(f"{name!r} is no type of plain numbers")
-    order: Any = call.state[1] if call.state else "="
-    dtype: np.dtype[Any] = np.dtype(name).newbyteorder("=" if order == "|" else order)
-    return dtype
-
-
-def _array(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.frombuffer(bytearray(data), dtype).reshape(shape, order=order)
-    return array
-
-
-def _from_buffer(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
-    return _array(*(read(argument) for argument in call.arguments))
-
-
-def _array_of_reconstruct(call: RecordedCall, read: ValueReader) -> npt.NDArray[Any]:
-    """Create an array from the format in which numpy pickled arrays before pickle protocol 5."""
-    _, shape, dtype, is_fortran, data = call.state
-    return _array(data, read(dtype), shape, "F" if is_fortran else "C")
-
-
 def _scalar(call: RecordedCall, read: ValueReader) -> Any:
     dtype, data = call.arguments
-    return _array(data, read(dtype), (), "C")[()]
+    return array_of(data, dtype, (), "C")[()]
 
 
 def _generator(call: RecordedCall, read: ValueReader) -> np.random.Generator:
@@ -166,9 +150,8 @@ _RECONSTRUCTIBLE = {qualified_name(kind): kind for kind in RECONSTRUCTIBLE.value
     "rl_zoo3.utils.SimpleLinearSchedule": RECONSTRUCTIBLE["rl_zoo3.utils.SimpleLinearSchedule"]
 }
 _CALLS: dict[str, Callable[[RecordedCall, ValueReader], Any]] = {
-    "numpy.dtype": _dtype,
-    **dict.fromkeys(("numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer"), _from_buffer),
-    **dict.fromkeys(("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct"), _array_of_reconstruct),
+    "numpy.dtype": lambda call, read: recorded_dtype(call),
+    **dict.fromkeys(ARRAY_CALLS, lambda call, read: recorded_array(call)),
     **dict.fromkeys(("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar"), _scalar),
     "numpy.random._pickle.__generator_ctor": _generator,
     qualified_name(TrainFreq): _train_freq,

@@ -11,7 +11,19 @@ import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-__all__ = ["NamedObject", "RecordedCall", "UnsupportedPickleError", "describe_pickle"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "ARRAY_CALLS",
+    "NamedObject",
+    "RecordedCall",
+    "UnsupportedPickleError",
+    "array_of",
+    "describe_pickle",
+    "recorded_array",
+    "recorded_dtype",
+]
 
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
@@ -139,3 +151,55 @@ def describe_pickle(data: bytes) -> Any:
         raise
     except Exception as error:  # an unpickler may raise any error for forged bytes
         raise ValueError(f"it is no pickle that can be read: {error!r}"[:1000]) from error
+
+
+def recorded_dtype(call: RecordedCall) -> np.dtype[Any]:
+    """
+    Return the dtype of plain numbers that a recorded call makes.
+
+    :param call: a call of ``numpy.dtype``
+    :raises ValueError: if it is another dtype
+    """
+    name = call.arguments[0]
+    if type(name) is not str or name[:1] not in "biufc":
+        raise ValueError(f"{name!r} is no type of plain numbers")
+    order: Any = call.state[1] if call.state else "="
+    dtype: np.dtype[Any] = np.dtype(name).newbyteorder("=" if order == "|" else order)
+    return dtype
+
+
+def array_of(data: Any, dtype: RecordedCall, shape: Any, order: Any) -> npt.NDArray[Any]:
+    """
+    Return an array of plain numbers.
+
+    :param data: its bytes
+    :param dtype: the recorded call of its dtype
+    :param shape: its shape
+    :param order: ``"C"`` or ``"F"``
+    :raises ValueError: if it is no array of plain numbers
+    """
+    if not isinstance(data, bytes | bytearray):  # of a number n, bytearray() would allocate n bytes
+        raise ValueError(f"the data of an array are a {type(data).__name__}")
+    array: npt.NDArray[Any] = np.frombuffer(bytearray(data), recorded_dtype(dtype)).reshape(shape, order=order)
+    return array
+
+
+_FROM_BUFFER = ("numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer")
+_RECONSTRUCT = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
+ARRAY_CALLS = (*_FROM_BUFFER, *_RECONSTRUCT)
+"""The names of the functions that a pickle calls to make an array."""
+
+
+def recorded_array(call: RecordedCall) -> npt.NDArray[Any]:
+    """
+    Return the array of plain numbers that a recorded call makes.
+
+    :param call: a call of one of ``ARRAY_CALLS``
+    :raises ValueError: if it is another call, or an array of other objects
+    """
+    if call.name in _FROM_BUFFER:
+        return array_of(*call.arguments)
+    if call.name not in _RECONSTRUCT:
+        raise ValueError(f"{call.name} makes no array")
+    _, shape, dtype, is_fortran, data = call.state  # the format of numpy before pickle protocol 5
+    return array_of(data, dtype, shape, "F" if is_fortran else "C")

@@ -29,6 +29,7 @@ def batch_of(actions: list[int], rewards: list[float], discounts: list[float]) -
         th.tensor(discounts),
         th.ones(n),
         th.ones(n),
+        None,
         np.zeros(n, np.int64),
     )
 

@@ -25,6 +25,7 @@ from sb3_dqn_ext.algorithm.fitted_actions import FITS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.callbacks import ReDoCallback, ResetCallback, SoftTargetUpdateCallback
+from sb3_dqn_ext.demonstrations import from_episode
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.heads import HEADS
 from sb3_dqn_ext.networks.policies import MlpPolicy
@@ -32,7 +33,7 @@ from sb3_dqn_ext.replay import DQNReplayBuffer, Prioritized
 from sb3_dqn_ext.replay.samplers import SAMPLERS
 from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from tests.internals import drawn_batch, n_updates_of
-from tests.own_choices import Gated, LogCosh, Mellow, Pair
+from tests.own_choices import Gated, LogCosh, Mellow, Pair, squared_values
 from tests.parity import Records, assert_same, dict_cartpole, learn, several_cartpoles, short_cartpole
 from tests.paths import ROOT
 from tests.processes import output, python
@@ -423,12 +424,23 @@ def test_every_combination_of_choices_learns_like_the_eager_one(combination: Com
 def test_choices_of_a_user_are_compiled(compilations: list[int]) -> None:
     kwargs: dict[str, Any] = {
         "target_policy": Mellow(0.5),
-        "policy_kwargs": {"head": Gated, "returns": Pair, "returns_kwargs": {"scale": 2.0}, "loss": LogCosh},
+        "policy_kwargs": {
+            "head": Gated,
+            "returns": Pair,
+            "returns_kwargs": {"scale": 2.0},
+            "loss": LogCosh,
+            "auxiliary_loss": squared_values,
+        },
     }
     eager, compiled = pair(1, **kwargs)
     assert_trained_alike(eager, compiled, then=19)
     assert len(compilations) == 1
-    for built_in in ({"target_policy": "greedy"}, {"policy_kwargs": kwargs["policy_kwargs"] | {"loss": "huber"}}):
+    network = kwargs["policy_kwargs"]
+    built_ins = [
+        {"target_policy": "greedy"},
+        *({"policy_kwargs": network | {name: None}} for name in ("loss", "auxiliary_loss")),
+    ]
+    for built_in in built_ins:
         other = twin(compiled, False, **kwargs | built_in)
         same = twin(compiled, False, **kwargs)
         for model in (other, same):
@@ -437,6 +449,21 @@ def test_choices_of_a_user_are_compiled(compilations: list[int]) -> None:
         assert_near(compiled, same, 1e-5)
         with pytest.raises(AssertionError):
             assert_near(compiled, other, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["large_margin", "cql"])
+def test_auxiliary_losses_on_demonstrations_are_those_of_the_eager_path(loss: str) -> None:
+    generator = np.random.default_rng(0)
+    states, actions = generator.normal(size=(61, 4)), generator.integers(2, size=60)
+    demonstrations = from_episode(states, actions, np.ones(60), np.arange(60) == 59, np.zeros(60))
+    kwargs: dict[str, Any] = {
+        "replay_buffer_kwargs": {"demonstrations": demonstrations, "sampler": "prioritized"},
+        "policy_kwargs": {"auxiliary_loss": loss},
+    }
+    eager, compiled = pair(1, **kwargs)
+    assert_trained_alike(eager, compiled, then=19)
+    assert compiled.updater.compiled is not None
 
 
 # changes during training

@@ -11,7 +11,13 @@ from gymnasium import spaces
 
 from sb3_dqn_ext._validation import check_number
 from sb3_dqn_ext.algorithm.exploration import EpsilonLadder
-from sb3_dqn_ext.callbacks.diagnostics.model_access import is_deterministic, q_values, state_preserved, stored_rows
+from sb3_dqn_ext.callbacks.diagnostics.model_access import (
+    is_deterministic,
+    is_offline,
+    q_values,
+    state_preserved,
+    stored_rows,
+)
 from sb3_dqn_ext.callbacks.diagnostics.pictures import DrawingDiagnostic
 from sb3_dqn_ext.callbacks.diagnostics.visits import count_visits, empty_grid
 
@@ -87,7 +93,8 @@ class ExplorationCallback(DrawingDiagnostic):
         return min(regular, self._measurement_due) if self._measurement_due > self.num_timesteps else regular
 
     def _on_run_step(self, locals_: Mapping[str, Any]) -> None:
-        self._compare(locals_)
+        if not is_offline(self.model):
+            self._compare(locals_)
         self._observation_due = self._next_observation()
 
     def _after_measurement(self) -> None:
@@ -110,6 +117,8 @@ class ExplorationCallback(DrawingDiagnostic):
 
     def _measure(self) -> None:
         model: Any = self.model
+        if is_offline(model):
+            return
         buffer = model.replay_buffer
         rates = exploration_rates(model)
         self._record(rates, in_table=len(rates) == 1)

@@ -30,6 +30,7 @@ from sb3_dqn_ext.rng import rng_preserved
 __all__ = [
     "find_networks",
     "is_deterministic",
+    "is_offline",
     "q_value_function",
     "q_values",
     "read_observations",
@@ -182,6 +183,15 @@ def reseed(model: Any, seed: int) -> None:
 # the replay buffer
 
 
+def is_offline(model: Any) -> bool:
+    """
+    Return whether a training makes no steps of the environments.
+
+    :param model: the model
+    """
+    return bool(getattr(getattr(model, "run_state", None), "is_offline", False))
+
+
 def stored_rows(buffer: ReplayBuffer) -> tuple[int, int]:
     """
     Return the range of complete rows, the newest last.
@@ -244,8 +254,12 @@ def terminal_indices(buffer: ReplayBuffer) -> Indices:
 
 
 def _replayable_indices(buffer: ReplayBuffer) -> Indices | None:
-    """Return the indices of all transitions that can be replayed, in any order; None if all stored transitions can."""
-    return buffer.sampler.replayable() if isinstance(buffer, DQNReplayBuffer) else None
+    """
+    Return the indices of all transitions that can be replayed, except demonstrations, in any order; None if all stored
+    transitions can.
+    """
+    indices = buffer.sampler.replayable() if isinstance(buffer, DQNReplayBuffer) else None
+    return None if indices is None else indices[indices < buffer.buffer_size * buffer.n_envs]
 
 
 def transition_ages(buffer: ReplayBuffer, rows: Array, pos: int | None = None) -> Indices:

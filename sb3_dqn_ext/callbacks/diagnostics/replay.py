@@ -111,7 +111,10 @@ class ReplayHealthCallback(WindowedDiagnostic):
 
     def _add_indices(self, indices: Array) -> None:
         model: Any = self.model
-        self._draws.append((indices, model.replay_buffer.pos, None))
+        buffer = model.replay_buffer
+        stored = indices[indices < buffer.buffer_size * buffer.n_envs]  # the others are demonstrations
+        if len(stored):
+            self._draws.append((stored, buffer.pos, None))
 
     def _add_samples(self, rows: Array, samples: Any) -> None:
         model: Any = self.model
