@@ -7,7 +7,7 @@ import numpy as np
 from sb3_dqn_ext.plot import evaluations
 from sb3_dqn_ext.sweep import Task
 from sb3_dqn_ext.sweep.evaluation import play
-from sb3_dqn_ext.sweep.progress import read_progress
+from sb3_dqn_ext.sweep.run_files import read_progress
 
 THRESHOLD = 475
 SCORES = {"CartPole-v1": (THRESHOLD,), "dqn_ext/MinAtar-Breakout-v1": (10, 20)}

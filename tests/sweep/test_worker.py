@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from sb3_dqn_ext.storage.lock import Lock
-from sb3_dqn_ext.sweep.processes import describe_failure
+from sb3_dqn_ext.sweep.processes import LOCKED, describe_failure
+from sb3_dqn_ext.sweep.run_files import read_row
 from sb3_dqn_ext.sweep.spec import Evaluation, Task
-from sb3_dqn_ext.sweep.worker import LOCKED, main, read_row
+from sb3_dqn_ext.sweep.worker import main
 from tests.processes import output, python
 
 TASK = Task("CartPole-v1", "a", 0, "dqn", {}, Evaluation(), 1)
