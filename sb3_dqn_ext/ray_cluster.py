@@ -1,6 +1,7 @@
 """The connection to a Ray cluster: one that is started on this machine, or one that exists."""
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -44,11 +45,12 @@ class RayCluster:
                 runtime_env=runtime_env,
                 include_dashboard=False,
                 log_to_driver=False,
+                logging_level=logging.WARNING,
                 object_store_memory=OBJECT_STORE_BYTES,
                 _temp_dir=str(self.folder),
             )
         else:
-            ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
+            ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.WARNING)
 
     def close(self) -> None:
         """Disconnect. A cluster that was started here ends, and its files are deleted."""

@@ -82,9 +82,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     parser.add_argument("spec", metavar="SPEC.yml", type=Path, help="the environments, seeds and variants")
     parser.add_argument("--example", action="version", version=EXAMPLE, help="print an example of SPEC.yml")
     parser.add_argument("--jobs", type=int, help="the number of runs at the same time; default: 1 with processes, else all")
-    parser.add_argument(
-        "--engine", default="processes", help="processes, ray, submitit, or the dotted name of your own engine"
-    )
+    parser.add_argument("--engine", default="processes", help="processes, ray, submitit, or a dotted name")
     parser.add_argument("--address", help="the address of a Ray cluster, such as auto; default: one is started here")
     parser.add_argument("--engine-kwargs", type=yaml_mapping, default={}, help="arguments of the engine: '{num_gpus: 0.5}'")
     parser.add_argument("--runs", type=Path, help="the folder of the runs; default: runs/SPEC")

@@ -24,7 +24,7 @@ class WorkerProcess:
     """
     The process of a run. Its output is added to ``log.txt`` in the folder of the run.
 
-    It ends at a checkpoint if the process that has started it is killed: nobody would know of it then.
+    It ends at a checkpoint if the process that has started it is killed, because another one may continue the run.
 
     :param folder: the folder of the run
     :param cwd: its working directory; None: that of this process

@@ -20,7 +20,7 @@ __all__ = ["RayEngine"]
 
 
 class Report(NamedTuple):
-    """What a node reports about a run."""
+    """A report of a node about a run."""
 
     code: int | None
     """the exit code; None while the process runs"""
@@ -127,7 +127,7 @@ class RayJob:
         return self.take()
 
     def begin_to_end(self) -> bool:
-        """Tell the node to end the run at a checkpoint, and return True; or give up a run that has not begun."""
+        """Let the node end the run at a checkpoint, and return True; or give up a run that has not begun."""
         if self.has_begun:
             self.answer = self.actor.end.remote()
         else:

@@ -92,7 +92,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 1200) -> None:
 
 def descendants(process: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(process).children(recursive=True)
+        return list(psutil.Process(process).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 
@@ -116,9 +116,11 @@ def test_a_run_that_fails_on_a_cluster_is_reported_and_the_cluster_leaves_no_fil
     engine.start(tmp_path / "runs")
     assert len(own_clusters()) == len(before) + 1
     job = engine.submit(run)
-    codes: list[int] = []
-    wait_for(lambda: (code := job.poll()) is not None and not codes.append(code))
-    assert codes == [1]
+    code = None
+    while code is None:
+        code = job.poll()
+        time.sleep(0.1)
+    assert code == 1
     assert "JSONDecodeError" in (run / "log.txt").read_text()
     engine.close([])
     assert own_clusters() == before
@@ -198,7 +200,9 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path, for sockets
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False})
+        made: Any = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
+        )
         yield made
         made.shutdown()
 
