@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from sb3_dqn_ext.errors import ArgumentError
@@ -25,7 +26,7 @@ TASK = Task("CartPole-v1", "ours", 0, "dqn_ext", HYPERPARAMETERS, Evaluation(150
     ("arguments", "message"),
     [
         ({"cluster": "condor"}, "cluster='condor'.*doesn't know any executor named condor"),
-        ({"cluster": "local", "parameters": {"partition": "cpu"}}, "Parameter 'partition' need to be prefixed"),
+        ({"cluster": "local", "parameters": {"nonsense": 1}}, "Parameter 'nonsense' need to be prefixed"),
     ],
 )
 def test_wrong_arguments_of_submitit_are_one_error(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
@@ -50,7 +51,8 @@ def test_a_job_that_is_preempted_and_one_that_is_killed_continue_and_end_with_th
             time.sleep(0.05)
 
     wait_for_more()
-    job.job._interrupt()  # as Slurm before a preemption
+    (function,) = psutil.Process(int(job.job.job_id)).children()
+    function.send_signal(signal.SIGUSR2)  # as Slurm before a preemption
     wait_for_more()
     (lock,) = (tmp_path / "job").glob("writer.lock")
     assert job.poll() is None
