@@ -139,6 +139,7 @@ class Disturbance:
         self.folder = folder
         self.kills: list[str] = []
         self.random = random.Random(0)
+        self.before: set[str] = set()
         self.sweep = start(folder, "--jobs", "2")
 
     def state(self) -> set[str]:
@@ -155,27 +156,32 @@ class Disturbance:
             "run": [pid for pid, command in below if "sweep.worker" in command],
         }
 
-    def kill(self) -> None:
-        kind, pids = self.random.choice([(kind, pids) for kind, pids in self.targets().items() if pids])
-        os.kill(self.random.choice(pids), signal.SIGKILL)
-        self.kills.append(kind)
-        if kind == "sweep":
-            self.sweep.wait()
+    def kill(self, kind: str) -> None:
+        """
+        Kill a process of a kind as soon as there is one, and a new checkpoint or row.
+
+        :param kind: a key of ``targets``
+        """
+        wait_for(lambda: self.sweep.poll() is not None or (self.state() - self.before and self.targets()[kind]))
+        time.sleep(self.random.random())
+        self.before, pids = self.state(), self.targets()[kind]
+        if pids and self.sweep.poll() is None:
+            os.kill(self.random.choice(pids), signal.SIGKILL)
+            self.kills.append(kind)
 
     def run(self, n_kills: int) -> None:
-        self.before: set[str] = set()
-        while True:
-            wait_for(lambda: self.sweep.poll() is not None or self.state() - self.before)
-            if self.sweep.returncode == 0:
-                return
-            if self.sweep.returncode is not None:
-                self.sweep = start(self.folder, "--jobs", "2")
-            elif len(self.kills) < n_kills:
-                self.before = self.state()
-                time.sleep(self.random.random())
-                self.kill()
+        """
+        Run the sweep to its end.
+
+        :param n_kills: the number of kills meanwhile
+        """
+        while self.sweep.poll() != 0:
+            if len(self.kills) < n_kills:
+                self.kill(self.random.choice(["sweep", "actor", "run"]))
             else:
                 self.sweep.wait()
+            if self.sweep.poll() not in (None, 0):
+                self.sweep = start(self.folder, "--jobs", "2")
 
 
 @pytest.mark.slow  # 10 minutes on two idle cores

@@ -53,6 +53,9 @@ def test_a_job_that_is_preempted_and_one_that_is_killed_continue_and_end_with_th
     wait_for_more()
     (function,) = psutil.Process(int(job.job.job_id)).children()
     function.send_signal(signal.SIGUSR2)  # as Slurm before a preemption
+    while "Resuming" not in (tmp_path / "job/log.txt").read_text():
+        assert job.poll() is None
+        time.sleep(0.05)
     wait_for_more()
     (lock,) = (tmp_path / "job").glob("writer.lock")
     assert job.poll() is None
