@@ -67,7 +67,7 @@ class ProgressView:
         """
         Return the progress in words: finished runs, an estimate of the time that is left, and the steps of each run.
 
-        :param running: the folders of the runs that are being trained
+        :param running: the folders of the runs that are submitted
         """
         total = sum(task.n_timesteps for task in self.missing.values())
         done = self._steps_done()
@@ -76,8 +76,9 @@ class ProgressView:
         finished = sum((folder / ROW).is_file() for folder in self.missing)
         parts = [f"{finished} of {len(self.missing)} runs, {done / max(total, 1):.0%} of the steps, {left} left"]
         for folder in running:
-            task = self.by_folder[folder]
-            parts.append(f"{task.name}: {read_progress(folder / 'progress.json').steps / task.n_timesteps:.0%}")
+            task, steps = self.by_folder[folder], read_progress(folder / PROGRESS).steps
+            if steps:  # without steps, the run may still wait for a machine
+                parts.append(f"{task.name}: {steps / task.n_timesteps:.0%}")
         return " | ".join(parts)
 
     def print(self, text: str) -> None:

@@ -19,6 +19,9 @@ from sb3_dqn_ext.sweep.driver import KILLS, Outcome, run_all
 from sb3_dqn_ext.sweep.engine import Engine, Job
 from sb3_dqn_ext.sweep.engines import ENGINE
 from sb3_dqn_ext.sweep.processes import LOCKED, WorkerProcess
+from sb3_dqn_ext.sweep.progress_view import ProgressView
+from sb3_dqn_ext.sweep.run_files import PROGRESS
+from sb3_dqn_ext.sweep.spec import Evaluation, Task
 
 
 class OwnEngine(Engine):
@@ -99,6 +102,18 @@ def test_a_run_that_another_process_trains_waits_for_its_end(tmp_path: Path) -> 
     assert [outcome.error for outcome in ended] == ["", ""]
     (tmp_path / "broken" / "writer.lock").mkdir(parents=True)
     assert not Lock.is_held(tmp_path / "broken"), "the process of the run reports the broken disk"
+
+
+def test_the_progress_shows_the_submitted_runs_that_have_made_steps(tmp_path: Path) -> None:
+    tasks = [Task("CartPole-v1", "a", seed, "dqn", {"n_timesteps": 10}, Evaluation(), 1) for seed in range(3)]
+    folders = [tmp_path / task.folder for task in tasks]
+    with ProgressView(tasks, tmp_path) as view:
+        view.begin(tasks)
+        folders[1].mkdir(parents=True)
+        (folders[1] / PROGRESS).write_text("[4, 1.0, 1.0]")
+        text = view.describe(folders)
+    assert text.startswith("0 of 3 runs, 13% of the steps, ")
+    assert text.endswith(" left | CartPole-v1 a seed 1: 40%")
 
 
 def test_an_interrupted_sweep_gives_the_engine_the_jobs_to_end(tmp_path: Path) -> None:

@@ -202,22 +202,20 @@ def test_a_sweep_whose_processes_are_killed_at_random_ends_with_the_rows_of_an_u
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path, for sockets
-        made: Any = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
-        )
+        Path("/tmp/ray").mkdir(exist_ok=True)  # where the address is written
+        head = {"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
+        made: Any = Cluster(initialize_head=True, head_node_args=head)
         yield made
         made.shutdown()
 
 
 @pytest.mark.slow  # 2 minutes on two idle cores
-def test_runs_move_to_a_node_that_joins_from_one_that_leaves_and_carry_their_files(
-    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_worker_niceness", "0")
+def test_runs_move_to_a_node_that_joins_from_one_that_leaves_and_carry_their_files(tmp_path: Path, cluster: Any) -> None:
     write_specs(tmp_path, seeds="0-2", steps=1500)
     first = cluster.add_node(num_cpus=1)
     sweep = start(tmp_path, "--address", cluster.address, "--engine-kwargs", "{shared_files: false}")
