@@ -171,7 +171,8 @@ class RayEngine(Engine):
         its node, and back with each checkpoint
     :param num_cpus: the processors of a run
     :param num_gpus: the GPUs of a run, such as 0.25
-    :param runtime_env: the ``runtime_env`` of Ray, such as ``{"working_dir": "."}`` for nodes without your own modules
+    :param runtime_env: the ``runtime_env`` of Ray, such as ``{"working_dir": "."}`` for nodes without your
+        own modules
     """
 
     def __init__(

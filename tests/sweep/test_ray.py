@@ -39,21 +39,23 @@ WATCH = """
 import os
 from pathlib import Path
 from stable_baselines3.common.callbacks import BaseCallback
-from sb3_dqn_ext.sweep.progress import ProgressCallback
 
 class Watch(BaseCallback):
     "Writes a file `twice` if two processes train a run at the same time."
 
     def _on_training_start(self):
-        file = ProgressCallback.folder / "trained_by"
-        if file.exists() and os.path.exists(f"/proc/{file.read_text()}"):
-            Path("twice").touch()
-        file.write_text(str(os.getpid()))
+        if self.file.exists() and os.path.exists(f"/proc/{{self.file.read_text()}}"):
+            self.file.with_name("twice").touch()
+        self.file.write_text(str(os.getpid()))
 
     def _on_step(self):
-        if (ProgressCallback.folder / "trained_by").read_text() != str(os.getpid()):
-            Path("twice").touch()
+        if self.file.read_text() != str(os.getpid()):
+            self.file.with_name("twice").touch()
         return True
+
+    @property
+    def file(self):
+        return Path({folder!r}) / f"trained_by_{{self.model.seed}}"
 """
 HOW = ("wall_s", "cpu_s", "command")
 N_RUNS = 12
@@ -63,7 +65,7 @@ N_KILLS = 20
 def write_specs(folder: Path, seeds: str, steps: int) -> None:
     for name in ("undisturbed", "disturbed"):
         (folder / f"{name}.yml").write_text(SPEC.format(seeds=seeds, steps=steps, results=f"{name}.csv"))
-    (folder / "own_watch.py").write_text(WATCH)
+    (folder / "own_watch.py").write_text(WATCH.format(folder=str(folder)))
 
 
 def results(path: Path) -> list[Row]:
@@ -218,7 +220,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_runs_move_to_a_node_that_joins_from_one_that_leaves_and_carry_their_files(tmp_path: Path, cluster: Any) -> None:
     write_specs(tmp_path, seeds="0-2", steps=1500)
     first = cluster.add_node(num_cpus=1)
-    sweep = start(tmp_path, "--address", cluster.address, "--engine-kwargs", "{shared_files: false}")
+    sweep = start(
+        tmp_path,
+        "--address",
+        cluster.address,
+        "--engine-kwargs",
+        "{shared_files: false, runtime_env: {working_dir: ., excludes: [runs]}}",
+    )
 
     def archives() -> list[Path]:
         return list((tmp_path / "runs").glob("*/*/*/*/carried.tar"))
