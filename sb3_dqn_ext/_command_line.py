@@ -104,7 +104,7 @@ def check_extra(what: str, extra: str) -> None:
     """
     Check that the modules of an extra are installed.
 
-    :param what: what needs them, for the message
+    :param what: the feature that needs them, for the message
     :param extra: the extra of the package
     :raises UnsupportedError: if one of them is missing; the message contains the command that installs them
     """
