@@ -78,7 +78,7 @@ test: lint  ## run the checks and tests that each change has to pass
 test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
-test-ray: $(VENV)/installed-dev  ## sweep on Ray clusters while processes are killed and nodes join and leave (a quarter of an hour)
+test-ray: $(VENV)/installed-dev  ## sweep on Ray clusters while processes are killed and nodes join and leave (40 minutes on two busy cores)
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/sweep/test_ray.py -m "slow or not slow"
 
 test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (5 minutes of processor time)

@@ -186,7 +186,7 @@ class Disturbance:
                 self.sweep = start(self.folder, "--jobs", "2")
 
 
-@pytest.mark.slow  # 10 minutes on two idle cores
+@pytest.mark.slow  # half an hour on two busy cores
 def test_a_sweep_whose_processes_are_killed_at_random_ends_with_the_rows_of_an_undisturbed_one(tmp_path: Path) -> None:
     write_specs(tmp_path, seeds=f"0-{N_RUNS - 1}", steps=600)
     clusters = own_clusters()
@@ -216,7 +216,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         made.shutdown()
 
 
-@pytest.mark.slow  # 2 minutes on two idle cores
+@pytest.mark.slow  # 7 minutes on two busy cores
 def test_runs_move_to_a_node_that_joins_from_one_that_leaves_and_carry_their_files(tmp_path: Path, cluster: Any) -> None:
     write_specs(tmp_path, seeds="0-2", steps=1500)
     first = cluster.add_node(num_cpus=1)

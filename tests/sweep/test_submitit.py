@@ -34,7 +34,7 @@ def test_wrong_arguments_of_submitit_are_one_error(tmp_path: Path, arguments: di
         SubmititEngine(**arguments).start(tmp_path)
 
 
-@pytest.mark.slow  # half a minute on an idle core
+@pytest.mark.slow  # 3 minutes on two busy cores
 def test_a_job_that_is_preempted_and_one_that_is_killed_continue_and_end_with_the_row_of_a_process(tmp_path: Path) -> None:
     for name in ("process", "job"):
         write_task(tmp_path / name, TASK, "the command")
