@@ -23,7 +23,7 @@ ifeq ($(dir $(ENV)),ALE/)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics benchmark-quick benchmark-page games fault-injection tutorials tutorials-questions test test-slow test-golden test-cuda test-suites test-ecosystem test-wandb smoke fuzz lint format docs docs-links clean
+.PHONY: help train train-seeds screenshots bench bench-cuda bench-learning bench-diagnostics benchmark-quick benchmark-page games fault-injection tutorials tutorials-questions test test-slow test-ray test-golden test-cuda test-suites test-ecosystem test-wandb smoke fuzz lint format docs docs-links clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ test: lint  ## run the checks and tests that each change has to pass
 
 test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
+
+test-ray: $(VENV)/installed-dev  ## sweep on Ray clusters while processes are killed and nodes join and leave (40 minutes on two busy cores)
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/sweep/test_ray.py -m "slow or not slow"
 
 test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (5 minutes of processor time)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow tests/golden

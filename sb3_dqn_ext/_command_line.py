@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sb3_dqn_ext._validation import choose
-from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 
-__all__ = ["HELP_OPTIONS", "Command", "missing_modules", "print_text", "run_command"]
+__all__ = ["HELP_OPTIONS", "Command", "check_extra", "print_text", "run_command"]
 
 HELP_OPTIONS = ("-h", "--help")
 EXTRAS = {
     "zoo": ("rl_zoo3",),
     "plots": ("matplotlib", "pandas", "seaborn", "scipy", "yaml", "jinja2"),
     "onnx": ("onnx", "onnxruntime"),
+    "ray": ("ray",),
+    "submitit": ("submitit",),
 }
 """the modules that each extra of the package installs"""
 
@@ -55,7 +57,10 @@ def run_command(program: str, commands: Mapping[str, Command], arguments: list[s
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(2)
     if command.extra is not None:
-        check_installed(f"{program} {name}", command.extra)
+        try:
+            check_extra(f"{program} {name}", command.extra)
+        except UnsupportedError as error:
+            sys.exit(str(error))
     options = [hyphenate_option(argument) for argument in rest]
     importlib.import_module(command.module).main([*command.arguments, *options], f"{program} {name}")
 
@@ -95,16 +100,17 @@ def missing_modules(extra: str) -> list[str]:
     return [module for module in EXTRAS[extra] if importlib.util.find_spec(module) is None]
 
 
-def check_installed(program: str, extra: str) -> None:
+def check_extra(what: str, extra: str) -> None:
     """
-    End the process with a message if the modules of an extra are not installed.
+    Check that the modules of an extra are installed.
 
-    :param program: the name of the command, for the message
+    :param what: the feature that needs them, for the message
     :param extra: the extra of the package
+    :raises UnsupportedError: if one of them is missing; the message contains the command that installs them
     """
     missing = missing_modules(extra)
     if missing:
-        sys.exit(f"{program} needs {', '.join(missing)}: pip install 'sb3-dqn-ext[{extra}]'")
+        raise UnsupportedError(f"{what} needs {', '.join(missing)}: pip install 'sb3-dqn-ext[{extra}]'")
 
 
 def hyphenate_option(argument: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from sb3_dqn_ext.plot import evaluations
 from sb3_dqn_ext.sweep import Task
 from sb3_dqn_ext.sweep.evaluation import play
-from sb3_dqn_ext.sweep.progress import read_progress
+from sb3_dqn_ext.sweep.run_files import read_progress
 
 THRESHOLD = 475
 TIME_LIMIT_RETURN = -200

@@ -16,7 +16,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from sb3_dqn_ext._command_line import missing_modules
+from sb3_dqn_ext._command_line import check_extra
 from sb3_dqn_ext._validation import check_type
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.callbacks.diagnostics.model_access import find_networks, q_values
@@ -77,9 +77,7 @@ def to_onnx(model: Any, vec_normalize: VecNormalize | None = None, channels_last
     :param channels_last: whether the inputs are images with channels on the last axis, for images that SB3 transposes
     :raises ArgumentError: if the model cannot be exported, or an argument is wrong
     """
-    missing = missing_modules("onnx")
-    if missing:
-        raise UnsupportedError(f"the export to ONNX needs {', '.join(missing)}: pip install 'sb3-dqn-ext[onnx]'")
+    check_extra("the export to ONNX", "onnx")
     net, _ = find_networks(model, "export")
     raw, normalized = observations_of_env(model, vec_normalize, channels_last)
     parts = raw if isinstance(raw, dict) else {INPUT: raw}

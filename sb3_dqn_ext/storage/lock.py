@@ -12,9 +12,10 @@ from sb3_dqn_ext.errors import CheckpointError
 from sb3_dqn_ext.storage.atomic import make_folder
 from sb3_dqn_ext.storage.disk import disk_errors_translated
 
-__all__ = ["Lock"]
+__all__ = ["NAME", "Lock"]
 
 NAME = "writer.lock"
+"""the file in a folder that can be locked"""
 
 
 class Lock:
@@ -42,6 +43,22 @@ class Lock:
         :param folder: the folder; it is created if it is missing
         """
         return contextlib.nullcontext() if _holder(folder) in _HELD else Lock(folder)
+
+    @staticmethod
+    def is_held(folder: Path | str) -> bool:
+        """
+        Return whether a process holds the lock of a folder at this moment.
+
+        :param folder: the folder; one that cannot be locked, because its disk is at fault, is not held
+        """
+        lock = FileLock(Path(folder) / NAME, timeout=0, preserve_lock_file=True, fallback_to_soft=False)
+        try:
+            with lock:
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
 
     def __enter__(self) -> Self:
         with disk_errors_translated(self.folder, "cannot be locked"):

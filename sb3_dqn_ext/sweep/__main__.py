@@ -11,15 +11,21 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from sb3_dqn_ext._validation import check_number, choose
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.storage.lock import Lock
-from sb3_dqn_ext.sweep.processes import Outcome, run_workers
+from sb3_dqn_ext.sweep.carried import unpack_stored
+from sb3_dqn_ext.sweep.driver import Outcome, run_all
+from sb3_dqn_ext.sweep.engine import Engine
+from sb3_dqn_ext.sweep.engines import ENGINE
 from sb3_dqn_ext.sweep.progress_view import ProgressView
 from sb3_dqn_ext.sweep.results import KEY, add_row, read_rows
+from sb3_dqn_ext.sweep.run_files import read_row, write_task
 from sb3_dqn_ext.sweep.spec import Spec, Task, parse_seeds, read_spec
-from sb3_dqn_ext.sweep.worker import read_row, write_task
 
 COMMAND = "python -m sb3_dqn_ext.sweep"
 EXAMPLE = """\
@@ -43,10 +49,12 @@ def main(arguments: list[str], program: str = COMMAND) -> None:
     """
     args = parse(arguments, program)
     try:
-        check_number("--jobs", args.jobs, low=1, integer=True)
+        if args.jobs is not None:
+            check_number("--jobs", args.jobs, low=1, integer=True)
+        engine = make_engine(args.engine, args.engine_kwargs, args.address)
         spec = select_tasks(read_spec(args.spec), env=args.envs, variant=args.variants, seed=args.seeds)
         runs = args.runs or Path("runs") / spec.path.stem
-        failures = {} if args.report_only else run_missing(spec, runs, args.jobs)
+        failures = {} if args.report_only else run_missing(spec, runs, engine, args.jobs)
         from sb3_dqn_ext.sweep.report import write_report
 
         print(write_report(spec))
@@ -73,13 +81,44 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     )
     parser.add_argument("spec", metavar="SPEC.yml", type=Path, help="the environments, seeds and variants")
     parser.add_argument("--example", action="version", version=EXAMPLE, help="print an example of SPEC.yml")
-    parser.add_argument("--jobs", type=int, default=1, help="the number of runs at the same time")
+    parser.add_argument("--jobs", type=int, help="the number of runs at the same time; default: 1 with processes, else all")
+    parser.add_argument("--engine", default="processes", help="processes, ray, submitit, or a dotted name")
+    parser.add_argument("--address", help="the address of a Ray cluster, such as auto; default: one is started here")
+    parser.add_argument("--engine-kwargs", type=yaml_mapping, default={}, help="arguments of the engine: '{num_gpus: 0.5}'")
     parser.add_argument("--runs", type=Path, help="the folder of the runs; default: runs/SPEC")
     parser.add_argument("--envs", nargs="+", help="train in these environments only")
     parser.add_argument("--variants", nargs="+", help="train these variants only")
     parser.add_argument("--seeds", type=seed_texts, help="train with these seeds only, such as 0-4")
     parser.add_argument("--report-only", action="store_true", help="write the table and the curves without training")
     return parser.parse_args(arguments)
+
+
+def make_engine(engine: str, kwargs: dict[str, Any], address: str | None) -> Engine:
+    """
+    Make the engine that a user has chosen.
+
+    :param engine: its name, or the dotted name of a class or object
+    :param kwargs: its arguments
+    :param address: its argument ``address``; None: none was given
+    :raises ArgumentError: if there is no such engine or argument
+    :raises UnsupportedError: if the engine needs an extra that is not installed
+    """
+    return ENGINE.build(engine, kwargs | ({} if address is None else {"address": address}), place="--engine-kwargs")
+
+
+def yaml_mapping(text: str) -> dict[str, Any]:
+    """
+    Parse a mapping in YAML.
+
+    :param text: the text, such as ``{num_gpus: 0.5}``
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a mapping in YAML, such as '{{num_gpus: 0.5}}'")
+    return value
 
 
 def select_tasks(spec: Spec, **wanted: Collection[str] | None) -> Spec:
@@ -113,17 +152,20 @@ def seed_texts(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def run_missing(spec: Spec, runs: Path, jobs: int) -> dict[str, str]:
+def run_missing(spec: Spec, runs: Path, engine: Engine, jobs: int | None = None) -> dict[str, str]:
     """
     Train the runs that have no row, and add their rows.
 
     :param spec: the sweep
     :param runs: the folder of the runs
-    :param jobs: the number of runs at the same time
+    :param engine: the engine that runs them
+    :param jobs: the number of runs at the same time; None: the default of the engine
     :return: the errors of the runs that failed, by the names of the runs
     """
     failures: dict[str, str] = {}
     with Lock(runs), ProgressView(spec.tasks, runs) as view:
+        for task in spec.tasks:
+            unpack_stored(runs / task.folder)
         collect_rows(spec, runs)
         rows = read_rows(spec.results, KEY)
         missing = [task for task in spec.tasks if not task.is_in(rows)]
@@ -140,7 +182,9 @@ def run_missing(spec: Spec, runs: Path, jobs: int) -> dict[str, str]:
                 collect_rows(replace(spec, tasks=(task,)), runs)
 
         view.begin(missing)
-        run_workers(by_folder, jobs, on_end, view.update)
+        if missing:
+            engine.start(runs)
+            run_all(by_folder, engine, jobs or engine.jobs, on_end, view.update)
     return failures
 
 

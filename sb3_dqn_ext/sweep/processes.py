@@ -1,103 +1,93 @@
-"""Run each task in a separate process, several at the same time."""
+"""The process of a run, and the engine that starts it on this machine."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
 
-from sb3_dqn_ext.sweep import worker
+from sb3_dqn_ext.sweep.engine import Engine, Job
+from sb3_dqn_ext.sweep.run_files import LOG
 
-__all__ = ["ONE_THREAD", "Outcome", "run_workers"]
+__all__ = ["END_WITH_PARENT", "LOCKED", "ONE_THREAD", "ProcessEngine", "WorkerProcess", "describe_failure"]
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
-POLL_SECONDS = 0.5
-RETRY_SECONDS = 10.0
-LOG = "log.txt"
+WORKER = "sb3_dqn_ext.sweep.worker"
+LOCKED = 75
+"""the exit code of a worker if another process trains its run"""
+END_WITH_PARENT = "--end-with-parent"
+"""the option with which a worker ends at a checkpoint as soon as its standard input, a pipe, is closed at the other end"""
 
 
-class Outcome(NamedTuple):
-    """The end of a process."""
-
-    folder: Path
-    """the folder of the run"""
-    error: str
-    """the last lines of its output if it has failed; "" if it has written its row"""
-
-
-def run_workers(
-    folders: Iterable[Path], jobs: int, on_end: Callable[[Outcome], None], on_poll: Callable[[list[Path]], None]
-) -> None:
+class WorkerProcess:
     """
-    Run a process for each task, several at the same time.
+    The process of a run. Its output is added to ``log.txt`` in the folder of the run.
 
-    A run that another process is training is tried again later. If this function ends with an exception, such as
-    KeyboardInterrupt, the processes are ended by SIGTERM, at which they write a last checkpoint.
-
-    :param folders: the folders of the runs, with a ``task.json`` in each
-    :param jobs: the number of processes at the same time
-    :param on_end: a function that is called at the end of each process
-    :param on_poll: a function that is called every half second with the folders of the runs that are being trained
-    """
-    waiting = deque((0.0, folder) for folder in folders)
-    running: dict[Path, subprocess.Popen[bytes]] = {}
-    try:
-        while waiting or running:
-            _start_due(waiting, running, jobs)
-            for folder in [folder for folder, process in running.items() if process.poll() is not None]:
-                code = running.pop(folder).returncode
-                if code == worker.LOCKED:
-                    waiting.append((time.monotonic() + RETRY_SECONDS, folder))
-                else:
-                    on_end(Outcome(folder, "" if code == 0 else describe_failure(folder, code)))
-            on_poll(list(running))
-            time.sleep(POLL_SECONDS)
-    finally:
-        end_processes(running.values())
-
-
-def _start_due(waiting: "deque[tuple[float, Path]]", running: dict[Path, "subprocess.Popen[bytes]"], jobs: int) -> None:
-    """Start the processes whose time has come, as long as there are fewer than ``jobs``."""
-    for _ in range(len(waiting)):
-        at, folder = waiting.popleft()
-        if len(running) < jobs and at <= time.monotonic():
-            running[folder] = start_worker(folder)
-        else:
-            waiting.append((at, folder))
-
-
-def start_worker(folder: Path) -> "subprocess.Popen[bytes]":
-    """
-    Start the process of a run. Its output is added to ``log.txt`` in the folder of the run.
+    It ends at a checkpoint if the process that has started it is killed, because another one may continue the run.
 
     :param folder: the folder of the run
+    :param cwd: its working directory; None: that of this process
     """
-    with (folder / LOG).open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **ONE_THREAD},
-            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others once
-        )
+
+    def __init__(self, folder: Path, cwd: Path | str | None = None) -> None:
+        with (folder / LOG).open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", WORKER, str(folder), END_WITH_PARENT],
+                stdin=subprocess.PIPE,  # its end shows that this process has ended
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env={**os.environ, **ONE_THREAD},
+                start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others once
+            )
+
+    def poll(self) -> int | None:
+        """Return the exit code, without waiting; None while the process runs."""
+        code = self.process.poll()
+        if code is not None:
+            self._close_pipe()
+        return code
+
+    def begin_to_end(self) -> None:
+        """Send SIGTERM, at which a last checkpoint is written."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit code."""
+        code = self.process.wait()
+        self._close_pipe()
+        return code
+
+    def _close_pipe(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
 
-def end_processes(processes: Iterable["subprocess.Popen[bytes]"]) -> None:
-    """
-    End processes by SIGTERM, and wait for them.
+class ProcessEngine(Engine):
+    """An engine that runs each run in a process on this machine, one after the other unless the user gives a number."""
 
-    :param processes: the processes
-    """
-    processes = list(processes)
-    for process in processes:
-        process.send_signal(signal.SIGTERM)
-    for process in processes:
-        process.wait()
+    jobs = 1
+
+    def submit(self, folder: Path) -> WorkerProcess:
+        """
+        Start the process of a run.
+
+        :param folder: the folder of the run
+        """
+        return WorkerProcess(folder)
+
+    def close(self, jobs: Collection[Job]) -> None:
+        """
+        End processes, and wait for their last checkpoints.
+
+        :param jobs: the processes
+        """
+        processes = [job for job in jobs if isinstance(job, WorkerProcess)]
+        for process in processes:
+            process.begin_to_end()
+        for process in processes:
+            process.wait()
 
 
 def describe_failure(folder: Path, code: int) -> str:

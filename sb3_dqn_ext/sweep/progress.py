@@ -1,38 +1,27 @@
-"""The progress of a run, in a small file that another process can read."""
+"""A callback that writes the progress of a run."""
 
 import json
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-__all__ = ["Progress", "ProgressCallback", "read_progress"]
+from sb3_dqn_ext.sweep.run_files import Progress, read_progress
+
+__all__ = ["ProgressCallback"]
 
 
-class Progress(NamedTuple):
-    """The progress of a run."""
+class Clock:
+    """The seconds since it was made, and when the next write is due. Checkpoints do not store it: it is no plain data."""
 
-    steps: int = 0
-    """the environment steps"""
-    wall: float = 0.0
-    """the seconds of all attempts together"""
-    cpu: float = 0.0
-    """the seconds of processor time of all attempts together"""
+    def __init__(self) -> None:
+        self.started = time.monotonic(), time.process_time()
+        self.next_write = 0.0
 
-
-def read_progress(path: Path | str) -> Progress:
-    """
-    Read the progress of a run.
-
-    :param path: the file
-    :return: the progress; zeros if there is no such file yet
-    """
-    try:
-        return Progress(*json.loads(Path(path).read_text()))
-    except (OSError, ValueError, TypeError):
-        return Progress()
+    def elapsed(self) -> tuple[float, float]:
+        """Return the seconds, and those of processor time."""
+        return time.monotonic() - self.started[0], time.process_time() - self.started[1]
 
 
 class ProgressCallback(BaseCallback):
@@ -41,22 +30,24 @@ class ProgressCallback(BaseCallback):
 
     Times continue those in the file, so that those of an interrupted run are the sums over its attempts.
 
-    :param path: the file
+    :param path: the file; a relative path begins at :attr:`folder`
     :param seconds: the seconds between two writes
     """
+
+    folder = Path()
+    """the folder of the run, which can be at another place when the run continues; set by the process of the run"""
 
     def __init__(self, path: str, seconds: float = 5.0) -> None:
         super().__init__()
         self.path = path
         self.seconds = seconds
-        self.next_write = 0.0
 
     def _on_training_start(self) -> None:
-        self.before = read_progress(self.path)
-        self.started = time.monotonic(), time.process_time()
+        self.before = read_progress(self.folder / self.path)
+        self.clock = Clock()
 
     def _on_step(self) -> bool:
-        if time.monotonic() >= self.next_write:
+        if time.monotonic() >= self.clock.next_write:
             self.write()
         return True
 
@@ -65,10 +56,10 @@ class ProgressCallback(BaseCallback):
 
     def write(self) -> None:
         """Write the file. It is replaced as a whole, without a flush to the disk: a lost write is no harm."""
-        self.next_write = time.monotonic() + self.seconds
-        wall, cpu = time.monotonic() - self.started[0], time.process_time() - self.started[1]
+        self.clock.next_write = time.monotonic() + self.seconds
+        wall, cpu = self.clock.elapsed()
         progress = Progress(self.num_timesteps, self.before.wall + wall, self.before.cpu + cpu)
-        temporary = f"{self.path}.tmp"
-        with open(temporary, "w") as file:
+        temporary = self.folder / f"{self.path}.tmp"
+        with temporary.open("w") as file:
             json.dump(progress, file)
-        os.replace(temporary, self.path)
+        os.replace(temporary, self.folder / self.path)

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from sb3_dqn_ext.sweep.progress import read_progress
+from sb3_dqn_ext.sweep.run_files import PROGRESS, ROW, read_progress
 from sb3_dqn_ext.sweep.spec import Task
 
 __all__ = ["ProgressView", "format_seconds"]
@@ -67,17 +67,18 @@ class ProgressView:
         """
         Return the progress in words: finished runs, an estimate of the time that is left, and the steps of each run.
 
-        :param running: the folders of the runs that are being trained
+        :param running: the folders of the runs that are submitted
         """
         total = sum(task.n_timesteps for task in self.missing.values())
         done = self._steps_done()
         speed = (done - self.done_before) / max(time.monotonic() - self.started, 1e-9)
         left = format_seconds((total - done) / speed) if speed > 0 else "?"
-        finished = sum((folder / "row.json").is_file() for folder in self.missing)
+        finished = sum((folder / ROW).is_file() for folder in self.missing)
         parts = [f"{finished} of {len(self.missing)} runs, {done / max(total, 1):.0%} of the steps, {left} left"]
         for folder in running:
-            task = self.by_folder[folder]
-            parts.append(f"{task.name}: {read_progress(folder / 'progress.json').steps / task.n_timesteps:.0%}")
+            task, steps = self.by_folder[folder], read_progress(folder / PROGRESS).steps
+            if steps:  # without steps, the run may still wait for a machine
+                parts.append(f"{task.name}: {steps / task.n_timesteps:.0%}")
         return " | ".join(parts)
 
     def print(self, text: str) -> None:
@@ -89,9 +90,7 @@ class ProgressView:
         print(f"\r\x1b[K{text}" if self.is_terminal else text, file=sys.stderr, flush=True)
 
     def _steps_done(self) -> int:
-        return sum(
-            min(read_progress(folder / "progress.json").steps, task.n_timesteps) for folder, task in self.missing.items()
-        )
+        return sum(min(read_progress(folder / PROGRESS).steps, task.n_timesteps) for folder, task in self.missing.items())
 
 
 def format_seconds(seconds: float) -> str:

@@ -6,13 +6,15 @@ otherwise it begins at step 0. The last act is to write ``FOLDER/row.json``, the
 """
 
 import json
+import os
 import platform
 import shutil
+import signal
 import sys
+import threading
 import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,66 +26,25 @@ from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.storage.atomic import write_atomically
 from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.sweep.evaluation import model_name, play
-from sb3_dqn_ext.sweep.progress import Progress, ProgressCallback, read_progress
+from sb3_dqn_ext.sweep.processes import END_WITH_PARENT, LOCKED
+from sb3_dqn_ext.sweep.progress import ProgressCallback
 from sb3_dqn_ext.sweep.results import COLUMNS, Row
-from sb3_dqn_ext.sweep.spec import Evaluation, Task
+from sb3_dqn_ext.sweep.run_files import PROGRESS, ROW, Progress, read_progress, read_row, read_task
+from sb3_dqn_ext.sweep.spec import Task
 from sb3_dqn_ext.versions import versions
 
-__all__ = ["LOCKED", "read_row", "read_task", "write_task"]
-
-LOCKED = 75
-"""The exit code if another process trains this run."""
 CURVE_DIGITS = 3
-
-
-def write_task(folder: Path, task: Task, command: str) -> None:
-    """
-    Write the file that describes a run.
-
-    :param folder: the folder of the run
-    :param task: the run
-    :param command: the command that makes the row of this run
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "task.json", json.dumps({"task": asdict(task), "command": command}).encode())
-
-
-def read_task(folder: Path) -> tuple[Task, str]:
-    """
-    Read the file that describes a run.
-
-    :param folder: the folder of the run
-    :return: the run; the command that makes its row
-    """
-    data = json.loads((folder / "task.json").read_text())
-    fields = data["task"]
-    fields["evaluation"] = Evaluation(**fields["evaluation"])
-    fields["train_arguments"] = tuple(fields["train_arguments"])
-    return Task(**fields), data["command"]
-
-
-def read_row(folder: Path, task: Task) -> Row | None:
-    """
-    Read the row that a finished run has written.
-
-    :param folder: the folder of the run
-    :param task: the run
-    :return: the row; None if there is none, or if the file is damaged
-    """
-    try:
-        row: Row = json.loads((folder / "row.json").read_text())
-        return row if task.is_in([row]) else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def main(arguments: list[str]) -> None:
     """
     Train one run, and write its row, unless another process trains it.
 
-    :param arguments: the folder of the run
+    :param arguments: the folder of the run, and possibly :data:`END_WITH_PARENT`
     """
     folder = Path(arguments[0])
+    if END_WITH_PARENT in arguments:
+        end_with_parent()
     with ExitStack() as stack:
         try:
             stack.enter_context(Lock(folder))
@@ -94,23 +55,39 @@ def main(arguments: list[str]) -> None:
         run_task(folder)
 
 
+def end_with_parent() -> None:
+    """Begin to wait for the end of the standard input, and send SIGTERM to this process then."""
+    pipe = os.dup(0)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)  # for children of this process, which must not read from the pipe
+
+    def wait() -> None:
+        os.read(pipe, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def run_task(folder: Path) -> None:
     """
-    Train the run of a folder, and write its row.
+    Train the run of a folder, and write its row, unless another process has written it meanwhile.
 
     :param folder: the folder of the run
     """
     task, command = read_task(folder)
+    if read_row(folder, task) is not None:
+        return
+    ProgressCallback.folder = folder.resolve()
     run = find_run(folder, task)
     # SB3 writes models in place: that of a process which was killed meanwhile is no zip file
     if run is None or not zipfile.is_zipfile(run / f"{model_name(task.env)}.zip"):
         train(folder, task, run)
         run = find_run(folder, task)
     assert run is not None
-    progress = read_progress(folder / "progress.json")
+    progress = read_progress(folder / PROGRESS)
     steps = progress.steps or task.n_timesteps  # fewer than n_timesteps if a callback has stopped the training
     row = {**task.key, **measure_run(run, task, steps), **describe_run(progress, command)}
-    write_atomically(folder / "row.json", json.dumps(row).encode())
+    write_atomically(folder / ROW, json.dumps(row).encode())
 
 
 def find_run(folder: Path, task: Task) -> Path | None:
@@ -163,9 +140,7 @@ def train_arguments(folder: Path, task: Task) -> list[str]:
     :param folder: the folder of the run
     :param task: the run
     """
-    progress = {
-        f"{ProgressCallback.__module__}.{ProgressCallback.__qualname__}": {"path": str((folder / "progress.json").resolve())}
-    }
+    progress = {f"{ProgressCallback.__module__}.{ProgressCallback.__qualname__}": {"path": PROGRESS}}
     own = task.hyperparameters.get("callback") or []
     block = {**task.hyperparameters, "callback": [*(own if isinstance(own, list) else [own]), progress]}
     conf = folder / "hyperparameters.yml"

@@ -1,15 +1,20 @@
 """The process of a run: its row, and fresh environments of a run that another process has trained."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from sb3_dqn_ext import DQNExt
+from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.storage.lock import Lock
-from sb3_dqn_ext.sweep.processes import describe_failure
+from sb3_dqn_ext.sweep.processes import LOCKED, describe_failure
+from sb3_dqn_ext.sweep.progress import ProgressCallback
+from sb3_dqn_ext.sweep.run_files import PROGRESS, Progress, read_progress, read_row
 from sb3_dqn_ext.sweep.spec import Evaluation, Task
-from sb3_dqn_ext.sweep.worker import LOCKED, main, read_row
+from sb3_dqn_ext.sweep.worker import main
 from tests.processes import output, python
 
 TASK = Task("CartPole-v1", "a", 0, "dqn", {}, Evaluation(), 1)
@@ -51,3 +56,25 @@ def test_a_fresh_environment_has_the_packages_of_its_training(tmp_path: Path) ->
         "print(fresh_env(Path('run'), 'Own-v0', 0).observation_space.shape)"
     )
     assert output(python("-c", code, cwd=tmp_path)) == "(4,)\n"
+
+
+def test_times_of_a_resumed_run_are_the_sums_over_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock in a checkpoint would count the pause, and would be wrong after a restart of the machine or on another one."""
+
+    def train(steps: int) -> Progress:
+        model = DQNExt("MlpPolicy", "CartPole-v1", learning_starts=1000)
+        if steps > 100:
+            model.resume(tmp_path / "checkpoints")
+        callbacks = [ProgressCallback("progress.json"), ExactCheckpointCallback(every=50, path=tmp_path / "checkpoints")]
+        model.learn(steps, callback=callbacks)
+        return read_progress(tmp_path / PROGRESS)
+
+    monkeypatch.setattr(ProgressCallback, "folder", tmp_path)
+    first = train(100)
+    (tmp_path / PROGRESS).write_text(json.dumps(first._replace(wall=1000.0, cpu=500.0)))
+    time.sleep(0.1)
+    began, cpu_before = time.monotonic(), time.process_time()
+    second = train(200)
+    assert (first.steps, second.steps) == (100, 200)
+    assert 1000 < second.wall < 1000 + time.monotonic() - began
+    assert 500 < second.cpu < 500 + time.process_time() - cpu_before
