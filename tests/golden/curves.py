@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sb3_dqn_ext.sweep import Row, Spec, Task, read_rows, read_spec, select_rows
 from sb3_dqn_ext.sweep.__main__ import run_missing
+from sb3_dqn_ext.sweep.processes import ProcessEngine
 from sb3_dqn_ext.sweep.report import rows_of
 from tests.paths import ROOT
 
@@ -85,7 +86,7 @@ def train(task: Task, seeds: Sequence[int], folder: Path) -> Array:
     """
     tasks = tuple(replace(task, seed=seed) for seed in seeds)
     spec = Spec(folder / "spec.yml", task.variant, folder / "rows.csv", tasks)
-    failures = run_missing(spec, folder / "runs", jobs=1)
+    failures = run_missing(spec, folder / "runs", ProcessEngine(), jobs=1)
     if failures:
         raise RuntimeError("\n".join(failures.values()))
     return training_returns(read_rows(spec.results))

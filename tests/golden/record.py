@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from sb3_dqn_ext.sweep.__main__ import run_missing
+from sb3_dqn_ext.sweep.processes import ProcessEngine
 from tests.golden.curves import SPECS, Golden, golden_curves, lowest_mean
 from tests.paths import ROOT
 
@@ -30,7 +31,7 @@ def record(spec_path: Path, runs: Path, jobs: int, again: bool) -> list[Golden]:
     if again:
         shutil.rmtree(runs, ignore_errors=True)
         spec.results.unlink(missing_ok=True)
-    failures = run_missing(spec, runs, jobs)
+    failures = run_missing(spec, runs, ProcessEngine(), jobs)
     if failures:
         sys.exit("\n".join(failures.values()))
     return curves
