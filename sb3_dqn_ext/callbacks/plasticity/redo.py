@@ -99,7 +99,7 @@ class ReDoCallback(PeriodicCallback):
     :param unit: the unit of the steps: ``"gradient_steps"`` (default), or ``"env_steps"``, counted over all environments
     :param tau: the largest score of a dormant unit; 0: only units whose outputs are all 0
     :param batch_size: the number of states
-    :param until: the last step at which units may be recycled; None (default): there is none
+    :param until: the last step at which units may be recycled, in the unit of ``every``; None (default): there is none
     :raises ArgumentError: if an argument is out of its range; at the start of the run, if the model is no DQN, or has no such
         hidden layer
     """

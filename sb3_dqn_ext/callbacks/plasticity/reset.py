@@ -97,7 +97,7 @@ class ResetCallback(PeriodicCallback):
     :param shrink: names or patterns of the modules that are shrunk and perturbed; [] (default): none
     :param shrink_factor: the factor of the weights that are shrunk
     :param perturb_factor: the factor of the initial weights that are added to these
-    :param until: the last step at which there may be a reset; None (default): there is none
+    :param until: the last step at which there may be a reset, in the unit of ``every``; None (default): there is none
     :param reset_target: whether the target network is changed in the same way, with the same initial weights (default)
     :raises ArgumentError: if an argument is out of its range; at the start of the run, if the model is no DQN, there is no
         such module, or one is both reset and shrunk
