@@ -423,9 +423,9 @@ def test_callbacks_that_read_steps_see_none(demonstrations: Transitions) -> None
 
     env = VecNormalize(DummyVecEnv([short_cartpole] * 2))
     model = make(demonstrations, env, check_finite=True)
-    stops = StopTrainingOnMaxEpisodes(1), StopTrainingOnEpisode(min_length=1)
+    callbacks: Any = [note, StopTrainingOnMaxEpisodes(1), StopTrainingOnEpisode(min_length=1)]
     learn(model, 10)
-    model.learn_offline(20, callback=[note, *stops])
+    model.learn_offline(20, callback=callbacks)
     assert seen == [(model, 0, 0, 0, 0)] * 10
     assert model.num_timesteps == 20
     with th.no_grad():
