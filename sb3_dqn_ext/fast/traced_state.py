@@ -16,7 +16,7 @@ def _attributes(traced: object) -> dict[str, Any]:
     Return the attributes of an object. For a torch module, ``training`` and all private attributes are left out, with which
     torch keeps modules, parameters, buffers and hooks.
     """
-    own = getattr(traced, "__dict__", {})
+    own = vars(traced)
     if not isinstance(traced, nn.Module):
         return dict(own)
     return {name: value for name, value in own.items() if not name.startswith("_") and name != "training"}
@@ -44,7 +44,8 @@ class TracedState:
     """
 
     def __init__(self, objects: Iterable[object]) -> None:
-        self._objects = [one for one in objects if not type(one).__module__.startswith(_LIBRARIES)]
+        with_attributes = (one for one in objects if hasattr(one, "__dict__"))
+        self._objects = [one for one in with_attributes if not type(one).__module__.startswith(_LIBRARIES)]
         self._before = [_pack_attributes(one) for one in self._objects]
 
     def changed(self) -> str | None:
