@@ -11,6 +11,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ def test_the_zoo_accepts_the_configuration(where: str, tmp_path: Path, monkeypat
     text = yaml_texts()[where]
     write_modules(BLOCKS, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "conf.yml").write_text(text)
     check_config(tmp_path / "conf.yml")
     for given in yaml.safe_load(text).values():
@@ -192,6 +194,9 @@ def test_the_zoo_accepts_the_configuration(where: str, tmp_path: Path, monkeypat
             del arguments["learning_rate"]
         policy = arguments.pop("policy", "MlpPolicy")
         env: gym.Env[Any, Any] = FakeImageEnv(discrete=True) if policy == "CnnPolicy" else gym.make("CartPole-v1")
+        if "demonstrations" in arguments.get("replay_buffer_kwargs", {}):
+            import_module("energy_pumping").record("demonstrations.npz", 1)
+            env = gym.make("MountainCar-v0")
         if arguments.get("policy_kwargs", {}).get("action_masks"):
             env = ActionMaskInObservation(gym.make("Taxi-v4"), "info")
         DQNExt(policy, env, **{**arguments, "buffer_size": 1000})
