@@ -52,10 +52,12 @@ def questions_page(folder: Path) -> str:
 PAGES: dict[str, Callable[[Path], str]] = {
     "algorithms": lambda folder: sweep_page("algorithms"),
     "benchmark": lambda folder: benchmark_page.describe_sweeps(benchmark_page.published_sweeps()),
+    "btr": lambda folder: sweep_page("btr"),
     "cartpole_seeds": lambda folder: sweep_page("cartpole"),
     "compiled_seeds": lambda folder: sweep_page("compiled"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
     "minatar": lambda folder: sweep_page("minatar"),
+    "plasticity": lambda folder: sweep_page("plasticity"),
     "pong": lambda folder: sweep_page("pong"),
     "pqn_cartpole": lambda folder: sweep_page("pqn"),
     "pqn_minatar": lambda folder: sweep_page("pqn_minatar"),

@@ -68,7 +68,14 @@ def rounded(interval: str) -> str:
 
 @pytest.mark.parametrize(
     ("page", "name"),
-    [("speed", "speed"), ("speed", "compiled_seeds"), ("games", "games"), ("algorithms/dqn", "cartpole_seeds")],
+    [
+        ("speed", "speed"),
+        ("speed", "compiled_seeds"),
+        ("games", "games"),
+        ("algorithms/dqn", "cartpole_seeds"),
+        ("btr", "btr"),
+        ("plasticity", "plasticity"),
+    ],
 )
 def test_the_tables_of_results_are_those_that_were_measured(page: str, name: str) -> None:
     text = (ROOT / f"docs/{page}.md").read_text()
