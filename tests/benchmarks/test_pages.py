@@ -57,6 +57,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "compiled_seeds": lambda folder: sweep_page("compiled"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
     "minatar": lambda folder: sweep_page("minatar"),
+    "optimizers": lambda folder: sweep_page("optimizers"),
     "plasticity": lambda folder: sweep_page("plasticity"),
     "pong": lambda folder: sweep_page("pong"),
     "pqn_cartpole": lambda folder: sweep_page("pqn"),

@@ -75,6 +75,7 @@ def rounded(interval: str) -> str:
         ("algorithms/dqn", "cartpole_seeds"),
         ("btr", "btr"),
         ("plasticity", "plasticity"),
+        ("choices/returns", "optimizers"),
     ],
 )
 def test_the_tables_of_results_are_those_that_were_measured(page: str, name: str) -> None:
