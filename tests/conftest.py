@@ -13,6 +13,8 @@ from tests.forks import Processes
 
 # A shell that runs the tests in its background makes them, and the processes they start, ignore SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Sums over a batch have other bits with another number of threads. The processes that tests start have one, too.
+th.set_num_threads(1)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
