@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class RayCluster:
         import ray  # 2.5 s, and an extra
 
         self.ray: Any = ray
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray replaces it, in the main thread
         self.folder: Path | None = None
         if address is None:
             self.folder = _fresh_folder(owner)
@@ -53,8 +55,10 @@ class RayCluster:
             ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.WARNING)
 
     def close(self) -> None:
-        """Disconnect. A cluster that was started here ends, and its files are deleted."""
+        """Disconnect, and restore the handler of SIGTERM. A cluster that was started here ends, and its files are deleted."""
         self.ray.shutdown()
+        if signal.getsignal(signal.SIGTERM) is not self._on_sigterm:
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

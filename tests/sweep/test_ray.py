@@ -111,7 +111,7 @@ def own_clusters() -> list[Path]:
 
 
 def test_a_run_that_fails_on_a_cluster_is_reported_and_the_cluster_leaves_no_files(tmp_path: Path) -> None:
-    run, before = tmp_path / "runs/run", own_clusters()
+    run, before, on_sigterm = tmp_path / "runs/run", own_clusters(), signal.getsignal(signal.SIGTERM)
     run.mkdir(parents=True)
     (run / "task.json").write_text("no JSON")
     engine = RayEngine()
@@ -126,6 +126,7 @@ def test_a_run_that_fails_on_a_cluster_is_reported_and_the_cluster_leaves_no_fil
     assert "JSONDecodeError" in (run / "log.txt").read_text()
     engine.close([])
     assert own_clusters() == before
+    assert signal.getsignal(signal.SIGTERM) is on_sigterm
     with pytest.raises(ArgumentError, match=r"has no folder .*missing: set --runs to a folder that all nodes share, or carry"):
         RemoteRun(str(tmp_path / "missing"), None, None)
 
