@@ -51,10 +51,10 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
     workload = BY_NAME[args.workload]
-    import torch._inductor
+    from torch._inductor import compile_fx
 
-    compile_graph: Any = torch._inductor.compile
-    with patch.object(torch._inductor, "compile", partial(_compile_for_python, compile_graph)):
+    compile_graph: Any = compile_fx.compile_fx_inner
+    with patch.object(compile_fx, "compile_fx_inner", partial(_compile_for_python, compile_graph)):
         for name in ("sb3", "ours_eager", "ours"):
             model = make_model(workload, name, seed=0)
             model.learn(workload.warm_up)
@@ -63,8 +63,8 @@ def main() -> None:
             print(f"{LABELS[name]}: {microseconds:.0f} µs per update: {text}")
 
 
-def _compile_for_python(compile_graph: Any, *args: Any, options: dict[str, Any]) -> Any:
-    return compile_graph(*args, options={**options, "cpp_wrapper": False})
+def _compile_for_python(compile_graph: Any, *args: Any, **settings: Any) -> Any:
+    return compile_graph(*args, **{**settings, "cpp_wrapper": False})
 
 
 if __name__ == "__main__":

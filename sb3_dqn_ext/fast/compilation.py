@@ -5,7 +5,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch as th
 from torch.nn import functional as F
@@ -33,7 +33,7 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
     """
     Compile a function of tensors. It may change its arguments in place.
 
-    :param function: the function
+    :param function: the function, which returns a tuple of tensors
     :param arguments: tensors with the shapes of later calls
     :return: the compiled function
     :raises CompilationError: if torch cannot compile it
@@ -41,27 +41,45 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
     try:
         with warnings.catch_warnings(), th.random.fork_rng():
             warnings.simplefilter("ignore", DeprecationWarning)  # warnings of one part of torch about another
-            # imported here, since it takes more than a second and is needed for compilation only
-            import torch._inductor
+            # imported here, since it takes a second and is needed for compilation only
             from torch._guards import TracingContext, tracing
+            from torch._inductor import config
+            from torch._inductor.compile_fx import compile_fx_inner
+            from torch._inductor.decomposition import select_decomp_table
+            from torch._inductor.virtualized import V
             from torch._subclasses import FakeTensorMode
             from torch.fx.experimental.proxy_tensor import make_fx
             from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-            # fake tensors have no values, so that control flow that depends on values is an error
-            trace = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-            with _OneHotOfFakeTensors():
-                graph = trace(*(argument.clone() for argument in arguments))
-            # without a context of shapes, torch would not use its cache of compiled graphs
-            with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-                # the random numbers of the eager path; C++ code, which is faster than Python, calls the kernels. On CUDA, it
-                # would need the headers of NVIDIA's toolkit, which torch does not bring along
-                on_cpu = all(argument.device.type == "cpu" for argument in arguments)
-                options = {"fallback_random": True, "cpp_wrapper": on_cpu}
-                result = torch._inductor.compile(graph, [*arguments], options=options)
+            # C++ code, which is faster than Python, calls the kernels. On CUDA, it would need the headers of NVIDIA's toolkit,
+            # which torch does not bring along
+            on_cpu = all(argument.device.type == "cpu" for argument in arguments)
+            # fake tensors have no values, so that control flow that depends on values is an error. Without their shapes, torch
+            # would not use its cache of compiled graphs
+            fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+            # the random numbers of the eager path
+            with config.patch({"fallback_random": True, **_known_vector_instructions()}):
+                inputs = [fake.from_tensor(argument, static_shapes=True) for argument in arguments]
+                with fake, _OneHotOfFakeTensors():
+                    functional = th.func.functionalize(function, remove="mutations")
+                    graph = make_fx(functional, select_decomp_table(), _allow_non_fake_inputs=True)(*inputs)
+                graph.graph.eliminate_dead_code()
+                # The graph is compiled as it is: torch._inductor.compile would trace it once more, which takes a second, and
+                # put its checks around each call
+                with V.set_fake_mode(fake), tracing(TracingContext(fake)):
+                    result: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)
     except Exception as error:  # the type of the error depends on the version of torch
         raise CompilationError(_reason(error)) from error
-    return cast(Callable[..., Any], result)
+    call = result.current_callable  # it empties the list of its arguments
+    return lambda *tensors: call([*tensors])
+
+
+def _known_vector_instructions() -> dict[str, Any]:
+    """
+    Return the setting with which inductor takes the vector instructions of the processor from its description. Otherwise it
+    compiles and loads a test of each, in further processes, for one to several seconds.
+    """
+    return {"cpp.vec_isa_ok": True} if th.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else {}
 
 
 def _reason(error: BaseException) -> str:

@@ -27,6 +27,7 @@ __all__ = ["CompiledUpdates", "parse_unroll", "unsupported_reason_compiled"]
 
 FIELDS = tuple(name for name in Batch._fields if name != "indices")
 """The fields of a batch that updates read; indices are the last field."""
+WEIGHTS = FIELDS.index("weights")
 
 UNROLL = 4
 """The default number of updates per call. With more, the longer compilation outweighs the savings."""
@@ -149,36 +150,45 @@ class CompiledUpdates:
             self._check_gradients(batches)
         self.bind_storage()
         optimizer, group = self.flat_optimizer, self.flat_optimizer.group
-        if batches.weights is None:  # so that one function serves both kinds of replay
-            batches = batches._replace(weights=self._ones_like(batches.rewards))
-        fields = {name: value for name, value in zip(FIELDS, batches[:-1], strict=True) if value is not None}
-        values = [*fields.values()]
+        values = [*batches[:-1]]
+        if values[WEIGHTS] is None:  # so that one function serves both kinds of replay
+            values[WEIGHTS] = self._ones_like(batches.rewards)
+        given = [value for value in values if value is not None]
         # without Dict observations, the fields are a flat list
-        leaves, structure = (values, None) if isinstance(values[0], th.Tensor) else tree_flatten(values)
+        leaves, structure = (given, None) if isinstance(given[0], th.Tensor) else tree_flatten(given)
         assert self._flat_target is not None
         numbers = optimizer.step_coefficients(n_updates), self._settings_as_tensor()
         arguments = [optimizer.flat, optimizer.steps, self._flat_target, *numbers, *optimizer.averages, *leaves]
-        # a function contains these numbers as constants
-        constants = {name: group[name] for name in optimizer.rule.constants}
-        key = n_updates, len(batches.actions), self.updates_target, self._largest_norm, *constants.values()
+        # a function contains the optimizer's constants
+        constants = [group[name] for name in optimizer.rule.constants]
+        key = n_updates, len(batches.actions), self.updates_target, self._largest_norm, *constants
         with th.no_grad():
-            if key not in self._functions:
-                function = UpdateFunction(
-                    self.loss,
-                    optimizer.rule,
-                    constants,
-                    n_updates,
-                    tuple(fields),
-                    structure,
-                    self.updates_target,
-                    self._largest_norm,
-                )
-                with announce_compilation(self.verbose):
-                    self._functions[key] = compile_function(function, arguments)
+            function = self._functions.get(key)
+            if function is None:
+                fields = tuple(name for name, value in zip(FIELDS, values, strict=True) if value is not None)
+                function = self._functions[key] = self._compile(n_updates, constants, fields, structure, arguments)
                 self._check_traced(restore=len(self._functions) == 1)
             else:
                 self._check_traced(restore=False)
-            return self._functions[key](*arguments)
+            return function(*arguments)
+
+    def _compile(
+        self, n_updates: int, constants: list[Any], fields: tuple[str, ...], structure: Any, arguments: list[th.Tensor]
+    ) -> Callable[..., Tensors]:
+        """Compile a function that makes k updates, see :class:`~sb3_dqn_ext.fast.update_function.UpdateFunction`."""
+        rule = self.flat_optimizer.rule
+        function = UpdateFunction(
+            self.loss,
+            rule,
+            dict(zip(rule.constants, constants, strict=True)),
+            n_updates,
+            fields,
+            structure,
+            self.updates_target,
+            self._largest_norm,
+        )
+        with announce_compilation(self.verbose):
+            return compile_function(function, arguments)
 
     def _check_traced(self, restore: bool) -> None:
         """:raises CannotCompile: if an object that was traced has changed its attributes"""

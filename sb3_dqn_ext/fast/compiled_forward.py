@@ -50,10 +50,10 @@ def compile_q_values(net: nn.Module, flat: th.Tensor, n_envs: int) -> QValuesOfP
     names, like = zip(*net.named_parameters(), strict=True)
     parts = spaces_by_key(net.observation_space)
 
-    def q_values(flat: th.Tensor, *tensors: th.Tensor) -> th.Tensor:
+    def q_values(flat: th.Tensor, *tensors: th.Tensor) -> tuple[th.Tensor]:
         obs = dict(zip(parts, tensors, strict=True)) if net.action_masks else tensors[0]
         result: th.Tensor = functional_call(net, dict(zip(names, views_like(flat, like), strict=True)), (obs,))
-        return result
+        return (result,)
 
     def as_tensors(obs: Any) -> list[th.Tensor]:
         arrays = arrays_by_key(obs)
@@ -66,7 +66,7 @@ def compile_q_values(net: nn.Module, flat: th.Tensor, n_envs: int) -> QValuesOfP
 
     def compute(flat: th.Tensor, obs: Any) -> Array:
         with th.no_grad():
-            result: Array = compiled(flat, *as_tensors(obs)).cpu().numpy()
+            result: Array = compiled(flat, *as_tensors(obs))[0].cpu().numpy()
             return result
 
     return compute

@@ -17,6 +17,8 @@ from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner
 
 __all__ = ["FlatOptimizer", "unsupported_reason_flat", "with_lock"]
 
+TABLE_LENGTH = 256
+"""The number of steps for which numbers that depend on the step are computed together."""
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -86,6 +88,8 @@ class FlatOptimizer:
         self.optimizer = optimizer
         self.rule = RULES[type(optimizer)]
         self._addresses = 0, 0
+        # the number of steps before the first row of a table, the settings that it is for, and the table
+        self._coefficients: tuple[int, list[Any], th.Tensor] = 0, [], th.empty(0)
         self.lock = RLock()  # held while the tensors are changed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -118,6 +122,7 @@ class FlatOptimizer:
             for name in names:
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
         self.flat = flatten_parameters(parameters)
+        self._coefficients = 0, [], th.empty(0)  # precision and device may be others
         register_owner(self.flat, self, self._addresses[0])
         self.averages = [th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in names]
         self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
@@ -136,11 +141,18 @@ class FlatOptimizer:
         :return: (n, C) the C numbers of each step, see
             :meth:`~sb3_dqn_ext.fast.optimizer_rules.OptimizerRule.step_coefficients`
         """
-        group, before = self.group, int(self.steps[0].item())
-        rows = [self.rule.step_coefficients(group, step) for step in range(before + 1, before + 1 + n)]
-        # numpy takes half as long as torch
-        dtype = np.float64 if self.flat.dtype == th.float64 else np.float32
-        return copy_to_device(np.array(rows, dtype), self.flat.device)
+        group, done = self.group, int(self.steps[0].item())
+        settings = [group["lr"], *map(group.__getitem__, self.rule.constants)]
+        first, known_settings, table = self._coefficients
+        if settings != known_settings or not first <= done <= first + len(table) - n:
+            # a rate that stays the same is used for many more steps
+            length = max(n, TABLE_LENGTH) if settings == known_settings else n
+            rows = [self.rule.step_coefficients(group, step) for step in range(done + 1, done + 1 + length)]
+            # numpy takes half as long as torch
+            dtype = np.float64 if self.flat.dtype == th.float64 else np.float32
+            first, table = done, copy_to_device(np.array(rows, dtype), self.flat.device)
+            self._coefficients = first, settings, table
+        return table[done - first : done - first + n]
 
     def _record_for_profiler(self) -> AbstractContextManager[Any]:
         """

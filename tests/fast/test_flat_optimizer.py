@@ -92,6 +92,27 @@ def test_the_rates_of_radam_are_those_of_the_paper_on_both_sides_of_the_threshol
     assert rule.step_coefficients({"lr": 1.0, "betas": (0.0, 0.5)}, 1000) == (1.0, 1.0, 0.0)
 
 
+def test_the_numbers_of_each_step_are_those_of_adam_when_rates_change_and_when_steps_are_skipped() -> None:
+    net = network()
+    optimizer = th.optim.Adam(net.parameters(), lr=0.1, betas=(0.8, 0.9))
+    flat = FlatOptimizer(list(net.parameters()), optimizer)
+    flat.bind_storage()
+    done = 0
+    for call in range(700):
+        if call in (3, 4, 5, 400, 690):
+            optimizer.param_groups[0]["lr"] *= 0.5
+        if call == 500:
+            optimizer.param_groups[0]["betas"] = (0.7, 0.95)
+        if call == 600:
+            flat.steps -= 17  # as after updates that are skipped
+            done -= 17
+        n, rate, (beta1, beta2) = 1 + call % 4, optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"]
+        expected = [(rate, rate / (1 - beta1**t), 1 / (1 - beta2**t) ** 0.5) for t in range(done + 1, done + n + 1)]
+        np.testing.assert_allclose(flat.step_coefficients(n).numpy(), expected, rtol=1e-6)
+        flat.steps += n
+        done += n
+
+
 def test_a_parameter_without_a_gradient_is_left_to_torch() -> None:
     net = network()
     optimizer = th.optim.Adam(net.parameters())
