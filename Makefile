@@ -34,7 +34,7 @@ train: $(VENV)/installed-$(INSTALLED)  ## train a DQN with the RL Zoo, e.g. make
 	@$(PY) -m benchmarks.summary $(RUNS) --env $(ENV) --seed $(SEED) --episodes $(EPISODES)
 
 train-seeds: $(VENV)/installed-train  ## train DQNExt and SB3's DQN on ten seeds, and compare them
-	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/cartpole.yml --jobs 2
+	$(PY) -m sb3_dqn_ext.sweep benchmarks/sweeps/cartpole.yml --variants sb3_dqn_ext 'stock SB3 DQN' --jobs 2
 	$(PY) -m benchmarks.overview
 
 screenshots: $(VENV)/installed-dev  ## make the pictures of the documentation in a browser
