@@ -18,7 +18,7 @@ from sb3_dqn_ext.plot.style import clean_axes
 from sb3_dqn_ext.sweep import Row, Spec, read_spec
 from sb3_dqn_ext.sweep.report import cells, difference_interval, iqm, rows_of
 
-SPECS = ("ablation_breakout.yml",)
+SPECS = ("ablation_lunarlander.yml", "ablation_breakout.yml")
 """the files in benchmarks/sweeps"""
 PICTURE = RESULTS / "ablation_parts.png"
 DEFAULT = "default"
