@@ -53,6 +53,11 @@ def test_the_steps() -> None:
         for variant in ("sb3_dqn_ext", "stock SB3 DQN")
     )
     assert f"after {ours:,.0f} steps in the median, SB3's DQN after {theirs:,.0f};" in TEXT
+    ours, theirs = (
+        median(float(row["mean_return"]) for row in select_rows(rows("cartpole_seeds"), variant=variant))
+        for variant in ("sb3_dqn_ext", "stock SB3 DQN")
+    )
+    assert f"the mean over all evaluations is {ours:.0f}, and {theirs:.0f} with SB3" in TEXT
     ours, theirs = (round(first_evaluation_at_475(variant), -3) for variant in ("dqn_ext", "pqn"))
     assert f"after {ours:,.0f} steps in the median, with PQN after {theirs:,.0f}" in TEXT
 
