@@ -146,6 +146,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :func:`~sb3_dqn_ext.demonstrations.load_transitions`. They are read when they are needed first. ``"uniform"`` draws
         from all transitions alike; ``"prioritized"`` prefers demonstrations by ``eps_demonstrations``
     :param action_masks: whether the part ``action_mask`` of a Dict is stored as packed bits
+    :param lookahead: the number of steps at the end of each block of steps that :meth:`add_lookahead` stores
     :raises ArgumentError: if an argument is invalid, or arguments contradict each other
     """
 
@@ -192,6 +193,7 @@ class DQNReplayBuffer(ReplayBuffer):
         td_lambda: float | None = None,
         demonstrations: Any = None,
         action_masks: bool = False,
+        lookahead: int = 0,
     ) -> None:
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
         check_flags(optimize_memory_usage=optimize_memory_usage, handle_timeout_termination=handle_timeout_termination)
@@ -212,6 +214,7 @@ class DQNReplayBuffer(ReplayBuffer):
         self.monte_carlo = monte_carlo
         self.keep_episodes = keep_episodes
         self.td_lambda = td_lambda
+        self.lookahead = lookahead
         self.sample_hooks: list[Callable[[Indices], None]] = []
         """Functions that are called with the (B,) indices of each batch that is read. They are not saved."""
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
@@ -237,7 +240,8 @@ class DQNReplayBuffer(ReplayBuffer):
     def _make_sampler(self) -> Sampler:
         choice, kwargs = self._sampler_choice
         n, first = self._n_demonstrations, self.buffer_size * self.n_envs
-        only_added = self._tracks_episodes or n % self.n_envs > 0  # the last row of demonstrations may be incomplete
+        # the last row of demonstrations may be incomplete
+        only_added = self._tracks_episodes or self.lookahead > 0 or n % self.n_envs > 0
         rows = self.buffer_size + self._demonstration_rows
         sampler = make_sampler(choice, kwargs, rows, self.n_envs, self.terminal_copies, only_added)
         check_keep_episodes(self.keep_episodes, self.n_envs, sampler, choice)
@@ -349,6 +353,24 @@ class DQNReplayBuffer(ReplayBuffer):
 
         if self.sampler.tracks_indices:
             self._update_sampler(row, done, TERMINAL_MASKS[self.terminal_on](done, truncated))
+
+    def add_lookahead(
+        self,
+        obs: Obs,
+        next_obs: Obs,
+        action: Array,
+        reward: Array,
+        done: Array,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store one transition of every environment that only the n-step returns of earlier steps read: it is not replayed.
+
+        The arguments are those of :meth:`add`. The buffer has to be made with ``lookahead``.
+        """
+        row = self.pos
+        self.add(obs, next_obs, action, reward, done, infos)
+        self.sampler.remove(np.arange(row * self.n_envs, (row + 1) * self.n_envs))
 
     def _update_sampler(self, row: int, done: Bools, terminal: Bools) -> None:
         """
