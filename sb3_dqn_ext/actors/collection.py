@@ -24,7 +24,6 @@ from sb3_dqn_ext.actors.weights import read_weights
 from sb3_dqn_ext.checkpoint.envs.resumable_envs import episode_statistics_of, local_environments
 from sb3_dqn_ext.choices import warm_up_steps
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.truncation import truncate_open_episodes
 
 __all__ = ["close_actors", "collect_from_actors"]
 
@@ -114,9 +113,7 @@ def collect_from_actors(
     continue_training = True
     callback.on_rollout_start()
     while continue_training and should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
-        step, is_first = pool.next_step(model._n_updates)
-        if is_first:
-            truncate_open_episodes(replay_buffer)  # the step before it is one of another block
+        step = pool.next_step(model._n_updates)
         actions = buffer_actions = step.actions
         new_obs, rewards, dones, infos = step.new_observations, step.rewards, step.dones, step.infos
         model._last_obs = step.observations

@@ -103,20 +103,18 @@ class ActorPool:
         """The number of actors."""
         return len(self._lives)
 
-    def next_step(self, n_updates: int) -> tuple[StoredStep, bool]:
+    def next_step(self, n_updates: int) -> StoredStep:
         """
         Return the next step to store, and wait for it.
 
         :param n_updates: the gradient steps of the learner, from which the age of the weights is computed
-        :return: the step, and whether it begins a block
         :raises EnvironmentDiedError: if an actor ends again and again
         """
-        is_first = self._arrival is None
-        if is_first:
+        if self._arrival is None:
             arrival, block = self._receive_block()
             self._statistics.add(arrival.actor, block, n_updates)
             self._arrival, self._steps = arrival, block_steps(block)
-        return next(self._steps), is_first
+        return next(self._steps)
 
     def lookahead(self) -> Iterator[StoredStep]:
         """Iterate over the steps after the last one of the present block."""
