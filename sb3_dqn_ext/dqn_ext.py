@@ -914,7 +914,8 @@ class DQNExt(DQN):
         :return: this model
         :raises CheckpointError: if there is no undamaged checkpoint, or its model was made with other arguments
         """
-        for problem in _persistence().resume(self, path):
+        problems = _persistence().resume(self, path)
+        for problem in problems if self.actors is None else ():  # actors begin new episodes anyway
             warnings.warn(f"{problem} It begins a new episode.", stacklevel=2)
         return self
 

@@ -34,8 +34,24 @@ def start_actors(model: Any) -> ActorPool:
 
     :param model: a DQNExt with ``actors``
     """
+    settings = parse_actors(model.actors)
+    engine = _make_engine(make_setup(model), settings, model)
+    engine.broadcast(read_weights(model.q_net), model._n_updates)
+    engine.order(_orders(model))
+    # a resumed run does not repeat the episodes of the interrupted one
+    seed = [int.from_bytes(os.urandom(4), "little") if model.seed is None else model.seed, model.num_timesteps]
+    ratio = InsertRatio(settings.samples_per_insert)
+    return ActorPool(engine, settings.n_actors, settings.max_restarts, ratio, seed)
+
+
+def make_setup(model: Any) -> ActorSetup:
+    """
+    Return the description of the actors of a model.
+
+    :param model: a DQNExt with ``actors``
+    """
     settings, buffer = parse_actors(model.actors), model.replay_buffer
-    setup = ActorSetup(
+    return ActorSetup(
         make_recipe(model.env),
         settings.envs_per_actor,
         settings.n_actors,
@@ -51,13 +67,6 @@ def start_actors(model: Any) -> ActorPool:
         buffer.handle_timeout_termination,
         buffer.sampler.uses_td_errors,
     )
-    engine = _make_engine(setup, settings, model)
-    engine.broadcast(read_weights(model.q_net), model._n_updates)
-    engine.order(_orders(model))
-    # a resumed run does not repeat the episodes of the interrupted one
-    seed = [int.from_bytes(os.urandom(4), "little") if model.seed is None else model.seed, model.num_timesteps]
-    ratio = InsertRatio(settings.samples_per_insert)
-    return ActorPool(engine, settings.n_actors, settings.max_restarts, ratio, seed)
 
 
 def _make_engine(setup: ActorSetup, settings: ActorSettings, model: Any) -> Engine:

@@ -38,8 +38,8 @@ class SerialEnv(gym.Env[Observation, int]):
     An episode has 7 steps and 8 observations, so that the serial number of its final observation is no first one of a step.
     """
 
-    observation_space = spaces.Box(0, 2**24, (3,), np.float32)
-    action_space = spaces.Discrete(2)
+    observation_space: Any = spaces.Box(0, 2**24, (3,), np.float32)
+    action_space: Any = spaces.Discrete(2)
 
     def __init__(self) -> None:
         self.instance = next(_instances)
@@ -63,7 +63,7 @@ class SerialEnv(gym.Env[Observation, int]):
 class SerialFrames(SerialEnv):
     """The same with an image of 16 x 16 pixels, whose brightness is the serial number modulo 256."""
 
-    observation_space = spaces.Box(0, 255, (16, 16), np.uint8)  # type: ignore[assignment]
+    observation_space = spaces.Box(0, 255, (16, 16), np.uint8)
 
     def _observation(self) -> Observation:
         self.serial += 1

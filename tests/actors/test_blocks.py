@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
