@@ -13,7 +13,7 @@ from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
 
 __all__ = ["buffer_settings", "check_buffer_kwargs", "check_replay_buffer", "prepare_replay_buffer", "update_buffer_arguments"]
 
-OF_THE_MODEL = {"n_steps", "gamma", "action_masks", "lookahead"}
+OF_THE_MODEL = {"n_steps", "gamma", "action_masks"}
 """The arguments of DQNReplayBuffer that follow from arguments of the model."""
 DQN_BUFFER_ARGUMENTS = set(parameters_of(DQNReplayBuffer)) - set(parameters_of(ReplayBuffer)) - OF_THE_MODEL
 
@@ -99,8 +99,6 @@ def prepare_replay_buffer(model: Any) -> None:
     model.replay_buffer_class = buffer_class
     if model.replay_buffer is None:
         kwargs: dict[str, Any] = {"action_masks": True} if model.policy_kwargs.get("action_masks") else {}
-        if model.actors is not None and model.n_steps > 1:
-            kwargs["lookahead"] = model.n_steps - 1
         kwargs |= model.replay_buffer_kwargs
         model.replay_buffer = buffer_class(
             model.buffer_size,
@@ -113,6 +111,8 @@ def prepare_replay_buffer(model: Any) -> None:
             gamma=model.gamma,
             **kwargs,
         )
+        if model.actors is not None and model.n_steps > 1:
+            model.replay_buffer.set_lookahead(model.n_steps - 1)
 
 
 def update_buffer_arguments(model: Any) -> None:

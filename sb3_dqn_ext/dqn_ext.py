@@ -234,11 +234,12 @@ class DQNExt(DQN):
             super().__init__(policy, env, *args, **kwargs)
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
+            if actors is not None:
+                _actors().check_actor_combinations(self, DQNExt.predict, given)
             check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_normalization(self)
             check_step_while_learning(self, DQNExt.train)
-            self._check_actors()
             own = parameters_of(type(self)).keys() - parameters_of(DQNExt).keys()  # arguments of a subclass
             doubtful = possibly_unstorable_arguments(self, own - {*self._excluded_save_params()})
             self._warned_unstorable = _persistence().find_unstorable(doubtful) if doubtful else set()
@@ -410,9 +411,6 @@ class DQNExt(DQN):
         check_batch_size(self)
         check_normalization(self)
         check_step_while_learning(self, DQNExt.train)
-        self._check_actors()
-
-    def _check_actors(self) -> None:
         if self.actors is not None:
             _actors().check_actor_combinations(self, DQNExt.predict)
 

@@ -25,7 +25,7 @@ from sb3_dqn_ext.vec_env.workers import describe_exit
 __all__ = ["ProcessEngine", "SharedWeights"]
 
 EXIT_TIMEOUT_S = 5.0  # seconds to wait for a process to end
-PRELOADED = ["__main__", __name__, "torch._dynamo"]
+PRELOADED = [__name__, "torch._dynamo"]
 """The modules that actors import, the last one with an optimizer: they are imported once, and actors start in milliseconds."""
 DISCONNECTED = (EOFError, ConnectionError, BrokenPipeError)
 

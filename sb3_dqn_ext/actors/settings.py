@@ -1,6 +1,7 @@
 """The argument ``actors`` of DQNExt, and the arguments with which it combines."""
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,16 +82,17 @@ def parse_actors(actors: Any) -> ActorSettings:
     return ActorSettings(**actors)
 
 
-def check_actor_combinations(model: Any, own_predict: Callable[..., Any]) -> EnvRecipe:
+def check_actor_combinations(model: Any, own_predict: Callable[..., Any], given: Collection[str] = ()) -> EnvRecipe:
     """
     Check that a model can be trained by actors.
 
     :param model: a DQNExt with ``actors``
     :param own_predict: the method ``predict`` of DQNExt
+    :param given: the names of the arguments that the user gave
     :return: the recipe of the environments of the actors
     :raises ArgumentError: if another argument does not combine with actors; the message contains the reason
     """
-    recipe = make_recipe(model.env)
+    recipe, ratio = make_recipe(model.env), parse_actors(model.actors).samples_per_insert
     buffer = model.replay_buffer
     if not isinstance(buffer, DQNReplayBuffer):
         raise ArgumentError(f"actors need DQNReplayBuffer, not replay_buffer_class={type(buffer).__name__}.")
@@ -114,4 +116,6 @@ def check_actor_combinations(model: Any, own_predict: Callable[..., Any]) -> Env
             f"actors choose actions with the policy and the exploration, and {type(model).__name__} overrides predict(): "
             "override it in the policy, or leave out actors."
         )
+    if ratio is not None and "gradient_steps" in given:
+        warnings.warn(f"gradient_steps has no effect beside actors['samples_per_insert']={ratio!r}.", stacklevel=4)
     return recipe

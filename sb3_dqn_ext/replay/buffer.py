@@ -146,13 +146,14 @@ class DQNReplayBuffer(ReplayBuffer):
         :func:`~sb3_dqn_ext.demonstrations.load_transitions`. They are read when they are needed first. ``"uniform"`` draws
         from all transitions alike; ``"prioritized"`` prefers demonstrations by ``eps_demonstrations``
     :param action_masks: whether the part ``action_mask`` of a Dict is stored as packed bits
-    :param lookahead: the number of steps at the end of each block of steps that :meth:`add_lookahead` stores
     :raises ArgumentError: if an argument is invalid, or arguments contradict each other
     """
 
     optimize_memory_usage: bool
     packed_masks: PackedMasks | None = None
     """The storage of action masks; None without ``action_masks``."""
+    lookahead: int = 0
+    """The number of steps after each block of steps that :meth:`add_lookahead` stores, see :meth:`set_lookahead`."""
     _progress: float | None = None
     """The progress of the run while DQNExt samples through an overridden method of a subclass."""
     _demonstrations_source: Any = None
@@ -193,7 +194,6 @@ class DQNReplayBuffer(ReplayBuffer):
         td_lambda: float | None = None,
         demonstrations: Any = None,
         action_masks: bool = False,
-        lookahead: int = 0,
     ) -> None:
         check_counts(buffer_size=buffer_size, n_envs=n_envs, n_steps=n_steps, terminal_copies=terminal_copies)
         check_flags(optimize_memory_usage=optimize_memory_usage, handle_timeout_termination=handle_timeout_termination)
@@ -214,7 +214,6 @@ class DQNReplayBuffer(ReplayBuffer):
         self.monte_carlo = monte_carlo
         self.keep_episodes = keep_episodes
         self.td_lambda = td_lambda
-        self.lookahead = lookahead
         self.sample_hooks: list[Callable[[Indices], None]] = []
         """Functions that are called with the (B,) indices of each batch that is read. They are not saved."""
         self._sampler_choice = sampler, dict(sampler_kwargs or {})
@@ -354,6 +353,15 @@ class DQNReplayBuffer(ReplayBuffer):
         if self.sampler.tracks_indices:
             self._update_sampler(row, done, TERMINAL_MASKS[self.terminal_on](done, truncated))
 
+    def set_lookahead(self, n: int) -> None:
+        """
+        Prepare an empty buffer for blocks of steps, each with steps after it that :meth:`add_lookahead` stores.
+
+        :param n: the number of steps after each block
+        """
+        self.lookahead = n
+        self._clear()
+
     def add_lookahead(
         self,
         obs: Obs,
@@ -366,7 +374,7 @@ class DQNReplayBuffer(ReplayBuffer):
         """
         Store one transition of every environment that only the n-step returns of earlier steps read: it is not replayed.
 
-        The arguments are those of :meth:`add`. The buffer has to be made with ``lookahead``.
+        The arguments are those of :meth:`add`. :meth:`set_lookahead` was called before.
         """
         row = self.pos
         self.add(obs, next_obs, action, reward, done, infos)

@@ -140,7 +140,7 @@ def test_frames_are_those_of_plain_storage() -> None:
 
 def test_the_ratio_of_samples_to_inserts_is_held() -> None:
     for wanted in (0.5, 7.0):
-        model = make_model(actors={"samples_per_insert": wanted}, train_freq=3, gradient_steps=5)
+        model = make_model(actors={"samples_per_insert": wanted}, train_freq=3)
         drawn: list[int] = []
         buffer: Any = model.replay_buffer
         buffer.sample_hooks.append(lambda indices, drawn=drawn: drawn.append(len(indices)))

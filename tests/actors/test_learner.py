@@ -84,6 +84,11 @@ def test_environments_that_actors_cannot_make_are_refused(name: str) -> None:
     env.close()
 
 
+def test_gradient_steps_beside_a_ratio_give_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"gradient_steps has no effect beside actors\['samples_per_insert'\]=2"):
+        make_model(actors={"samples_per_insert": 2}, gradient_steps=4)
+
+
 def test_a_configuration_with_wrong_actors_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
     path.write_text("CartPole-v1:\n  policy: MlpPolicy\n  actors: {n_actors: 0}\n")
