@@ -40,8 +40,9 @@ def start_actors(model: Any) -> ActorPool:
     engine.order(_orders(model))
     # a resumed run does not repeat the episodes of the interrupted one
     seed = [int.from_bytes(os.urandom(4), "little") if model.seed is None else model.seed, model.num_timesteps]
-    ratio = InsertRatio(settings.samples_per_insert)
-    return ActorPool(engine, settings.n_actors, settings.max_restarts, ratio, seed)
+    pool = ActorPool(engine, settings.n_actors, settings.max_restarts, InsertRatio(settings.samples_per_insert), seed)
+    pool.weights_interval, pool.broadcast_at = settings.weights_interval, model._n_updates
+    return pool
 
 
 def make_setup(model: Any) -> ActorSetup:
@@ -113,7 +114,6 @@ def collect_from_actors(
     run = model.run_state
     if run.actor_pool is None:
         run.actor_pool = start_actors(model)
-        run.actor_pool.broadcast_at = model._n_updates
     pool: ActorPool = run.actor_pool
     _send(model, pool)
     monitor = EpisodeFile(env)
@@ -129,7 +129,7 @@ def collect_from_actors(
         monitor.write(infos)
         model.num_timesteps += model.n_envs
         num_collected_steps += 1
-        callback.update_locals(locals())
+        callback.update_locals(locals() | {"self": model})
         continue_training = callback.on_step()
         model._update_info_buffer(infos, dones)
         _store(replay_buffer, step)
@@ -155,8 +155,7 @@ def collect_from_actors(
 def _send(model: Any, pool: ActorPool) -> None:
     """Send the exploration rate to the actors, and the weights if that is due."""
     pool.engine.order(_orders(model))
-    interval = parse_actors(model.actors).weights_interval
-    if pool.broadcast_at is None or model._n_updates - pool.broadcast_at >= interval:
+    if model._n_updates - pool.broadcast_at >= pool.weights_interval:
         pool.engine.broadcast(read_weights(model.q_net), model._n_updates)
         pool.broadcast_at = model._n_updates
 

@@ -80,8 +80,10 @@ class ActorPool:
         self.acknowledged: Counter[int] = Counter()
         """The blocks of each actor that are stored."""
         self.n_restarts = 0
-        self.broadcast_at: int | None = None
-        """The gradient steps at the last broadcast of the weights; None before the first one."""
+        self.weights_interval = 1
+        """The gradient steps between two broadcasts of the weights."""
+        self.broadcast_at = 0
+        """The gradient steps at the last broadcast."""
         self._max_restarts = max_restarts
         self._seed = seed
         self._lives = [0] * n_actors

@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ class RemoteActor:
         self._actor = Actor(cloudpickle.loads(setup), actor, seed)
         self._weights: tuple[Weights, int] | None = None
         self._orders: Orders | None = None
+        self._ended = time.monotonic()
 
     def load(self, weights: Weights, n_updates: int) -> None:
         """Load weights before the next step, see :meth:`Engine.broadcast`."""
@@ -47,7 +49,9 @@ class RemoteActor:
 
     def make_block(self) -> Block:
         """Make the next block."""
-        return self._actor.make_block(self._update)
+        block = self._actor.make_block(self._update, time.monotonic() - self._ended)
+        self._ended = time.monotonic()
+        return block
 
     def _update(self) -> None:
         if (new := self._weights) is not None:

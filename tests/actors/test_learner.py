@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor, load_results
@@ -15,9 +16,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 from sb3_dqn_ext import ArgumentError, DQNExt
 from sb3_dqn_ext.actors.collection import make_setup
 from sb3_dqn_ext.actors.env_recipe import make_recipe
+from sb3_dqn_ext.callbacks import DiagnosticsCallback, StopTrainingOnMeanReturn
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.zoo.config import check_config
-from tests.actors.envs import SerialEnv
+from tests.actors.envs import LENGTH, SerialEnv, reward_of
 from tests.actors.helpers import SMALL, make_model, own_indices, time_limit
 
 
@@ -149,6 +151,43 @@ def test_throughput_ages_queue_and_ratio_are_logged(monkeypatch: pytest.MonkeyPa
     assert last["actors/samples_per_insert"] == pytest.approx(2, abs=0.02)
     assert 0 < last["actors/weights_age"] < 100  # at most 2 + 1 blocks of 2 actors, with a gradient step for 8 transitions
     assert 0 <= last["actors/queue"] <= 4
+
+
+def test_callbacks_see_the_steps_of_actors(tmp_path: Path) -> None:
+    class Watch(BaseCallback):
+        n_checked = 0
+
+        def _on_step(self) -> bool:
+            """Check that the local variables are those of SB3's collect_rollouts."""
+            names = self.locals
+            assert names["self"] is self.model
+            obs, new_obs = self.model._last_obs, names["new_obs"]
+            serials, after = np.asarray(obs)[:, 2], new_obs[:, 2]
+            assert ((after == serials + 1) | (names["dones"] & (after == serials + 2))).all()
+            assert names["rewards"].tolist() == [reward_of(int(serial)) for serial in serials]
+            finals = [info["terminal_observation"][2] for info in names["infos"] if "terminal_observation" in info]
+            assert finals == (serials + 1)[names["dones"]].tolist()
+            self.n_checked += len(serials)
+            return True
+
+    model = make_model(
+        actors={"envs_per_actor": 3, "block_size": 30},
+        exploration="epsilon_ladder",
+        exploration_kwargs={"schedule": 0.4, "alpha": 7.0},
+        check_finite=True,
+        train_freq=1,
+    )
+    record, watch = Record(), Watch()
+    model.set_logger(Logger(None, [record]))
+    evaluation = EvalCallback(DummyVecEnv([lambda: Monitor(serial())]), eval_freq=50, verbose=0)
+    model.learn(600, [watch, StopTrainingOnMeanReturn(1e9, 10), DiagnosticsCallback(every=200, calibration=False), evaluation])
+    assert watch.n_checked == 600
+    logged = {name: value for row in record.rows for name, value in row.items()}
+    assert logged["exploration/epsilon_0"] == pytest.approx(0.4)
+    assert logged["exploration/epsilon_1"] == pytest.approx(0.4**8)
+    assert logged["rollout/exploration_rate"] == pytest.approx((0.4 + 0.4**8) / 2)
+    assert model.ep_info_buffer is not None
+    assert {episode["l"] for episode in model.ep_info_buffer} == {LENGTH}
 
 
 def test_episodes_are_written_to_the_monitor_file_once(tmp_path: Path) -> None:
