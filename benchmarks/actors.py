@@ -107,7 +107,12 @@ def steps_per_second(kind: str, n_actors: int, seconds: float) -> float:
     actors: dict[str, Any] | None = {"n_actors": n_actors, "block_size": BLOCK} if n_actors else None
     clock = Clock(BLOCK * max(2 * n_actors, 1), seconds)
     model = DQNExt(
-        "MlpPolicy", gym.make(ENVS[kind]), learning_starts=50, device="cpu", policy_kwargs={"net_arch": [64, 64]}, actors=actors
+        "MlpPolicy",
+        gym.make(ENVS[kind]),
+        learning_starts=50,
+        device="cpu",
+        policy_kwargs={"net_arch": [64, 64]},
+        actors=actors,
     )
     model.learn(10**9, clock)
     return clock.rate
