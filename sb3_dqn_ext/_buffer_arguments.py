@@ -111,6 +111,8 @@ def prepare_replay_buffer(model: Any) -> None:
             gamma=model.gamma,
             **kwargs,
         )
+        if model.actors is not None and model.n_steps > 1:
+            model.replay_buffer.set_lookahead(model.n_steps - 1)
 
 
 def update_buffer_arguments(model: Any) -> None:

@@ -159,6 +159,10 @@ class DQNExt(DQN):
     :param pretraining_updates: the number of gradient steps before the first step of the environments, on the demonstrations
         of ``replay_buffer_kwargs={"demonstrations": ...}`` (default: 0). Updates that were made before, for example by
         :meth:`learn_offline`, count
+    :param actors: None (default): this process steps the environments. A mapping: actors in other processes do, as in Ape-X
+        (https://arxiv.org/abs/1803.00933), for example ``{"engine": "processes", "n_actors": 4, "envs_per_actor": 8}``, see
+        docs/actors.md and :class:`~sb3_dqn_ext.actors.settings.ActorSettings`. ``env`` is then one environment, which the
+        actors make again, and ``envs_per_actor`` takes the place of the number of environments elsewhere
     :param check_finite: whether nan and infinite numbers end the run with an error before they reach the replay buffer or the
         networks (default: False), see :class:`~sb3_dqn_ext.callbacks.NonFiniteGuardCallback`
     :param kwargs: arguments of SB3's DQN by keyword
@@ -195,6 +199,7 @@ class DQNExt(DQN):
         step_while_learning: bool = False,
         pretraining_updates: int = 0,
         check_finite: bool = False,
+        actors: Mapping[str, Any] | None = None,
         **kwargs: Unpack[DQNKwargs],
     ) -> None:
         check_keys("DQNExt()", kwargs, parameters_of(DQNExt))
@@ -213,6 +218,7 @@ class DQNExt(DQN):
         self.step_while_learning = step_while_learning
         self.pretraining_updates = pretraining_updates
         self.check_finite = check_finite
+        self.actors = actors
         self._warned_eager_reasons: set[str] = set()  # reasons for training without compilation, of which a warning was given
         self._warned_unstorable: set[str] = set()  # attributes that cannot be saved, of which a warning was given
         self.choices: Choices | None = None
@@ -228,6 +234,8 @@ class DQNExt(DQN):
             super().__init__(policy, env, *args, **kwargs)
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
+            if actors is not None:
+                _actors().check_actor_combinations(self, DQNExt.predict, given)
             check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_normalization(self)
@@ -254,6 +262,8 @@ class DQNExt(DQN):
         if self._stats_window_size is not None:
             self._stats_window_size = int(self._stats_window_size)  # so does deque()
         self._convert_train_freq()
+        if self.actors is not None:
+            self.n_envs = _actors().parse_actors(self.actors).envs_per_actor
         choices = self._setup_choices()
         prepare_replay_buffer(self)
         saved_generator = self._generator
@@ -401,6 +411,24 @@ class DQNExt(DQN):
         check_batch_size(self)
         check_normalization(self)
         check_step_while_learning(self, DQNExt.train)
+        if self.actors is not None:
+            _actors().check_actor_combinations(self, DQNExt.predict)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Set the training environment.
+
+        :param env: the environment, with the spaces and the number of environments of the present one
+        :param force_reset: whether it is reset before the next training (default)
+        """
+        n_envs = self.n_envs
+        if self.actors is not None:
+            env = self._wrap_env(env, self.verbose)
+            self.n_envs = env.num_envs  # one environment, from which those of the actors are made
+        try:
+            super().set_env(env, force_reset)
+        finally:
+            self.n_envs = n_envs
 
     def _update_exploration_schedule(self, total_steps: int) -> None:
         """
@@ -441,6 +469,12 @@ class DQNExt(DQN):
         self._begin_rollout(callback)
         if run.is_offline:
             return count_updates(self, callback)
+        if self.actors is not None:
+            assert isinstance(replay_buffer, DQNReplayBuffer)
+            collected: RolloutReturn = _actors().collect_from_actors(
+                self, env, callback, train_freq, replay_buffer, log_interval
+            )
+            return collected
         # callbacks read some of these names from self.locals
         num_collected_steps = num_collected_episodes = 0
         n_random = min(learning_starts, warm_up_steps(self))
@@ -603,6 +637,10 @@ class DQNExt(DQN):
         if self.run_state.defers_training:
             self.run_state.defers_training, self.run_state.due_training = False, (gradient_steps, batch_size)
             return
+        if self.run_state.actor_pool is not None:
+            gradient_steps = self.run_state.actor_pool.ratio.gradient_steps(gradient_steps, batch_size)
+            if gradient_steps == 0:
+                return
         self._apply_changes()
         self._has_applied_changes = True
         self.updater.set_training_mode(self.policy, True)
@@ -739,6 +777,8 @@ class DQNExt(DQN):
                 yield
             finally:
                 self.run_state.is_offline = False
+                if self.run_state.actor_pool is not None:
+                    _actors().close_actors(self)
                 end_run(self)
                 callback, self.run_state.callback = self.run_state.callback, None  # frees the callbacks' data
                 # the thread of an open progress bar can hold a lock that prevents Python from exiting
@@ -872,7 +912,8 @@ class DQNExt(DQN):
         :return: this model
         :raises CheckpointError: if there is no undamaged checkpoint, or its model was made with other arguments
         """
-        for problem in _persistence().resume(self, path):
+        problems = _persistence().resume(self, path)
+        for problem in problems if self.actors is None else ():  # actors begin new episodes anyway
             warnings.warn(f"{problem} It begins a new episode.", stacklevel=2)
         return self
 
@@ -886,6 +927,12 @@ def _persistence() -> Any:
     import sb3_dqn_ext.persistence as persistence  # 40 ms, for saving, loading and resuming only
 
     return persistence
+
+
+def _actors() -> Any:
+    import sb3_dqn_ext.actors.learner as learner  # multiprocessing and more, for actors only
+
+    return learner
 
 
 def _signature() -> inspect.Signature:

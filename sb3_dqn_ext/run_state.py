@@ -42,6 +42,8 @@ class RunState:
     """``gradient_steps`` and ``batch_size`` of the training to make during the next step, or None"""
     is_offline: bool = False
     """whether gradient steps take the place of the steps of the environments"""
+    actor_pool: Any = None
+    """the actors of the run, with ``actors``; None until it collects its first transition"""
     acting_values: Any = None
     """the (n_envs, A) Q-values of the latest observations; None if they are not computed"""
     stepped_envs: Sequence[VecEnv] = ()

@@ -200,6 +200,7 @@ def test_the_signature_is_that_of_sb3_followed_by_our_arguments() -> None:
         "step_while_learning",
         "pretraining_updates",
         "check_finite",
+        "actors",
     ]
 
 

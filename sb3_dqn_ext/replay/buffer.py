@@ -152,6 +152,8 @@ class DQNReplayBuffer(ReplayBuffer):
     optimize_memory_usage: bool
     packed_masks: PackedMasks | None = None
     """The storage of action masks; None without ``action_masks``."""
+    lookahead: int = 0
+    """The number of steps after each block of steps that :meth:`add_lookahead` stores, see :meth:`set_lookahead`."""
     _progress: float | None = None
     """The progress of the run while DQNExt samples through an overridden method of a subclass."""
     _demonstrations_source: Any = None
@@ -237,7 +239,8 @@ class DQNReplayBuffer(ReplayBuffer):
     def _make_sampler(self) -> Sampler:
         choice, kwargs = self._sampler_choice
         n, first = self._n_demonstrations, self.buffer_size * self.n_envs
-        only_added = self._tracks_episodes or n % self.n_envs > 0  # the last row of demonstrations may be incomplete
+        # the last row of demonstrations may be incomplete
+        only_added = self._tracks_episodes or self.lookahead > 0 or n % self.n_envs > 0
         rows = self.buffer_size + self._demonstration_rows
         sampler = make_sampler(choice, kwargs, rows, self.n_envs, self.terminal_copies, only_added)
         check_keep_episodes(self.keep_episodes, self.n_envs, sampler, choice)
@@ -349,6 +352,33 @@ class DQNReplayBuffer(ReplayBuffer):
 
         if self.sampler.tracks_indices:
             self._update_sampler(row, done, TERMINAL_MASKS[self.terminal_on](done, truncated))
+
+    def set_lookahead(self, n: int) -> None:
+        """
+        Prepare an empty buffer for blocks of steps, each with steps after it that :meth:`add_lookahead` stores.
+
+        :param n: the number of steps after each block
+        """
+        self.lookahead = n
+        self._clear()
+
+    def add_lookahead(
+        self,
+        obs: Obs,
+        next_obs: Obs,
+        action: Array,
+        reward: Array,
+        done: Array,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store one transition of every environment that only the n-step returns of earlier steps read: it is not replayed.
+
+        The arguments are those of :meth:`add`. :meth:`set_lookahead` was called before.
+        """
+        row = self.pos
+        self.add(obs, next_obs, action, reward, done, infos)
+        self.sampler.remove(np.arange(row * self.n_envs, (row + 1) * self.n_envs))
 
     def _update_sampler(self, row: int, done: Bools, terminal: Bools) -> None:
         """

@@ -27,6 +27,12 @@ def _type_check(kind: Any, called: str) -> Callable[[str, object], None]:
     return lambda key, value: check_type(key, value, kind, called)
 
 
+def _check_actors(value: object) -> None:
+    from sb3_dqn_ext.actors.settings import parse_actors  # for configurations with actors only
+
+    parse_actors(value)
+
+
 # Some hyperparameters may be strings, because the zoo evaluates them as Python.
 VALUE_CHECKS: dict[str, Callable[[str, object], None]] = {
     # hyperparameters of the zoo
@@ -52,6 +58,7 @@ VALUE_CHECKS: dict[str, Callable[[str, object], None]] = {
     "target_policy": _type_check(str, "the name of a target policy"),
     "exploration": _type_check(str, "the name of an exploration"),
     "target_update_unit": _type_check(str, "env_steps or gradient_steps"),
+    "actors": lambda _, value: None if value is None else _check_actors(value),
 }
 # arguments of DQNExt that the zoo sets
 SET_BY_ZOO = {"env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"}

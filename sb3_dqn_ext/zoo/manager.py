@@ -104,6 +104,8 @@ class DQNExtManager(ExperimentManager):
         """the reason why the run cannot be resumed; None: it can"""
         self.checkpoints: str | None = None
         """the folder of exact checkpoints, relative to the run folder; None: no checkpoints"""
+        self.envs_per_call = 1
+        """the environments of the training whose steps are one call of a callback, relative to ``n_envs``"""
         self.run: RunFile | None = None
         self.training_end = TrainingEnd()
 
@@ -115,9 +117,15 @@ class DQNExtManager(ExperimentManager):
         if self.config == default_config() and not (self._is_atari or has_own_block(env_id)):
             print(f"{env_id} has no block: the default block is used. `sb3-dqn-ext advise {env_id}` prints a tailored one.")
         hyperparameters, saved = super().read_hyperparameters()
+        self._count_environments(hyperparameters)
         if self.writes_run_file:
             self._store_hyperparameters(saved)
         return hyperparameters, saved
+
+    def _count_environments(self, hyperparameters: Mapping[str, Any]) -> None:
+        actors = hyperparameters.get("actors")
+        if self.algo == ALGO and isinstance(actors, Mapping):
+            self.envs_per_call = actors.get("envs_per_actor", 1)
 
     def _store_hyperparameters(self, hyperparameters: Hyperparameters) -> None:
         if self.continue_training:
@@ -148,7 +156,10 @@ class DQNExtManager(ExperimentManager):
     def create_callbacks(self) -> None:
         """Create the zoo's callbacks, and one for exact checkpoints unless the configuration contains one."""
         added = self._add_checkpoints() if self.writes_run_file else []
+        n_envs = self.n_envs
+        self.n_envs = n_envs * self.envs_per_call  # the zoo divides the intervals of callbacks by it
         super().create_callbacks()  # type: ignore[no-untyped-call]
+        self.n_envs = n_envs
         self.callbacks.extend(added)
 
     def _add_checkpoints(self) -> list[ExactCheckpointCallback]:
@@ -252,6 +263,7 @@ class ResumedManager(DQNExtManager):
         replay = hyperparameters.get("replay_buffer_class")
         if isinstance(replay, str) and "." in replay:
             hyperparameters["replay_buffer_class"] = resolve_class("replay_buffer_class", replay, {})
+        self._count_environments(hyperparameters)
         print(f"Resuming {self.save_path}")
         pprint(hyperparameters)
         return hyperparameters, OrderedDict(hyperparameters)

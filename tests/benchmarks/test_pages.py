@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import algorithms, benchmark_page, diagnostics_cost, games
+from benchmarks import actors, algorithms, benchmark_page, diagnostics_cost, games
 from benchmarks.reliability import report as reliability
 from benchmarks.rows import RESULTS
 from benchmarks.speed import report as speed
@@ -50,6 +50,7 @@ def questions_page(folder: Path) -> str:
 
 
 PAGES: dict[str, Callable[[Path], str]] = {
+    "actors": lambda folder: actors.page(read_rows(RESULTS / "actors.csv")),
     "algorithms": lambda folder: sweep_page("algorithms"),
     "benchmark": lambda folder: benchmark_page.describe_sweeps(benchmark_page.published_sweeps()),
     "btr": lambda folder: sweep_page("btr"),

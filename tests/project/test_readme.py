@@ -72,6 +72,7 @@ def rounded(interval: str) -> str:
         ("speed", "speed"),
         ("speed", "compiled_seeds"),
         ("games", "games"),
+        ("actors", "actors"),
         ("algorithms/dqn", "cartpole_seeds"),
         ("btr", "btr"),
         ("plasticity", "plasticity"),

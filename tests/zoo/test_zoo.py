@@ -1,7 +1,9 @@
 """The RL Zoo's own commands, run from a folder that holds what a user's project often holds: an ``envs/`` package."""
 
 import importlib.util
+import json
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,32 @@ def test_a_wrapper_and_a_policy_of_ours_come_from_yaml_and_evaluation_reports_th
     assert buffer.dones[stored].any()
     assert buffer.terminal_copies == 3
     assert "Mean reward" in output(python(*ENJOY, "--env", "CartPole-v1", cwd=project))
+
+
+@pytest.mark.slow
+def test_the_zoo_trains_with_actors_and_resumes(project: Path) -> None:
+    actors = {"n_actors": 2, "envs_per_actor": 4, "block_size": 40}
+    config = write_config(
+        project,
+        n_timesteps=400,
+        actors=actors,
+        env_kwargs={"max_episode_steps": 20},
+        vec_env_wrapper="sb3_dqn_ext.vec_env.FastVecEnv",
+    )
+    options = ("--eval-freq", "100", "--save-freq", "200", "-conf", config)
+    output(python(*TRAIN, "--env", "CartPole-v1", *options, cwd=project))
+    (run,) = project.glob("logs/dqn_ext/CartPole-v1_1")
+    evaluations = np.load(run / "evaluations.npz")
+    assert evaluations["timesteps"].tolist() == [100, 200, 300, 400]  # 25 calls of 4 environments each
+    lengths = [int(line.split(",")[1]) for line in (run / "0.monitor.csv").read_text().splitlines()[2:]]
+    assert 200 < sum(lengths) <= 400
+    stored = json.loads((run / "run.json").read_text())
+    stored["hyperparameters"]["n_timesteps"], stored["finished"] = 600, None  # as if it had been interrupted at step 400
+    (run / "run.json").write_text(json.dumps(stored))
+    resumed = output(python("-m", "sb3_dqn_ext.zoo", "resume", str(run), cwd=project))
+    assert re.search("From step (2|3).. of 600", resumed)  # the last checkpoint
+    lengths = [int(line.split(",")[1]) for line in (run / "0.monitor.csv").read_text().splitlines()[2:]]
+    assert 400 < sum(lengths) <= 600
 
 
 def test_the_zoo_continues_from_a_trained_agent(project: Path) -> None:

@@ -40,7 +40,9 @@ def exploration_rates(model: Any) -> dict[str, float]:
     rate, choices = float(model.exploration_rate), getattr(model, "choices", None)
     exploration = None if choices is None else choices.exploration
     if isinstance(exploration, EpsilonLadder):
-        return {f"epsilon_{i}": float(one) for i, one in enumerate(exploration.epsilons(rate, model.n_envs))}
+        actors = getattr(model, "actors", None)  # each actor has one epsilon
+        n = model.n_envs if actors is None else actors["n_actors"]
+        return {f"epsilon_{i}": float(one) for i, one in enumerate(exploration.epsilons(rate, n))}
     if exploration is None:  # SB3's
         return {"epsilon": rate}
     name, rate_used = exploration.log_entry(rate, model.n_envs)
@@ -52,7 +54,7 @@ class ExplorationCallback(DrawingDiagnostic):
     A diagnostic that logs the actions that are tried.
 
     - ``exploration/epsilon``, or ``exploration/temperature``: the scheduled rate; with ``epsilon_ladder``
-      ``exploration/epsilon_0`` ..., the rate of each environment
+      ``exploration/epsilon_0`` ..., the rate of each environment, or of each actor
     - ``exploration/exploratory``: the share of actions that are not the greedy one, in every 256th step since the last
       measurement. A random action can be the greedy one by chance: with A actions, the share of epsilon-greedy is
       ``epsilon * (A - 1) / A``
