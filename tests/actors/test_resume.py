@@ -47,7 +47,7 @@ def test_a_learner_that_was_killed_resumes_from_its_checkpoint(tmp_path: Path) -
         rows = [tuple(row) for row in buffer.read_observations(own_indices(model)).astype(int).tolist()]
         assert model.num_timesteps == len(rows) == saved + 500
         assert set(Counter(rows).values()) == {1}  # no step is stored twice
-        assert {process for process, _, _ in rows[:saved]} == set(processes)
+        assert {process for process, _, _ in rows[:saved]} <= set(processes)  # one of them may have had no time until then
         assert {process for process, _, _ in rows[saved:]}.isdisjoint(processes)
         # the samples before and after, up to a batch for each of the two processes
         assert abs(n_updates_of(model) * 16 - 4 * (saved + 500 - 100)) <= 2 * 16 + 4 * 4

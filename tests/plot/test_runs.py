@@ -58,7 +58,7 @@ wrapped = "env_wrapper:[{json.dumps(PENALTY).replace('"', "'")}]"
 for arguments in (
     [*cartpole, "--seed", "1", *both, "-params", *small, wrapped],
     [*cartpole, "--seed", "2", *both, "-params", *small, wrapped],
-    [*cartpole, "--seed", "3", *both, "-params", *small, wrapped, "target_policy:'double'"],
+    [*cartpole, "--seed", "3", *both, "-params", *small, wrapped, "max_grad_norm:5"],
     ["--algo", "dqn", "--env", "MountainCar-v0", "-n", "600", "--seed", "1", *both, "-params", *small],
 ):
     sys.argv[1:] = arguments
@@ -162,7 +162,7 @@ def test_runs_of_one_configuration_are_seeds_and_others_are_labelled_by_their_di
     groups = group_runs([read_run(folder) for folder in cartpoles])
     assert {label: [run.folder for run in runs] for label, runs in groups.items()} == {
         "dqn_ext": cartpoles[:2],
-        "dqn_ext, target_policy=double": cartpoles[2:],
+        "dqn_ext, max_grad_norm=5": cartpoles[2:],
     }
     named = [read_run(folder, label="mine") for folder in cartpoles]
     assert {label: len(runs) for label, runs in group_runs(named).items()} == {"mine": 3}
