@@ -51,7 +51,7 @@ def test_it_is_short() -> None:
 def test_the_results_are_those_that_were_measured() -> None:
     rows = read_rows(ROOT / "docs/results/cartpole_seeds.csv")
     ours, theirs = (select_rows(rows, variant=variant) for variant in ("sb3_dqn_ext", "stock SB3 DQN"))
-    scores = table_rows(DOCS / "results/cartpole_seeds.md", "environment | variant")
+    scores = table_rows(DOCS / "results/cartpole_seeds.md", "environment | variant")[:2]
     iqm, their_iqm = (float(row[3]) for row in scores)
     interval, their_interval = (rounded(row[4]) for row in scores)
     sentence = f"is {iqm:.0f} (SB3: {their_iqm:.0f}; interquartile means over {len(ours)} seeds, with 95 % intervals of "
