@@ -36,6 +36,7 @@ BLOCKS = [block for path in MARKDOWN for block in blocks(path)]
 MAKEFILE = (ROOT / "Makefile").read_text()
 EXTRAS = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE))
 VARIABLES = dict(re.findall(r"^(\w+) [?:]?= (.*)", MAKEFILE, flags=re.MULTILINE))
+OWN_ENVS = {env for block in BLOCKS if block.is_module for env in re.findall(r'gym\.register\("([^"]+)"', block.text)}
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
 
 
@@ -144,7 +145,7 @@ def test_files_environments_configurations_and_extras_in_commands_exist() -> Non
             assert EXTRAS.issuperset(extras.split(",")), command
         for argument, value in itertools.pairwise(command.words):
             if argument in ("--env", "-e") and str(command.module).startswith(("rl_zoo3", "sb3_dqn_ext")):
-                assert value in gym.registry, command
+                assert value in gym.registry or value in OWN_ENVS, command
             if argument == "-conf" and value.startswith("sb3_dqn_ext.presets."):
                 assert value.removeprefix("sb3_dqn_ext.presets.") in presets.preset_paths(), command
             elif (argument == "-conf" and value != "my_config.yml") or value.startswith(("tests/", "docs/")):
