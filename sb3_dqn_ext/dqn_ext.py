@@ -235,7 +235,7 @@ class DQNExt(DQN):
         if kwargs.get("_init_setup_model", True):
             given = {*list(inspect.signature(DQN).parameters)[: 2 + len(args)], *kwargs}
             if actors is not None:
-                _actors().check_actor_combinations(self, DQNExt.predict, given)
+                _actors().check_actor_combinations(self, DQNExt, given)
             check_combinations(self, given if target_update_unit == "env_steps" else given | {"target_update_unit"})
             check_batch_size(self)
             check_normalization(self)
@@ -412,7 +412,7 @@ class DQNExt(DQN):
         check_normalization(self)
         check_step_while_learning(self, DQNExt.train)
         if self.actors is not None:
-            _actors().check_actor_combinations(self, DQNExt.predict)
+            _actors().check_actor_combinations(self, DQNExt)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """
@@ -608,7 +608,9 @@ class DQNExt(DQN):
         self._count_call()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         assert self.choices is not None
-        self.logger.record(*self.choices.exploration.log_entry(self.exploration_rate, self.n_envs))
+        pool = self.run_state.actor_pool
+        n_explorers = self.n_envs if pool is None else pool.n_actors
+        self.logger.record(*self.choices.exploration.log_entry(self.exploration_rate, n_explorers))
 
     def _count_call(self) -> None:
         """Count a step of the vectorised environment, and update the target network if that is due."""

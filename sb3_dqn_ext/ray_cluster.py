@@ -54,11 +54,15 @@ class RayCluster:
         else:
             ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.WARNING)
 
+    def restore_sigterm(self) -> None:
+        """Restore the handler of SIGTERM that Ray has replaced."""
+        if signal.getsignal(signal.SIGTERM) is not self._on_sigterm:
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
     def close(self) -> None:
         """Disconnect, and restore the handler of SIGTERM. A cluster that was started here ends, and its files are deleted."""
         self.ray.shutdown()
-        if signal.getsignal(signal.SIGTERM) is not self._on_sigterm:
-            signal.signal(signal.SIGTERM, self._on_sigterm)
+        self.restore_sigterm()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

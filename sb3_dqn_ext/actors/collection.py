@@ -135,13 +135,14 @@ def collect_from_actors(
         _store(replay_buffer, step)
         if step.is_last:
             for following in pool.lookahead():
-                replay_buffer.add_lookahead(*_arguments(following))
+                replay_buffer.add(*_arguments(following))
+                replay_buffer.exclude_newest()
             pool.acknowledge()
         model._last_obs = new_obs
         if model.num_timesteps > model.learning_starts:
             pool.ratio.insert(model.n_envs)
         model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
-        _count_step(model, pool)
+        model._on_step()
         for _ in range(np.count_nonzero(dones)):
             num_collected_episodes += 1
             if log_interval is not None and (model._episode_num + 1) % log_interval == 0:
@@ -171,12 +172,6 @@ def _store(buffer: DQNReplayBuffer, step: StoredStep) -> None:
 def _arguments(step: StoredStep) -> tuple[Any, ...]:
     """Return the arguments of ``DQNReplayBuffer.add``."""
     return step.observations, step.next_observations, step.actions, step.rewards, step.dones, step.infos
-
-
-def _count_step(model: Any, pool: ActorPool) -> None:
-    model._count_call()
-    model.exploration_rate = model.exploration_schedule(model._current_progress_remaining)
-    model.logger.record(*model.choices.exploration.log_entry(model.exploration_rate, pool.n_actors))
 
 
 class EpisodeFile:

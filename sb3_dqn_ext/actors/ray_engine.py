@@ -1,9 +1,7 @@
 """The engine that runs actors on a Ray cluster."""
 
 import os
-import signal
 import tempfile
-import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -101,10 +99,8 @@ class RayEngine:
         num_cpus: float | None = None,
         runtime_env: dict[str, Any] | None = None,
     ) -> None:
-        before = signal.getsignal(signal.SIGTERM)
         self._cluster = RayCluster(Path(tempfile.gettempdir()) / f"actors-{os.getpid()}", address, runtime_env)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray has replaced it; checkpoints need it
+        self._cluster.restore_sigterm()  # checkpoints need the handler
         self._ray: Any = self._cluster.ray
         cpus = (0 if address is None else 1) if num_cpus is None else num_cpus
         remote = self._ray.remote(max_restarts=0, num_cpus=cpus, concurrency_groups={CONTROL: 1})

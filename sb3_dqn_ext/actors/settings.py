@@ -1,7 +1,7 @@
 """The argument ``actors`` of DQNExt, and the arguments with which it combines."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ ENGINES = ("processes", "ray")
 ENGINE_SYNONYMS = {"process": "processes", "multiprocessing": "processes", "local": "processes", "cluster": "ray"}
 RAY_KWARGS = ("address", "num_cpus", "runtime_env")
 MAX_BLOCK = 100_000
+REPLACED_METHODS = {"predict": "policy", "_sample_action": "policy", "_store_transition": "replay buffer"}
+"""The methods of DQNExt that are not called with actors, and where a user can override something instead."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,12 @@ def parse_actors(actors: Any) -> ActorSettings:
     return ActorSettings(**actors)
 
 
-def check_actor_combinations(model: Any, own_predict: Callable[..., Any], given: Collection[str] = ()) -> EnvRecipe:
+def check_actor_combinations(model: Any, algorithm: type, given: Collection[str] = ()) -> EnvRecipe:
     """
     Check that a model can be trained by actors.
 
     :param model: a DQNExt with ``actors``
-    :param own_predict: the method ``predict`` of DQNExt
+    :param algorithm: the class DQNExt
     :param given: the names of the arguments that the user gave
     :return: the recipe of the environments of the actors
     :raises ArgumentError: if another argument does not combine with actors; the message contains the reason
@@ -111,11 +113,12 @@ def check_actor_combinations(model: Any, own_predict: Callable[..., Any], given:
     for reason, is_conflict in conflicts.items():
         if is_conflict:
             raise ArgumentError(f"{reason}. Leave it out, or leave out actors.")
-    if type(model).predict is not own_predict or "predict" in vars(model):
-        raise UnsupportedError(
-            f"actors choose actions with the policy and the exploration, and {type(model).__name__} overrides predict(): "
-            "override it in the policy, or leave out actors."
-        )
+    for name, place in REPLACED_METHODS.items():
+        if getattr(type(model), name) is not getattr(algorithm, name) or name in vars(model):
+            raise UnsupportedError(
+                f"actors choose actions and make transitions without {name}(), which {type(model).__name__} overrides: "
+                f"override a method of the {place}, or leave out actors."
+            )
     if ratio is not None and "gradient_steps" in given:
         warnings.warn(f"gradient_steps has no effect beside actors['samples_per_insert']={ratio!r}.", stacklevel=4)
     return recipe

@@ -153,7 +153,7 @@ class DQNReplayBuffer(ReplayBuffer):
     packed_masks: PackedMasks | None = None
     """The storage of action masks; None without ``action_masks``."""
     lookahead: int = 0
-    """The number of steps after each block of steps that :meth:`add_lookahead` stores, see :meth:`set_lookahead`."""
+    """The number of steps after each block of steps that are not replayed, see :meth:`set_lookahead`."""
     _progress: float | None = None
     """The progress of the run while DQNExt samples through an overridden method of a subclass."""
     _demonstrations_source: Any = None
@@ -355,29 +355,16 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def set_lookahead(self, n: int) -> None:
         """
-        Prepare an empty buffer for blocks of steps, each with steps after it that :meth:`add_lookahead` stores.
+        Prepare an empty buffer for blocks of steps, each with steps after it that are not replayed.
 
         :param n: the number of steps after each block
         """
         self.lookahead = n
         self._clear()
 
-    def add_lookahead(
-        self,
-        obs: Obs,
-        next_obs: Obs,
-        action: Array,
-        reward: Array,
-        done: Array,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        """
-        Store one transition of every environment that only the n-step returns of earlier steps read: it is not replayed.
-
-        The arguments are those of :meth:`add`. :meth:`set_lookahead` was called before.
-        """
-        row = self.pos
-        self.add(obs, next_obs, action, reward, done, infos)
+    def exclude_newest(self) -> None:
+        """Exclude the newest step from replay. Earlier steps read it for their returns. :meth:`set_lookahead` was called."""
+        row = (self.pos - 1) % self.buffer_size
         self.sampler.remove(np.arange(row * self.n_envs, (row + 1) * self.n_envs))
 
     def _update_sampler(self, row: int, done: Bools, terminal: Bools) -> None:

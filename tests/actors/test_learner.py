@@ -17,6 +17,7 @@ from sb3_dqn_ext import ArgumentError, DQNExt
 from sb3_dqn_ext.actors.collection import make_setup
 from sb3_dqn_ext.actors.env_recipe import make_recipe
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, StopTrainingOnMeanReturn
+from sb3_dqn_ext.errors import UnsupportedError
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from sb3_dqn_ext.zoo.config import check_config
 from tests.actors.envs import LENGTH, SerialEnv, reward_of
@@ -75,6 +76,26 @@ WRONG_ENVS: dict[str, tuple[Callable[[], Any], str]] = {
     "VecMonitor": (lambda: VecMonitor(DummyVecEnv([serial])), "actors cannot put VecMonitor around their environments"),
     "no spec": (without_spec, "actors cannot make the environment again: .* has no spec"),
 }
+
+
+@pytest.mark.parametrize("method", ["predict", "_sample_action", "_store_transition"])
+def test_methods_of_a_subclass_that_actors_would_skip_are_refused(method: str) -> None:
+    changed = type("Changed", (DQNExt,), {method: lambda self, *args: None})
+    with pytest.raises(UnsupportedError, match=rf"{method}\(\), which Changed overrides"):
+        changed("MlpPolicy", "CartPole-v1", actors={"n_actors": 1})
+
+
+def test_the_method_of_a_subclass_after_each_step_is_called() -> None:
+    class Counting(DQNExt):
+        n_calls = 0
+
+        def _on_step(self) -> None:
+            super()._on_step()
+            self.n_calls += 1
+
+    model = Counting("MlpPolicy", serial(), actors={"n_actors": 1, "envs_per_actor": 2, "block_size": 20}, **SMALL)
+    model.learn(200)
+    assert model.n_calls == 100
 
 
 @pytest.mark.parametrize("name", WRONG_ENVS)
