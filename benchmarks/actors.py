@@ -6,7 +6,6 @@ with a small network and a gradient step for every four steps. The time begins w
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -144,12 +143,11 @@ def page(rows: Sequence[Row]) -> str:
 
     :param rows: the rows
     """
-    n, load = len(rows) // (len(ENVS) * len(N_ACTORS)), float(rows[0]["load_before"])
+    n = len(rows) // (len(ENVS) * len(N_ACTORS))
     return (
         "# Throughput with actors\n\n"
         f"Environment steps per second on two processor cores, medians of {n} measurements, with a gradient step for every "
-        f"four steps, blocks of {BLOCK} transitions and one environment in each actor: `python -m benchmarks.actors`. Before, "
-        f"other programs had a load average of {load:.1f}, which slows down the environment that computes.\n\n"
+        f"four steps, blocks of {BLOCK} transitions and one environment in each actor: `python -m benchmarks.actors`.\n\n"
         f"{table(rows)}"
     )
 
@@ -162,15 +160,14 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
 
-    path, load = args.results / "actors.csv", f"{os.getloadavg()[0]:.2f}"
+    path = args.results / "actors.csv"
     path.unlink(missing_ok=True)
     for repeat in range(args.repeats):
         for kind in ENVS:
             for n in N_ACTORS:
                 rate = steps_per_second(kind, n, args.seconds)
                 print(f"{kind}, {n} actors: {rate:.0f} steps per second", flush=True)
-                row = {"env": kind, "actors": str(n), "repeat": str(repeat), "steps_per_second": f"{rate:.1f}"}
-                add_row(path, row | {"load_before": load})
+                add_row(path, {"env": kind, "actors": str(n), "repeat": str(repeat), "steps_per_second": f"{rate:.1f}"})
     text = page(read_rows(path))
     (args.results / "actors.md").write_text(text)
     print(text)
