@@ -21,6 +21,11 @@ Values that take more operations than this and are read more than once are store
 quantiles are computed again for each pair, in loops without vector instructions: with 200 quantiles, an update takes three
 times as long.
 """
+MAX_LOOP_MULTIPLICATIONS = 2**15
+"""
+Matrix products with at most so many multiplications become loops of the compiled function. For larger ones, a call of the
+library of matrix products is faster.
+"""
 NO_COMPILER_MESSAGE = "no C++ compiler was found; install one (on Debian: apt install g++), or name it in the variable CXX"
 
 
@@ -68,7 +73,8 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
                 inputs = [fake.from_tensor(argument, static_shapes=True) for argument in arguments]
                 with fake, _OneHotOfFakeTensors():
                     functional = th.func.functionalize(function, remove="mutations")
-                    graph = make_fx(functional, select_decomp_table(), _allow_non_fake_inputs=True)(*inputs)
+                    decompositions = {**select_decomp_table(), **(SMALL_PRODUCTS if on_cpu else {})}
+                    graph = make_fx(functional, decompositions, _allow_non_fake_inputs=True)(*inputs)
                 graph.graph.eliminate_dead_code()
                 # The graph is compiled as it is: torch._inductor.compile would trace it once more, which takes a second, and
                 # put its checks around each call
@@ -78,6 +84,26 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
         raise CompilationError(_reason(error)) from error
     call = result.current_callable  # it empties the list of its arguments
     return lambda *tensors: call([*tensors])
+
+
+def _small_product(a: th.Tensor, b: th.Tensor) -> Any:
+    """Return the product of an (m, k) and a (k, n) matrix as a sum, or NotImplemented if they are too large."""
+    if a.shape[0] * b.numel() > MAX_LOOP_MULTIPLICATIONS:
+        return NotImplemented
+    return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+
+
+def _small_product_and_bias(bias: th.Tensor, a: th.Tensor, b: th.Tensor, **factors: float) -> Any:
+    """Return a @ b + bias, see :func:`_small_product`."""
+    product = NotImplemented if factors else _small_product(a, b)
+    return product if product is NotImplemented else product + bias
+
+
+SMALL_PRODUCTS: dict[Any, Callable[..., Any]] = {
+    th.ops.aten.mm.default: _small_product,
+    th.ops.aten.addmm.default: _small_product_and_bias,
+}
+"""The operations of torch that are replaced, and their replacements."""
 
 
 def _known_vector_instructions() -> dict[str, Any]:

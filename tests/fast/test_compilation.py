@@ -1,0 +1,26 @@
+"""Matrix products in compiled functions: small ones become sums, in loops of the function."""
+
+import pytest
+import torch as th
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from sb3_dqn_ext.fast.compilation import MAX_LOOP_MULTIPLICATIONS, SMALL_PRODUCTS
+
+SIZE = round(MAX_LOOP_MULTIPLICATIONS ** (1 / 3))
+
+
+@pytest.mark.parametrize(("rows", "n_products"), [(SIZE, 1), (SIZE + 1, 3)])
+def test_small_products_are_sums_with_the_same_result(rows: int, n_products: int) -> None:
+    """A product with factors is left to torch in any case."""
+    generator = th.Generator().manual_seed(0)
+    a, b = (th.rand(shape, generator=generator) for shape in ((rows, SIZE), (SIZE, SIZE)))
+    bias = th.rand(SIZE, generator=generator)
+
+    def products(a: th.Tensor, b: th.Tensor, bias: th.Tensor) -> tuple[th.Tensor, ...]:
+        return a @ b, th.addmm(bias, a, b), th.addmm(bias, a, b, beta=2, alpha=3)
+
+    graph = make_fx(products, SMALL_PRODUCTS)(a, b, bias)
+    calls = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert sum(target in SMALL_PRODUCTS for target in calls) == n_products
+    for result, expected in zip(graph(a, b, bias), products(a, b, bias), strict=True):
+        th.testing.assert_close(result, expected, rtol=1e-6, atol=1e-6)
