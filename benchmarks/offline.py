@@ -2,11 +2,12 @@
 Offline training on mixed data of CartPole: conservative Q-learning beside plain DQN.
 
 A third of the data is random play, a third that of a half-trained policy, and a third that of a good one.
-``python -m benchmarks.offline`` writes a row for each variant and seed; rows that are there are not computed again.
+``python -m benchmarks.offline`` writes a row for each variant and seed, and their table.
+Rows that are there are not computed again.
 """
 
 import argparse
-import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
+from benchmarks.rows import RESULTS
 from benchmarks.sweeps.record_demonstrations import play
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.demonstrations import Transitions, join, write_npz
+from sb3_dqn_ext.sweep import Row, read_rows, select_rows
+from sb3_dqn_ext.sweep.report import difference_interval, iqm, stratified_interval, table_head
+from sb3_dqn_ext.sweep.results import add_row
 
 ENV = "CartPole-v1"
-COLUMNS = ("variant", "seed", "updates", "mean_return")
+KEY = "variant", "seed", "updates"
 VARIANTS: dict[str, dict[str, Any]] = {
     "DQN": {},
     "CQL, alpha=0.1": {"auxiliary_loss": "cql", "auxiliary_loss_kwargs": {"alpha": 0.1}},
@@ -35,6 +40,13 @@ SETTINGS: dict[str, Any] = {
     "target_update_interval": 500,
     "device": "cpu",
 }
+
+
+HEAD = """\
+# Offline training on mixed data of CartPole
+
+`python -m benchmarks.offline`
+"""
 
 
 class Player:
@@ -102,19 +114,35 @@ def train(data: Path, variant: str, seed: int, n_updates: int, n_episodes: int) 
     return float(mean)  # type: ignore[arg-type]
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows that are there already."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def table(rows: Sequence[Row]) -> str:
+    """
+    Return the table of the mean returns: interquartile means over seeds, and the differences from plain DQN.
+
+    :param rows: the rows
+    """
+
+    def lines() -> Iterator[str]:
+        yield from table_head("variant | seeds | return (IQM) | 95 % interval | range | difference from DQN | 95 % interval")
+        for variant in VARIANTS:
+            returns, of_dqn = (
+                np.array([float(row["mean_return"]) for row in select_rows(rows, variant=name)]) for name in (variant, "DQN")
+            )
+            middle, middle_of_dqn = float(iqm(returns)), float(iqm(of_dqn))
+            low, high = stratified_interval([returns], iqm, np.random.default_rng(0))
+            shown = [f"{middle:.1f}", f"{low:.1f} to {high:.1f}", f"{returns.min():.1f} to {returns.max():.1f}", "", ""]
+            if variant != "DQN":
+                low, high = difference_interval(returns, of_dqn)
+                shown[-2:] = f"{middle - middle_of_dqn:.1f}", f"{low:.1f} to {high:.1f}"
+            yield f"| {variant} | {len(returns)} | {' | '.join(shown)} |"
+
+    return "\n".join(lines()) + "\n"
 
 
 def main() -> None:
     """Record the data if there are none, and train all variants with all seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("runs/offline/cartpole.npz"))
-    parser.add_argument("--results", type=Path, default=Path("docs/results/offline.csv"))
+    parser.add_argument("--results", type=Path, default=RESULTS / "offline.csv")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=10_000, help="steps of each third of the data")
@@ -123,24 +151,17 @@ def main() -> None:
     args = parser.parse_args()
     if not args.data.exists():
         make_data(args.data, args.steps, args.training)
-    rows = read(args.results)
-    done = {(row["variant"], row["seed"], row["updates"]) for row in rows}
-    args.results.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(args.seeds):
         for variant in VARIANTS:
-            key = variant, str(seed), str(args.updates)
-            if key in done:
+            key = dict(zip(KEY, (variant, str(seed), str(args.updates)), strict=True))
+            if select_rows(read_rows(args.results, KEY), **key):
                 continue
             mean = train(args.data, variant, seed, args.updates, args.episodes)
-            rows.append(dict(zip(COLUMNS, (*key, f"{mean:.2f}"), strict=True)))
-            with args.results.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
-            print(*key, f"{mean:.2f}", flush=True)
-    for variant in VARIANTS:
-        means = [float(row["mean_return"]) for row in rows if row["variant"] == variant]
-        print(f"{variant}: median {np.median(means):.1f}, lowest {min(means):.1f}, {len(means)} seeds")
+            add_row(args.results, key | {"mean_return": f"{mean:.2f}"}, KEY)
+            print(*key.values(), f"{mean:.2f}", flush=True)
+    page = f"{HEAD}\n{table(read_rows(args.results, KEY))}"
+    args.results.with_suffix(".md").write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":
