@@ -521,14 +521,30 @@ def check_batch_size(model: Any) -> None:
 
 
 def check_normalization(model: Any) -> None:
-    """:raises ArgumentError: if VecNormalize rescales action masks, or rewards while the replay buffer stores returns"""
+    """
+    :raises ArgumentError: if VecNormalize rescales action masks, or rewards while the replay buffer stores returns, or if a
+        wrapper around it changes the observations, which are stored as they are before VecNormalize
+    """
     normalize = model.get_vec_normalize_env()
+    if normalize is not None and _shapes(normalize.observation_space) != _shapes(model.observation_space):
+        layers = layers_of(model.env)
+        outside = [type(layer).__name__ for layer in layers[layers.index(normalize) + 1 :]]
+        raise ArgumentError(
+            f"{' and '.join(outside)} around VecNormalize changes the shape of observations; put VecNormalize outside: "
+            f"VecNormalize({outside[0]}(...)). In the zoo, normalize does not combine with frame_stack: stack by env_wrapper, "
+            "with gymnasium.wrappers.FrameStackObservation and FlattenObservation."
+        )
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.check_normalization(normalize)
     if normalize is not None and getattr(model.policy, "action_masks", False) and normalize.norm_obs:
         others = [key for key in model.observation_space.spaces if key != ACTION_MASK]
         if ACTION_MASK in normalize.norm_obs_keys:
             raise ArgumentError(f"VecNormalize would rescale the part {ACTION_MASK!r}: use norm_obs_keys={others}.")
+
+
+def _shapes(space: spaces.Space[Any]) -> Any:
+    """Return the shape of observations, by key if they are a Dict."""
+    return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
 
 
 FREE_FORM_ARGUMENTS = (

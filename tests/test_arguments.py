@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.envs import IdentityEnvBox
+from stable_baselines3.common.envs import FakeImageEnv, IdentityEnvBox
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 from stable_baselines3.dqn import MlpPolicy as SB3MlpPolicy
 
 from sb3_dqn_ext import DQNExt, callbacks
@@ -491,6 +492,29 @@ def test_an_argument_at_another_level_is_answered_with_its_own(path: str) -> Non
     for name in arguments_of(path):
         if name not in ("policy", "env", "_init_setup_model", "eps"):  # eps is epsilon elsewhere
             assert re.search(rf"\b{name}\b", str(equivalent_code("elsewhere", name, []))), name
+
+
+WRAPPED: dict[str, tuple[str, Callable[[], VecEnv], Callable[[], VecEnv]]] = {
+    "VecFrameStack": (
+        "MlpPolicy",
+        lambda: VecFrameStack(VecNormalize(DummyVecEnv([short_cartpole])), 2),
+        lambda: VecNormalize(VecFrameStack(DummyVecEnv([short_cartpole]), 2)),
+    ),
+    "VecTransposeImage": (  # SB3 adds it
+        "CnnPolicy",
+        lambda: VecNormalize(DummyVecEnv([FakeImageEnv]), norm_obs=False),
+        lambda: VecNormalize(VecTransposeImage(DummyVecEnv([FakeImageEnv])), norm_obs=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_wrapper_around_vec_normalize_that_changes_observations_is_refused(name: str) -> None:
+    """SB3's DQN would store the observations before both wrappers, of another shape."""
+    policy, outside, inside = WRAPPED[name]
+    with pytest.raises(ArgumentError, match=rf"{name} around VecNormalize .* VecNormalize\({name}\(\.\.\.\)\)"):
+        DQNExt(policy, outside())
+    DQNExt(policy, inside(), buffer_size=100, learning_starts=10, device="cpu").learn(20)
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), "-50", None])
