@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.rows import RESULTS
 from benchmarks.sweeps.record_demonstrations import play
@@ -42,6 +43,21 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+# those of CartPole-v1 in zoo_configs/dqn_ext.yml
+PLAYER: dict[str, Any] = {
+    "batch_size": 128,
+    "learning_starts": 1_000,
+    "n_steps": 5,
+    "target_policy": "double",
+    "train_freq": 4,
+    "gradient_steps": 2,
+    "tau": 0.005,
+    "target_update_interval": 1,
+    "target_update_unit": "gradient_steps",
+    "exploration_final_eps": 0.1,
+    "policy_kwargs": {"net_arch": [128, 128], "norm": "layer"},
+    "device": "cpu",
+}
 HEAD = """\
 # Offline training on mixed data of CartPole
 
@@ -86,14 +102,15 @@ def make_data(path: Path, n_steps: int, n_training: int) -> None:
 
     :param path: the file to write
     :param n_steps: the number of steps of each of the three parts
-    :param n_training: the environment steps in which the good policy is trained; the half-trained one has a tenth of them
+    :param n_training: the environment steps in which the good policy is trained; the half-trained one has a twentieth of them
     """
-    arguments = SETTINGS | {"target_update_interval": 100, "train_freq": 4, "gradient_steps": 4, "learning_starts": 500}
-    model = DQNExt("MlpPolicy", ENV, exploration_fraction=0.2, seed=0, **arguments)
+    model = DQNExt("MlpPolicy", ENV, learning_rate=LinearSchedule(1e-3, 0.0, 1.0), seed=0, **PLAYER)
     parts = [record(Player(None, 1.0, 0), n_steps, 0)]
-    for total, is_first in ((n_training // 10, True), (n_training - n_training // 10, False)):
+    for total, is_first in ((n_training // 20, True), (n_training - n_training // 20, False)):
         model.learn(total, reset_num_timesteps=is_first)
         parts.append(record(Player(model, 0.1, 1), n_steps, 10_000))
+    for name, part in zip(("random", "half-trained", "good"), parts, strict=True):
+        print(f"{name}: {len(part) / np.count_nonzero(part.terminated | part.truncated):.0f} steps per episode", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_npz(path, join(parts))
 
