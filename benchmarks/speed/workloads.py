@@ -212,6 +212,17 @@ WORKLOADS = [
         warm_up=8 * 256,
     ),
     Workload(
+        "quantile-200",
+        "200 quantiles, CartPole, zoo block",
+        ZOO_CARTPOLE,
+        (Comparison("ours", "qrdqn"),),
+        width=256,
+        n_quantiles=200,
+        steps=2 * 256,
+        warm_up=6 * 256,
+        seconds=30.0,
+    ),
+    Workload(
         "minatar-32",
         "MinAtar Breakout, 32 envs, conv 16 + 128, batch 32, an update per vector step",
         {**VECTORISED, "buffer_size": 100_000, "gamma": 0.99, "exploration_final_eps": 0.05},
