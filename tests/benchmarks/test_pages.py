@@ -56,6 +56,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "btr": lambda folder: sweep_page("btr"),
     "cartpole_seeds": lambda folder: sweep_page("cartpole"),
     "compiled_seeds": lambda folder: sweep_page("compiled"),
+    "demonstrations": lambda folder: sweep_page("demonstrations"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
     "minatar": lambda folder: sweep_page("minatar"),
     "optimizers": lambda folder: sweep_page("optimizers"),

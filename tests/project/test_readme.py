@@ -77,6 +77,7 @@ def rounded(interval: str) -> str:
         ("btr", "btr"),
         ("plasticity", "plasticity"),
         ("choices/returns", "optimizers"),
+        ("demonstrations", "demonstrations"),
     ],
 )
 def test_the_tables_of_results_are_those_that_were_measured(page: str, name: str) -> None:
