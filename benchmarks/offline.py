@@ -131,9 +131,9 @@ def train(data: Path, variant: str, seed: int, n_updates: int, n_episodes: int) 
     return float(mean)  # type: ignore[arg-type]
 
 
-def table(rows: Sequence[Row]) -> str:
+def page(rows: Sequence[Row]) -> str:
     """
-    Return the table of the mean returns: interquartile means over seeds, and the differences from plain DQN.
+    Return the page of the mean returns: interquartile means over seeds, and the differences from plain DQN.
 
     :param rows: the rows
     """
@@ -152,7 +152,7 @@ def table(rows: Sequence[Row]) -> str:
                 shown[-2:] = f"{middle - middle_of_dqn:.1f}", f"{low:.1f} to {high:.1f}"
             yield f"| {variant} | {len(returns)} | {' | '.join(shown)} |"
 
-    return "\n".join(lines()) + "\n"
+    return HEAD + "\n".join(["", *lines(), ""])
 
 
 def main() -> None:
@@ -176,9 +176,9 @@ def main() -> None:
             mean = train(args.data, variant, seed, args.updates, args.episodes)
             add_row(args.results, key | {"mean_return": f"{mean:.2f}"}, KEY)
             print(*key.values(), f"{mean:.2f}", flush=True)
-    page = f"{HEAD}\n{table(read_rows(args.results, KEY))}"
-    args.results.with_suffix(".md").write_text(page)
-    print(page)
+    text = page(read_rows(args.results, KEY))
+    args.results.with_suffix(".md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import actors, algorithms, benchmark_page, diagnostics_cost, games
+from benchmarks import actors, algorithms, benchmark_page, diagnostics_cost, games, offline
 from benchmarks.reliability import report as reliability
 from benchmarks.rows import RESULTS
 from benchmarks.speed import report as speed
@@ -65,6 +65,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "pqn_cartpole": lambda folder: sweep_page("pqn"),
     "pqn_minatar": lambda folder: sweep_page("pqn_minatar"),
     "games": lambda folder: games.table(read_rows(RESULTS / "games.csv")),
+    "offline": lambda folder: offline.page(read_rows(RESULTS / "offline.csv")),
     "reliability": reliability_page,
     "speed": speed_page,
     "tutorial_questions": questions_page,

@@ -78,6 +78,7 @@ def rounded(interval: str) -> str:
         ("plasticity", "plasticity"),
         ("choices/returns", "optimizers"),
         ("demonstrations", "demonstrations"),
+        ("demonstrations", "offline"),
     ],
 )
 def test_the_tables_of_results_are_those_that_were_measured(page: str, name: str) -> None:
