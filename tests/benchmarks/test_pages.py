@@ -58,6 +58,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "compiled_seeds": lambda folder: sweep_page("compiled"),
     "demonstrations": lambda folder: sweep_page("demonstrations"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
+    "masks": lambda folder: sweep_page("masks"),
     "minatar": lambda folder: sweep_page("minatar"),
     "optimizers": lambda folder: sweep_page("optimizers"),
     "plasticity": lambda folder: sweep_page("plasticity"),

@@ -77,6 +77,7 @@ def rounded(interval: str) -> str:
         ("btr", "btr"),
         ("plasticity", "plasticity"),
         ("choices/returns", "optimizers"),
+        ("masks", "masks"),
         ("demonstrations", "demonstrations"),
         ("demonstrations", "offline"),
     ],
