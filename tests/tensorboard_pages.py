@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from sb3_dqn_ext.callbacks.tensorboard import FINAL
+from sb3_dqn_ext.plot.run_files import scalars
 from tests.paths import ROOT
 from tests.processes import output, python
 from tests.tensorboard_runs import NAMES
@@ -82,7 +85,7 @@ def tensorboard(folder: Path, names: Sequence[str] = NAMES) -> Iterator[str]:
         try:
             await_that(address, "TensorBoard runs")
             url = str(address())
-            await_that(lambda: has_read(url, names), "TensorBoard has read the logs")
+            await_that(lambda: has_read(url, folder, names), "TensorBoard has read the logs")
             yield url
         finally:
             with suppress(ProcessLookupError):
@@ -90,13 +93,18 @@ def tensorboard(folder: Path, names: Sequence[str] = NAMES) -> Iterator[str]:
             process.wait(TIMEOUT)
 
 
-def has_read(url: str, names: Sequence[str]) -> bool:
-    """Return whether TensorBoard has read the last values of the runs."""
-    with urllib.request.urlopen(f"{url}/data/plugin/scalars/tags", timeout=TIMEOUT) as answer:
-        tags = json.load(answer)
-    with urllib.request.urlopen(f"{url}/data/plugin/images/tags", timeout=TIMEOUT) as answer:
-        images = json.load(answer)
-    return all("achieved/final_return" in tags.get(name, {}) and "video/episode" in images.get(name, {}) for name in names)
+def has_read(url: str, logs: Path, names: Sequence[str]) -> bool:
+    """Return whether TensorBoard has read the last scores and the films of the runs. Scores are logged during a run, too."""
+
+    def get(path: str, **query: str) -> Any:
+        with urllib.request.urlopen(f"{url}/data/plugin/{path}?{urllib.parse.urlencode(query)}", timeout=TIMEOUT) as answer:
+            return json.load(answer)
+
+    tags, images = get("scalars/tags"), get("images/tags")
+    if not all(FINAL in tags.get(name, {}) and "video/episode" in images.get(name, {}) for name in names):
+        return False
+    last = [max(step for _, step, _ in get("scalars/scalars", run=name, tag=FINAL)) for name in names]
+    return last == [scalars(logs / name)[FINAL].steps[-1] for name in names]
 
 
 @contextmanager

@@ -43,7 +43,13 @@ def test_a_users_folder_called_envs_is_theirs_even_without_an_init(tmp_path: Pat
     assert output(python("-c", "import envs.maze; print(envs.maze.SIZE)", cwd=tmp_path)) == "7\n"
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "MountainCar-v0", "Acrobot-v1", "LunarLander-v3", "Taxi-v4"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        *("MountainCar-v0", "LunarLander-v3", "Taxi-v4"),
+        *(pytest.param(env, marks=pytest.mark.slow) for env in ("CartPole-v1", "Acrobot-v1")),
+    ],
+)
 def test_the_zoo_trains_an_environment_and_enjoys_the_agent(env: str, project: Path) -> None:
     trained = output(python(*TRAIN, "--env", env, "-n", "300", *NO_EVALUATION, cwd=project))
     assert f"Loading hyperparameters from: {default_config()}" in trained
