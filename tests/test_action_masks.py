@@ -41,6 +41,7 @@ from tests.internals import last_observations_of
 from tests.masked_envs import MASKED, IllegalActionError, Strict, strict
 from tests.parity import learn, short_cartpole
 from tests.paths import ROOT
+from tests.processes import output, python
 from tests.test_mdp import (
     ALPHA,
     GAMMA,
@@ -515,6 +516,13 @@ def test_the_zoo_trains_and_plays_with_legal_actions(tmp_path: Path) -> None:
     enjoyed = zoo("enjoy", *game, "--no-render", "-n", "300", "--stochastic", cwd=tmp_path)
     assert "Mean reward" in enjoyed
     zoo("enjoy", *game, "--no-render", "-n", "300", "--load-best", cwd=tmp_path)
+    # record_video has no --gym-packages
+    code = "import runpy, own_games; runpy.run_module('rl_zoo3.record_video', run_name='__main__')"
+    output(python("-c", code, *game[:-2], "-n", "60", "-o", "films", cwd=tmp_path))
+    assert list(tmp_path.glob("films/*.mp4"))
+    run = "logs/dqn_ext/tests-StrictMethod-v0_1"
+    output(python("-m", "sb3_dqn_ext.report", run, "--episodes", "5", "--gym-packages", "own_games", cwd=tmp_path))
+    assert "has played 5 episodes, each after some random actions" in (tmp_path / run / "report.html").read_text()
 
 
 class Stacked(Strict):
