@@ -51,6 +51,7 @@ def questions_page(folder: Path) -> str:
 
 PAGES: dict[str, Callable[[Path], str]] = {
     "actors": lambda folder: actors.page(read_rows(RESULTS / "actors.csv")),
+    "actors_learning": lambda folder: sweep_page("actors"),
     "algorithms": lambda folder: sweep_page("algorithms"),
     "benchmark": lambda folder: benchmark_page.describe_sweeps(benchmark_page.published_sweeps()),
     "btr": lambda folder: sweep_page("btr"),

@@ -73,6 +73,7 @@ def rounded(interval: str) -> str:
         ("speed", "compiled_seeds"),
         ("games", "games"),
         ("actors", "actors"),
+        ("actors", "actors_learning"),
         ("algorithms/dqn", "cartpole_seeds"),
         ("btr", "btr"),
         ("plasticity", "plasticity"),
