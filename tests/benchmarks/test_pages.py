@@ -56,6 +56,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "benchmark": lambda folder: benchmark_page.describe_sweeps(benchmark_page.published_sweeps()),
     "btr": lambda folder: sweep_page("btr"),
     "cartpole_seeds": lambda folder: sweep_page("cartpole"),
+    "classic": lambda folder: sweep_page("classic"),
     "compiled_seeds": lambda folder: sweep_page("compiled"),
     "demonstrations": lambda folder: sweep_page("demonstrations"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
