@@ -31,6 +31,7 @@ from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.norms import needs_batches
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.observations import spaces_by_key
 
 __all__ = [
     "NUMBER_LIMITS",
@@ -542,9 +543,9 @@ def check_normalization(model: Any) -> None:
             raise ArgumentError(f"VecNormalize would rescale the part {ACTION_MASK!r}: use norm_obs_keys={others}.")
 
 
-def _shapes(space: spaces.Space[Any]) -> Any:
-    """Return the shape of observations, by key if they are a Dict."""
-    return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
+def _shapes(space: spaces.Space[Any]) -> dict[str, Any]:
+    """Return the shapes of observations by their keys."""
+    return {key: part.shape for key, part in spaces_by_key(space).items()}
 
 
 FREE_FORM_ARGUMENTS = (

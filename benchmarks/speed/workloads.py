@@ -152,6 +152,16 @@ ZOO_ATARI = {
 OTHERS = ("sb3", "sbx", "cleanrl")
 """The implementations with which DQNExt is compared on images."""
 
+QUANTILE = Workload(
+    "quantile",
+    "50 quantiles, CartPole, zoo block",
+    ZOO_CARTPOLE,
+    (Comparison("ours", "qrdqn"),),
+    width=256,
+    n_quantiles=50,
+    steps=8 * 256,
+    warm_up=8 * 256,
+)
 WORKLOADS = [
     Workload(
         "cartpole-32",
@@ -201,22 +211,11 @@ WORKLOADS = [
         warm_up=400,
         seconds=40.0,
     ),
-    Workload(
-        "quantile",
-        "50 quantiles, CartPole, zoo block",
-        ZOO_CARTPOLE,
-        (Comparison("ours", "qrdqn"),),
-        width=256,
-        n_quantiles=50,
-        steps=8 * 256,
-        warm_up=8 * 256,
-    ),
-    Workload(
-        "quantile-200",
-        "200 quantiles, CartPole, zoo block",
-        ZOO_CARTPOLE,
-        (Comparison("ours", "qrdqn"),),
-        width=256,
+    QUANTILE,
+    replace(
+        QUANTILE,
+        name="quantile-200",
+        title="200 quantiles, CartPole, zoo block",
         n_quantiles=200,
         steps=2 * 256,
         warm_up=6 * 256,

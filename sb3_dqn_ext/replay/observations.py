@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
 from sb3_dqn_ext.algorithm.batches import map_observation
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay.index_set import Indices
 
 __all__ = [
@@ -36,14 +37,24 @@ def write_row(stored: Obs, row: int, obs: Obs) -> None:
 
     :param stored: the (rows, \\*shape) array, or a dictionary of such arrays
     :param row: the row
-    :param obs: the observation, of \\*shape or of another shape with as many numbers
+    :param obs: the observation, of \\*shape, or without axes of length 1, such as that of a Discrete space
+    :raises ArgumentError: if it has another shape, such as an image with its channels on another axis
     """
     if isinstance(stored, dict):
         for key, array in stored.items():
             write_row(array, row, cast(dict[str, Array], obs)[key])
     else:
         shape = stored.shape[1:]
-        stored[row] = obs if isinstance(obs, np.ndarray) and obs.shape == shape else np.reshape(cast(Array, obs), shape)
+        stored[row] = obs if isinstance(obs, np.ndarray) and obs.shape == shape else _reshaped(np.asarray(obs), shape)
+
+
+def _reshaped(obs: Array, shape: tuple[int, ...]) -> Array:
+    """Add or remove axes of length 1. Another shape with as many numbers would mix them up without an error."""
+    if [n for n in obs.shape if n > 1] != [n for n in shape if n > 1]:
+        raise ArgumentError(
+            f"observations of shape {obs.shape} do not fit the replay buffer, which stores {shape}."
+        )
+    return obs.reshape(shape)
 
 
 def gather(stored: Obs, indices: Indices) -> Obs:
