@@ -23,6 +23,7 @@ __all__ = [
     "gather",
     "observation_bytes",
     "spaces_by_key",
+    "with_shape",
     "write_row",
 ]
 
@@ -44,16 +45,22 @@ def write_row(stored: Obs, row: int, obs: Obs) -> None:
         for key, array in stored.items():
             write_row(array, row, cast(dict[str, Array], obs)[key])
     else:
-        shape = stored.shape[1:]
-        stored[row] = obs if isinstance(obs, np.ndarray) and obs.shape == shape else _reshaped(np.asarray(obs), shape)
+        stored[row] = with_shape(np.asarray(obs), stored.shape[1:])
 
 
-def _reshaped(obs: Array, shape: tuple[int, ...]) -> Array:
-    """Add or remove axes of length 1. Another shape with as many numbers would mix them up without an error."""
+def with_shape(obs: Array, shape: tuple[int, ...]) -> Array:
+    """
+    Add or remove axes of length 1. Another shape with as many numbers would mix them up without an error.
+
+    :param obs: the observations
+    :param shape: their shape in the replay buffer
+    :return: the observations in that shape
+    :raises ArgumentError: if they have another shape
+    """
+    if obs.shape == shape:
+        return obs
     if [n for n in obs.shape if n > 1] != [n for n in shape if n > 1]:
-        raise ArgumentError(
-            f"observations of shape {obs.shape} do not fit the replay buffer, which stores {shape}."
-        )
+        raise ArgumentError(f"observations of shape {obs.shape} do not fit the replay buffer, which stores {shape}.")
     return obs.reshape(shape)
 
 

@@ -18,6 +18,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
 from sb3_dqn_ext.replay.index_set import Indices
+from sb3_dqn_ext.replay.observations import with_shape
 
 __all__ = ["StackedFrames", "stack_axes"]
 
@@ -109,7 +110,7 @@ class StackedFrames:
         """
         Find the number of frames by which a step has shifted the stacks.
 
-        :param obs: the (N, \\*shape) observations before the step, or an array of another shape with as many numbers
+        :param obs: the (N, \\*shape) observations before the step, or without axes of length 1
         :param next_obs: the (N, \\*shape) observations after the step
         :return: the step; None if these observations are no stacks along this axis
         """
@@ -123,7 +124,7 @@ class StackedFrames:
     def _with_stack_axis_first(self, obs: Array) -> Array:
         """Return (N, \\*shape) observations as contiguous (N, K, \\*frame) frames."""
         array = np.asarray(obs, self._dtype)
-        return np.ascontiguousarray(np.moveaxis(array.reshape(len(array), *self._shape), self.axis + 1, 1))
+        return np.ascontiguousarray(np.moveaxis(with_shape(array, (len(array), *self._shape)), self.axis + 1, 1))
 
     def write(self, row: int, step: FrameStep, new_envs: Sequence[int]) -> None:
         """

@@ -187,3 +187,18 @@ def test_transitions_of_another_number_of_environments_are_refused(storage: str,
     with pytest.raises(ArgumentError, match=f"stores transitions of 2 environments, and there are {n_envs}"):
         buffer.add(obs, obs, numbers, numbers, numbers, [{}] * n_envs)
     assert buffer.size() == 0
+
+
+@pytest.mark.parametrize("storage", ["plain", "frames"])
+def test_observations_with_their_axes_in_another_order_are_refused(storage: str) -> None:
+    """SB3's buffer cannot store them either. An axis of length 1 may be missing, as with Discrete spaces."""
+    buffer = DQNReplayBuffer(100, spaces.Box(0, 1, (1, 2, 3)), ACTIONS, device="cpu", storage=storage)
+    numbers = np.zeros(1)
+    ordered = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    buffer.add(ordered, ordered, numbers, numbers, numbers, [{}])
+    np.testing.assert_array_equal(buffer.read_observations(np.array([0])), ordered[None])
+    other = ordered.reshape(1, 3, 2, 1)
+    with pytest.raises(
+        ArgumentError, match=r"observations of shape \(1, 3, 2, 1\) do not fit the replay buffer, which stores \(1, 1, 2, 3\)"
+    ):
+        buffer.add(other, other, numbers, numbers, numbers, [{}])
