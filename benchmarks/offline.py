@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import yaml
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
@@ -24,6 +25,7 @@ from sb3_dqn_ext.demonstrations import Transitions, join, write_npz
 from sb3_dqn_ext.sweep import Row, read_rows, select_rows
 from sb3_dqn_ext.sweep.report import difference_interval, iqm, stratified_interval, table_head
 from sb3_dqn_ext.sweep.results import add_row
+from sb3_dqn_ext.zoo.config import default_config
 
 ENV = "CartPole-v1"
 KEY = "variant", "seed", "updates"
@@ -43,21 +45,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-# those of CartPole-v1 in zoo_configs/dqn_ext.yml
-PLAYER: dict[str, Any] = {
-    "batch_size": 128,
-    "learning_starts": 1_000,
-    "n_steps": 5,
-    "target_policy": "double",
-    "train_freq": 4,
-    "gradient_steps": 2,
-    "tau": 0.005,
-    "target_update_interval": 1,
-    "target_update_unit": "gradient_steps",
-    "exploration_final_eps": 0.1,
-    "policy_kwargs": {"net_arch": [128, 128], "norm": "layer"},
-    "device": "cpu",
-}
 HEAD = """\
 # Offline training on mixed data of CartPole
 
@@ -102,9 +89,13 @@ def make_data(path: Path, n_steps: int, n_training: int) -> None:
 
     :param path: the file to write
     :param n_steps: the number of steps of each of the three parts
-    :param n_training: the environment steps in which the good policy is trained; the half-trained one has a twentieth of them
+    :param n_training: the environment steps in which the good policy is trained, with the default hyperparameters; the
+        half-trained one has a twentieth of them
     """
-    model = DQNExt("MlpPolicy", ENV, learning_rate=LinearSchedule(1e-3, 0.0, 1.0), seed=0, **PLAYER)
+    arguments = yaml.safe_load(Path(default_config()).read_text())[ENV]
+    rate = float(arguments.pop("learning_rate").removeprefix("lin_"))
+    del arguments["n_timesteps"]
+    model = DQNExt(env=ENV, learning_rate=LinearSchedule(rate, 0.0, 1.0), seed=0, device="cpu", **arguments)
     parts = [record(Player(None, 1.0, 0), n_steps, 0)]
     for total, is_first in ((n_training // 20, True), (n_training - n_training // 20, False)):
         model.learn(total, reset_num_timesteps=is_first)
