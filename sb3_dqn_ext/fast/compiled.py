@@ -98,6 +98,7 @@ class CompiledUpdates:
         self._largest_norm: float | None = None
         self._cached_settings: th.Tensor | None = None
         self._target_parameters = list(loss.target_net.parameters())
+        self._shares_net = loss.target_net is loss.online_net
         self._flat_target: th.Tensor | None = None
         self._q_values: QValues | None = None
         self._forward: QValuesOfParameters | None = None
@@ -161,16 +162,16 @@ class CompiledUpdates:
         arguments = [optimizer.flat, optimizer.steps, self._flat_target, *numbers, *optimizer.averages, *leaves]
         # a function contains the optimizer's constants
         constants = [group[name] for name in optimizer.rule.constants]
-        key = n_updates, len(batches.actions), self.updates_target, self._largest_norm, *constants
-        with th.no_grad():
-            function = self._functions.get(key)
-            if function is None:
-                fields = tuple(name for name, value in zip(FIELDS, values, strict=True) if value is not None)
+        key = n_updates, batches.actions.shape[0], self.updates_target, self._largest_norm, *constants
+        function = self._functions.get(key)
+        if function is None:
+            fields = tuple(name for name, value in zip(FIELDS, values, strict=True) if value is not None)
+            with th.no_grad():
                 function = self._functions[key] = self._compile(n_updates, constants, fields, structure, arguments)
-                self._check_traced(restore=len(self._functions) == 1)
-            else:
-                self._check_traced(restore=False)
-            return function(*arguments)
+            self._check_traced(restore=len(self._functions) == 1)
+        else:
+            self._check_traced(restore=False)
+        return function(*arguments)
 
     def _compile(
         self, n_updates: int, constants: list[Any], fields: tuple[str, ...], structure: Any, arguments: list[th.Tensor]
@@ -239,7 +240,7 @@ class CompiledUpdates:
             reason = "the parameters differ in their numbers of updates"
         if reason is not None:  # the settings of a state that was loaded
             raise CompilationError(reason)
-        if self.loss.target_net is self.loss.online_net:
+        if self._shares_net:
             self._flat_target = self.flat_optimizer.flat
         elif self._flat_target is None or self._target_parameters[0].data_ptr() != self._flat_target.data_ptr():
             self._flat_target = flatten_parameters(self._target_parameters)

@@ -65,8 +65,7 @@ def compile_q_values(net: nn.Module, flat: th.Tensor, n_envs: int) -> QValuesOfP
         compiled = compile_function(q_values, [flat, *as_tensors(zeros)])
 
     def compute(flat: th.Tensor, obs: Any) -> Array:
-        with th.no_grad():
-            result: Array = compiled(flat, *as_tensors(obs))[0].cpu().numpy()
-            return result
+        result: Array = compiled(flat, *as_tensors(obs))[0].cpu().numpy()
+        return result
 
     return compute

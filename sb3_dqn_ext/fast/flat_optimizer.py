@@ -18,7 +18,7 @@ from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner
 __all__ = ["FlatOptimizer", "unsupported_reason_flat", "with_lock"]
 
 TABLE_LENGTH = 256
-"""The number of steps for which numbers that depend on the step are computed together."""
+"""The number of calls for which numbers that depend on the step are computed together."""
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -88,8 +88,8 @@ class FlatOptimizer:
         self.optimizer = optimizer
         self.rule = RULES[type(optimizer)]
         self._addresses = 0, 0
-        # the number of steps before the first row of a table, the settings that it is for, and the table
-        self._coefficients: tuple[int, list[Any], th.Tensor] = 0, [], th.empty(0)
+        # for each number of steps n: the number of steps before a table, the settings that it is for, and its (n, C) parts
+        self._coefficients: dict[int, tuple[int, list[Any], Sequence[th.Tensor]]] = {}
         self.lock = RLock()  # held while the tensors are changed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -122,11 +122,12 @@ class FlatOptimizer:
             for name in names:
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
         self.flat = flatten_parameters(parameters)
-        self._coefficients = 0, [], th.empty(0)  # precision and device may be others
+        self._coefficients = {}  # precision and device may be others
         register_owner(self.flat, self, self._addresses[0])
         self.averages = [th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in names]
         self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
-        self.has_equal_steps = bool((self.steps == self.steps[0]).all())
+        self._step_counts = self.steps.numpy()  # the same memory: reading a number of it takes a tenth of torch's time
+        self.has_equal_steps = bool((self._step_counts == self._step_counts[0]).all())
         views = zip(*(views_like(average, parameters) for average in self.averages), strict=True)
         for parameter, step, own in zip(parameters, self.steps, views, strict=True):
             states[parameter].update(step=step, **dict(zip(names, own, strict=True)))
@@ -141,18 +142,20 @@ class FlatOptimizer:
         :return: (n, C) the C numbers of each step, see
             :meth:`~sb3_dqn_ext.fast.optimizer_rules.OptimizerRule.step_coefficients`
         """
-        group, done = self.group, int(self.steps[0].item())
+        group, done = self.group, int(self._step_counts[0])
         settings = [group["lr"], *map(group.__getitem__, self.rule.constants)]
-        first, known_settings, table = self._coefficients
-        if settings != known_settings or not first <= done <= first + len(table) - n:
-            # a rate that stays the same is used for many more steps
-            length = max(n, TABLE_LENGTH) if settings == known_settings else n
+        first, known_settings, parts = self._coefficients.get(n, (done, None, ()))
+        position, remainder = divmod(done - first, n)
+        if settings != known_settings or remainder or not 0 <= position < len(parts):
+            # a rate that stays the same is used for many more calls
+            length = n * (TABLE_LENGTH if settings == known_settings and not remainder else 1)
             rows = [self.rule.step_coefficients(group, step) for step in range(done + 1, done + 1 + length)]
             # numpy takes half as long as torch
             dtype = np.float64 if self.flat.dtype == th.float64 else np.float32
-            first, table = done, copy_to_device(np.array(rows, dtype), self.flat.device)
-            self._coefficients = first, settings, table
-        return table[done - first : done - first + n]
+            table = np.array(rows, dtype).reshape(length // n, n, len(rows[0]))
+            position, parts = 0, copy_to_device(table, self.flat.device).unbind()
+            self._coefficients[n] = done, settings, parts
+        return parts[position]
 
     def _record_for_profiler(self) -> AbstractContextManager[Any]:
         """
@@ -188,5 +191,5 @@ class FlatOptimizer:
             self.steps += 1
             group = self.group
             gradient = decay_weights(self.flat, gradient, group["lr"], group)
-            self.rule.eager_step(self.flat, gradient, self.averages, self.steps[0].item(), group)
+            self.rule.eager_step(self.flat, gradient, self.averages, float(self._step_counts[0]), group)
         return True

@@ -38,7 +38,13 @@ ACTION_METHODS = frozenset({*POLICY_METHODS, *FORWARD_METHODS, "_predict"})
 def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
     # views, so that later updates of the parameters apply
     weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
-    return lambda x: x @ weight + bias
+
+    def linear(x: Array) -> Array:
+        y: Array = x @ weight
+        y += bias
+        return y
+
+    return linear
 
 
 # numpy's BLAS distributes larger matrix products over threads. These threads and those of torch wait for each other, so that a

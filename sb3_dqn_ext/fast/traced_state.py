@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterable
+from types import FunctionType
 from typing import Any
 
 from torch import nn
@@ -33,6 +34,12 @@ def _pack_attributes(traced: object) -> dict[str, bytes | int]:
     return packed
 
 
+def _module_of(traced: object) -> str:
+    """Return the name of the module in which a function, or the class of another object, is defined."""
+    module = traced.__module__ if isinstance(traced, FunctionType) else type(traced).__module__
+    return str(module)
+
+
 class TracedState:
     """
     The attributes of objects whose methods are traced. The traced function holds their values, and does not run the methods
@@ -45,7 +52,7 @@ class TracedState:
 
     def __init__(self, objects: Iterable[object]) -> None:
         with_attributes = (one for one in objects if hasattr(one, "__dict__"))
-        self._objects = [one for one in with_attributes if not type(one).__module__.startswith(_LIBRARIES)]
+        self._objects = [one for one in with_attributes if not _module_of(one).startswith(_LIBRARIES)]
         self._before = [_pack_attributes(one) for one in self._objects]
 
     def changed(self) -> str | None:

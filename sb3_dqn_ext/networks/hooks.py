@@ -7,7 +7,7 @@ detect hooks itself.
 
 from collections.abc import Iterable
 from inspect import unwrap
-from itertools import chain, repeat
+from itertools import chain, product, repeat
 from operator import attrgetter, contains, is_
 from typing import Any
 
@@ -69,6 +69,8 @@ class NetworkSnapshot:
         self._parts = [*self._children, *(module._parameters for module in self._all_modules if _has_parameters(module))]
         self._hooks = [getattr(module, name) for module in self._all_modules for name in HOOKS]
         self._attributes = [module.__dict__ for module in self._all_modules]
+        pairs = product((network.__dict__ for network in self._networks), PREDICTION_METHODS)
+        self._network_attributes, self._method_names = zip(*pairs, strict=True)
         self._modules, self._all = self._flatten(self._children), self._flatten(self._parts)
         self._parameters = [part for part in self._all if isinstance(part, nn.Parameter)]
         self._required_grad = list(map(_requires_grad, self._parameters))
@@ -104,7 +106,7 @@ class NetworkSnapshot:
             return self._hook_description
         if any(map(contains, self._attributes, repeat("forward"))):
             return "the forward of a module was replaced"
-        if not all(network.__dict__.keys().isdisjoint(PREDICTION_METHODS) for network in self._networks):
+        if any(map(contains, self._network_attributes, self._method_names)):
             return "a method of a network was replaced"
         return None
 

@@ -600,7 +600,7 @@ class DQNReplayBuffer(ReplayBuffer):
 
         return Batch(
             observations=obs_to_torch(self._observations_at(indices)),
-            actions=to_torch(self.actions.take(indices)).long(),
+            actions=to_torch(self.actions.take(indices).astype(np.int64, copy=False)),
             rewards=to_torch(rewards),
             discounts=to_torch(discounts),
             next_observations=None if last is None else obs_to_torch(self._next_observations_at(last)),

@@ -66,7 +66,9 @@ class Uniform(Sampler):
     def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Indices, None]:
         if self._members is None and self.replace and len(self._terminal) == 0:
             # the same calls as in SB3, first for rows and then for environments, so that the random stream is the same
-            rows = (first_row + np.random.randint(0, n_rows, size=batch_size)) % self.n_rows
+            rows = np.random.randint(first_row, first_row + n_rows, size=batch_size)
+            if first_row + n_rows > self.n_rows:
+                rows %= self.n_rows
             if self.n_envs == 1:  # drawing numbers below 1 does not advance the stream
                 return rows, None
             return rows * self.n_envs + np.random.randint(0, self.n_envs, size=batch_size), None

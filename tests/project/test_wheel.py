@@ -1,5 +1,6 @@
 """Install the wheel, and check its files, its public names, and the RL Zoo with our algorithm."""
 
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,22 +33,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the interpreter of a new environment with the wheel and the requirements of the zoo."""
-    folder = tmp_path_factory.mktemp("installed")
+def new_environment(folder: Path) -> str:
+    """Make an environment without packages, and return its interpreter."""
     output(python("-m", "venv", "--without-pip", str(folder), cwd=folder))
-    interpreter = str(folder / "bin" / "python")
+    return str(folder / "bin" / "python")
+
+
+def install(interpreter: str, *arguments: str, cwd: Path) -> None:
+    """Install packages in an environment."""
     pip = ("-m", "pip", "--python", interpreter, "install", "--quiet", "--no-compile")
-    output(python(*pip, "-c", str(ROOT / "constraints.txt"), f"{wheel}[zoo]", cwd=folder))
-    return interpreter
+    output(python(*pip, *arguments, cwd=cwd))
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A user's project with its own ``envs/``."""
-    write_package(tmp_path / "envs", __init__="MINE = True")
-    return tmp_path
+    folder = tmp_path / "project"
+    write_package(folder / "envs", __init__="MINE = True")
+    return folder
 
 
 def files(folder: str, pattern: str, packaged_as: str) -> Iterator[str]:
@@ -72,8 +75,8 @@ def test_the_wheel_holds_the_package_the_configurations_and_the_hook_and_nothing
     )
 
 
-# One test, because the environment takes most of a minute, and pytest-xdist would make it once for each process.
-def test_the_wheel_has_every_public_name_and_the_commands_of_the_zoo(installed: str, project: Path) -> None:
+def check_commands(installed: str, project: Path) -> None:
+    """Check the public names and the commands of the zoo in an environment with the wheel."""
     found = output(python("-c", PUBLIC_NAMES, cwd=project, executable=installed)).splitlines()
     assert "sb3_dqn_ext DQNExt ABCMeta" in found
     assert "sb3_dqn_ext.envs TerminalPenalty type" in found
@@ -103,3 +106,24 @@ def test_the_wheel_has_every_public_name_and_the_commands_of_the_zoo(installed: 
 
     plot = ("-m", "rl_zoo3.plots.plot_train", "-a", "dqn_ext", "-e", "CartPole-v1", "-f", "logs", "-w", "5")
     output(python(*plot, cwd=project, executable=installed, MPLBACKEND="Agg"))
+
+
+def test_the_wheel_has_every_public_name_and_the_commands_of_the_zoo(wheel: Path, project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    interpreter = new_environment(folder)
+    # the requirements are those of this environment; its editable packages are not visible, since only the .pth files of an
+    # environment's own folder are read
+    (own,) = (folder / "lib").glob("python*/site-packages")
+    (own / "requirements.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    install(interpreter, "--no-deps", str(wheel), cwd=folder)
+    check_commands(interpreter, project)
+
+
+@pytest.mark.slow
+def test_the_wheel_needs_no_other_packages_than_its_requirements(wheel: Path, project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    interpreter = new_environment(folder)
+    install(interpreter, "-c", str(ROOT / "constraints.txt"), f"{wheel}[zoo]", cwd=folder)
+    check_commands(interpreter, project)
