@@ -50,7 +50,8 @@ def measure_parts(workload: Workload, implementation: str, seed: int) -> dict[st
     :param workload: the workload
     :param implementation: the name of the implementation
     :param seed: the seed of the networks and environments
-    :return: microseconds per environment step of each part; the time outside all measured methods is the rest
+    :return: microseconds per environment step of each part; the time outside all measured methods is the rest. The floor is a
+        part of the others, see :class:`~benchmarks.speed.stopwatch.Parts`
     """
     from benchmarks.speed.implementations import learn, make_model  # as above
 
@@ -63,6 +64,7 @@ def measure_parts(workload: Workload, implementation: str, seed: int) -> dict[st
     begin, end = stopwatch.laps
     seconds = {name: totals[1][name] - totals[0][name] for name in Parts.NAMES}
     seconds["rest"] = end.wall - begin.wall - sum(seconds.values())
+    seconds[Parts.FLOOR] = totals[1][Parts.FLOOR] - totals[0][Parts.FLOOR]
     return {name: 1e6 * value / (end.steps - begin.steps) for name, value in seconds.items()}
 
 

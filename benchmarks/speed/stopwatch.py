@@ -65,12 +65,31 @@ class Parts:
         ("update", "", "train"),
     )
     NAMES = ("env", "act", "store", "sample", "update", "rest")
+    FLOOR = "floor"
+    """what no implementation could leave out: the environments' own step, and the compiled function; a part of the others"""
+    FLOOR_METHODS = (("env.backend.env", "step"), ("updater.compiled", "_call"))
 
     def __init__(self, model: Any) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inside = [0.0]
+        for owner, method in self.FLOOR_METHODS:
+            self._wrap_floor(_attribute(model, owner), method)
         for part, owner, method in self.METHODS:
-            self._wrap(getattr(model, owner) if owner else model, method, part)
+            self._wrap(_attribute(model, owner), method, part)
+
+    def _wrap_floor(self, owner: Any, name: str) -> None:
+        method = getattr(owner, name, None)
+        if method is None:
+            return
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.seconds[self.FLOOR] += time.perf_counter() - start
+
+        setattr(owner, name, timed)
 
     def _wrap(self, owner: Any, name: str, part: str) -> None:
         method = getattr(owner, name, None)
@@ -88,3 +107,10 @@ class Parts:
                 self._inside[-1] += elapsed
 
         setattr(owner, name, timed)
+
+
+def _attribute(owner: Any, path: str) -> Any:
+    """Return an attribute of an attribute ..., "" for the object itself; None if one is missing."""
+    for name in filter(None, path.split(".")):
+        owner = getattr(owner, name, None)
+    return owner

@@ -76,8 +76,9 @@ def test_all_have_the_same_networks_for_images() -> None:
 
 def test_the_parts_are_those_of_the_whole() -> None:
     parts = measure_parts(SHORT, "ours_eager", seed=0)
-    assert list(parts) == list(Parts.NAMES)
+    assert list(parts) == [*Parts.NAMES, Parts.FLOOR]
     assert all(microseconds > 0 for microseconds in parts.values())
+    assert parts[Parts.FLOOR] < parts["env"]  # nothing is compiled
 
 
 def test_a_measurement_is_a_process_and_a_row(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, mon
         }
         key["cold"] = str(int(measurement.repeat == 0))
         if parts:
-            return {**key, **dict.fromkeys(Parts.NAMES, "2.5")}
+            return {**key, **dict.fromkeys([*Parts.NAMES, Parts.FLOOR], "2.5")}
         # DQNExt: 2 µs per step; SB3: 8, 10 and 6; both use the processor for half of the time
         wall = 2.0 if measurement.implementation == "ours" else [8.0, 10.0, 6.0][measurement.repeat]
         start_up = 20 - 12 * min(measurement.repeat, 1) if measurement.implementation == "ours" else 8
@@ -122,7 +123,8 @@ def test_rows_are_measured_once_and_become_tables_and_charts(tmp_path: Path, mon
     table = (tmp_path / "speed.md").read_text()
     assert "| DQNExt, compiled | SB3 DQN | 2.0 (2.0-2.0) | 8.0 (6.0-10.0) | 4.00 (3.00-5.00) | 4.00 |" in table
     assert "| SB3 DQN | 8.0 | 20.0 | 8.0 | 6.0 | 2,000,000 |" in table  # 12 s more, 6 µs less
-    assert "| SB3 DQN | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 15.0 |" in table
+    assert "| SB3 DQN | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 15.0 |  |" in table
+    assert "| DQNExt, compiled | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 2.5 | 15.0 | 2.5 |" in table
     assert "| environments | 8 | 9.0 | 2.0 | 4.50 (4.00-5.00) |" in table
     for name in ("speed.png", "speed_scaling.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
