@@ -75,7 +75,9 @@ class Parts:
         for owner, method in self.FLOOR_METHODS:
             self._wrap_floor(_attribute(model, owner), method)
         for part, owner, method in self.METHODS:
-            self._wrap(_attribute(model, owner), method, part)
+            # a replay buffer with both takes a slower path if its "sample" is replaced, as with a user's own method
+            if method != "sample" or not hasattr(model.replay_buffer, "sample_batch"):
+                self._wrap(_attribute(model, owner), method, part)
 
     def _wrap_floor(self, owner: Any, name: str) -> None:
         method = getattr(owner, name, None)

@@ -16,11 +16,14 @@ from benchmarks.speed import cleanrl_loop, cuda
 from benchmarks.speed.__main__ import Measurement, measure_all, parse, plan, run
 from benchmarks.speed.implementations import make_model
 from benchmarks.speed.measure import measure, measure_parts
+from benchmarks.speed.profile_update import product_times
 from benchmarks.speed.report import break_even
 from benchmarks.speed.stopwatch import Parts
 from benchmarks.speed.tutorial_loop import Copies, Learner, Step
 from benchmarks.speed.workloads import BY_NAME, LABELS, WORKLOADS_WITH_PARTS, Workload
+from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.sweep import Row
+from sb3_dqn_ext.vec_env import make_fast_vec_env
 
 SHORT = replace(BY_NAME["cartpole-32"], warm_up=1120, steps=320)
 
@@ -77,8 +80,17 @@ def test_all_have_the_same_networks_for_images() -> None:
 def test_the_parts_are_those_of_the_whole() -> None:
     parts = measure_parts(SHORT, "ours_eager", seed=0)
     assert list(parts) == [*Parts.NAMES, Parts.FLOOR]
-    assert all(microseconds > 0 for microseconds in parts.values())
-    assert parts[Parts.FLOOR] < parts["env"]  # nothing is compiled
+    assert all(parts[name] > 0 for name in Parts.NAMES)
+    assert parts[Parts.FLOOR] == 0  # SB3's environments, and nothing is compiled
+
+
+def test_the_floor_is_a_part_of_the_others() -> None:
+    model = DQNExt("MlpPolicy", make_fast_vec_env("CartPole-v1", 4), learning_starts=40, policy_kwargs={"net_arch": [8]})
+    parts = Parts(model)
+    model.learn(200)
+    assert 0 < parts.seconds[Parts.FLOOR] < parts.seconds["env"]  # nothing is compiled
+    assert "sample" not in vars(model.replay_buffer)  # the methods of the faster path are measured
+    assert parts.seconds["sample"] > 0
 
 
 def test_a_measurement_is_a_process_and_a_row(tmp_path: Path) -> None:
@@ -220,3 +232,8 @@ def test_without_a_gpu_the_benchmark_ends_with_one_sentence(tmp_path: Path) -> N
     with pytest.raises(SystemExit, match=r"^This benchmark needs a GPU, .*: nothing was measured\.$"):
         cuda.main(tmp_path / "speed_cuda.md")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_matrix_product_is_timed_with_both_libraries() -> None:
+    small, large = (min(product_times(size, size, size, repeats=20)) for size in (8, 512))
+    assert 0 < small < large
