@@ -14,6 +14,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import (
@@ -548,6 +549,14 @@ class DQNExt(DQN):
         if log_interval is not None and self._episode_num % log_interval == 0:
             self.dump_logs()
 
+    def dump_logs(self) -> None:
+        """Write the log. Without any output of the log, the means over episodes are not computed."""
+        logger = self.logger
+        if type(logger) is Logger and not logger.output_formats and vars(logger).keys().isdisjoint(("record", "dump")):
+            logger.dump(self.num_timesteps)
+        else:
+            super().dump_logs()
+
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray[Any, Any] | None = None) -> None:
         """
         Record the returns and lengths of the episodes that ended in a step, and whether they were successful.
@@ -593,7 +602,7 @@ class DQNExt(DQN):
         next_obs = new_obs
         if np.count_nonzero(dones):
             next_obs = map_observation(np.array, new_obs)
-            for env in np.flatnonzero(dones).tolist():
+            for env in np.asarray(dones).ravel().nonzero()[0].tolist():
                 last = infos[env].get("terminal_observation")
                 if last is not None:
                     write_row(next_obs, env, last)

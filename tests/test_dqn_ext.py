@@ -10,6 +10,7 @@ import torch as th
 from scipy.stats import binom, chisquare
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext import DQNExt
@@ -296,3 +297,48 @@ def test_arguments_can_be_changed_at_load_by_their_names(tmp_path: Path) -> None
     assert loaded.exploration_rate == 0.25
     assert loaded.replay_buffer is not None
     assert loaded.replay_buffer.sampler.terminal_copies == 7  # type: ignore[attr-defined]
+
+
+# the log
+
+
+class Keys(BaseCallback):
+    """A callback that lists the keys of the log after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[set[str]] = []
+
+    def _on_step(self) -> bool:
+        self.keys.append(set(self.logger.name_to_value))
+        return True
+
+
+def test_a_log_without_an_output_is_cleared_as_by_sb3() -> None:
+    keys = []
+    for kind in (DQNExt, DQN):
+        callback = Keys()
+        model = kind("MlpPolicy", short_cartpole(), **SMALL)
+        model.learn(200, callback=callback, log_interval=1)
+        assert not model.logger.output_formats
+        keys.append(callback.keys)
+    assert keys[0] == keys[1]
+    assert keys[0].count(set()) > 2
+
+
+def test_a_logger_of_your_own_without_an_output_gets_all_values() -> None:
+    recorded: list[str] = []
+
+    class Mine(Logger):
+        def record(self, key: str, value: Any, exclude: Any = None) -> None:
+            recorded.append(key)
+
+    by_class, by_method = make(), make()
+    by_class.set_logger(Mine(folder=None, output_formats=[]))
+    by_class.learn(100, log_interval=1)
+    by_method.set_logger(Logger(folder=None, output_formats=[]))
+    n_recorded = recorded.count("rollout/ep_rew_mean")
+    assert n_recorded > 2
+    by_method.logger.record = lambda key, value, exclude=None: recorded.append(key)  # type: ignore[method-assign]
+    by_method.learn(100, log_interval=1)
+    assert recorded.count("rollout/ep_rew_mean") == 2 * n_recorded

@@ -40,7 +40,7 @@ def _linear(layer: nn.Linear) -> Callable[[Array], Array]:
     weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
 
     def linear(x: Array) -> Array:
-        y: Array = x @ weight
+        y: Array = x.dot(weight)  # takes two thirds of the time of x @ weight
         y += bias
         return y
 

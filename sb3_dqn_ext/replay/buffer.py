@@ -340,7 +340,9 @@ class DQNReplayBuffer(ReplayBuffer):
                 self.truncate_open_episodes(discontinued)
         done = truncated = np.asarray(done, dtype=bool).reshape(-1)  # 0 and 1 would be read as indices
         if np.count_nonzero(done):  # otherwise skip infos: a reused one may hold an earlier truncation
-            truncated = done & np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).reshape(-1)
+            truncated = np.zeros_like(done)
+            for env in done.nonzero()[0].tolist():
+                truncated[env] = bool(infos[env].get("TimeLimit.truncated", False))
         self.observation_ring.write(row, obs, next_obs, done, discontinued)
         self.actions[row] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[row] = reward

@@ -57,7 +57,8 @@ class EpisodeStatistics:
         """
         passed = time.time() - self.t_starts[env]
         episode = {"r": round(float(self.returns[env]), 6), "l": int(self.lengths[env]), "t": round(passed, 6)}
-        episode.update((key, info[key]) for key in self._keywords[env])
+        if keywords := self._keywords[env]:
+            episode.update((key, info[key]) for key in keywords)
         writer = self.writers[env]
         if writer is not None:
             writer.write_row(episode)

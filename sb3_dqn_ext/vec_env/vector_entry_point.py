@@ -28,18 +28,24 @@ def copy_observations(observations: Any) -> Any:
     return np.array(observations, order="C")
 
 
-def copy_observation(observations: Any, env: int) -> Any:
+def copy_observations_of(observations: Any, envs: Sequence[int]) -> list[Any]:
     """
-    Copy the observation of one environment.
+    Copy the observations of some environments.
 
     :param observations: (n_envs, ...) an array of NumPy or of another library, or a dict or a tuple of them, also nested
-    :param env: the index of the environment
-    :return: (...) its observation, of NumPy arrays, in the same dicts and tuples
+    :param envs: (k,) the indices of the environments
+    :return: (k,) their observations, of NumPy arrays, in the same dicts and tuples
     """
+    if isinstance(observations, np.ndarray) and observations.dtype != np.object_ and observations.ndim > 1:
+        return [*observations[envs]]  # rows of a new array
+    return [_copy_observation(observations, env) for env in envs]
+
+
+def _copy_observation(observations: Any, env: int) -> Any:
     if isinstance(observations, dict):
-        return {key: copy_observation(value, env) for key, value in observations.items()}
+        return {key: _copy_observation(value, env) for key, value in observations.items()}
     if isinstance(observations, tuple):
-        return tuple(copy_observation(value, env) for value in observations)
+        return tuple(_copy_observation(value, env) for value in observations)
     observation = np.asarray(observations)[env]
     return observation.copy() if isinstance(observation, np.ndarray) else deepcopy(observation)
 
@@ -127,10 +133,12 @@ class VectorEntryPointBackend:
             game_over = vector_infos.get("game_over", dones)
             if final_info := vector_infos.get("final_info"):
                 split_infos(final_info, final_infos)
-            for env in np.flatnonzero(dones).tolist():
+            ended = dones.nonzero()[0].tolist()
+            final_observations = copy_observations_of(vector_infos["final_obs"], ended)
+            for env, final_observation in zip(ended, final_observations, strict=True):
                 self.reset_infos[env], infos[env] = infos[env], final_infos[env]
                 del self.reset_infos[env]["TimeLimit.truncated"]
-                infos[env]["terminal_observation"] = copy_observation(vector_infos["final_obs"], env)
+                infos[env]["terminal_observation"] = final_observation
                 infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
                 if game_over[env]:
                     self.episode_statistics.end_episode(env, infos[env])
