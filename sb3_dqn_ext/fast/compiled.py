@@ -159,7 +159,7 @@ class CompiledUpdates:
         leaves, structure = (given, None) if isinstance(given[0], th.Tensor) else tree_flatten(given)
         assert self._flat_target is not None
         numbers = optimizer.step_coefficients(n_updates), self._settings_as_tensor()
-        arguments = [optimizer.flat, optimizer.steps, self._flat_target, *numbers, *optimizer.averages, *leaves]
+        arguments = [optimizer.flat, self._flat_target, *numbers, *optimizer.averages, *leaves]
         # a function contains the optimizer's constants
         constants = [group[name] for name in optimizer.rule.constants]
         key = n_updates, batches.actions.shape[0], self.updates_target, self._largest_norm, *constants
@@ -171,7 +171,9 @@ class CompiledUpdates:
             self._check_traced(restore=len(self._functions) == 1)
         else:
             self._check_traced(restore=False)
-        return function(*arguments)
+        results = function(*arguments)
+        optimizer.count_steps(n_updates)
+        return results
 
     def _compile(
         self, n_updates: int, constants: list[Any], fields: tuple[str, ...], structure: Any, arguments: list[th.Tensor]
@@ -260,4 +262,4 @@ class CompiledUpdates:
 
         :param n_updates: the number of skipped updates
         """
-        self.flat_optimizer.steps -= n_updates
+        self.flat_optimizer.count_steps(-n_updates)

@@ -157,6 +157,14 @@ class FlatOptimizer:
             self._coefficients[n] = done, settings, parts
         return parts[position]
 
+    def count_steps(self, n: int) -> None:
+        """
+        Add to the number of steps of each parameter tensor.
+
+        :param n: the number of steps; it is negative for steps that were counted and not made
+        """
+        self._step_counts += n
+
     def _record_for_profiler(self) -> AbstractContextManager[Any]:
         """
         Return a context manager that records a gradient step for torch's profiler as torch's optimizers do. It does nothing if
@@ -188,7 +196,7 @@ class FlatOptimizer:
                 check(norm.item())
             clip = (max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
             gradient = th.cat([gradient.reshape(-1) for gradient in gradients]).mul_(clip)
-            self.steps += 1
+            self.count_steps(1)
             group = self.group
             gradient = decay_weights(self.flat, gradient, group["lr"], group)
             self.rule.eager_step(self.flat, gradient, self.averages, float(self._step_counts[0]), group)

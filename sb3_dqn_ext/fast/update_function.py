@@ -50,7 +50,6 @@ class UpdateFunction:
     def __call__(
         self,
         flat: th.Tensor,
-        steps: th.Tensor,
         flat_target: th.Tensor,
         step_coefficients: th.Tensor,
         settings: th.Tensor,
@@ -60,7 +59,6 @@ class UpdateFunction:
         Make the updates in place.
 
         :param flat: (P,) parameters of the online network
-        :param steps: the number of updates of each parameter tensor
         :param flat_target: (P,) parameters of the target network
         :param step_coefficients: (k, C) see :meth:`~sb3_dqn_ext.fast.flat_optimizer.FlatOptimizer.step_coefficients`
         :param settings: (2,) the norm to which gradients are clipped, and tau
@@ -86,7 +84,6 @@ class UpdateFunction:
                 for tensor, previous in zip(state, before, strict=True):
                     tensor.copy_(th.where(all_finite > 0, tensor, previous))
             results.append((loss, td_errors, norm))
-        steps.add_(self.n_updates)
         losses, td_errors_of_each, norms = zip(*results, strict=True)
         return th.stack(losses), th.cat(td_errors_of_each), *([] if self.max_finite_norm is None else [th.stack(norms)])
 
