@@ -255,7 +255,8 @@ EQUIVALENT_CODE: tuple[tuple[str, str], ...] = (
     # the run
     ("seed=0", "seed random_state random_seed rng rng_seed"),
     ("device='cuda'", "device cuda gpu n_gpus gpu_id use_cuda"),
-    ("compile=True", "compile jit torch_compile cudagraphs"),
+    ("compile=True", "compile jit torch_compile"),
+    ("compile={'cuda_graphs': True}", "cudagraphs cuda_graphs"),
     ("actors={'n_actors': 4}", "actors n_actors n_env_runners n_rollout_workers ape_x apex distributed n_learners"),
     ("step_while_learning=True", "step_while_learning async_envs async_learning overlap asynchronous"),
     ("check_finite=True", "check_finite detect_anomaly check_nan vec_check_nan"),

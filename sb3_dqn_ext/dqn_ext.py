@@ -152,7 +152,8 @@ class DQNExt(DQN):
     :param compile: whether whole updates are compiled (default: False). That needs a C++ compiler and some seconds at the
         first training, and makes each training much faster. Results equal those without compilation up to rounding.
         ``{"unroll": k}``: the number of gradient steps in one call, if ``gradient_steps`` is at least k, by default 4;
-        priorities are then updated after every k gradient steps. What cannot be compiled runs uncompiled, with a warning
+        priorities are then updated after every k gradient steps. ``{"cuda_graphs": True}``: with ``device="cuda"``, one CUDA
+        graph is started in place of each kernel. What cannot be compiled runs uncompiled, with a warning
     :param step_while_learning: whether the environments make a step while the networks are trained (default: False). A
         training then waits for the first step after it: actions are chosen, the step begins, the training is made on the
         transitions stored so far, and the step is finished. These actions are those of the networks before the training; all

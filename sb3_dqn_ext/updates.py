@@ -17,7 +17,7 @@ from sb3_dqn_ext.algorithm.target_policies import TargetPolicy
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.algorithm.value_models import ExpectedReturns
 from sb3_dqn_ext.fast.compilation import CompilationError
-from sb3_dqn_ext.fast.compiled import CompiledUpdates, parse_unroll, unsupported_reason_compiled
+from sb3_dqn_ext.fast.compiled import CompiledUpdates, parse_compile, unsupported_reason_compiled
 from sb3_dqn_ext.fast.flat_optimizer import FlatOptimizer, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, chooses_greedy_actions, has_replaced_methods
 from sb3_dqn_ext.networks.hooks import NetworkSnapshot, describe_optimizer_hooks
@@ -110,7 +110,7 @@ class Updater:
         self._choose_path(model)
 
     def _make_compiled(self, model: TrainableModel) -> CompiledUpdates | None:
-        unroll = parse_unroll(model.compile)
+        unroll, cuda_graphs = parse_compile(model.compile)
         if not unroll:
             return None
         reason = unsupported_reason_compiled(self.loss, model.policy.optimizer)
@@ -118,12 +118,21 @@ class Updater:
             self._warn_of_eager_training(model, reason)
             return None
         assert self.flat_optimizer is not None
-        return CompiledUpdates(self.loss, self.flat_optimizer, unroll, model.n_envs, model.verbose)
+        device = self._online_params[0].device.type
+        if cuda_graphs and device != "cuda":
+            message = f"compile['cuda_graphs'] has no effect: the networks are on {device!r}, not on 'cuda'."
+            self._warn_once(message)
+        return CompiledUpdates(
+            self.loss, self.flat_optimizer, unroll, model.n_envs, model.verbose, cuda_graphs and device == "cuda"
+        )
 
     def _warn_of_eager_training(self, model: TrainableModel, reason: str) -> None:
-        if reason not in self._reported_reasons:
-            self._reported_reasons.add(reason)
-            warnings.warn(f"compile={model.compile!r} has no effect, training is eager: {reason}.", stacklevel=5)
+        self._warn_once(f"compile={model.compile!r} has no effect, training is eager: {reason}.")
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._reported_reasons:
+            self._reported_reasons.add(message)
+            warnings.warn(message, stacklevel=6)
 
     # changes by users, and their hooks
 

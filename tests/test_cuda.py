@@ -14,11 +14,12 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.callbacks import DiagnosticsCallback, ExactCheckpointCallback
+from sb3_dqn_ext.fast.cuda_graph import GraphedFunction
 from sb3_dqn_ext.networks.encoders import ENCODERS
 from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.frame_ring import STORAGES
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.fast.test_compiled import assert_trained_alike, pair
+from tests.fast.test_compiled import assert_trained_alike, functions, pair, set_parameters, train, twin
 from tests.internals import drawn_batch, losses_of, n_updates_of
 from tests.parity import InParts, assert_same, learn, several_cartpoles
 from tests.test_combinations import CHOICES, HEAD_ARCH, MULTISTEP, RETURNS_KWARGS, Axes, Combination, pairwise
@@ -170,6 +171,33 @@ def test_every_other_setting_trains_as_on_the_cpu(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("kwargs", [{}, {"target_policy": "munchausen"}, {"replay_buffer_kwargs": {"sampler": "prioritized"}}])
 def test_compiled_updates_are_those_of_the_eager_path(kwargs: dict[str, Any]) -> None:
     assert_trained_alike(*pair(1, device=DEVICE, **kwargs))
+
+
+GRAPHED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "noise": {"policy_kwargs": {"net_arch": [8], "noisy": True}},
+    "prioritized": {"replay_buffer_kwargs": {"sampler": "prioritized"}},
+    "soft targets": {"tau": 0.1, "target_update_interval": 1, "target_update_unit": "gradient_steps"},
+    "finite": {"check_finite": True},
+}
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+def test_cuda_graphs_make_the_same_updates(name: str) -> None:
+    kwargs = GRAPHED[name] | {"device": DEVICE}
+    eager, _ = pair(2, **kwargs)
+    without, graphed = (twin(eager, {"unroll": 2, "cuda_graphs": graphs}, **kwargs) for graphs in (False, True))
+    assert_trained_alike(without, graphed)
+    assert all(isinstance(function, GraphedFunction) for function in functions(graphed).values())
+
+
+def test_a_graph_is_recorded_again_when_the_parameters_have_moved() -> None:
+    eager, _ = pair(2, device=DEVICE)
+    without, graphed = (twin(eager, {"unroll": 2, "cuda_graphs": graphs}, device=DEVICE) for graphs in (False, True))
+    for model in (without, graphed):
+        train(model, 4)
+        set_parameters(model, eager.get_parameters())
+    assert_trained_alike(without, graphed)
 
 
 def checkpointed(folder: Path) -> tuple[DQNExt, Any]:

@@ -9,13 +9,14 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_flatten
 
-from sb3_dqn_ext._validation import check_keys, check_number
+from sb3_dqn_ext._validation import check_keys, check_number, check_type
 from sb3_dqn_ext.algorithm.batches import Batch
 from sb3_dqn_ext.algorithm.finite_updates import max_finite_norm
 from sb3_dqn_ext.algorithm.td_loss import TDLoss
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.fast.compilation import CompilationError, announce_compilation, compile_function
 from sb3_dqn_ext.fast.compiled_forward import QValuesOfParameters, compile_q_values
+from sb3_dqn_ext.fast.cuda_graph import GraphedFunction
 from sb3_dqn_ext.fast.flat_optimizer import FlatOptimizer, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
 from sb3_dqn_ext.fast.traced_state import TracedState
@@ -23,7 +24,7 @@ from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
 from sb3_dqn_ext.networks.flat_storage import flatten_parameters
 from sb3_dqn_ext.networks.spectral_norm import SpectralNorm
 
-__all__ = ["CompiledUpdates", "parse_unroll", "unsupported_reason_compiled"]
+__all__ = ["CompiledUpdates", "parse_compile", "unsupported_reason_compiled"]
 
 FIELDS = tuple(name for name in Batch._fields if name != "indices")
 """The fields of a batch that updates read; indices are the last field."""
@@ -33,22 +34,24 @@ UNROLL = 4
 """The default number of updates per call. With more, the longer compilation outweighs the savings."""
 
 
-def parse_unroll(compile: bool | Mapping[str, Any]) -> int:
+def parse_compile(compile: bool | Mapping[str, Any]) -> tuple[int, bool]:
     """
-    Return the number of updates per call that the argument ``compile`` of DQNExt defines.
+    Return what the argument ``compile`` of DQNExt defines.
 
     :param compile: the argument
-    :return: the number of updates per call: k for ``{"unroll": k}``, ``UNROLL`` for True, 0 for False (no compilation)
-    :raises ArgumentError: if it is neither True nor False nor ``{"unroll": k}``
+    :return: the number of updates per call: k for ``{"unroll": k}``, ``UNROLL`` for True, 0 for False (no compilation); and
+        whether CUDA graphs are used, for ``{"cuda_graphs": True}``
+    :raises ArgumentError: if it is neither True nor False nor a mapping with these keys
     """
     if isinstance(compile, bool):
-        return UNROLL if compile else 0
+        return UNROLL if compile else 0, False
     if not isinstance(compile, Mapping):
         raise ArgumentError(f"compile={compile!r} must be True, False or a mapping such as {{'unroll': 4}}.")
-    check_keys("compile", compile, {"unroll"})
-    unroll = compile.get("unroll", UNROLL)
+    check_keys("compile", compile, {"unroll", "cuda_graphs"})
+    unroll, cuda_graphs = compile.get("unroll", UNROLL), compile.get("cuda_graphs", False)
     check_number("compile['unroll']", unroll, low=1, integer=True)
-    return int(unroll)
+    check_type("compile['cuda_graphs']", cuda_graphs, bool, "True or False")
+    return int(unroll), cuda_graphs
 
 
 def unsupported_reason_compiled(loss: TDLoss, optimizer: th.optim.Optimizer) -> str | None:
@@ -84,10 +87,20 @@ class CompiledUpdates:
     :param unroll: the number of updates per call
     :param n_envs: the number of observations for which actions are chosen at a time
     :param verbose: the verbosity of the model
+    :param cuda_graphs: whether a call starts one CUDA graph in place of each kernel; for networks on a GPU
     """
 
-    def __init__(self, loss: TDLoss, flat_optimizer: FlatOptimizer, unroll: int, n_envs: int = 1, verbose: int = 0) -> None:
+    def __init__(
+        self,
+        loss: TDLoss,
+        flat_optimizer: FlatOptimizer,
+        unroll: int,
+        n_envs: int = 1,
+        verbose: int = 0,
+        cuda_graphs: bool = False,
+    ) -> None:
         self.loss = loss
+        self.cuda_graphs = cuda_graphs
         self.flat_optimizer = flat_optimizer
         self.unroll = unroll
         self.n_envs = n_envs
@@ -159,7 +172,7 @@ class CompiledUpdates:
         leaves, structure = (given, None) if isinstance(given[0], th.Tensor) else tree_flatten(given)
         assert self._flat_target is not None
         numbers = optimizer.step_coefficients(n_updates), self._settings_as_tensor()
-        arguments = [optimizer.flat, self._flat_target, *numbers, *optimizer.averages, *leaves]
+        arguments = [optimizer.flat, self._flat_target, *optimizer.averages, *numbers, *leaves]
         # a function contains the optimizer's constants
         constants = [group[name] for name in optimizer.rule.constants]
         key = n_updates, batches.actions.shape[0], self.updates_target, self._largest_norm, *constants
@@ -191,7 +204,9 @@ class CompiledUpdates:
             self._largest_norm,
         )
         with announce_compilation(self.verbose):
-            return compile_function(function, arguments)
+            compiled = compile_function(function, arguments)
+        # the parameters, those of the target network, and the state of the optimizer are changed
+        return GraphedFunction(compiled, 2 + len(rule.averages)) if self.cuda_graphs else compiled
 
     def _check_traced(self, restore: bool) -> None:
         """:raises CannotCompile: if an object that was traced has changed its attributes"""

@@ -51,8 +51,6 @@ class UpdateFunction:
         self,
         flat: th.Tensor,
         flat_target: th.Tensor,
-        step_coefficients: th.Tensor,
-        settings: th.Tensor,
         *tensors: th.Tensor,
     ) -> Tensors:
         """
@@ -60,13 +58,14 @@ class UpdateFunction:
 
         :param flat: (P,) parameters of the online network
         :param flat_target: (P,) parameters of the target network
-        :param step_coefficients: (k, C) see :meth:`~sb3_dqn_ext.fast.flat_optimizer.FlatOptimizer.step_coefficients`
-        :param settings: (2,) the norm to which gradients are clipped, and tau
-        :param tensors: the (P,) state tensors of the optimizer, then the tensors of k concatenated batches of B transitions
+        :param tensors: the (P,) state tensors of the optimizer; the (k, C) result of
+            :meth:`~sb3_dqn_ext.fast.flat_optimizer.FlatOptimizer.step_coefficients`; (2,) the norm to which gradients are
+            clipped, and tau; then the tensors of k concatenated batches of B transitions
         :return: (k,) losses before each update, (k * B,) TD errors; also (k,) norms of the gradients with ``max_finite_norm``
         """
         n_averages = len(self.rule.averages)
-        averages, batches = tensors[:n_averages], self._batch_of(tensors[n_averages:])
+        averages, (step_coefficients, settings, *leaves) = tensors[:n_averages], tensors[n_averages:]
+        batches = self._batch_of(tuple(leaves))
         all_finite = th.ones_like(flat[0])
         results = []
         for batch, target, coefficients in zip(

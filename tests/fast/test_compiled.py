@@ -1,6 +1,7 @@
 """Compiled updates compared with eager ones, and with SB3's DQN."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import islice, product
@@ -939,7 +940,11 @@ def test_a_second_process_uses_the_cache_of_the_first(tmp_path: Path) -> None:
         ("yes", r"compile='yes' must be True, False or a mapping"),
         (1, r"compile=1 must be True, False or a mapping"),
         (None, r"compile=None must be True, False or a mapping"),
-        ({"unrol": 2}, r"a key of compile='unrol' is not known; it can be one of: unroll\. Did you mean 'unroll'\?"),
+        (
+            {"unrol": 2},
+            r"key of compile='unrol' is not known; it can be one of: cuda_graphs, unroll\. Did you mean 'unroll'",
+        ),
+        ({"cuda_graphs": 1}, r"compile\['cuda_graphs'\]=1 must be True or False"),
         ({"unroll": 0}, r"compile\['unroll'\]=0 must be a whole number in \[1, inf\]"),
         ({"unroll": 2.5}, r"compile\['unroll'\]=2\.5 must be a whole number"),
         ({"unroll": True}, r"compile\['unroll'\]=True must be a whole number"),
@@ -956,3 +961,14 @@ def test_the_argument_defines_the_number_of_updates_per_call(compile: Any, unrol
     assert model.updater.compiled is not None
     assert model.updater.compiled.unroll == unroll
     assert make(False).updater.compiled is None
+
+
+def test_cuda_graphs_have_no_effect_on_the_cpu_with_one_warning() -> None:
+    with pytest.warns(
+        UserWarning, match=r"compile\['cuda_graphs'\] has no effect: the networks are on 'cpu', not on 'cuda'\."
+    ):
+        model = make({"unroll": 4, "cuda_graphs": True})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*cuda_graphs")
+        learn(model, 80)
+    assert_compiled(model)
