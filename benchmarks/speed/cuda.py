@@ -24,32 +24,36 @@ REPEATS = 3
 NO_GPU = "This benchmark needs a GPU, and torch finds no CUDA device: nothing was measured."
 NOTES = """\
 Written by `make bench-cuda` (`python -m benchmarks.speed.cuda`). The networks are on the GPU, environments and replay buffers
-on the CPU. Implementations take turns in one process. Times are those of a whole training step per environment step. Times
-and ratios are medians of the repeats, with the smallest and the largest.
+on the CPU. PQN learns from the latest 32 vector steps, twice from each, without replay. Implementations take turns in one
+process. Times are those of a whole training step per environment step. Times and ratios are medians of the repeats, with the
+smallest and the largest.
 """
-COMPARISONS = Comparison("ours", "sb3"), Comparison("ours_eager", "sb3")
+COMPARISONS = Comparison("ours_graphs", "sb3"), Comparison("ours", "sb3"), Comparison("ours_eager", "sb3")
 
 
-def _workload(base: str, title: str, n_updates: int, **changes: int) -> Workload:
+def _workload(
+    base: str, title: str, n_updates: int, comparisons: tuple[Comparison, ...] = COMPARISONS, **changes: int
+) -> Workload:
     """
     Return a workload on the GPU, with a few updates.
 
     :param base: the name of the workload on the CPU
     :param title: its title in the table
     :param n_updates: the number of timed updates
-    :param changes: ``batch_size`` or ``n_envs``
+    :param comparisons: the comparisons to make
+    :param changes: ``n_envs``, or arguments of SB3's DQN
     """
     workload = BY_NAME[base]
-    n_envs = changes.get("n_envs", workload.n_envs)
-    arguments = {**workload.arguments, "batch_size": changes.get("batch_size", workload.arguments["batch_size"])}
+    n_envs = changes.pop("n_envs", workload.n_envs)
+    arguments = {**workload.arguments, **changes}
     return replace(
         workload,
         name=title,
         title=title,
         arguments=arguments,
-        comparisons=COMPARISONS,
+        comparisons=comparisons,
         n_envs=n_envs,
-        steps=n_updates * arguments["train_freq"] * n_envs,
+        steps=n_updates // arguments["gradient_steps"] * arguments["train_freq"] * n_envs,
         warm_up=arguments["learning_starts"] + 20 * arguments["train_freq"] * n_envs,
         device="cuda",
     )
@@ -60,6 +64,16 @@ WORKLOADS = [
     _workload("nature-1", "Pong, NatureCNN, batch 256", 100, batch_size=256),
     _workload("minatar-32", "MinAtar Breakout, 32 envs, batch 32", 300),
     _workload("minatar-32", "MinAtar Breakout, 128 envs, batch 32", 300, n_envs=128),
+    # ten trainings of PQN
+    _workload(
+        "minatar-32",
+        "MinAtar Breakout, 128 envs, two updates of batch 128 per vector step",
+        640,
+        (Comparison("pqn", "sb3"), Comparison("ours", "sb3")),
+        n_envs=128,
+        batch_size=128,
+        gradient_steps=2,
+    ),
 ]
 
 

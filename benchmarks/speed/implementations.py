@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 from benchmarks.sb3_internals import n_updates
 from benchmarks.speed.networks import network_arguments
 from benchmarks.speed.stopwatch import Stopwatch
-from benchmarks.speed.workloads import Workload
+from benchmarks.speed.workloads import PQN, Workload
 
 ALGORITHMS = {
     "sb3": "stable_baselines3:DQN",
@@ -21,8 +21,12 @@ ALGORITHMS = {
     "qrdqn": "sb3_contrib:QRDQN",
     "ours_eager": "sb3_dqn_ext:DQNExt",
     "ours": "sb3_dqn_ext:DQNExt",
+    "ours_graphs": "sb3_dqn_ext:DQNExt",
+    "pqn": "sb3_dqn_ext:DQNExt",
 }
 """The class of each implementation."""
+COMPILED = ("ours", "ours_graphs", "pqn")
+"""The implementations whose updates are compiled."""
 LOOPS = {
     "tutorial": "benchmarks.speed.tutorial_loop:train_tutorial",
     "cleanrl": "benchmarks.speed.cleanrl_loop:train_cleanrl",
@@ -91,8 +95,12 @@ def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyA
         arguments["max_grad_norm"] = 10  # as DQN clips
     elif workload.n_quantiles is not None:
         policy_kwargs |= {"returns": "quantile", "returns_kwargs": {"n_quantiles": workload.n_quantiles}}
-    if implementation == "ours":
-        arguments["compile"] = True
+    if implementation in COMPILED:
+        arguments["compile"] = {"cuda_graphs": True} if implementation == "ours_graphs" else True
+    if implementation == "pqn":
+        of_replay = {"target_update_interval", "gradient_steps"}
+        arguments = {name: value for name, value in arguments.items() if name not in of_replay} | PQN
+        policy_kwargs |= {"norm": "layer", "loss": "mse", "optimizer_class": "radam"}
     # imported by name, so that no implementation imports the libraries of another
     algorithm = pkgutil.resolve_name(ALGORITHMS[implementation])
     model: OffPolicyAlgorithm = algorithm(policy, make_env(workload, implementation, seed), **arguments)
@@ -112,7 +120,7 @@ def make_env(workload: Workload, implementation: str, seed: int) -> VecEnv:
     wrapper = pkgutil.resolve_name("stable_baselines3.common.atari_wrappers:AtariWrapper") if workload.atari else None
     # render_mode as in the zoo. SB3's default, "rgb_array", makes LunarLander 15 times as slow, as it simulates sparks.
     make = make_vec_env
-    if implementation == "ours" and workload.env_id != "LunarLander-v3":  # whose rows were measured with SB3's
+    if implementation in COMPILED and workload.env_id != "LunarLander-v3":  # whose rows were measured with SB3's
         make = pkgutil.resolve_name("sb3_dqn_ext.vec_env:make_fast_vec_env")
     env = make(workload.env_id, workload.n_envs, seed=seed, wrapper_class=wrapper, env_kwargs={"render_mode": None})
     return VecFrameStack(env, 4) if workload.atari else env

@@ -12,6 +12,8 @@ LABELS = {
     "qrdqn": "sb3-contrib QRDQN",
     "ours_eager": "DQNExt, eager",
     "ours": "DQNExt, compiled",
+    "ours_graphs": "DQNExt, CUDA graphs",
+    "pqn": "DQNExt, PQN, compiled",
 }
 """The label of each implementation in tables and charts."""
 CHANNELS = 16
@@ -22,7 +24,7 @@ class Comparison(NamedTuple):
     """A comparison of DQNExt with a peer."""
 
     ours: str
-    """``"ours"`` (compiled) or ``"ours_eager"``"""
+    """``"ours"`` (compiled), ``"ours_eager"``, ``"ours_graphs"`` or ``"pqn"``"""
     peer: str
 
 
@@ -149,6 +151,15 @@ ZOO_ATARI = {
     "exploration_fraction": 0.1,
     "exploration_final_eps": 0.01,
 }
+PQN = {
+    "buffer_size": 128 * 32,  # 32 vector steps
+    "learning_starts": 0,
+    "train_freq": 32,
+    "n_epochs": 2,
+    "target_network": False,
+    "replay_buffer_kwargs": {"td_lambda": 0.65},
+}
+"""The arguments of PQN with 128 environments, in place of those of replay. It makes two updates per vector step."""
 OTHERS = ("sb3", "sbx", "cleanrl")
 """The implementations with which DQNExt is compared on images."""
 

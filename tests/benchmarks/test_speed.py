@@ -221,10 +221,19 @@ def test_a_page_of_the_speed_on_a_gpu_names_the_card_and_compares_the_times_of_t
 
 
 def test_a_measurement_that_would_begin_too_late_is_left_out() -> None:
-    short = replace(BY_NAME["cartpole-1"], warm_up=120, steps=40, width=8, comparisons=cuda.COMPARISONS[1:])
+    short = replace(BY_NAME["cartpole-1"], warm_up=120, steps=40, width=8, comparisons=cuda.COMPARISONS[2:])
     rows = cuda.measure_in_turns([short], repeats=1, seconds=60.0)
     assert [row["implementation"] for row in rows] == ["sb3", "ours_eager"]
     assert not cuda.measure_in_turns([short], repeats=1, seconds=0.0)
+
+
+@pytest.mark.slow
+def test_pqn_is_compared_at_the_same_number_of_updates() -> None:
+    workload = cuda.WORKLOADS[4]
+    assert (workload.steps, workload.updates_per_step) == (320 * 128, 2 / 128)
+    short = replace(workload, device="cpu", warm_up=32 * 128, steps=32 * 128, comparisons=workload.comparisons[:1], width=8)
+    rows = cuda.measure_in_turns([short], repeats=1, seconds=600.0)
+    assert {row["implementation"]: float(row["updates"]) for row in rows} == {"sb3": 64, "pqn": 64}
 
 
 @pytest.mark.skipif(th.cuda.is_available(), reason="a CUDA device is present")
