@@ -19,7 +19,7 @@ from sb3_dqn_ext.networks.encoders import ENCODERS
 from sb3_dqn_ext.networks.norms import NORMS
 from sb3_dqn_ext.replay.frame_ring import STORAGES
 from sb3_dqn_ext.vec_env import make_fast_vec_env
-from tests.fast.test_compiled import assert_trained_alike, functions, pair, set_parameters, train, twin
+from tests.fast.test_compiled import assert_trained_alike, functions, pair, set_parameters, tensors, train, twin
 from tests.internals import drawn_batch, losses_of, n_updates_of
 from tests.parity import InParts, assert_same, learn, several_cartpoles
 from tests.test_combinations import CHOICES, HEAD_ARCH, MULTISTEP, RETURNS_KWARGS, Axes, Combination, pairwise
@@ -171,6 +171,22 @@ def test_every_other_setting_trains_as_on_the_cpu(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("kwargs", [{}, {"target_policy": "munchausen"}, {"replay_buffer_kwargs": {"sampler": "prioritized"}}])
 def test_compiled_updates_are_those_of_the_eager_path(kwargs: dict[str, Any]) -> None:
     assert_trained_alike(*pair(1, device=DEVICE, **kwargs))
+
+
+@pytest.mark.parametrize("compile", [False, {"unroll": 1}, {"unroll": 1, "cuda_graphs": True}], ids=str)
+@pytest.mark.parametrize("target_policy", ["greedy", "double", "munchausen"])
+def test_an_update_ends_with_the_parameters_of_the_same_update_on_the_cpu(compile: Any, target_policy: str) -> None:
+    on_cpu, _ = pair(1, target_policy=target_policy)
+    on_gpu = twin(on_cpu, compile, target_policy=target_policy, device=DEVICE)
+    assert on_gpu.replay_buffer is not None
+    on_gpu.replay_buffer.device = on_gpu.device
+    before = [tensor.clone() for tensor in tensors(on_cpu.policy.state_dict())]
+    for model in (on_cpu, on_gpu):
+        train(model, 1)
+    after = tensors(on_cpu.policy.state_dict())
+    for ours, theirs in zip(tensors(on_gpu.policy.state_dict()), after, strict=True):
+        np.testing.assert_allclose(ours.cpu(), theirs, rtol=0, atol=1e-5)
+    assert max(float((new - old).abs().max()) for new, old in zip(after, before, strict=True)) > 1e-4
 
 
 GRAPHED: dict[str, dict[str, Any]] = {
