@@ -14,7 +14,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -24,6 +24,7 @@ from benchmarks.rows import RESULTS
 
 PROJECT = "sb3_dqn_ext"
 ROOT = RESULTS.parents[1]
+LINUX = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
 # pip compares the numbers of manylinux exactly
 PLATFORMS = ["manylinux1_x86_64", "manylinux2014_x86_64", *(f"manylinux_2_{number}_x86_64" for number in range(5, 40))]
 
@@ -50,12 +51,16 @@ def requirements(package: str, extras: Collection[str], present: Collection[str]
                 add(key, new)
 
     add(package, {"", *extras})
-    return sorted(f"{name}=={version(name).partition('+')[0]}" for name in found)
+    try:
+        return sorted(f"{name}=={version(name).partition('+')[0]}" for name in found)
+    except PackageNotFoundError as error:
+        raise SystemExit(f"{error.name} is needed with Python {python}, and is not installed here.") from error
 
 
 def _direct_requirements(name: str, extras: Collection[str], python: str) -> Iterator[Requirement]:
+    environment = {**LINUX, "python_version": python, "python_full_version": f"{python}.0"}
     for text in requires(name) or ():
-        requirement, environment = Requirement(text), {"python_version": python, "python_full_version": f"{python}.0"}
+        requirement = Requirement(text)
         if requirement.marker is None or any(requirement.marker.evaluate({**environment, "extra": extra}) for extra in extras):
             yield requirement
 
@@ -70,6 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     parser.add_argument("--python", default=own, help=f"the version of Python there; default: {own}")
     args = parser.parse_args(arguments)
+    if args.folder.is_dir() and any(args.folder.iterdir()):
+        parser.error(f"the folder {args.folder} is not empty")
 
     pip = [sys.executable, "-m", "pip"]
     pinned = requirements(PROJECT, args.extras, args.present, args.python)

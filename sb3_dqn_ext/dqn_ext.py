@@ -14,7 +14,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import DISABLED, Logger
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import (
@@ -80,6 +80,8 @@ from sb3_dqn_ext.updates import Updater
 __all__ = ["DQNExt"]
 
 SelfDQNExt = TypeVar("SelfDQNExt", bound="DQNExt")
+LOGGER_METHODS = Logger.record, Logger.dump
+"""SB3's own methods, which a test or a tool may replace in the class."""
 Observation = np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]
 
 
@@ -152,8 +154,8 @@ class DQNExt(DQN):
     :param compile: whether whole updates are compiled (default: False). That needs a C++ compiler and some seconds at the
         first training, and makes each training much faster. Results equal those without compilation up to rounding.
         ``{"unroll": k}``: the number of gradient steps in one call, if ``gradient_steps`` is at least k, by default 4;
-        priorities are then updated after every k gradient steps. ``{"cuda_graphs": True}``: with ``device="cuda"``, one CUDA
-        graph is started in place of each kernel. What cannot be compiled runs uncompiled, with a warning
+        priorities are then updated after every k gradient steps. ``{"cuda_graphs": True}``: with ``device="cuda"``, a call
+        starts one CUDA graph instead of every kernel by itself. What cannot be compiled runs uncompiled, with a warning
     :param step_while_learning: whether the environments make a step while the networks are trained (default: False). A
         training then waits for the first step after it: actions are chosen, the step begins, the training is made on the
         transitions stored so far, and the step is finished. These actions are those of the networks before the training; all
@@ -553,8 +555,10 @@ class DQNExt(DQN):
     def dump_logs(self) -> None:
         """Write the log. Without any output of the log, the means over episodes are not computed."""
         logger = self.logger
-        if type(logger) is Logger and not logger.output_formats and vars(logger).keys().isdisjoint(("record", "dump")):
-            logger.dump(self.num_timesteps)
+        is_plain = type(logger) is Logger and vars(logger).keys().isdisjoint(("record", "dump"))
+        is_plain = is_plain and (Logger.record, Logger.dump) == LOGGER_METHODS
+        if is_plain and not logger.output_formats and logger.level < DISABLED:
+            logger.dump(self.num_timesteps)  # it only clears the values
         else:
             super().dump_logs()
 

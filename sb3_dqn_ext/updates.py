@@ -120,19 +120,18 @@ class Updater:
         assert self.flat_optimizer is not None
         device = self._online_params[0].device.type
         if cuda_graphs and device != "cuda":
-            message = f"compile['cuda_graphs'] has no effect: the networks are on {device!r}, not on 'cuda'."
-            self._warn_once(message)
+            self._warn_once(device, f"compile['cuda_graphs'] has no effect: the networks are on {device!r}, not on 'cuda'.", 5)
         return CompiledUpdates(
             self.loss, self.flat_optimizer, unroll, model.n_envs, model.verbose, cuda_graphs and device == "cuda"
         )
 
     def _warn_of_eager_training(self, model: TrainableModel, reason: str) -> None:
-        self._warn_once(f"compile={model.compile!r} has no effect, training is eager: {reason}.")
+        self._warn_once(reason, f"compile={model.compile!r} has no effect, training is eager: {reason}.", 6)
 
-    def _warn_once(self, message: str) -> None:
-        if message not in self._reported_reasons:
-            self._reported_reasons.add(message)
-            warnings.warn(message, stacklevel=6)
+    def _warn_once(self, reason: str, message: str, stacklevel: int) -> None:
+        if reason not in self._reported_reasons:
+            self._reported_reasons.add(reason)
+            warnings.warn(message, stacklevel=stacklevel)
 
     # changes by users, and their hooks
 

@@ -10,7 +10,7 @@ import torch as th
 from scipy.stats import binom, chisquare
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import DISABLED, Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext import DQNExt
@@ -342,3 +342,22 @@ def test_a_logger_of_your_own_without_an_output_gets_all_values() -> None:
     by_method.logger.record = lambda key, value, exclude=None: recorded.append(key)  # type: ignore[method-assign]
     by_method.learn(100, log_interval=1)
     assert recorded.count("rollout/ep_rew_mean") == 2 * n_recorded
+
+
+def test_a_logger_whose_class_is_patched_gets_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[str] = []
+    monkeypatch.setattr(Logger, "record", lambda logger, key, value, exclude=None: recorded.append(key))
+    make().learn(100, log_interval=1)
+    assert "rollout/ep_rew_mean" in recorded
+
+
+def test_a_logger_that_is_turned_off_keeps_the_values_as_with_sb3() -> None:
+    keys = []
+    for kind in (DQNExt, DQN):
+        model = kind("MlpPolicy", short_cartpole(), **SMALL)
+        model.set_logger(Logger(folder=None, output_formats=[]))
+        model.logger.set_level(DISABLED)
+        model.learn(100, log_interval=1)
+        keys.append(set(model.logger.name_to_value))
+    assert keys[0] == keys[1]
+    assert "rollout/ep_rew_mean" in keys[0]

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -727,3 +728,14 @@ def test_the_page_has_each_base_class_with_its_methods_and_a_short_example() -> 
         assert all(f"`{name}" in row for name in choice.required), row
     example = [block for block in blocks(PAGE) if block.language == "python"]
     assert sum(len(block.text.splitlines()) for block in example) <= 30
+
+
+def test_a_function_of_the_user_is_watched_although_it_wraps_one_of_torch() -> None:
+    @wraps(th.nn.functional.smooth_l1_loss)
+    def mine(*args: Any, **kwargs: Any) -> Any:
+        return th.nn.functional.smooth_l1_loss(*args, **kwargs)
+
+    state = TracedState([mine, th.nn.functional.smooth_l1_loss])
+    assert state.changed() is None
+    vars(mine)["scale"] = 2
+    assert state.changed() == "function"

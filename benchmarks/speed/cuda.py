@@ -70,6 +70,7 @@ WORKLOADS = [
         "MinAtar Breakout, 128 envs, two updates of batch 128 per vector step",
         640,
         (Comparison("pqn", "sb3"), Comparison("ours", "sb3")),
+        learning_starts=3 * 32 * 128,  # so that PQN has been compiled when the measurement begins
         n_envs=128,
         batch_size=128,
         gradient_steps=2,

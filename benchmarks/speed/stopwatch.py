@@ -67,31 +67,32 @@ class Parts:
     NAMES = ("env", "act", "store", "sample", "update", "rest")
     FLOOR = "floor"
     """what no implementation could leave out: the environments' own step, and the compiled function; a part of the others"""
-    FLOOR_METHODS = (("env.backend.env", "step"), ("updater.compiled", "_call"))
 
     def __init__(self, model: Any) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inside = [0.0]
-        for owner, method in self.FLOOR_METHODS:
-            self._wrap_floor(_attribute(model, owner), method)
+        env, compiled = _attribute(model, "env.backend.env"), _attribute(model, "updater.compiled")
+        if env is not None:
+            env.step = self._timed(env.step)
+        if compiled is not None:
+            make_function = compiled._compile
+            compiled._compile = lambda *arguments: self._timed(make_function(*arguments))
         for part, owner, method in self.METHODS:
             # a replay buffer with both takes a slower path if its "sample" is replaced, as with a user's own method
             if method != "sample" or not hasattr(model.replay_buffer, "sample_batch"):
                 self._wrap(_attribute(model, owner), method, part)
 
-    def _wrap_floor(self, owner: Any, name: str) -> None:
-        method = getattr(owner, name, None)
-        if method is None:
-            return
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function whose time is a part of the floor."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
             try:
-                return method(*args, **kwargs)
+                return function(*args, **kwargs)
             finally:
                 self.seconds[self.FLOOR] += time.perf_counter() - start
 
-        setattr(owner, name, timed)
+        return timed
 
     def _wrap(self, owner: Any, name: str, part: str) -> None:
         method = getattr(owner, name, None)

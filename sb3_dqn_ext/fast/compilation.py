@@ -76,6 +76,8 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
                     decompositions = {**select_decomp_table(), **(SMALL_PRODUCTS if on_cpu else {})}
                     graph = make_fx(functional, decompositions, _allow_non_fake_inputs=True)(*inputs)
                 graph.graph.eliminate_dead_code()
+                # those of a network in a user's object; some kernels refuse them otherwise
+                needs_no_grad = any(tensor.requires_grad for tensor in _captured_tensors(graph))
                 # The graph is compiled as it is: torch._inductor.compile would trace it once more, which takes a second, and
                 # put its checks around each call
                 with V.set_fake_mode(fake), tracing(TracingContext(fake)):
@@ -83,7 +85,16 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
     except Exception as error:  # the type of the error depends on the version of torch
         raise CompilationError(_reason(error)) from error
     call = result.current_callable  # it empties the list of its arguments
-    return lambda *tensors: call([*tensors])
+    return th.no_grad()(lambda *tensors: call([*tensors])) if needs_no_grad else lambda *tensors: call([*tensors])
+
+
+def _captured_tensors(graph: th.fx.GraphModule) -> Iterator[th.Tensor]:
+    """Return the tensors that a traced function uses and does not have as arguments."""
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            captured = getattr(graph, node.target, None)
+            if isinstance(captured, th.Tensor):
+                yield captured
 
 
 def _small_product(a: th.Tensor, b: th.Tensor) -> Any:

@@ -87,7 +87,7 @@ class CompiledUpdates:
     :param unroll: the number of updates per call
     :param n_envs: the number of observations for which actions are chosen at a time
     :param verbose: the verbosity of the model
-    :param cuda_graphs: whether a call starts one CUDA graph in place of each kernel; for networks on a GPU
+    :param cuda_graphs: whether a call starts one CUDA graph instead of every kernel by itself; for networks on a GPU
     """
 
     def __init__(

@@ -1,10 +1,9 @@
 """CUDA graphs: the kernels of a function are recorded once, and started together by each later call."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch as th
-
-from sb3_dqn_ext.fast.compilation import CompilationError
 
 __all__ = ["GraphedFunction"]
 
@@ -29,46 +28,50 @@ class GraphedFunction:
         self.function = function
         self.n_in_place = n_in_place
         self._graph: th.cuda.CUDAGraph | None = None
+        self._can_record = True
         self._addresses: list[int] = []
         self._inputs: list[th.Tensor] = []
         self._results: tuple[th.Tensor, ...] = ()
 
     def __call__(self, *arguments: th.Tensor) -> tuple[th.Tensor, ...]:
         """
-        Call the function.
+        Call the function. If it cannot be recorded, there is one warning, and it is called without a graph.
 
         :param arguments: its arguments, in the shapes of the first call
         :return: copies of its results, which later calls do not overwrite
-        :raises CompilationError: if it cannot be recorded; its arguments are not changed then
         """
         in_place, others = arguments[: self.n_in_place], arguments[self.n_in_place :]
-        addresses = [argument.data_ptr() for argument in in_place]
-        if self._graph is None or addresses != self._addresses:
-            self._record(in_place, others)
-            self._addresses = addresses
-        else:
-            th._foreach_copy_(self._inputs, others)
-        assert self._graph is not None
-        self._graph.replay()
-        return tuple(result.clone() for result in self._results)
+        with th.cuda.device(in_place[0].device):  # streams are those of the current device
+            addresses = [argument.data_ptr() for argument in in_place]
+            if addresses == self._addresses:
+                th._foreach_copy_(self._inputs, others)
+            elif self._can_record:
+                self._graph, self._addresses = self._record(in_place, others), addresses
+            if self._graph is None:
+                return self.function(*arguments)
+            self._graph.replay()
+            return tuple(result.clone() for result in self._results)
 
-    def _record(self, in_place: Sequence[th.Tensor], others: Sequence[th.Tensor]) -> None:
+    def _record(self, in_place: Sequence[th.Tensor], others: Sequence[th.Tensor]) -> th.cuda.CUDAGraph | None:
         before = [argument.clone() for argument in in_place]
-        self._graph, self._inputs = None, [argument.clone() for argument in others]
-        graph, stream = th.cuda.CUDAGraph(), th.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._inputs = [argument.clone() for argument in others]
+        graph, current, stream = th.cuda.CUDAGraph(), th.cuda.current_stream(), th.cuda.Stream()  # type: ignore[no-untyped-call]
         try:
             # the numbers that are drawn in these calls are drawn again by the graph
             with th.random.fork_rng(devices=[in_place[0].device]):
-                stream.wait_stream(th.cuda.current_stream())
+                stream.wait_stream(current)
                 with th.cuda.stream(stream):
                     for _ in range(WARM_UP_CALLS):
                         self.function(*in_place, *self._inputs)
-                th.cuda.current_stream().wait_stream(stream)
-            with th.cuda.graph(graph):  # records, and runs nothing
+                current.wait_stream(stream)
+            # records, and runs nothing; other threads may use the GPU meanwhile
+            with th.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._results = self.function(*in_place, *self._inputs)
         except RuntimeError as error:
-            raise CompilationError(f"its updates cannot be recorded as a CUDA graph: {error}") from error
+            warnings.warn(f"compile['cuda_graphs'] has no effect: the updates cannot be recorded: {error}", stacklevel=2)
+            self._can_record = False
         finally:
+            th.cuda.set_stream(current)  # after an error, torch may leave its own
             for argument, value in zip(in_place, before, strict=True):
                 argument.copy_(value)
-        self._graph = graph
+        return graph if self._can_record else None

@@ -18,7 +18,8 @@ from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner
 __all__ = ["FlatOptimizer", "unsupported_reason_flat", "with_lock"]
 
 TABLE_LENGTH = 256
-"""The number of calls for which numbers that depend on the step are computed together."""
+"""The number of steps for which numbers that depend on the step are computed together."""
+RowGroups = dict[tuple[int, int], Sequence[th.Tensor]]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -88,8 +89,9 @@ class FlatOptimizer:
         self.optimizer = optimizer
         self.rule = RULES[type(optimizer)]
         self._addresses = 0, 0
-        # for each number of steps n: the number of steps before a table, the settings that it is for, and its (n, C) parts
-        self._coefficients: dict[int, tuple[int, list[Any], Sequence[th.Tensor]]] = {}
+        # the number of steps before the first row of a table, the settings that it is for, the table, and its rows in groups
+        # of n from row r on, for each (n, r) that was asked for
+        self._coefficients: tuple[int, list[Any], th.Tensor, RowGroups] = 0, [], th.empty(0), {}
         self.lock = RLock()  # held while the tensors are changed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -122,7 +124,7 @@ class FlatOptimizer:
             for name in names:
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
         self.flat = flatten_parameters(parameters)
-        self._coefficients = {}  # precision and device may be others
+        self._coefficients = 0, [], th.empty(0), {}  # precision and device may be others
         register_owner(self.flat, self, self._addresses[0])
         self.averages = [th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in names]
         self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
@@ -144,18 +146,21 @@ class FlatOptimizer:
         """
         group, done = self.group, int(self._step_counts[0])
         settings = [group["lr"], *map(group.__getitem__, self.rule.constants)]
-        first, known_settings, parts = self._coefficients.get(n, (done, None, ()))
-        position, remainder = divmod(done - first, n)
-        if settings != known_settings or remainder or not 0 <= position < len(parts):
-            # a rate that stays the same is used for many more calls
-            length = n * (TABLE_LENGTH if settings == known_settings and not remainder else 1)
+        first, known_settings, table, groups = self._coefficients
+        if settings != known_settings or not first <= done <= first + len(table) - n:
+            # a rate that has stayed the same will be used for several times as many steps
+            length = max(n, min(4 * len(table), TABLE_LENGTH)) if settings == known_settings else n
             rows = [self.rule.step_coefficients(group, step) for step in range(done + 1, done + 1 + length)]
             # numpy takes half as long as torch
             dtype = np.float64 if self.flat.dtype == th.float64 else np.float32
-            table = np.array(rows, dtype).reshape(length // n, n, len(rows[0]))
-            position, parts = 0, copy_to_device(table, self.flat.device).unbind()
-            self._coefficients[n] = done, settings, parts
-        return parts[position]
+            first, table, groups = done, copy_to_device(np.array(rows, dtype), self.flat.device), {}
+            self._coefficients = first, settings, table, groups
+        position, start = divmod(done - first, n)
+        if (n, start) not in groups:
+            n_groups = (len(table) - start) // n
+            # all groups at once: a slice in each call would take several times as long
+            groups[n, start] = table[start : start + n_groups * n].view(n_groups, n, -1).unbind()
+        return groups[n, start][position]
 
     def count_steps(self, n: int) -> None:
         """

@@ -36,8 +36,8 @@ def _pack_attributes(traced: object) -> dict[str, bytes | int]:
 
 def _module_of(traced: object) -> str:
     """Return the name of the module in which a function, or the class of another object, is defined."""
-    module = traced.__module__ if isinstance(traced, FunctionType) else type(traced).__module__
-    return str(module)
+    # not a function's __module__, which functools.wraps replaces
+    return str(traced.__globals__["__name__"] if isinstance(traced, FunctionType) else type(traced).__module__)
 
 
 class TracedState:

@@ -596,13 +596,14 @@ class DQNReplayBuffer(ReplayBuffer):
         """Read transitions that are no demonstrations."""
         to_torch = _tensor_converter(self)
         rewards, discounts, last = self._returns_at(indices, env)
+        actions = to_torch(self.actions.take(indices).astype(np.int64, copy=False))
 
         def obs_to_torch(obs: Obs) -> PyTorchObs:
             return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
 
         return Batch(
             observations=obs_to_torch(self._observations_at(indices)),
-            actions=to_torch(self.actions.take(indices).astype(np.int64, copy=False)),
+            actions=actions if actions.dtype == th.int64 else actions.long(),  # a user's to_torch may change the type
             rewards=to_torch(rewards),
             discounts=to_torch(discounts),
             next_observations=None if last is None else obs_to_torch(self._next_observations_at(last)),

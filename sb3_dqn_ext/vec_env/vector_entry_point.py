@@ -37,7 +37,7 @@ def copy_observations_of(observations: Any, envs: Sequence[int]) -> list[Any]:
     :return: (k,) their observations, of NumPy arrays, in the same dicts and tuples
     """
     if isinstance(observations, np.ndarray) and observations.dtype != np.object_ and observations.ndim > 1:
-        return [*observations[envs]]  # rows of a new array
+        return [*np.ascontiguousarray(np.asarray(observations)[envs])]  # rows of a new array
     return [_copy_observation(observations, env) for env in envs]
 
 

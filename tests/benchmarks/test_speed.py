@@ -231,7 +231,8 @@ def test_a_measurement_that_would_begin_too_late_is_left_out() -> None:
 def test_pqn_is_compared_at_the_same_number_of_updates() -> None:
     workload = cuda.WORKLOADS[4]
     assert (workload.steps, workload.updates_per_step) == (320 * 128, 2 / 128)
-    short = replace(workload, device="cpu", warm_up=32 * 128, steps=32 * 128, comparisons=workload.comparisons[:1], width=8)
+    assert workload.warm_up > 2 * 32 * 128  # PQN's first training is after 32 vector steps
+    short = replace(workload, device="cpu", steps=32 * 128, comparisons=workload.comparisons[:1], width=8)
     rows = cuda.measure_in_turns([short], repeats=1, seconds=600.0)
     assert {row["implementation"]: float(row["updates"]) for row in rows} == {"sb3": 64, "pqn": 64}
 

@@ -4,7 +4,7 @@ import pytest
 import torch as th
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from sb3_dqn_ext.fast.compilation import MAX_LOOP_MULTIPLICATIONS, SMALL_PRODUCTS
+from sb3_dqn_ext.fast.compilation import MAX_LOOP_MULTIPLICATIONS, SMALL_PRODUCTS, compile_function
 
 SIZE = round(MAX_LOOP_MULTIPLICATIONS ** (1 / 3))
 
@@ -24,3 +24,12 @@ def test_small_products_are_sums_with_the_same_result(rows: int, n_products: int
     assert sum(target in SMALL_PRODUCTS for target in calls) == n_products
     for result, expected in zip(graph(a, b, bias), products(a, b, bias), strict=True):
         th.testing.assert_close(result, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_results_have_no_gradient_if_the_function_holds_a_network() -> None:
+    teacher = th.nn.Linear(400, 300)  # too large to become a loop
+    inputs = th.randn(5, 400)
+    compiled = compile_function(lambda x: (teacher(x),), [inputs])
+    (result,) = compiled(inputs)
+    assert not result.requires_grad
+    th.testing.assert_close(result, teacher(inputs).detach())

@@ -10,7 +10,7 @@ from torch import nn
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.fast.flat_optimizer import FlatOptimizer, unsupported_reason_flat
 from sb3_dqn_ext.fast.numpy_forward import make_numpy_q_values
-from sb3_dqn_ext.fast.optimizer_rules import RULES, decay_weights
+from sb3_dqn_ext.fast.optimizer_rules import RULES, AdamRule, decay_weights
 from tests.parity import assert_same, learn, short_cartpole
 
 SETTINGS: list[tuple[type[th.optim.Optimizer], dict[str, Any]]] = [
@@ -111,6 +111,34 @@ def test_the_numbers_of_each_step_are_those_of_adam_when_rates_change_and_when_s
         np.testing.assert_allclose(flat.step_coefficients(n).numpy(), expected, rtol=1e-6)
         flat.steps += n
         done += n
+
+
+@pytest.mark.parametrize("calls", [(1,), (4, 4), (4, 4, 1, 1), (8, 8, 1), (32, 32, 1)], ids=str)
+@pytest.mark.parametrize("rate_changes", [False, True])
+def test_the_numbers_of_each_step_are_computed_about_once(
+    calls: tuple[int, ...], rate_changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network()
+    flat = FlatOptimizer(list(net.parameters()), th.optim.Adam(net.parameters()))
+    flat.bind_storage()
+    n_computed, compute = 0, AdamRule.step_coefficients
+
+    def counted(rule: AdamRule, group: Any, step: int) -> tuple[float, ...]:
+        nonlocal n_computed
+        n_computed += 1
+        return compute(rule, group, step)
+
+    monkeypatch.setattr(AdamRule, "step_coefficients", counted)
+    n_trainings = 2000 // sum(calls)
+    for training in range(n_trainings):
+        if rate_changes:
+            flat.group["lr"] = 1 / (1 + training)
+        for n in calls:
+            flat.step_coefficients(n)
+            flat.count_steps(n)
+    # a call at the end of a table computes numbers again; with a new rate in each training, the second call of a training
+    # computes those of three calls more
+    assert n_computed <= (4 if rate_changes else 1.3) * 2000
 
 
 def test_a_parameter_without_a_gradient_is_left_to_torch() -> None:
