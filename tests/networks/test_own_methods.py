@@ -110,6 +110,18 @@ def another_to_torch(model: Any, counter: Counter[str]) -> None:
     model.replay_buffer.to_torch = to_torch
 
 
+def test_a_to_torch_that_returns_floats_does_not_change_the_type_of_actions() -> None:
+    model = DQNExt("MlpPolicy", "CartPole-v1", learning_starts=20, seed=0, device="cpu")
+    model.learn(60)
+    buffer: Any = model.replay_buffer
+    inner = buffer.to_torch
+    buffer.to_torch = lambda array, copy=True: inner(array, copy).float()
+    batch = drawn_batch(model, 8)
+    assert batch.rewards.dtype == th.float32
+    assert batch.actions.dtype == th.int64
+    model.train(2, 8)
+
+
 def test_a_to_torch_that_is_assigned_to_a_replay_buffer_is_called() -> None:
     model, counter = make(DQNExt), Counter[str]()
     learn(model, 30)

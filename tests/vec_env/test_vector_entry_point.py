@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.vec_env import FastVecEnv, make_fast_vec_env
+from sb3_dqn_ext.vec_env.vector_entry_point import copy_observations_of
 from tests.internals import n_episodes_of, n_updates_of
 from tests.parity import assert_same, learn
 
@@ -152,3 +153,14 @@ def test_observations_may_be_normalized() -> None:
     model = make(VecNormalize(cartpoles(), norm_reward=False))
     learn(model, 400)
     assert n_updates_of(model) > 0
+
+
+def test_final_observations_of_a_transposed_array_are_contiguous_copies() -> None:
+    observations = np.arange(24.0).reshape(4, 6).T  # six environments
+    first, second = copy_observations_of(observations, [4, 1])
+    assert first.tolist() == [4.0, 10.0, 16.0, 22.0]
+    assert second.tolist() == [1.0, 7.0, 13.0, 19.0]
+    assert first.flags.c_contiguous
+    first[:] = 0
+    assert observations[4].tolist() == [4.0, 10.0, 16.0, 22.0]
+    assert second.tolist() == [1.0, 7.0, 13.0, 19.0]
