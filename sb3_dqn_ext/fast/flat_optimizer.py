@@ -90,7 +90,7 @@ class FlatOptimizer:
         self.rule = RULES[type(optimizer)]
         self._addresses = 0, 0
         # the number of steps before the first row of a table, the settings that it is for, the table, and its rows in groups
-        # of n from row r on, for each (n, r) that was asked for
+        # of n from row r on, for each (n, r) that was used
         self._coefficients: tuple[int, list[Any], th.Tensor, RowGroups] = 0, [], th.empty(0), {}
         self.lock = RLock()  # held while the tensors are changed
 
