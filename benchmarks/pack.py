@@ -20,10 +20,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from benchmarks.rows import RESULTS
+from benchmarks.processes import ROOT
 
 PROJECT = "sb3_dqn_ext"
-ROOT = RESULTS.parents[1]
 LINUX = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
 # pip compares the numbers of manylinux exactly
 PLATFORMS = ["manylinux1_x86_64", "manylinux2014_x86_64", *(f"manylinux_2_{number}_x86_64" for number in range(5, 40))]

@@ -43,12 +43,11 @@ class GraphedFunction:
         in_place, others = arguments[: self.n_in_place], arguments[self.n_in_place :]
         with th.cuda.device(in_place[0].device):  # streams are those of the current device
             addresses = [argument.data_ptr() for argument in in_place]
-            if addresses == self._addresses:
-                th._foreach_copy_(self._inputs, others)
-            elif self._can_record:
+            if self._can_record and addresses != self._addresses:
                 self._graph, self._addresses = self._record(in_place, others), addresses
             if self._graph is None:
                 return self.function(*arguments)
+            th._foreach_copy_(self._inputs, others)
             self._graph.replay()
             return tuple(result.clone() for result in self._results)
 

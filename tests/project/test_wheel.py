@@ -33,16 +33,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def new_environment(folder: Path) -> str:
-    """Make an environment without packages, and return its interpreter."""
-    output(python("-m", "venv", "--without-pip", str(folder), cwd=folder))
-    return str(folder / "bin" / "python")
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """Make an environment without packages."""
+    folder = tmp_path / "environment"
+    output(python("-m", "venv", "--without-pip", str(folder), cwd=tmp_path))
+    return folder
 
 
-def install(interpreter: str, *arguments: str, cwd: Path) -> None:
-    """Install packages in an environment."""
+def install(environment: Path, *arguments: str) -> str:
+    """Install packages in an environment, and return its interpreter."""
+    interpreter = str(environment / "bin" / "python")
     pip = ("-m", "pip", "--python", interpreter, "install", "--quiet", "--no-compile")
-    output(python(*pip, *arguments, cwd=cwd))
+    output(python(*pip, *arguments, cwd=environment))
+    return interpreter
 
 
 @pytest.fixture
@@ -108,22 +112,14 @@ def check_commands(installed: str, project: Path) -> None:
     output(python(*plot, cwd=project, executable=installed, MPLBACKEND="Agg"))
 
 
-def test_the_wheel_has_every_public_name_and_the_commands_of_the_zoo(wheel: Path, project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "installed"
-    folder.mkdir()
-    interpreter = new_environment(folder)
+def test_the_wheel_has_every_public_name_and_the_commands_of_the_zoo(wheel: Path, project: Path, environment: Path) -> None:
     # the requirements are those of this environment; its editable packages are not visible, since only the .pth files of an
     # environment's own folder are read
-    (own,) = (folder / "lib").glob("python*/site-packages")
+    (own,) = (environment / "lib").glob("python*/site-packages")
     (own / "requirements.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    install(interpreter, "--no-deps", str(wheel), cwd=folder)
-    check_commands(interpreter, project)
+    check_commands(install(environment, "--no-deps", str(wheel)), project)
 
 
 @pytest.mark.slow
-def test_the_wheel_needs_no_other_packages_than_its_requirements(wheel: Path, project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "installed"
-    folder.mkdir()
-    interpreter = new_environment(folder)
-    install(interpreter, "-c", str(ROOT / "constraints.txt"), f"{wheel}[zoo]", cwd=folder)
-    check_commands(interpreter, project)
+def test_the_wheel_needs_no_other_packages_than_its_requirements(wheel: Path, project: Path, environment: Path) -> None:
+    check_commands(install(environment, "-c", str(ROOT / "constraints.txt"), f"{wheel}[zoo]"), project)

@@ -187,7 +187,7 @@ class Disturbance:
                 self.sweep = start(self.folder, "--jobs", "2")
 
 
-@pytest.mark.slow  # four minutes on two idle cores, half an hour on busy ones
+@pytest.mark.slow  # three minutes on two idle cores, half an hour on busy ones
 def test_a_sweep_whose_processes_are_killed_at_random_ends_with_the_rows_of_an_undisturbed_one(tmp_path: Path) -> None:
     write_specs(tmp_path, seeds=f"0-{N_RUNS - 1}", steps=1800)  # enough for all kills on an idle machine, too
     clusters = own_clusters()
