@@ -1,9 +1,11 @@
 """Checks of the arguments of a model's replay buffer, and of a replay buffer that was loaded or assigned."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.utils import get_device
 
 from sb3_dqn_ext._missing import MissingAttribute
 from sb3_dqn_ext._validation import check_keys, parameters_of
@@ -28,7 +30,7 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], kwargs: Mapping[str, A
     """
     known = set(parameters_of(buffer_class))
     if issubclass(buffer_class, DQNReplayBuffer):
-        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination"} | OF_THE_MODEL
+        given_by_us = set(parameters_of(ReplayBuffer)) - {"handle_timeout_termination", "device"} | OF_THE_MODEL
         check_keys("replay_buffer_kwargs", kwargs, known - given_by_us)
         return
     for key in DQN_BUFFER_ARGUMENTS & set(kwargs) - known:
@@ -100,6 +102,7 @@ def prepare_replay_buffer(model: Any) -> None:
     if model.replay_buffer is None:
         kwargs: dict[str, Any] = {"action_masks": True} if model.policy_kwargs.get("action_masks") else {}
         kwargs |= model.replay_buffer_kwargs
+        frames_device = kwargs.pop("device", None)
         model.replay_buffer = buffer_class(
             model.buffer_size,
             model.observation_space,
@@ -111,8 +114,31 @@ def prepare_replay_buffer(model: Any) -> None:
             gamma=model.gamma,
             **kwargs,
         )
+        if frames_device is not None:
+            _store_frames(model, frames_device)
         if model.actors is not None and model.n_steps > 1:
             model.replay_buffer.set_lookahead(model.n_steps - 1)
+
+
+def _store_frames(model: Any, name: Any) -> None:
+    """
+    Store the frames of the replay buffer on the model's device.
+
+    :param model: a DQNExt
+    :param name: the argument ``device`` of ``replay_buffer_kwargs``
+    :raises ArgumentError: if torch knows no such device, or the buffer does not store frames
+    """
+    try:
+        device = get_device(name)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError(f"replay_buffer_kwargs['device']={name!r} is no device of torch: {reason}.") from error
+    if device.type == "cpu" != str(name).partition(":")[0] != "auto" or device.type not in ("cpu", model.device.type):
+        # for example, a model that was trained on another machine
+        message = f"replay_buffer_kwargs['device']={name!r} has no effect: the networks are on {str(model.device)!r}."
+        warnings.warn(message, stacklevel=6)
+    elif device.type != "cpu":
+        model.replay_buffer.store_frames_on(model.device)
 
 
 def update_buffer_arguments(model: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch as th
 from gymnasium.wrappers import FrameStackObservation
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dqn_ext import DQNExt
@@ -17,6 +18,7 @@ from sb3_dqn_ext.callbacks import DiagnosticsCallback, ExactCheckpointCallback
 from sb3_dqn_ext.fast.cuda_graph import GraphedFunction
 from sb3_dqn_ext.networks.encoders import ENCODERS
 from sb3_dqn_ext.networks.norms import NORMS
+from sb3_dqn_ext.replay.device_frames import DeviceFrames
 from sb3_dqn_ext.replay.frame_ring import STORAGES
 from sb3_dqn_ext.vec_env import make_fast_vec_env
 from tests.fast.test_compiled import assert_trained_alike, functions, pair, set_parameters, tensors, train, twin
@@ -187,6 +189,67 @@ def test_an_update_ends_with_the_parameters_of_the_same_update_on_the_cpu(compil
     for ours, theirs in zip(tensors(on_gpu.policy.state_dict()), after, strict=True):
         np.testing.assert_allclose(ours.cpu(), theirs, rtol=0, atol=1e-5)
     assert max(float((new - old).abs().max()) for new, old in zip(after, before, strict=True)) > 1e-4
+
+
+def test_frames_on_the_gpu_give_the_batches_of_frames_in_the_memory_of_the_cpu(tmp_path: Path) -> None:
+    models, batches = [], []
+    for of_buffer in ({"device": DEVICE}, {}):
+        env = make_fast_vec_env("CartPole-v1", n_envs=2, seed=0, wrapper_class=stacked, wrapper_kwargs={"as_image": True})
+        sizes: dict[str, Any] = {"buffer_size": 200, "learning_starts": 1000, "seed": 0, "policy_kwargs": {"net_arch": [8]}}
+        kwargs = {"storage": "frames"} | of_buffer
+        model = DQNExt("MlpPolicy", env, replay_buffer_kwargs=kwargs, device=DEVICE, **sizes)
+        learn(model, 600)  # random actions; the oldest transitions are overwritten
+        model.save_replay_buffer(tmp_path / "buffer")
+        model.load_replay_buffer(tmp_path / "buffer")
+        buffer: Any = model.replay_buffer
+        frames = vars(next(iter(buffer.observation_ring.stacks.values())))["_frames"]
+        assert isinstance(frames, DeviceFrames) is bool(of_buffer)
+        np.random.seed(0)
+        batch: Any = drawn_batch(model, 64)
+        models.append(model)
+        batches.append(batch)
+    assert batches[0].observations.device.type == DEVICE
+    assert th.equal(batches[0].observations, batches[1].observations)
+    assert th.equal(batches[0].next_observations, batches[1].next_observations)
+    models[0].save(tmp_path / "model", include=["replay_buffer"])
+    with pytest.warns(UserWarning, match="has no effect: the networks are on 'cpu'"):
+        on_cpu = DQNExt.load(tmp_path / "model", env=models[0].env, device="cpu")
+    moved: Any = drawn_batch(on_cpu, 8).observations
+    assert moved.device.type == "cpu"
+
+
+def test_a_training_on_the_gpu_learns_as_much_as_on_the_cpu() -> None:
+    means = []
+    for device in (DEVICE, "cpu"):
+        returns = []
+        for seed in range(3):
+            model = DQNExt(
+                "MlpPolicy",
+                "CartPole-v1",
+                learning_rate=1e-3,
+                gamma=0.99,
+                n_steps=5,
+                target_policy="double",
+                train_freq=4,
+                gradient_steps=4,
+                tau=0.005,
+                target_update_interval=1,
+                target_update_unit="gradient_steps",
+                learning_starts=500,
+                batch_size=64,
+                exploration_fraction=0.2,
+                compile=True,
+                policy_kwargs={"norm": "layer"},
+                seed=seed,
+                device=device,
+            )
+            model.learn(8_000)
+            env: Any = make_vec_env("CartPole-v1", n_envs=4, seed=100)
+            returns.append(float(np.mean(evaluate_policy(model, env, n_eval_episodes=20, return_episode_rewards=True)[0])))
+        means.append(float(np.mean(returns)))
+    on_gpu, on_cpu = means
+    assert on_cpu > 150  # random actions: 22
+    assert abs(on_gpu - on_cpu) < 0.4 * on_cpu, means
 
 
 GRAPHED: dict[str, dict[str, Any]] = {

@@ -23,11 +23,12 @@ SECONDS = 420.0
 REPEATS = 3
 NO_GPU = "This benchmark needs a GPU, and torch finds no CUDA device: nothing was measured."
 NOTES = """\
-Written by `make bench-cuda` (`python -m benchmarks.speed.cuda`). The networks are on the GPU, environments and replay buffers
-on the CPU. PQN learns from the latest 32 vector steps, twice from each, without replay. Implementations take turns in one
-process. Times are those of a whole training step per environment step. Times and ratios are medians of the repeats, with the
-smallest and the largest.
+Written by `make bench-cuda` (`python -m benchmarks.speed.cuda`). The networks are on the GPU; environments and replay buffers
+are on the CPU, except where the frames are on the GPU. PQN learns from the latest 32 vector steps, twice from each, without
+replay. Implementations take turns in one process. Times are those of a whole training step per environment step. Times and
+ratios are medians of the repeats, with the smallest and the largest.
 """
+IMAGES = Comparison("ours_frames", "sb3")
 COMPARISONS = Comparison("ours_graphs", "sb3"), Comparison("ours", "sb3"), Comparison("ours_eager", "sb3")
 
 
@@ -60,8 +61,8 @@ def _workload(
 
 
 WORKLOADS = [
-    _workload("nature-1", "Pong, NatureCNN, batch 32", 100),
-    _workload("nature-1", "Pong, NatureCNN, batch 256", 100, batch_size=256),
+    _workload("nature-1", "Pong, NatureCNN, batch 32", 100, (IMAGES, *COMPARISONS)),
+    _workload("nature-1", "Pong, NatureCNN, batch 256", 100, (IMAGES, *COMPARISONS), batch_size=256),
     _workload("minatar-32", "MinAtar Breakout, 32 envs, batch 32", 300),
     _workload("minatar-32", "MinAtar Breakout, 128 envs, batch 32", 300, n_envs=128),
     # ten trainings of PQN

@@ -22,10 +22,13 @@ ALGORITHMS = {
     "ours_eager": "sb3_dqn_ext:DQNExt",
     "ours": "sb3_dqn_ext:DQNExt",
     "ours_graphs": "sb3_dqn_ext:DQNExt",
+    "ours_frames": "sb3_dqn_ext:DQNExt",
     "pqn": "sb3_dqn_ext:DQNExt",
 }
 """The class of each implementation."""
-COMPILED = ("ours", "ours_graphs", "pqn")
+GRAPHED = ("ours_graphs", "ours_frames")
+"""The implementations that use CUDA graphs."""
+COMPILED = ("ours", *GRAPHED, "pqn")
 """The implementations whose updates are compiled."""
 LOOPS = {
     "tutorial": "benchmarks.speed.tutorial_loop:train_tutorial",
@@ -96,7 +99,9 @@ def make_model(workload: Workload, implementation: str, seed: int) -> OffPolicyA
     elif workload.n_quantiles is not None:
         policy_kwargs |= {"returns": "quantile", "returns_kwargs": {"n_quantiles": workload.n_quantiles}}
     if implementation in COMPILED:
-        arguments["compile"] = {"cuda_graphs": True} if implementation == "ours_graphs" else True
+        arguments["compile"] = {"cuda_graphs": True} if implementation in GRAPHED else True
+    if implementation == "ours_frames":
+        arguments["replay_buffer_kwargs"] = {"storage": "frames", "device": workload.device}
     if implementation == "pqn":
         of_replay = {"target_update_interval", "gradient_steps"}
         arguments = {name: value for name, value in arguments.items() if name not in of_replay} | PQN

@@ -13,6 +13,7 @@ LABELS = {
     "ours_eager": "DQNExt, eager",
     "ours": "DQNExt, compiled",
     "ours_graphs": "DQNExt, CUDA graphs",
+    "ours_frames": "DQNExt, CUDA graphs, frames on the GPU",
     "pqn": "DQNExt, PQN, compiled",
 }
 """The label of each implementation in tables and charts."""
@@ -24,7 +25,7 @@ class Comparison(NamedTuple):
     """A comparison of DQNExt with a peer."""
 
     ours: str
-    """``"ours"`` (compiled), ``"ours_eager"``, ``"ours_graphs"`` or ``"pqn"``"""
+    """``"ours"`` (compiled), ``"ours_eager"``, ``"ours_graphs"``, ``"ours_frames"`` or ``"pqn"``"""
     peer: str
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-__all__ = ["Batch", "concatenate_batches", "copy_to_device", "from_sb3", "map_observation", "to_sb3"]
+__all__ = ["Batch", "concatenate_batches", "copy_to_device", "from_sb3", "map_observation", "move_batch", "to_sb3"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -86,6 +87,40 @@ class Batch(NamedTuple):
         """Split the batch into n batches of the same size; the inverse of :func:`concatenate_batches`."""
         size = len(self.actions) // n
         return [self.select(slice(i * size, (i + 1) * size)) for i in range(n)]
+
+
+ALIGNMENT = 16
+"""The bytes to a multiple of which tensors in a common block are aligned."""
+
+
+def move_batch(batch: Batch, device: th.device) -> Batch:
+    """
+    Move a batch to a device. The tensors that are on the CPU are moved by one copy, for a GPU from pinned memory.
+
+    :param batch: the batch
+    :param device: the device
+    :return: the batch on the device
+    """
+    leaves, structure = tree_flatten(tuple(batch[:-1]))
+    places: list[tuple[int, th.Tensor, int]] = []  # the position in the list, the tensor, and its first byte
+    n_bytes = 0
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, th.Tensor) and leaf.device.type == "cpu":
+            places.append((i, leaf, n_bytes))
+            n_bytes += -(-leaf.nbytes // ALIGNMENT) * ALIGNMENT
+    # torch reuses pinned memory when the copy from it is finished
+    block = th.empty(n_bytes, dtype=th.uint8, pin_memory=device.type == "cuda")
+    for _, leaf, first in places:
+        _part_of(block, leaf, first).copy_(leaf)
+    moved = block.to(device, non_blocking=True)
+    for i, leaf, first in places:
+        leaves[i] = _part_of(moved, leaf, first)
+    return Batch._make([*tree_unflatten(leaves, structure), batch.indices])
+
+
+def _part_of(block: th.Tensor, tensor: th.Tensor, first: int) -> th.Tensor:
+    """Return the bytes of a block from one on as a tensor like another one."""
+    return block[first : first + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
 
 
 def concatenate_batches(batches: Sequence[Batch]) -> Batch:

@@ -19,6 +19,7 @@ from sb3_dqn_ext.algorithm.batches import (
     copy_to_device,
     from_sb3,
     map_observation,
+    move_batch,
     to_sb3,
 )
 from sb3_dqn_ext.errors import ArgumentError, EmptyReplayError
@@ -39,8 +40,9 @@ from sb3_dqn_ext.replay.demonstrations import (
     merge,
     merge_arrays,
 )
+from sb3_dqn_ext.replay.device_frames import to_array
 from sb3_dqn_ext.replay.episodes import EpisodeTracker
-from sb3_dqn_ext.replay.frame_ring import make_observation_ring
+from sb3_dqn_ext.replay.frame_ring import FrameRing, make_observation_ring
 from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.lambda_returns import LambdaReturns
 from sb3_dqn_ext.replay.multistep import make_multistep_return, monte_carlo_returns
@@ -85,16 +87,24 @@ def _is_overridden(buffer: "DQNReplayBuffer", method: str) -> bool:
     return method in vars(buffer) or method in _overridden_methods(type(buffer))
 
 
+def _has_own_to_torch(buffer: ReplayBuffer) -> bool:
+    return type(buffer).to_torch is not ReplayBuffer.to_torch or "to_torch" in vars(buffer)
+
+
 def _tensor_converter(buffer: ReplayBuffer) -> Callable[[Array], th.Tensor]:
     """Return a function that turns a freshly gathered array into a tensor. On the CPU, both share their data."""
-    is_overridden = type(buffer).to_torch is not ReplayBuffer.to_torch or "to_torch" in vars(buffer)
-    if is_overridden:
+    if _has_own_to_torch(buffer):
         return partial(buffer.to_torch, copy=False)
     return th.from_numpy if buffer.device.type == "cpu" else partial(copy_to_device, device=buffer.device)
 
 
 def _optional_tensor(to_torch: Callable[[Array], th.Tensor], weights: Weights | None) -> th.Tensor | None:
     return None if weights is None else to_torch(weights)
+
+
+def _as_arrays(obs: Obs) -> Obs:
+    """Return observations with the frames that are on a device as arrays."""
+    return cast(Obs, map_observation(to_array, obs))
 
 
 def _lazy_zeros(dtype: npt.DTypeLike) -> cached_property[Array]:
@@ -355,6 +365,23 @@ class DQNReplayBuffer(ReplayBuffer):
         if self.sampler.tracks_indices:
             self._update_sampler(row, done, TERMINAL_MASKS[self.terminal_on](done, truncated))
 
+    def store_frames_on(self, device: th.device | str) -> None:
+        """
+        Store frames on a device, for example a GPU with enough memory: batches are then read there.
+
+        :param device: the device
+        :raises ArgumentError: if the buffer does not store frames, or torch has no such device or no such data type
+        """
+        ring = self.observation_ring
+        if not isinstance(ring, FrameRing):
+            raise ArgumentError(f"device={str(device)!r} of a replay buffer is where frames are stored: use storage='frames'.")
+        try:
+            ring.device = th.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ArgumentError(f"device={str(device)!r} of the replay buffer is no device of torch: {reason}.") from error
+        self._clear()
+
     def set_lookahead(self, n: int) -> None:
         """
         Prepare an empty buffer for blocks of steps, each with steps after it that are not replayed.
@@ -576,9 +603,9 @@ class DQNReplayBuffer(ReplayBuffer):
     def _gather(self, indices: Indices, read: Callable[["DQNReplayBuffer", Indices], Obs]) -> Obs:
         """Read B rows with a function that reads those of this buffer, or of that of the demonstrations."""
         if self.demonstrations is None:
-            return read(self, indices)
+            return _as_arrays(read(self, indices))
         is_demonstration, own, demonstrated = self._split(indices)
-        return merge_arrays(is_demonstration, read(self, own), read(self.demonstrations, demonstrated))
+        return merge_arrays(is_demonstration, _as_arrays(read(self, own)), read(self.demonstrations, demonstrated))
 
     def _split(self, indices: Indices) -> tuple[Bools, Indices, Indices]:
         """Return which of B indices are demonstrations, the other indices, and those in the buffer of demonstrations."""
@@ -594,14 +621,22 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def _read_ring(self, indices: Indices, weights: Weights | None, env: VecNormalize | None) -> Batch:
         """Read transitions that are no demonstrations."""
-        to_torch = _tensor_converter(self)
+        # batches for a GPU are moved there by one copy
+        is_moved = self.device.type != "cpu" and not _has_own_to_torch(self)
+        to_torch = th.from_numpy if is_moved else _tensor_converter(self)
         rewards, discounts, last = self._returns_at(indices, env)
         actions = to_torch(self.actions.take(indices).astype(np.int64, copy=False))
 
         def obs_to_torch(obs: Obs) -> PyTorchObs:
-            return cast(PyTorchObs, map_observation(to_torch, obs if env is None else self._normalize_obs(obs, env)))
+            if env is not None:
+                obs = self._normalize_obs(_as_arrays(obs), env)
+            # frames on a device are tensors already
+            return cast(
+                PyTorchObs,
+                map_observation(lambda part: part.to(self.device) if isinstance(part, th.Tensor) else to_torch(part), obs),
+            )
 
-        return Batch(
+        batch = Batch(
             observations=obs_to_torch(self._observations_at(indices)),
             actions=actions if actions.dtype == th.int64 else actions.long(),  # a user's to_torch may change the type
             rewards=to_torch(rewards),
@@ -611,6 +646,7 @@ class DQNReplayBuffer(ReplayBuffer):
             demonstrations=None,
             indices=indices,
         )
+        return move_batch(batch, self.device) if is_moved else batch
 
     def _unpacked(self, obs: Obs) -> Obs:
         return obs if self.packed_masks is None else self.packed_masks.unpack(obs)

@@ -6,10 +6,13 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from gymnasium import spaces
 
 from sb3_dqn_ext._validation import check_keys, choose
+from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.errors import ArgumentError
+from sb3_dqn_ext.replay.device_frames import to_array
 from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.observations import (
     Obs,
@@ -44,6 +47,9 @@ class FrameRing:
     """
 
     shares_rows = True
+    device: th.device | None = None
+    """The device on which frames are stored, set before the first step; None: they are an array."""
+    _newest_next: Obs | None = None
 
     def __init__(
         self, space: spaces.Space[Any], n_rows: int, n_envs: int, required: frozenset[str], optional: frozenset[str]
@@ -112,6 +118,8 @@ class FrameRing:
                 stack.write(row, step, new_envs)
         if self.plain is not None:
             self.plain.write(row, obs, next_obs, done, discontinued)
+        # kept for the comparison with the next step, which would wait for a device
+        self._newest_next = map_observation(np.array, next_obs)
 
     def _allocate(self, before: dict[str, Array], after: dict[str, Array]) -> None:
         """Find the parts that the first step shifts, and allocate the storage of all parts."""
@@ -149,11 +157,12 @@ class FrameRing:
         self._set_stacks({key: [self._make_stack(key, axis)] for key, axis in axes.items()})
 
     def _make_stack(self, key: str, axis: int) -> StackedFrames:
-        return StackedFrames(self._parts[key], axis, self.n_rows, self.n_envs)
+        return StackedFrames(self._parts[key], axis, self.n_rows, self.n_envs, self.device)
 
     def _set_stacks(self, stacks: dict[str, list[StackedFrames]]) -> None:
         rest = {key: part for key, part in self._parts.items() if key not in stacks}
         self._stacks = stacks
+        self._newest_next = None
         self.plain = ObservationRing(spaces.Dict(rest), self.n_rows, self.n_envs, False) if stacks and rest else None
 
     def plain_array(self, name: str) -> Obs:
@@ -173,7 +182,7 @@ class FrameRing:
         Rebuild the observations before steps.
 
         :param indices: the (B,) indices of the steps
-        :return: the (B, \\*shape) observations, as copies
+        :return: the (B, \\*shape) observations, as copies; frames on :attr:`device` are tensors there
         """
         plain = {} if self.plain is None else arrays_by_key(self.plain.gather_observations(indices))
         return self._joined({key: stack.gather(stack.before, indices) for key, stack in self.stacks.items()} | plain)
@@ -183,12 +192,12 @@ class FrameRing:
         Rebuild the observations after steps.
 
         :param indices: the (B,) indices of the steps
-        :return: the (B, \\*shape) observations, as copies
+        :return: the (B, \\*shape) observations, as copies; frames on :attr:`device` are tensors there
         """
         plain = {} if self.plain is None else arrays_by_key(self.plain.gather_next(indices))
         return self._joined({key: stack.gather(stack.after, indices) for key, stack in self.stacks.items()} | plain)
 
-    def _joined(self, arrays: dict[str, Array]) -> Obs:
+    def _joined(self, arrays: dict[str, Any]) -> Obs:
         return arrays[""] if "" in arrays else {key: arrays[key] for key in self._parts}
 
     def discontinued_envs(self, row: int, obs: Obs) -> Bools | None:
@@ -199,7 +208,8 @@ class FrameRing:
         :param obs: the (N, \\*shape) observations that will be written there
         :return: (N,) whether they differ; None if none does
         """
-        return differing_envs(self.gather_next(self._row_indices(row - 1)), obs)
+        newest = self._arrays_after(row - 1) if self._newest_next is None else self._newest_next
+        return differing_envs(newest, obs)
 
     def stored_discontinuities(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, Bools]]:
         """
@@ -209,9 +219,13 @@ class FrameRing:
         :return: each row but the last, and (N,) in which environments the two differ
         """
         for row, following in pairwise(rows.tolist()):
-            after, before = self.gather_next(self._row_indices(row)), self.gather_observations(self._row_indices(following))
-            differing = differing_envs(after, before)
+            before = map_observation(to_array, self.gather_observations(self._row_indices(following)))
+            differing = differing_envs(self._arrays_after(row), before)
             yield row, np.zeros(self.n_envs, dtype=bool) if differing is None else differing
+
+    def _arrays_after(self, row: int) -> Obs:
+        """Return the (N, \\*shape) observations after a step."""
+        return cast(Obs, map_observation(to_array, self.gather_next(self._row_indices(row))))
 
     def _row_indices(self, row: int) -> Indices:
         return row % self.n_rows * self.n_envs + np.arange(self.n_envs)

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
+from sb3_dqn_ext.replay.device_frames import DeviceFrames, to_array, zero_frames
 from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.observations import with_shape
 
@@ -63,13 +65,16 @@ class StackedFrames:
     :param axis: its stack axis
     :param n_rows: the number of rows
     :param n_envs: the number of environments N
+    :param device: the device of the frames; None (default): an array
     """
 
     shift = 1
     """The number of new frames in the newest step."""
+    _device: th.device | None = None
 
-    def __init__(self, space: spaces.Space[Any], axis: int, n_rows: int, n_envs: int) -> None:
+    def __init__(self, space: spaces.Space[Any], axis: int, n_rows: int, n_envs: int, device: th.device | None = None) -> None:
         self.axis = axis
+        self._device = device
         self._dtype = space.dtype
         self._shape: tuple[int, ...] = get_obs_shape(space)  # type: ignore[assignment]
         self.n_frames = self._shape[axis]
@@ -83,28 +88,28 @@ class StackedFrames:
         self._n_used = 0  # the number of positions before the head that steps can refer to
 
     @cached_property
-    def _frames(self) -> Array:
+    def _frames(self) -> Array | DeviceFrames:
         """The (F, \\*frame) frames. Allocated at first use."""
         n_rows, n_envs, n_frames = self.before.shape
         n_new = n_rows * min(max(self.shift, 1), n_frames)
         frame = self._shape[: self.axis] + self._shape[self.axis + 1 :]
-        return np.zeros((n_envs * (n_new + n_new // SPARE + n_frames), *frame), self._dtype)
+        return zero_frames((n_envs * (n_new + n_new // SPARE + n_frames), *frame), self._dtype, self._device)
 
     @property
     def nbytes(self) -> int:
         """The size of the arrays in bytes."""
         return self._frames.nbytes + self.before.nbytes + self.after.nbytes
 
-    def gather(self, positions: Array, indices: Indices) -> Array:
+    def gather(self, positions: Array, indices: Indices) -> Array | th.Tensor:
         """
         Rebuild observations.
 
         :param positions: :attr:`before` or :attr:`after`
         :param indices: the (B,) indices of the steps
-        :return: the (B, \\*shape) observations, as copies
+        :return: the (B, \\*shape) observations, as copies; with a device, a tensor on it
         """
         stacks = self._frames.take(positions.reshape(-1, self.n_frames).take(indices, axis=0), axis=0)  # (B, K, *frame)
-        return np.moveaxis(stacks, 1, self.axis + 1)
+        return np.moveaxis(stacks, 1, self.axis + 1) if isinstance(stacks, np.ndarray) else stacks.movedim(1, self.axis + 1)
 
     def make_step(self, obs: Array, next_obs: Array) -> FrameStep | None:
         """
@@ -178,7 +183,7 @@ class StackedFrames:
         """Make a ring that is larger by at least n frames, with free positions before the oldest frame."""
         size = len(self._frames)
         added, tail = max(n, size // GROWTH), (self._head - self._n_used) % size
-        frames = np.zeros((size + added, *self._frames.shape[1:]), self._frames.dtype)
+        frames: Any = zero_frames((size + added, *self._frames.shape[1:]), self._dtype, self._device)
         frames[:tail] = self._frames[:tail]
         frames[tail + added :] = self._frames[tail:]
         self._frames = frames
@@ -198,7 +203,7 @@ class StackedFrames:
         ages = (np.stack([self.before[rows], self.after[rows]]) - tail) % size  # (2, R, N, K)
         used, positions = np.unique(ages, return_inverse=True)
         before, after = positions.reshape(ages.shape).astype(self.before.dtype)
-        return {"frames": self._frames[(used + tail) % size], "before": before, "after": after}
+        return {"frames": to_array(self._frames[(used + tail) % size]), "before": before, "after": after}
 
     def restore_rows(self, rows: Indices, stored: dict[str, Array]) -> None:
         """

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
@@ -29,6 +30,7 @@ from sb3_dqn_ext.checkpoint.replay import (
 )
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
 from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay.device_frames import DeviceFrames, zero_frames
 from sb3_dqn_ext.replay.frame_ring import FrameRing
 from sb3_dqn_ext.replay.stacked_frames import StackedFrames
 from tests.parity import assert_same, learn
@@ -107,6 +109,7 @@ class Case(NamedTuple):
     end: float = 0.2  # the probability that a step ends its episode
     levels: int = 200
     as_dict: bool = False
+    as_tensors: bool = False
     seed: int = 0
     kwargs: dict[str, Any] = {}  # noqa: RUF012
 
@@ -122,6 +125,8 @@ def buffers_of(case: Case, resets: float = 0.05) -> tuple[DQNReplayBuffer, DQNRe
         )
         for storage in ("plain", "frames")
     )
+    if case.as_tensors:
+        ours.store_frames_on("cpu")
     fill([plain, ours], case, resets)
     return plain, ours
 
@@ -202,6 +207,7 @@ CASES = st.builds(
     end=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     levels=st.sampled_from([1, 2, 200]),
     as_dict=st.booleans(),
+    as_tensors=st.booleans(),
     seed=st.integers(0, 2**31),
     kwargs=st.sampled_from(SETTINGS),
 )
@@ -401,6 +407,52 @@ def test_a_training_ends_with_the_bits_of_plain_storage(algorithm: Any, make_env
         learn(model, 100, reset_num_timesteps=False)
         ends.append(model.get_parameters())
     assert_same(ends[1], ends[0], "parameters")
+
+
+def normalized_catch() -> VecNormalize:
+    return VecNormalize(catch_with_a_new_axis(), norm_obs=False, norm_reward=False)
+
+
+@pytest.mark.parametrize("make_env", [stacked_catch, normalized_catch])
+def test_a_training_from_frames_on_a_device_ends_with_the_same_bits(make_env: Any, tmp_path: Path) -> None:
+    ends = []
+    for as_tensors in (False, True):
+        kwargs: dict[str, Any] = {"replay_buffer_kwargs": {"storage": "frames"}, "policy_kwargs": {"net_arch": [8]}}
+        model = DQNExt("MlpPolicy", make_env(), **QUICK, **kwargs)
+        buffer: Any = model.replay_buffer
+        if as_tensors:
+            buffer.store_frames_on("cpu")
+        learn(model, 100)
+        assert isinstance(stacks_of(buffer)[0]._frames, DeviceFrames) is as_tensors
+        assert isinstance(buffer.read_next_observations(np.array([3, 4])), np.ndarray)
+        ends.append(model.get_parameters())
+    assert_same(ends[1], ends[0], "parameters")
+
+
+def test_frames_of_another_machine_are_in_the_memory_of_this_one() -> None:
+    frames = zero_frames((2, 3), np.uint8, th.device("cpu"))
+    copy = DeviceFrames.__new__(DeviceFrames)
+    copy.__setstate__(frames.__getstate__() | {"device": "cuda:3" if not th.cuda.is_available() else "cpu"})  # type: ignore[operator]
+    assert copy[np.array([1])].device.type == "cpu"
+    assert copy.shape == (2, 3)
+
+
+def test_a_device_for_frames_is_checked_when_the_model_is_made() -> None:
+    def make(**kwargs: Any) -> None:
+        DQNExt("MlpPolicy", stacked_catch(), replay_buffer_kwargs={"storage": "frames", **kwargs}, **QUICK)
+
+    with pytest.raises(ArgumentError, match=r"replay_buffer_kwargs\['device'\]='gpu' is no device of torch"):
+        make(device="gpu")
+    with pytest.raises(ArgumentError, match=r"device='cpu' .* is where frames are stored: use storage='frames'"):
+        DQNReplayBuffer(100, SCREEN, ACTIONS, device="cpu").store_frames_on("cpu")
+    with pytest.raises(ArgumentError, match=r"device='gpu' of the replay buffer is no device of torch"):
+        DQNReplayBuffer(100, SCREEN, ACTIONS, device="cpu", storage="frames").store_frames_on("gpu")
+    make(device="cpu")
+    with pytest.warns(
+        UserWarning, match=r"replay_buffer_kwargs\['device'\]='cuda' has no effect: the networks are on 'cpu'"
+    ) as found:
+        make(device="cuda")
+    assert found[0].filename == __file__
 
 
 def test_a_saved_model_contains_its_frames(tmp_path: Path) -> None:
