@@ -1,10 +1,12 @@
 """Compilation of a function of tensors with torch's inductor."""
 
 import contextlib
+import gc
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import torch as th
@@ -26,6 +28,8 @@ MAX_LOOP_MULTIPLICATIONS = 2**15
 Matrix products with at most so many multiplications become loops of the compiled function. For larger ones, a call of the
 library of matrix products is faster.
 """
+VECTOR_INSTRUCTIONS = {"AVX2": "VecAVX2", "AVX512": "VecAVX512"}
+"""For each of the processor's capabilities: the class of its vector instructions in inductor."""
 NO_COMPILER_MESSAGE = "no C++ compiler was found; install one (on Debian: apt install g++), or name it in the variable CXX"
 
 
@@ -50,7 +54,7 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
     :raises CompilationError: if torch cannot compile it
     """
     try:
-        with warnings.catch_warnings(), th.random.fork_rng():
+        with warnings.catch_warnings(), th.random.fork_rng(), _without_garbage_collection():
             warnings.simplefilter("ignore", DeprecationWarning)  # warnings of one part of torch about another
             # imported here, since it takes a second and is needed for compilation only
             from torch._guards import TracingContext, tracing
@@ -69,7 +73,7 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
             # would not use its cache of compiled graphs
             fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
             # the random numbers of the eager path
-            with config.patch({"fallback_random": True, **INDUCTOR_SETTINGS, **_known_vector_instructions()}):
+            with config.patch({"fallback_random": True, **INDUCTOR_SETTINGS}), _without_probes():
                 inputs = [fake.from_tensor(argument, static_shapes=True) for argument in arguments]
                 with fake, _OneHotOfFakeTensors():
                     functional = th.func.functionalize(function, remove="mutations")
@@ -117,12 +121,49 @@ SMALL_PRODUCTS: dict[Any, Callable[..., Any]] = {
 """The operations of torch that are replaced, and their replacements."""
 
 
-def _known_vector_instructions() -> dict[str, Any]:
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Switch off the search for unreachable objects, which takes 0.2 seconds: imports and traces make many that stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _without_probes() -> Iterator[None]:
     """
-    Return the setting with which inductor takes the vector instructions of the processor from its description. Otherwise it
-    compiles and loads a test of each, in further processes, for one to several seconds.
+    Tell inductor what it would find out in half a second, and longer without its cache: the vector instructions of the
+    processor, for which it compiles tests and runs them in further processes, and a checksum of all files of torch.
     """
-    return {"cpp.vec_isa_ok": True} if th.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else {}
+    from torch._inductor import codecache, cpu_vec_isa
+
+    version = f"{th.__version__} {th.version.git_version}".encode()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_replaced(codecache, "torch_key", lambda: version))
+        kind = getattr(cpu_vec_isa, VECTOR_INSTRUCTIONS.get(th.backends.cpu.get_cpu_capability(), ""), None)
+        if kind is not None:
+            # an instance would run a test when it is asked for its truth value
+            without_test = type(kind.__name__, (kind,), {"__bool__": lambda self: True, "__hash__": kind.__hash__})()
+            stack.enter_context(_replaced(cpu_vec_isa, "valid_vec_isa_list", lambda: [without_test]))
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, function: Callable[[], Any]) -> Iterator[None]:
+    """Replace a function of a module, if it has one of this name."""
+    original = getattr(module, name, None)
+    if original is None:
+        yield
+        return
+    setattr(module, name, function)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,10 +1,12 @@
 """Matrix products in compiled functions: small ones become sums, in loops of the function."""
 
+import gc
+
 import pytest
 import torch as th
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from sb3_dqn_ext.fast.compilation import MAX_LOOP_MULTIPLICATIONS, SMALL_PRODUCTS, compile_function
+from sb3_dqn_ext.fast.compilation import MAX_LOOP_MULTIPLICATIONS, SMALL_PRODUCTS, CompilationError, compile_function
 
 SIZE = round(MAX_LOOP_MULTIPLICATIONS ** (1 / 3))
 
@@ -33,3 +35,25 @@ def test_the_results_have_no_gradient_if_the_function_holds_a_network() -> None:
     (result,) = compiled(inputs)
     assert not result.requires_grad
     th.testing.assert_close(result, teacher(inputs).detach())
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_a_compilation_leaves_torch_and_python_as_they_were(is_enabled: bool) -> None:
+    from torch._inductor import codecache, cpu_vec_isa
+
+    before = codecache.torch_key, cpu_vec_isa.valid_vec_isa_list
+
+    def depends_on_values(tensor: th.Tensor) -> tuple[th.Tensor]:
+        return (tensor,) if tensor.sum() > 0 else (-tensor,)
+
+    if not is_enabled:
+        gc.disable()
+    try:
+        assert compile_function(lambda tensor: (tensor + 1,), [th.zeros(2)])(th.ones(2))[0].tolist() == [2, 2]
+        assert gc.isenabled() is is_enabled
+        with pytest.raises(CompilationError):
+            compile_function(depends_on_values, [th.zeros(2)])
+        assert gc.isenabled() is is_enabled
+    finally:
+        gc.enable()
+    assert (codecache.torch_key, cpu_vec_isa.valid_vec_isa_list) == before
