@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 Process = subprocess.CompletedProcess[str]
@@ -38,6 +40,14 @@ def output(process: Process) -> str:
     """
     assert process.returncode == 0, f"{process.args} failed:\n{process.stdout[-2000:]}\n{process.stderr[-4000:]}"
     return process.stdout
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until a condition is true, for two minutes at most."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def write_package(folder: Path, **modules: str) -> Path:

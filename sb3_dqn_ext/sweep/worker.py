@@ -214,4 +214,6 @@ def describe_run(progress: Progress, command: str) -> Row:
 
 
 if __name__ == "__main__":
+    # at a KeyboardInterrupt, the zoo saves the model as if the training had ended
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
     main(sys.argv[1:])

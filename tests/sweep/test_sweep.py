@@ -5,8 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from sb3_dqn_ext.sweep.__main__ import EXAMPLE, main
 from sb3_dqn_ext.sweep.results import COLUMNS, Row, read_rows
 from sb3_dqn_ext.sweep.spec import Evaluation, Task
 from sb3_dqn_ext.sweep.worker import measure_own
-from tests.processes import python
+from tests.processes import python, wait_for
 
 HOW = ("wall_s", "cpu_s", "command")
 SPEC = """
@@ -102,13 +100,6 @@ def test_a_function_that_measures_returns_columns_of_its_own(
 
 def start(spec: str, cwd: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-m", "sb3_dqn_ext.sweep", spec], cwd=cwd, stderr=subprocess.DEVNULL)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """The process of a run: its row, and fresh environments of a run that another process has trained."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,10 +15,10 @@ from sb3_dqn_ext.callbacks import ExactCheckpointCallback
 from sb3_dqn_ext.storage.lock import Lock
 from sb3_dqn_ext.sweep.processes import LOCKED, describe_failure
 from sb3_dqn_ext.sweep.progress import ProgressCallback
-from sb3_dqn_ext.sweep.run_files import PROGRESS, Progress, read_progress, read_row
+from sb3_dqn_ext.sweep.run_files import PROGRESS, Progress, read_progress, read_row, write_task
 from sb3_dqn_ext.sweep.spec import Evaluation, Task
 from sb3_dqn_ext.sweep.worker import main
-from tests.processes import output, python
+from tests.processes import output, python, wait_for
 
 TASK = Task("CartPole-v1", "a", 0, "dqn", {}, Evaluation(), 1)
 
@@ -42,6 +45,20 @@ def test_a_run_waits_for_another_process_and_not_for_a_broken_disk(tmp_path: Pat
     with pytest.raises(SystemExit) as broken:
         main([str(tmp_path / "broken")])
     assert broken.value.code == 1
+
+
+@pytest.mark.parametrize("algo", ["dqn", "dqn_ext"])
+def test_an_interrupted_run_has_no_row(algo: str, tmp_path: Path) -> None:
+    """At a KeyboardInterrupt, the zoo saves the model as if the training had ended."""
+    hyperparameters = {"n_timesteps": 1_000_000, "policy": "MlpPolicy"}
+    write_task(tmp_path, Task("CartPole-v1", "a", 0, algo, hyperparameters, Evaluation(every=10**6), 10**6), "command")
+    with (tmp_path / "log.txt").open("wb") as log:
+        worker = subprocess.Popen([sys.executable, "-m", "sb3_dqn_ext.sweep.worker", str(tmp_path)], stdout=log, stderr=log)
+    wait_for(lambda: (tmp_path / PROGRESS).is_file())
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait() == 128 + signal.SIGINT, (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / "row.json").exists()
+    assert not list(tmp_path.glob("logs/*/*/CartPole-v1.zip"))
 
 
 def test_a_fresh_environment_has_the_packages_of_its_training(tmp_path: Path) -> None:
