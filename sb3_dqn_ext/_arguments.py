@@ -31,7 +31,8 @@ from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
 from sb3_dqn_ext.networks.norms import needs_batches
 from sb3_dqn_ext.networks.policies import MlpPolicy
 from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.observations import spaces_by_key
+from sb3_dqn_ext.replay.frame_ring import FrameRing
+from sb3_dqn_ext.replay.observations import ObservationRing, spaces_by_key
 
 __all__ = [
     "NUMBER_LIMITS",
@@ -521,10 +522,15 @@ def check_batch_size(model: Any) -> None:
         model.replay_buffer.sampler.check(model.batch_size)
 
 
+def _stores_frames_of(ring: ObservationRing | FrameRing, keys: list[str]) -> bool:
+    return isinstance(ring, FrameRing) and not ring.required.isdisjoint(keys)
+
+
 def check_normalization(model: Any) -> None:
     """
     :raises ArgumentError: if VecNormalize rescales action masks, or rewards while the replay buffer stores returns, or if a
-        wrapper around it changes the observations, which are stored as they are before VecNormalize
+        wrapper around it changes the observations, which are stored as they are before VecNormalize; or if it normalizes
+        observations that are stored as frames
     """
     normalize = model.get_vec_normalize_env()
     if normalize is not None and _shapes(normalize.observation_space) != _shapes(model.observation_space):
@@ -537,6 +543,12 @@ def check_normalization(model: Any) -> None:
         )
     if isinstance(model.replay_buffer, DQNReplayBuffer):
         model.replay_buffer.check_normalization(normalize)
+        ring = model.replay_buffer.observation_ring
+        if normalize is not None and normalize.norm_obs and _stores_frames_of(ring, normalize.norm_obs_keys or [""]):
+            raise ArgumentError(
+                "storage='frames' does not combine with a VecNormalize that normalizes observations: SB3 computes the final "
+                "ones of episodes back, with rounding, and they are no stacks then. Use norm_obs=False or storage='plain'."
+            )
     if normalize is not None and getattr(model.policy, "action_masks", False) and normalize.norm_obs:
         others = [key for key in model.observation_space.spaces if key != ACTION_MASK]
         if ACTION_MASK in normalize.norm_obs_keys:

@@ -12,8 +12,16 @@ from sb3_dqn_ext._validation import check_keys, parameters_of
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.replay import DQNReplayBuffer
 from sb3_dqn_ext.replay.buffer import DEFAULT_SETTINGS
+from sb3_dqn_ext.replay.frame_ring import FrameRing
 
-__all__ = ["buffer_settings", "check_buffer_kwargs", "check_replay_buffer", "prepare_replay_buffer", "update_buffer_arguments"]
+__all__ = [
+    "buffer_settings",
+    "check_buffer_kwargs",
+    "check_replay_buffer",
+    "move_frames_to_device",
+    "prepare_replay_buffer",
+    "update_buffer_arguments",
+]
 
 OF_THE_MODEL = {"n_steps", "gamma", "action_masks"}
 """The arguments of DQNReplayBuffer that follow from arguments of the model."""
@@ -102,7 +110,7 @@ def prepare_replay_buffer(model: Any) -> None:
     if model.replay_buffer is None:
         kwargs: dict[str, Any] = {"action_masks": True} if model.policy_kwargs.get("action_masks") else {}
         kwargs |= model.replay_buffer_kwargs
-        frames_device = kwargs.pop("device", None)
+        kwargs.pop("device", None)
         model.replay_buffer = buffer_class(
             model.buffer_size,
             model.observation_space,
@@ -114,31 +122,41 @@ def prepare_replay_buffer(model: Any) -> None:
             gamma=model.gamma,
             **kwargs,
         )
-        if frames_device is not None:
-            _store_frames(model, frames_device)
+        move_frames_to_device(model)
         if model.actors is not None and model.n_steps > 1:
             model.replay_buffer.set_lookahead(model.n_steps - 1)
 
 
-def _store_frames(model: Any, name: Any) -> None:
+def move_frames_to_device(model: Any, warn: bool = True) -> None:
     """
-    Store the frames of the replay buffer on the model's device.
+    Move the frames of the replay buffer to the model's device, if ``replay_buffer_kwargs`` have it as ``device``.
 
     :param model: a DQNExt
-    :param name: the argument ``device`` of ``replay_buffer_kwargs``
+    :param warn: whether there is a warning if the networks are on another device
     :raises ArgumentError: if torch knows no such device, or the buffer does not store frames
     """
+    kwargs, buffer = model.replay_buffer_kwargs, model.replay_buffer
+    name = kwargs.get("device") if isinstance(kwargs, Mapping) else None
+    if name is None or not isinstance(buffer, DQNReplayBuffer):
+        return
     try:
         device = get_device(name)
     except (RuntimeError, TypeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise ArgumentError(f"replay_buffer_kwargs['device']={name!r} is no device of torch: {reason}.") from error
-    if device.type == "cpu" != str(name).partition(":")[0] != "auto" or device.type not in ("cpu", model.device.type):
+    if not isinstance(buffer.observation_ring, FrameRing):
+        raise ArgumentError(f"replay_buffer_kwargs['device']={name!r} is where frames are stored: it needs storage='frames'.")
+    # get_device returns the CPU if there is no GPU
+    on_cpu = str(name) in ("auto", "cpu") and device.type == "cpu"
+    is_same = device.type == model.device.type and device.index in (None, model.device.index or 0)
+    if on_cpu:
+        buffer.observation_ring.move_to(None)
+    elif is_same and device.type != "cpu":
+        buffer.store_frames_on(model.device)
+    elif warn:
         # for example, a model that was trained on another machine
         message = f"replay_buffer_kwargs['device']={name!r} has no effect: the networks are on {str(model.device)!r}."
         warnings.warn(message, stacklevel=6)
-    elif device.type != "cpu":
-        model.replay_buffer.store_frames_on(model.device)
 
 
 def update_buffer_arguments(model: Any) -> None:

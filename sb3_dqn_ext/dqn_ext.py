@@ -43,7 +43,13 @@ from sb3_dqn_ext._arguments import (
     possibly_unstorable_arguments,
     sb3_errors_translated,
 )
-from sb3_dqn_ext._buffer_arguments import buffer_settings, check_replay_buffer, prepare_replay_buffer, update_buffer_arguments
+from sb3_dqn_ext._buffer_arguments import (
+    buffer_settings,
+    check_replay_buffer,
+    move_frames_to_device,
+    prepare_replay_buffer,
+    update_buffer_arguments,
+)
 from sb3_dqn_ext._missing import MissingAttribute, check_complete, learning_rate_was_set
 from sb3_dqn_ext._validation import check_keys, choose, parameters_of
 from sb3_dqn_ext.action_selection import (
@@ -353,6 +359,7 @@ class DQNExt(DQN):
             super().load_replay_buffer(path, truncate_last_traj)
             check_replay_buffer(self, self._buffer_settings)
             update_buffer_arguments(self)
+            move_frames_to_device(self, warn=False)
         except Exception:
             self.replay_buffer = own
             raise

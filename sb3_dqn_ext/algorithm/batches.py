@@ -112,7 +112,7 @@ def move_batch(batch: Batch, device: th.device) -> Batch:
     block = th.empty(n_bytes, dtype=th.uint8, pin_memory=device.type == "cuda")
     for _, leaf, first in places:
         _part_of(block, leaf, first).copy_(leaf)
-    moved = block.to(device, non_blocking=True)
+    moved = block.to(device, non_blocking=device.type == "cuda")
     for i, leaf, first in places:
         leaves[i] = _part_of(moved, leaf, first)
     return Batch._make([*tree_unflatten(leaves, structure), batch.indices])

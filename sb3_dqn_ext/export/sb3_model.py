@@ -175,7 +175,8 @@ def replay_arguments(model: Any) -> dict[str, Any]:
     kind, kwargs = model.replay_buffer_class, model.replay_buffer_kwargs
     if isinstance(kind, type) and not issubclass(kind, DQNReplayBuffer):
         return {"replay_buffer_class": kind, "replay_buffer_kwargs": kwargs}
-    kept = {name: value for name, value in dict(kwargs or {}).items() if name in parameters_of(ReplayBuffer)}
+    of_sb3 = parameters_of(ReplayBuffer).keys() - {"device"}  # here, it is where frames are stored
+    kept = {name: value for name, value in dict(kwargs or {}).items() if name in of_sb3}
     return {"replay_buffer_class": None, "replay_buffer_kwargs": kept}
 
 

@@ -28,8 +28,10 @@ MAX_LOOP_MULTIPLICATIONS = 2**15
 Matrix products with at most so many multiplications become loops of the compiled function. For larger ones, a call of the
 library of matrix products is faster.
 """
-VECTOR_INSTRUCTIONS = {"AVX2": "VecAVX2", "AVX512": "VecAVX512"}
-"""For each of the processor's capabilities: the class of its vector instructions in inductor."""
+VECTOR_INSTRUCTIONS = {"AVX2": ["VecAVX2"], "AVX512": ["VecAVX512", "VecAVX2"]}
+"""For each of the processor's capabilities: the classes of its vector instructions in inductor, the preferred one first."""
+COMPILING = threading.RLock()
+"""Held during a compilation, which replaces functions of torch."""
 NO_COMPILER_MESSAGE = "no C++ compiler was found; install one (on Debian: apt install g++), or name it in the variable CXX"
 
 
@@ -54,7 +56,7 @@ def compile_function(function: Callable[..., Any], arguments: list[th.Tensor]) -
     :raises CompilationError: if torch cannot compile it
     """
     try:
-        with warnings.catch_warnings(), th.random.fork_rng(), _without_garbage_collection():
+        with COMPILING, warnings.catch_warnings(), th.random.fork_rng(), _without_garbage_collection():
             warnings.simplefilter("ignore", DeprecationWarning)  # warnings of one part of torch about another
             # imported here, since it takes a second and is needed for compilation only
             from torch._guards import TracingContext, tracing
@@ -144,11 +146,12 @@ def _without_probes() -> Iterator[None]:
     version = f"{th.__version__} {th.version.git_version}".encode()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replaced(codecache, "torch_key", lambda: version))
-        kind = getattr(cpu_vec_isa, VECTOR_INSTRUCTIONS.get(th.backends.cpu.get_cpu_capability(), ""), None)
-        if kind is not None:
-            # an instance would run a test when it is asked for its truth value
-            without_test = type(kind.__name__, (kind,), {"__bool__": lambda self: True, "__hash__": kind.__hash__})()
-            stack.enter_context(_replaced(cpu_vec_isa, "valid_vec_isa_list", lambda: [without_test]))
+        names = VECTOR_INSTRUCTIONS.get(th.backends.cpu.get_cpu_capability(), [])
+        kinds = [kind for name in names if (kind := getattr(cpu_vec_isa, name, None)) is not None]
+        # an instance would run a test when it is asked for its truth value
+        known = [type(kind.__name__, (kind,), {"__bool__": lambda self: True, "__hash__": kind.__hash__})() for kind in kinds]
+        if known:
+            stack.enter_context(_replaced(cpu_vec_isa, "valid_vec_isa_list", lambda: known))
         yield
 
 

@@ -367,20 +367,21 @@ class DQNReplayBuffer(ReplayBuffer):
 
     def store_frames_on(self, device: th.device | str) -> None:
         """
-        Store frames on a device, for example a GPU with enough memory: batches are then read there.
+        Move the stored frames to a device, for example a GPU with enough memory, and store later ones there. Batches are
+        then read there. Demonstrations stay where they are.
 
         :param device: the device
-        :raises ArgumentError: if the buffer does not store frames, or torch has no such device or no such data type
+        :raises ArgumentError: if the buffer does not store frames, or if torch has no such device, or not for this data type
         """
         ring = self.observation_ring
         if not isinstance(ring, FrameRing):
             raise ArgumentError(f"device={str(device)!r} of a replay buffer is where frames are stored: use storage='frames'.")
         try:
-            ring.device = th.empty(0, device=device).device
+            found = th.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
             reason = str(error).partition("\n")[0]
             raise ArgumentError(f"device={str(device)!r} of the replay buffer is no device of torch: {reason}.") from error
-        self._clear()
+        ring.move_to(found)
 
     def set_lookahead(self, n: int) -> None:
         """
@@ -628,8 +629,10 @@ class DQNReplayBuffer(ReplayBuffer):
         actions = to_torch(self.actions.take(indices).astype(np.int64, copy=False))
 
         def obs_to_torch(obs: Obs) -> PyTorchObs:
-            if env is not None:
+            if env is not None and (env.norm_obs or type(env) is not VecNormalize):
                 obs = self._normalize_obs(_as_arrays(obs), env)
+            elif _has_own_to_torch(self):
+                obs = _as_arrays(obs)
             # frames on a device are tensors already
             return cast(
                 PyTorchObs,

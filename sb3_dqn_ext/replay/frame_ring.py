@@ -12,7 +12,7 @@ from gymnasium import spaces
 from sb3_dqn_ext._validation import check_keys, choose
 from sb3_dqn_ext.algorithm.batches import map_observation
 from sb3_dqn_ext.errors import ArgumentError
-from sb3_dqn_ext.replay.device_frames import to_array
+from sb3_dqn_ext.replay.device_frames import to_array, zero_frames
 from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.observations import (
     Obs,
@@ -48,7 +48,7 @@ class FrameRing:
 
     shares_rows = True
     device: th.device | None = None
-    """The device on which frames are stored, set before the first step; None: they are an array."""
+    """The device on which frames are stored, see :meth:`move_to`; None: they are arrays."""
     _newest_next: Obs | None = None
 
     def __init__(
@@ -114,18 +114,20 @@ class FrameRing:
                 raise self._not_stacked_error([key])
         for key, consistent in steps.items():
             self._stacks[key] = [stack for stack, _ in consistent]
+            if len(consistent) == 1:
+                consistent[0][0].make_certain()
             for stack, step in consistent:
                 stack.write(row, step, new_envs)
         if self.plain is not None:
             self.plain.write(row, obs, next_obs, done, discontinued)
         # kept for the comparison with the next step, which would wait for a device
-        self._newest_next = map_observation(np.array, next_obs)
+        self._newest_next = self._joined({key: np.array(after[key], part.dtype) for key, part in self._parts.items()})
 
     def _allocate(self, before: dict[str, Array], after: dict[str, Array]) -> None:
         """Find the parts that the first step shifts, and allocate the storage of all parts."""
         layout = {}
         for key in filter((self._required | self._optional).__contains__, self._parts):
-            stacks = [self._make_stack(key, axis) for axis in stack_axes(self._parts[key])]
+            stacks = [self._make_stack(key, axis, is_certain=False) for axis in stack_axes(self._parts[key])]
             layout[key] = [stack for stack in stacks if stack.make_step(before[key], after[key]) is not None]
         missing = sorted(key for key, stacks in layout.items() if not stacks)
         if not self._required.isdisjoint(missing) or len(missing) == len(layout):
@@ -156,8 +158,31 @@ class FrameRing:
         """
         self._set_stacks({key: [self._make_stack(key, axis)] for key, axis in axes.items()})
 
-    def _make_stack(self, key: str, axis: int) -> StackedFrames:
-        return StackedFrames(self._parts[key], axis, self.n_rows, self.n_envs, self.device)
+    def _make_stack(self, key: str, axis: int, is_certain: bool = True) -> StackedFrames:
+        return StackedFrames(self._parts[key], axis, self.n_rows, self.n_envs, self.device, is_certain)
+
+    def move_to(self, device: th.device | None) -> None:
+        """
+        Move the frames, and store those of later steps there.
+
+        :param device: the device; None: they become arrays
+        :raises ArgumentError: if it cannot store one of the parts
+        """
+        if device is not None:
+            for key in self._required | self._optional:
+                _check_dtype(device, self._parts[key].dtype)
+        self.device = device
+        for stacks in self._stacks.values():
+            for stack in stacks:
+                stack.move_to(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"device": None}  # the frames in a file are arrays
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The keys of the parts that have to be stacks."""
+        return self._required
 
     def _set_stacks(self, stacks: dict[str, list[StackedFrames]]) -> None:
         rest = {key: part for key, part in self._parts.items() if key not in stacks}
@@ -272,6 +297,14 @@ def make_observation_ring(
             f"optimize_memory_usage=True has no use with storage={storage!r}, which stores each frame once: leave it False."
         )
     return FrameRing(space, n_rows, n_envs, required, optional)
+
+
+def _check_dtype(device: th.device, dtype: Any) -> None:
+    """:raises ArgumentError: if a device cannot store numbers of a type; torch has some types for few operations only"""
+    try:
+        zero_frames((1,), dtype, device)[np.zeros(1, np.int64)] = np.zeros(1, dtype)
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(f"observations of {dtype} cannot be stored on the device {str(device)!r}: {error}.") from error
 
 
 def _likely_n_frames(space: spaces.Space[Any]) -> int:

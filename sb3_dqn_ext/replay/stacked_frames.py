@@ -18,7 +18,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-from sb3_dqn_ext.replay.device_frames import DeviceFrames, to_array, zero_frames
+from sb3_dqn_ext.replay.device_frames import FrameMemory, move_frames, read_frames, zero_frames
 from sb3_dqn_ext.replay.index_set import Indices
 from sb3_dqn_ext.replay.observations import with_shape
 
@@ -28,6 +28,8 @@ Array = npt.NDArray[Any]
 
 SPARE = 24
 """A new ring has room for one frame of each transition, and for one part in this number more, where episodes begin."""
+UNCERTAIN_ROWS = 64
+"""The number of rows for which there is room in a new ring while its axis is not certain."""
 GROWTH = 8
 """A ring that is too small grows by one part in this number."""
 
@@ -66,15 +68,27 @@ class StackedFrames:
     :param n_rows: the number of rows
     :param n_envs: the number of environments N
     :param device: the device of the frames; None (default): an array
+    :param is_certain: whether the stack axis is known. Otherwise the first frames have room for a few rows only, until
+        :meth:`make_certain` is called: along a wrong axis, a step can have as many new frames as an image has columns
     """
 
     shift = 1
     """The number of new frames in the newest step."""
     _device: th.device | None = None
+    _is_certain = True
 
-    def __init__(self, space: spaces.Space[Any], axis: int, n_rows: int, n_envs: int, device: th.device | None = None) -> None:
+    def __init__(
+        self,
+        space: spaces.Space[Any],
+        axis: int,
+        n_rows: int,
+        n_envs: int,
+        device: th.device | None = None,
+        is_certain: bool = True,
+    ) -> None:
         self.axis = axis
         self._device = device
+        self._is_certain = is_certain
         self._dtype = space.dtype
         self._shape: tuple[int, ...] = get_obs_shape(space)  # type: ignore[assignment]
         self.n_frames = self._shape[axis]
@@ -88,12 +102,37 @@ class StackedFrames:
         self._n_used = 0  # the number of positions before the head that steps can refer to
 
     @cached_property
-    def _frames(self) -> Array | DeviceFrames:
+    def _frames(self) -> FrameMemory:
         """The (F, \\*frame) frames. Allocated at first use."""
-        n_rows, n_envs, n_frames = self.before.shape
+        n_rows = len(self.before)
+        n = self._n_needed(n_rows if self._is_certain else min(n_rows, UNCERTAIN_ROWS))
+        return zero_frames((n, *self._shape[: self.axis], *self._shape[self.axis + 1 :]), self._dtype, self._device)
+
+    def _n_needed(self, n_rows: int) -> int:
+        """Return the number of frames of some rows if each step has as many new ones as the newest one."""
+        _, n_envs, n_frames = self.before.shape
         n_new = n_rows * min(max(self.shift, 1), n_frames)
-        frame = self._shape[: self.axis] + self._shape[self.axis + 1 :]
-        return zero_frames((n_envs * (n_new + n_new // SPARE + n_frames), *frame), self._dtype, self._device)
+        return n_envs * (n_new + n_new // SPARE + n_frames)
+
+    def make_certain(self) -> None:
+        """Make room for the frames of all rows: there is no other stack axis."""
+        if not self._is_certain:
+            self._is_certain = True
+            if "_frames" in vars(self):
+                self._grow(self._n_needed(len(self.before)) - len(self._frames))
+
+    def move_to(self, device: th.device | None) -> None:
+        """
+        Move the frames.
+
+        :param device: the device; None: they become an array
+        """
+        self._device = device
+        if "_frames" in vars(self):
+            self._frames = move_frames(self._frames, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_device": None}
 
     @property
     def nbytes(self) -> int:
@@ -109,7 +148,10 @@ class StackedFrames:
         :return: the (B, \\*shape) observations, as copies; with a device, a tensor on it
         """
         stacks = self._frames.take(positions.reshape(-1, self.n_frames).take(indices, axis=0), axis=0)  # (B, K, *frame)
-        return np.moveaxis(stacks, 1, self.axis + 1) if isinstance(stacks, np.ndarray) else stacks.movedim(1, self.axis + 1)
+        # compiled functions need the same order in memory as that of whole observations
+        if isinstance(stacks, np.ndarray):
+            return np.ascontiguousarray(np.moveaxis(stacks, 1, self.axis + 1))
+        return stacks.movedim(1, self.axis + 1).contiguous()
 
     def make_step(self, obs: Array, next_obs: Array) -> FrameStep | None:
         """
@@ -203,7 +245,7 @@ class StackedFrames:
         ages = (np.stack([self.before[rows], self.after[rows]]) - tail) % size  # (2, R, N, K)
         used, positions = np.unique(ages, return_inverse=True)
         before, after = positions.reshape(ages.shape).astype(self.before.dtype)
-        return {"frames": to_array(self._frames[(used + tail) % size]), "before": before, "after": after}
+        return {"frames": read_frames(self._frames, (used + tail) % size), "before": before, "after": after}
 
     def restore_rows(self, rows: Indices, stored: dict[str, Array]) -> None:
         """

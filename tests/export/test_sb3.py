@@ -162,6 +162,13 @@ def test_choices_that_only_training_depends_on_are_named(tmp_path: Path) -> None
     assert DQN.load(tmp_path / "model.zip", buffer_size=1).replay_buffer_kwargs == {"handle_timeout_termination": False}
 
 
+def test_the_device_of_frames_is_left_out(tmp_path: Path) -> None:
+    model = DQNExt("CnnPolicy", FakeImageEnv(), replay_buffer_kwargs={"storage": "frames", "device": "cpu"}, **SMALL)
+    with pytest.warns(UserWarning, match=r"without device='cpu', storage='frames'"):
+        model.export(tmp_path / "model.zip")
+    assert DQN.load(tmp_path / "model.zip").replay_buffer_kwargs == {}
+
+
 def test_a_model_of_sb3_that_was_loaded_is_exported(tmp_path: Path) -> None:
     dqn = DQN("MlpPolicy", "CartPole-v1", **SMALL)
     dqn.save(tmp_path / "dqn.zip")

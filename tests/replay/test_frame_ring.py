@@ -29,8 +29,8 @@ from sb3_dqn_ext.checkpoint.replay import (
     stored_row_range,
 )
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
-from sb3_dqn_ext.replay import DQNReplayBuffer
-from sb3_dqn_ext.replay.device_frames import DeviceFrames, zero_frames
+from sb3_dqn_ext.replay import DQNReplayBuffer, device_frames
+from sb3_dqn_ext.replay.device_frames import DeviceFrames
 from sb3_dqn_ext.replay.frame_ring import FrameRing
 from sb3_dqn_ext.replay.stacked_frames import StackedFrames
 from tests.parity import assert_same, learn
@@ -429,12 +429,89 @@ def test_a_training_from_frames_on_a_device_ends_with_the_same_bits(make_env: An
     assert_same(ends[1], ends[0], "parameters")
 
 
-def test_frames_of_another_machine_are_in_the_memory_of_this_one() -> None:
-    frames = zero_frames((2, 3), np.uint8, th.device("cpu"))
-    copy = DeviceFrames.__new__(DeviceFrames)
-    copy.__setstate__(frames.__getstate__() | {"device": "cuda:3" if not th.cuda.is_available() else "cpu"})  # type: ignore[operator]
-    assert copy[np.array([1])].device.type == "cpu"
-    assert copy.shape == (2, 3)
+def test_stored_frames_are_moved_and_are_arrays_in_copies_and_files() -> None:
+    case = Case(n_rows=9, n_steps_added=40)
+    plain, ours = buffers_of(case)
+    ours.store_frames_on("cpu")
+    assert_same_batches(plain, ours)
+    copies = [pickle.loads(pickle.dumps(ours)), deepcopy(ours)]
+    for copy in copies:
+        assert isinstance(stacks_of(copy)[0]._frames, np.ndarray)
+    assert isinstance(stacks_of(ours)[0]._frames, DeviceFrames)
+    fill([plain, ours, *copies], case._replace(end=1.0, seed=1))  # the rings grow
+    for buffer in (ours, *copies):
+        assert_same_batches(plain, buffer)
+        buffer.reset()
+        assert buffer.size() == 0
+        fill([buffer], case)
+
+
+def test_frames_are_copied_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_frames, "PIECE", 3)
+    check_that_rows_are_restored(Case(as_tensors=True, n_steps_added=60))
+
+
+@pytest.mark.parametrize("as_tensors", [False, True])
+def test_a_wrong_axis_that_is_possible_takes_little_memory(as_tensors: bool) -> None:
+    rng, space = np.random.default_rng(0), spaces.Box(0, 255, (4, 20, 20), np.uint8)
+    plain, ours = (DQNReplayBuffer(20_000, space, ACTIONS, device="cpu", storage=name) for name in ("plain", "frames"))
+    if as_tensors:
+        ours.store_frames_on("cpu")
+    frames = rng.integers(255, size=(305, 20, 20), dtype=np.uint8)
+    frames[:300, :, [0, 1, 18, 19]] = 0  # with black borders, a step along the last axis may have 18 new frames
+    for i in range(4, 305):
+        for buffer in (plain, ours):
+            add(buffer, frames[None, i - 4 : i], frames[None, i - 3 : i + 1])
+        if i == 299:
+            ring: Any = ours.observation_ring
+            assert [stack.axis for stack in ring._stacks[""]] == [0, 2]
+            assert sum(stack._frames.nbytes for stack in ring._stacks[""]) < 1_500_000  # 20,000 steps have 29 million bytes
+            assert_same_batches(plain, ours)
+    assert stacks_of(ours)[0]._frames.nbytes > 20_000 * 20 * 20
+    assert_same_batches(plain, ours)
+
+
+def test_observations_are_compared_as_they_are_stored() -> None:
+    space = spaces.Box(0, 1, (3, 4, 5), np.float32)
+    buffer = DQNReplayBuffer(100, space, ACTIONS, device="cpu", storage="frames", n_steps=3, gamma=0.9)
+    frames = np.random.default_rng(0).random((20, 4, 5))
+    for i in range(3, 20):
+        add(buffer, frames[None, i - 3 : i].astype(np.float32), frames[None, i - 2 : i + 1])
+    assert buffer.timeouts.sum() == 0
+    parts = spaces.Dict(screen=space)
+    buffer = DQNReplayBuffer(100, parts, ACTIONS, device="cpu", storage="frames", n_steps=3, gamma=0.9)
+    for i in range(3, 20):
+        stacks = [frames[None, start : start + 3].astype(np.float32) for start in (i - 3, i - 2)]
+        obs, next_obs = ({"screen": stack, "clock": np.array([[i]])} for stack in stacks)
+        add(buffer, obs, next_obs)
+    assert buffer.timeouts.sum() == 0
+
+
+@pytest.mark.parametrize("as_tensors", [False, True])
+def test_stacks_along_the_last_axis_have_the_order_of_whole_observations(as_tensors: bool) -> None:
+    _, ours = buffers_of(Case(layout="colours last", as_tensors=as_tensors))
+    batch: Any = ours.sample_batch(4)
+    assert batch.observations.is_contiguous()
+    assert batch.next_observations.is_contiguous()
+
+
+def test_a_users_conversion_is_called_for_frames_on_a_device() -> None:
+    class HalfPrecision(DQNReplayBuffer):
+        def to_torch(self, array: Any, copy: bool = True) -> th.Tensor:
+            return th.as_tensor(array).half()
+
+    buffer = HalfPrecision(100, SCREEN, ACTIONS, device="cpu", storage="frames")
+    buffer.store_frames_on("cpu")
+    add(buffer, screens(1, 2, 3, 4), screens(2, 3, 4, 5))
+    batch: Any = buffer.read(np.array([0]))
+    assert batch.observations.dtype == batch.next_observations.dtype == th.float16
+
+
+def test_a_normalization_of_frames_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"storage='frames' does not combine with a VecNormalize"):
+        DQNExt("MlpPolicy", VecNormalize(catch_with_a_new_axis()), replay_buffer_kwargs={"storage": "frames"}, **QUICK).learn(
+            1
+        )
 
 
 def test_a_device_for_frames_is_checked_when_the_model_is_made() -> None:
@@ -443,6 +520,11 @@ def test_a_device_for_frames_is_checked_when_the_model_is_made() -> None:
 
     with pytest.raises(ArgumentError, match=r"replay_buffer_kwargs\['device'\]='gpu' is no device of torch"):
         make(device="gpu")
+    with pytest.raises(ArgumentError, match=r"replay_buffer_kwargs\['device'\]='auto' .* needs storage='frames'"):
+        DQNExt("MlpPolicy", stacked_catch(), replay_buffer_kwargs={"device": "auto"}, **QUICK)
+    unsigned = DQNReplayBuffer(100, spaces.Box(0, 9, (4, 8, 8), np.uint16), ACTIONS, device="cpu", storage="frames")
+    with pytest.raises(ArgumentError, match=r"observations of uint16 cannot be stored on the device 'cpu'"):
+        unsigned.store_frames_on("cpu")
     with pytest.raises(ArgumentError, match=r"device='cpu' .* is where frames are stored: use storage='frames'"):
         DQNReplayBuffer(100, SCREEN, ACTIONS, device="cpu").store_frames_on("cpu")
     with pytest.raises(ArgumentError, match=r"device='gpu' of the replay buffer is no device of torch"):
