@@ -133,7 +133,7 @@ def move_frames_to_device(model: Any, warn: bool = True) -> None:
 
     :param model: a DQNExt
     :param warn: whether there is a warning if the networks are on another device
-    :raises ArgumentError: if torch knows no such device, or the buffer does not store frames
+    :raises ArgumentError: if torch has no such device, or the buffer does not store frames
     """
     kwargs, buffer = model.replay_buffer_kwargs, model.replay_buffer
     name = kwargs.get("device") if isinstance(kwargs, Mapping) else None
@@ -146,7 +146,7 @@ def move_frames_to_device(model: Any, warn: bool = True) -> None:
         raise ArgumentError(f"replay_buffer_kwargs['device']={name!r} is no device of torch: {reason}.") from error
     if not isinstance(buffer.observation_ring, FrameRing):
         raise ArgumentError(f"replay_buffer_kwargs['device']={name!r} is where frames are stored: it needs storage='frames'.")
-    # get_device returns the CPU if there is no GPU
+    # get_device returns the CPU if no GPU is there
     on_cpu = str(name) in ("auto", "cpu") and device.type == "cpu"
     is_same = device.type == model.device.type and device.index in (None, model.device.index or 0)
     if on_cpu:

@@ -138,8 +138,9 @@ def _without_garbage_collection() -> Iterator[None]:
 @contextlib.contextmanager
 def _without_probes() -> Iterator[None]:
     """
-    Tell inductor what it would find out in half a second, and longer without its cache: the vector instructions of the
-    processor, for which it compiles tests and runs them in further processes, and a checksum of all files of torch.
+    Return a context manager that gives inductor what it would find out in half a second, and longer without its cache: the
+    vector instructions of the processor, for which it compiles tests and runs them in further processes, and a checksum of all
+    files of torch.
     """
     from torch._inductor import codecache, cpu_vec_isa
 
@@ -148,7 +149,7 @@ def _without_probes() -> Iterator[None]:
         stack.enter_context(_replaced(codecache, "torch_key", lambda: version))
         names = VECTOR_INSTRUCTIONS.get(th.backends.cpu.get_cpu_capability(), [])
         kinds = [kind for name in names if (kind := getattr(cpu_vec_isa, name, None)) is not None]
-        # an instance would run a test when it is asked for its truth value
+        # an instance would run a test to compute its truth value
         known = [type(kind.__name__, (kind,), {"__bool__": lambda self: True, "__hash__": kind.__hash__})() for kind in kinds]
         if known:
             stack.enter_context(_replaced(cpu_vec_isa, "valid_vec_isa_list", lambda: known))

@@ -47,6 +47,14 @@ def test_the_scores() -> None:
     assert f"{min(pong):.1f} to {max(pong):.1f} of 21 points with three seeds" in TEXT
 
 
+def test_the_scores_of_the_default_block() -> None:
+    envs = ("FrozenLake-v1", "dqn_ext/ConnectFour-v0")
+    (lake, four), (their_lake, their_four) = ([iqm("default", env, variant) for env in envs] for variant in ("dqn_ext", "sb3"))
+    assert f"FrozenLake {lake:.2f} and Connect Four {four:.2f} after" in TEXT
+    assert f"SB3's DQN with its default arguments {their_lake:.2f} and {their_four:.2f}" in TEXT
+    assert {row["score"] for row in select_rows(rows("default"), env="Taxi-v4")} == {"-200.000"}
+
+
 def test_the_steps() -> None:
     ours, theirs = (
         median(float(row["steps_to_475"]) for row in select_rows(rows("cartpole_seeds"), variant=variant))

@@ -58,6 +58,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "cartpole_seeds": lambda folder: sweep_page("cartpole"),
     "classic": lambda folder: sweep_page("classic"),
     "compiled_seeds": lambda folder: sweep_page("compiled"),
+    "default": lambda folder: sweep_page("default"),
     "demonstrations": lambda folder: sweep_page("demonstrations"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
     "masks": lambda folder: sweep_page("masks"),

@@ -79,6 +79,7 @@ def rounded(interval: str) -> str:
         ("plasticity", "plasticity"),
         ("choices/returns", "optimizers"),
         ("masks", "masks"),
+        ("zoo", "default"),
         ("demonstrations", "demonstrations"),
         ("demonstrations", "offline"),
     ],
