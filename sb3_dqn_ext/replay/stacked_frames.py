@@ -118,8 +118,8 @@ class StackedFrames:
         """Make room for the frames of all rows: there is no other stack axis."""
         if not self._is_certain:
             self._is_certain = True
-            if "_frames" in vars(self):
-                self._grow(self._n_needed(len(self.before)) - len(self._frames))
+            if "_frames" in vars(self) and (missing := self._n_needed(len(self.before)) - len(self._frames)) > 0:
+                self._grow(missing)
 
     def move_to(self, device: th.device | None) -> None:
         """
