@@ -47,6 +47,17 @@ def test_the_scores() -> None:
     assert f"{min(pong):.1f} to {max(pong):.1f} of 21 points with three seeds" in TEXT
 
 
+def test_the_scores_in_classic_environments() -> None:
+    (acrobot, lander), (their_acrobot, their_lander) = (
+        [iqm("classic", env, variant) for env in ("Acrobot-v1", "LunarLander-v3")] for variant in ("dqn_ext", "sb3")
+    )
+    assert f"Acrobot {acrobot:.1f}, LunarLander {lander:.0f}; SB3's DQN with the zoo's hyperparameters" in TEXT
+    assert f"hyperparameters {their_acrobot:.1f} and {their_lander:.0f}" in TEXT
+    ours, theirs = (cells(rows("classic"), "MountainCar-v0", variant, "score") for variant in ("dqn_ext", "sb3"))
+    assert f"the last models are at {max(ours):.1f} to {min(ours):.1f}, those of SB3's DQN with the zoo's" in TEXT
+    assert f"hyperparameters at {max(theirs):.0f} to {min(theirs):.0f}" in TEXT
+
+
 def test_the_scores_of_the_default_block() -> None:
     envs = ("FrozenLake-v1", "dqn_ext/ConnectFour-v0")
     (lake, four), (their_lake, their_four) = ([iqm("default", env, variant) for env in envs] for variant in ("dqn_ext", "sb3"))

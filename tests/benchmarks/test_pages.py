@@ -61,6 +61,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "default": lambda folder: sweep_page("default"),
     "demonstrations": lambda folder: sweep_page("demonstrations"),
     "diagnostics_cost": lambda folder: diagnostics_cost.table(read_rows(RESULTS / "diagnostics_cost.csv")),
+    "lunarlander_qrdqn": lambda folder: sweep_page("lunarlander_qrdqn"),
     "masks": lambda folder: sweep_page("masks"),
     "minatar": lambda folder: sweep_page("minatar"),
     "optimizers": lambda folder: sweep_page("optimizers"),
