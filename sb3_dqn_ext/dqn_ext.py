@@ -72,6 +72,7 @@ from sb3_dqn_ext.callbacks.non_finite_guard import add_guard
 from sb3_dqn_ext.callbacks.run_callback import end_run
 from sb3_dqn_ext.choices import Choices, build_choices, warm_up_steps
 from sb3_dqn_ext.errors import ArgumentError, UnsupportedError
+from sb3_dqn_ext.fast.allocator import keep_freed_memory
 from sb3_dqn_ext.last_step import LastStep, latest_reset_infos, stepped_vec_envs
 from sb3_dqn_ext.networks.flat_storage import separate_parameters
 from sb3_dqn_ext.networks.policies import CnnPolicy, MlpPolicy, MultiHeadPolicy, MultiInputPolicy
@@ -374,6 +375,7 @@ class DQNExt(DQN):
     ) -> tuple[int, BaseCallback]:
         self._check_trainable()
         assert self.env is not None
+        keep_freed_memory()
         run = self.run_state
         run.guard = None  # that of a run that ended with an error
         if self.check_finite:

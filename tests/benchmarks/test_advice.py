@@ -86,5 +86,8 @@ def test_the_speed() -> None:
     ratios = [results.ratio(BY_NAME[name], Comparison("ours", "sb3")) for name in ("cartpole-1", "zoo-lunarlander")]
     cartpole, lunar_lander = (ratio.median for ratio in ratios if ratio is not None)
     assert f"{cartpole:.1f} times as fast as SB3's DQN in CartPole, {lunar_lander:.1f} times in LunarLander" in TEXT
+    quantiles = results.ratio(BY_NAME["quantile-200"], Comparison("ours", "qrdqn"))
+    assert quantiles is not None
+    assert f"{quantiles.median:.0f} times as fast as sb3-contrib's QR-DQN with 200 quantiles" in TEXT
     speed = median(float(row["steps_per_s"]) for row in select_rows(rows("pqn_cartpole"), variant="pqn"))
     assert f"{round(speed, -2):,.0f} steps per second" in TEXT
