@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.rows import RESULTS
 from benchmarks.speed.report import Results
-from benchmarks.speed.workloads import BY_NAME, Comparison
+from benchmarks.speed.workloads import BY_NAME, WORKLOADS, Comparison
 from sb3_dqn_ext.plot import interquartile_mean
 from sb3_dqn_ext.sweep import Row, read_rows, select_rows
 from sb3_dqn_ext.sweep.report import cells
@@ -91,3 +91,16 @@ def test_the_speed() -> None:
     assert f"{quantiles.median:.0f} times as fast as sb3-contrib's QR-DQN with 200 quantiles" in TEXT
     speed = median(float(row["steps_per_s"]) for row in select_rows(rows("pqn_cartpole"), variant="pqn"))
     assert f"{round(speed, -2):,.0f} steps per second" in TEXT
+
+
+def test_the_speeds_on_other_pages() -> None:
+    results, quantile = Results(rows("speed")), BY_NAME["quantile"]
+    ours, theirs = (median(results.cost(quantile, implementation).values()) for implementation in ("ours", "qrdqn"))
+    ratio = results.ratio(quantile, Comparison("ours", "qrdqn"))
+    assert ratio is not None
+    page = (DOCS / "algorithms" / "qr_dqn.md").read_text()
+    assert f"take {ours:.0f} µs per environment step; `QRDQN` takes {theirs:.0f} µs, {ratio.median:.1f} times as long" in page
+    ratios = [results.ratio(workload, Comparison("ours", "sbx")) for workload in WORKLOADS]
+    beside_sbx = [ratio.median for ratio in ratios if ratio is not None]
+    page = (DOCS / "comparison.md").read_text()
+    assert f"({min(beside_sbx):.1f} to {max(beside_sbx):.0f} times, [speed](speed.md))" in page
