@@ -11,7 +11,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
 MAX_KEPT = 2**28
 """The bytes of freed memory at the end of the heap that are kept."""
 MIN_SEPARATE = 2**25
-"""The bytes from which on an array is no part of the heap, and is returned at once; the largest number that any glibc accepts."""
+"""The bytes from which on an array is outside of the heap, and returned at once; a larger limit is an error in older glibc."""
 VARIABLES = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
 """The environment variables with which a user sets such limits."""
 
