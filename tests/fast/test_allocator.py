@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.fast import allocator
 
 SCRIPT = """
@@ -45,3 +46,11 @@ def page_faults(**variables: str) -> int:
 def test_freed_memory_is_used_again_unless_the_user_has_set_limits() -> None:
     assert page_faults() < 20  # a call has 18,750 pages of 4 KiB, or 38 of 2 MiB
     assert page_faults(MALLOC_TRIM_THRESHOLD_="1000000") > 100
+
+
+def test_it_is_kept_from_the_first_training_on() -> None:
+    allocator.keep_freed_memory.cache_clear()
+    model = DQNExt("MlpPolicy", "CartPole-v1")
+    assert allocator.keep_freed_memory.cache_info().misses == 0
+    model.learn(1)
+    assert allocator.keep_freed_memory.cache_info().misses == 1
