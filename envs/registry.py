@@ -10,7 +10,8 @@ The environment ids that importing ``sb3_dqn_ext`` registers for ``gym.make`` an
 - ``dqn_ext/MinAtar-Breakout-v1`` (``Asterix``, ``Freeway``, ``Seaquest``, ``SpaceInvaders``): the games of MinAtar
 
 The penalty is part of the environment's reward, so the returns of ``Monitor`` include it. ``gym.make`` takes the arguments of
-gymnasium's environment and, for an id with a penalty, ``reward`` and ``mode`` of ``TerminalPenalty``.
+gymnasium's environment and, for an id with a penalty, ``reward``, ``mode`` and, with MountainCar, ``on`` of
+``TerminalPenalty``.
 
 A worker process that SubprocVecEnv starts by ``spawn`` imports ``sb3_dqn_ext`` only if the main module does. Otherwise write
 the id as ``"sb3_dqn_ext:dqn_ext/CartPoleNoVel-v1"``, which imports the package, or use ``gym.spec(id).make``.

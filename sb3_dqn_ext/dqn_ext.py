@@ -134,7 +134,7 @@ class DQNExt(DQN):
     :param env: the environment: a ``gymnasium.Env``, a ``VecEnv`` of SB3, or the id of a registered environment
     :param args: arguments of SB3's DQN by position
     :param target_policy: the policy whose value at the next state is the target: ``"greedy"`` (default), ``"double"`` (Double
-        DQN, https://arxiv.org/abs/1509.06461) ``"munchausen"`` (https://arxiv.org/abs/2007.14430), or your own
+        DQN, https://arxiv.org/abs/1509.06461), ``"munchausen"`` (https://arxiv.org/abs/2007.14430), or your own
         :class:`~sb3_dqn_ext.algorithm.target_policies.TargetPolicy`: a class, an object or a dotted name, see
         docs/add_your_own.md
     :param target_policy_kwargs: arguments of the target policy
@@ -143,11 +143,11 @@ class DQNExt(DQN):
         (https://arxiv.org/abs/1803.00933); ``"boltzmann"``, a softmax of the Q-values; ``"none"``; or your own
         :class:`~sb3_dqn_ext.algorithm.exploration.Exploration`: a class, an object or a dotted name
     :param exploration_kwargs: arguments of the exploration, see :mod:`sb3_dqn_ext.algorithm.exploration`. For all
-        explorations: ``schedule`` (for ``"boltzmann"`` ``temperature``), which replaces the ``exploration_*`` arguments: a
-        number, a mapping such as ``{"name": "exponential", ...}`` an object of :mod:`sb3_dqn_ext.algorithm.schedules`, or your
-        own; ``unit``, the unit of its steps: ``"env_steps"`` (default), the steps of all environments, or ``"actions"``, the
-        actions that each environment has chosen after the warm-up; ``warm_up``: False leaves out the ``learning_starts``
-        random actions at the start
+        explorations but ``"none"``: ``schedule`` (for ``"boltzmann"`` ``temperature``), which replaces the ``exploration_*``
+        arguments: a number, a mapping such as ``{"name": "exponential", ...}``, an object of
+        :mod:`sb3_dqn_ext.algorithm.schedules`, or your own; ``unit``, the unit of its steps: ``"env_steps"`` (default), the
+        steps of all environments, or ``"actions"``, the actions that each environment has chosen after the warm-up;
+        ``warm_up``: False leaves out the ``learning_starts`` random actions at the start
     :param target_network: whether targets are computed by the target network (default) or by the online network itself
     :param target_update_unit: the unit of ``target_update_interval``: ``"env_steps"`` (default, as in SB3) or
         ``"gradient_steps"``

@@ -33,7 +33,8 @@ def model_arguments(model: BaseAlgorithm) -> Data:
     attribute are left out. ``replay_buffer_class`` is None if it is the default class of the algorithm.
 
     :param model: an SB3 model
-    :return: argument -> plain data, see :func:`to_plain`; first ``policy``, then the others in the order of the constructor
+    :return: argument -> plain data, see :func:`to_logged_value`; first ``policy``, then the others in the order of the
+        constructor
     """
     names = [name for name in parameters_of(type(model)) if name not in EXCLUDED_ARGUMENTS and hasattr(model, name)]
     given = {name: to_logged_value(getattr(model, name)) for name in names}

@@ -90,7 +90,7 @@ class MlpPolicy(DQNPolicy):
     :param action_space: the action space
     :param lr_schedule: the learning rate as a function of ``progress_remaining``
     :param net_arch: the sizes of the hidden layers that all actions share; None (default): [64, 64], or [] after a
-        NatureCNN or an encoder
+        NatureCNN or an encoder of observations that are no Dict
     :param activation_fn: the activation function: a class, or a key of ``ACTIVATIONS``
     :param features_extractor_class: the features extractor: a class, a key of ``EXTRACTORS``, or the dotted name of a class;
         None (default): the extractor of the policy, or the ``encoder``

@@ -140,7 +140,7 @@ class DQNReplayBuffer(ReplayBuffer):
         :class:`~sb3_dqn_ext.replay.Sampler`: a class, an object or a dotted name. A stock algorithm refuses samplers that
             return importance weights or use TD errors: ``"prioritized"``, and ``"vector_steps"`` with ``terminal_copies``.
     :param sampler_kwargs: the arguments of the sampler: ``replace`` (``uniform``, ``vector_steps``); ``alpha``, ``beta``,
-        ``beta_end`` and ``eps`` (``prioritized``, see :class:`~sb3_dqn_ext.replay.Prioritized`)
+        ``beta_end``, ``eps`` and ``eps_demonstrations`` (``prioritized``, see :class:`~sb3_dqn_ext.replay.Prioritized`)
     :param terminal_copies: the number of times that a terminal transition counts when transitions are drawn
     :param terminal_on: the transitions that count as terminal: ``"terminated"``, ``"truncated"`` or ``"done"`` (both)
     :param monte_carlo: the share of the Monte-Carlo return in the learned return; the rest is the n-step return. If it is

@@ -183,7 +183,7 @@ def encoder(facts: EnvFacts, n_timesteps: int) -> Choice | None:
 def net_arch(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Choose the hidden layers; an encoder ends with one."""
     if not facts.has_images:
-        return [256, 256], "units per hidden layer; docs/results/cartpole_seeds.md"
+        return [256, 256], "units per hidden layer; the zoo's number"
     is_dict = isinstance(facts.observation_space, spaces.Dict)
     return ([256], "units of the layer that joins the parts of the Dict") if is_dict else None
 
@@ -256,7 +256,7 @@ def learning_starts(facts: EnvFacts, n_timesteps: int) -> Choice:
     return min(n_timesteps // 50, 10_000), "random steps before the first training: up to 2 % of n_timesteps"
 
 
-three_steps = always(3, "rewards per target; Rainbow (Hessel et al. 2018), docs/results/cartpole_seeds.md")
+three_steps = always(3, "rewards per target; Rainbow (Hessel et al. 2018), docs/results/default.md")
 
 RULES: dict[str, Rule] = {
     "env_kwargs": env_kwargs,
