@@ -1,8 +1,8 @@
 """
 Draw what each part adds to the default hyperparameters: ``python -m benchmarks.ablation``.
 
-Nothing is trained. Each sweep has one environment, a variant ``default``, and one for each part: ``without PART`` where the
-default has it, and ``with PART`` where it does not. Shapes: S seeds.
+Nothing is trained; a sweep without rows is left out. Each sweep has one environment, a variant ``default``, and one for each
+part: ``without PART`` where the default has it, and ``with PART`` where it does not. Shapes: S seeds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,7 +92,8 @@ def draw_ablation(sweeps: Sequence[tuple[Spec, Sequence[Row]]]) -> Figure:
 
 def main() -> None:
     specs = [read_spec(ROOT / "benchmarks" / "sweeps" / name) for name in SPECS]
-    draw_ablation([(spec, rows_of(spec)) for spec in specs]).savefig(PICTURE, dpi=120)
+    measured = [(spec, rows) for spec in specs if (rows := rows_of(spec))]
+    draw_ablation(measured).savefig(PICTURE, dpi=120)
 
 
 if __name__ == "__main__":
