@@ -5,13 +5,15 @@ from statistics import median
 
 import pytest
 
+from benchmarks.ablation import effects
 from benchmarks.rows import RESULTS
 from benchmarks.speed.report import Results
 from benchmarks.speed.workloads import BY_NAME, WORKLOADS, Comparison
 from sb3_dqn_ext.plot import interquartile_mean
-from sb3_dqn_ext.sweep import Row, read_rows, select_rows
+from sb3_dqn_ext.sweep import Row, read_rows, read_spec, select_rows
 from sb3_dqn_ext.sweep.report import cells
 from tests.pages import DOCS
+from tests.paths import ROOT
 
 TEXT = (DOCS / "advice.md").read_text()
 LINES = re.findall(r"^\| (?!you have|scarce|what |---)(.*) \|$", TEXT, flags=re.MULTILINE)
@@ -104,3 +106,17 @@ def test_the_speeds_on_other_pages() -> None:
     beside_sbx = [ratio.median for ratio in ratios if ratio is not None]
     page = (DOCS / "comparison.md").read_text()
     assert f"({min(beside_sbx):.1f} to {max(beside_sbx):.0f} times, [speed](speed.md))" in page
+
+
+def test_what_each_part_adds() -> None:
+    name, env = "ablation_lunarlander", "LunarLander-v3"
+    measured = list(effects(read_spec(ROOT / "benchmarks" / "sweeps" / f"{name}.yml"), rows(name)))
+    helpful = [effect.difference for effect in measured if effect.difference > 0]
+    assert len(helpful) == 5
+    assert f"Five parts help, by {min(helpful):.0f} to {max(helpful):.0f} points" in TEXT
+    assert f"with 25 quantiles the last models reach {iqm(name, env, 'with 25 quantiles'):.0f}" in TEXT
+    assert f"with the default {iqm(name, env, 'default'):.0f}." in TEXT
+    assert [effect.part for effect in measured if effect.low > 0 or effect.high < 0] == ["prioritized replay"]
+    scores = [float(row["score"]) for row in select_rows(rows(name), env=env, variant="with prioritized replay")]
+    assert {round(score) for score in scores} == {215, -32, -22}
+    assert "215, -32 and -22 with its three seeds" in TEXT
