@@ -113,10 +113,10 @@ def test_what_each_part_adds() -> None:
     measured = list(effects(read_spec(ROOT / "benchmarks" / "sweeps" / f"{name}.yml"), rows(name)))
     helpful = [effect.difference for effect in measured if effect.difference > 0]
     assert len(helpful) == 5
-    assert f"Five parts help, by {min(helpful):.0f} to {max(helpful):.0f} points" in TEXT
+    assert f"With each of five parts, the scores are {min(helpful):.0f} to {max(helpful):.0f} points higher" in TEXT
     assert f"with 25 quantiles the last models reach {iqm(name, env, 'with 25 quantiles'):.0f}" in TEXT
     assert f"with the default {iqm(name, env, 'default'):.0f}." in TEXT
     assert [effect.part for effect in measured if effect.low > 0 or effect.high < 0] == ["prioritized replay"]
     scores = [float(row["score"]) for row in select_rows(rows(name), env=env, variant="with prioritized replay")]
     assert {round(score) for score in scores} == {215, -32, -22}
-    assert "215, -32 and -22 with its three seeds" in TEXT
+    assert "Its scores are the lowest: 215, -32 and -22." in TEXT

@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import tomllib
 from gymnasium import spaces
 from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -127,14 +128,20 @@ def test_the_files_in_the_table_of_the_architecture_exist() -> None:
                 assert ((ROOT / first).parent / name).exists() or (ROOT / name).exists(), name
 
 
+def test_the_table_of_extras_is_complete() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    listed = [name for cell, _ in table_rows(DOCS / "install.md", "extra") for name in re.findall(r"`([\w-]+)`", cell)]
+    assert sorted(listed) == sorted(extras)
+
+
 def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
     (layers,) = re.findall(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
     lines = [re.findall(r"\w+", line) for line in layers.splitlines()]
-    ranks = [
-        [rank for name in re.findall("`(\\w+)`", names) for rank, line in enumerate(lines) if name in line]
-        for _, names in table_rows(DOCS / "architecture.md", "layer")
-    ]
-    assert sum(map(len, ranks)) == 30
+    rows = [re.findall("`(\\w+)`", names) for _, names in table_rows(DOCS / "architecture.md", "layer")]
+    checked, listed = set(itertools.chain(*lines)), set(itertools.chain(*rows))
+    assert listed <= checked
+    assert {name for name in checked - listed if (ROOT / "sb3_dqn_ext" / name).is_dir()} == set()
+    ranks = [[rank for name in names for rank, line in enumerate(lines) if name in line] for names in rows]
     for higher, lower in itertools.pairwise(ranks):
         assert max(higher) < min(lower)
 
