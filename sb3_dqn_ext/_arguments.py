@@ -97,7 +97,7 @@ NUMBER_LIMITS: dict[str, tuple[float, float, bool]] = {
 OBSERVATION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict, spaces.Tuple)
 MAX_SEED = 2**32 - 1  # the largest seed of numpy.random.seed
 EXPLORATION_ARGUMENTS = ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
-TARGET_ARGUMENTS = ("tau", "target_update_interval", "target_update_unit")
+TARGET_DEFAULTS = {"tau": 1.0, "target_update_interval": 10_000, "target_update_unit": "env_steps"}
 JAX_ENV_PACKAGES = {"brax", "craftax", "gymnax", "jumanji", "jaxmarl", "mujoco_playground", "navix", "pgx", "xminigrid"}
 """packages whose environments are functions for jax"""
 MAX_TRANSITIONS_PER_GRADIENT_STEP = 100
@@ -373,9 +373,11 @@ def check_combinations(model: Any, given: set[str]) -> None:
     td_lambda = buffer_kwargs.get("td_lambda")
     # with fitted_actions="all", the target network predicts the other actions
     is_target_read = model.target_network and (td_lambda is None or model.updater.loss.fit is not fit_taken)
-    for name in given.intersection(TARGET_ARGUMENTS) if not is_target_read else ():
-        other = f"td_lambda={td_lambda!r}" if model.target_network else "target_network=False"
-        warnings.warn(f"{name} has no effect beside {other}.", stacklevel=3)
+    for name, default in TARGET_DEFAULTS.items() if not is_target_read else ():
+        # a default value that is given replaces that of a configuration, as in trials of -optimize
+        if name in given and getattr(model, name) != default:
+            other = f"td_lambda={td_lambda!r}" if model.target_network else "target_network=False"
+            warnings.warn(f"{name} has no effect beside {other}.", stacklevel=3)
     if buffer_kwargs.get("monte_carlo", 0) == 1 and model.n_steps > 1:
         warnings.warn(f"n_steps={model.n_steps} has no effect beside monte_carlo=1.", stacklevel=3)
     if td_lambda is not None and type(model.choices.target_policy) is not GreedyTarget:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from sb3_dqn_ext._arguments import TARGET_DEFAULTS
 from sb3_dqn_ext.algorithm.target_policies import TARGET_POLICIES
 from sb3_dqn_ext.algorithm.value_models import RETURN_MODELS
 from sb3_dqn_ext.algorithm.value_models.expected import LOSSES
@@ -92,6 +93,8 @@ def _merge_arguments(converted: TrialParams, params: TrialParams) -> TrialParams
         network["head_arch"] = [] if network["head"] == "shared" else [64]
     replay_buffer = _select(params, "sampler", "terminal_copies", "td_lambda")
     targets = SOFT_TARGETS | _select(params, "tau") if params.get("soft_targets") else HARD_TARGETS
+    if "td_lambda" in params:  # such a trial never reads the target network
+        targets = TARGET_DEFAULTS
     arguments = {**converted, **EPSILON_GREEDY, **targets, **_select(params, "target_policy", "n_steps")}
     if "target_policy" in arguments:
         arguments["target_policy_kwargs"] = {}
