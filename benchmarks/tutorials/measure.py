@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,16 +71,12 @@ def measure_run(key: Key, places: Places, steps: int | None) -> Row:
     :param steps: the number of environment steps; None: that of the configuration
     """
     tutorial = BY_NAME[key.tutorial]
-    folder, times = places.runs / key.folder, dict.fromkeys(("train_s", "train_again_s", "loop_s"), "")
+    folder, times = places.runs / key.folder, {"train_s": "", "loop_s": ""}
     arguments = ["-conf", str(places.configs / key.config), *_arguments(tutorial, folder, steps)]
-    with tempfile.TemporaryDirectory() as cache:  # a timed run compiles its code itself
-        environment = {**ONE_THREAD, **({"TORCHINDUCTOR_CACHE_DIR": cache} if tutorial.timed else {})}
-        run = train(ALGO, tutorial.env_id, key.seed, folder, *arguments, **environment)
-        times["train_s"] = f"{train_seconds(run, tutorial.env_id):.2f}"
-        if tutorial.timed and key.variant == IMPROVED:
-            times["loop_s"] = f"{loop_seconds(key.seed, steps or plain_loop.STEPS):.2f}"
-            again = train(ALGO, tutorial.env_id, key.seed, folder / "again", *arguments, **environment)
-            times["train_again_s"] = f"{train_seconds(again, tutorial.env_id):.2f}"
+    run = train(ALGO, tutorial.env_id, key.seed, folder, *arguments, **ONE_THREAD)
+    times["train_s"] = f"{train_seconds(run, tutorial.env_id):.2f}"
+    if tutorial.timed and key.variant == IMPROVED:
+        times["loop_s"] = f"{loop_seconds(key.seed, steps or plain_loop.STEPS):.2f}"
     return {**key._asdict(), "seed": str(key.seed), **times, **evaluate_run(tutorial, run, key.seed)}
 
 

@@ -148,21 +148,13 @@ def difference_lines(rows: Rows) -> list[str]:
 
 def loop_lines(rows: Rows, there: list[str]) -> list[str]:
     """
-    Return lines that compare the training time with that of the plain loop, which runs with the improved variant only.
+    Return the line that compares the training time with that of the plain loop, which runs with the improved variant only.
 
     :param rows: the rows of one tutorial
     :param there: the variants that have rows
     """
-    labels = {
-        "train_s": "fraction of the plain loop's time, compilation included",
-        "train_again_s": "the same, compiled before",
-    }
-    fractions = {label: median_and_range(fractions_of_loop_time(rows, column), 2) for column, label in labels.items()}
-    return [
-        line
-        for label, fraction in fractions.items()
-        for line in _line(label, [fraction if variant == IMPROVED else "" for variant in there])
-    ]
+    fraction = median_and_range(fractions_of_loop_time(rows), 2)
+    return _line("fraction of the plain loop's time", [fraction if variant == IMPROVED else "" for variant in there])
 
 
 def calibration_lines(rows: Rows, there: list[str]) -> list[str]:

@@ -58,13 +58,12 @@ def count_solved(values: Numbers, threshold: float) -> str:
     return f"{np.sum(values >= threshold)} of {len(values)}" if len(values) else ""
 
 
-def fractions_of_loop_time(rows: Rows, column: str = "train_s") -> Numbers:
+def fractions_of_loop_time(rows: Rows) -> Numbers:
     """
     Return the training times of the improved variant as fractions of the plain loop's times.
 
     :param rows: the rows of one tutorial
-    :param column: the column with the training time
     :return: (S,) fractions; the plain loop of each seed ran directly after its training
     """
-    both = [row for row in select_rows(rows, variant=IMPROVED) if row[column] and row["loop_s"]]
-    return np.array([float(row[column]) / float(row["loop_s"]) for row in both])
+    both = [row for row in select_rows(rows, variant=IMPROVED) if row["train_s"] and row["loop_s"]]
+    return np.array([float(row["train_s"]) / float(row["loop_s"]) for row in both])

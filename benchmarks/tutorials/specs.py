@@ -83,8 +83,7 @@ class Tutorial:
             quantities.append(Quantity("trials completed among the first 100", "completed_100", 0))
         if self.timed:
             quantities += [
-                Quantity("seconds of training, compilation included", "train_s"),
-                Quantity("seconds of training, compiled before", "train_again_s"),
+                Quantity("seconds of training", "train_s"),
                 Quantity("seconds of the plain loop", "loop_s"),
             ]
         return quantities
