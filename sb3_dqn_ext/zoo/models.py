@@ -1,7 +1,11 @@
-"""Classes of the user that the files of models may name in a command of the zoo, and the option ``--trust``."""
+"""
+Models of runs in the zoo's commands: the classes of the user that their files may name, the option ``--trust``, and the
+arguments of their environments.
+"""
 
 import functools
 import importlib
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +20,9 @@ _TRUST_COMMAND = "run `sb3-dqn-ext enjoy ... --trust` (or record-video, or train
 _trust = False
 """whether the command has the option ``--trust``"""
 
+_algo: str | None = None
+"""the algorithm of the model whose file a command has asked for"""
+
 
 def wrap_get_model_path(get_model_path: Callable[..., Any]) -> Callable[..., Any]:
     """
@@ -27,12 +34,35 @@ def wrap_get_model_path(get_model_path: Callable[..., Any]) -> Callable[..., Any
 
     @functools.wraps(get_model_path)
     def get_model_path_and_allow_classes(exp_id: int, folder: str, algo: str, *args: Any, **kwargs: Any) -> Any:
+        global _algo
         names = get_model_path(exp_id, folder, algo, *args, **kwargs)
+        _algo = algo
         if algo == ALGO:
             _allow_classes_of_run(os.path.dirname(names[1]))
         return names
 
     return get_model_path_and_allow_classes
+
+
+def wrap_create_test_env(create_test_env: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Wrap the zoo's function that makes the environment of a trained model. The zoo's ``record_video`` leaves out the
+    ``env_kwargs`` of the configuration, so that it would film another environment than that of the training.
+
+    :param create_test_env: the zoo's function
+    :return: a function that adds them for a DQNExt; arguments of the command line take precedence
+    """
+    signature = inspect.signature(create_test_env)
+
+    @functools.wraps(create_test_env)
+    def create_trained_env(*args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs).arguments
+        configured = (call.get("hyperparams") or {}).get("env_kwargs")
+        if _algo == ALGO and configured:
+            call["env_kwargs"] = {**configured, **(call.get("env_kwargs") or {})}
+        return create_test_env(**call)
+
+    return create_trained_env
 
 
 def allow_classes_of_pretrained_model(path: str, hyperparameters: dict[str, Any]) -> None:

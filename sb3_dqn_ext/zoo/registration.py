@@ -6,7 +6,7 @@ from types import ModuleType
 
 from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.zoo.config import ALGO
-from sb3_dqn_ext.zoo.models import wrap_get_model_path
+from sb3_dqn_ext.zoo.models import wrap_create_test_env, wrap_get_model_path
 from sb3_dqn_ext.zoo.search_space import make_converter, make_hyperparameter_sampler
 
 
@@ -31,7 +31,11 @@ def _register_algorithm(utils: ModuleType) -> None:
     if hasattr(utils, "ALGOS"):
         utils.ALGOS.setdefault(ALGO, DQNExt)
     if hasattr(utils, "get_model_path") and not hasattr(utils, "allows_classes_of_runs"):
-        vars(utils).update(get_model_path=wrap_get_model_path(utils.get_model_path), allows_classes_of_runs=True)
+        vars(utils).update(
+            get_model_path=wrap_get_model_path(utils.get_model_path),
+            create_test_env=wrap_create_test_env(utils.create_test_env),
+            allows_classes_of_runs=True,
+        )
 
 
 def _register_search_space(hyperparams_opt: ModuleType) -> None:

@@ -37,7 +37,8 @@ needs_run = pytest.mark.xdist_group("zoo run")
 needs_study = pytest.mark.xdist_group("zoo study")
 needs_atari = pytest.mark.xdist_group("zoo atari")
 
-# A user's own package, of a name that this repository has too, with a wrapper that writes the id of its process.
+# A user's own package, of a name that this repository has too, with a wrapper that writes the id of its process and the
+# arguments of its environment.
 WRAPPERS = """
 import os
 import gymnasium as gym
@@ -45,7 +46,8 @@ import gymnasium as gym
 class Pid(gym.Wrapper):
     def __init__(self, env):
         super().__init__(env)
-        open(f"pid-{os.getpid()}", "w").close()
+        with open(f"pid-{os.getpid()}", "w") as file:
+            file.write(str(env.spec.kwargs))
 """
 
 # A backend of matplotlib that opens no window, and writes the curves of the figures to a file.
@@ -67,6 +69,7 @@ CONFIG: dict[str, Any] = {
     "policy": "MlpPolicy",
     "n_timesteps": 100_000,
     "n_envs": 2,
+    "env_kwargs": {"sutton_barto_reward": False},
     "normalize": {"norm_reward": False},
     "env_wrapper": ["envs.wrappers.Pid", {"sb3_dqn_ext.envs.TerminalPenalty": {"reward": -1.0}}],
     "learning_rate": 0.001,
@@ -232,8 +235,11 @@ def assert_video(path: Path, n_frames: int = LENGTH + 1, screen: str = "400 600"
     ],
 )
 def test_a_video_is_recorded_of_any_model_of_a_run(record: Any, chosen: tuple[str, ...], name: str, run: Run) -> None:
+    earlier = {*run.project.glob("pid-*")}
     record("record_video", *CARTPOLE, "--exp-id", "1", "-n", str(LENGTH), "-o", "videos", *chosen, cwd=run.project)
     assert_video(run.project / "videos" / f"{name}-CartPole-v1-step-0-to-step-{LENGTH}.mp4")
+    (process,) = {*run.project.glob("pid-*")} - earlier
+    assert "'sutton_barto_reward': False" in process.read_text(), "the environment of the training is recorded"
 
 
 @pytest.fixture(scope="module")
