@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from sb3_dqn_ext.algorithm.batches import Batch, concatenate_batches, from_sb3
 from sb3_dqn_ext.networks.optimizer_per_head import OptimizerPerHead
 from sb3_dqn_ext.replay import DQNReplayBuffer
@@ -60,10 +62,12 @@ def _random_batches(
 
 
 def _minibatches(model: Any, gradient_steps: int, batch_size: int, n_updates_per_call: Callable[[Any, int], int]) -> Batches:
-    """Split each batch into minibatches of ``minibatch_size`` transitions."""
-    size = model.minibatch_size
+    """Split each batch into minibatches of ``minibatch_size`` transitions, each of which is a random part of it."""
+    buffer, size = model.replay_buffer, model.minibatch_size
     for _ in range(gradient_steps):
         batch, start = sample_batch(model, batch_size), 0
+        if isinstance(buffer, DQNReplayBuffer) and not (buffer.sampler.order_is_random and batch.demonstrations is None):
+            batch = batch.select(np.random.permutation(batch_size))
         while start < batch_size:
             n_updates = n_updates_per_call(model, (batch_size - start) // size)
             end = start + n_updates * size

@@ -358,6 +358,8 @@ class DQNExt(DQN):
         own = self.replay_buffer
         try:
             super().load_replay_buffer(path, truncate_last_traj)
+            if (demonstrations := getattr(self.replay_buffer, "demonstrations", None)) is not None:
+                demonstrations.device = self.device  # as SB3 does with that of the replay buffer
             check_replay_buffer(self, self._buffer_settings)
             update_buffer_arguments(self)
             move_frames_to_device(self, warn=False)

@@ -257,7 +257,7 @@ class Interrupted(Exception):
 
 class Interrupt(BaseCallback):
     """
-    A callback that interrupts a run some steps after its first checkpoint.
+    A callback that interrupts a run some steps after its second checkpoint.
 
     :param checkpoints: the callback that writes the checkpoints
     """
@@ -274,7 +274,7 @@ class Interrupt(BaseCallback):
 
 def interrupt(name: str, folder: Path) -> None:
     """
-    Begin a run, and interrupt it after its first checkpoint.
+    Begin a run, and interrupt it after its second checkpoint.
 
     :param name: the name of the run in CASES
     :param folder: the folder of its checkpoints
@@ -292,7 +292,7 @@ def callbacks(name: str, folder: Path) -> list[BaseCallback]:
     return [
         StopTrainingOnMeanReturn(threshold=400, window=3),
         *evaluation,
-        ExactCheckpointCallback(every=HALF, path=folder),
+        ExactCheckpointCallback(every=HALF // 2, path=folder),  # the second one contains rows of the first one
     ]
 
 

@@ -245,6 +245,20 @@ def test_pretraining_imitates_and_precedes_the_first_step_once(demonstrations: T
     assert 0.2 < float(drawn.demonstrations.double().mean()) < 1
 
 
+def test_a_replay_buffer_from_another_device_moves_with_its_demonstrations(
+    demonstrations: Transitions, tmp_path: Path
+) -> None:
+    model = make(demonstrations)
+    learn(model, 30)
+    buffer: Any = model.replay_buffer
+    buffer.device = buffer.demonstrations.device = th.device("meta")  # in place of a GPU
+    model.save_replay_buffer(tmp_path / "buffer")
+    other = make(demonstrations)
+    other.load_replay_buffer(tmp_path / "buffer")
+    learn(other, 30)
+    assert n_updates_of(other)
+
+
 def test_diagnostics_measure_a_run_with_demonstrations(demonstrations: Transitions) -> None:
     for sampler in ("uniform", "prioritized"):
         model = make(demonstrations, replay_buffer_kwargs={"demonstrations": demonstrations, "sampler": sampler})

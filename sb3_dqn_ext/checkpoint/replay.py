@@ -1,14 +1,16 @@
 """
 The content of a replay buffer as plain data: its rows, and the rest of its state.
 
-Rows do not change once they are written, so that checkpoints can store them incrementally. The exception is ``timeouts``,
-which truncation can set later: they are also part of the state.
+Rows do not change once they are written, so that checkpoints can store them incrementally. The exceptions are also part of the
+state: ``timeouts``, which truncation can set later, and with ``optimize_memory_usage`` the observations in the row after the
+newest one, which are the next observations of the newest row.
 
 Shapes: R rows, N environments.
 """
 
 import zlib
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,6 @@ __all__ = [
     "read_rows",
     "replay_buffer_state",
     "restore_replay_buffer",
-    "restore_rows",
-    "restore_timeouts",
     "stored_row_range",
     "stores_frames",
 ]
@@ -108,7 +108,7 @@ def read_rows(buffer: ReplayBuffer, first: int, end: int) -> dict[str, Array]:
     return arrays
 
 
-def restore_rows(buffer: ReplayBuffer, first: int, rows: dict[str, Array]) -> None:
+def _restore_rows(buffer: ReplayBuffer, first: int, rows: dict[str, Array]) -> None:
     """
     Write stored rows into a replay buffer.
 
@@ -133,6 +133,10 @@ def replay_buffer_state(buffer: ReplayBuffer) -> State:
     :return: nested plain data and arrays. Arrays can share memory with the buffer.
     """
     state: State = {"pos": buffer.pos, "full": buffer.full}
+    if buffer.optimize_memory_usage and buffer.size():
+        state["newest_next_observations"] = {
+            key: array[buffer.pos] for key, array in arrays_by_key(buffer.observations).items()
+        }
     if not isinstance(buffer, DQNReplayBuffer):
         return state
     state["n_added"] = buffer.n_added
@@ -148,21 +152,28 @@ def replay_buffer_state(buffer: ReplayBuffer) -> State:
     state["sampler"] = buffer.sampler.state_dict()
     if buffer.monte_carlo > 0:
         state["episode_returns"] = {"returns": buffer.returns[:n_rows], "ends": buffer.ends[:n_rows]}
-    if buffer.optimize_memory_usage and buffer.n_added:
-        # the next observations of the newest row, which are stored as the observations of the row after it
-        state["newest_next_observations"] = {
-            key: array[buffer.pos] for key, array in arrays_by_key(buffer.observations).items()
-        }
     return state
 
 
-def restore_replay_buffer(buffer: ReplayBuffer, state: State) -> None:
+def restore_replay_buffer(buffer: ReplayBuffer, state: State, parts: Iterable[tuple[int, dict[str, Array]]]) -> None:
     """
-    Restore the state of a replay buffer, except its rows.
+    Restore a replay buffer.
 
     :param buffer: a replay buffer that was made with the same arguments
     :param state: the result of :func:`replay_buffer_state`
+    :param parts: results of :func:`read_rows`, the older ones first, and the number of the first row of each
     """
+    _restore_state(buffer, state)
+    for first, rows in parts:
+        _restore_rows(buffer, first, rows)
+    # what has changed in rows after they were stored; the first checkpoints of schema 1 have no timeouts
+    if "timeouts" in state:
+        buffer.timeouts.reshape(-1)[state["timeouts"]] = 1
+    for key, observation in state.get("newest_next_observations", {}).items():
+        arrays_by_key(buffer.observations)[key][buffer.pos] = observation
+
+
+def _restore_state(buffer: ReplayBuffer, state: State) -> None:
     buffer.pos, buffer.full = state["pos"], state["full"]
     if not isinstance(buffer, DQNReplayBuffer):
         return
@@ -178,19 +189,6 @@ def restore_replay_buffer(buffer: ReplayBuffer, state: State) -> None:
         buffer.lambda_returns.invalidate()
     for name, values in state.get("episode_returns", {}).items():  # they change in rows that are stored already
         getattr(buffer, name)[: len(values)] = values
-    for key, observation in state.get("newest_next_observations", {}).items():
-        arrays_by_key(buffer.observations)[key][buffer.pos] = observation
-
-
-def restore_timeouts(buffer: ReplayBuffer, state: State) -> None:
-    """
-    Restore the time limits that were marked after their rows had been stored.
-
-    :param buffer: a replay buffer whose rows and state are restored already
-    :param state: the result of :func:`replay_buffer_state`. The first checkpoints of schema 1 have no such entry.
-    """
-    if "timeouts" in state:
-        buffer.timeouts.reshape(-1)[state["timeouts"]] = 1
 
 
 def _ring_rows(buffer: ReplayBuffer, first: int, end: int) -> npt.NDArray[np.int64]:

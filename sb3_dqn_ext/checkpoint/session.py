@@ -27,8 +27,6 @@ from sb3_dqn_ext.checkpoint.replay import (
     check_storable,
     describe_buffer,
     read_rows,
-    restore_rows,
-    restore_timeouts,
     stored_row_range,
 )
 from sb3_dqn_ext.checkpoint.training import restore_training, training_state
@@ -129,10 +127,8 @@ def resume(model: Any, path: Folder) -> list[str]:
         raise CheckpointError(f"{checkpoint.path} is of a model with the environments {stored_envs}, and this one has {envs}.")
     check_layers(model.env, checkpoint.tree["environments"])
     training, saved = checkpoint.tree["training"], checkpoint.tree["saved_rows"]
-    restore_training(model, training)
-    for part, first in zip(checkpoint.segments.get("rows", ()), saved["bounds"], strict=False):
-        restore_rows(model.replay_buffer, first, part.load())
-    restore_timeouts(model.replay_buffer, training["replay_buffer_state"])
+    parts = zip(checkpoint.segments.get("rows", ()), saved["bounds"], strict=False)
+    restore_training(model, training, ((first, part.load()) for part, first in parts))
     problems = restore_or_reset(model.env, checkpoint.tree["environments"])
     if problems:
         _begin_episodes(model, list(problems))

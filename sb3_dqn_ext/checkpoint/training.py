@@ -7,6 +7,7 @@ networks are trained during the next step.
 
 import os
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -92,17 +93,18 @@ def training_state(model: Any, callback: BaseCallback | None) -> State:
     }
 
 
-def restore_training(model: Any, state: State) -> None:
+def restore_training(model: Any, state: State, rows: Iterable[tuple[int, State]]) -> None:
     """
     Restore the attributes, parameters and replay buffer of a model. :func:`restore_run` restores the rest.
 
     :param model: a DQNExt that was made with the same arguments
     :param state: the result of :func:`training_state`
+    :param rows: the rows of the replay buffer, see :func:`~sb3_dqn_ext.checkpoint.replay.restore_replay_buffer`
     """
     for name, value in state["attributes"].items():
         setattr(model, name, value)
     model.set_parameters(state["parameters"])
-    restore_replay_buffer(model.replay_buffer, state["replay_buffer_state"])
+    restore_replay_buffer(model.replay_buffer, state["replay_buffer_state"], rows)
     _restore_choice_states(model, state.get("choices", {}))  # older checkpoints have none
     model.run_state.due_training = state.get("due_training")
 

@@ -21,7 +21,7 @@ from sb3_dqn_ext.fast.flat_optimizer import FlatOptimizer, unsupported_reason_fl
 from sb3_dqn_ext.fast.numpy_forward import QValues, make_numpy_q_values
 from sb3_dqn_ext.fast.traced_state import TracedState
 from sb3_dqn_ext.fast.update_function import Tensors, UpdateFunction
-from sb3_dqn_ext.networks.flat_storage import flatten_parameters
+from sb3_dqn_ext.networks.flat_storage import addresses, flatten_parameters
 from sb3_dqn_ext.networks.spectral_norm import SpectralNorm
 
 __all__ = ["CompiledUpdates", "parse_compile", "unsupported_reason_compiled"]
@@ -113,6 +113,7 @@ class CompiledUpdates:
         self._target_parameters = list(loss.target_net.parameters())
         self._shares_net = loss.target_net is loss.online_net
         self._flat_target: th.Tensor | None = None
+        self._target_addresses: list[int] = []
         self._q_values: QValues | None = None
         self._forward: QValuesOfParameters | None = None
         self._forward_is_compiled = False
@@ -173,9 +174,10 @@ class CompiledUpdates:
         assert self._flat_target is not None
         numbers = optimizer.step_coefficients(n_updates), self._settings_as_tensor()
         arguments = [optimizer.flat, self._flat_target, *optimizer.averages, *numbers, *leaves]
-        # a function contains the optimizer's constants
+        # a function contains the optimizer's constants, and reads the memory of its arguments as their precision was
         constants = [group[name] for name in optimizer.rule.constants]
-        key = n_updates, batches.actions.shape[0], self.updates_target, self._largest_norm, *constants
+        dtypes = [leaf.dtype for leaf in leaves]
+        key = n_updates, batches.actions.shape[0], self.updates_target, self._largest_norm, *constants, *dtypes
         function = self._functions.get(key)
         if function is None:
             fields = tuple(name for name, value in zip(FIELDS, values, strict=True) if value is not None)
@@ -259,8 +261,9 @@ class CompiledUpdates:
             raise CompilationError(reason)
         if self._shares_net:
             self._flat_target = self.flat_optimizer.flat
-        elif self._flat_target is None or self._target_parameters[0].data_ptr() != self._flat_target.data_ptr():
+        elif self._flat_target is None or addresses(self._target_parameters) != self._target_addresses:
             self._flat_target = flatten_parameters(self._target_parameters)
+            self._target_addresses = addresses(self._target_parameters)
         if rebound:
             self._q_values = make_numpy_q_values(self.loss.online_net, self.n_envs) or self._compiled_q_values()
 

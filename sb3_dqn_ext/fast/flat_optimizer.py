@@ -13,7 +13,7 @@ from torch import nn
 
 from sb3_dqn_ext.algorithm.batches import copy_to_device
 from sb3_dqn_ext.fast.optimizer_rules import RULES, decay_weights
-from sb3_dqn_ext.networks.flat_storage import flatten_parameters, register_owner, views_like
+from sb3_dqn_ext.networks.flat_storage import addresses, flatten_parameters, register_owner, views_like
 
 __all__ = ["FlatOptimizer", "unsupported_reason_flat", "with_lock"]
 
@@ -88,7 +88,8 @@ class FlatOptimizer:
         self.parameters = list(parameters)
         self.optimizer = optimizer
         self.rule = RULES[type(optimizer)]
-        self._addresses = 0, 0
+        self._addresses: list[int] = []  # of the parameters
+        self._state_addresses: list[int] | None = None
         # the number of steps before the first row of a table, the settings that it is for, the table, and its rows in groups
         # of n from row r on, for each (n, r) that was used
         self._coefficients: tuple[int, list[Any], th.Tensor, RowGroups] = 0, [], th.empty(0), {}
@@ -106,17 +107,17 @@ class FlatOptimizer:
     @property
     def is_bound(self) -> bool:
         """Whether the parameters are views of the flat tensor."""
-        return self.parameters[0].data_ptr() == self._addresses[0]
+        return addresses(self.parameters) == self._addresses
 
     def bind_storage(self) -> bool:
         """
-        Make parameters and optimizer state views of the flat tensors, if they are not, for example after a state was loaded.
+        Make parameters and optimizer state views of the flat tensors, if they are not, for example after a state was loaded
+        or a user has replaced a tensor.
 
         :return: whether they were not
         """
         parameters, states, names = self.parameters, self.optimizer.state, self.rule.averages
-        state = states.get(parameters[0])
-        if state and (parameters[0].data_ptr(), state[names[0]].data_ptr()) == self._addresses:
+        if self.is_bound and self._addresses_of_state() == self._state_addresses:
             return False
         for parameter in parameters:
             # torch's initial state
@@ -125,7 +126,7 @@ class FlatOptimizer:
                 states[parameter].setdefault(name, th.zeros_like(parameter, memory_format=th.preserve_format))
         self.flat = flatten_parameters(parameters)
         self._coefficients = 0, [], th.empty(0), {}  # precision and device may be others
-        register_owner(self.flat, self, self._addresses[0])
+        register_owner(self.flat, self, self._addresses[0] if self._addresses else 0)
         self.averages = [th.cat([states[parameter][name].reshape(-1) for parameter in parameters]) for name in names]
         self.steps = th.stack([states[parameter]["step"].cpu() for parameter in parameters])
         self._step_counts = self.steps.numpy()  # the same memory: reading a number of it takes a tenth of torch's time
@@ -133,8 +134,16 @@ class FlatOptimizer:
         views = zip(*(views_like(average, parameters) for average in self.averages), strict=True)
         for parameter, step, own in zip(parameters, self.steps, views, strict=True):
             states[parameter].update(step=step, **dict(zip(names, own, strict=True)))
-        self._addresses = parameters[0].data_ptr(), states[parameters[0]][names[0]].data_ptr()
+        self._addresses, self._state_addresses = addresses(parameters), self._addresses_of_state()
         return True
+
+    def _addresses_of_state(self) -> list[int] | None:
+        """Return the addresses of the optimizer's state; None if a part of it is missing."""
+        names = "step", *self.rule.averages
+        try:
+            return [state[name].data_ptr() for state in self.optimizer.state.values() for name in names]
+        except (KeyError, AttributeError):
+            return None
 
     def step_coefficients(self, n: int) -> th.Tensor:
         """

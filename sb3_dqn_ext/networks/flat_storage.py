@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import torch as th
 from torch import nn
 
-__all__ = ["StorageOwner", "flatten_parameters", "register_owner", "separate_parameters", "views_like"]
+__all__ = ["StorageOwner", "addresses", "flatten_parameters", "register_owner", "separate_parameters", "views_like"]
 
 
 class StorageOwner(Protocol):
@@ -35,6 +35,15 @@ def register_owner(flat: th.Tensor, owner: StorageOwner, address_before: int) ->
     """
     _owners.pop(address_before, None)
     _owners[flat.data_ptr()] = owner
+
+
+def addresses(tensors: Sequence[th.Tensor]) -> list[int]:
+    """
+    Return the addresses of the memory of tensors.
+
+    :param tensors: the tensors
+    """
+    return [*map(th.Tensor.data_ptr, tensors)]
 
 
 def views_like(flat: th.Tensor, like: Sequence[th.Tensor]) -> list[th.Tensor]:

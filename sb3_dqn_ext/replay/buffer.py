@@ -431,7 +431,7 @@ class DQNReplayBuffer(ReplayBuffer):
         episode = self.episodes.end_episode(env, self.n_added, self.buffer_size - self.optimize_memory_usage)
         if self.monte_carlo > 0:
             rows = np.arange(episode.first, episode.end) % self.buffer_size  # (T,)
-            self.returns[rows, env] = monte_carlo_returns(self.rewards[rows, env], cast(float, self.gamma))
+            self.returns[rows, env] = monte_carlo_returns(self.rewards[rows, env], self._discount)
             self.ends[rows, env] = rows[-1:]
             self.sampler.add(rows[::-1] * self.n_envs + env, terminal & (np.arange(len(rows)) == 0))
         evicted = self.episodes.add_ended(episode)
@@ -806,7 +806,8 @@ class DQNReplayBuffer(ReplayBuffer):
 
     @property
     def _discount(self) -> float:
-        return 1.0 if self.gamma is None else self.gamma
+        # a user's schedule can return a np.float64, with which numpy computes float64 batches
+        return 1.0 if self.gamma is None else float(self.gamma)
 
     @property
     def _tracks_episodes(self) -> bool:

@@ -41,6 +41,8 @@ class Sampler:
 
     tracks_indices: bool = True
     """Whether the replay buffer has to call :meth:`add` and :meth:`remove` at each step."""
+    order_is_random: bool = False
+    """Whether each order of the transitions of a batch has the same probability; minibatches are then parts in that order."""
     draws_whole_rows: bool = False
     """Whether a transition is only replayed together with those of all other environments at the same time step."""
 

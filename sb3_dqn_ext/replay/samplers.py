@@ -43,6 +43,7 @@ class Uniform(Sampler):
         check_type("replace", replace, bool, "True or False")
         super().__init__(n_rows, n_envs, terminal_copies, only_added)
         self.replace = replace
+        self.order_is_random = replace
         self.tracks_indices = only_added or terminal_copies > 1
         self._members = IndexSet(n_rows * n_envs) if only_added else None
         self._terminal = IndexSet(n_rows * n_envs)

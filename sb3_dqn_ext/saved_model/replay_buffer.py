@@ -9,7 +9,6 @@ from sb3_dqn_ext.checkpoint.replay import (
     read_rows,
     replay_buffer_state,
     restore_replay_buffer,
-    restore_rows,
     stored_row_range,
     stores_frames,
 )
@@ -73,8 +72,7 @@ def restore_buffer(buffer: ReplayBuffer, content: StoredBuffer) -> str:
         pos, full = content.replay_buffer_state["pos"], content.replay_buffer_state["full"]
         if not (type(pos) is int and 0 <= pos < buffer.buffer_size and type(full) is bool):
             raise ValueError(f"pos={pos!r}, full={full!r}")
-        restore_replay_buffer(buffer, content.replay_buffer_state)
-        restore_rows(buffer, content.first, content.rows)
+        restore_replay_buffer(buffer, content.replay_buffer_state, [(content.first, content.rows)])
     except Exception as error:
         raise RuntimeError(f"its replay_buffer cannot be: {error!r}") from error
     return ""

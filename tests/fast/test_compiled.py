@@ -708,6 +708,34 @@ def test_parameters_that_are_set_in_the_middle_are_trained() -> None:
     assert_trained_alike(eager, compiled)
 
 
+def test_tensors_that_a_user_replaces_are_trained() -> None:
+    kwargs: dict[str, Any] = {"target_update_unit": "gradient_steps", "target_update_interval": 1, "tau": 0.1}
+    eager, compiled = pair(1, **kwargs)
+    for model in (eager, compiled):
+        train(model, 4)
+        for net in (model.q_net, model.q_net_target):
+            weight = list(net.parameters())[2]
+            weight.data = weight.data * 0.5
+        optimizer = model.policy.optimizer
+        optimizer.state[list(model.q_net.parameters())[2]]["exp_avg"] = th.zeros(2, 8)
+    observation = np.zeros((1, 4), np.float32)
+    np.testing.assert_array_equal(compiled.predict(observation)[0], eager.predict(observation)[0])
+    assert_trained_alike(eager, compiled, then=20)
+
+
+def test_batches_of_another_precision_are_read_as_such() -> None:
+    _, compiled = pair(1)
+    train(compiled, 1)
+    updates = compiled.updater.compiled
+    assert updates is not None
+    batch = compiled.replay_buffer.sample_batch(8)  # type: ignore[union-attr]
+    for one in (batch, batch._replace(rewards=batch.rewards.double())):
+        with th.no_grad():
+            loss = updates.loss(one)[0].mean()
+        found = updates(one, 1)[0]
+        assert found.item() == pytest.approx(loss.item(), rel=1e-5)
+
+
 def test_an_optimizer_state_that_is_loaded_in_the_middle_takes_effect_with_its_arguments() -> None:
     eager, compiled = pair(1)
     for model in (eager, compiled):

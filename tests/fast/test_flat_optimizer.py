@@ -92,6 +92,25 @@ def test_the_rates_of_radam_are_those_of_the_paper_on_both_sides_of_the_threshol
     assert rule.step_coefficients({"lr": 1.0, "betas": (0.0, 0.5)}, 1000) == (1.0, 1.0, 0.0)
 
 
+def test_tensors_that_a_user_replaces_are_trained_as_by_torch() -> None:
+    ours, theirs = network(), network()
+    optimizers = [th.optim.Adam(net.parameters(), lr=0.01) for net in (ours, theirs)]
+    flat = FlatOptimizer(list(ours.parameters()), optimizers[0])
+    for step in range(9):
+        for net, optimizer in zip((ours, theirs), optimizers, strict=True):
+            later = list(net.parameters())[2]
+            if step == 3:
+                later.data = later.data * 0.5
+            if step == 6:
+                optimizer.state[later]["exp_avg"] = th.zeros_like(later)
+            descend(net, step)
+        assert flat.step(0.1)
+        nn.utils.clip_grad_norm_(theirs.parameters(), 0.1)
+        optimizers[1].step()
+    assert_same(dict(ours.state_dict()), dict(theirs.state_dict()), "parameters")
+    assert_same(optimizers[0].state_dict(), optimizers[1].state_dict(), "optimizer")
+
+
 def test_the_numbers_of_each_step_are_those_of_adam_when_rates_change_and_when_steps_are_skipped() -> None:
     net = network()
     optimizer = th.optim.Adam(net.parameters(), lr=0.1, betas=(0.8, 0.9))

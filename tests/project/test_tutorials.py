@@ -77,7 +77,9 @@ class Training:
     target: th.Tensor
     """the weights of the target network"""
     batches: list[Array] = field(default_factory=list)
-    """the indices of each batch"""
+    """the indices of each batch that was drawn"""
+    fitted: list[Array] = field(default_factory=list)
+    """the indices of the batch, or part of a batch, of each update"""
     weights: list[th.Tensor] = field(default_factory=list)
     """the weights of the online network after each update"""
 
@@ -216,8 +218,9 @@ class Run:
             if trains:
                 train(gradient_steps, batch_size)
 
-        def recorded_gradient_step(*args: Any) -> th.Tensor:
-            loss = gradient_step(*args)
+        def recorded_gradient_step(model_: Any, optimizer: Any, batch: Any, *args: Any) -> th.Tensor:
+            loss = gradient_step(model_, optimizer, batch, *args)
+            self.trainings[-1].fitted.append(batch.indices)
             self.trainings[-1].weights.append(weights(model.q_net))
             return loss
 
@@ -498,7 +501,8 @@ class MountainCarSoftTarget(Port):
 
     def replay(self, training: Training) -> None:
         self.compare(weights(self.target_model), training.target)
-        (indices,) = training.batches
+        indices = np.concatenate(training.fitted)
+        np.testing.assert_array_equal(np.sort(indices), np.sort(training.batches[0]))
         samples = self.drawn_entries(indices)
         assert len(samples) == 32
         for sample, after in zip(samples, training.weights, strict=True):

@@ -12,9 +12,10 @@ from torch import nn
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.algorithm.batches import Batch
+from sb3_dqn_ext.batch_source import training_batches
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.heads import MultiHead
-from sb3_dqn_ext.replay import DQNReplayBuffer
+from sb3_dqn_ext.replay import DQNReplayBuffer, Sampler
 from sb3_dqn_ext.saved_model.classes import SimpleLinearSchedule
 from tests.internals import n_updates_of
 from tests.parity import assert_same, learn, several_cartpoles, short_cartpole
@@ -233,19 +234,46 @@ def test_a_minibatch_is_trained_like_a_batch(compile: Any, sampler: str) -> None
     learn(model, 20)
     parameters: dict[str, Any] = model.get_parameters()
     batch_by_batch.set_parameters(parameters)
-    batches = record_batches(model)
+    batches, parts, update = record_batches(model), [], model.updater.update
+
+    def update_and_record(model_: Any, batches_: Batch, n_updates: int, guard: Any) -> th.Tensor:
+        parts.extend(batches_.split(n_updates))
+        return update(model_, batches_, n_updates, guard)
+
+    model.updater.update = update_and_record  # type: ignore[method-assign]
     for _ in range(3):
         model.train(gradient_steps=2, batch_size=8)
     assert [len(batch.actions) for batch in batches] == [8] * 6
-    assert n_updates_of(model) == 24
+    assert n_updates_of(model) == len(parts) == 24
+    for i, batch in enumerate(batches):
+        assert sorted(batch.indices) == sorted(np.concatenate([part.indices for part in parts[4 * i : 4 * i + 4]]))
     batch_by_batch.updater.compiled = None
-    for batch in batches:
-        for part in batch.split(4):
-            batch_by_batch.updater.update(batch_by_batch, part, 1, None)
+    for part in parts:
+        batch_by_batch.updater.update(batch_by_batch, part, 1, None)
     for net in ("q_net", "q_net_target"):
         pairs = zip(getattr(model, net).parameters(), getattr(batch_by_batch, net).parameters(), strict=True)
         for ours, theirs in pairs:
             np.testing.assert_allclose(ours.detach(), theirs.detach(), rtol=0, atol=1e-6 if compile else 0)
+
+
+class Backwards(Sampler):
+    """A sampler of the newest rows, the newest one first."""
+
+    def sample(self, first_row: int, n_rows: int, batch_size: int, progress: float = 0.0) -> tuple[Any, None]:
+        return (first_row + n_rows - 1 - np.arange(batch_size)) % self.n_rows, None
+
+
+@pytest.mark.parametrize(
+    "replay", [{"sampler": "prioritized"}, {"sampler_kwargs": {"replace": False}}, {"sampler": Backwards}, {}], ids=str
+)
+def test_a_minibatch_is_a_random_part_of_a_batch(replay: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {"learning_starts": 10**6, "batch_size": 16, "minibatch_size": 4, "seed": 0, "device": "cpu"}
+    model = DQNExt("MlpPolicy", "CartPole-v1", replay_buffer_kwargs=replay, **arguments)
+    model.learn(400)
+    parts = [[np.median(part.indices) for part, _ in training_batches(model, 1, 16, lambda *_: 1)] for _ in range(400)]
+    # the standard error of a mean is below 4 rows, or below 0.2 for the 16 newest ones
+    spread = np.ptp(np.mean(parts, axis=0))
+    assert spread < (1.5 if replay.get("sampler") is Backwards else 30)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from sb3_dqn_ext.checkpoint.replay import (
     read_rows,
     replay_buffer_state,
     restore_replay_buffer,
-    restore_rows,
     stored_row_range,
 )
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
@@ -236,9 +235,7 @@ def check_that_rows_are_restored(case: Case) -> None:
     middle = (first + end) // 2
     parts = [(start, read_rows(saved, start, stop)) for start, stop in ((first, middle), (middle, end)) if start < stop]
     restored = empty_like(saved, case.kwargs)
-    restore_replay_buffer(restored, deepcopy(replay_buffer_state(saved)))
-    for start, rows in parts:
-        restore_rows(restored, start, rows)
+    restore_replay_buffer(restored, deepcopy(replay_buffer_state(saved)), parts)
     assert_same_batches(plain, restored)
     for seed in range(3):  # until the restored rows are overwritten
         fill([plain, saved, restored], case._replace(n_steps_added=1 + case.n_rows // 3, seed=seed))

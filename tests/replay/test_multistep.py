@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 
 from sb3_dqn_ext.errors import ArgumentError
@@ -41,6 +42,17 @@ def test_n_step_transitions_equal_a_loop_over_the_episodes(
         np.testing.assert_allclose([reward, discount], expected[name][1:3], rtol=1e-5, atol=1e-6)
         assert after == expected[name][3]
     assert batch.weights is None
+
+
+@pytest.mark.parametrize("arguments", [{}, {"n_steps": 3}, {"monte_carlo": 1.0}, {"monte_carlo": 0.5, "n_steps": 2}], ids=str)
+def test_the_precision_of_gamma_does_not_change_that_of_a_batch(arguments: dict[str, Any]) -> None:
+    script = scripted(ROWS, 2)
+    batches = []
+    for gamma in (np.float64(0.875), 0.875):
+        np.random.seed(0)
+        batches.append(filled(script, gamma=gamma, **arguments).sample_batch(50))
+        assert {batches[-1].rewards.dtype, batches[-1].discounts.dtype} == {th.float32}
+    assert batches[0].rewards.equal(batches[1].rewards)
 
 
 def test_with_optimize_memory_usage_a_truncated_episode_bootstraps_from_its_final_observation() -> None:
