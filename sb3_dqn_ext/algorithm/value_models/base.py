@@ -64,7 +64,8 @@ class ReturnModel(nn.Module):
         """
         Compute the TD errors, whose absolute values are the priorities of prioritized replay.
 
-        Models of a distribution use the losses, as Rainbow does (Hessel et al., 2018, https://arxiv.org/abs/1710.02298).
+        Models of a distribution use the losses. Those of Rainbow (Hessel et al., 2018, https://arxiv.org/abs/1710.02298) are
+        Kullback-Leibler divergences; cross-entropies are larger, by the entropy of the target.
 
         :param prediction: (B, K) distribution parameters of the actions that were taken
         :param target: (B, K) distribution parameters
