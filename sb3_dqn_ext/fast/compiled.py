@@ -168,7 +168,7 @@ class CompiledUpdates:
         values = [*batches[:-1]]
         if values[WEIGHTS] is None:  # so that one function serves both kinds of replay
             values[WEIGHTS] = self._ones_like(batches.rewards)
-        given = [value for value in values if value is not None]
+        given: list[Any] = [value for value in values if value is not None]
         # without Dict observations, the fields are a flat list
         leaves, structure = (given, None) if isinstance(given[0], th.Tensor) else tree_flatten(given)
         assert self._flat_target is not None

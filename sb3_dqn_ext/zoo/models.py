@@ -21,7 +21,7 @@ _trust = False
 """whether the command has the option ``--trust``"""
 
 _algo: str | None = None
-"""the algorithm of the model whose file a command has asked for"""
+"""the algorithm of the model that a command of the zoo loads"""
 
 
 def wrap_get_model_path(get_model_path: Callable[..., Any]) -> Callable[..., Any]:

@@ -240,7 +240,7 @@ def test_a_minibatch_is_trained_like_a_batch(compile: Any, sampler: str) -> None
         parts.extend(batches_.split(n_updates))
         return update(model_, batches_, n_updates, guard)
 
-    model.updater.update = update_and_record  # type: ignore[method-assign]
+    model.updater.update = update_and_record  # type: ignore[method-assign, assignment]
     for _ in range(3):
         model.train(gradient_steps=2, batch_size=8)
     assert [len(batch.actions) for batch in batches] == [8] * 6
