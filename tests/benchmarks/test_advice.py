@@ -1,7 +1,7 @@
 """Tests that the numbers on the page of advice are those of the published rows."""
 
 import re
-from statistics import median
+from statistics import fmean, median
 
 import pytest
 
@@ -109,14 +109,35 @@ def test_the_speeds_on_other_pages() -> None:
 
 
 def test_what_each_part_adds() -> None:
-    name, env = "ablation_lunarlander", "LunarLander-v3"
-    measured = list(effects(read_spec(ROOT / "benchmarks" / "sweeps" / f"{name}.yml"), rows(name)))
-    helpful = [effect.difference for effect in measured if effect.difference > 0]
-    assert len(helpful) == 5
-    assert f"With each of five parts, the scores are {min(helpful):.0f} to {max(helpful):.0f} points higher" in TEXT
-    assert f"with 25 quantiles the last models reach {iqm(name, env, 'with 25 quantiles'):.0f}" in TEXT
-    assert f"with the default {iqm(name, env, 'default'):.0f}." in TEXT
-    assert [effect.part for effect in measured if effect.low > 0 or effect.high < 0] == ["prioritized replay"]
-    scores = [float(row["score"]) for row in select_rows(rows(name), env=env, variant="with prioritized replay")]
-    assert {round(score) for score in scores} == {215, -32, -22}
-    assert "Its scores are the lowest: 215, -32 and -22." in TEXT
+    name = "ablation_lunarlander"
+    measured = {
+        effect.part: effect for effect in effects(read_spec(ROOT / "benchmarks" / "sweeps" / f"{name}.yml"), rows(name))
+    }
+    norm, soft, steps, double, head, quantiles, prioritized = (
+        measured[part]
+        for part in (
+            "layer normalisation",
+            "soft targets and a falling learning rate",
+            "3-step returns",
+            "double",
+            "a dueling head",
+            "25 quantiles",
+            "prioritized replay",
+        )
+    )
+    assert (
+        f"{norm.difference:.0f} points higher with layer normalisation, {soft.difference:.0f} with soft targets and a falling "
+        f"learning rate, {steps.difference:.0f} with 3-step returns and {double.difference:.0f} with double." in TEXT
+    )
+    assert abs(head.difference) < 2
+    assert abs(quantiles.difference) < 2
+    assert [effect for effect in measured.values() if effect.low > 0 or effect.high < 0] == [prioritized, soft]
+    minutes = [
+        fmean(float(row["cpu_s"]) / 60 for row in select_rows(rows(name), variant=variant))
+        for variant in ("without a dueling head", "default")
+    ]
+    assert "a run takes {:.1f} CPU minutes in the place of {:.1f}".format(*minutes) in TEXT
+    scores = {int(row["seed"]): float(row["score"]) for row in select_rows(rows(name), variant="with prioritized replay")}
+    first, *others, last = (f"{scores[seed]:.0f}" for seed in range(5))
+    assert f"the lowest: {', '.join([first, *others])} and {last}." in TEXT
+    assert len(select_rows(rows(name), variant="default")) == 5

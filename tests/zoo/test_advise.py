@@ -409,7 +409,11 @@ def test_configurations_train_as_they_are(project: Project) -> None:
         assert f"Loading hyperparameters from: {number}.yml" in project.text(number, "txt")
         assert "Using 'default' hyperparameters" not in project.text(number, "txt")
     vector = project.model("CartPole-v1", 1)
-    assert (vector.policy_kwargs, vector.num_timesteps, n_updates_of(vector) > 50) == ({"net_arch": [256, 256]}, 120, True)
+    assert (vector.policy_kwargs, vector.num_timesteps, n_updates_of(vector) > 50) == (
+        {"net_arch": [256, 256], "norm": "layer"},
+        120,
+        True,
+    )
     stacked = project.model("mine-Images-v0", 1)  # evaluated with the arguments of the environment in the file
     assert stacked.observation_space.shape == (12, 24, 24)
     assert stacked.policy_kwargs == {"encoder": "small", "head": "dueling", "norm": "layer"}
@@ -419,7 +423,7 @@ def test_configurations_train_as_they_are(project: Project) -> None:
 @in_one_process
 def test_action_masks_are_found_and_used(project: Project) -> None:
     model = project.model("Taxi-v4", 1)
-    assert model.policy_kwargs == {"net_arch": [256, 256], "action_masks": True}
+    assert model.policy_kwargs == {"net_arch": [256, 256], "norm": "layer", "action_masks": True}
     assert isinstance(model.observation_space, spaces.Dict)
     assert "# Discrete(500) observations, 6 actions with action masks, a time limit of 200 steps." in project.text(6, "yml")
 

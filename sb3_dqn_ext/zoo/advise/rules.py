@@ -297,8 +297,9 @@ RULES: dict[str, Rule] = {
     "replay_buffer_kwargs.storage": storage,
     "policy_kwargs.net_arch": net_arch,
     "policy_kwargs.encoder": encoder,
-    "policy_kwargs.norm": lambda facts, _: (
-        ("layer", "after each hidden layer; docs/results/minatar.md") if facts.has_images else None
+    "policy_kwargs.norm": for_images(
+        ("layer", "after each hidden layer; docs/results/minatar.md"),
+        ("layer", "after each hidden layer; docs/results/ablation_lunarlander.md"),
     ),
     "policy_kwargs.head": for_screens("dueling", "Wang et al. 2016; docs/results/pong.md, 20.9 of 21 points"),
     "policy_kwargs.loss": loss,
