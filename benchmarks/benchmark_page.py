@@ -23,7 +23,18 @@ from sb3_dqn_ext.sweep.report import (
     table_head,
 )
 
-SWEEPS = ("classic", "lunarlander_qrdqn", "cartpole", "default", "pqn", "minatar", "pqn_minatar", "btr", "pong")
+SWEEPS = (
+    "classic",
+    "lunarlander_qrdqn",
+    "cartpole",
+    "default",
+    "pqn",
+    "minatar",
+    "minatar_games",
+    "pqn_minatar",
+    "btr",
+    "pong",
+)
 """the names of the files in benchmarks/sweeps"""
 
 PAGE = RESULTS / "benchmark.md"

@@ -65,6 +65,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "lunarlander_qrdqn": lambda folder: sweep_page("lunarlander_qrdqn"),
     "masks": lambda folder: sweep_page("masks"),
     "minatar": lambda folder: sweep_page("minatar"),
+    "minatar_games": lambda folder: sweep_page("minatar_games"),
     "optimizers": lambda folder: sweep_page("optimizers"),
     "plasticity": lambda folder: sweep_page("plasticity"),
     "pong": lambda folder: sweep_page("pong"),

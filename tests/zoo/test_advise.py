@@ -224,6 +224,11 @@ SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5
         ({"observation_space": image(4, 84, 84), "max_reward": 500.0}, {"env_wrapper": None}),
         ({"preprocessing": (WARP_FRAME,)}, {"env_wrapper": [WARP_FRAME]}),
         ({"env_kwargs": {"a": 1}}, {"env_kwargs": {"a": 1}}),
+        ({"max_episode_steps": None}, {"env_kwargs": {"max_episode_steps": 1_000}}),
+        ({"max_episode_steps": None, "n_terminations": 0}, {"env_kwargs": {"max_episode_steps": 1_000}}),
+        ({"max_episode_steps": None, "n_terminations": 4}, {"env_kwargs": {"max_episode_steps": 5_000}}),
+        ({"max_episode_steps": None, "n_truncations": 4}, {"env_kwargs": None}),
+        ({"max_episode_steps": None, "env_kwargs": {"frameskip": 1}}, {"env_kwargs": {"frameskip": 1}}),
         ({"observation_space": image(4, 84, 84)}, {"frame_stack": None, "replay_buffer_kwargs.storage": None}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"replay_buffer_kwargs.storage": "frames"}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"frame_stack": None, "buffer_size": 100_000}),
@@ -248,8 +253,9 @@ def test_games_of_ale_and_large_coloured_images_are_made_smaller() -> None:
     assert choose_preprocessing(image(120, 160, 3), False) == (WARP_FRAME,)
     for space in (image(96, 96, 3), image(120, 160, 4), spaces.Box(0, 1, (120, 160, 3), np.float32), VECTOR):
         assert choose_preprocessing(space, False) == ()
-    assert atari_kwargs(find_spec("ALE/Pong-v5")) == {"frameskip": 1}  # the wrapper skips frames
-    assert atari_kwargs(find_spec("PongNoFrameskip-v4")) == {}
+    assert atari_kwargs(find_spec("ALE/Pong-v5"), {}) == {"frameskip": 1}  # the wrapper skips frames
+    assert atari_kwargs(find_spec("ALE/Pong-v5"), {"obs_type": "ram"}) == {}  # without a wrapper, the game skips frames
+    assert atari_kwargs(find_spec("PongNoFrameskip-v4"), {}) == {}
 
 
 def test_the_number_of_steps_can_be_given() -> None:
@@ -262,6 +268,21 @@ def test_reasons_contain_what_was_measured() -> None:
     reasons = {line.key: line.reason for line in advise(replace(USUAL, nonzero_share=0.002, min_reward=-350.0))}
     assert reasons["n_steps"] == "rewards were zero in 99.8 % of 2,000 random steps: longer returns"
     assert reasons["normalize"] == "the largest |reward| was 350"
+    reasons = {line.key: line.reason for line in advise(replace(USUAL, max_episode_steps=100_000))}
+    assert reasons["n_timesteps"] == "environment steps; 10 episodes of 100,000 steps"
+    endless = replace(USUAL, max_episode_steps=None, n_terminations=0, nonzero_share=0.0)
+    reasons = {line.key: line.reason for line in advise(endless)}
+    assert reasons["gamma"] == "per step; sparse rewards and no end of an episode: a horizon of 200 steps"
+    assert reasons["env_kwargs"] == "a time limit, so that each evaluation ends"
+
+
+def test_numbers_that_are_not_finite_are_reported() -> None:
+    with pytest.raises(ArgumentError, match=r"the reward of random step 2 is nan"):
+        measure(Scripted(steps=((1.0, False), (np.nan, False))))
+    env = Scripted()
+    env.observation_space.sample = lambda *_: np.full(3, np.inf, np.float32)  # type: ignore[method-assign]
+    with pytest.raises(ArgumentError, match=r"the largest \|observation\| of random step 1 is inf"):
+        measure(env)
 
 
 # -- YAML ------------------------------------------------------------------------------------------------------------------

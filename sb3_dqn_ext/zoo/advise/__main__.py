@@ -93,7 +93,7 @@ def make_configuration(options: argparse.Namespace, zoo: Any) -> str:
         importlib.import_module(module)
     spec = find_spec(options.env)
     is_atari = zoo.ExperimentManager.is_atari(options.env)
-    kwargs = {**(atari_kwargs(spec) if is_atari else {}), **options.env_kwargs}
+    kwargs = {**(atari_kwargs(spec, {**spec.kwargs, **options.env_kwargs}) if is_atari else {}), **options.env_kwargs}
     env = make_env(spec, kwargs)
     wrappers = (*find_masks(env, options.seed), *choose_preprocessing(env.observation_space, is_atari))
     wrapped = zoo.get_wrapper_class({"env_wrapper": list(wrappers)})(env)
@@ -117,9 +117,9 @@ def find_spec(env_id: str) -> EnvSpec:
     raise ArgumentError(f"env={env_id!r} is not registered in gymnasium. {hint}")
 
 
-def atari_kwargs(spec: EnvSpec) -> dict[str, Any]:
-    """Return the arguments with which a game of ALE does not skip frames, since AtariWrapper does."""
-    return {} if spec.kwargs.get("frameskip") == 1 else {"frameskip": 1}
+def atari_kwargs(spec: EnvSpec, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which a game of ALE does not skip frames, since AtariWrapper does, which is for images."""
+    return {} if spec.kwargs.get("frameskip") == 1 or kwargs.get("obs_type") == "ram" else {"frameskip": 1}
 
 
 def make_env(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Env:

@@ -156,14 +156,18 @@ def random_steps(env: Env, n_steps: int, seed: int) -> Iterator[RandomStep]:
     :param env: the environment
     :param n_steps: the number of steps
     :param seed: the seed of the environment and of the actions
+    :raises ArgumentError: if a reward or a vector observation is not finite
     """
     has_masks = contains_masks(env)
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
-    for _ in range(n_steps):
+    for step in range(1, n_steps + 1):
         mask = np.not_equal(observation[ACTION_MASK], 0).astype(np.int8) if has_masks else None
         observation, reward, terminated, truncated, _ = env.step(env.action_space.sample(mask))
         magnitude = max_abs(env.observation_space, observation)
+        for name, number in (("reward", float(reward)), ("largest |observation|", magnitude)):
+            if not np.isfinite(number):
+                raise ArgumentError(f"the {name} of random step {step} is {number}: the networks would become nan, too.")
         yield RandomStep(magnitude, float(reward), bool(terminated), bool(truncated))
         if terminated or truncated:
             observation, _ = env.reset()

@@ -25,9 +25,10 @@ ATARI_WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
 CLIP_REWARD = "stable_baselines3.common.atari_wrappers.ClipRewardEnv"
 WARP_FRAME = "stable_baselines3.common.atari_wrappers.WarpFrame"
 ACTION_MASKS = "sb3_dqn_ext.envs.ActionMaskInObservation"
+MIN_TIME_LIMIT = 1_000
 WRAPPER_REASONS = {
     ACTION_MASKS: "the legal actions as a part of the observation",
-    ATARI_WRAPPER: "gray images of 84 x 84, 4 frames per step, rewards of -1, 0 and 1, an episode for each life; DQN",
+    ATARI_WRAPPER: "gray images of 84 x 84, an action for 4 steps, rewards of -1, 0 and 1, an episode for each life; DQN",
     CLIP_REWARD: "rewards of -1, 0 and 1; DQN",
     WARP_FRAME: "gray images of 84 x 84; DQN",
 }
@@ -63,11 +64,12 @@ def choose_n_timesteps(facts: EnvFacts) -> Choice:
     """Choose the number of environment steps in a run."""
     if facts.has_images:
         return 1_000_000, "environment steps; images: as docs/results/minatar.md"
-    episodes = min(200 * (facts.max_episode_steps or 0), 1_000_000)
-    if facts.is_sparse:
-        return max(episodes, 200_000), "environment steps; sparse rewards: twice as many as usual"
-    if episodes > 100_000:
-        return episodes, f"environment steps; 200 episodes of {facts.max_episode_steps:,} steps"
+    limit = facts.max_episode_steps or 0
+    n_steps = min(200 * limit, 1_000_000)
+    if facts.is_sparse and n_steps <= 200_000:
+        return 200_000, "environment steps; sparse rewards: more than the usual 100,000"
+    if n_steps > 100_000:
+        return n_steps, f"environment steps; {n_steps // limit} episodes of {limit:,} steps"
     return 100_000, "environment steps; the zoo's number for LunarLander and Acrobot"
 
 
@@ -136,8 +138,13 @@ def describe_sparsity(facts: EnvFacts) -> str:
 
 
 def env_kwargs(facts: EnvFacts, n_timesteps: int) -> Choice | None:
-    """Make the environment with the same arguments."""
-    return (dict(facts.env_kwargs), "arguments of the environment") if facts.env_kwargs else None
+    """Make the environment with the same arguments, and with a time limit."""
+    limit = time_limit(facts)
+    # not as a wrapper: the zoo would put it around the Monitor, which would not see that the episode has ended
+    kwargs = {**facts.env_kwargs, **({} if limit is None else {"max_episode_steps": limit})}
+    reasons = ["arguments of the environment"] if facts.env_kwargs else []
+    reasons += [] if limit is None else ["a time limit, so that each evaluation ends"]
+    return (kwargs, ", ".join(reasons)) if kwargs else None
 
 
 def env_wrapper(facts: EnvFacts, n_timesteps: int) -> Choice | None:
@@ -146,6 +153,13 @@ def env_wrapper(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     wrappers = [*facts.preprocessing, *([CLIP_REWARD] if is_clipped else [])]
     reasons = [WRAPPER_REASONS[wrapper if isinstance(wrapper, str) else next(iter(wrapper))] for wrapper in wrappers]
     return (wrappers, "; ".join(reasons)) if wrappers else None
+
+
+def time_limit(facts: EnvFacts) -> int | None:
+    """Choose a time limit of ten mean episodes if there is none; the games of ALE have their own."""
+    if facts.max_episode_steps is not None or facts.n_truncations or "frameskip" in facts.env_kwargs:
+        return None
+    return max(MIN_TIME_LIMIT, 100 * round(facts.episode_length / 10)) if facts.n_ends else MIN_TIME_LIMIT
 
 
 def has_unscaled_rewards(facts: EnvFacts) -> bool:
@@ -240,7 +254,8 @@ def loss(facts: EnvFacts, n_timesteps: int) -> Choice | None:
 def gamma(facts: EnvFacts, n_timesteps: int) -> Choice:
     """Choose the discount factor by the length of the episodes."""
     if facts.is_sparse and facts.episode_length > 200:
-        return 0.995, f"per step; sparse rewards and {facts.episode_length:.0f} steps per episode: a horizon of 200 steps"
+        length = f"{facts.episode_length:.0f} steps per episode" if facts.n_ends else "no end of an episode"
+        return 0.995, f"per step; sparse rewards and {length}: a horizon of 200 steps"
     return 0.99, "per step: a horizon of 100 steps; SB3"
 
 
