@@ -228,7 +228,7 @@ SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5
         ({"max_episode_steps": None, "n_terminations": 0}, {"env_kwargs": {"max_episode_steps": 1_000}}),
         ({"max_episode_steps": None, "n_terminations": 4}, {"env_kwargs": {"max_episode_steps": 5_000}}),
         ({"max_episode_steps": None, "n_truncations": 4}, {"env_kwargs": None}),
-        ({"max_episode_steps": None, "env_kwargs": {"frameskip": 1}}, {"env_kwargs": {"frameskip": 1}}),
+        ({"max_episode_steps": None, "is_atari": True}, {"env_kwargs": None}),
         ({"observation_space": image(4, 84, 84)}, {"frame_stack": None, "replay_buffer_kwargs.storage": None}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"replay_buffer_kwargs.storage": "frames"}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"frame_stack": None, "buffer_size": 100_000}),

@@ -99,7 +99,7 @@ def make_configuration(options: argparse.Namespace, zoo: Any) -> str:
     wrapped = zoo.get_wrapper_class({"env_wrapper": list(wrappers)})(env)
     measured = measure(wrapped, options.random_steps, options.seed)
     wrapped.close()
-    facts = replace(measured, env_kwargs=kwargs, preprocessing=wrappers)
+    facts = replace(measured, env_kwargs=kwargs, preprocessing=wrappers, is_atari=is_atari)
     return "\n".join([*header(options, facts), *render_block(options.env, advise(facts, options.n_timesteps))])
 
 

@@ -50,6 +50,8 @@ class EnvFacts:
     """the wrappers that were put around the environment before it was measured, as in the zoo's YAML"""
     has_masks: bool = False
     """whether the observations contain action masks"""
+    is_atari: bool = False
+    """whether it is a game of ALE, which ends its episodes itself"""
 
     @property
     def max_abs_reward(self) -> float:

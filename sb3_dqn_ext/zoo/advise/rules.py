@@ -157,7 +157,7 @@ def env_wrapper(facts: EnvFacts, n_timesteps: int) -> Choice | None:
 
 def time_limit(facts: EnvFacts) -> int | None:
     """Choose a time limit of ten mean episodes if there is none; the games of ALE have their own."""
-    if facts.max_episode_steps is not None or facts.n_truncations or "frameskip" in facts.env_kwargs:
+    if facts.max_episode_steps is not None or facts.n_truncations or facts.is_atari:
         return None
     return max(MIN_TIME_LIMIT, 100 * round(facts.episode_length / 10)) if facts.n_ends else MIN_TIME_LIMIT
 
