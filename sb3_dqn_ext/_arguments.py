@@ -211,6 +211,8 @@ def check_arguments(model: Any) -> None:
             f"wrap the environment in gymnasium.wrappers.TransformAction, which adds {actions.start}."
         )
     observations = model.observation_space
+    if isinstance(observations, spaces.Dict) and not observations.spaces:
+        raise UnsupportedError(f"the observation space {observations} has no parts, so that there is nothing to learn from.")
     for part in observations.spaces.values() if isinstance(observations, spaces.Dict) else [observations]:
         _check_observations(part, model.policy_class)
     for name, (low, high, integer) in NUMBER_LIMITS.items():
@@ -315,6 +317,11 @@ def _check_observations(space: spaces.Space[Any], policy_class: Any) -> None:
         raise UnsupportedError(
             f"observations {space} of shape {space.shape} are not supported by a network: wrap the environment in "
             "gymnasium.wrappers.FlattenObservation."
+        )
+    if 0 in (space.shape or ()):
+        raise UnsupportedError(
+            f"observations {space} of shape {space.shape} contain no number: leave them out of a Dict, or see "
+            "gymnasium.wrappers.TransformObservation."
         )
     starts_elsewhere = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start)
     kind = getattr(policy_class, "func", policy_class)  # the class of a functools.partial

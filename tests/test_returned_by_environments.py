@@ -303,6 +303,13 @@ def test_numbers_that_begin_elsewhere_are_learned_from_as_numbers_from_0(space: 
             spaces.MultiDiscrete(np.array([[2, 3], [2, 2]])),
             r"MultiDiscrete(.|\n)* of shape \(2, 2\) are not supported .*FlattenObservation",
         ),
+        ("MlpPolicy", spaces.Box(-1, 1, (0,), np.float32), r"Box\(.* of shape \(0,\) contain no number: leave them out"),
+        (
+            "MultiInputPolicy",
+            spaces.Dict(a=spaces.Box(-1, 1, (2, 0), np.float32), b=spaces.Discrete(2)),
+            r"Box\(.* of shape \(2, 0\) contain no number: leave them out",
+        ),
+        ("MultiInputPolicy", spaces.Dict(), r"Dict\(\) has no parts, so that there is nothing to learn from"),
     ],
 )
 def test_a_space_that_no_network_reads_is_refused(policy: Any, space: Any, message: str) -> None:

@@ -86,11 +86,6 @@ def check_space(space: spaces.Space[Any], extractor: type[BaseFeaturesExtractor]
         raise UnsupportedError(
             f"policy='MultiInputPolicy' reads Dict observations, not {space}; use 'MlpPolicy' or 'CnnPolicy'."
         )
-    if isinstance(space, spaces.Box) and extractor is FlattenExtractor and 0 in (len(space.shape), *space.shape):
-        raise UnsupportedError(
-            f"observations {space} of shape {space.shape} cannot be read; at least one axis with one number is needed, "
-            "see gymnasium.wrappers.ReshapeObservation."
-        )
     if extractor is NatureCNN and normalize_images and is_image(space) and not is_image_space(space):
         raise UnsupportedError(
             f"NatureCNN reads images with values of uint8 from 0 to 255, not {space}; for other images take "

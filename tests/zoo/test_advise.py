@@ -1,6 +1,7 @@
 """The command ``advise``, and the default block of an environment that the configurations do not contain."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import yaml
 from gymnasium import spaces
-from gymnasium.wrappers import FrameStackObservation, TimeLimit
+from gymnasium.wrappers import FrameStackObservation, TimeLimit, TransformAction
 
 from sb3_dqn_ext import DQNExt
 from sb3_dqn_ext.envs import ActionMaskInObservation
@@ -115,19 +116,43 @@ def test_facts_are_counted_in_random_steps() -> None:
     steps = ((0.0, False), (2.0, False), (0.0, True), (-3.0, False))
     facts = measure(TimeLimit(Scripted(steps=steps), 3), 20)
     # Steps 3, 7, 11, 15 and 19 terminate, step 3 at the limit; steps 6, 10, 14 and 18 are the third ones of their episodes.
-    assert facts == EnvFacts(VECTOR, 3, None, False, 20, 5, 4, -3.0, 2.0, 0.5, facts.max_abs_observation)
-    assert 0.5 < facts.max_abs_observation <= 1
+    assert facts == EnvFacts(VECTOR, 3, None, False, 20, 5, 4, -3.0, 2.0, 0.0, 0.5, 0.5, facts.max_abs_observations)
+    (size,) = facts.max_abs_observations.values()
+    assert 0.5 < size <= 1
     assert (facts.max_abs_reward, facts.episode_length, facts.is_sparse) == (3, 20 / 9, False)
 
 
 def test_truncations_and_the_time_limit_are_found() -> None:
     facts = measure(gym.make("MountainCar-v0"), 450)
     assert (facts.max_episode_steps, facts.n_truncations, facts.n_terminations) == (200, 2, 0)
-    assert (facts.min_reward, facts.max_reward, facts.nonzero_share) == (-1, -1, 1)
-    assert facts.is_uninformative
+    assert (facts.min_reward, facts.max_reward, facts.usual_reward, facts.usual_share) == (-1, -1, -1, 1)
     assert facts.is_sparse
     assert not measure(gym.make("CartPole-v1"), 200).is_sparse  # all rewards are equal, and episodes terminate
     assert measure(FrameStackObservation(Scripted(), 2), 5).is_stacked
+
+
+@pytest.mark.parametrize(
+    ("step", "other", "informative_share"),
+    [
+        ((0.0, False), (1.0, True), 0.02),  # a goal
+        ((-0.1, False), (1.0, True), 0.02),  # a goal, and a penalty of each step
+        ((-1.0, False), (-1.0, True), 0.02),  # the sooner, the better
+        ((1.0, False), (1.0, True), 0.02),  # the later, the better
+        ((0.0, False), (0.0, True), 0.0),  # no return was better than another
+        ((-0.1, False), (1.0, False), 0.02),
+    ],
+)
+def test_steps_that_make_a_difference(step: tuple[float, bool], other: tuple[float, bool], informative_share: float) -> None:
+    facts = measure(Scripted(steps=(*[step] * 49, other)), 100)
+    assert (facts.usual_reward, facts.informative_share) == (step[0], informative_share)
+
+
+def test_magnitudes_of_the_vectors_in_a_dict() -> None:
+    parts = {"speed": spaces.Box(-50, 50, (3,)), "angle": VECTOR, "gear": spaces.Discrete(4), "view": MINATAR}
+    sizes = measure(Scripted(spaces.Dict(parts)), 50).max_abs_observations
+    assert set(sizes) == {"speed", "angle"}
+    assert 25 < sizes["speed"] <= 50
+    assert 0.5 < sizes["angle"] <= 1
 
 
 def test_facts_are_those_of_the_seed() -> None:
@@ -164,17 +189,19 @@ def test_random_steps_are_legal(env: gym.Env[Any, Any], source: str) -> None:
     wrapped = ActionMaskInObservation(env, source)
     assert list(find_masks(wrapped, 0)) == []  # the observations contain the masks
     facts = measure(wrapped, 20)
-    assert (facts.has_masks, facts.observation_space) == (True, VECTOR)
+    assert (facts.has_masks, facts.observation_space, set(facts.max_abs_observations)) == (True, VECTOR, {"observation"})
     assert list(find_masks(Scripted(), 0)) == []
 
 
 def test_what_a_dqn_does_not_support_is_one_error() -> None:
-    with pytest.raises(
-        UnsupportedError, match=r"^the action space is Box\(-2.0, 2.0, \(1,\), float32\), and a DQN supports Dis"
-    ):
+    with pytest.raises(UnsupportedError, match=r"supports .*Discrete'>,\).*but Box\(-2.0, 2.0, \(1,\), float32\)"):
         measure(gym.make("Pendulum-v1"))
-    with pytest.raises(UnsupportedError, match=r"^the observation space is Tuple\("):
-        measure(Scripted(spaces.Tuple([VECTOR])))
+    with pytest.raises(UnsupportedError, match=r"^the action space Discrete\(3, start=1\) must begin at 0"):
+        measure(TransformAction(Scripted(), lambda action: action - 1, spaces.Discrete(3, start=1)))
+    matrix = spaces.MultiDiscrete(np.array([[2, 3], [4, 5]]))
+    for space in (spaces.Tuple([VECTOR]), spaces.Dict(a=spaces.Dict(b=VECTOR)), matrix):
+        with pytest.raises(UnsupportedError, match="supported"):
+            measure(Scripted(space))
     with pytest.raises(
         ArgumentError, match=r"^env='CartPol-v1' is not registered in gymnasium\. Did you mean 'CartPole-v1' or '"
     ):
@@ -195,8 +222,10 @@ USUAL = EnvFacts(
     n_truncations=0,
     min_reward=-1.0,
     max_reward=1.0,
-    nonzero_share=0.5,
-    max_abs_observation=1.0,
+    usual_reward=0.0,
+    usual_share=0.5,
+    informative_share=0.5,
+    max_abs_observations={None: 1.0},
 )
 SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5, "exploration_fraction": 0.3}
 
@@ -208,20 +237,30 @@ SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5
         ({}, {"normalize": None, "exploration": None, "exploration_kwargs.mu": None, "policy_kwargs.loss": None}),
         ({"max_episode_steps": 1000}, {"n_timesteps": 200_000}),
         ({"max_episode_steps": 100_000}, {"n_timesteps": 1_000_000}),
-        ({"nonzero_share": 0.002}, {**SPARSE, "n_timesteps": 200_000, "gamma": 0.99}),
-        ({"nonzero_share": 0.0, "n_terminations": 0}, {**SPARSE, "gamma": 0.995}),
-        ({"min_reward": 1.0, "n_terminations": 0, "n_truncations": 10}, {**SPARSE, "gamma": 0.99}),
+        ({"informative_share": 0.002}, {**SPARSE, "n_timesteps": 200_000, "gamma": 0.99}),
+        ({"informative_share": 0.0, "n_terminations": 0}, {**SPARSE, "gamma": 0.995}),
+        ({"informative_share": 0.0, "n_terminations": 0, "n_truncations": 10}, {**SPARSE, "gamma": 0.99}),
         ({"max_reward": 20.0}, {"normalize": None, "policy_kwargs.loss": "huber"}),
         ({"min_reward": -350.0}, {"normalize": {"norm_obs": False, "norm_reward": True}, "policy_kwargs.loss": None}),
         ({"max_reward": 1e-3, "min_reward": 0.0}, {"normalize": {"norm_obs": False, "norm_reward": True}}),
         ({"max_reward": 0.0, "min_reward": 0.0}, {"normalize": None}),
-        ({"max_abs_observation": 40.0}, {"normalize": {"norm_obs": True, "norm_reward": False}}),
+        ({"max_abs_observations": {None: 40.0}}, {"normalize": {"norm_obs": True, "norm_reward": False}}),
+        (
+            {"max_abs_observations": {"speed": 40.0, "angle": 1.0}},
+            {"normalize": {"norm_obs": True, "norm_reward": False, "norm_obs_keys": ["speed"]}},
+        ),
         ({"observation_space": MINATAR}, {"policy_kwargs.encoder": "minatar", "frame_stack": None, "n_timesteps": 1_000_000}),
         ({"observation_space": MINATAR}, {"target_policy": "munchausen", "policy_kwargs.head": None, "batch_size": 32}),
         ({"observation_space": MINATAR, "max_reward": 5.0}, {"target_policy": "double"}),
         ({"observation_space": image(84, 84, 1)}, {"frame_stack": 4, "replay_buffer_kwargs.storage": "frames"}),
         ({"observation_space": image(84, 84, 1), "max_reward": 500.0}, {"normalize": None, "env_wrapper": [CLIP_REWARD]}),
         ({"observation_space": image(4, 84, 84), "max_reward": 500.0}, {"env_wrapper": None}),
+        ({"observation_space": image(20, 20, 3), "max_reward": 500.0}, {"normalize": None, "env_wrapper": [CLIP_REWARD]}),
+        ({"observation_space": MINATAR, "max_reward": 500.0}, {"normalize": {"norm_obs": False, "norm_reward": True}}),
+        (
+            {"observation_space": spaces.Dict(a=VECTOR, b=image(20, 20, 3)), "max_abs_observations": {"a": 40.0}},
+            {"normalize": None},
+        ),
         ({"preprocessing": (WARP_FRAME,)}, {"env_wrapper": [WARP_FRAME]}),
         ({"env_kwargs": {"a": 1}}, {"env_kwargs": {"a": 1}}),
         ({"max_episode_steps": None}, {"env_kwargs": {"max_episode_steps": 1_000}}),
@@ -233,7 +272,7 @@ SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"replay_buffer_kwargs.storage": "frames"}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"frame_stack": None, "buffer_size": 100_000}),
         ({"observation_space": image(4, 84, 84)}, {"buffer_size": 35_000}),  # 2 * 28,224 bytes each, in 2 GB
-        ({"has_masks": True, "max_abs_observation": 40.0}, {"policy_kwargs.action_masks": True, "normalize": None}),
+        ({"has_masks": True}, {"policy_kwargs.action_masks": True, "normalize": None}),
         ({"has_masks": True, "observation_space": image(84, 84, 1)}, {"frame_stack": None}),
         ({"preprocessing": ({ACTION_MASKS: {"source": "info"}},)}, {"env_wrapper": [{ACTION_MASKS: {"source": "info"}}]}),
         ({"observation_space": spaces.Discrete(5)}, {"policy": "MlpPolicy", "policy_kwargs.net_arch": [256, 256]}),
@@ -265,12 +304,14 @@ def test_the_number_of_steps_can_be_given() -> None:
 
 
 def test_reasons_contain_what_was_measured() -> None:
-    reasons = {line.key: line.reason for line in advise(replace(USUAL, nonzero_share=0.002, min_reward=-350.0))}
-    assert reasons["n_steps"] == "rewards were zero in 99.8 % of 2,000 random steps: longer returns"
-    assert reasons["normalize"] == "the largest |reward| was 350"
+    few_rewards: dict[str, Any] = {"usual_reward": -0.1, "usual_share": 0.998, "informative_share": 0.002}
+    few_rewards["max_abs_observations"] = {"speed": 40.0, "angle": 1.0}
+    reasons = {line.key: line.reason for line in advise(replace(USUAL, **few_rewards, min_reward=-350.0))}
+    assert reasons["n_steps"] == "rewards were -0.1 in 99.8 % of 2,000 random steps: longer returns"
+    assert reasons["normalize"] == "the largest |reward| was 350, the largest |observation| in 'speed' was 40"
     reasons = {line.key: line.reason for line in advise(replace(USUAL, max_episode_steps=100_000))}
     assert reasons["n_timesteps"] == "environment steps; 10 episodes of 100,000 steps"
-    endless = replace(USUAL, max_episode_steps=None, n_terminations=0, nonzero_share=0.0)
+    endless = replace(USUAL, max_episode_steps=None, n_terminations=0, informative_share=0.0)
     reasons = {line.key: line.reason for line in advise(endless)}
     assert reasons["gamma"] == "per step; sparse rewards and no end of an episode: a horizon of 200 steps"
     assert reasons["env_kwargs"] == "a time limit, so that each evaluation ends"
@@ -292,7 +333,7 @@ def every_kind_of_facts() -> Iterator[EnvFacts]:
     spaces_ = (VECTOR, MINATAR, image(84, 84, 3), spaces.Discrete(4), spaces.Dict(a=VECTOR, b=image(50, 50, 3)))
     for space in spaces_:
         for share in (0.0, 0.002, 0.5):
-            yield replace(USUAL, observation_space=space, nonzero_share=share, max_reward=700.0)
+            yield replace(USUAL, observation_space=space, informative_share=share, max_reward=700.0)
 
 
 def test_every_configuration_is_valid_and_each_line_has_a_reason(tmp_path: Path) -> None:
@@ -340,7 +381,7 @@ class Screens(gym.Env):
     def __init__(self, kind="image", side=10, k=5):
         images = spaces.Box(0, 255, (side, side, 3), np.uint8)
         numbers = spaces.Box(-np.inf, np.inf, (2,))
-        parts = spaces.Dict(image=spaces.Box(0, 255, (8, 8, 1), np.uint8), numbers=numbers)
+        parts = spaces.Dict(image=spaces.Box(0, 255, (1, 8, 8), np.uint8), numbers=spaces.Box(-50, 50, (2,)))
         self.observation_space = {"image": images, "numbers": numbers, "dict": parts}[kind]
         self.action_space = spaces.Discrete(3)
         self.k = k
@@ -411,6 +452,7 @@ TRAININGS = [
     by_default("mine/Images-v0"),
     by_default("mine/Dict-v0", "policy_kwargs:dict(net_arch=[16])"),
     advised("Taxi-v4"),
+    advised("mine/Dict-v0"),
 ]
 
 in_one_process = pytest.mark.xdist_group("advise")
@@ -439,6 +481,8 @@ def test_configurations_train_as_they_are(project: Project) -> None:
     assert stacked.observation_space.shape == (12, 24, 24)
     assert stacked.policy_kwargs == {"encoder": "small", "head": "dueling", "norm": "layer"}
     assert project.model("mine-Rare-v0", 1).exploration == "ez_greedy"
+    run = project.folder / "logs/dqn_ext/mine-Dict-v0_2/mine-Dict-v0"
+    assert set(pickle.loads((run / "vecnormalize.pkl").read_bytes()).obs_rms) == {"numbers"}
 
 
 @in_one_process
@@ -456,7 +500,7 @@ def test_comments_describe_the_environment(project: Project) -> None:
         "# A starting configuration. With this text in my_config.yml: "
         "sb3-dqn-ext train --env mine/Rare-v0 -conf my_config.yml --gym-packages my_envs",
         "# Box(2,) float32 observations, 3 actions, a time limit of 50 steps.",
-        "# 200 random steps: rewards from 0 to 0, 0 % of them not zero;",
+        "# 200 random steps: rewards from 0 to 0, most often 0 (100 %);",
         "# 10 episodes ended, 10 of them by termination.",
     ]
     own = "# zoo_configs/dqn_ext.yml has a block for CartPole-v1, which is used without -conf."

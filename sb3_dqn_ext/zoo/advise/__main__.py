@@ -185,7 +185,7 @@ def header(options: argparse.Namespace, facts: EnvFacts) -> Iterator[str]:
     yield f"# {describe_space(facts.observation_space)} observations, {facts.n_actions} actions{masks}, {limit}."
     yield (
         f"# {facts.n_random_steps:,} random steps: rewards from {facts.min_reward:g} to {facts.max_reward:g}, "
-        f"{100 * facts.nonzero_share:.4g} % of them not zero;"
+        f"most often {facts.usual_reward:g} ({100 * facts.usual_share:.4g} %);"
     )
     yield f"# {facts.n_ends:,} episodes ended, {facts.n_terminations:,} of them by termination."
 

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 
-from sb3_dqn_ext.networks.encoders import is_image
-from sb3_dqn_ext.zoo.advise.env_facts import RARE_REWARDS, EnvFacts
+from sb3_dqn_ext.networks.encoders import has_channels_last, is_image
+from sb3_dqn_ext.zoo.advise.env_facts import EnvFacts, describe_magnitude
 from sb3_dqn_ext.zoo.network_choice import choose_encoder, choose_policy, smallest_side, split_image_shape
 
 Choice = tuple[Any, str]
@@ -128,10 +129,8 @@ def for_sparse(value: Any, reason: str, usual: Rule = no_value) -> Rule:
 
 
 def describe_sparsity(facts: EnvFacts) -> str:
-    """Describe the rewards of random steps in which rewards are sparse."""
-    if 0 < facts.nonzero_share < RARE_REWARDS:
-        return f"rewards were zero in {100 * (1 - facts.nonzero_share):.4g} % of {facts.n_random_steps:,} random steps"
-    return f"all rewards were {facts.max_reward:g} in {facts.n_random_steps:,} random steps"
+    """Describe the rewards of random steps."""
+    return f"rewards were {facts.usual_reward:g} in {100 * facts.usual_share:.4g} % of {facts.n_random_steps:,} random steps"
 
 
 # -- observations ----------------------------------------------------------------------------------------------------------
@@ -149,7 +148,7 @@ def env_kwargs(facts: EnvFacts, n_timesteps: int) -> Choice | None:
 
 def env_wrapper(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Wrap the environment as it was measured; clip rewards that VecNormalize cannot rescale."""
-    is_clipped = has_unscaled_rewards(facts) and frame_stack(facts, n_timesteps) is not None
+    is_clipped = has_unscaled_rewards(facts) and not allows_normalization(facts, n_timesteps)
     wrappers = [*facts.preprocessing, *([CLIP_REWARD] if is_clipped else [])]
     reasons = [WRAPPER_REASONS[wrapper if isinstance(wrapper, str) else next(iter(wrapper))] for wrapper in wrappers]
     return (wrappers, "; ".join(reasons)) if wrappers else None
@@ -174,6 +173,14 @@ def frame_stack(facts: EnvFacts, n_timesteps: int) -> Choice | None:
         return None
     is_frame = split_image_shape(space)[0] in (1, 3)
     return (N_FRAMES, "observations in one: a single image has no velocities") if is_frame else None
+
+
+def allows_normalization(facts: EnvFacts, n_timesteps: int) -> bool:
+    """Return whether the zoo can put SB3's VecNormalize where it is outermost: without frame stack and transposition."""
+    space = facts.observation_space
+    parts = space.values() if isinstance(space, spaces.Dict) else [space]
+    is_transposed = any(is_image_space(part) and has_channels_last(part, None) for part in parts)
+    return frame_stack(facts, n_timesteps) is None and not is_transposed
 
 
 def policy(facts: EnvFacts, n_timesteps: int) -> Choice:
@@ -233,13 +240,15 @@ def buffer_size(facts: EnvFacts, n_timesteps: int) -> Choice:
 
 
 def normalize(facts: EnvFacts, n_timesteps: int) -> Choice | None:
-    """Normalize observations or rewards that are far from 1. SB3's VecNormalize cannot be inside a frame stack."""
-    largest, magnitude = facts.max_abs_reward, facts.max_abs_observation
-    norm_reward = has_unscaled_rewards(facts) and frame_stack(facts, n_timesteps) is None
-    norm_obs = magnitude > LARGE_OBSERVATION and not facts.has_masks  # VecNormalize would change the masks, too
-    reasons = [f"the largest |reward| was {largest:.4g}"] if norm_reward else []
-    reasons += [f"the largest |observation| was {magnitude:.4g}"] if norm_obs else []
-    return ({"norm_obs": norm_obs, "norm_reward": norm_reward}, ", ".join(reasons)) if reasons else None
+    """Normalize observations or rewards that are far from 1."""
+    if not allows_normalization(facts, n_timesteps):
+        return None
+    norm_reward = has_unscaled_rewards(facts)
+    large = {key: size for key, size in facts.max_abs_observations.items() if size > LARGE_OBSERVATION}
+    reasons = [f"the largest |reward| was {facts.max_abs_reward:.4g}"] if norm_reward else []
+    reasons += [f"the {describe_magnitude(key)} was {size:.4g}" for key, size in large.items()]
+    keys = {"norm_obs_keys": list(large)} if large and None not in large else {}  # other parts remain as they are
+    return ({"norm_obs": bool(large), "norm_reward": norm_reward, **keys}, ", ".join(reasons)) if reasons else None
 
 
 # -- returns, targets, exploration -----------------------------------------------------------------------------------------
