@@ -49,13 +49,18 @@ def unknown_name_error(
     :param otherwise: a sentence for the message if no name is close
     :return: the error, which suggests the closest name if one is close
     """
+    return ArgumentError(f"{what}={name!r} is not known; it can be {_one_of(name, allowed, synonyms, otherwise)}")
+
+
+def _one_of(name: object, allowed: Collection[str], synonyms: Mapping[str, str] | None = None, otherwise: str = "") -> str:
+    """Return the end of a message: the names that exist, and the one that was probably meant."""
     words = {other.lower(): other for other in allowed} | dict(synonyms or {})
     word = str(name).lower()
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     meant = words[close[0]] if close else None
     hint = f" Did you mean {meant!r}?" if meant else f" {otherwise}".rstrip()
     public = ", ".join(sorted(other for other in allowed if not other.startswith("_")))
-    return ArgumentError(f"{what}={name!r} is not known; it can be one of: {public}.{hint}")
+    return f"one of: {public}.{hint}"
 
 
 def choose(
@@ -88,9 +93,8 @@ def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> A
     :return: the error, with the code for :class:`~sb3_dqn_ext.DQNExt` if the key is the name of an argument in another library
     """
     code = equivalent_code(argument, key, allowed)
-    if code is None:
-        return unknown_name_error(f"a key of {argument}", key, allowed)
-    return ArgumentError(f"{argument} has no argument {key!r}; in DQNExt it is written {code}.")
+    instead = f"it can be {_one_of(key, allowed)}" if code is None else f"in DQNExt it is written {code}."
+    return ArgumentError(f"{argument} has no argument {key!r}; {instead}")
 
 
 def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str | None:

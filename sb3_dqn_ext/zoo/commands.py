@@ -1,12 +1,15 @@
 """The commands of the RL Zoo, run with ``dqn_ext`` registered, ``--trust``, and an example in their help."""
 
+import importlib.util
 import os
 import runpy
 import shlex
 import sys
+import traceback
+from pathlib import Path
 from typing import NamedTuple
 
-from gymnasium.error import DependencyNotInstalled
+import gymnasium as gym
 
 from sb3_dqn_ext._command_line import HELP_OPTIONS
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
@@ -62,12 +65,45 @@ def main(arguments: list[str], program: str) -> None:
     sys.argv = [program, *command.defaults, *(take_trust_option(rest) if command.loads_models else rest)]
     try:
         runpy.run_module(command.module, run_name="__main__")
-    except (ArgumentError, CheckpointError, DependencyNotInstalled) as error:
-        sys.exit(f"{program}: {error}")
+    except Exception as error:
+        text = describe_wrong_argument(error, rest)
+        if text is None:
+            raise
+        sys.exit(f"{program}: {text}")
     except SystemExit:
         if any(option in rest for option in HELP_OPTIONS):
             print(additional_help(command, program))
         raise
+
+
+def describe_wrong_argument(error: Exception, arguments: list[str]) -> str | None:
+    """
+    Describe an error in one line if a wrong argument of the command line is its cause.
+
+    :param error: an error of a command of the zoo
+    :param arguments: the command line
+    :return: the text; None: another cause, of which the traceback is needed
+    """
+    if isinstance(error, ArgumentError | CheckpointError | gym.error.Error):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"--gym-packages: {error}" if error.name in arguments else None
+    calls = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(error.__traceback__)]
+    zoo, gymnasium = (folder_of(package) for package in ("rl_zoo3", "gymnasium"))
+    if (zoo / "utils.py", "__call__") in calls:  # of the class that evaluates the arguments
+        return f"{error}: -params, --env-kwargs and others take key:value, for example gamma:0.98 \"target_policy:'double'\""
+    raised_in = calls[-1][0]
+    is_check = isinstance(error, ValueError | AssertionError) and zoo in raised_in.parents
+    is_env_argument = isinstance(error, TypeError) and raised_in == gymnasium / "envs/registration.py"
+    return str(error) or None if is_check or is_env_argument else None
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder of an installed package."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def additional_help(command: ZooCommand, program: str) -> str:

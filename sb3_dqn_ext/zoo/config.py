@@ -104,23 +104,25 @@ def check_config(path: str | Path) -> None:
 
     :param path: a YAML file whose keys are environment ids, ``atari`` or ``default``
     :raises ArgumentError: with the file and the line, if a key is unknown or duplicated, a value has the wrong type, or the
-        file cannot be parsed, for example because of a tab
+        file cannot be read or parsed, for example because of a tab
     """
-    with open(path) as file:
-        loader = yaml.SafeLoader(file)
-        try:
-            root = loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
-            raise _error_at(path, error.problem_mark, _describe_yaml_error(error)) from None
-        if not isinstance(root, yaml.MappingNode):
-            raise ArgumentError(f"{path}: must map environment ids to hyperparameters.")
-        check_unique_keys(path, root, set())
-        for env_id, block in root.value:
-            if not isinstance(block, yaml.MappingNode):
-                raise _error_at(path, env_id.start_mark, f"{env_id.value!r} must be followed by hyperparameters, indented.")
-            loader.flatten_mapping(block)
-            for key, value in block.value:
-                _check_entry(path, key, loader.construct_object(value, deep=True))
+    try:
+        loader = yaml.SafeLoader(Path(path).read_text())
+    except (OSError, UnicodeError) as error:
+        raise ArgumentError(f"conf={str(path)!r} cannot be read: {error}.") from None
+    try:
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise _error_at(path, error.problem_mark, _describe_yaml_error(error)) from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ArgumentError(f"{path}: must map environment ids to hyperparameters.")
+    check_unique_keys(path, root, set())
+    for env_id, block in root.value:
+        if not isinstance(block, yaml.MappingNode):
+            raise _error_at(path, env_id.start_mark, f"{env_id.value!r} must be followed by hyperparameters, indented.")
+        loader.flatten_mapping(block)
+        for key, value in block.value:
+            _check_entry(path, key, loader.construct_object(value, deep=True))
 
 
 def _check_entry(path: str | Path, key: yaml.Node, value: object) -> None:

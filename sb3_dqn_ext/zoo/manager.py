@@ -4,6 +4,7 @@ import argparse
 import functools
 import inspect
 import os
+import shutil
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -121,6 +122,26 @@ class DQNExtManager(ExperimentManager):
         if self.writes_run_file:
             self._store_hyperparameters(saved)
         return hyperparameters, saved
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, Hyperparameters] | None:
+        """
+        Set up the run as the zoo does. After an error, the folder that the zoo has made is removed, at which ``enjoy`` and
+        ``record_video`` would look for the newest model.
+
+        :return: the model and its hyperparameters; None: a search
+        """
+        is_new = not os.path.exists(self.save_path)
+        try:
+            results: tuple[BaseAlgorithm, Hyperparameters] | None = super().setup_experiment()
+        except BaseException:
+            if self.algo == ALGO and is_new:
+                shutil.rmtree(self.save_path, ignore_errors=True)
+            raise
+        model = None if results is None else results[0]
+        if isinstance(model, DQNExt) and self.n_timesteps <= model.learning_starts:
+            starts = model.learning_starts
+            print(f"n_timesteps={self.n_timesteps} is not greater than learning_starts={starts}: nothing is learned.")
+        return results
 
     def _count_environments(self, hyperparameters: Mapping[str, Any]) -> None:
         actors = hyperparameters.get("actors")

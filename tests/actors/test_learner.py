@@ -41,7 +41,7 @@ def without_spec() -> gym.Env[Any, Any]:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no mapping": ({"actors": 2}, r"actors=2 must be None, or a mapping of arguments such as \{'engine'"),
     "no number": ({"actors": {}}, "actors misses: n_actors"),
-    "unknown": ({"actors": {"n_actors": 1, "n_env": 2}}, "a key of actors='n_env' is not known.*n_actors"),
+    "unknown": ({"actors": {"n_actors": 1, "n_env": 2}}, "actors has no argument 'n_env'.*n_actors"),
     "engine": ({"actors": {"n_actors": 1, "engine": "rays"}}, r"actors\['engine'\]='rays' is not known.*Did you mean 'ray'"),
     "none": ({"actors": {"n_actors": 0}}, r"actors\['n_actors'\]=0 must be a whole number in \[1, inf\]"),
     "small block": (
@@ -49,7 +49,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"actors\['block_size'\]=4 must be a whole number in \[8, 100000\]",
     ),
     "ratio": ({"actors": {"n_actors": 1, "samples_per_insert": "4"}}, r"actors\['samples_per_insert'\]='4' must be"),
-    "engine_kwargs": ({"actors": {"n_actors": 1, "engine_kwargs": {"address": "auto"}}}, "a key of actors.*engine_kwargs"),
+    "engine_kwargs": ({"actors": {"n_actors": 1, "engine_kwargs": {"address": "auto"}}}, "no argument .*engine_kwargs"),
     "td_lambda": ({"replay_buffer_kwargs": {"td_lambda": 0.5}}, r"td_lambda'\]=0.5 needs the steps of each episode in one"),
     "monte_carlo": ({"replay_buffer_kwargs": {"monte_carlo": 0.5}}, r"monte_carlo'\]=0.5 needs the steps"),
     "keep_episodes": ({"replay_buffer_kwargs": {"keep_episodes": 5}}, r"keep_episodes'\]=5 needs the steps"),

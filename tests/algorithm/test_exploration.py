@@ -475,7 +475,7 @@ def test_without_a_warm_up_and_without_exploration_the_first_actions_are_greedy(
             r"no argument 'epsilon_draw'.* exploration='epsilon_greedy', exploration_kwargs=.*'epsilon_draw'",
         ),
         ("epsilon_ladder", {"alpha": -1}, r"alpha=-1 must be a finite number in \[0, inf\]"),
-        ("boltzmann", {"schedule": 0.1}, r"a key of exploration_kwargs='schedule'.*temperature, unit"),
+        ("boltzmann", {"schedule": 0.1}, r"exploration_kwargs has no argument 'schedule'.*temperature, unit"),
         ("boltzmann", {"temperature": -1}, r"exploration_kwargs\['temperature'\] at step 0=-1.0 must be .*\[0, inf\]"),
         ("boltzmann", {"temperature": "hot"}, r"'hot' must be a schedule, a number, or a mapping"),
         ("epsilon_greedy", {"temperature": 0.1}, r"no argument 'temperature'.* exploration='boltzmann', "),

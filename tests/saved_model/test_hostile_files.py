@@ -162,9 +162,9 @@ def test_what_is_there_for_sb3_is_never_looked_at(marker: Path) -> None:
 @pytest.mark.parametrize("place", ["policy_kwargs", "replay_buffer_kwargs", "exploration_kwargs"])
 def test_nothing_inside_of_an_attribute_is_unpickled(place: str, marker: Path) -> None:
     for node in (pickled(Bomb(marker)), {"dict": {"net_arch": pickled(Bomb(marker))}}):
-        with pytest.raises(ValueError, match=r"cannot be loaded: its|is not known"):
+        with pytest.raises(ValueError, match=r"cannot be loaded: its|has no argument|is not known"):
             load(with_data(OURS, **{place: node}))
-    with pytest.raises(ValueError, match=r"a key of .* is not known"):  # for SB3, this is plain JSON
+    with pytest.raises(ValueError, match="has no argument"):  # for SB3, this is plain JSON
         load(with_data(THEIRS, policy_kwargs={"bomb": pickled(Bomb(marker))}))
 
 

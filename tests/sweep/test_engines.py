@@ -139,7 +139,7 @@ def test_an_engine_is_a_name_or_an_object_or_a_dotted_name(tmp_path: Path, capsy
     for arguments, message in (
         (["--engine", "slurm"], "--engine='slurm' is not known.*Did you mean 'submitit'"),
         (["--engine", "tests.sweep.test_engines.write_runs"], "is no Engine: it has no submit"),
-        (["--address", "auto"], "a key of --engine-kwargs='address' is not known"),
+        (["--address", "auto"], "--engine-kwargs has no argument 'address'"),
         (["--engine", "ray", "--engine-kwargs", "{num_cpu: 2}"], "Did you mean 'num_cpus'"),
     ):
         with pytest.raises(SystemExit, match=message):

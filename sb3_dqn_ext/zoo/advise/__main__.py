@@ -90,7 +90,10 @@ def make_configuration(options: argparse.Namespace, zoo: Any) -> str:
     if options.n_timesteps is not None:
         check_number("--n-timesteps", options.n_timesteps, low=1, integer=True)
     for module in options.gym_packages:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ArgumentError(f"--gym-packages: {error}") from error
     spec = find_spec(options.env)
     is_atari = zoo.ExperimentManager.is_atari(options.env)
     kwargs = {**(atari_kwargs(spec, {**spec.kwargs, **options.env_kwargs}) if is_atari else {}), **options.env_kwargs}

@@ -61,7 +61,7 @@ def wrong(**arguments: Any) -> Any:
         (lambda: DiagnosticsCallback(every=0), "every=0 must be a whole number"),
         (lambda: DiagnosticsCallback(**wrong(values=3)), "values=3 must be True, False or a mapping"),
         (lambda: DiagnosticsCallback(values=None), "values=None must be True, False or a mapping"),
-        (lambda: DiagnosticsCallback(errors={"evry": 3}), "a key of errors='evry' is not known.* Did you mean 'every'"),
+        (lambda: DiagnosticsCallback(errors={"evry": 3}), "errors has no argument 'evry'.* Did you mean 'every'"),
     ],
     ids=["every", "batch_size", "n_episodes", "deterministic", "skip", "every of all", "no choice", "none", "no argument"],
 )
