@@ -50,7 +50,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list[str]]]:
-    """How each command ended, and the folders of runs after it."""
+    """The end of each command, and the folders of runs after it."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "other.yml").write_text("MountainCar-v0: {n_timesteps: 100, policy: MlpPolicy}\n")
     commands = {**{name: command for name, (command, _) in WRONG.items()}, "short": (*TRAIN, "-params", "learning_starts:60")}
