@@ -93,7 +93,8 @@ def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> A
     :return: the error, with the code for :class:`~sb3_dqn_ext.DQNExt` if the key is the name of an argument in another library
     """
     code = equivalent_code(argument, key, allowed)
-    instead = f"it can be {_one_of(key, allowed)}" if code is None else f"in DQNExt it is written {code}."
+    others = f"it can be {_one_of(key, allowed)}" if allowed else "it takes none."
+    instead = others if code is None else f"in DQNExt it is written {code}."
     return ArgumentError(f"{argument} has no argument {key!r}; {instead}")
 
 
@@ -108,7 +109,8 @@ def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str
     """
     place, normalized = argument.split()[0], _normalize_name(key)
     codes = [code for code in _CODE_BY_NAME.get(normalized, ()) if not code.startswith(f"{place}={{'{key}'")]
-    if not codes or normalized in map(_normalize_name, allowed):
+    is_other_spelling = normalized in map(_normalize_name, allowed) or difflib.get_close_matches(str(key), allowed, 1, 0.85)
+    if not codes or is_other_spelling:
         return None
     # the meaning of a name can depend on the place; max() returns the first of equals
     return max(codes, key=lambda code: re.search(rf"\b{re.escape(place)}\b", code) is not None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sb3_dqn_ext._validation import check_keys, check_number, check_type, import_dotted, is_dotted
+from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, import_dotted, is_dotted
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.sweep.results import Row, has_row
 
@@ -186,7 +186,8 @@ def _make_variants(variants: object, envs: Data) -> dict[str, Data]:
             )
         where = f"variants[{name!r}]"
         made[str(name)] = _check_mapping(where, variant, VARIANT_KEYS)
-        check_keys(f"{where}.envs", _check_mapping(f"{where}.envs", made[str(name)].get("envs")), envs)
+        for env in _check_mapping(f"{where}.envs", made[str(name)].get("envs")):
+            choose(f"{where}.envs", env, envs)
     return made
 
 

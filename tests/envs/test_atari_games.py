@@ -157,7 +157,7 @@ def test_other_games_are_not_taken_for_the_saved_ones() -> None:
     [
         ({"life_loss_info": True}, "life_loss_info=True cannot be set: episodic_life=True ends an episode with each life"),
         ({"batch_size": 1}, "batch_size=1 cannot be set"),
-        ({"img_heigth": 42}, "env_kwargs='img_heigth' is not known.* Did you mean 'img_height'"),
+        ({"img_heigth": 42}, "env_kwargs has no argument 'img_heigth'.* Did you mean 'img_height'"),
         ({"reseed_every": 0}, "reseed_every=0"),
         ({"img_height": 0}, r"img_height=0 must be a whole number in \[1, inf\]"),
         ({"stack_num": 0}, "stack_num=0 must be a whole number"),

@@ -970,7 +970,7 @@ def test_a_second_process_uses_the_cache_of_the_first(tmp_path: Path) -> None:
         (None, r"compile=None must be True, False or a mapping"),
         (
             {"unrol": 2},
-            r"key of compile='unrol' is not known; it can be one of: cuda_graphs, unroll\. Did you mean 'unroll'",
+            r"compile has no argument 'unrol'; it can be one of: cuda_graphs, unroll\. Did you mean 'unroll'",
         ),
         ({"cuda_graphs": 1}, r"compile\['cuda_graphs'\]=1 must be True or False"),
         ({"unroll": 0}, r"compile\['unroll'\]=0 must be a whole number in \[1, inf\]"),

@@ -347,7 +347,7 @@ def test_a_part_that_is_no_stack_after_all_is_reported_with_the_remedy() -> None
         ({"observation_space": spaces.Dict(a=spaces.Discrete(3))}, r"storage='frames' needs stacks of frames.*Dict"),
         (
             {"observation_space": spaces.Dict(screen=SCREEN), "storage": {"scren": "frames"}},
-            r"a key of storage='scren' is not known.*'screen'",
+            r"storage has no argument 'scren'.*'screen'",
         ),
         (
             {"observation_space": spaces.Dict(screen=SCREEN), "storage": {"screen": "frame"}},
