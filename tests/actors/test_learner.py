@@ -49,7 +49,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"actors\['block_size'\]=4 must be a whole number in \[8, 100000\]",
     ),
     "ratio": ({"actors": {"n_actors": 1, "samples_per_insert": "4"}}, r"actors\['samples_per_insert'\]='4' must be"),
-    "engine_kwargs": ({"actors": {"n_actors": 1, "engine_kwargs": {"address": "auto"}}}, "no argument 'address'; it takes none"),
+    "engine_kwargs": ({"actors": {"n_actors": 1, "engine_kwargs": {"address": "auto"}}}, "'address'; it takes none"),
     "td_lambda": ({"replay_buffer_kwargs": {"td_lambda": 0.5}}, r"td_lambda'\]=0.5 needs the steps of each episode in one"),
     "monte_carlo": ({"replay_buffer_kwargs": {"monte_carlo": 0.5}}, r"monte_carlo'\]=0.5 needs the steps"),
     "keep_episodes": ({"replay_buffer_kwargs": {"keep_episodes": 5}}, r"keep_episodes'\]=5 needs the steps"),
