@@ -1,6 +1,7 @@
 """A callback that writes checkpoints from which a run continues with the same bits."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -76,7 +77,7 @@ class ExactCheckpointCallback(RunCallback):
         self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved
         path = model.save_checkpoint(self.path, self.keep)
         if model.run_state.deferred_signals.is_pending:
-            print(f"Saved {path}: model.resume({self.path!r}) continues from there.", file=sys.stderr, flush=True)
+            print(f"Saved {path}: {code_to_resume(self.path)} continues from there.", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -108,6 +109,17 @@ def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
                     model.run_state.callback_states = callback_states(callback)
 
 
+def code_to_resume(folder: str) -> str:
+    """
+    Return the code that continues a run: a command if the run is one of the RL Zoo, which has a ``run.json``.
+
+    :param folder: the folder of its checkpoints
+    """
+    run = os.path.dirname(folder)
+    is_zoo = os.path.isfile(os.path.join(run, "run.json"))
+    return f"`sb3-dqn-ext resume {shlex.quote(run)}`" if is_zoo else f"model.resume({folder!r})"
+
+
 def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     """
     Make the sentence of an error message that names the newest checkpoint of a run.
@@ -128,5 +140,5 @@ def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
                 written.append((path, folder))
     if written:
         path, folder = max(written, key=lambda path_and_folder: path_and_folder[0].name)
-        return f" The newest checkpoint of the run is {path}: model.resume({folder!r}) continues from there."
+        return f" The newest checkpoint of the run is {path}: {code_to_resume(folder)} continues from there."
     return f" The run has written no checkpoint to {next(iter(folders))} yet." if folders else ""

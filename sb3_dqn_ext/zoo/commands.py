@@ -1,5 +1,7 @@
 """The commands of the RL Zoo, run with ``dqn_ext`` registered, ``--trust``, and an example in their help."""
 
+import argparse
+import importlib
 import importlib.util
 import os
 import runpy
@@ -50,6 +52,8 @@ ZOO_COMMANDS = {
     "plot-from-file": ZooCommand("rl_zoo3.plots.plot_from_file", "-i results.pkl -l dqn_ext -o results.svg"),
     "plot-train": ZooCommand("rl_zoo3.plots.plot_train", _PLOT),
 }
+IMPORTS_PACKAGES = ("train", "enjoy")
+"""the commands of the zoo that have ``--gym-packages``"""
 
 
 def main(arguments: list[str], program: str) -> None:
@@ -62,8 +66,9 @@ def main(arguments: list[str], program: str) -> None:
     name, *rest = arguments
     command = ZOO_COMMANDS[name]
     os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training starts Python for record_video
-    sys.argv = [program, *command.defaults, *(take_trust_option(rest) if command.loads_models else rest)]
     try:
+        words = take_trust_option(rest) if command.loads_models else rest
+        sys.argv = [program, *command.defaults, *(words if name in IMPORTS_PACKAGES else import_packages(words))]
         runpy.run_module(command.module, run_name="__main__")
     except Exception as error:
         text = describe_wrong_argument(error, rest)
@@ -74,6 +79,21 @@ def main(arguments: list[str], program: str) -> None:
         if any(option in rest for option in HELP_OPTIONS):
             print(additional_help(command, program))
         raise
+
+
+def import_packages(arguments: list[str]) -> list[str]:
+    """
+    Import the modules of ``--gym-packages``, which not all commands of the zoo have.
+
+    :param arguments: the command line
+    :return: the arguments without ``--gym-packages``
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--gym-packages", nargs="+", default=[])
+    options, others = parser.parse_known_args(arguments)
+    for module in options.gym_packages:
+        importlib.import_module(module)
+    return others
 
 
 def describe_wrong_argument(error: Exception, arguments: list[str]) -> str | None:

@@ -125,6 +125,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     write_package(folder / "envs", __init__="", wrappers=WRAPPERS)
     (folder / "backend.py").write_text(BACKEND)
+    (folder / "my_module.py").write_text("")
     (folder / "mine.yml").write_text(yaml.safe_dump({"CartPole-v1": CONFIG}))
     return folder
 
@@ -229,7 +230,7 @@ def assert_video(path: Path, n_frames: int = LENGTH + 1, screen: str = "400 600"
 @pytest.mark.parametrize(
     ("record", "chosen", "name"),
     [
-        (without_hook, (), "final-model-dqn_ext"),
+        (without_hook, ("--gym-packages", "my_module"), "final-model-dqn_ext"),
         (zoo, ("--load-best",), "best-model-dqn_ext"),
         (zoo, ("--load-checkpoint", "200"), "checkpoint-200-dqn_ext"),
     ],

@@ -194,6 +194,7 @@ def test_ctrl_c_lets_the_zoo_save_its_model_after_a_last_checkpoint(tmp_path: Pa
         process.communicate()
     assert process.returncode == 0, errors
     assert STOP_MESSAGE in errors
+    assert ": `sb3-dqn-ext resume logs/dqn_ext/CartPole-v1_1` continues from there.\n" in errors
     assert "Traceback" not in errors
     assert (
         DQNExt.load(folder / "CartPole-v1.zip").num_timesteps == read_checkpoint(checkpoints(folder / "checkpoints")[-1]).step

@@ -34,6 +34,7 @@ WRONG = {
     "no block": ((*TRAIN, "-conf", "other.yml"), "Hyperparameters not found for dqn_ext-CartPole-v1 in other.yml"),
     "no package": ((*TRAIN, *NOWHERE), "--gym-packages: No module named 'nowhere'"),
     "no package to advise": (("advise", "CartPole-v1", *NOWHERE), "--gym-packages: No module named 'nowhere'"),
+    "no package to record": (("record-video", "--env", "A-v1", *NOWHERE), "--gym-packages: No module named 'nowhere'"),
     "no environment": (("train", "--env", "CartPol-v1"), "CartPol-v1 not found in gym registry, .* CartPole-v1.*"),
     "an equals sign": ((*TRAIN, "-params", "gamma=0.9"), ".*take key:value, for example gamma:0.98 .*"),
     "no quotes": ((*TRAIN, "-params", "target_policy:double"), "name 'double' is not defined: .*take key:value.*"),
