@@ -55,6 +55,7 @@ def test_the_scores_in_classic_environments() -> None:
     )
     assert f"Acrobot {acrobot:.1f}, LunarLander {lander:.0f}; SB3's DQN with the zoo's hyperparameters" in TEXT
     assert f"hyperparameters {their_acrobot:.1f} and {their_lander:.0f}" in TEXT
+    assert f"on two layers of 256 units, the score is {lander:.0f} with ten seeds" in TEXT
     ours, theirs = (cells(rows("classic"), "MountainCar-v0", variant, "score") for variant in ("dqn_ext", "sb3"))
     assert f"the last models are at {max(ours):.1f} to {min(ours):.1f}, those of SB3's DQN with the zoo's" in TEXT
     assert f"hyperparameters at {max(theirs):.0f} to {min(theirs):.0f}" in TEXT
