@@ -26,6 +26,7 @@ __all__ = [
     "equivalent_code",
     "import_dotted",
     "is_dotted",
+    "no_argument_error",
     "number_hint",
     "parameters_of",
     "resolve_class",
@@ -93,9 +94,22 @@ def unknown_key_error(argument: str, key: object, allowed: Collection[str]) -> A
     :return: the error, with the code for :class:`~sb3_dqn_ext.DQNExt` if the key is the name of an argument in another library
     """
     code = equivalent_code(argument, key, allowed)
+    if code is None:
+        return no_argument_error(argument, key, allowed)
+    return ArgumentError(f"{argument} has no argument {key!r}; in DQNExt it is written {code}.")
+
+
+def no_argument_error(argument: str, key: object, allowed: Collection[str]) -> ArgumentError:
+    """
+    Make the error for an argument that does not exist, where names of other libraries are not expected.
+
+    :param argument: the argument that holds the keys
+    :param key: the key that the user gave
+    :param allowed: the keys that exist there
+    :return: the error, which suggests the closest name if one is close
+    """
     others = f"it can be {_one_of(key, allowed)}" if allowed else "it takes none."
-    instead = others if code is None else f"in DQNExt it is written {code}."
-    return ArgumentError(f"{argument} has no argument {key!r}; {instead}")
+    return ArgumentError(f"{argument} has no argument {key!r}; {others}")
 
 
 def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str | None:
@@ -109,8 +123,7 @@ def equivalent_code(argument: str, key: object, allowed: Collection[str]) -> str
     """
     place, normalized = argument.split()[0], _normalize_name(key)
     codes = [code for code in _CODE_BY_NAME.get(normalized, ()) if not code.startswith(f"{place}={{'{key}'")]
-    is_other_spelling = normalized in map(_normalize_name, allowed) or difflib.get_close_matches(str(key), allowed, 1, 0.85)
-    if not codes or is_other_spelling:
+    if not codes or normalized in map(_normalize_name, allowed):
         return None
     # the meaning of a name can depend on the place; max() returns the first of equals
     return max(codes, key=lambda code: re.search(rf"\b{re.escape(place)}\b", code) is not None)

@@ -1,7 +1,6 @@
 """A callback that writes checkpoints from which a run continues with the same bits."""
 
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -48,6 +47,12 @@ class ExactCheckpointCallback(RunCallback):
         self.keep = keep
         self.saved_at = 0
         self.is_due = False
+        self.resume_command: str | None = None
+        """the command that continues the run; None: ``model.resume``"""
+
+    def code_to_resume(self) -> str:
+        """Return the code that continues the run, for messages."""
+        return f"model.resume({self.path!r})" if self.resume_command is None else f"`{self.resume_command}`"
 
     def _on_run_start(self, continues: bool) -> None:
         model: Any = self.model
@@ -77,7 +82,7 @@ class ExactCheckpointCallback(RunCallback):
         self.saved_at, self.is_due = model.num_timesteps, False  # before they are saved
         path = model.save_checkpoint(self.path, self.keep)
         if model.run_state.deferred_signals.is_pending:
-            print(f"Saved {path}: {code_to_resume(self.path)} continues from there.", file=sys.stderr, flush=True)
+            print(f"Saved {path}: {self.code_to_resume()} continues from there.", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -109,17 +114,6 @@ def checkpoint_session(model: Any, callback: MaybeCallback) -> Iterator[None]:
                     model.run_state.callback_states = callback_states(callback)
 
 
-def code_to_resume(folder: str) -> str:
-    """
-    Return the code that continues a run: a command if the run is one of the RL Zoo, which has a ``run.json``.
-
-    :param folder: the folder of its checkpoints
-    """
-    run = os.path.dirname(folder)
-    is_zoo = os.path.isfile(os.path.join(run, "run.json"))
-    return f"`sb3-dqn-ext resume {shlex.quote(run)}`" if is_zoo else f"model.resume({folder!r})"
-
-
 def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     """
     Make the sentence of an error message that names the newest checkpoint of a run.
@@ -132,7 +126,8 @@ def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
     from sb3_dqn_ext.checkpoint.folder import latest_manifest  # imported by runs with checkpoints only
 
     saved = model.run_state.saved_rows if hasattr(model, "run_state") else {}
-    folders = dict.fromkeys([one.path for one in callbacks if isinstance(one, ExactCheckpointCallback)] + list(saved))
+    codes = {one.path: one.code_to_resume() for one in callbacks if isinstance(one, ExactCheckpointCallback)}
+    folders = dict.fromkeys([*codes, *saved])
     written = []
     for folder in (folder for folder in folders if os.path.abspath(folder) in saved):
         with suppress(CheckpointError):  # the error that ended the run is reported, not this one
@@ -140,5 +135,6 @@ def resume_hint(model: Any, callbacks: Iterable[BaseCallback]) -> str:
                 written.append((path, folder))
     if written:
         path, folder = max(written, key=lambda path_and_folder: path_and_folder[0].name)
-        return f" The newest checkpoint of the run is {path}: {code_to_resume(folder)} continues from there."
+        code = codes.get(folder, f"model.resume({folder!r})")
+        return f" The newest checkpoint of the run is {path}: {code} continues from there."
     return f" The run has written no checkpoint to {next(iter(folders))} yet." if folders else ""

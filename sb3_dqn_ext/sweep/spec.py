@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sb3_dqn_ext._validation import check_keys, check_number, check_type, choose, import_dotted, is_dotted
+from sb3_dqn_ext._validation import check_number, check_type, choose, import_dotted, is_dotted, no_argument_error
 from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.sweep.results import Row, has_row
 
@@ -281,7 +281,9 @@ def _check_mapping(name: str, value: object, keys: tuple[str, ...] | None = None
     check_type(name, value, Mapping, "a mapping")
     assert isinstance(value, dict)
     if keys is not None:
-        check_keys(name, value, keys)
+        for key in value:
+            if key not in keys:
+                raise no_argument_error(name, key, keys)
     return value
 
 

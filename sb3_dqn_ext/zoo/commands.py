@@ -8,6 +8,7 @@ import runpy
 import shlex
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import gymnasium as gym
 
 from sb3_dqn_ext._command_line import HELP_OPTIONS
 from sb3_dqn_ext.errors import ArgumentError, CheckpointError
-from sb3_dqn_ext.zoo.config import ALGO
+from sb3_dqn_ext.zoo.config import ALGO, exists
 from sb3_dqn_ext.zoo.models import take_trust_option
 
 # The package sb3_dqn_ext.zoo, which Python imports before this module, has registered the algorithm.
@@ -52,8 +53,8 @@ ZOO_COMMANDS = {
     "plot-from-file": ZooCommand("rl_zoo3.plots.plot_from_file", "-i results.pkl -l dqn_ext -o results.svg"),
     "plot-train": ZooCommand("rl_zoo3.plots.plot_train", _PLOT),
 }
-IMPORTS_PACKAGES = ("train", "enjoy")
-"""the commands of the zoo that have ``--gym-packages``"""
+TAKES_PACKAGES = ("train", "enjoy", "record-video")
+"""the commands that take ``--gym-packages``; the zoo's ``record_video`` does not"""
 
 
 def main(arguments: list[str], program: str) -> None:
@@ -68,10 +69,12 @@ def main(arguments: list[str], program: str) -> None:
     os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training starts Python for record_video
     try:
         words = take_trust_option(rest) if command.loads_models else rest
-        sys.argv = [program, *command.defaults, *(words if name in IMPORTS_PACKAGES else import_packages(words))]
+        if name in TAKES_PACKAGES:
+            words = take_packages(words, is_imported_by_zoo=name != "record-video")
+        sys.argv = [program, *command.defaults, *words]
         runpy.run_module(command.module, run_name="__main__")
     except Exception as error:
-        text = describe_wrong_argument(error, rest)
+        text = describe_wrong_argument(error)
         if text is None:
             raise
         sys.exit(f"{program}: {text}")
@@ -81,41 +84,56 @@ def main(arguments: list[str], program: str) -> None:
         raise
 
 
-def import_packages(arguments: list[str]) -> list[str]:
+def take_packages(arguments: list[str], is_imported_by_zoo: bool) -> list[str]:
     """
-    Import the modules of ``--gym-packages``, which not all commands of the zoo have.
+    Check the modules of ``--gym-packages``, and import them unless the zoo's command will.
 
     :param arguments: the command line
-    :return: the arguments without ``--gym-packages``
+    :param is_imported_by_zoo: whether the zoo's command has the option
+    :return: the arguments of the zoo's command
+    :raises ArgumentError: if there is no such module
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--gym-packages", nargs="+", default=[])
     options, others = parser.parse_known_args(arguments)
+    check_packages(options.gym_packages)
+    if is_imported_by_zoo:
+        return arguments
     for module in options.gym_packages:
         importlib.import_module(module)
     return others
 
 
-def describe_wrong_argument(error: Exception, arguments: list[str]) -> str | None:
+def check_packages(modules: Iterable[str]) -> None:
+    """:raises ArgumentError: if one of the modules of ``--gym-packages`` does not exist"""
+    for module in modules:
+        if not exists(module):
+            raise ArgumentError(f"--gym-packages: there is no module {module!r} in this folder, and none is installed.")
+
+
+def describe_wrong_argument(error: Exception) -> str | None:
     """
     Describe an error in one line if a wrong argument of the command line is its cause.
 
-    :param error: an error of a command of the zoo
-    :param arguments: the command line
+    :param error: an error of a command
     :return: the text; None: another cause, of which the traceback is needed
     """
-    if isinstance(error, ArgumentError | CheckpointError | gym.error.Error):
+    if isinstance(error, ArgumentError | CheckpointError | gym.error.DependencyNotInstalled):
         return str(error)
-    if isinstance(error, ModuleNotFoundError):
-        return f"--gym-packages: {error}" if error.name in arguments else None
-    calls = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(error.__traceback__)]
-    zoo, gymnasium = (folder_of(package) for package in ("rl_zoo3", "gymnasium"))
-    if (zoo / "utils.py", "__call__") in calls:  # of the class that evaluates the arguments
+    zoo, registration = folder_of("rl_zoo3"), folder_of("gymnasium") / "envs/registration.py"
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(frame.name == "__call__" and Path(frame.filename) == zoo / "utils.py" for frame in frames):
+        # of the class that evaluates the arguments
         return f"{error}: -params, --env-kwargs and others take key:value, for example gamma:0.98 \"target_policy:'double'\""
-    raised_in = calls[-1][0]
-    is_check = isinstance(error, ValueError | AssertionError) and zoo in raised_in.parents
-    is_env_argument = isinstance(error, TypeError) and raised_in == gymnasium / "envs/registration.py"
-    return str(error) or None if is_check or is_env_argument else None
+    raised_in = Path(frames[-1].filename)
+    is_check = zoo in raised_in.parents and str(frames[-1].line).startswith(("raise ", "assert "))
+    cause = traceback.extract_tb(error.__cause__.__traceback__) if error.__cause__ is not None else frames
+    is_call = Path(cause[-1].filename) == registration  # and not the constructor of the environment
+    if (is_check and isinstance(error, ValueError | AssertionError)) or (
+        raised_in == registration and is_call and isinstance(error, TypeError | gym.error.Error)
+    ):
+        return str(error) or None
+    return None
 
 
 def folder_of(package: str) -> Path:

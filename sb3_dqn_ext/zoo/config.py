@@ -1,6 +1,8 @@
 """The default file of hyperparameters, and a strict check of such YAML files, whose errors name the file and the line."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,29 @@ def has_own_block(env_id: str) -> bool:
         return env_id in yaml.safe_load(file)
 
 
+def exists(module: str) -> bool:
+    """Return whether Python finds a module; those around it are imported."""
+    try:
+        return module in sys.modules or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def check_source(config: str) -> None:
+    """
+    Check the argument ``-conf``.
+
+    :param config: a file that ends with .yml, .yaml or .py, or a module
+    :raises ArgumentError: if there is no such file or module, or a YAML file contains an error
+    """
+    if config.endswith((".yml", ".yaml")):
+        check_config(config)
+    elif config.endswith(".py") and not os.path.isfile(config):
+        raise ArgumentError(f"conf={config!r} cannot be read: there is no such file.")
+    elif not config.endswith(".py") and not exists(config):
+        raise ArgumentError(f"conf={config!r} is not found: it can be a file that ends with .yml or .py, or a module.")
+
+
 def check_config(path: str | Path) -> None:
     """
     Check the hyperparameters of every environment in a file, before the zoo reads it.
@@ -108,7 +133,7 @@ def check_config(path: str | Path) -> None:
     """
     try:
         loader = yaml.SafeLoader(Path(path).read_text())
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, yaml.reader.ReaderError) as error:
         raise ArgumentError(f"conf={str(path)!r} cannot be read: {error}.") from None
     try:
         root = loader.get_single_node()

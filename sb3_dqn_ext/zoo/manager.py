@@ -4,10 +4,12 @@ import argparse
 import functools
 import inspect
 import os
+import shlex
 import shutil
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from pprint import pprint
 from typing import Any
 
@@ -25,14 +27,15 @@ from sb3_dqn_ext.dqn_ext import DQNExt
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.versions import versions
-from sb3_dqn_ext.zoo.config import ALGO, check_config, default_config, has_own_block
+from sb3_dqn_ext.zoo.config import ALGO, check_source, default_config, has_own_block
 from sb3_dqn_ext.zoo.models import allow_classes_of_pretrained_model
 from sb3_dqn_ext.zoo.network_choice import network_arguments
 
 Hyperparameters = dict[str, Any]
 
 OVERRIDDEN_METHODS = (
-    *("read_hyperparameters", "setup_experiment", "create_callbacks", "create_envs", "learn", "save_trained_model"),
+    *("read_hyperparameters", "setup_experiment", "create_log_folder", "create_callbacks", "create_envs"),
+    *("learn", "save_trained_model"),
     *("_load_pretrained_agent", "_preprocess_action_noise", "_save_config"),
 )
 """methods of the zoo's manager that the classes of this module override"""
@@ -109,11 +112,13 @@ class DQNExtManager(ExperimentManager):
         """the environments of the training whose steps are one call of a callback, relative to ``n_envs``"""
         self.run: RunFile | None = None
         self.training_end = TrainingEnd()
+        self.made_folder = False
+        """whether this process has made the run folder"""
 
     def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
         """Check the file of hyperparameters, and store them as plain data before the zoo builds objects from them."""
-        if self.algo == ALGO and self.config.endswith((".yml", ".yaml")):
-            check_config(self.config)
+        if self.algo == ALGO:
+            check_source(self.config)
         env_id = str(self.env_name.gym_id)
         if self.config == default_config() and not (self._is_atari or has_own_block(env_id)):
             print(f"{env_id} has no block: the default block is used. `sb3-dqn-ext advise {env_id}` prints a tailored one.")
@@ -130,18 +135,28 @@ class DQNExtManager(ExperimentManager):
 
         :return: the model and its hyperparameters; None: a search
         """
-        is_new = not os.path.exists(self.save_path)
         try:
             results: tuple[BaseAlgorithm, Hyperparameters] | None = super().setup_experiment()
         except BaseException:
-            if self.algo == ALGO and is_new:
+            if self.made_folder and not os.path.exists(os.path.join(self.save_path, run_file.FILE_NAME)):
                 shutil.rmtree(self.save_path, ignore_errors=True)
             raise
         model = None if results is None else results[0]
         if isinstance(model, DQNExt) and self.n_timesteps <= model.learning_starts:
             starts = model.learning_starts
-            print(f"n_timesteps={self.n_timesteps} is not greater than learning_starts={starts}: nothing is learned.")
+            print(
+                f"n_timesteps={self.n_timesteps} is not greater than learning_starts={starts}, the steps before any training."
+            )
         return results
+
+    def create_log_folder(self) -> None:
+        """Make the run folder, unless another run has made it at the same time."""
+        if self.algo == ALGO:
+            os.makedirs(os.path.dirname(self.save_path), exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self.save_path)
+                self.made_folder = True
+        super().create_log_folder()  # type: ignore[no-untyped-call]
 
     def _count_environments(self, hyperparameters: Mapping[str, Any]) -> None:
         actors = hyperparameters.get("actors")
@@ -223,9 +238,17 @@ class DQNExtManager(ExperimentManager):
         if self.writes_run_file:
             self.run = self._run_file()
             run_file.write(self.save_path, self.run)
+            self._name_resume_command()
             if self.run.checkpoints is not None and self.run.obstacle is not None:
                 text = f"`python -m sb3_dqn_ext.zoo resume` will not continue this run: {self.run.obstacle}."
                 warnings.warn(text, stacklevel=2)
+
+    def _name_resume_command(self) -> None:
+        """Let the messages of the callbacks that write checkpoints name the command that continues the run."""
+        if self.run is not None and self.run.obstacle is None:
+            for callback in all_callbacks(self.callbacks):
+                if isinstance(callback, ExactCheckpointCallback):
+                    callback.resume_command = f"sb3-dqn-ext resume {shlex.quote(self.save_path)}"
 
     def _run_file(self) -> RunFile:
         """Return the content of ``run.json`` for this run."""
@@ -297,6 +320,7 @@ class ResumedManager(DQNExtManager):
     def _save_config(self, saved_hyperparams: Hyperparameters) -> None:
         """Keep the configuration files of the run unchanged."""
         self.run = self.resumed_run
+        self._name_resume_command()
         print(f"Log path: {self.save_path}")
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, Hyperparameters]:

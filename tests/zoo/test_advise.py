@@ -237,6 +237,8 @@ SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5
         ({}, {"normalize": None, "exploration": None, "exploration_kwargs.mu": None, "policy_kwargs.loss": None}),
         ({"max_episode_steps": 1000}, {"n_timesteps": 200_000}),
         ({"max_episode_steps": 100_000}, {"n_timesteps": 1_000_000}),
+        ({"informative_share": 0.002, "usual_reward": 1.0}, {"exploration": None}),
+        ({"informative_share": 0.002, "usual_reward": 1.0, "n_terminations": 0}, SPARSE),
         ({"informative_share": 0.002}, {**SPARSE, "n_timesteps": 200_000, "gamma": 0.99}),
         ({"informative_share": 0.0, "n_terminations": 0}, {**SPARSE, "gamma": 0.995}),
         ({"informative_share": 0.0, "n_terminations": 0, "n_truncations": 10}, {**SPARSE, "gamma": 0.99}),
@@ -268,6 +270,12 @@ SPARSE = {"n_steps": 5, "exploration": "ez_greedy", "exploration_kwargs.mu": 1.5
         ({"max_episode_steps": None, "n_terminations": 4}, {"env_kwargs": {"max_episode_steps": 5_000}}),
         ({"max_episode_steps": None, "n_truncations": 4}, {"env_kwargs": None}),
         ({"max_episode_steps": None, "is_atari": True}, {"env_kwargs": None}),
+        ({"observation_space": spaces.Box(0, 1, (1, 84, 84), np.float32)}, {"frame_stack": None}),
+        ({"observation_space": spaces.Box(0, 1, (84, 84, 1), np.float32)}, {"frame_stack": 4}),
+        (
+            {"observation_space": spaces.Dict(a=VECTOR, b=image(4, 84, 84)), "is_stacked": True},
+            {"replay_buffer_kwargs.storage": {"b": "frames"}},
+        ),
         ({"observation_space": image(4, 84, 84)}, {"frame_stack": None, "replay_buffer_kwargs.storage": None}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"replay_buffer_kwargs.storage": "frames"}),
         ({"observation_space": image(4, 84, 84), "is_stacked": True}, {"frame_stack": None, "buffer_size": 100_000}),
@@ -307,7 +315,7 @@ def test_reasons_contain_what_was_measured() -> None:
     few_rewards: dict[str, Any] = {"usual_reward": -0.1, "usual_share": 0.998, "informative_share": 0.002}
     few_rewards["max_abs_observations"] = {"speed": 40.0, "angle": 1.0}
     reasons = {line.key: line.reason for line in advise(replace(USUAL, **few_rewards, min_reward=-350.0))}
-    assert reasons["n_steps"] == "rewards were -0.1 in 99.8 % of 2,000 random steps: longer returns"
+    assert reasons["n_steps"] == "rewards were -0.1 in 99.8 % of 2,000 random steps, with 20 terminations: longer returns"
     assert reasons["normalize"] == "the largest |reward| was 350, the largest |observation| in 'speed' was 40"
     reasons = {line.key: line.reason for line in advise(replace(USUAL, max_episode_steps=100_000))}
     assert reasons["n_timesteps"] == "environment steps; 10 episodes of 100,000 steps"

@@ -201,6 +201,13 @@ def test_ctrl_c_lets_the_zoo_save_its_model_after_a_last_checkpoint(tmp_path: Pa
     )
     assert run_file.read(folder).finished is None
 
+    content = json.loads((folder / "run.json").read_text())
+    content["hyperparameters"]["gama"] = 0.9
+    (folder / "run.json").write_text(json.dumps(content))
+    files = {*folder.rglob("*")}
+    assert "DQNExt() has no argument 'gama'" in python(*RESUME, str(folder), cwd=tmp_path).stderr
+    assert {*folder.rglob("*")} == files, "a run that cannot be resumed keeps its files"
+
 
 # -- run.json --------------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
 from sb3_dqn_ext.networks.encoders import has_channels_last, is_image
 from sb3_dqn_ext.zoo.advise.env_facts import EnvFacts, describe_magnitude
@@ -130,7 +130,9 @@ def for_sparse(value: Any, reason: str, usual: Rule = no_value) -> Rule:
 
 def describe_sparsity(facts: EnvFacts) -> str:
     """Describe the rewards of random steps."""
-    return f"rewards were {facts.usual_reward:g} in {100 * facts.usual_share:.4g} % of {facts.n_random_steps:,} random steps"
+    ends = f", with {facts.n_terminations} terminations" if facts.usual_reward and facts.n_terminations else ""
+    share = f"{100 * facts.usual_share:.4g} % of {facts.n_random_steps:,} random steps"
+    return f"rewards were {facts.usual_reward:g} in {share}{ends}"
 
 
 # -- observations ----------------------------------------------------------------------------------------------------------
@@ -171,6 +173,8 @@ def frame_stack(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     space = facts.observation_space
     if facts.is_stacked or facts.has_masks or not (is_image(space) and is_screen(facts)):
         return None
+    if not (is_image_space(space) or has_channels_last(space, None)):
+        return None  # SB3 would put such frames side by side
     is_frame = split_image_shape(space)[0] in (1, 3)
     return (N_FRAMES, "observations in one: a single image has no velocities") if is_frame else None
 
@@ -179,7 +183,8 @@ def allows_normalization(facts: EnvFacts, n_timesteps: int) -> bool:
     """Return whether the zoo can put SB3's VecNormalize where it is outermost: without frame stack and transposition."""
     space = facts.observation_space
     parts = space.values() if isinstance(space, spaces.Dict) else [space]
-    is_transposed = any(is_image_space(part) and has_channels_last(part, None) for part in parts)
+    images = [part for part in parts if isinstance(part, spaces.Box) and is_image_space(part)]
+    is_transposed = not all(map(is_image_space_channels_first, images))
     return frame_stack(facts, n_timesteps) is None and not is_transposed
 
 
@@ -212,7 +217,11 @@ def net_arch(facts: EnvFacts, n_timesteps: int) -> Choice | None:
 def storage(facts: EnvFacts, n_timesteps: int) -> Choice | None:
     """Store each frame once if the observations are stacks of images."""
     is_stack = facts.has_images and (facts.is_stacked or frame_stack(facts, n_timesteps) is not None)
-    return ("frames", "each frame once, in about a seventh of the memory (docs/choices/replay.md)") if is_stack else None
+    if not is_stack:
+        return None
+    space = facts.observation_space  # VecNormalize may change the other parts of a Dict
+    images = {key: "frames" for key, part in space.items() if is_image(part)} if isinstance(space, spaces.Dict) else "frames"
+    return images, "each frame once, in about a seventh of the memory (docs/choices/replay.md)"
 
 
 def count_bytes(space: spaces.Space[Any]) -> int:
