@@ -32,23 +32,24 @@ class ExactCheckpointCallback(RunCallback):
     :param every: environment steps between two checkpoints, at least
     :param path: the folder of the checkpoints, which is made if necessary
     :param keep: the number of newest checkpoints that are kept
+    :param resume_command: the command that continues the run, for messages; None (default): the call of ``model.resume``
     :raises ArgumentError: if an argument is out of its range; at the start of the run, if the model is no DQNExt
     :raises CheckpointError: at the start of the run, if another run writes to the folder, or has left its checkpoints there;
         at a checkpoint, if it cannot be written
     """
 
-    def __init__(self, every: int, path: str | os.PathLike[str], keep: int = 2) -> None:
+    def __init__(self, every: int, path: str | os.PathLike[str], keep: int = 2, resume_command: str | None = None) -> None:
         super().__init__()
         check_number("every", every, low=1, integer=True)
         check_number("keep", keep, low=1, integer=True)
         check_type("path", path, str | os.PathLike, "a folder")
+        check_type("resume_command", resume_command, str | None, "a command, or None")
         self.every = every
         self.path = os.fspath(path)
         self.keep = keep
         self.saved_at = 0
         self.is_due = False
-        self.resume_command: str | None = None
-        """the command that continues the run; None: ``model.resume``"""
+        self.resume_command = resume_command
 
     def code_to_resume(self) -> str:
         """Return the code that continues the run, for messages."""
