@@ -49,6 +49,7 @@ def report(
     :param trust: whether pickles are opened, such as models of ``QRDQN``, and your own classes are imported from the directory
         where the run was started
     :return: the page
+    :raises ArgumentError: if the run has no model of the name ``model``
     """
     return render_page(
         read_run_data(Path(folder), None if tensorboard is None else Path(tensorboard), model, n_episodes, trust)

@@ -105,11 +105,15 @@ def read_run_data(folder: Path, tensorboard: Path | None, model: str | None, n_e
     :param model: the file name of the model; None: the best model, otherwise the final, otherwise the newest one
     :param n_episodes: the number of episodes to play; 0: none
     :param trust: whether pickles are opened and classes are imported from the directory where the run was started
+    :raises ArgumentError: if the run has no model of the name ``model``
     """
     problems: dict[str, str] = {}
     run = value_or_none(problems, CONFIGURATION, lambda: read_run(folder, tensorboard))
     run = run or Run(folder, logs=(folder,) if tensorboard is None else (folder, tensorboard))
-    path = value_or_none(problems, MODEL, lambda: models.model_file(run, model))
+    if model is None:
+        path = value_or_none(problems, MODEL, lambda: models.model_file(run))
+    else:
+        path = models.model_file(run, model)  # a name that the user gave is an error, and no missing part
     learner = None if path is None else value_or_none(problems, MODEL, lambda: _load_model(run, path, trust))
     return RunData(
         run=run,

@@ -471,8 +471,9 @@ def test_a_line_for_each_of_many_environments_is_one_chart_without_a_legend(tmp_
         (["a", "--episodes", "-1"], r"--episodes=-1 must be a whole number in \[0, inf\]\."),
         (["a", "--gym-packages", "no_such_module"], r"No module named 'no_such_module'"),
         (["a", "-o", "empty"], r"Is a directory"),
+        (["a", "--model", "mine"], r"a has no model mine\.zip\."),
     ],
-    ids=["nowhere", "empty", "two", "two in one", "fewer than none", "no such module", "a folder as a file"],
+    ids=["nowhere", "empty", "two", "two in one", "fewer than none", "no such module", "a folder as a file", "no such model"],
 )
 def test_wrong_arguments_are_errors_of_one_sentence_and_write_no_file(
     arguments: list[str], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
