@@ -110,10 +110,8 @@ def read_run_data(folder: Path, tensorboard: Path | None, model: str | None, n_e
     problems: dict[str, str] = {}
     run = value_or_none(problems, CONFIGURATION, lambda: read_run(folder, tensorboard))
     run = run or Run(folder, logs=(folder,) if tensorboard is None else (folder, tensorboard))
-    if model is None:
-        path = value_or_none(problems, MODEL, lambda: models.model_file(run))
-    else:
-        path = models.model_file(run, model)  # a name that the user gave is an error, and no missing part
+    named = None if model is None else models.model_file(run, model)  # a wrong name is an error, and no missing part
+    path = named or value_or_none(problems, MODEL, lambda: models.model_file(run))
     learner = None if path is None else value_or_none(problems, MODEL, lambda: _load_model(run, path, trust))
     return RunData(
         run=run,
