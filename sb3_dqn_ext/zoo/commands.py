@@ -67,14 +67,17 @@ def main(arguments: list[str], program: str) -> None:
     name, *rest = arguments
     command = ZOO_COMMANDS[name]
     os.environ.pop("SB3_DQN_EXT_NO_HOOK", None)  # record_training starts Python for record_video
+    words = take_trust_option(rest) if command.loads_models else rest
+    packages, others = split_packages(words) if name in TAKES_PACKAGES else ([], words)
     try:
-        words = take_trust_option(rest) if command.loads_models else rest
-        if name in TAKES_PACKAGES:
-            words = take_packages(words, is_imported_by_zoo=name != "record-video")
+        if name == "record-video":  # the zoo's command does not import them
+            for module in packages:
+                importlib.import_module(module)
+            words = others
         sys.argv = [program, *command.defaults, *words]
         runpy.run_module(command.module, run_name="__main__")
     except Exception as error:
-        text = describe_wrong_argument(error)
+        text = describe_wrong_argument(error, packages)
         if text is None:
             raise
         sys.exit(f"{program}: {text}")
@@ -84,42 +87,31 @@ def main(arguments: list[str], program: str) -> None:
         raise
 
 
-def take_packages(arguments: list[str], is_imported_by_zoo: bool) -> list[str]:
+def split_packages(arguments: list[str]) -> tuple[list[str], list[str]]:
     """
-    Check the modules of ``--gym-packages``, and import them unless the zoo's command will.
+    Return the modules of ``--gym-packages``, and the other arguments.
 
     :param arguments: the command line
-    :param is_imported_by_zoo: whether the zoo's command has the option
-    :return: the arguments of the zoo's command
-    :raises ArgumentError: if there is no such module
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--gym-packages", nargs="+", default=[])
     options, others = parser.parse_known_args(arguments)
-    check_packages(options.gym_packages)
-    if is_imported_by_zoo:
-        return arguments
-    for module in options.gym_packages:
-        importlib.import_module(module)
-    return others
+    return options.gym_packages, others
 
 
-def check_packages(modules: Iterable[str]) -> None:
-    """:raises ArgumentError: if one of the modules of ``--gym-packages`` does not exist"""
-    for module in modules:
-        if not exists(module):
-            raise ArgumentError(f"--gym-packages: there is no module {module!r} in this folder, and none is installed.")
-
-
-def describe_wrong_argument(error: Exception) -> str | None:
+def describe_wrong_argument(error: Exception, packages: Iterable[str]) -> str | None:
     """
     Describe an error in one line if a wrong argument of the command line is its cause.
 
     :param error: an error of a command
+    :param packages: the modules of ``--gym-packages``
     :return: the text; None: another cause, of which the traceback is needed
     """
     if isinstance(error, ArgumentError | CheckpointError | gym.error.DependencyNotInstalled):
         return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        missing = [module for module in packages if not exists(module)]
+        return f"--gym-packages: no module of the name {missing[0]!r} is found." if missing else None
     zoo, registration = folder_of("rl_zoo3"), folder_of("gymnasium") / "envs/registration.py"
     frames = traceback.extract_tb(error.__traceback__)
     if any(frame.name == "__call__" and Path(frame.filename) == zoo / "utils.py" for frame in frames):

@@ -103,9 +103,12 @@ def has_own_block(env_id: str) -> bool:
 def exists(module: str) -> bool:
     """Return whether Python finds a module; those around it are imported."""
     try:
-        return module in sys.modules or importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # there is no package around it
         return False
+    except ValueError:  # it has no spec
+        found = False
+    return found or module in sys.modules  # such as a preset, which is made of a YAML file
 
 
 def check_source(config: str) -> None:

@@ -152,7 +152,7 @@ class DQNExtManager(ExperimentManager):
     def create_log_folder(self) -> None:
         """Make the run folder, unless another run has made it at the same time."""
         if self.algo == ALGO:
-            os.makedirs(os.path.dirname(self.save_path), exist_ok=True)
+            os.makedirs(os.path.dirname(os.path.abspath(self.save_path)), exist_ok=True)
             with suppress(FileExistsError):
                 os.mkdir(self.save_path)
                 self.made_folder = True

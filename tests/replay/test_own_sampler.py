@@ -199,7 +199,7 @@ def test_a_sampler_may_pass_on_the_arguments_of_its_base_class() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"sampler": ByError, "sampler_kwargs": {"flor": 1}}, "a key of sampler_kwargs='flor'.*Did you mean 'floor'"),
+        ({"sampler": ByError, "sampler_kwargs": {"flor": 1}}, "sampler_kwargs has no argument 'flor'.*Did you mean 'floor'"),
         (
             {"sampler": int},
             "sampler=<class 'int'> is no Sampler: it has no sample.*one of: prioritized, uniform, vector_steps",

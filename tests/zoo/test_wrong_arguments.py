@@ -29,7 +29,7 @@ print(json.dumps(ends))
 NO_EVALUATION = ("--eval-freq", "-1", "--gym-packages", "my_envs")
 TRAIN = ("train", "--env", "CartPole-v1", "-n", "60", "--eval-freq", "-1")
 NOWHERE = ("--gym-packages", "nowhere")
-NO_PACKAGE = "--gym-packages: there is no module 'nowhere' in this folder, and none is installed."
+NO_PACKAGE = "--gym-packages: no module of the name 'nowhere' is found."
 
 # Environments with faults, which are no wrong arguments.
 MY_ENVS = """

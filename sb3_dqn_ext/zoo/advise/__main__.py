@@ -24,7 +24,7 @@ from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.networks.encoders import is_image
 from sb3_dqn_ext.zoo.advise.env_facts import Env, EnvFacts, Wrapper, contains_masks, measure
 from sb3_dqn_ext.zoo.advise.rules import ACTION_MASKS, ATARI_WRAPPER, WARP_FRAME, Line, advise
-from sb3_dqn_ext.zoo.commands import check_packages, describe_wrong_argument
+from sb3_dqn_ext.zoo.commands import describe_wrong_argument
 from sb3_dqn_ext.zoo.config import has_own_block
 from sb3_dqn_ext.zoo.network_choice import smallest_side
 
@@ -44,12 +44,14 @@ def main(arguments: list[str], program: str = COMMAND) -> None:
     with contextlib.redirect_stdout(sys.stderr):  # what an import or an environment prints is no part of the YAML
         # Not at the top: this import takes 2.5 s and patches gymnasium. It registers the environments that train can make.
         zoo = importlib.import_module("rl_zoo3.exp_manager")
+    packages: list[str] = []
     try:
         options = make_parser(program, zoo).parse_args(arguments)
+        packages = options.gym_packages
         with contextlib.redirect_stdout(sys.stderr):
             text = make_configuration(options, zoo)
     except Exception as error:
-        description = describe_wrong_argument(error)
+        description = describe_wrong_argument(error, packages)
         if description is None:
             raise
         sys.exit(f"{program}: {description}")
@@ -93,7 +95,6 @@ def make_configuration(options: argparse.Namespace, zoo: Any) -> str:
     check_number("--random-steps", options.random_steps, low=1, integer=True)
     if options.n_timesteps is not None:
         check_number("--n-timesteps", options.n_timesteps, low=1, integer=True)
-    check_packages(options.gym_packages)
     for module in options.gym_packages:
         importlib.import_module(module)
     spec = find_spec(options.env)
