@@ -5,7 +5,7 @@ from statistics import fmean, median
 
 import pytest
 
-from benchmarks.ablation import effects
+from benchmarks.ablation import Effect, effects
 from benchmarks.rows import RESULTS
 from benchmarks.speed.report import Results
 from benchmarks.speed.workloads import BY_NAME, WORKLOADS, Comparison
@@ -112,11 +112,39 @@ def test_the_speeds_on_other_pages() -> None:
     assert f"({min(beside_sbx):.1f} to {max(beside_sbx):.0f} times, [speed](speed.md))" in page
 
 
+def effects_of(name: str) -> dict[str, Effect]:
+    spec = read_spec(ROOT / "benchmarks" / "sweeps" / f"{name}.yml")
+    return {effect.part: effect for effect in effects(spec, rows(name))}
+
+
+def test_what_each_part_adds_in_breakout() -> None:
+    name, env = "ablation_breakout", "dqn_ext/MinAtar-Breakout-v1"
+    measured = effects_of(name)
+    prioritized = [f"{float(row['score']):.1f}" for row in select_rows(rows(name), variant="with prioritized replay")]
+    assert f"the default has {iqm(name, env, 'default'):.1f} points" in TEXT
+    assert "the best of all variants: {}, {} and {}.".format(*prioritized) in TEXT
+    assert max(measured.values(), key=lambda effect: (not effect.is_default) * effect.difference).part == "prioritized replay"
+    steps, norm, soft, double, head = (
+        f"{abs(measured[part].difference):.1f}"
+        for part in (
+            *("3-step returns", "layer normalisation", "soft targets and a falling learning rate"),
+            *("double in place of Munchausen", "a dueling head"),
+        )
+    )
+    flat = TEXT.replace("\n", " ")
+    assert (
+        f"{steps} points higher, with layer normalisation {norm}, with soft targets and a falling learning rate {soft};"
+        in flat
+    )
+    assert f"double in place of Munchausen targets gives {double} more, a dueling head {head} less" in flat
+    assert abs(measured["25 quantiles"].difference) < 0.2
+    assert [effect.part for effect in measured.values() if effect.low > 0 or effect.high < 0] == ["a dueling head"]
+    assert measured["a dueling head"].high < 0
+
+
 def test_what_each_part_adds() -> None:
     name = "ablation_lunarlander"
-    measured = {
-        effect.part: effect for effect in effects(read_spec(ROOT / "benchmarks" / "sweeps" / f"{name}.yml"), rows(name))
-    }
+    measured = effects_of(name)
     norm, soft, steps, double, head, quantiles, prioritized = (
         measured[part]
         for part in (
