@@ -9,7 +9,7 @@ from tests.processes import output, python
 
 # Many commands in one process, which imports the zoo once.
 RUN_ALL = """
-import contextlib, io, json, os, runpy, sys, traceback
+import contextlib, io, json, os, sys
 from sb3_dqn_ext.zoo import commands
 from sb3_dqn_ext.zoo.advise.__main__ import main as advise
 ends = []
