@@ -24,6 +24,7 @@ from sb3_dqn_ext.callback_tree import all_callbacks
 from sb3_dqn_ext.callbacks.exact_checkpoint import ExactCheckpointCallback
 from sb3_dqn_ext.checkpoint.envs import add_replay_wrapper
 from sb3_dqn_ext.dqn_ext import DQNExt
+from sb3_dqn_ext.errors import ArgumentError
 from sb3_dqn_ext.run_folder import run_file
 from sb3_dqn_ext.run_folder.run_file import RunFile
 from sb3_dqn_ext.versions import versions
@@ -122,7 +123,12 @@ class DQNExtManager(ExperimentManager):
         env_id = str(self.env_name.gym_id)
         if self.config == default_config() and not (self._is_atari or has_own_block(env_id)):
             print(f"{env_id} has no block: the default block is used. `sb3-dqn-ext advise {env_id}` prints a tailored one.")
-        hyperparameters, saved = super().read_hyperparameters()
+        try:
+            hyperparameters, saved = super().read_hyperparameters()
+        except KeyError as error:
+            if error.args != ("atari",):
+                raise
+            raise ArgumentError(f"conf={self.config!r} has no block {env_id!r}, and none of the name 'atari'.") from None
         self._count_environments(hyperparameters)
         if self.writes_run_file:
             self._store_hyperparameters(saved)

@@ -51,6 +51,10 @@ gym.register("FaultAtStep-v0", FaultAtStep)
 WRONG = {
     "no file": ((*TRAIN, "-conf", "nowhere.yml"), r"conf='nowhere.yml' cannot be read: .*No such file or directory.*"),
     "no block": ((*TRAIN, "-conf", "other.yml"), "Hyperparameters not found for dqn_ext-CartPole-v1 in other.yml"),
+    "no block of a game": (
+        ("train", "--env", "ALE/Pong-v5", "-conf", "other.yml"),
+        "conf='other.yml' has no block 'ALE/Pong-v5', and none of the name 'atari'.",
+    ),
     "no package": ((*TRAIN, *NOWHERE), NO_PACKAGE),
     "no package in a package": ((*TRAIN, "--gym-packages=nowhere.envs"), NO_PACKAGE.replace("nowhere", "nowhere.envs")),
     "no package to advise": (("advise", "CartPole-v1", *NOWHERE), NO_PACKAGE),
