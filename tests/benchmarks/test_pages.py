@@ -52,6 +52,7 @@ def questions_page(folder: Path) -> str:
 PAGES: dict[str, Callable[[Path], str]] = {
     "ablation_breakout": lambda folder: sweep_page("ablation_breakout"),
     "ablation_lunarlander": lambda folder: sweep_page("ablation_lunarlander"),
+    "ablation_lunarlander_dueling": lambda folder: sweep_page("ablation_lunarlander_dueling"),
     "actors": lambda folder: actors.page(read_rows(RESULTS / "actors.csv")),
     "actors_learning": lambda folder: sweep_page("actors"),
     "algorithms": lambda folder: sweep_page("algorithms"),
