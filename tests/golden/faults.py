@@ -45,7 +45,7 @@ def without_learning(hyperparameters: Hyperparameters) -> Hyperparameters:
 
 def with_wrong_sign(hyperparameters: Hyperparameters) -> Hyperparameters:
     """Return hyperparameters with a TD target of the wrong sign."""
-    network = hyperparameters["policy_kwargs"]
+    network = hyperparameters.get("policy_kwargs", {})
     if "td_lambda" in hyperparameters.get("replay_buffer_kwargs", {}):
         loss = f"{__name__}.{negated_target_loss.__name__}"
         return {**hyperparameters, "policy_kwargs": {**network, "loss": loss}}
