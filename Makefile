@@ -81,7 +81,7 @@ test-slow: $(VENV)/installed-dev  ## run the tests that take minutes
 test-ray: $(VENV)/installed-dev  ## sweep on Ray clusters while processes are killed and nodes join and leave (40 minutes on two busy cores)
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/sweep/test_ray.py -m "slow or not slow"
 
-test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (15 minutes of processor time)
+test-golden: $(VENV)/installed-dev  ## compare learning with recorded learning curves (18 minutes of processor time)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow tests/golden
 
 test-cuda: $(VENV)/installed-dev  ## run the tests that need a GPU; without one, they are skipped

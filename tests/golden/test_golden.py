@@ -1,5 +1,5 @@
 """
-Tests that other seeds learn as well as those that are recorded, and that two faults would be detected. They take 15 minutes of
+Tests that other seeds learn as well as those that are recorded, and that two faults would be detected. They take 18 minutes of
 processor time: ``make test-golden``.
 """
 
